@@ -1,0 +1,2 @@
+//! The `text2llm` binary.
+fn main() {}

@@ -1,0 +1,111 @@
+//! The one error of this crate.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// `Result` with this crate's [`enum@Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What a caller may want to decide on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The operating system refused: permissions, hardware, a vanished folder.
+    Io,
+    /// The disk (or a quota) is full; the same call works once space is back.
+    StorageFull,
+    /// A file or folder that should be there is not.
+    NotFound,
+    /// Bytes are not what their manifest says, or do not parse.
+    Corrupt,
+    /// Another process holds the run.
+    Locked,
+    /// The caller asked for something that cannot be.
+    Invalid,
+}
+
+/// Everything that can go wrong on disk; each message names the path and the remedy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operation of the file system failed.
+    #[error("cannot {action} `{}`: {source}{}", path.display(), remedy(source))]
+    Io {
+        /// What was tried, as a verb: "write", "rename".
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file does not hold what its manifest or format says.
+    #[error("`{}` is damaged: {message}", path.display())]
+    Corrupt {
+        /// The damaged file.
+        path: PathBuf,
+        /// What does not match, and what to do about it.
+        message: String,
+    },
+    /// A run's lock is held.
+    #[error(
+        "run folder `{}` is in use by process {}: wait for it, or stop it, and try again",
+        path.display(), pid.map_or_else(|| "(unknown)".to_owned(), |pid| pid.to_string())
+    )]
+    Locked {
+        /// The run's folder.
+        path: PathBuf,
+        /// Who holds it, where the lock file says so.
+        pid: Option<u32>,
+    },
+    /// Something asked for does not exist.
+    #[error("{message}")]
+    NotFound {
+        /// What, where, and what to do.
+        message: String,
+    },
+    /// A request that makes no sense, such as a file outside its staged folder.
+    #[error("{message}")]
+    Invalid {
+        /// What and why.
+        message: String,
+    },
+}
+
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ": free some space and run the same command again"
+        }
+        io::ErrorKind::PermissionDenied => ": check the permissions of the folder",
+        io::ErrorKind::ReadOnlyFilesystem => ": choose a writable place with --output-dir",
+        _ => "",
+    }
+}
+
+impl Error {
+    /// The kind to decide on.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,
+                io::ErrorKind::NotFound => ErrorKind::NotFound,
+                _ => ErrorKind::Io,
+            },
+            Error::Corrupt { .. } => ErrorKind::Corrupt,
+            Error::Locked { .. } => ErrorKind::Locked,
+            Error::NotFound { .. } => ErrorKind::NotFound,
+            Error::Invalid { .. } => ErrorKind::Invalid,
+        }
+    }
+
+    /// For `map_err` after an operation on `path`: `fs.read(path).map_err(Error::io("read", path))`.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+        let path = path.to_owned();
+        move |source| Error::Io { action, path, source }
+    }
+
+    /// A damaged file.
+    pub fn corrupt(path: &Path, message: impl Into<String>) -> Error {
+        Error::Corrupt { path: path.to_owned(), message: message.into() }
+    }
+}

@@ -1,0 +1,260 @@
+//! `manifest.json`: what a folder holds, what it was made from, and by which program.
+//!
+//! Written last, so a folder without a valid manifest does not exist. Hashes are BLAKE3 in hex. Nothing here holds a
+//! time: the same work gives the same bytes.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::fs::Fs;
+use crate::{Error, Result, atomic};
+
+/// The manifest's name in its folder.
+pub const FILE_NAME: &str = "manifest.json";
+
+/// One output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRecord {
+    /// BLAKE3 of its bytes, hex.
+    pub blake3: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// What a folder is and came from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Which work made it: "corpus", "tokenizer", "checkpoint".
+    pub stage: String,
+    /// The version of the program that made it.
+    pub program_version: String,
+    /// With which options, defaults written out.
+    pub options: Value,
+    /// From what: a name and the BLAKE3 of it, such as another manifest's [`Manifest::hash`].
+    pub inputs: BTreeMap<String, String>,
+    /// Every file of the folder but this one, by relative path with `/`.
+    pub outputs: BTreeMap<String, FileRecord>,
+}
+
+impl Manifest {
+    /// A manifest without outputs yet; [`crate::stage::StagedFolder::commit`] fills them in.
+    pub fn new(stage: &str, options: Value, inputs: BTreeMap<String, String>) -> Manifest {
+        Manifest {
+            stage: stage.to_owned(),
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            options,
+            inputs,
+            outputs: BTreeMap::new(),
+        }
+    }
+
+    /// Reads `folder/manifest.json`.
+    pub fn read(fs: &dyn Fs, folder: &Path) -> Result<Manifest> {
+        atomic::read_json(fs, &folder.join(FILE_NAME))
+    }
+
+    /// Checks that each output is there with its size and hash, and that no other file is.
+    pub fn verify(&self, fs: &dyn Fs, folder: &Path) -> Result<()> {
+        for (name, record) in &self.outputs {
+            let path = folder.join(name);
+            if name.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+                return Err(Error::corrupt(
+                    &folder.join(FILE_NAME),
+                    format!("names a file outside its folder: `{name}`"),
+                ));
+            }
+            let bytes = match fs.file_bytes(&path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(Error::corrupt(&path, "the file is missing though its manifest lists it"));
+                }
+                Err(error) => return Err(Error::io("read", &path)(error)),
+            };
+            if bytes != record.bytes {
+                let message = format!("it has {bytes} bytes where its manifest says {}", record.bytes);
+                return Err(Error::corrupt(&path, message));
+            }
+            let hash = hash_file(fs, &path)?;
+            if hash != record.blake3 {
+                let message = format!("its BLAKE3 is {hash} where its manifest says {}", record.blake3);
+                return Err(Error::corrupt(&path, message));
+            }
+        }
+        for name in list_files(fs, folder)? {
+            if name != FILE_NAME && !self.outputs.contains_key(&name) {
+                return Err(Error::corrupt(&folder.join(&name), "the file is not in the folder's manifest"));
+            }
+        }
+        Ok(())
+    }
+
+    /// BLAKE3 of the canonical JSON (keys sorted, no spaces): names this folder's content for those made from it.
+    pub fn hash(&self) -> String {
+        let value = serde_json::to_value(self).expect("invariant: a manifest is plain data");
+        hash_json(&value)
+    }
+
+    /// Whether a folder made with these options from these inputs is this one. The program version is not compared:
+    /// a stage whose meaning changes must say so in its options.
+    pub fn matches(&self, options: &Value, inputs: &BTreeMap<String, String>) -> bool {
+        canonical(&self.options) == canonical(options) && self.inputs == *inputs
+    }
+}
+
+/// BLAKE3 of the canonical JSON of a value: two values that differ only in the order of keys hash alike.
+pub fn hash_json(value: &Value) -> String {
+    hash_bytes(canonical(value).as_bytes())
+}
+
+/// BLAKE3 in hex.
+pub fn hash_bytes(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+/// BLAKE3 of a file in hex, read in pieces.
+pub fn hash_file(fs: &dyn Fs, path: &Path) -> Result<String> {
+    let mut file = fs.open(path).map_err(Error::io("read", path))?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0u8; 1 << 18];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finalize().to_hex().to_string()),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io("read", path)(error)),
+        }
+    }
+}
+
+/// Every file below `folder`, by relative path with `/`, sorted.
+pub fn list_files(fs: &dyn Fs, folder: &Path) -> Result<Vec<String>> {
+    fn walk(fs: &dyn Fs, folder: &Path, prefix: &str, files: &mut Vec<String>) -> Result<()> {
+        for entry in fs.list(folder).map_err(Error::io("list", folder))? {
+            let name = format!("{prefix}{}", entry.name);
+            if entry.is_dir {
+                walk(fs, &folder.join(&entry.name), &format!("{name}/"), files)?;
+            } else {
+                files.push(name);
+            }
+        }
+        Ok(())
+    }
+    let mut files = Vec::new();
+    walk(fs, folder, "", &mut files)?;
+    files.sort();
+    Ok(files)
+}
+
+/// JSON with sorted keys and no spaces.
+fn canonical(value: &Value) -> String {
+    fn write(value: &Value, out: &mut String) {
+        match value {
+            Value::Object(map) => {
+                let sorted: BTreeMap<_, _> = map.iter().collect();
+                out.push('{');
+                for (i, (key, value)) in sorted.into_iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    out.push_str(&Value::String(key.clone()).to_string());
+                    out.push(':');
+                    write(value, out);
+                }
+                out.push('}');
+            }
+            Value::Array(items) => {
+                out.push('[');
+                for (i, item) in items.iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    write(item, out);
+                }
+                out.push(']');
+            }
+            scalar => out.push_str(&scalar.to_string()),
+        }
+    }
+    let mut out = String::new();
+    write(value, &mut out);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::RealFs;
+    use serde_json::json;
+
+    fn folder() -> (tempfile::TempDir, Manifest) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        std::fs::write(folder.path().join("a.txt"), "alpha").unwrap();
+        std::fs::write(folder.path().join("sub/b.txt"), "beta").unwrap();
+        let mut manifest = Manifest::new("test", json!({"x": 1}), BTreeMap::new());
+        for name in list_files(&RealFs, folder.path()).unwrap() {
+            let path = folder.path().join(&name);
+            let record = FileRecord {
+                blake3: hash_file(&RealFs, &path).unwrap(),
+                bytes: RealFs.file_bytes(&path).unwrap(),
+            };
+            manifest.outputs.insert(name, record);
+        }
+        atomic::write_json(&RealFs, &folder.path().join(FILE_NAME), &manifest).unwrap();
+        (folder, manifest)
+    }
+
+    #[test]
+    fn a_whole_folder_verifies_and_any_change_does_not() {
+        let (folder, manifest) = folder();
+        let dir = folder.path();
+        assert_eq!(Manifest::read(&RealFs, dir).unwrap(), manifest);
+        assert_eq!(manifest.outputs.keys().collect::<Vec<_>>(), ["a.txt", "sub/b.txt"]);
+        manifest.verify(&RealFs, dir).unwrap();
+
+        std::fs::write(dir.join("a.txt"), "alphA").unwrap();
+        let message = manifest.verify(&RealFs, dir).unwrap_err().to_string();
+        assert!(message.contains("a.txt") && message.contains("BLAKE3"), "{message}");
+
+        std::fs::write(dir.join("a.txt"), "alph").unwrap();
+        let message = manifest.verify(&RealFs, dir).unwrap_err().to_string();
+        assert!(message.contains("4 bytes"), "{message}");
+
+        std::fs::remove_file(dir.join("a.txt")).unwrap();
+        let message = manifest.verify(&RealFs, dir).unwrap_err().to_string();
+        assert!(message.contains("missing"), "{message}");
+
+        std::fs::write(dir.join("a.txt"), "alpha").unwrap();
+        std::fs::write(dir.join("stray"), "").unwrap();
+        let message = manifest.verify(&RealFs, dir).unwrap_err().to_string();
+        assert!(message.contains("stray"), "{message}");
+    }
+
+    #[test]
+    fn a_manifest_cannot_point_outside() {
+        let (folder, mut manifest) = folder();
+        let record = manifest.outputs["a.txt"].clone();
+        manifest.outputs.insert("sub/../a.txt".into(), record);
+        assert_eq!(manifest.verify(&RealFs, folder.path()).unwrap_err().kind(), crate::ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn matching_ignores_the_order_of_keys_and_sees_every_value() {
+        let inputs = BTreeMap::from([("data".to_owned(), "00".to_owned())]);
+        let manifest = Manifest::new("test", json!({"a": 1, "b": {"c": [1, 2.5], "d": "x"}}), inputs.clone());
+        assert!(manifest.matches(&json!({"b": {"d": "x", "c": [1, 2.5]}, "a": 1}), &inputs));
+        assert!(!manifest.matches(&json!({"b": {"d": "x", "c": [2.5, 1]}, "a": 1}), &inputs));
+        assert!(!manifest.matches(&manifest.options, &BTreeMap::new()));
+        assert_eq!(hash_json(&json!({"a": 1, "b": 2})), hash_json(&json!({"b": 2, "a": 1})));
+        assert_ne!(hash_json(&json!({"a": 1})), hash_json(&json!({"a": 2})));
+        assert_eq!(hash_json(&json!({"b": 2, "a": "x\""})), hash_bytes(br#"{"a":"x\"","b":2}"#));
+    }
+}

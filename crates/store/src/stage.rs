@@ -1,0 +1,137 @@
+//! A folder that is made whole or not at all.
+//!
+//! Work writes into `.{name}.partial` beside the target; `commit` hashes every file, writes the manifest last, and swaps
+//! the folder in. A folder cannot be renamed over a full one, so the old one steps aside to `.{name}.old` first; a crash
+//! in between leaves the target missing, and [`repair`] moves the finished new folder in (or, failing that, the old one
+//! back). Every reader of a staged folder goes through [`repair`] or [`current`] once at start.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::fs::Fs;
+use crate::manifest::{self, FileRecord, Manifest};
+use crate::{Error, ErrorKind, Result, atomic};
+
+/// A folder being made. Dropped without [`StagedFolder::commit`], it stays as `.{name}.partial` until the next `begin`.
+pub struct StagedFolder<'a> {
+    fs: &'a dyn Fs,
+    target: PathBuf,
+    partial: PathBuf,
+}
+
+impl<'a> StagedFolder<'a> {
+    /// A fresh empty folder beside `target`, after repairing what a crash left.
+    pub fn begin(fs: &'a dyn Fs, target: &Path) -> Result<StagedFolder<'a>> {
+        repair(fs, target)?;
+        let partial = sibling(target, "partial")?;
+        fs.create_dir_all(&partial).map_err(Error::io("create the folder", &partial))?;
+        Ok(StagedFolder { fs, target: target.to_owned(), partial })
+    }
+
+    /// Where to write.
+    pub fn path(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Where the folder will be.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Hashes and syncs all files, writes the manifest with them as its outputs, and swaps the folder in.
+    /// After `Ok` it survives a power cut; after `Err` the old folder is there as before, or [`repair`] restores it.
+    pub fn commit(self, mut manifest: Manifest) -> Result<Manifest> {
+        let (fs, partial, target) = (self.fs, &self.partial, &self.target);
+        manifest.outputs = BTreeMap::new();
+        for name in manifest::list_files(fs, partial)? {
+            let path = partial.join(&name);
+            fs.sync_file(&path).map_err(Error::io("flush", &path))?;
+            let bytes = fs.file_bytes(&path).map_err(Error::io("read", &path))?;
+            let blake3 = manifest::hash_file(fs, &path)?;
+            manifest.outputs.insert(name, FileRecord { blake3, bytes });
+        }
+        sync_folders(fs, partial)?;
+        atomic::write_json(fs, &partial.join(manifest::FILE_NAME), &manifest)?;
+
+        let above = atomic::parent(target)?;
+        let old = sibling(target, "old")?;
+        if fs.exists(target) {
+            fs.rename(target, &old).map_err(Error::io("move aside", target))?;
+            // Settled before the next rename: the two must not reach the disk in the other order.
+            fs.sync_dir(above).map_err(Error::io("flush the folder", above))?;
+        }
+        fs.rename(partial, target).map_err(Error::io("put in place", target))?;
+        fs.sync_dir(above).map_err(Error::io("flush the folder", above))?;
+        if fs.exists(&old) {
+            fs.remove_dir_all(&old).map_err(Error::io("remove", &old))?;
+        }
+        Ok(manifest)
+    }
+}
+
+/// Brings `target` back to a whole state after a crash and removes leftovers. Returns whether the folder is there.
+pub fn repair(fs: &dyn Fs, target: &Path) -> Result<bool> {
+    let partial = sibling(target, "partial")?;
+    let old = sibling(target, "old")?;
+    let above = atomic::parent(target)?;
+    if !fs.exists(target) {
+        let finished = fs.exists(&partial)
+            && Manifest::read(fs, &partial).and_then(|manifest| manifest.verify(fs, &partial)).is_ok();
+        let source = if finished { &partial } else { &old };
+        if fs.exists(source) {
+            fs.rename(source, target).map_err(Error::io("put in place", target))?;
+            fs.sync_dir(above).map_err(Error::io("flush the folder", above))?;
+        }
+    }
+    for leftover in [&partial, &old] {
+        if fs.exists(leftover) {
+            fs.remove_dir_all(leftover).map_err(Error::io("remove", leftover))?;
+        }
+    }
+    Ok(fs.exists(target))
+}
+
+/// The manifest of `target`, if it was made by `stage` with these options from these inputs and every byte still
+/// verifies; `None` means the stage has to run. Repairs first.
+pub fn current(
+    fs: &dyn Fs,
+    target: &Path,
+    stage: &str,
+    options: &Value,
+    inputs: &BTreeMap<String, String>,
+) -> Result<Option<Manifest>> {
+    if !repair(fs, target)? {
+        return Ok(None);
+    }
+    let manifest = match Manifest::read(fs, target) {
+        Ok(manifest) => manifest,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if manifest.stage != stage || !manifest.matches(options, inputs) {
+        return Ok(None);
+    }
+    match manifest.verify(fs, target) {
+        Ok(()) => Ok(Some(manifest)),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn sibling(target: &Path, suffix: &str) -> Result<PathBuf> {
+    let name = target.file_name().and_then(|name| name.to_str()).ok_or_else(|| Error::Invalid {
+        message: format!("`{}` does not name a folder", target.display()),
+    })?;
+    Ok(target.with_file_name(format!(".{name}.{suffix}")))
+}
+
+fn sync_folders(fs: &dyn Fs, folder: &Path) -> Result<()> {
+    for entry in fs.list(folder).map_err(Error::io("list", folder))? {
+        if entry.is_dir {
+            sync_folders(fs, &folder.join(&entry.name))?;
+        }
+    }
+    fs.sync_dir(folder).map_err(Error::io("flush the folder", folder))
+}

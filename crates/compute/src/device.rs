@@ -1,0 +1,239 @@
+//! The trait a device implements: fused kernels over handles into one arena.
+//!
+//! Legend of shapes: N = B·T tokens, D model width, F feed-forward width, V vocabulary, H query heads, K key/value heads, d head
+//! width. A kernel call enqueues; only [`Device::download`] and [`Device::synchronize`] wait. Gradients of weights are
+//! accumulated (`+=`), gradients of activations are written, except where a field says otherwise. Every kernel's meaning is
+//! its implementation in [`crate::reference`].
+
+use crate::tensor::Tensor;
+
+/// `out = op(a) · op(b)`, plus `residual` or plus `out` itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Gemm {
+    /// (m, k), or (k, m) when `a_transposed`.
+    pub a: Tensor,
+    /// Whether `a` is read transposed.
+    pub a_transposed: bool,
+    /// (k, n), or (n, k) when `b_transposed`: the layout of a linear layer's weight.
+    pub b: Tensor,
+    /// Whether `b` is read transposed.
+    pub b_transposed: bool,
+    /// (m, n).
+    pub out: Tensor,
+    /// (m, n), added to the product.
+    pub residual: Option<Tensor>,
+    /// Add to what `out` holds (weight gradients).
+    pub accumulate: bool,
+}
+
+/// Root-mean-square norm over groups of `weight.columns` elements (Zhang & Sennrich 2019).
+#[derive(Clone, Copy, Debug)]
+pub struct RmsNorm {
+    /// (rows, groups · width).
+    pub x: Tensor,
+    /// (1, width).
+    pub weight: Tensor,
+    /// (rows, groups): 1/√(mean(x²) + eps), written by the forward and read by the backward.
+    pub rstd: Tensor,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+/// Rotary position embedding, split halves (Su et al. 2021, in Hugging Face's layout).
+#[derive(Clone, Copy, Debug)]
+pub struct Rope {
+    /// (rows, heads · d), rotated in place.
+    pub x: Tensor,
+    /// (positions, d/2).
+    pub cos: Tensor,
+    /// (positions, d/2).
+    pub sin: Tensor,
+    /// Row r is at position `first_position + r mod sequence_length`.
+    pub sequence_length: usize,
+    /// Position of the first row.
+    pub first_position: usize,
+    /// Rotate by −θ: the backward.
+    pub inverse: bool,
+}
+
+/// Causal grouped-query attention within documents: query t sees keys `document_starts[t]..=t` of its row.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// (N, H·d).
+    pub q: Tensor,
+    /// (N, K·d).
+    pub k: Tensor,
+    /// (N, K·d).
+    pub v: Tensor,
+    /// (1, N) of u32: index within the row.
+    pub document_starts: Tensor,
+    /// (N, H·d), the forward's result.
+    pub out: Tensor,
+    /// (N, H): log-sum-exp of the scaled scores, written by the forward and read by the backward.
+    pub lse: Tensor,
+    /// B.
+    pub batch_size: usize,
+    /// T.
+    pub sequence_length: usize,
+    /// d.
+    pub head_dim: usize,
+    /// Multiplies the scores; 1/√d.
+    pub scale: f32,
+}
+
+/// Gradients of [`Attention`].
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionBackward {
+    /// What the forward saw and wrote.
+    pub forward: Attention,
+    /// (N, H·d).
+    pub dout: Tensor,
+    /// (N, H·d), written.
+    pub dq: Tensor,
+    /// (N, K·d), written.
+    pub dk: Tensor,
+    /// (N, K·d), written.
+    pub dv: Tensor,
+}
+
+/// Attention of new tokens to a cache that holds their keys and values already.
+#[derive(Clone, Copy, Debug)]
+pub struct CachedAttention {
+    /// (new, H·d): queries of positions `past..past + new`.
+    pub q: Tensor,
+    /// (capacity, K·d).
+    pub k: Tensor,
+    /// (capacity, K·d).
+    pub v: Tensor,
+    /// (new, H·d).
+    pub out: Tensor,
+    /// Tokens in the cache before the new ones.
+    pub past: usize,
+    /// d.
+    pub head_dim: usize,
+    /// Multiplies the scores.
+    pub scale: f32,
+}
+
+/// The output layer and its loss in chunks of rows: full logits never exist.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearCrossEntropy {
+    /// (N, D).
+    pub x: Tensor,
+    /// (V, D).
+    pub weight: Tensor,
+    /// (1, N) of u32.
+    pub targets: Tensor,
+    /// (1, N): loss weight of each row.
+    pub weights: Tensor,
+    /// (chunk, V): room for the logits of one chunk.
+    pub scratch: Tensor,
+    /// (1, 1) of f64: Σ weight · loss (nats) is added.
+    pub loss_sum: Tensor,
+    /// The backward in the same pass, if wanted.
+    pub gradient: Option<LinearCrossEntropyGradient>,
+}
+
+/// Where [`LinearCrossEntropy`] puts its gradients.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearCrossEntropyGradient {
+    /// (N, D), written.
+    pub dx: Tensor,
+    /// (V, D), accumulated.
+    pub dweight: Tensor,
+    /// Multiplies every row's weight: 1 / trained tokens of the optimizer step.
+    pub scale: f32,
+}
+
+/// One AdamW update (Loshchilov & Hutter 2019) of a contiguous range, with clipping by global norm.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamW {
+    /// (1, P) weights, updated.
+    pub weight: Tensor,
+    /// (1, P).
+    pub gradient: Tensor,
+    /// (1, P) first moment, updated.
+    pub moment1: Tensor,
+    /// (1, P) second moment, updated.
+    pub moment2: Tensor,
+    /// (1, 1) of f64: the squared global gradient norm. Not finite: nothing is changed.
+    pub squared_norm: Tensor,
+    /// Gradients are scaled to at most this norm; 0 = off.
+    pub max_gradient_norm: f32,
+    /// Step size.
+    pub learning_rate: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// Decoupled weight decay; 0 for norms and biases.
+    pub weight_decay: f32,
+    /// 1-based step, for the bias correction.
+    pub step: u64,
+}
+
+/// A set of kernels over one arena.
+pub trait Device {
+    /// What a person would call it.
+    fn name(&self) -> String;
+    /// Allocates the arena, zeroed. Called once, before any kernel.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    fn allocate(&mut self, bytes: usize) -> crate::Result<()>;
+    /// Writes a contiguous f32 tensor.
+    fn upload(&mut self, to: Tensor, values: &[f32]);
+    /// Writes a contiguous u32 tensor.
+    fn upload_ids(&mut self, to: Tensor, values: &[u32]);
+    /// Waits, then reads a contiguous f32 tensor.
+    fn download(&mut self, from: Tensor) -> Vec<f32>;
+    /// Waits, then reads an f64 scalar.
+    fn download_scalar(&mut self, from: Tensor) -> f64;
+    /// Waits for all kernels enqueued.
+    fn synchronize(&mut self);
+
+    /// Sets every element.
+    fn fill(&mut self, x: Tensor, value: f32);
+    /// Copies element by element; shapes equal, strides free.
+    fn copy(&mut self, from: Tensor, to: Tensor);
+    /// `x += y`.
+    fn add(&mut self, x: Tensor, y: Tensor);
+    /// Zeroes elements with probability `p` and scales the rest by 1/(1−p). The mask is a function of `seed` and the element's
+    /// index, so the same call on the gradient is the backward.
+    fn dropout(&mut self, x: Tensor, p: f32, seed: u64);
+    /// Matrix product.
+    fn gemm(&mut self, op: Gemm);
+    /// Adds a (1, columns) bias to every row of `x`.
+    fn add_bias(&mut self, x: Tensor, bias: Tensor);
+    /// Adds the column sums of `dy` to `dbias`.
+    fn bias_backward(&mut self, dy: Tensor, dbias: Tensor);
+    /// Row `ids[n]` of `table` (V, D) to row n of `out` (N, D).
+    fn embedding(&mut self, ids: Tensor, table: Tensor, out: Tensor);
+    /// Adds row n of `dout` to row `ids[n]` of `dtable`.
+    fn embedding_backward(&mut self, ids: Tensor, dout: Tensor, dtable: Tensor);
+    /// Writes `out` and `op.rstd`.
+    fn rmsnorm(&mut self, op: RmsNorm, out: Tensor);
+    /// ADDS the input's gradient to `dx`, and the weight's to `dweight` if it is wanted. `dx` may be `dout` itself only with
+    /// `overwrite`, which writes instead of adding.
+    fn rmsnorm_backward(&mut self, op: RmsNorm, dout: Tensor, dx: Tensor, overwrite: bool, dweight: Tensor);
+    /// Rotates in place.
+    fn rope(&mut self, op: Rope);
+    /// Writes `op.out` and `op.lse`.
+    fn attention(&mut self, op: Attention);
+    /// Writes `dq`, `dk`, `dv`.
+    fn attention_backward(&mut self, op: AttentionBackward);
+    /// Writes `op.out`.
+    fn cached_attention(&mut self, op: CachedAttention);
+    /// `out = silu(gate) ⊙ up`, where `gate_up` is (N, 2F) with the gate first (Shazeer 2020).
+    fn swiglu(&mut self, gate_up: Tensor, out: Tensor);
+    /// Replaces `gate_up` by its gradient.
+    fn swiglu_backward(&mut self, gate_up: Tensor, dout: Tensor);
+    /// Loss, and gradients if wanted.
+    fn linear_cross_entropy(&mut self, op: LinearCrossEntropy);
+    /// Writes Σx² of a contiguous tensor to the f64 scalar `out`.
+    fn squared_norm(&mut self, x: Tensor, out: Tensor);
+    /// One optimizer step.
+    fn adamw(&mut self, op: AdamW);
+}

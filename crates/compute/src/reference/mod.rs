@@ -1,0 +1,200 @@
+//! The specification: plain loops in f64, slow and obvious. Every other device is tested against it, and its own backward
+//! against central differences. Nothing here is ever optimised.
+
+mod attention;
+mod kernels;
+
+use crate::Result;
+use crate::device::{
+    AdamW, Attention, AttentionBackward, CachedAttention, Device, Gemm, LinearCrossEntropy, RmsNorm, Rope,
+};
+use crate::tensor::{DType, Tensor};
+
+/// The f64 device. Every element, whatever its dtype, is one f64.
+#[derive(Debug, Default)]
+pub struct Reference {
+    /// Element i of a tensor stands at `offset / 2 + i`: two bytes is the smallest dtype, so nothing overlaps.
+    arena: Vec<f64>,
+}
+
+impl Reference {
+    /// A device without an arena yet.
+    pub fn new() -> Reference {
+        Reference::default()
+    }
+
+    fn index(t: Tensor, row: usize, column: usize) -> usize {
+        assert!(row < t.rows && column < t.columns, "({row}, {column}) of {t:?}");
+        t.offset / 2 + row * t.row_stride + column
+    }
+
+    fn get(&self, t: Tensor, row: usize, column: usize) -> f64 {
+        self.arena[Reference::index(t, row, column)]
+    }
+
+    fn set(&mut self, t: Tensor, row: usize, column: usize, value: f64) {
+        self.arena[Reference::index(t, row, column)] = value;
+    }
+
+    fn add_to(&mut self, t: Tensor, row: usize, column: usize, value: f64) {
+        self.arena[Reference::index(t, row, column)] += value;
+    }
+
+    /// Reads in f64, for tests that need more than f32.
+    pub fn read(&self, t: Tensor) -> Vec<f64> {
+        let mut out = Vec::with_capacity(t.len());
+        for r in 0..t.rows {
+            for c in 0..t.columns {
+                out.push(self.get(t, r, c));
+            }
+        }
+        out
+    }
+
+    /// Writes in f64, for tests that need more than f32.
+    pub fn write(&mut self, t: Tensor, values: &[f64]) {
+        assert_eq!(values.len(), t.len());
+        for r in 0..t.rows {
+            for c in 0..t.columns {
+                self.set(t, r, c, values[r * t.columns + c]);
+            }
+        }
+    }
+}
+
+impl Device for Reference {
+    fn name(&self) -> String {
+        "reference (f64)".to_string()
+    }
+
+    fn allocate(&mut self, bytes: usize) -> Result<()> {
+        self.arena = vec![0.0; bytes / 2 + 1];
+        Ok(())
+    }
+
+    fn upload(&mut self, to: Tensor, values: &[f32]) {
+        let values: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
+        self.write(to, &values);
+    }
+
+    fn upload_ids(&mut self, to: Tensor, values: &[u32]) {
+        assert_eq!(to.dtype, DType::U32);
+        let values: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
+        self.write(to, &values);
+    }
+
+    fn download(&mut self, from: Tensor) -> Vec<f32> {
+        self.read(from).into_iter().map(|v| v as f32).collect()
+    }
+
+    fn download_scalar(&mut self, from: Tensor) -> f64 {
+        self.get(from, 0, 0)
+    }
+
+    fn synchronize(&mut self) {}
+
+    fn fill(&mut self, x: Tensor, value: f32) {
+        self.write(x, &vec![f64::from(value); x.len()]);
+    }
+
+    fn copy(&mut self, from: Tensor, to: Tensor) {
+        let values = self.read(from);
+        self.write(to, &values);
+    }
+
+    fn add(&mut self, x: Tensor, y: Tensor) {
+        let sum: Vec<f64> = self.read(x).iter().zip(self.read(y)).map(|(a, b)| a + b).collect();
+        self.write(x, &sum);
+    }
+
+    fn dropout(&mut self, x: Tensor, p: f32, seed: u64) {
+        self.dropout_kernel(x, p, seed);
+    }
+
+    fn gemm(&mut self, op: Gemm) {
+        self.gemm_kernel(op);
+    }
+
+    fn add_bias(&mut self, x: Tensor, bias: Tensor) {
+        for r in 0..x.rows {
+            for c in 0..x.columns {
+                let b = self.get(bias, 0, c);
+                self.add_to(x, r, c, b);
+            }
+        }
+    }
+
+    fn bias_backward(&mut self, dy: Tensor, dbias: Tensor) {
+        for r in 0..dy.rows {
+            for c in 0..dy.columns {
+                let g = self.get(dy, r, c);
+                self.add_to(dbias, 0, c, g);
+            }
+        }
+    }
+
+    fn embedding(&mut self, ids: Tensor, table: Tensor, out: Tensor) {
+        for n in 0..out.rows {
+            let id = self.get(ids, 0, n) as usize;
+            for c in 0..out.columns {
+                let value = self.get(table, id, c);
+                self.set(out, n, c, value);
+            }
+        }
+    }
+
+    fn embedding_backward(&mut self, ids: Tensor, dout: Tensor, dtable: Tensor) {
+        for n in 0..dout.rows {
+            let id = self.get(ids, 0, n) as usize;
+            for c in 0..dout.columns {
+                let g = self.get(dout, n, c);
+                self.add_to(dtable, id, c, g);
+            }
+        }
+    }
+
+    fn rmsnorm(&mut self, op: RmsNorm, out: Tensor) {
+        self.rmsnorm_kernel(op, out);
+    }
+
+    fn rmsnorm_backward(&mut self, op: RmsNorm, dout: Tensor, dx: Tensor, overwrite: bool, dweight: Tensor) {
+        self.rmsnorm_backward_kernel(op, dout, dx, overwrite, dweight);
+    }
+
+    fn rope(&mut self, op: Rope) {
+        self.rope_kernel(op);
+    }
+
+    fn attention(&mut self, op: Attention) {
+        self.attention_kernel(op);
+    }
+
+    fn attention_backward(&mut self, op: AttentionBackward) {
+        self.attention_backward_kernel(op);
+    }
+
+    fn cached_attention(&mut self, op: CachedAttention) {
+        self.cached_attention_kernel(op);
+    }
+
+    fn swiglu(&mut self, gate_up: Tensor, out: Tensor) {
+        self.swiglu_kernel(gate_up, out);
+    }
+
+    fn swiglu_backward(&mut self, gate_up: Tensor, dout: Tensor) {
+        self.swiglu_backward_kernel(gate_up, dout);
+    }
+
+    fn linear_cross_entropy(&mut self, op: LinearCrossEntropy) {
+        self.linear_cross_entropy_kernel(op);
+    }
+
+    fn squared_norm(&mut self, x: Tensor, out: Tensor) {
+        let sum = self.read(x).iter().map(|v| v * v).sum();
+        self.set(out, 0, 0, sum);
+    }
+
+    fn adamw(&mut self, op: AdamW) {
+        self.adamw_kernel(op);
+    }
+}

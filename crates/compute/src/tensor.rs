@@ -1,0 +1,106 @@
+//! Handles into a device's arena. A handle is (offset, dtype, shape): plain data, never a host slice.
+
+/// Element types a device stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DType {
+    /// 32-bit float.
+    F32,
+    /// bfloat16. Named so that kernels dispatch on it; the CPU's kernels are f32 today.
+    Bf16,
+    /// Unsigned 32-bit integers: token ids and positions.
+    U32,
+    /// 64-bit float: sums that leave the device (losses, norms).
+    F64,
+}
+
+impl DType {
+    /// Bytes an element takes.
+    pub const fn size(self) -> usize {
+        match self {
+            DType::Bf16 => 2,
+            DType::F32 | DType::U32 => 4,
+            DType::F64 => 8,
+        }
+    }
+}
+
+/// A matrix (rows × columns) in the arena; a vector is one row. Rows may be spaced wider than they are long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    /// Byte offset of element (0, 0) in the arena.
+    pub offset: usize,
+    /// Element type.
+    pub dtype: DType,
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub columns: usize,
+    /// Elements from one row's start to the next.
+    pub row_stride: usize,
+}
+
+impl Tensor {
+    /// Number of elements.
+    pub const fn len(&self) -> usize {
+        self.rows * self.columns
+    }
+
+    /// Whether there is no element.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the elements follow each other without gaps.
+    pub const fn is_contiguous(&self) -> bool {
+        self.row_stride == self.columns || self.rows <= 1
+    }
+
+    /// The view of columns `start..start + len`.
+    #[must_use]
+    pub fn column_range(&self, start: usize, len: usize) -> Tensor {
+        assert!(start + len <= self.columns, "columns {start}+{len} of {}", self.columns);
+        Tensor { offset: self.offset + start * self.dtype.size(), columns: len, ..*self }
+    }
+
+    /// The view of rows `start..start + len`.
+    #[must_use]
+    pub fn row_range(&self, start: usize, len: usize) -> Tensor {
+        assert!(start + len <= self.rows, "rows {start}+{len} of {}", self.rows);
+        Tensor { offset: self.offset + start * self.row_stride * self.dtype.size(), rows: len, ..*self }
+    }
+
+    /// The same contiguous elements with another shape.
+    #[must_use]
+    pub fn reshape(&self, rows: usize, columns: usize) -> Tensor {
+        assert!(self.is_contiguous() && rows * columns == self.len(), "{self:?} as {rows}×{columns}");
+        Tensor { rows, columns, row_stride: columns, ..*self }
+    }
+}
+
+/// Hands out offsets of one arena, in the order asked: the memory plan and the allocation are the same walk.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    bytes: usize,
+}
+
+/// Every tensor starts on a cache line of its own.
+const ALIGNMENT: usize = 64;
+
+impl Layout {
+    /// An empty arena.
+    pub fn new() -> Layout {
+        Layout::default()
+    }
+
+    /// Room for rows × columns elements.
+    pub fn reserve(&mut self, dtype: DType, rows: usize, columns: usize) -> Tensor {
+        let offset = self.bytes;
+        self.bytes += (rows * columns * dtype.size()).next_multiple_of(ALIGNMENT);
+        Tensor { offset, dtype, rows, columns, row_stride: columns }
+    }
+
+    /// Bytes handed out so far.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}

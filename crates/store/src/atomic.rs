@@ -73,3 +73,59 @@ pub(crate) fn parent(path: &Path) -> Result<&Path> {
         None => Err(Error::Invalid { message: format!("`{}` has no folder above it", path.display()) }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::faulty::{Fault, MemoryFs};
+
+    fn old_disk() -> MemoryFs {
+        let disk = MemoryFs::new();
+        write(&disk, Path::new("/d/f"), b"old").unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        disk
+    }
+
+    #[test]
+    fn a_crash_at_any_call_leaves_old_or_new() {
+        let path = Path::new("/d/f");
+        let whole = old_disk();
+        let before = whole.calls();
+        write(&whole, path, b"new and longer").unwrap();
+        assert!(whole.calls() > before + 3);
+        for call in before..whole.calls() {
+            for seed in 0..12 {
+                let disk = old_disk();
+                disk.fail_at(call, Fault::Crash);
+                assert!(write(&disk, path, b"new and longer").is_err());
+                let left = disk.after_crash(seed).read(path).unwrap();
+                assert!(left == b"old" || left == b"new and longer", "call {call}, seed {seed}: {left:?}");
+            }
+        }
+        for seed in 0..12 {
+            assert_eq!(whole.after_crash(seed).read(path).unwrap(), b"new and longer", "Ok means durable");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_leaves_the_old_file_and_no_rubbish() {
+        let disk = old_disk();
+        disk.set_capacity(Some(8));
+        let error = write(&disk, Path::new("/d/f"), b"much too long").unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::StorageFull);
+        assert!(error.to_string().contains("free some space"), "{error}");
+        assert_eq!(disk.used_bytes(), 3);
+        assert_eq!(disk.read(Path::new("/d/f")).unwrap(), b"old");
+    }
+
+    #[test]
+    fn json_errors_name_the_place() {
+        let disk = MemoryFs::new();
+        let path = Path::new("/x.json");
+        write_json(&disk, path, &vec![1, 2]).unwrap();
+        assert_eq!(read_json::<Vec<u8>>(&disk, path).unwrap(), [1, 2]);
+        write(&disk, path, b"[1,\n oops").unwrap();
+        let message = read_json::<Vec<u8>>(&disk, path).unwrap_err().to_string();
+        assert!(message.contains("x.json") && message.contains("line 2"), "{message}");
+    }
+}

@@ -135,3 +135,92 @@ fn sync_folders(fs: &dyn Fs, folder: &Path) -> Result<()> {
     }
     fs.sync_dir(folder).map_err(Error::io("flush the folder", folder))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::faulty::{Fault, MemoryFs};
+    use serde_json::json;
+
+    const TARGET: &str = "/p/data";
+
+    fn make(fs: &dyn Fs, version: u64, text: &str) -> Result<Manifest> {
+        let staged = StagedFolder::begin(fs, Path::new(TARGET))?;
+        let inner = staged.path().join("inner");
+        fs.create_dir_all(&inner).map_err(Error::io("create the folder", &inner))?;
+        for name in ["a.txt", "inner/b.txt"] {
+            let path = staged.path().join(name);
+            let mut file = fs.create(&path).map_err(Error::io("write", &path))?;
+            file.write_all(format!("{text} {name}").as_bytes()).map_err(Error::io("write", &path))?;
+        }
+        staged.commit(Manifest::new("test", json!({ "version": version }), BTreeMap::new()))
+    }
+
+    fn holds(fs: &dyn Fs, version: u64) -> bool {
+        let options = json!({ "version": version });
+        current(fs, Path::new(TARGET), "test", &options, &BTreeMap::new()).unwrap().is_some()
+    }
+
+    fn old_disk() -> MemoryFs {
+        let disk = MemoryFs::new();
+        disk.create_dir_all(Path::new("/p")).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        make(&disk, 1, "first").unwrap();
+        disk
+    }
+
+    #[test]
+    fn a_commit_is_durable_and_a_changed_byte_makes_it_stale() {
+        let disk = old_disk();
+        for seed in 0..10 {
+            assert!(holds(&disk.after_crash(seed), 1));
+        }
+        assert!(!holds(&disk, 2));
+        disk.mutate(Path::new("/p/data/inner/b.txt"), |bytes| bytes[0] ^= 1);
+        assert!(!holds(&disk, 1));
+    }
+
+    #[test]
+    fn a_crash_at_any_call_leaves_one_whole_version() {
+        let whole = old_disk();
+        let before = whole.calls();
+        make(&whole, 2, "second").unwrap();
+        assert!(holds(&whole, 2));
+        let (mut olds, mut news) = (0, 0);
+        for call in before..whole.calls() {
+            for seed in 0..12 {
+                let disk = old_disk();
+                disk.fail_at(call, Fault::Crash);
+                assert!(make(&disk, 2, "second").is_err());
+                let left = disk.after_crash(seed);
+                let (old, new) = (holds(&left, 1), holds(&left, 2));
+                assert!(old ^ new, "call {call}, seed {seed}: old {old}, new {new}");
+                olds += usize::from(old);
+                news += usize::from(new);
+                make(&left, 3, "third").unwrap();
+                assert!(holds(&left, 3));
+                let names: Vec<String> =
+                    left.list(Path::new("/p")).unwrap().into_iter().map(|entry| entry.name).collect();
+                assert_eq!(names, ["data"], "call {call}, seed {seed}");
+            }
+        }
+        assert!(olds > 0 && news > 0);
+    }
+
+    #[test]
+    fn an_error_at_any_call_loses_nothing() {
+        let whole = old_disk();
+        let before = whole.calls();
+        make(&whole, 2, "second").unwrap();
+        for call in before..whole.calls() {
+            for fault in [Fault::Error(std::io::ErrorKind::Other), Fault::ShortWrite] {
+                let disk = old_disk();
+                disk.fail_at(call, fault);
+                assert!(make(&disk, 2, "second").is_err(), "call {call}");
+                assert!(holds(&disk, 1) ^ holds(&disk, 2), "call {call}, {fault:?}");
+                make(&disk, 2, "second").unwrap();
+                assert!(holds(&disk, 2));
+            }
+        }
+    }
+}

@@ -6,8 +6,13 @@
 pub mod atomic;
 mod error;
 pub mod fs;
+pub mod lock;
 pub mod manifest;
+pub mod metrics;
 pub mod report;
+pub mod run;
 pub mod stage;
+pub mod system;
+pub mod time;
 
 pub use error::{Error, ErrorKind, Result};

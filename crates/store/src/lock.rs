@@ -1,0 +1,114 @@
+//! One writer a run, held by a lock of the operating system.
+//!
+//! The system drops the lock when its process ends, however it ends, so a stale lock file means nothing and the file is
+//! never removed (removing it would let two processes lock two files of the same name).
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// The lock file's name in a run's folder.
+pub const FILE_NAME: &str = "run.lock";
+
+/// Held while this value lives.
+#[derive(Debug)]
+pub struct RunLock {
+    // Closing the file unlocks it.
+    _file: File,
+    path: PathBuf,
+}
+
+impl RunLock {
+    /// Takes the lock of the run in `folder`, or says who has it. Does not wait.
+    pub fn acquire(folder: &Path) -> Result<RunLock> {
+        let path = folder.join(FILE_NAME);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(Error::io("open the lock file", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                // On Windows the locked bytes cannot be read; the holder then stays unknown.
+                let _ = file.read_to_string(&mut text);
+                return Err(Error::Locked { path: folder.to_owned(), pid: text.trim().parse().ok() });
+            }
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
+        }
+        let written = (|| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        })();
+        // Only the message for others suffers, so a full disk must not stop a run from being read or resumed.
+        let _ = written;
+        Ok(RunLock { _file: file, path })
+    }
+
+    /// Whether somebody holds the lock of the run in `folder` now. Creates nothing.
+    pub fn is_held(folder: &Path) -> bool {
+        match File::open(folder.join(FILE_NAME)) {
+            // A shared lock, so that two lookers do not see each other as the holder.
+            Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+            Err(_) => false,
+        }
+    }
+
+    /// The lock file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn the_second_writer_is_told_who_the_first_is() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!RunLock::is_held(folder.path()));
+        let lock = RunLock::acquire(folder.path()).unwrap();
+        assert!(RunLock::is_held(folder.path()));
+        let error = RunLock::acquire(folder.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Locked);
+        assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+        drop(lock);
+        assert!(!RunLock::is_held(folder.path()));
+        RunLock::acquire(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn racing_starts_have_one_winner() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE_NAME), "999999\n").unwrap();
+        let rounds = 500;
+        let wins: Vec<AtomicUsize> = (0..rounds).map(|_| AtomicUsize::new(0)).collect();
+        let barrier = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for round in &wins {
+                        barrier.wait();
+                        let lock = RunLock::acquire(folder.path());
+                        round.fetch_add(usize::from(lock.is_ok()), Ordering::SeqCst);
+                        barrier.wait();
+                        drop(lock);
+                    }
+                });
+            }
+        });
+        for round in &wins {
+            assert_eq!(round.load(Ordering::SeqCst), 1);
+        }
+    }
+}

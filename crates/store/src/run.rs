@@ -1,0 +1,332 @@
+//! The record of one run: `runs/<run_id>/` with what was asked (`meta.json`), where it stands (`state.json`), its metrics,
+//! its log and its checkpoints.
+//!
+//! Listing reads one small file a run, so that a thousand runs answer at once.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::fs::Fs;
+use crate::lock::RunLock;
+use crate::time::Timestamp;
+use crate::{Error, ErrorKind, Result, atomic, metrics};
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Made, not begun.
+    #[default]
+    Queued,
+    /// A process works on it.
+    Running,
+    /// All steps are done.
+    Completed,
+    /// It stopped with an error.
+    Failed,
+    /// It was stopped, or its process vanished; it can be resumed.
+    Interrupted,
+}
+
+impl std::fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            RunStatus::Queued => "queued",
+            RunStatus::Running => "running",
+            RunStatus::Completed => "completed",
+            RunStatus::Failed => "failed",
+            RunStatus::Interrupted => "interrupted",
+        })
+    }
+}
+
+/// `state.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunState {
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Steps done.
+    pub step: u64,
+    /// Steps in all.
+    pub total_steps: u64,
+    /// Epochs done, with the fraction.
+    pub epoch: f64,
+    /// The process that works or worked on it.
+    pub pid: u32,
+    /// Loss of the last step, in nats a token.
+    pub train_loss: Option<f64>,
+    /// Loss of the last validation.
+    pub validation_loss: Option<f64>,
+    /// The lowest validation loss so far.
+    pub best_validation_loss: Option<f64>,
+    /// Speed of the last steps.
+    pub tokens_per_s: f64,
+    /// Estimated time to the end.
+    pub eta_s: f64,
+    /// Step of the newest verified checkpoint.
+    pub checkpoint_step: Option<u64>,
+    /// Why it failed or stopped, or what it does now.
+    pub message: String,
+    /// When this was written (UTC, RFC 3339).
+    pub updated_at: String,
+}
+
+/// One run's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+/// A line of `list`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunSummary {
+    /// The folder's name.
+    pub run_id: String,
+    /// The folder.
+    pub path: PathBuf,
+    /// What `state.json` says, with a vanished process told as interrupted. `None` where it cannot be read.
+    pub state: Option<RunState>,
+}
+
+impl RunDir {
+    /// Makes `runs/<time>-<name>/`. Two runs begun in the same second get different ids.
+    pub fn create(fs: &dyn Fs, runs: &Path, name: &str) -> Result<RunDir> {
+        RunDir::create_at(fs, runs, name, Timestamp::now())
+    }
+
+    fn create_at(fs: &dyn Fs, runs: &Path, name: &str, time: Timestamp) -> Result<RunDir> {
+        let stem = match slug(name).as_str() {
+            "" => time.compact(),
+            slug => format!("{}-{slug}", time.compact()),
+        };
+        let mut path = runs.join(&stem);
+        let mut count = 1;
+        while fs.exists(&path) {
+            count += 1;
+            path = runs.join(format!("{stem}-{count}"));
+        }
+        let run = RunDir { path };
+        fs.create_dir_all(&run.checkpoints()).map_err(Error::io("create the folder", &run.path))?;
+        run.write_state(fs, RunState::default())?;
+        fs.sync_dir(runs).map_err(Error::io("flush the folder", runs))?;
+        Ok(run)
+    }
+
+    /// An existing run: `name` is an id below `runs`, or the unique beginning or end of one, or `latest`.
+    pub fn find(fs: &dyn Fs, runs: &Path, name: &str) -> Result<RunDir> {
+        let ids = ids(fs, runs)?;
+        let matching: Vec<&String> = match name {
+            "latest" => ids.last().into_iter().collect(),
+            _ if ids.iter().any(|id| id == name) => ids.iter().filter(|id| *id == name).collect(),
+            _ => ids.iter().filter(|id| id.starts_with(name) || id.ends_with(name)).collect(),
+        };
+        match matching.as_slice() {
+            [id] => Ok(RunDir { path: runs.join(id) }),
+            [] if ids.is_empty() => Err(Error::NotFound {
+                message: format!("no runs in `{}`: start one with `text2llm run`", runs.display()),
+            }),
+            [] => Err(Error::NotFound {
+                message: format!("no run `{name}` in `{}`: see `text2llm list`", runs.display()),
+            }),
+            [first, second, ..] => Err(Error::Invalid {
+                message: format!(
+                    "`{name}` fits more than one run (`{first}`, `{second}`): give the whole id"
+                ),
+            }),
+        }
+    }
+
+    /// A run by its folder, which must exist.
+    pub fn open(fs: &dyn Fs, path: &Path) -> Result<RunDir> {
+        if fs.exists(path) {
+            Ok(RunDir { path: path.to_owned() })
+        } else {
+            Err(Error::NotFound {
+                message: format!("no run folder `{}`: see `text2llm list`", path.display()),
+            })
+        }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder's name.
+    pub fn id(&self) -> String {
+        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// `checkpoints/`.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// `metrics.jsonl`.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join(metrics::FILE_NAME)
+    }
+
+    /// `train.log`, prose for a person.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("train.log")
+    }
+
+    /// Takes the run for this process.
+    pub fn lock(&self) -> Result<RunLock> {
+        RunLock::acquire(&self.path)
+    }
+
+    /// Writes `meta.json`: the whole recipe with defaults, environment, versions, hashes.
+    pub fn write_meta(&self, fs: &dyn Fs, meta: &Value) -> Result<()> {
+        atomic::write_json(fs, &self.path.join("meta.json"), meta)
+    }
+
+    /// Reads `meta.json`.
+    pub fn read_meta(&self, fs: &dyn Fs) -> Result<Value> {
+        atomic::read_json(fs, &self.path.join("meta.json"))
+    }
+
+    /// Writes `state.json`, stamped with the time and this process.
+    pub fn write_state(&self, fs: &dyn Fs, mut state: RunState) -> Result<()> {
+        state.updated_at = Timestamp::now().rfc3339();
+        state.pid = std::process::id();
+        atomic::write_json(fs, &self.path.join("state.json"), &state)
+    }
+
+    /// Reads `state.json` as it stands.
+    pub fn read_state(&self, fs: &dyn Fs) -> Result<RunState> {
+        atomic::read_json(fs, &self.path.join("state.json"))
+    }
+
+    /// `state.json`, except that a run called running that nobody holds is told as interrupted.
+    pub fn state(&self, fs: &dyn Fs) -> Result<RunState> {
+        let mut state = self.read_state(fs)?;
+        if state.status == RunStatus::Running && !RunLock::is_held(&self.path) {
+            state.status = RunStatus::Interrupted;
+            state.message = format!("process {} ended without a word", state.pid);
+            state.eta_s = 0.0;
+        }
+        Ok(state)
+    }
+}
+
+/// All runs, oldest first.
+pub fn list(fs: &dyn Fs, runs: &Path) -> Result<Vec<RunSummary>> {
+    Ok(ids(fs, runs)?
+        .into_iter()
+        .map(|run_id| {
+            let run = RunDir { path: runs.join(&run_id) };
+            RunSummary { state: run.state(fs).ok(), path: run.path, run_id }
+        })
+        .collect())
+}
+
+/// The newest run, if there is one.
+pub fn latest(fs: &dyn Fs, runs: &Path) -> Result<Option<RunDir>> {
+    Ok(ids(fs, runs)?.pop().map(|id| RunDir { path: runs.join(id) }))
+}
+
+fn ids(fs: &dyn Fs, runs: &Path) -> Result<Vec<String>> {
+    let entries = match fs.list(runs).map_err(Error::io("list", runs)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut ids: Vec<String> = entries
+        .into_iter()
+        .filter(|entry| entry.is_dir && !entry.name.starts_with('.'))
+        .map(|entry| entry.name)
+        .collect();
+    ids.sort_by_key(|id| order(id));
+    Ok(ids)
+}
+
+/// Sorts `…-name-10` after `…-name-9`.
+fn order(id: &str) -> (String, u64) {
+    match id.rsplit_once('-').and_then(|(stem, count)| Some((stem, count.parse::<u64>().ok()?))) {
+        // The time itself ends in digits too.
+        Some((stem, count)) if stem.len() > 15 => (stem.to_owned(), count),
+        _ => (id.to_owned(), 1),
+    }
+}
+
+/// A name made safe for every file system: lower-case ASCII letters, digits and single dashes, at most 40.
+fn slug(name: &str) -> String {
+    let mut slug = String::new();
+    for character in name.chars() {
+        match character.to_ascii_lowercase() {
+            letter if letter.is_ascii_alphanumeric() => slug.push(letter),
+            _ if !slug.is_empty() && !slug.ends_with('-') => slug.push('-'),
+            _ => {}
+        }
+    }
+    slug.truncate(40);
+    slug.trim_end_matches('-').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::RealFs;
+    use crate::fs::faulty::MemoryFs;
+
+    #[test]
+    fn ids_sort_by_time_and_never_clash() {
+        let disk = MemoryFs::new();
+        let runs = Path::new("/runs");
+        let noon = Timestamp::from_unix(1_795_361_412);
+        for _ in 0..11 {
+            RunDir::create_at(&disk, runs, "My Recipe.toml/../x", noon).unwrap();
+        }
+        RunDir::create_at(&disk, runs, "é", Timestamp::from_unix(1_795_361_411)).unwrap();
+        let ids = ids(&disk, runs).unwrap();
+        assert_eq!(ids[0], "20261122-153011");
+        assert_eq!(ids[1], "20261122-153012-my-recipe-toml-x");
+        assert_eq!(ids[2], "20261122-153012-my-recipe-toml-x-2");
+        assert_eq!(ids[11], "20261122-153012-my-recipe-toml-x-11");
+        assert_eq!(latest(&disk, runs).unwrap().unwrap().id(), ids[11]);
+        assert_eq!(RunDir::find(&disk, runs, "latest").unwrap().id(), ids[11]);
+        assert_eq!(RunDir::find(&disk, runs, "153011").unwrap().id(), ids[0]);
+        assert_eq!(RunDir::find(&disk, runs, &ids[1]).unwrap().id(), ids[1]);
+        assert_eq!(RunDir::find(&disk, runs, "2026").unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(RunDir::find(&disk, runs, "nothing").unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(latest(&disk, Path::new("/none")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_vanished_process_is_told_as_interrupted() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&RealFs, folder.path(), "x").unwrap();
+        assert_eq!(run.state(&RealFs).unwrap().status, RunStatus::Queued);
+        let lock = run.lock().unwrap();
+        run.write_state(&RealFs, RunState { status: RunStatus::Running, step: 7, ..RunState::default() })
+            .unwrap();
+        assert_eq!(run.state(&RealFs).unwrap().status, RunStatus::Running);
+        drop(lock);
+        let state = run.state(&RealFs).unwrap();
+        assert_eq!((state.status, state.step), (RunStatus::Interrupted, 7));
+    }
+
+    #[test]
+    fn a_thousand_runs_list_quickly() {
+        let folder = tempfile::tempdir().unwrap();
+        let running = RunState { status: RunStatus::Running, ..RunState::default() };
+        let json = serde_json::to_vec(&running).unwrap();
+        for i in 0..1000 {
+            let run = folder.path().join(format!("20260101-{i:06}-x"));
+            std::fs::create_dir(&run).unwrap();
+            std::fs::write(run.join("state.json"), &json).unwrap();
+        }
+        std::fs::write(folder.path().join("20260101-000003-x/state.json"), "{").unwrap();
+        let start = std::time::Instant::now();
+        let runs = list(&RealFs, folder.path()).unwrap();
+        let seconds = start.elapsed().as_secs_f64();
+        assert_eq!(runs.len(), 1000);
+        assert_eq!(runs.iter().filter(|run| run.state.is_none()).count(), 1);
+        assert!(seconds < 1.0, "{seconds} s");
+    }
+}

@@ -1,0 +1,186 @@
+//! What this machine is and has left: memory, disk, processor.
+//!
+//! Linux is read from /proc and the control groups directly, because a container's limit is what kills a run; other
+//! systems through the `sysinfo` crate. A figure that cannot be had is `None`.
+
+use std::path::Path;
+
+use crate::fs::{Fs, RealFs};
+
+/// Threads that this process may run at once (control groups and affinity counted in).
+pub fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+/// Space left for this user on the disk that holds `path`, or would hold it.
+pub fn free_disk_bytes(path: &Path) -> Option<u64> {
+    let mut at = std::path::absolute(path).ok()?;
+    while !at.exists() {
+        at = at.parent()?.to_owned();
+    }
+    RealFs.free_space_bytes(&at).ok()
+}
+
+/// Resident memory of this process now.
+pub fn rss_bytes() -> Option<u64> {
+    platform::rss_bytes()
+}
+
+/// The most memory this process ever had resident.
+pub fn peak_rss_bytes() -> Option<u64> {
+    platform::peak_rss_bytes()
+}
+
+/// Memory that this process could still take without swapping or being killed.
+pub fn available_memory_bytes() -> Option<u64> {
+    platform::available_memory_bytes()
+}
+
+/// The processor's name.
+pub fn cpu_model() -> String {
+    platform::cpu_model().unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+#[cfg(target_os = "linux")]
+mod platform {
+    use std::fs::read_to_string;
+    use std::path::{Path, PathBuf};
+
+    pub fn rss_bytes() -> Option<u64> {
+        kib_field(&read_to_string("/proc/self/status").ok()?, "VmRSS:")
+    }
+
+    pub fn peak_rss_bytes() -> Option<u64> {
+        kib_field(&read_to_string("/proc/self/status").ok()?, "VmHWM:")
+    }
+
+    pub fn available_memory_bytes() -> Option<u64> {
+        let host = kib_field(&read_to_string("/proc/meminfo").ok()?, "MemAvailable:");
+        let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
+        host.into_iter().chain(group_left_bytes(Path::new("/sys/fs/cgroup"), &groups)).min()
+    }
+
+    pub fn cpu_model() -> Option<String> {
+        let text = read_to_string("/proc/cpuinfo").ok()?;
+        let line = text.lines().find(|line| line.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    }
+
+    fn kib_field(text: &str, name: &str) -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
+    }
+
+    /// The least room among this process's group and the groups above it; version 2, then version 1.
+    pub(super) fn group_left_bytes(root: &Path, groups: &str) -> Option<u64> {
+        let mut least = None;
+        for line in groups.lines() {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
+            let (base, limit, used, cache) = if controllers.is_empty() {
+                (root.to_owned(), "memory.max", "memory.current", "inactive_file ")
+            } else if controllers.split(',').any(|name| name == "memory") {
+                (
+                    root.join("memory"),
+                    "memory.limit_in_bytes",
+                    "memory.usage_in_bytes",
+                    "total_inactive_file ",
+                )
+            } else {
+                continue;
+            };
+            let number = |folder: &Path, name: &str| -> Option<u64> {
+                read_to_string(folder.join(name)).ok()?.trim().parse().ok()
+            };
+            let mut at: Option<PathBuf> = Some(base.join(group.trim_start_matches('/')));
+            while let Some(folder) = at {
+                // "max" does not parse: no limit at this level.
+                if let (Some(limit), Some(used)) = (number(&folder, limit), number(&folder, used)) {
+                    // File cache that nobody uses is given back before anything is killed.
+                    let reclaimable = read_to_string(folder.join("memory.stat"))
+                        .ok()
+                        .and_then(|text| {
+                            text.lines().find_map(|line| line.strip_prefix(cache)?.trim().parse().ok())
+                        })
+                        .unwrap_or(0);
+                    let left = limit.saturating_sub(used.saturating_sub(reclaimable));
+                    least = Some(least.map_or(left, |least: u64| least.min(left)));
+                }
+                at = (folder != base).then(|| folder.parent().map(Path::to_owned)).flatten();
+            }
+        }
+        least
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod platform {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
+
+    static PEAK: AtomicU64 = AtomicU64::new(0);
+
+    pub fn rss_bytes() -> Option<u64> {
+        let pid = sysinfo::get_current_pid().ok()?;
+        let mut system = System::new();
+        let wanted = ProcessRefreshKind::nothing().with_memory();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, wanted);
+        let bytes = system.process(pid)?.memory();
+        PEAK.fetch_max(bytes, Ordering::Relaxed);
+        Some(bytes)
+    }
+
+    /// The most seen by this module's own readings: the crate gives no true peak.
+    pub fn peak_rss_bytes() -> Option<u64> {
+        rss_bytes()?;
+        Some(PEAK.load(Ordering::Relaxed))
+    }
+
+    pub fn available_memory_bytes() -> Option<u64> {
+        let mut system = System::new();
+        system.refresh_memory();
+        Some(system.available_memory())
+    }
+
+    pub fn cpu_model() -> Option<String> {
+        let mut system = System::new();
+        system.refresh_cpu_all();
+        let brand = system.cpus().first()?.brand().trim().to_owned();
+        (!brand.is_empty()).then_some(brand)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_answers() {
+        let rss = rss_bytes().unwrap();
+        assert!(rss > 1 << 20 && peak_rss_bytes().unwrap() >= rss / 2);
+        assert!(available_memory_bytes().unwrap() > 1 << 24);
+        assert!(free_disk_bytes(Path::new("not/there/yet")).unwrap() > 0);
+        assert!(available_threads() > 0 && !cpu_model().is_empty());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_tightest_group_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("a/b/memory.max", "max\n");
+        write("a/b/memory.current", "100\n");
+        write("a/memory.max", "1000\n");
+        write("a/memory.current", "700\n");
+        write("a/memory.stat", "anon 1\ninactive_file 200\n");
+        assert_eq!(platform::group_left_bytes(root.path(), "0::/a/b\n"), Some(500));
+        assert_eq!(platform::group_left_bytes(root.path(), "0::/\n"), None);
+        write("memory/c/memory.limit_in_bytes", "50\n");
+        write("memory/c/memory.usage_in_bytes", "20\n");
+        assert_eq!(platform::group_left_bytes(root.path(), "4:cpu,memory:/c\n"), Some(30));
+    }
+}

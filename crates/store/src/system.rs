@@ -122,7 +122,7 @@ mod platform {
 
     pub fn rss_bytes() -> Option<u64> {
         let pid = sysinfo::get_current_pid().ok()?;
-        let mut system = System::new();
+        let mut system = System::new().ok()?;
         let wanted = ProcessRefreshKind::nothing().with_memory();
         system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, wanted);
         let bytes = system.process(pid)?.memory();
@@ -137,13 +137,13 @@ mod platform {
     }
 
     pub fn available_memory_bytes() -> Option<u64> {
-        let mut system = System::new();
+        let mut system = System::new().ok()?;
         system.refresh_memory();
         Some(system.available_memory())
     }
 
     pub fn cpu_model() -> Option<String> {
-        let mut system = System::new();
+        let mut system = System::new().ok()?;
         system.refresh_cpu_all();
         let brand = system.cpus().first()?.brand().trim().to_owned();
         (!brand.is_empty()).then_some(brand)

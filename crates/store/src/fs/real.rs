@@ -103,7 +103,9 @@ impl Fs for RealFs {
         let path = fs::canonicalize(path)?;
         // Windows spells a canonical path `\\?\C:\…`, and a disk's mount point `C:\`.
         let spelled = path.to_string_lossy().replace(r"\\?\", "");
-        sysinfo::Disks::new_with_refreshed_list()
+        let disks = sysinfo::Disks::new_with_refreshed_list().map_err(io::Error::other)?;
+        disks
+            .list()
             .iter()
             .filter(|disk| Path::new(&spelled).starts_with(disk.mount_point()))
             .max_by_key(|disk| disk.mount_point().as_os_str().len())

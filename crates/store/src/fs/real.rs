@@ -105,7 +105,6 @@ impl Fs for RealFs {
         let spelled = path.to_string_lossy().replace(r"\\?\", "");
         let disks = sysinfo::Disks::new_with_refreshed_list().map_err(io::Error::other)?;
         disks
-            .list()
             .iter()
             .filter(|disk| Path::new(&spelled).starts_with(disk.mount_point()))
             .max_by_key(|disk| disk.mount_point().as_os_str().len())

@@ -5,11 +5,11 @@
 //! prefix of a file's bytes. That is harsher than most journals, which is the point.
 
 use std::collections::BTreeMap;
-use std::io::{self, Cursor, Read, Write};
+use std::io::{self, Cursor, Write};
 use std::path::{Component, Path};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Entry, Fs, FsFile};
+use super::{Entry, Fs, FsFile, FsReader};
 
 /// What happens at a chosen call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -340,7 +340,7 @@ impl Fs for MemoryFs {
         Ok(Box::new(MemoryFile { disk: self.clone(), id }))
     }
 
-    fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn FsReader>> {
         let state = self.lock();
         if state.crashed {
             return Err(dead());

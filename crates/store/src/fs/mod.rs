@@ -8,7 +8,7 @@
 pub mod faulty;
 mod real;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 pub use real::RealFs;
@@ -18,6 +18,11 @@ pub trait FsFile: Write + Send {
     /// Forces what was written down to the disk.
     fn sync(&mut self) -> io::Result<()>;
 }
+
+/// A file being read.
+pub trait FsReader: Read + Seek + Send {}
+
+impl<T: Read + Seek + Send> FsReader for T {}
 
 /// One name in a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +42,7 @@ pub trait Fs: Send + Sync {
     /// A file opened for appending, made when missing.
     fn append(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
     /// A file opened for reading from its start.
-    fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>>;
+    fn open(&self, path: &Path) -> io::Result<Box<dyn FsReader>>;
     /// Forces a file's bytes to the disk.
     fn sync_file(&self, path: &Path) -> io::Result<()>;
     /// Cuts or extends a file.

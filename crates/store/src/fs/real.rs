@@ -1,10 +1,10 @@
 //! The disk of this machine.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use super::{Entry, Fs, FsFile};
+use super::{Entry, Fs, FsFile, FsReader};
 
 /// `std::fs`, with folder syncs where the system has them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,7 +37,7 @@ impl Fs for RealFs {
         Ok(Box::new(RealFile(OpenOptions::new().append(true).create(true).open(path)?)))
     }
 
-    fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn FsReader>> {
         Ok(Box::new(File::open(path)?))
     }
 

@@ -1,0 +1,325 @@
+//! `config.json`: the shape of a model of the Llama family.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use store::fs::Fs;
+
+use super::fields::Fields;
+use super::rope::RopeScaling;
+use crate::error::{Error, Result};
+use crate::safetensors::Dtype;
+
+/// Largest `config.json` that is read; real ones take a few kilobytes.
+const LIMIT_BYTES: u64 = 1 << 24;
+
+/// The class that transformers builds. The maths is one; the three differ in what they add to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Architecture {
+    /// `LlamaForCausalLM`: the plain form.
+    Llama,
+    /// `Qwen2ForCausalLM`: biases on the query, key and value projections.
+    Qwen2,
+    /// `Qwen3ForCausalLM`: RMSNorm on each head's queries and keys.
+    Qwen3,
+}
+
+impl Architecture {
+    /// The class name in `architectures`.
+    pub fn class_name(self) -> &'static str {
+        match self {
+            Architecture::Llama => "LlamaForCausalLM",
+            Architecture::Qwen2 => "Qwen2ForCausalLM",
+            Architecture::Qwen3 => "Qwen3ForCausalLM",
+        }
+    }
+
+    /// The `model_type` key.
+    pub fn model_type(self) -> &'static str {
+        match self {
+            Architecture::Llama => "llama",
+            Architecture::Qwen2 => "qwen2",
+            Architecture::Qwen3 => "qwen3",
+        }
+    }
+}
+
+/// What `config.json` says, after both spellings have been made one and the defaults filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Token ids there are.
+    pub vocab_size: usize,
+    /// D: width of the residual stream.
+    pub hidden_size: usize,
+    /// F: width inside the feed-forward block.
+    pub intermediate_size: usize,
+    /// Blocks.
+    pub num_hidden_layers: usize,
+    /// H: query heads.
+    pub num_attention_heads: usize,
+    /// K: key and value heads; divides H.
+    pub num_key_value_heads: usize,
+    /// Width of one head; even.
+    pub head_dim: usize,
+    /// Longest sequence.
+    pub max_position_embeddings: usize,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// How the rotary positions are stretched, if they are.
+    pub rope_scaling: Option<RopeScaling>,
+    /// ε of RMSNorm.
+    pub rms_norm_eps: f64,
+    /// The output layer is the embedding.
+    pub tie_word_embeddings: bool,
+    /// Biases on the query, key and value projections (not on the output projection).
+    pub qkv_bias: bool,
+    /// RMSNorm over each head's queries and keys before the rotation.
+    pub qk_norm: bool,
+    /// Standard deviation of the initial weights.
+    pub initializer_range: f64,
+    /// Element type of the weights.
+    pub dtype: Dtype,
+    /// Token that opens a text.
+    pub bos_token_id: Option<u32>,
+    /// Tokens that end a text.
+    pub eos_token_ids: Vec<u32>,
+    /// Token that fills a row.
+    pub pad_token_id: Option<u32>,
+}
+
+impl Config {
+    /// The class whose maths this is.
+    ///
+    /// # Errors
+    /// `Invalid` where transformers has no such class: Q/K/V biases together with QK-norm.
+    pub fn architecture(&self) -> Result<Architecture> {
+        match (self.qkv_bias, self.qk_norm) {
+            (false, false) => Ok(Architecture::Llama),
+            (true, false) => Ok(Architecture::Qwen2),
+            (false, true) => Ok(Architecture::Qwen3),
+            (true, true) => Err(Error::Invalid {
+                message: "no Hugging Face architecture has both Q/K/V biases and QK-norm: turn off attention_bias or \
+                          qk_norm to export in this form"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    /// Reads and checks a `config.json`.
+    ///
+    /// # Errors
+    /// `Io`, `NotFound`; `Corrupt` with the key or the line at fault; `Unsupported` with the key that asks for something else.
+    pub fn read(fs: &dyn Fs, path: &Path) -> Result<Config> {
+        let bytes = fs.file_bytes(path).map_err(Error::io("read", path))?;
+        if bytes > LIMIT_BYTES {
+            return Err(Error::corrupt(path, format!("{bytes} bytes are too many for a configuration")));
+        }
+        Config::parse(&fs.read(path).map_err(Error::io("read", path))?, path)
+    }
+
+    /// Parses a `config.json`; `path` only names it in errors.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn parse(json: &[u8], path: &Path) -> Result<Config> {
+        let map: Map<String, Value> =
+            serde_json::from_slice(json).map_err(|error| Error::corrupt(path, error.to_string()))?;
+        let fields = Fields::new(path, "", &map);
+        let architecture = architecture(&fields)?;
+        refuse_other_maths(&fields, architecture)?;
+
+        let hidden_size = fields.require_size("hidden_size")?;
+        let num_attention_heads = fields.require_size("num_attention_heads")?;
+        let num_key_value_heads = fields.size("num_key_value_heads")?.unwrap_or(num_attention_heads);
+        if !num_attention_heads.is_multiple_of(num_key_value_heads) {
+            let message =
+                format!("{num_key_value_heads} does not divide num_attention_heads ({num_attention_heads})");
+            return Err(fields.corrupt("num_key_value_heads", message));
+        }
+        let head_dim = match (fields.size("head_dim")?, architecture) {
+            (Some(head_dim), _) => head_dim,
+            (None, Architecture::Qwen3) => 128, // the default of its class, whatever the other sizes
+            (None, _) if hidden_size.is_multiple_of(num_attention_heads) => hidden_size / num_attention_heads,
+            (None, _) => {
+                let message = format!("{num_attention_heads} does not divide hidden_size ({hidden_size})");
+                return Err(fields.corrupt("num_attention_heads", message));
+            }
+        };
+        if !head_dim.is_multiple_of(2) {
+            return Err(
+                fields.corrupt("head_dim", format!("must be even for rotary positions, is {head_dim}"))
+            );
+        }
+        let max_position_embeddings = fields.size("max_position_embeddings")?.unwrap_or(2048);
+        let (rope_theta, rope_scaling) = rope(&fields, max_position_embeddings)?;
+        let first_id = |key| fields.token_ids(key).map(|ids| ids.first().copied());
+        Ok(Config {
+            vocab_size: fields.require_size("vocab_size")?,
+            hidden_size,
+            intermediate_size: fields.require_size("intermediate_size")?,
+            num_hidden_layers: fields.require_size("num_hidden_layers")?,
+            num_attention_heads,
+            num_key_value_heads,
+            head_dim,
+            max_position_embeddings,
+            rope_theta,
+            rope_scaling,
+            rms_norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-6),
+            tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
+            qkv_bias: architecture == Architecture::Qwen2,
+            qk_norm: architecture == Architecture::Qwen3,
+            initializer_range: fields.positive("initializer_range")?.unwrap_or(0.02),
+            dtype: dtype(&fields)?,
+            bos_token_id: first_id("bos_token_id")?,
+            eos_token_ids: fields.token_ids("eos_token_id")?,
+            pad_token_id: first_id("pad_token_id")?,
+        })
+    }
+
+    /// The v4 spelling, keys in the alphabetical order that transformers writes.
+    ///
+    /// # Errors
+    /// As [`Config::architecture`]; `Invalid` for a dtype that no model is stored in.
+    pub fn to_json(&self) -> Result<Value> {
+        let architecture = self.architecture()?;
+        let torch_dtype = match self.dtype {
+            Dtype::F32 => "float32",
+            Dtype::F16 => "float16",
+            Dtype::BF16 => "bfloat16",
+            other => {
+                return Err(Error::Invalid {
+                    message: format!("no model is written as {other}: use F32, F16 or BF16"),
+                });
+            }
+        };
+        let eos_token_id = match &self.eos_token_ids[..] {
+            [] => Value::Null,
+            [id] => json!(id),
+            ids => json!(ids),
+        };
+        let mut map = json!({
+            "architectures": [architecture.class_name()],
+            "attention_dropout": 0.0,
+            "bos_token_id": self.bos_token_id,
+            "eos_token_id": eos_token_id,
+            "head_dim": self.head_dim,
+            "hidden_act": "silu",
+            "hidden_size": self.hidden_size,
+            "initializer_range": self.initializer_range,
+            "intermediate_size": self.intermediate_size,
+            "max_position_embeddings": self.max_position_embeddings,
+            "model_type": architecture.model_type(),
+            "num_attention_heads": self.num_attention_heads,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_key_value_heads": self.num_key_value_heads,
+            "pad_token_id": self.pad_token_id,
+            "rms_norm_eps": self.rms_norm_eps,
+            "rope_scaling": self.rope_scaling.as_ref().map(RopeScaling::write),
+            "rope_theta": self.rope_theta,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "torch_dtype": torch_dtype,
+            "use_cache": true,
+            "vocab_size": self.vocab_size,
+        });
+        match architecture {
+            Architecture::Llama => {
+                map["attention_bias"] = json!(false);
+                map["mlp_bias"] = json!(false);
+            }
+            Architecture::Qwen2 => map["use_sliding_window"] = json!(false),
+            Architecture::Qwen3 => {
+                map["attention_bias"] = json!(false);
+                map["use_sliding_window"] = json!(false);
+            }
+        }
+        map.sort_all_objects();
+        Ok(map)
+    }
+
+    /// Writes `config.json`.
+    ///
+    /// # Errors
+    /// As [`Config::to_json`], and what the disk says.
+    pub fn write(&self, fs: &dyn Fs, path: &Path) -> Result<()> {
+        Ok(store::atomic::write_json(fs, path, &self.to_json()?)?)
+    }
+}
+
+fn architecture(fields: &Fields) -> Result<Architecture> {
+    // `model_type` decides for transformers' AutoModel; `architectures` is absent from some files.
+    let model_type =
+        fields.text("model_type")?.ok_or_else(|| fields.corrupt("model_type", "is missing".to_owned()))?;
+    match model_type {
+        // Mistral is Llama's maths with a window, which `refuse_other_maths` looks for.
+        "llama" | "mistral" => Ok(Architecture::Llama),
+        "qwen2" => Ok(Architecture::Qwen2),
+        "qwen3" => Ok(Architecture::Qwen3),
+        other => Err(fields.unsupported(
+            "model_type",
+            format!("`{other}` is not supported: the models opened are llama, mistral (without a window), qwen2 and qwen3"),
+        )),
+    }
+}
+
+/// Keys that change what is computed, at values that this program does not compute.
+fn refuse_other_maths(fields: &Fields, architecture: Architecture) -> Result<()> {
+    if let Some(activation) = fields.text("hidden_act")?.filter(|&name| name != "silu" && name != "swish") {
+        return Err(
+            fields.unsupported("hidden_act", format!("`{activation}` is not supported: only silu is"))
+        );
+    }
+    for key in ["attention_bias", "mlp_bias"] {
+        if fields.flag(key)? == Some(true) && architecture != Architecture::Qwen2 {
+            let message = "true is not supported: only query, key and value biases are (qwen2)".to_owned();
+            return Err(fields.unsupported(key, message));
+        }
+    }
+    // Mistral has no switch: its window counts whenever it is set. Qwen's counts only with the switch.
+    let windowed = match fields.flag("use_sliding_window")? {
+        Some(switch) => switch,
+        None => fields.text("model_type")? == Some("mistral"),
+    };
+    if windowed && let Some(window) = fields.size("sliding_window")? {
+        let longest = fields.size("max_position_embeddings")?.unwrap_or(2048);
+        if window < longest {
+            let message =
+                format!("a window of {window} below max_position_embeddings ({longest}) is not supported");
+            return Err(fields.unsupported("sliding_window", message));
+        }
+    }
+    if let Some(fraction) = fields.number("partial_rotary_factor")?.filter(|&fraction| fraction != 1.0) {
+        let message = format!("{fraction} is not supported: every dimension of a head is rotated");
+        return Err(fields.unsupported("partial_rotary_factor", message));
+    }
+    if fields.get("quantization_config").is_some() {
+        let message = "quantised weights are not opened: use the original model".to_owned();
+        return Err(fields.unsupported("quantization_config", message));
+    }
+    Ok(())
+}
+
+/// θ and the rule: in v5 both lie in `rope_parameters`, in v4 θ lies at the top and the rule in `rope_scaling`.
+fn rope(fields: &Fields, max_position_embeddings: usize) -> Result<(f64, Option<RopeScaling>)> {
+    let theta = fields.positive("rope_theta")?;
+    let (theta, rule) = match fields.object("rope_parameters", "rope_parameters.")? {
+        Some(rule) => (rule.positive("rope_theta")?.or(theta), Some(rule)),
+        None => (theta, fields.object("rope_scaling", "rope_scaling.")?),
+    };
+    let scaling = match rule {
+        Some(rule) => RopeScaling::read(&rule, max_position_embeddings)?,
+        None => None,
+    };
+    Ok((theta.unwrap_or(10_000.0), scaling))
+}
+
+fn dtype(fields: &Fields) -> Result<Dtype> {
+    let key = if fields.get("dtype").is_some() { "dtype" } else { "torch_dtype" };
+    match fields.text(key)?.map(|name| name.trim_start_matches("torch.")) {
+        None | Some("float32") => Ok(Dtype::F32),
+        Some("float16") => Ok(Dtype::F16),
+        Some("bfloat16") => Ok(Dtype::BF16),
+        Some("float64") => Ok(Dtype::F64),
+        Some(other) => Err(fields.unsupported(key, format!("`{other}` is not supported"))),
+    }
+}

@@ -1,0 +1,126 @@
+//! A JSON object whose values are taken by key and type, with errors that name the file and the key.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Sizes above this are refused before anything is allocated or multiplied: no model of this family comes near.
+const LARGEST_SIZE: u64 = 1 << 32;
+
+/// A view of one object in a file; a key set to `null` counts as absent, as it does in Hugging Face's files.
+pub(super) struct Fields<'a> {
+    path: &'a Path,
+    /// Put before a key in messages: `rope_scaling.` for the object of that name.
+    prefix: &'static str,
+    map: &'a Map<String, Value>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(path: &'a Path, prefix: &'static str, map: &'a Map<String, Value>) -> Fields<'a> {
+        Fields { path, prefix, map }
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn object(&self, key: &str, prefix: &'static str) -> Result<Option<Fields<'a>>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(Fields::new(self.path, prefix, map))),
+            Some(other) => Err(self.wrong_type(key, "an object", other)),
+        }
+    }
+
+    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(self.wrong_type(key, "a string", other)),
+        }
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(other) => Err(self.wrong_type(key, "true or false", other)),
+        }
+    }
+
+    /// A finite number.
+    pub(super) fn number(&self, key: &str) -> Result<Option<f64>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(value) => match value.as_f64() {
+                Some(number) if number.is_finite() => Ok(Some(number)),
+                _ => Err(self.wrong_type(key, "a number", value)),
+            },
+        }
+    }
+
+    /// A finite number above zero.
+    pub(super) fn positive(&self, key: &str) -> Result<Option<f64>> {
+        match self.number(key)? {
+            Some(number) if number <= 0.0 => Err(self.corrupt(key, format!("must be above 0, is {number}"))),
+            other => Ok(other),
+        }
+    }
+
+    pub(super) fn require_positive(&self, key: &str) -> Result<f64> {
+        self.positive(key)?.ok_or_else(|| self.corrupt(key, "is missing".to_owned()))
+    }
+
+    /// A whole number of at least 1. Some writers spell it `32.0`.
+    pub(super) fn size(&self, key: &str) -> Result<Option<usize>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let whole = value.as_u64().or_else(|| {
+            value
+                .as_f64()
+                .filter(|number| number.fract() == 0.0 && *number >= 0.0)
+                .map(|number| number as u64)
+        });
+        match whole {
+            Some(size) if (1..=LARGEST_SIZE).contains(&size) => Ok(Some(size as usize)),
+            Some(size) => Err(self.corrupt(key, format!("must lie between 1 and {LARGEST_SIZE}, is {size}"))),
+            None => Err(self.wrong_type(key, "a whole number", value)),
+        }
+    }
+
+    pub(super) fn require_size(&self, key: &str) -> Result<usize> {
+        self.size(key)?.ok_or_else(|| self.corrupt(key, "is missing".to_owned()))
+    }
+
+    /// A token id, or the ids of a list (Llama 3's `eos_token_id`).
+    pub(super) fn token_ids(&self, key: &str) -> Result<Vec<u32>> {
+        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        let ids = match self.get(key) {
+            None => Some(Vec::new()),
+            // -1 is how some writers say "none".
+            Some(value) if value.as_i64() == Some(-1) => Some(Vec::new()),
+            Some(Value::Array(values)) => values.iter().map(id).collect(),
+            Some(value) => id(value).map(|id| vec![id]),
+        };
+        ids.ok_or_else(|| self.corrupt(key, "must be a token id or a list of token ids".to_owned()))
+    }
+
+    pub(super) fn corrupt(&self, key: &str, message: String) -> Error {
+        self.error(key, message, ErrorKind::Corrupt)
+    }
+
+    pub(super) fn unsupported(&self, key: &str, message: String) -> Error {
+        self.error(key, message, ErrorKind::Unsupported)
+    }
+
+    fn error(&self, key: &str, message: String, kind: ErrorKind) -> Error {
+        Error::Key { path: self.path.to_owned(), key: format!("{}{key}", self.prefix), message, kind }
+    }
+
+    fn wrong_type(&self, key: &str, expected: &str, value: &Value) -> Error {
+        // A stranger's value may be megabytes long.
+        let text: String = value.to_string().chars().take(80).collect();
+        self.corrupt(key, format!("must be {expected}, is `{text}`"))
+    }
+}

@@ -1,0 +1,129 @@
+//! What is wrong with a recipe, shown where it was written.
+//!
+//! A value may come from the file, a flag or the environment; a diagnostic names the one it came from, so that the reader
+//! looks in the right place.
+
+use std::fmt;
+use std::ops::Range;
+
+/// Where a key's value was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In the recipe's text: byte ranges of the key and of its value.
+    File {
+        /// The key's bytes.
+        key: Range<usize>,
+        /// The value's bytes.
+        value: Range<usize>,
+    },
+    /// On the command line; holds the flag as typed (`--set train.epochs=3`).
+    Flag(String),
+    /// In an environment variable; holds its name and value.
+    Environment(String),
+}
+
+/// Which part of a key the caret underlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aim {
+    Key,
+    Value,
+}
+
+/// One mistake, with its place and its remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// What is wrong, naming the key.
+    pub message: String,
+    /// Where it was written, when a place can be named.
+    pub place: Option<Place>,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+/// A place a reader can go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A line of the recipe.
+    Line {
+        /// The file as the user named it.
+        file: String,
+        /// 1-based.
+        line: usize,
+        /// 1-based, in characters.
+        column: usize,
+        /// The whole line.
+        text: String,
+        /// Characters to underline.
+        width: usize,
+    },
+    /// A flag or an environment variable.
+    Outside(String),
+}
+
+impl Place {
+    /// The line and column of `range` in `text`.
+    pub fn of(file: &str, text: &str, range: &Range<usize>) -> Place {
+        let start = floor_char_boundary(text, range.start);
+        let line_start = text[..start].rfind('\n').map_or(0, |i| i + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |i| start + i);
+        let end = floor_char_boundary(text, range.end).clamp(start, line_end);
+        Place::Line {
+            file: file.to_owned(),
+            line: text[..start].matches('\n').count() + 1,
+            column: text[line_start..start].chars().count() + 1,
+            text: text[line_start..line_end].trim_end_matches('\r').to_owned(),
+            width: text[start..end].chars().count().max(1),
+        }
+    }
+}
+
+fn floor_char_boundary(text: &str, index: usize) -> usize {
+    let mut index = index.min(text.len());
+    while !text.is_char_boundary(index) {
+        index -= 1;
+    }
+    index
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.message)?;
+        let mut margin = String::new();
+        match &self.place {
+            Some(Place::Line { file, line, column, text, width }) => {
+                margin = " ".repeat(line.to_string().len());
+                // A tab would be drawn wider than the one column it counts for, and the caret would miss.
+                let shown = text.replace('\t', " ");
+                write!(f, "\n{margin}--> {file}:{line}:{column}")?;
+                write!(f, "\n{margin} |\n{line} | {shown}")?;
+                write!(f, "\n{margin} | {}{}", " ".repeat(column - 1), "^".repeat(*width))?;
+            }
+            Some(Place::Outside(given)) => write!(f, "\n--> {given}")?,
+            None => {}
+        }
+        if let Some(help) = &self.help {
+            write!(f, "\n{margin} = help: {help}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_count_characters_not_bytes() {
+        let text = "a = 1\né = \"ü\" # x\n";
+        let start = text.find("\"ü\"").expect("in text");
+        let place = Place::of("r.toml", text, &(start..start + 4));
+        let Place::Line { line, column, width, .. } = place else { panic!("a line") };
+        assert_eq!((line, column, width), (2, 5, 3));
+    }
+
+    #[test]
+    fn ranges_outside_the_text_do_not_panic() {
+        let place = Place::of("r.toml", "é", &(1..99));
+        assert!(matches!(place, Place::Line { line: 1, column: 1, width: 1, .. }));
+    }
+}

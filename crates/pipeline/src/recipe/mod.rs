@@ -1,0 +1,140 @@
+//! The recipe: one TOML that says everything about a model to be made.
+//!
+//! [`Recipe::load`] merges the file, the environment and flags, checks names, types and ranges against the schema that
+//! the types give, then what only several keys together can get wrong. All mistakes are reported at once, each with
+//! its line, column and remedy. Reading order: `document` (values and where they came from), `check`, then the sections.
+//!
+//! Not here: what a shape costs (`crate::plan`) and anything that touches the data.
+
+mod check;
+mod diagnostic;
+mod document;
+mod gates;
+mod model;
+mod overrides;
+mod schema;
+mod template;
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use diagnostic::{Diagnostic, Origin, Place};
+pub use gates::{CheckpointChoice, ExportOptions, ValidateOptions};
+pub use model::{ModelOptions, ShapeChoice, parse_size};
+pub use overrides::{ENVIRONMENT_PREFIX, Override};
+pub use schema::json_schema;
+pub use template::commented;
+
+use diagnostic::Aim;
+use document::Document;
+
+/// Everything about a model to be made. A key left out has the default written in its section.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// The model's name: part of the run's folder and of the model card.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// The shape.
+    pub model: ModelOptions,
+    /// What the finished model must meet.
+    pub validate: ValidateOptions,
+    /// What is written of it.
+    pub export: ExportOptions,
+}
+
+impl Default for Recipe {
+    fn default() -> Recipe {
+        Recipe {
+            name: "my-llm".to_owned(),
+            model: ModelOptions::default(),
+            validate: ValidateOptions::default(),
+            export: ExportOptions::default(),
+        }
+    }
+}
+
+/// A mistake that only the finished recipe shows, such as two keys that contradict each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) path: String,
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(path: &str, message: impl Into<String>, help: &str) -> Problem {
+        Problem { path: path.to_owned(), message: message.into(), help: Some(help.to_owned()) }
+    }
+}
+
+/// Every mistake found in a recipe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecipeErrors(pub Vec<Diagnostic>);
+
+impl std::error::Error for RecipeErrors {}
+
+impl fmt::Display for RecipeErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.0.iter().enumerate() {
+            if index > 0 {
+                write!(f, "\n\n")?;
+            }
+            write!(f, "{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Diagnostic> for RecipeErrors {
+    fn from(diagnostic: Diagnostic) -> RecipeErrors {
+        RecipeErrors(vec![diagnostic])
+    }
+}
+
+impl Recipe {
+    /// Reads the recipe `text`, called `file` in messages, with `layers` laid over it in order; later layers win.
+    pub fn load(file: &str, text: &str, layers: &[Override]) -> Result<Recipe, RecipeErrors> {
+        let mut document = Document::parse(file, text)?;
+        for layer in layers {
+            document.apply(layer)?;
+        }
+        let found = check::check(&document);
+        if !found.is_empty() {
+            return Err(RecipeErrors(found));
+        }
+        // The schema has checked the shape; what serde still refuses has no better place than its message.
+        let values = toml::Value::Table(document.values.clone());
+        let recipe: Recipe = values.try_into().map_err(|error: toml::de::Error| {
+            document.diagnostic("", Aim::Key, format!("{file}: {}", error.message()), None)
+        })?;
+        let found: Vec<Diagnostic> = recipe
+            .problems()
+            .into_iter()
+            .map(|problem| {
+                let aim = if document.is_written(&problem.path) { Aim::Value } else { Aim::Key };
+                document.diagnostic(&problem.path, aim, problem.message, problem.help)
+            })
+            .collect();
+        if found.is_empty() { Ok(recipe) } else { Err(RecipeErrors(found)) }
+    }
+
+    /// The recipe as TOML, every default written out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).unwrap_or_default()
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut found = self.model.problems();
+        if !self.name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ')) {
+            found.push(Problem::new(
+                "name",
+                "`name` has characters that a folder's name should not have",
+                "use letters, digits, `-`, `_` and `.`",
+            ));
+        }
+        found
+    }
+}

@@ -1,0 +1,381 @@
+//! The CPU: a thread pool, SIMD chosen at run time, one arena.
+//!
+//! Reading order: this file (the device, and how a call becomes work items), [`gemm`] with its micro-kernels, [`attention`],
+//! [`rows`] (norms, activations, embeddings), [`loss`], [`optimizer`]. Work is cut in fixed items and sums are folded in a fixed
+//! order, so the same inputs give the same bits whatever the thread count.
+
+mod arena;
+mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod gemm;
+mod loss;
+mod optimizer;
+mod pool;
+mod rows;
+mod simd;
+
+use crate::device::{
+    AdamW, Attention, AttentionBackward, CachedAttention, Device, Gemm, LinearCrossEntropy, RmsNorm, Rope,
+};
+use crate::tensor::{DType, Tensor};
+use crate::{Error, Result};
+use arena::Arena;
+use gemm::{AlignedBuffer, Output, Scratch, Shared, Start, View};
+use pool::Pool;
+
+/// Which micro-kernels multiply matrices.
+#[derive(Clone, Copy)]
+enum Kernels {
+    /// The `gemm` crate: AVX2, NEON, or plain code.
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512),
+}
+
+/// The CPU device.
+pub struct Cpu {
+    pool: Pool,
+    kernels: Kernels,
+    arena: Arena,
+    scratch: Scratch,
+    /// One set a thread, for attention's score tiles and packed operands.
+    workspaces: Vec<attention::Workspace>,
+    /// Partial sums of one kernel at a time.
+    partials: Vec<f32>,
+    partials_f64: Vec<f64>,
+}
+
+/// What this CPU offers, for a caller that wants a particular path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InstructionSet {
+    /// The best the CPU has.
+    Detect,
+    /// What every CPU of the architecture has, and AVX2 or NEON where the `gemm` crate finds them.
+    Portable,
+}
+
+impl Cpu {
+    /// A device with `threads` threads (0: as many as the process may use, cgroup limits included).
+    pub fn new(threads: usize) -> Cpu {
+        Cpu::with_instruction_set(threads, InstructionSet::Detect)
+    }
+
+    /// A device that is held to an instruction set, for tests and comparisons.
+    pub fn with_instruction_set(threads: usize, set: InstructionSet) -> Cpu {
+        let threads = if threads == 0 {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        } else {
+            threads
+        };
+        let kernels = match set {
+            InstructionSet::Portable => Kernels::Portable,
+            InstructionSet::Detect => detect(),
+        };
+        let pool = Pool::new(threads);
+        let workspaces = (0..pool.threads()).map(|_| attention::Workspace::default()).collect();
+        Cpu {
+            pool,
+            kernels,
+            arena: Arena::empty(),
+            scratch: Scratch::default(),
+            workspaces,
+            partials: Vec::new(),
+            partials_f64: Vec::new(),
+        }
+    }
+
+    /// Threads that work.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Bytes of packing and attention buffers held beside the arena.
+    pub fn scratch_bytes(&self) -> usize {
+        self.scratch.bytes() + self.workspaces.iter().map(attention::Workspace::bytes).sum::<usize>()
+    }
+
+    fn view(&self, t: Tensor) -> View {
+        View {
+            pointer: self.arena.f32(t),
+            rows: t.rows,
+            columns: t.columns,
+            row_stride: t.row_stride,
+            column_stride: 1,
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> Kernels {
+    avx512::Avx512::detect().map_or(Kernels::Portable, Kernels::Avx512)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> Kernels {
+    Kernels::Portable
+}
+
+/// A product on the calling thread.
+///
+/// # Safety
+/// Views and output valid for their shapes; the output overlaps no input.
+unsafe fn serial_gemm(
+    kernels: Kernels,
+    buffers: (&mut AlignedBuffer, &mut AlignedBuffer),
+    a: View,
+    b: View,
+    out: Output,
+) {
+    // SAFETY: passed on.
+    unsafe {
+        match kernels {
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Avx512(kernel) => gemm::serial(kernel, buffers, a, b, out),
+            Kernels::Portable => portable_gemm(a, b, out),
+        }
+    }
+}
+
+/// The `gemm` crate on the calling thread.
+///
+/// # Safety
+/// As [`serial_gemm`].
+unsafe fn portable_gemm(a: View, b: View, out: Output) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    let accumulate = match out.start {
+        Start::Zero => false,
+        Start::Accumulate => true,
+        Start::Residual { pointer, row_stride } => {
+            for row in 0..m {
+                // SAFETY: both matrices are m × n; `copy` allows the residual to be the output itself.
+                unsafe {
+                    let from = pointer.add(row * row_stride);
+                    std::ptr::copy(from, out.pointer.add(row * out.row_stride), n);
+                }
+            }
+            true
+        }
+    };
+    // SAFETY: the caller's views and output are valid; strides are given in elements.
+    unsafe {
+        ::gemm::gemm(
+            m,
+            n,
+            k,
+            out.pointer,
+            1,
+            out.row_stride as isize,
+            accumulate,
+            a.pointer,
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.pointer,
+            b.column_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            ::gemm::Parallelism::None,
+        );
+    }
+}
+
+impl Device for Cpu {
+    fn name(&self) -> String {
+        let kernels = match self.kernels {
+            Kernels::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Avx512(_) => "AVX-512",
+        };
+        format!("CPU ({} threads, {kernels} f32)", self.pool.threads())
+    }
+
+    fn allocate(&mut self, bytes: usize) -> Result<()> {
+        self.arena = Arena::new(bytes)
+            .ok_or_else(|| Error::OutOfMemory { needed_bytes: bytes, device: self.name() })?;
+        Ok(())
+    }
+
+    fn upload(&mut self, to: Tensor, values: &[f32]) {
+        self.arena.slice_mut(to).copy_from_slice(values);
+    }
+
+    fn upload_ids(&mut self, to: Tensor, values: &[u32]) {
+        self.arena.ids_mut(to).copy_from_slice(values);
+    }
+
+    fn download(&mut self, from: Tensor) -> Vec<f32> {
+        self.arena.slice(from).to_vec()
+    }
+
+    fn download_scalar(&mut self, from: Tensor) -> f64 {
+        self.arena.scalar(from)
+    }
+
+    fn synchronize(&mut self) {}
+
+    fn fill(&mut self, x: Tensor, value: f32) {
+        self.fill_rows(x, value);
+    }
+
+    fn copy(&mut self, from: Tensor, to: Tensor) {
+        self.copy_rows(from, to);
+    }
+
+    fn add(&mut self, x: Tensor, y: Tensor) {
+        self.add_rows(x, y);
+    }
+
+    fn dropout(&mut self, x: Tensor, p: f32, seed: u64) {
+        self.dropout_rows(x, p, seed);
+    }
+
+    fn gemm(&mut self, op: Gemm) {
+        let a = if op.a_transposed { self.view(op.a).transposed() } else { self.view(op.a) };
+        let b = if op.b_transposed { self.view(op.b).transposed() } else { self.view(op.b) };
+        assert_eq!((a.rows, b.columns, a.columns), (op.out.rows, op.out.columns, b.rows), "{op:?}");
+        let start = match (op.residual, op.accumulate) {
+            (Some(residual), false) => {
+                Start::Residual { pointer: self.arena.f32(residual), row_stride: residual.row_stride }
+            }
+            (None, true) => Start::Accumulate,
+            (None, false) => Start::Zero,
+            (Some(_), true) => unreachable!("a product is added to one matrix only"),
+        };
+        let out = Output { pointer: self.arena.f32(op.out), row_stride: op.out.row_stride, start };
+        if a.rows <= MATVEC_ROWS && a.column_stride == 1 && b.row_stride == 1 {
+            self.matvec(a, b, out);
+            return;
+        }
+        match self.kernels {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the arena holds all operands; kernels are called with outputs that overlap no input.
+            Kernels::Avx512(kernel) => unsafe {
+                gemm::parallel(kernel, &self.pool, &mut self.scratch, a, b, out);
+            },
+            Kernels::Portable => self.portable_parallel(a, b, out),
+        }
+    }
+
+    fn add_bias(&mut self, x: Tensor, bias: Tensor) {
+        self.add_bias_rows(x, bias);
+    }
+
+    fn bias_backward(&mut self, dy: Tensor, dbias: Tensor) {
+        self.bias_backward_columns(dy, dbias);
+    }
+
+    fn embedding(&mut self, ids: Tensor, table: Tensor, out: Tensor) {
+        self.embedding_rows(ids, table, out);
+    }
+
+    fn embedding_backward(&mut self, ids: Tensor, dout: Tensor, dtable: Tensor) {
+        self.embedding_backward_columns(ids, dout, dtable);
+    }
+
+    fn rmsnorm(&mut self, op: RmsNorm, out: Tensor) {
+        self.rmsnorm_rows(op, out);
+    }
+
+    fn rmsnorm_backward(&mut self, op: RmsNorm, dout: Tensor, dx: Tensor, overwrite: bool, dweight: Tensor) {
+        self.rmsnorm_backward_rows(op, dout, dx, overwrite, dweight);
+    }
+
+    fn rope(&mut self, op: Rope) {
+        self.rope_rows(op);
+    }
+
+    fn attention(&mut self, op: Attention) {
+        self.attention_forward(op);
+    }
+
+    fn attention_backward(&mut self, op: AttentionBackward) {
+        self.attention_gradients(op);
+    }
+
+    fn cached_attention(&mut self, op: CachedAttention) {
+        self.attention_to_cache(op);
+    }
+
+    fn swiglu(&mut self, gate_up: Tensor, out: Tensor) {
+        self.swiglu_rows(gate_up, out);
+    }
+
+    fn swiglu_backward(&mut self, gate_up: Tensor, dout: Tensor) {
+        self.swiglu_backward_rows(gate_up, dout);
+    }
+
+    fn linear_cross_entropy(&mut self, op: LinearCrossEntropy) {
+        self.linear_cross_entropy_chunks(op);
+    }
+
+    fn squared_norm(&mut self, x: Tensor, out: Tensor) {
+        self.squared_norm_chunks(x, out);
+    }
+
+    fn adamw(&mut self, op: AdamW) {
+        self.adamw_chunks(op);
+    }
+}
+
+/// Up to this many rows of A a product is bound by reading B once: dot products beat packing.
+const MATVEC_ROWS: usize = 4;
+/// Rows of B (a weight's output features) one item covers.
+const MATVEC_ITEM: usize = 64;
+/// Rows of C one item of the portable product covers.
+const PORTABLE_ITEM: usize = 128;
+
+impl Cpu {
+    /// A few rows times a weight in (n, k) layout: one dot product an output.
+    fn matvec(&self, a: View, b: View, out: Output) {
+        let (k, n) = (a.columns, b.columns);
+        let (a, b, out) = (Shared(a), Shared(b), Shared(out));
+        self.pool.run(n.div_ceil(MATVEC_ITEM), &|item, _| {
+            let (a, b, out) = (a.get(), b.get(), out.get());
+            for j in item * MATVEC_ITEM..((item + 1) * MATVEC_ITEM).min(n) {
+                for i in 0..a.rows {
+                    // SAFETY: rows of valid views with unit stride along k; output (i, j) belongs to this item.
+                    unsafe {
+                        let x = std::slice::from_raw_parts(a.pointer.add(i * a.row_stride), k);
+                        let w = std::slice::from_raw_parts(b.pointer.add(j * b.column_stride), k);
+                        let to = out.pointer.add(i * out.row_stride + j);
+                        let start = match out.start {
+                            Start::Zero => 0.0,
+                            Start::Accumulate => *to,
+                            Start::Residual { pointer, row_stride } => *pointer.add(i * row_stride + j),
+                        };
+                        *to = start + simd::dot(x, w);
+                    }
+                }
+            }
+        });
+    }
+
+    /// The `gemm` crate over fixed blocks of rows.
+    fn portable_parallel(&self, a: View, b: View, out: Output) {
+        let m = a.rows;
+        let (a, b, out) = (Shared(a), Shared(b), Shared(out));
+        self.pool.run(m.div_ceil(PORTABLE_ITEM), &|item, _| {
+            let (a, b, mut out) = (a.get(), b.get(), out.get());
+            let row = item * PORTABLE_ITEM;
+            let rows = PORTABLE_ITEM.min(m - row);
+            out.pointer = out.pointer.wrapping_add(row * out.row_stride);
+            if let Start::Residual { pointer, row_stride } = &mut out.start {
+                *pointer = pointer.wrapping_add(row * *row_stride);
+            }
+            // SAFETY: valid operands; each item writes its own rows.
+            unsafe { portable_gemm(a.block(row, 0, rows, a.columns), b, out) };
+        });
+    }
+}
+
+impl Tensor {
+    /// Panics unless the tensor holds `dtype`: a kernel was called with the wrong handle.
+    fn expect(&self, dtype: DType) {
+        assert_eq!(self.dtype, dtype, "{self:?}");
+    }
+}

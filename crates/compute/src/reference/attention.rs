@@ -39,7 +39,11 @@ impl Reference {
                     self.probabilities((op.q, row, head), (op.k, kv_head), start..row + 1, d, op.scale);
                 self.set(op.lse, row, head, lse);
                 for c in 0..d {
-                    let y = p.iter().enumerate().map(|(j, p)| p * self.get(op.v, start + j, kv_head * d + c)).sum();
+                    let y = p
+                        .iter()
+                        .enumerate()
+                        .map(|(j, p)| p * self.get(op.v, start + j, kv_head * d + c))
+                        .sum();
                     self.set(op.out, row, head * d + c, y);
                 }
             }
@@ -63,7 +67,8 @@ impl Reference {
                     .map(|j| {
                         (0..d)
                             .map(|c| {
-                                self.get(op.dout, row, head * d + c) * self.get(f.v, start + j, kv_head * d + c)
+                                self.get(op.dout, row, head * d + c)
+                                    * self.get(f.v, start + j, kv_head * d + c)
                             })
                             .sum()
                     })

@@ -82,7 +82,10 @@ impl Reference {
                 // With x̂ = x·rstd: dx = rstd·(w·dy − x̂·mean(w·dy·x̂)).
                 let mean = (0..width)
                     .map(|c| {
-                        self.get(op.weight, 0, c) * self.get(dout, r, at + c) * self.get(op.x, r, at + c) * rstd
+                        self.get(op.weight, 0, c)
+                            * self.get(dout, r, at + c)
+                            * self.get(op.x, r, at + c)
+                            * rstd
                     })
                     .sum::<f64>()
                     / width as f64;

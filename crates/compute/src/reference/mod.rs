@@ -4,6 +4,8 @@
 mod attention;
 mod kernels;
 
+pub use kernels::dropout_keeps;
+
 use crate::Result;
 use crate::device::{
     AdamW, Attention, AttentionBackward, CachedAttention, Device, Gemm, LinearCrossEntropy, RmsNorm, Rope,
@@ -13,7 +15,7 @@ use crate::tensor::{DType, Tensor};
 /// The f64 device. Every element, whatever its dtype, is one f64.
 #[derive(Debug, Default)]
 pub struct Reference {
-    /// Element i of a tensor stands at `offset / 2 + i`: two bytes is the smallest dtype, so nothing overlaps.
+    /// Indexed by byte offset, so that views of any dtype resolve as on a real device; most slots stay unused.
     arena: Vec<f64>,
 }
 
@@ -25,7 +27,7 @@ impl Reference {
 
     fn index(t: Tensor, row: usize, column: usize) -> usize {
         assert!(row < t.rows && column < t.columns, "({row}, {column}) of {t:?}");
-        t.offset / 2 + row * t.row_stride + column
+        t.offset + (row * t.row_stride + column) * t.dtype.size()
     }
 
     fn get(&self, t: Tensor, row: usize, column: usize) -> f64 {
@@ -68,7 +70,7 @@ impl Device for Reference {
     }
 
     fn allocate(&mut self, bytes: usize) -> Result<()> {
-        self.arena = vec![0.0; bytes / 2 + 1];
+        self.arena = vec![0.0; bytes];
         Ok(())
     }
 

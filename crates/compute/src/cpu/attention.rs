@@ -1,0 +1,224 @@
+//! Causal grouped-query attention within documents, in tiles of queries: no T × T matrix in memory.
+//!
+//! A tile's scores (queries × keys it may see) live in the thread's workspace. The forward's work item is a (row, query head),
+//! the backward's a (row, key/value head), so that dK and dV have one writer.
+
+use super::gemm::{AlignedBuffer, Output, Shared, Start, View};
+use super::simd::{dot, exp_in_place, maximum, scale_in_place, simd};
+use super::{Cpu, Kernels, serial_gemm};
+use crate::device::{Attention, AttentionBackward, CachedAttention};
+
+/// Queries of one tile.
+const TILE: usize = 96;
+
+/// A thread's buffers; they grow on first use and stay.
+#[derive(Default)]
+pub(super) struct Workspace {
+    packed_a: AlignedBuffer,
+    packed_b: AlignedBuffer,
+    scores: AlignedBuffer,
+    gradients: AlignedBuffer,
+}
+
+impl Workspace {
+    pub fn bytes(&self) -> usize {
+        self.packed_a.bytes() + self.packed_b.bytes() + self.scores.bytes() + self.gradients.bytes()
+    }
+
+    /// # Safety
+    /// As [`serial_gemm`].
+    unsafe fn multiply(&mut self, kernels: Kernels, a: View, b: View, out: Output) {
+        // SAFETY: passed on.
+        unsafe { serial_gemm(kernels, (&mut self.packed_a, &mut self.packed_b), a, b, out) };
+    }
+}
+
+/// One head's queries of a tile and the keys they may see, as row indices within the sequence.
+struct Tile {
+    first_query: usize,
+    queries: usize,
+    first_key: usize,
+    keys: usize,
+}
+
+fn tiles(sequence_length: usize, starts: &[u32]) -> impl Iterator<Item = Tile> + '_ {
+    (0..sequence_length).step_by(TILE).map(move |first_query| {
+        let queries = TILE.min(sequence_length - first_query);
+        // Document starts never decrease, so the tile's first query looks furthest back.
+        let first_key = starts[first_query] as usize;
+        Tile { first_query, queries, first_key, keys: first_query + queries - first_key }
+    })
+}
+
+fn matrix(pointer: *mut f32, rows: usize, columns: usize) -> View {
+    View { pointer, rows, columns, row_stride: columns, column_stride: 1 }
+}
+
+fn output(view: View, start: Start) -> Output {
+    Output { pointer: view.pointer.cast_mut(), row_stride: view.row_stride, start }
+}
+
+/// A row of a tile's matrix.
+///
+/// # Safety
+/// The row exists and nobody else holds it.
+unsafe fn row<'a>(view: View, r: usize) -> &'a mut [f32] {
+    // SAFETY: the caller's promise; columns are contiguous.
+    unsafe { std::slice::from_raw_parts_mut(view.pointer.cast_mut().add(r * view.row_stride), view.columns) }
+}
+
+impl Cpu {
+    pub(super) fn attention_forward(&mut self, op: Attention) {
+        let (t, d) = (op.sequence_length, op.head_dim);
+        let heads = op.q.columns / d;
+        let group = op.q.columns / op.k.columns;
+        let starts = self.arena.ids(op.document_starts);
+        let views = Shared([op.q, op.k, op.v, op.out, op.lse].map(|x| self.view(x)));
+        let kernels = self.kernels;
+        let workspaces = Shared(self.workspaces.as_mut_ptr());
+        self.pool.run(op.batch_size * heads, &|item, thread| {
+            let (b, head) = (item / heads, item % heads);
+            let [q, k, v, out, lse] = views.get();
+            // SAFETY: one workspace a thread; each item writes its own head's columns of its own rows.
+            unsafe {
+                let workspace = &mut *workspaces.get().add(thread);
+                for tile in tiles(t, &starts[b * t..(b + 1) * t]) {
+                    let (query, key) = (b * t + tile.first_query, b * t + tile.first_key);
+                    let q = q.block(query, head * d, tile.queries, d);
+                    let k = k.block(key, head / group * d, tile.keys, d);
+                    let v = v.block(key, head / group * d, tile.keys, d);
+                    let out = out.block(query, head * d, tile.queries, d);
+                    let scores = workspace.scores.ensure(tile.queries * tile.keys * 4).cast();
+                    let scores = matrix(scores, tile.queries, tile.keys);
+                    workspace.multiply(kernels, q, k.transposed(), output(scores, Start::Zero));
+                    let mut sums = [0.0; TILE];
+                    for i in 0..tile.queries {
+                        let at = tile.first_query + i;
+                        let visible = starts[b * t + at] as usize - tile.first_key..at + 1 - tile.first_key;
+                        let row = row(scores, i);
+                        row[..visible.start].fill(0.0);
+                        row[visible.end..].fill(0.0);
+                        let seen = &mut row[visible];
+                        let max = maximum(seen) * op.scale;
+                        sums[i] = exp_in_place(seen, op.scale, max);
+                        *lse.pointer.cast_mut().add((query + i) * lse.row_stride + head) = max + sums[i].ln();
+                    }
+                    workspace.multiply(kernels, scores, v, output(out, Start::Zero));
+                    for (i, sum) in sums.iter().enumerate().take(tile.queries) {
+                        scale_in_place(row(out, i), 1.0 / sum);
+                    }
+                }
+            }
+        });
+    }
+
+    pub(super) fn attention_gradients(&mut self, op: AttentionBackward) {
+        let f = op.forward;
+        let (t, d) = (f.sequence_length, f.head_dim);
+        let kv_heads = f.k.columns / d;
+        let group = f.q.columns / f.k.columns;
+        let starts = self.arena.ids(f.document_starts);
+        let views = [f.q, f.k, f.v, f.out, f.lse, op.dout, op.dq, op.dk, op.dv];
+        let views = Shared(views.map(|x| self.view(x)));
+        let kernels = self.kernels;
+        let workspaces = Shared(self.workspaces.as_mut_ptr());
+        self.pool.run(f.batch_size * kv_heads, &|item, thread| {
+            let (b, kv_head) = (item / kv_heads, item % kv_heads);
+            let [q, k, v, out, lse, dout, dq, dk, dv] = views.get();
+            let sequence = |x: View| x.block(b * t, kv_head * d, t, d);
+            let (dk, dv) = (sequence(dk), sequence(dv));
+            // SAFETY: one workspace a thread; each item writes its own heads' columns of its own rows.
+            unsafe {
+                let workspace = &mut *workspaces.get().add(thread);
+                for r in 0..t {
+                    row(dk, r).fill(0.0);
+                    row(dv, r).fill(0.0);
+                }
+                for head in kv_head * group..(kv_head + 1) * group {
+                    for tile in tiles(t, &starts[b * t..(b + 1) * t]) {
+                        let query = b * t + tile.first_query;
+                        let queries = |x: View| x.block(query, head * d, tile.queries, d);
+                        let keys = |x: View| x.block(tile.first_key, 0, tile.keys, d);
+                        let (q, out, dout, dq) = (queries(q), queries(out), queries(dout), queries(dq));
+                        let (k, v) = (keys(sequence(k)), keys(sequence(v)));
+                        let size = tile.queries * tile.keys * 4;
+                        let p = matrix(workspace.scores.ensure(size).cast(), tile.queries, tile.keys);
+                        let ds = matrix(workspace.gradients.ensure(size).cast(), tile.queries, tile.keys);
+                        workspace.multiply(kernels, q, k.transposed(), output(p, Start::Zero));
+                        workspace.multiply(kernels, dout, v.transposed(), output(ds, Start::Zero));
+                        for i in 0..tile.queries {
+                            let at = tile.first_query + i;
+                            let visible =
+                                starts[b * t + at] as usize - tile.first_key..at + 1 - tile.first_key;
+                            let delta = dot(row(out, i), row(dout, i));
+                            let lse = *lse.pointer.add((query + i) * lse.row_stride + head);
+                            let (p, ds) = (row(p, i), row(ds, i));
+                            for x in [&mut *p, &mut *ds] {
+                                x[..visible.start].fill(0.0);
+                                x[visible.end..].fill(0.0);
+                            }
+                            score_gradient(&mut p[visible.clone()], &mut ds[visible], f.scale, lse, delta);
+                        }
+                        workspace.multiply(kernels, ds, k, output(dq, Start::Zero));
+                        workspace.multiply(kernels, ds.transposed(), q, output(keys(dk), Start::Accumulate));
+                        workspace.multiply(
+                            kernels,
+                            p.transposed(),
+                            dout,
+                            output(keys(dv), Start::Accumulate),
+                        );
+                    }
+                }
+            }
+        });
+    }
+
+    pub(super) fn attention_to_cache(&mut self, op: CachedAttention) {
+        let d = op.head_dim;
+        let heads = op.q.columns / d;
+        let group = op.q.columns / op.k.columns;
+        let views = Shared([op.q, op.k, op.v, op.out].map(|x| self.view(x)));
+        let workspaces = Shared(self.workspaces.as_mut_ptr());
+        self.pool.run(op.q.rows * heads, &|item, thread| {
+            let (r, head) = (item / heads, item % heads);
+            let [q, k, v, out] = views.get();
+            let keys = op.past + r + 1;
+            // SAFETY: one workspace a thread; each item writes one head of one row.
+            unsafe {
+                let workspace = &mut *workspaces.get().add(thread);
+                let scores = row(matrix(workspace.scores.ensure(keys * 4).cast(), 1, keys), 0);
+                let q = row(q.block(r, head * d, 1, d), 0);
+                let out = row(out.block(r, head * d, 1, d), 0);
+                let (k, v) = (k.block(0, head / group * d, keys, d), v.block(0, head / group * d, keys, d));
+                for (key, score) in scores.iter_mut().enumerate() {
+                    *score = dot(q, row(k, key));
+                }
+                let max = maximum(scores) * op.scale;
+                let sum = exp_in_place(scores, op.scale, max);
+                out.fill(0.0);
+                for (key, &p) in scores.iter().enumerate() {
+                    super::simd::axpy(out, p / sum, row(v, key));
+                }
+            }
+        });
+    }
+}
+
+simd! {
+    /// Scores become probabilities, and their gradient the gradient of the unscaled scores: p·(dp − δ)·scale.
+    fn score_gradient(scores: &mut [f32], gradients: &mut [f32], scale: f32, lse: f32, delta: f32) {
+        exp_scores(scores, scale, lse);
+        let n = scores.len();
+        let gradients = &mut gradients[..n];
+        for i in 0..n {
+            gradients[i] = scores[i] * (gradients[i] - delta) * scale;
+        }
+    }
+}
+
+#[inline(always)]
+fn exp_scores(scores: &mut [f32], scale: f32, lse: f32) {
+    for s in scores {
+        *s = super::simd::exp(*s * scale - lse);
+    }
+}

@@ -1,0 +1,307 @@
+//! The matrix product's blocking (Goto & van de Geijn 2008), written once for every micro-kernel.
+//!
+//! C (m, n) is cut in fixed tiles; each tile is computed by one thread over k in ascending blocks, so the result does not depend
+//! on the thread count. B is packed once a block and shared, A is packed by whoever computes a row block.
+//! Reading order: [`View`], [`MicroKernel`], [`parallel`], [`serial`].
+
+use super::pool::Pool;
+
+/// A strided f32 matrix in memory: element (r, c) stands at `pointer + r·row_stride + c·column_stride`.
+#[derive(Clone, Copy)]
+pub(super) struct View {
+    pub pointer: *const f32,
+    pub rows: usize,
+    pub columns: usize,
+    pub row_stride: usize,
+    pub column_stride: usize,
+}
+
+impl View {
+    pub fn transposed(self) -> View {
+        View {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// The block of `rows` × `columns` at (`row`, `column`), which must lie inside.
+    pub fn block(self, row: usize, column: usize, rows: usize, columns: usize) -> View {
+        debug_assert!(row + rows <= self.rows && column + columns <= self.columns);
+        let offset = row * self.row_stride + column * self.column_stride;
+        View { pointer: self.pointer.wrapping_add(offset), rows, columns, ..self }
+    }
+}
+
+/// Where a product goes. `Sync` by contract: threads write disjoint tiles.
+#[derive(Clone, Copy)]
+pub(super) struct Output {
+    pub pointer: *mut f32,
+    pub row_stride: usize,
+    /// What the product is added to: nothing, C itself, or another matrix.
+    pub start: Start,
+}
+
+/// The value a tile's sum starts from.
+#[derive(Clone, Copy)]
+pub(super) enum Start {
+    Zero,
+    Accumulate,
+    Residual { pointer: *const f32, row_stride: usize },
+}
+
+impl Output {
+    fn at(self, row: usize, column: usize) -> Output {
+        let start = match self.start {
+            Start::Residual { pointer, row_stride } => {
+                Start::Residual { pointer: pointer.wrapping_add(row * row_stride + column), row_stride }
+            }
+            other => other,
+        };
+        Output {
+            pointer: self.pointer.wrapping_add(row * self.row_stride + column),
+            row_stride: self.row_stride,
+            start,
+        }
+    }
+}
+
+/// Everything a micro-kernel and its packing need. Panels are opaque bytes to the driver.
+///
+/// # Safety
+/// Implementations may use CPU features: the caller makes sure that the CPU has them. Pointers must be valid for the shapes.
+pub(super) trait MicroKernel: Copy + Sync {
+    /// Rows of C a call computes.
+    const ROWS: usize;
+    /// Columns of C a call computes.
+    const COLUMNS: usize;
+    /// k is blocked in multiples of this.
+    const DEPTH_UNIT: usize;
+    /// Largest k block.
+    const DEPTH: usize;
+
+    /// Bytes of one packed panel of A (`ROWS` × depth).
+    fn a_panel_bytes(depth: usize) -> usize;
+    /// Bytes of one packed panel of B (depth × `COLUMNS`).
+    fn b_panel_bytes(depth: usize) -> usize;
+    /// Packs up to `ROWS` rows; missing rows are zeros.
+    unsafe fn pack_a(self, a: View, to: *mut u8);
+    /// Packs up to `COLUMNS` columns; missing columns are zeros.
+    unsafe fn pack_b(self, b: View, to: *mut u8);
+    /// `rows` × `columns` of C from one panel each.
+    unsafe fn multiply(
+        self,
+        depth: usize,
+        a: *const u8,
+        b: *const u8,
+        c: Output,
+        rows: usize,
+        columns: usize,
+    );
+    /// Called by each thread before its first `multiply` of a job and after its last.
+    unsafe fn enter(self) {}
+    /// See [`MicroKernel::enter`].
+    unsafe fn leave(self) {}
+}
+
+/// Rows of A that a thread packs and keeps in L2.
+const ROW_BLOCK: usize = 192;
+/// Columns of B that are packed at a time.
+const COLUMN_BLOCK: usize = 4096;
+/// Columns one work item covers.
+const COLUMN_GROUP: usize = 512;
+
+/// Buffers that outlive a call: one for B, one a thread for A.
+#[derive(Default)]
+pub(super) struct Scratch {
+    b: AlignedBuffer,
+    a: Vec<AlignedBuffer>,
+}
+
+impl Scratch {
+    pub fn bytes(&self) -> usize {
+        self.b.bytes() + self.a.iter().map(AlignedBuffer::bytes).sum::<usize>()
+    }
+}
+
+/// Growable bytes on cache-line boundaries.
+#[derive(Default)]
+pub(super) struct AlignedBuffer {
+    lines: Vec<Line>,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+impl AlignedBuffer {
+    pub fn bytes(&self) -> usize {
+        self.lines.len() * 64
+    }
+
+    /// A pointer to at least `bytes` bytes; contents are whatever they were.
+    pub fn ensure(&mut self, bytes: usize) -> *mut u8 {
+        let lines = bytes.div_ceil(64);
+        if self.lines.len() < lines {
+            self.lines.resize(lines, Line([0; 64]));
+        }
+        self.lines.as_mut_ptr().cast()
+    }
+}
+
+/// A raw pointer that threads share while they touch disjoint parts.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<T>(pub T);
+// SAFETY: a statement of the user, who writes disjoint parts from different threads; every use says why.
+unsafe impl<T> Sync for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Send for Shared<T> {}
+
+impl<T: Copy> Shared<T> {
+    /// The value; a method so that closures capture the wrapper, not the field.
+    pub fn get(&self) -> T {
+        self.0
+    }
+}
+
+/// The k block for a depth of `k`: equal blocks, none larger than the kernel's.
+fn depth_block<K: MicroKernel>(k: usize) -> usize {
+    let blocks = k.div_ceil(K::DEPTH).max(1);
+    k.div_ceil(blocks).next_multiple_of(K::DEPTH_UNIT)
+}
+
+/// C = A·B + start on all threads of the pool.
+///
+/// # Safety
+/// Views and output must be valid for their shapes; the output overlaps no input (a residual may be the output itself).
+pub(super) unsafe fn parallel<K: MicroKernel>(
+    kernel: K,
+    pool: &Pool,
+    scratch: &mut Scratch,
+    a: View,
+    b: View,
+    out: Output,
+) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    debug_assert_eq!(k, b.rows);
+    let depth_step = depth_block::<K>(k);
+    let row_block = row_block::<K>(m, n, pool.threads());
+    scratch.a.resize_with(scratch.a.len().max(pool.threads()), AlignedBuffer::default);
+    let row_panels = row_block.div_ceil(K::ROWS);
+    let a_buffers: Vec<Shared<*mut u8>> =
+        scratch.a.iter_mut().map(|x| Shared(x.ensure(row_panels * K::a_panel_bytes(depth_step)))).collect();
+    for column in (0..n).step_by(COLUMN_BLOCK) {
+        let columns = COLUMN_BLOCK.min(n - column);
+        let panels = columns.div_ceil(K::COLUMNS);
+        let b_buffer = Shared(scratch.b.ensure(panels * K::b_panel_bytes(depth_step)));
+        for depth_at in (0..k).step_by(depth_step) {
+            let depth = depth_step.min(k - depth_at);
+            let (a, b) = (Shared(a), Shared(b));
+            let mut block_out = out.at(0, column);
+            if depth_at > 0 {
+                block_out.start = Start::Accumulate;
+            }
+            let block_out = Shared(block_out);
+            let b_bytes = K::b_panel_bytes(depth);
+            pool.run(panels.div_ceil(PANELS_AN_ITEM), &|item, _| {
+                for panel in item * PANELS_AN_ITEM..((item + 1) * PANELS_AN_ITEM).min(panels) {
+                    let at = panel * K::COLUMNS;
+                    let view = b.get().block(depth_at, column + at, depth, K::COLUMNS.min(columns - at));
+                    // SAFETY: the buffer holds `panels` panels; each is written by one item.
+                    unsafe { kernel.pack_b(view, b_buffer.get().add(panel * b_bytes)) };
+                }
+            });
+            let row_blocks = m.div_ceil(row_block);
+            let groups = columns.div_ceil(COLUMN_GROUP);
+            pool.run(row_blocks * groups, &|item, thread| {
+                let (block, group) = (item / groups, item % groups);
+                let row = block * row_block;
+                let rows = row_block.min(m - row);
+                let first = group * COLUMN_GROUP;
+                let last = (first + COLUMN_GROUP).min(columns);
+                let a_buffer = a_buffers[thread].get();
+                let a_bytes = K::a_panel_bytes(depth);
+                // SAFETY: this thread's own buffer; tiles of C belong to one item; the views hold the blocks asked for.
+                unsafe {
+                    kernel.enter();
+                    for (panel, at) in (0..rows).step_by(K::ROWS).enumerate() {
+                        let view = a.get().block(row + at, depth_at, K::ROWS.min(rows - at), depth);
+                        kernel.pack_a(view, a_buffer.add(panel * a_bytes));
+                    }
+                    for j in (first..last).step_by(K::COLUMNS) {
+                        let b_panel = b_buffer.get().add(j / K::COLUMNS * b_bytes);
+                        for (panel, i) in (0..rows).step_by(K::ROWS).enumerate() {
+                            kernel.multiply(
+                                depth,
+                                a_buffer.add(panel * a_bytes),
+                                b_panel,
+                                block_out.get().at(row + i, j),
+                                K::ROWS.min(rows - i),
+                                K::COLUMNS.min(columns - j),
+                            );
+                        }
+                    }
+                    kernel.leave();
+                }
+            });
+        }
+    }
+}
+
+const PANELS_AN_ITEM: usize = 4;
+
+/// Rows a work item covers: as many as stay in L2, fewer when there would be too few items to share. The cut moves no sum, so it
+/// may depend on the thread count.
+fn row_block<K: MicroKernel>(m: usize, n: usize, threads: usize) -> usize {
+    let groups = n.min(COLUMN_BLOCK).div_ceil(COLUMN_GROUP);
+    let wanted_blocks = (4 * threads).div_ceil(groups);
+    m.div_ceil(wanted_blocks).clamp(1, ROW_BLOCK).next_multiple_of(K::ROWS)
+}
+
+/// C = A·B + start on the calling thread, for the small products inside attention.
+///
+/// # Safety
+/// As [`parallel`].
+pub(super) unsafe fn serial<K: MicroKernel>(
+    kernel: K,
+    (a_buffer, b_buffer): (&mut AlignedBuffer, &mut AlignedBuffer),
+    a: View,
+    b: View,
+    out: Output,
+) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    let depth_step = depth_block::<K>(k);
+    let b_panels = n.div_ceil(K::COLUMNS);
+    let b_pointer = b_buffer.ensure(b_panels * K::b_panel_bytes(depth_step));
+    let a_pointer = a_buffer.ensure(K::a_panel_bytes(depth_step));
+    for depth_at in (0..k).step_by(depth_step) {
+        let depth = depth_step.min(k - depth_at);
+        let mut block_out = out;
+        if depth_at > 0 {
+            block_out.start = Start::Accumulate;
+        }
+        let b_bytes = K::b_panel_bytes(depth);
+        // SAFETY: the buffers were sized for the largest block; the views hold the blocks asked for.
+        unsafe {
+            kernel.enter();
+            for panel in 0..b_panels {
+                let at = panel * K::COLUMNS;
+                let view = b.block(depth_at, at, depth, K::COLUMNS.min(n - at));
+                kernel.pack_b(view, b_pointer.add(panel * b_bytes));
+            }
+            for i in (0..m).step_by(K::ROWS) {
+                let rows = K::ROWS.min(m - i);
+                kernel.pack_a(a.block(i, depth_at, rows, depth), a_pointer);
+                for panel in 0..b_panels {
+                    let j = panel * K::COLUMNS;
+                    let columns = K::COLUMNS.min(n - j);
+                    let tile = block_out.at(i, j);
+                    kernel.multiply(depth, a_pointer, b_pointer.add(panel * b_bytes), tile, rows, columns);
+                }
+            }
+            kernel.leave();
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The output layer and its cross-entropy in chunks of rows: logits, loss and their gradient share one scratch matrix.
+
+use super::Cpu;
+use super::gemm::Shared;
+use super::simd::{exp_in_place, maximum, scale_in_place};
+use crate::device::{Device, Gemm, LinearCrossEntropy};
+
+impl Cpu {
+    pub(super) fn linear_cross_entropy_chunks(&mut self, op: LinearCrossEntropy) {
+        let chunk = op.scratch.rows;
+        for first in (0..op.x.rows).step_by(chunk) {
+            let rows = chunk.min(op.x.rows - first);
+            let x = op.x.row_range(first, rows);
+            let logits = op.scratch.row_range(0, rows);
+            self.gemm(Gemm {
+                a: x,
+                a_transposed: false,
+                b: op.weight,
+                b_transposed: true,
+                out: logits,
+                residual: None,
+                accumulate: false,
+            });
+            self.cross_entropy_rows(&op, first, rows);
+            let Some(gradient) = op.gradient else { continue };
+            self.gemm(Gemm {
+                a: logits,
+                a_transposed: false,
+                b: op.weight,
+                b_transposed: false,
+                out: gradient.dx.row_range(first, rows),
+                residual: None,
+                accumulate: false,
+            });
+            self.gemm(Gemm {
+                a: logits,
+                a_transposed: true,
+                b: x,
+                b_transposed: false,
+                out: gradient.dweight,
+                residual: None,
+                accumulate: true,
+            });
+        }
+    }
+
+    /// Adds the chunk's loss, and replaces its logits by their gradient when one is wanted.
+    fn cross_entropy_rows(&mut self, op: &LinearCrossEntropy, first: usize, rows: usize) {
+        let mut losses = std::mem::take(&mut self.partials_f64);
+        losses.clear();
+        losses.resize(rows, 0.0);
+        let targets = &self.arena.ids(op.targets)[first..first + rows];
+        let weights = &self.arena.slice(op.weights)[first..first + rows];
+        let logits = self.rows(op.scratch);
+        let shared = Shared(losses.as_mut_ptr());
+        self.pool.run(rows, &|r, _| {
+            // SAFETY: one row and one loss an item.
+            let row = unsafe { logits.row(r) };
+            let target = targets[r] as usize;
+            let weight = weights[r];
+            if weight == 0.0 {
+                // Not trained: no loss, no gradient, and no exponentials.
+                row.fill(0.0);
+                return;
+            }
+            let max = maximum(row);
+            let target_logit = row[target];
+            let sum = exp_in_place(row, 1.0, max);
+            let loss = f64::from(sum).ln() + f64::from(max) - f64::from(target_logit);
+            // SAFETY: as above.
+            unsafe { *shared.get().add(r) = f64::from(weight) * loss };
+            if let Some(gradient) = op.gradient {
+                let scale = weight * gradient.scale;
+                scale_in_place(row, scale / sum);
+                row[target] -= scale;
+            }
+        });
+        let total = losses.iter().sum::<f64>() + self.arena.scalar(op.loss_sum);
+        self.arena.set_scalar(op.loss_sum, total);
+        self.partials_f64 = losses;
+    }
+}

@@ -16,6 +16,9 @@ use crate::{Error, Result, atomic};
 /// The manifest's name in its folder.
 pub const FILE_NAME: &str = "manifest.json";
 
+/// The key that holds the hash of all others.
+const SELF_HASH: &str = "manifest_blake3";
+
 /// One output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,9 +57,38 @@ impl Manifest {
         }
     }
 
-    /// Reads `folder/manifest.json`.
+    /// Reads `folder/manifest.json` and checks it against its own hash.
     pub fn read(fs: &dyn Fs, folder: &Path) -> Result<Manifest> {
-        atomic::read_json(fs, &folder.join(FILE_NAME))
+        let path = folder.join(FILE_NAME);
+        let bytes = fs.read(&path).map_err(Error::io("read", &path))?;
+        let mut value: Value =
+            serde_json::from_slice(&bytes).map_err(|error| Error::corrupt(&path, error.to_string()))?;
+        // Shifted, so that the order of the other keys stays for the comparison below.
+        let claimed = value.as_object_mut().and_then(|map| map.shift_remove(SELF_HASH));
+        let manifest: Manifest =
+            serde_json::from_value(value).map_err(|error| Error::corrupt(&path, error.to_string()))?;
+        if claimed.as_ref().and_then(Value::as_str) != Some(&manifest.hash()) {
+            return Err(Error::corrupt(&path, "it does not match its own BLAKE3"));
+        }
+        // Catches what parses alike but is not what was written: another spelling of a number, a key given twice.
+        if manifest.to_bytes() != bytes {
+            return Err(Error::corrupt(&path, "it is not spelled as this program spells it"));
+        }
+        Ok(manifest)
+    }
+
+    /// Writes `folder/manifest.json`, with its own hash in it.
+    pub fn write(&self, fs: &dyn Fs, folder: &Path) -> Result<()> {
+        atomic::write(fs, &folder.join(FILE_NAME), &self.to_bytes())
+    }
+
+    /// The file's bytes. A field added later must be left out where it has its default, or older files no longer read.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut value = serde_json::to_value(self).expect("invariant: a manifest is plain data");
+        value[SELF_HASH] = Value::String(self.hash());
+        let mut bytes = serde_json::to_vec_pretty(&value).expect("invariant: a manifest is plain data");
+        bytes.push(b'\n');
+        bytes
     }
 
     /// Checks that each output is there with its size and hash, and that no other file is.
@@ -208,7 +240,7 @@ mod tests {
             };
             manifest.outputs.insert(name, record);
         }
-        atomic::write_json(&RealFs, &folder.path().join(FILE_NAME), &manifest).unwrap();
+        manifest.write(&RealFs, folder.path()).unwrap();
         (folder, manifest)
     }
 
@@ -236,6 +268,23 @@ mod tests {
         std::fs::write(dir.join("stray"), "").unwrap();
         let message = manifest.verify(&RealFs, dir).unwrap_err().to_string();
         assert!(message.contains("stray"), "{message}");
+    }
+
+    #[test]
+    fn any_changed_bit_of_the_manifest_itself_is_seen() {
+        let (folder, _) = folder();
+        let path = folder.path().join(FILE_NAME);
+        let whole = std::fs::read(&path).unwrap();
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &bytes).unwrap();
+            assert!(Manifest::read(&RealFs, folder.path()).is_err(), "bit {bit}");
+        }
+        for length in 0..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert!(Manifest::read(&RealFs, folder.path()).is_err(), "cut at {length}");
+        }
     }
 
     #[test]

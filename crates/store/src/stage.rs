@@ -53,7 +53,7 @@ impl<'a> StagedFolder<'a> {
             manifest.outputs.insert(name, FileRecord { blake3, bytes });
         }
         sync_folders(fs, partial)?;
-        atomic::write_json(fs, &partial.join(manifest::FILE_NAME), &manifest)?;
+        manifest.write(fs, partial)?;
 
         let above = atomic::parent(target)?;
         let old = sibling(target, "old")?;

@@ -224,6 +224,7 @@ fn canonical(value: &Value) -> String {
 mod tests {
     use super::*;
     use crate::fs::RealFs;
+    use crate::fs::faulty::MemoryFs;
     use serde_json::json;
 
     fn folder() -> (tempfile::TempDir, Manifest) {
@@ -272,18 +273,20 @@ mod tests {
 
     #[test]
     fn any_changed_bit_of_the_manifest_itself_is_seen() {
-        let (folder, _) = folder();
-        let path = folder.path().join(FILE_NAME);
-        let whole = std::fs::read(&path).unwrap();
+        let (_, manifest) = folder();
+        let disk = MemoryFs::new();
+        let (dir, path) = (Path::new("/"), Path::new("/manifest.json"));
+        manifest.write(&disk, dir).unwrap();
+        assert_eq!(Manifest::read(&disk, dir).unwrap(), manifest);
+        let whole = disk.read(path).unwrap();
         for bit in 0..whole.len() * 8 {
-            let mut bytes = whole.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            std::fs::write(&path, &bytes).unwrap();
-            assert!(Manifest::read(&RealFs, folder.path()).is_err(), "bit {bit}");
+            disk.mutate(path, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+            assert!(Manifest::read(&disk, dir).is_err(), "bit {bit}");
+            disk.mutate(path, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
         }
         for length in 0..whole.len() {
-            std::fs::write(&path, &whole[..length]).unwrap();
-            assert!(Manifest::read(&RealFs, folder.path()).is_err(), "cut at {length}");
+            disk.mutate(path, |bytes| *bytes = whole[..length].to_vec());
+            assert!(Manifest::read(&disk, dir).is_err(), "cut at {length}");
         }
     }
 

@@ -2,7 +2,8 @@
 
     python tools/golden_model.py [--out crates/model/tests/golden]
 
-Needs PyPI torch and transformers (the committed fixtures: torch 2.15.0, transformers 5.23.0). Each variant gives two files:
+Needs PyPI torch and transformers (the committed fixtures: torch 2.15.0, transformers 5.23.0). `rope.json` holds the rotary
+frequencies of each scaling rule. Each variant gives two files:
 
     NAME.json         config.json as transformers writes it, the batch, losses and gradient norms (float64)
     NAME.safetensors  weight.*    weights before the first step
@@ -91,6 +92,33 @@ def inverse_frequencies(config):
                 frequency = (1 - smooth) * frequency / rope["factor"] + smooth * frequency
         out.append(frequency)
     return torch.tensor(out, dtype=torch.float64)
+
+
+ROPE_CASES = [
+    {"rope_type": "default"},
+    {"rope_type": "linear", "factor": 2.5},
+    {"rope_type": "dynamic", "factor": 4.0},
+    {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
+    {"rope_type": "yarn", "factor": 16.0, "original_max_position_embeddings": 64, "attention_factor": 0.75, "beta_fast": 8.0, "beta_slow": 2.0},
+    {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 128},
+]
+
+
+def rope_cases():
+    """What transformers computes in float32 for a head of 24 and θ = 10,000, in a context of 256; `dynamic` also at 1,000 tokens."""
+    for parameters in ROPE_CASES:
+        for length in (256, 1000) if parameters["rope_type"] == "dynamic" else (256,):
+            rope = parameters | {"rope_theta": 10000.0}
+            config = transformers.LlamaConfig(
+                hidden_size=96, num_attention_heads=4, max_position_embeddings=256, rope_parameters=rope,
+            )
+            rotary = modeling_llama.LlamaRotaryEmbedding(config)
+            rotary(torch.zeros(1), torch.arange(length)[None])
+            yield {
+                "head_dim": 24, "rope_theta": 10000.0, "max_position_embeddings": 256, "sequence_length": length,
+                "rope_scaling": parameters, "attention_factor": rotary.attention_scaling,
+                "inverse_frequencies": rotary.inv_freq.double().tolist(),
+            }
 
 
 def batch(vocab_size, generator):
@@ -212,6 +240,7 @@ def main():
     a.out.mkdir(parents=True, exist_ok=True)
     for name in VARIANTS:
         make(name, a.out)
+    (a.out / "rope.json").write_text("[\n" + ",\n".join(json.dumps(case) for case in rope_cases()) + "\n]\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 
 mod error;
 pub mod hf;
+pub mod model_card;
 pub mod safetensors;
 
 pub use error::{Error, ErrorKind, Result};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ::safetensors::Dtype;
 use half::{bf16, f16};
+use store::fs::{Fs, FsReader};
 
 use super::header::{self, HEADER_LIMIT_BYTES, LENGTH_BYTES, TensorEntry};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,6 +33,16 @@ impl Reader<File> {
     /// `NotFound` and `Io` from the system; `Corrupt` where the header breaks the format or does not fit the file.
     pub fn open(path: &Path) -> Result<Reader<File>> {
         Reader::new(File::open(path).map_err(Error::io("open", path))?, path)
+    }
+}
+
+impl Reader<Box<dyn FsReader>> {
+    /// As [`Reader::open`], through the disk seam.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn open_with(fs: &dyn Fs, path: &Path) -> Result<Reader<Box<dyn FsReader>>> {
+        Reader::new(fs.open(path).map_err(Error::io("open", path))?, path)
     }
 }
 

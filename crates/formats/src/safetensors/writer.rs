@@ -34,9 +34,10 @@ impl TensorSpec {
     }
 }
 
-/// Writes a whole file, atomically, through `store`. Tensors are laid out by type width, widest first, then by name, so that
-/// every value is aligned and the bytes depend on nothing but the arguments. `source` is asked for the values of each tensor in
-/// that order; what it returns is dropped before the next is asked for. Returns the file's length.
+/// Writes a whole file, atomically, through `store`. Tensors are laid out by type, widest first, then by name, as the
+/// `safetensors` crate does: every value is aligned, and the bytes depend on nothing but the arguments. `source` is asked for
+/// the values of each tensor in that order; what it returns is dropped before the next is asked for. Returns the file's
+/// length.
 ///
 /// # Errors
 /// `Invalid` for a type that is not written, a name given twice, or values that do not fit the shape; what `source` returns; what
@@ -48,7 +49,7 @@ pub fn write<'a>(
     metadata: &BTreeMap<String, String>,
     mut source: impl FnMut(&TensorSpec) -> Result<Cow<'a, [f32]>>,
 ) -> Result<u64> {
-    specs.sort_by(|a, b| b.dtype.bitsize().cmp(&a.dtype.bitsize()).then_with(|| a.name.cmp(&b.name)));
+    specs.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
     let (header, data_bytes) = header(&specs, metadata, path)?;
     // The disk's errors come back through `store`, which names the file; ours are carried around it.
     let mut refused = None;

@@ -1,0 +1,4 @@
+//! Round trips, hostile files, and what transformers wrote.
+
+mod config;
+mod safetensors;

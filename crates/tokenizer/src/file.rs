@@ -1,0 +1,200 @@
+//! The three files of a tokenizer folder, as `transformers` reads them (`PreTrainedTokenizerFast`, versions 4 and 5).
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use store::fs::Fs;
+use store::{Error as StoreError, atomic};
+
+use crate::{Error, Result, SpecialTokens, TokenizerOptions, split};
+
+/// The vocabulary and how text is cut and joined.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// The class that loads it, and which tokens play which part.
+pub const CONFIG_FILE: &str = "tokenizer_config.json";
+/// The parts alone, for older readers.
+pub const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+
+/// What training found, before it is spelled as a file.
+pub enum Model {
+    Bpe { spellings: Vec<String>, merges: Vec<(u32, u32)> },
+    Unigram { pieces: Vec<(String, f64)> },
+    Char { spellings: Vec<String> },
+}
+
+/// The content of a tokenizer folder.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// tokenizer.json, parsed.
+    pub json: Value,
+    /// tokenizer.json, as it is on disk: what the tokenizer's hash is of.
+    pub bytes: Vec<u8>,
+    /// Who is BOS, EOS, PAD and UNK.
+    pub special: SpecialTokens,
+}
+
+impl Definition {
+    pub fn new(options: &TokenizerOptions, model: &Model) -> Definition {
+        let special = &options.special_tokens;
+        let json = json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": added_tokens(&options.special_spellings()),
+            "normalizer": null,
+            "pre_tokenizer": match model {
+                Model::Char { .. } => Value::Null,
+                _ => split::to_json(options.pre_tokenizer),
+            },
+            "post_processor": begin_with(&special.bos),
+            "decoder": match model {
+                Model::Char { .. } => json!({"type": "Fuse"}),
+                _ => json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}),
+            },
+            "model": model_json(model, special),
+        });
+        Definition { bytes: pretty(&json), json, special: special.clone() }
+    }
+
+    /// Reads a tokenizer folder.
+    pub fn read(fs: &dyn Fs, folder: &Path) -> Result<Definition> {
+        let path = folder.join(TOKENIZER_FILE);
+        let bytes = fs.read(&path).map_err(StoreError::io("read", &path))?;
+        let json = serde_json::from_slice(&bytes).map_err(|error| {
+            Error::file(&path, format!("is damaged ({error}): train the tokenizer again"))
+        })?;
+        let map_path = folder.join(SPECIAL_TOKENS_FILE);
+        let map: Value = atomic::read_json(fs, &map_path)?;
+        let role = |key: &str| {
+            // Either the spelling, or an object that holds it.
+            let value = &map[key];
+            value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned).ok_or_else(|| {
+                Error::file(&map_path, format!("names no `{key}`: this program needs bos, eos, pad and unk"))
+            })
+        };
+        let special = SpecialTokens {
+            bos: role("bos_token")?,
+            eos: role("eos_token")?,
+            pad: role("pad_token")?,
+            unk: role("unk_token")?,
+        };
+        Ok(Definition { json, bytes, special })
+    }
+
+    /// Writes the folder's files; `model_max_length` is the context of the model they go with, when there is one yet.
+    pub fn write(&self, fs: &dyn Fs, folder: &Path, model_max_length: Option<usize>) -> Result<()> {
+        atomic::write(fs, &folder.join(TOKENIZER_FILE), &self.bytes)?;
+        let map = self.special_tokens_map();
+        let mut config = map.clone();
+        config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
+        config.insert("add_bos_token".into(), true.into());
+        config.insert("add_eos_token".into(), false.into());
+        config.insert("clean_up_tokenization_spaces".into(), false.into());
+        if let Some(length) = model_max_length {
+            config.insert("model_max_length".into(), length.into());
+        }
+        let decoder: Map<String, Value> = self
+            .added()
+            .iter()
+            .filter_map(|token| {
+                let mut token = token.as_object()?.clone();
+                Some((token.shift_remove("id")?.to_string(), Value::Object(token)))
+            })
+            .collect();
+        config.insert("added_tokens_decoder".into(), Value::Object(decoder));
+        atomic::write(fs, &folder.join(CONFIG_FILE), &pretty(&Value::Object(config)))?;
+        atomic::write(fs, &folder.join(SPECIAL_TOKENS_FILE), &pretty(&Value::Object(map)))?;
+        Ok(())
+    }
+
+    /// The `added_tokens` of tokenizer.json.
+    pub fn added(&self) -> &[Value] {
+        self.json["added_tokens"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    fn special_tokens_map(&self) -> Map<String, Value> {
+        let SpecialTokens { bos, eos, pad, unk } = &self.special;
+        let mut map = Map::new();
+        for (key, spelling) in
+            [("bos_token", bos), ("eos_token", eos), ("pad_token", pad), ("unk_token", unk)]
+        {
+            map.insert(key.into(), spelling.as_str().into());
+        }
+        let roles = [bos, eos, pad, unk];
+        let others: Vec<&Value> = self
+            .added()
+            .iter()
+            .map(|token| &token["content"])
+            .filter(|content| !roles.iter().any(|role| *content == role.as_str()))
+            .collect();
+        if !others.is_empty() {
+            map.insert("additional_special_tokens".into(), json!(others));
+        }
+        map
+    }
+}
+
+fn model_json(model: &Model, special: &SpecialTokens) -> Value {
+    match model {
+        Model::Unigram { pieces } => json!({
+            "type": "Unigram",
+            // <UNK> is the fourth special token; every byte is in the vocabulary, so it never occurs.
+            "unk_id": 3,
+            "vocab": pieces,
+            "byte_fallback": false,
+        }),
+        Model::Bpe { spellings, merges } => bpe_json(spellings, merges, None),
+        // Byte-pair encoding without merges cuts text into its characters.
+        Model::Char { spellings } => bpe_json(spellings, &[], Some(&special.unk)),
+    }
+}
+
+fn bpe_json(spellings: &[String], merges: &[(u32, u32)], unk: Option<&str>) -> Value {
+    let vocab: Map<String, Value> =
+        (0u32..).zip(spellings).map(|(id, spelling)| (spelling.clone(), id.into())).collect();
+    // "a b" and not ["a", "b"]: no spelling holds a space, and every version of the library reads it.
+    let merges: Vec<String> = merges
+        .iter()
+        .map(|&(left, right)| format!("{} {}", spellings[left as usize], spellings[right as usize]))
+        .collect();
+    json!({
+        "type": "BPE",
+        "dropout": null,
+        "unk_token": unk,
+        "continuing_subword_prefix": null,
+        "end_of_word_suffix": null,
+        "fuse_unk": false,
+        "byte_fallback": false,
+        "ignore_merges": false,
+        "vocab": vocab,
+        "merges": merges,
+    })
+}
+
+fn added_tokens(special: &[&str]) -> Value {
+    let tokens = special.iter().enumerate().map(|(id, content)| {
+        json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        })
+    });
+    tokens.collect()
+}
+
+/// The post-processor that puts BOS before each text.
+fn begin_with(bos: &str) -> Value {
+    let special = |type_id: u32| json!({"SpecialToken": {"id": bos, "type_id": type_id}});
+    let text = |id: &str, type_id: u32| json!({"Sequence": {"id": id, "type_id": type_id}});
+    json!({
+        "type": "TemplateProcessing",
+        "single": [special(0), text("A", 0)],
+        "pair": [special(0), text("A", 0), special(1), text("B", 1)],
+        "special_tokens": { bos: {"id": bos, "ids": [1], "tokens": [bos]} },
+    })
+}
+
+fn pretty(value: &Value) -> Vec<u8> {
+    let mut bytes = format!("{value:#}").into_bytes();
+    bytes.push(b'\n');
+    bytes
+}

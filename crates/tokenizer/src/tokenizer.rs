@@ -1,0 +1,290 @@
+//! A trained tokenizer: encoding, decoding, and its folder.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde_json::Value;
+use store::fs::Fs;
+
+use crate::file::{Definition, TOKENIZER_FILE};
+use crate::{Error, PreTokenizer, Result, byte_level, split};
+
+/// Longer texts are encoded in sections, so that memory does not grow with the text.
+const SECTION_BYTES: usize = 256 << 10;
+
+/// Turns text into ids and back.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    definition: Definition,
+    encoder: Encoder,
+    /// The bytes that each id stands for; a special token's are its spelling.
+    bytes: Vec<Vec<u8>>,
+    special: Vec<bool>,
+    roles: Roles,
+    hash: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Roles {
+    bos: u32,
+    eos: u32,
+    pad: u32,
+    unk: u32,
+}
+
+#[derive(Clone, Debug)]
+enum Encoder {
+    /// The library, which never parses special tokens out of text here.
+    Library(Box<tokenizers::Tokenizer>),
+    /// One token a character.
+    Characters(HashMap<char, u32>),
+}
+
+impl Tokenizer {
+    /// Opens a tokenizer folder made by this program.
+    ///
+    /// # Errors
+    /// A file that is missing, damaged, or of a form this program does not train.
+    pub fn open(fs: &dyn Fs, folder: &Path) -> Result<Tokenizer> {
+        Tokenizer::from_definition(Definition::read(fs, folder)?).map_err(|error| match error {
+            Error::Library { message, .. } => Error::file(&folder.join(TOKENIZER_FILE), message),
+            other => other,
+        })
+    }
+
+    pub(crate) fn from_definition(definition: Definition) -> Result<Tokenizer> {
+        let model = &definition.json["model"];
+        let spellings = spellings(model)?;
+        let ids: HashMap<&str, u32> =
+            spellings.iter().zip(0u32..).map(|(spelling, id)| (spelling.as_str(), id)).collect();
+        let role = |spelling: &String| {
+            ids.get(spelling.as_str())
+                .copied()
+                .ok_or_else(|| unknown(&format!("`{spelling}` is not in the vocabulary")))
+        };
+        let roles = Roles {
+            bos: role(&definition.special.bos)?,
+            eos: role(&definition.special.eos)?,
+            pad: role(&definition.special.pad)?,
+            unk: role(&definition.special.unk)?,
+        };
+        let mut special = vec![false; spellings.len()];
+        for token in definition.added() {
+            let id = token["content"].as_str().and_then(|content| ids.get(content));
+            let id =
+                id.ok_or_else(|| unknown(&format!("the added token {token} is not in the vocabulary")))?;
+            special[*id as usize] = true;
+        }
+        let byte_level = definition.json["decoder"]["type"] == "ByteLevel";
+        if !byte_level && definition.json["decoder"]["type"] != "Fuse" {
+            return Err(unknown("its decoder is neither ByteLevel nor Fuse"));
+        }
+        let bytes = spellings
+            .iter()
+            .zip(&special)
+            .map(|(spelling, &special)| match byte_level && !special {
+                true => byte_level::unspell(spelling).ok_or_else(|| {
+                    unknown(&format!("token `{spelling}` is not spelled in the byte alphabet"))
+                }),
+                false => Ok(spelling.clone().into_bytes()),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let encoder = if byte_level {
+            let mut library = tokenizers::Tokenizer::from_bytes(&definition.bytes)
+                .map_err(Error::library("load the vocabulary"))?;
+            library.set_encode_special_tokens(true);
+            Encoder::Library(Box::new(library))
+        } else {
+            let characters = ids.iter().filter(|(_, id)| !special[**id as usize]);
+            let characters = characters.filter_map(|(spelling, &id)| Some((spelling.chars().next()?, id)));
+            Encoder::Characters(characters.collect())
+        };
+        let hash = blake3::hash(&definition.bytes).to_hex().to_string();
+        Ok(Tokenizer { definition, encoder, bytes, special, roles, hash })
+    }
+
+    /// Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json into `folder`. `model_max_length` is the
+    /// context of the model that the folder goes with, when there is one yet.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn save(&self, fs: &dyn Fs, folder: &Path, model_max_length: Option<usize>) -> Result<()> {
+        self.definition.write(fs, folder, model_max_length)
+    }
+
+    /// The ids of `text`, without BOS or EOS. Text that spells a special token is text.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        match &self.encoder {
+            Encoder::Characters(ids) => {
+                text.chars().map(|c| ids.get(&c).copied().unwrap_or(self.roles.unk)).collect()
+            }
+            Encoder::Library(library) => {
+                let mut ids = Vec::with_capacity(text.len() / 3);
+                for section in sections(text, SECTION_BYTES) {
+                    encode_section(library, section, &mut ids);
+                }
+                ids
+            }
+        }
+    }
+
+    /// The ids of each text, on all threads; the same as [`Tokenizer::encode`] of each.
+    pub fn encode_batch<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Vec<Vec<u32>> {
+        texts.par_iter().map(|text| self.encode(text.as_ref())).collect()
+    }
+
+    /// The text of `ids`, special tokens left out when `skip_special`. Bytes that are not UTF-8 become U+FFFD; unknown
+    /// ids are left out.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        let mut bytes = Vec::new();
+        for &id in ids {
+            if !(skip_special && self.is_special(id)) {
+                bytes.extend_from_slice(self.token_bytes(id));
+            }
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The bytes that an id stands for; none for an id outside the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
+        self.bytes.get(id as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether an id is a special token.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special.get(id as usize).copied().unwrap_or(false)
+    }
+
+    /// The id of a special token by its spelling.
+    pub fn special_id(&self, spelling: &str) -> Option<u32> {
+        let ids = 0..self.vocab_size() as u32;
+        ids.into_iter().find(|&id| self.is_special(id) && self.token_bytes(id) == spelling.as_bytes())
+    }
+
+    /// Tokens in all, special ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Begins a document.
+    pub fn bos_id(&self) -> u32 {
+        self.roles.bos
+    }
+
+    /// Ends a document.
+    pub fn eos_id(&self) -> u32 {
+        self.roles.eos
+    }
+
+    /// Fills rows.
+    pub fn pad_id(&self) -> u32 {
+        self.roles.pad
+    }
+
+    /// Stands for what the vocabulary lacks.
+    pub fn unk_id(&self) -> u32 {
+        self.roles.unk
+    }
+
+    /// BLAKE3 of tokenizer.json, hex: what token shards and checkpoints name their tokenizer by.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Which pre-tokenizer cuts the text; `None` for characters.
+    pub fn pre_tokenizer(&self) -> Option<PreTokenizer> {
+        split::from_json(&self.definition.json["pre_tokenizer"])
+    }
+
+    /// tokenizer.json, parsed.
+    pub fn json(&self) -> &Value {
+        &self.definition.json
+    }
+}
+
+fn unknown(message: &str) -> Error {
+    Error::Library { action: "read the vocabulary", message: format!("{message}: train the tokenizer again") }
+}
+
+/// Vocabulary strings by id.
+fn spellings(model: &Value) -> Result<Vec<String>> {
+    let mut spellings: Vec<Option<String>>;
+    match (&model["type"], &model["vocab"]) {
+        (kind, Value::Object(vocab)) if kind == "BPE" => {
+            spellings = vec![None; vocab.len()];
+            for (spelling, id) in vocab {
+                let place = id.as_u64().and_then(|id| spellings.get_mut(usize::try_from(id).ok()?));
+                let place =
+                    place.ok_or_else(|| unknown(&format!("the id of `{spelling}` is out of range")))?;
+                *place = Some(spelling.clone());
+            }
+        }
+        (kind, Value::Array(pieces)) if kind == "Unigram" => {
+            spellings = pieces.iter().map(|piece| piece[0].as_str().map(str::to_owned)).collect();
+        }
+        (kind, _) => return Err(unknown(&format!("its model is {kind}, not BPE or Unigram"))),
+    }
+    let whole: Option<Vec<String>> = spellings.into_iter().collect();
+    whole.ok_or_else(|| unknown("some ids have no token"))
+}
+
+fn encode_section(library: &tokenizers::Tokenizer, section: &str, ids: &mut Vec<u32>) {
+    match library.encode_fast(section, false) {
+        Ok(encoding) => ids.extend_from_slice(encoding.get_ids()),
+        // The regex engine gives up on a white-space run of about a million; half of it is within its limits.
+        Err(_) if section.len() > 1 => {
+            let middle = section.floor_char_boundary(section.len() / 2).max(section.ceil_char_boundary(1));
+            if middle < section.len() {
+                encode_section(library, &section[..middle], ids);
+                encode_section(library, &section[middle..], ids);
+            }
+        }
+        Err(_) => {}
+    }
+}
+
+/// Cuts a long text where no token can span: at a lone line feed between two characters that are not white space, which
+/// every pre-tokenizer treats alike whether the text goes on or not. Only a text without one for a whole section is cut
+/// elsewhere.
+fn sections(text: &str, limit: usize) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut cut = rest.len();
+        if rest.len() > limit {
+            let end = rest.floor_char_boundary(limit);
+            cut = (1..end).rev().find(|&at| safe_cut(rest, at)).unwrap_or(end);
+        }
+        let (section, after) = rest.split_at(cut);
+        rest = after;
+        Some(section)
+    })
+}
+
+/// Whether `at` follows a lone line feed.
+fn safe_cut(text: &str, at: usize) -> bool {
+    // A line feed is one byte, so `at` is then a character boundary.
+    if text.as_bytes()[at - 1] != b'\n' {
+        return false;
+    }
+    let before = text[..at - 1].chars().next_back();
+    let after = text[at..].chars().next();
+    before.is_some_and(|c| !c.is_whitespace()) && after.is_some_and(|c| !c.is_whitespace())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_at_lone_line_feeds() {
+        let cut = |text, limit| sections(text, limit).collect::<Vec<_>>();
+        assert_eq!(cut("ab\ncd\n\nef", 8), ["ab\n", "cd\n\nef"]);
+        assert_eq!(cut("ééééé", 3), ["é", "é", "é", "é", "é"]);
+        assert_eq!(cut("short", 100), ["short"]);
+        assert_eq!(cut("", 100), [""; 0]);
+    }
+}

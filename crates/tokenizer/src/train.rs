@@ -1,0 +1,110 @@
+//! Training: texts in, a tokenizer out. The same texts in the same order give the same bytes.
+
+use std::collections::BTreeMap;
+
+use store::report::{Phase, Reporter};
+
+use crate::file::{self, Model};
+use crate::split::Splitter;
+use crate::vocabulary::Base;
+use crate::words::WordCounter;
+use crate::{Error, Kind, Result, Tokenizer, TokenizerOptions, byte_level, merges, pieces};
+
+/// Trains a tokenizer on `texts`.
+///
+/// # Errors
+/// Options that cannot be, no text, or a vocabulary larger than the text supports (naming the number reached).
+pub fn train<S: AsRef<str>>(
+    texts: impl IntoIterator<Item = S>,
+    options: &TokenizerOptions,
+    reporter: &mut dyn Reporter,
+) -> Result<Tokenizer> {
+    options.validate()?;
+    let model = match options.kind {
+        Kind::Byte => byte_model(options),
+        Kind::Char => char_model(texts, options, reporter)?,
+        Kind::Bpe | Kind::Unigram => {
+            let mut counter = WordCounter::new(Splitter::new(options.pre_tokenizer)?);
+            for text in texts {
+                counter.add(text.as_ref());
+            }
+            let words = counter.finish();
+            if words.is_empty() {
+                return Err(Error::NoText);
+            }
+            reporter.note(Phase::Tokenizer, &format!("{} different words and marks", words.len()));
+            let base = Base::new(options, options.vocab_size);
+            if options.kind == Kind::Bpe {
+                bpe_model(&words, &base, options, reporter)?
+            } else {
+                Model::Unigram { pieces: pieces::learn(&words, &base, options)? }
+            }
+        }
+    };
+    Tokenizer::from_definition(file::Definition::new(options, &model))
+}
+
+fn bpe_model(
+    words: &[(Box<str>, u64)],
+    base: &Base,
+    options: &TokenizerOptions,
+    reporter: &mut dyn Reporter,
+) -> Result<Model> {
+    let forbidden: Vec<Vec<u8>> =
+        options.special_spellings().into_iter().filter_map(byte_level::unspell).collect();
+    let (size, min_frequency) = (options.vocab_size, options.min_frequency);
+    let learned = merges::learn(words, base, size, min_frequency, &forbidden, &mut |reached| {
+        reporter.progress(Phase::Tokenizer, reached as u64, size as u64, "tokens");
+    });
+    let reached = base.len + learned.tokens.len();
+    if reached < size {
+        return Err(Error::VocabularyTooLarge { asked: size, reached, min_frequency });
+    }
+    reporter.progress(Phase::Tokenizer, reached as u64, size as u64, "tokens");
+    let mut spellings = base.spellings(options);
+    spellings.extend(learned.tokens.iter().map(|bytes| byte_level::spell(bytes)));
+    Ok(Model::Bpe { spellings, merges: learned.merges })
+}
+
+fn byte_model(options: &TokenizerOptions) -> Model {
+    let base = Base::new(options, usize::MAX);
+    Model::Bpe { spellings: base.spellings(options), merges: Vec::new() }
+}
+
+/// The vocabulary is every character of the text, by code point; the rarest give way when there are too many.
+fn char_model<S: AsRef<str>>(
+    texts: impl IntoIterator<Item = S>,
+    options: &TokenizerOptions,
+    reporter: &mut dyn Reporter,
+) -> Result<Model> {
+    let mut counts: BTreeMap<char, u64> = BTreeMap::new();
+    for text in texts {
+        for character in text.as_ref().chars() {
+            *counts.entry(character).or_default() += 1;
+        }
+    }
+    if counts.is_empty() {
+        return Err(Error::NoText);
+    }
+    let special = options.special_spellings();
+    let room = options.vocab_size.saturating_sub(special.len());
+    if counts.len() > room {
+        let mut by_count: Vec<(u64, char)> = counts.iter().map(|(&c, &count)| (count, c)).collect();
+        by_count.sort_by_key(|&(count, c)| (std::cmp::Reverse(count), c));
+        let lost: u64 = by_count[room..].iter().map(|(count, _)| count).sum();
+        let message = format!(
+            "the text has {} different characters and tokenizer.vocab_size leaves room for {room}: the {} rarest \
+             ({lost} occurrences) become {}; raise tokenizer.vocab_size to keep them",
+            counts.len(),
+            counts.len() - room,
+            options.special_tokens.unk
+        );
+        reporter.warning(Phase::Tokenizer, &message);
+        for (_, character) in &by_count[room..] {
+            counts.remove(character);
+        }
+    }
+    let mut spellings: Vec<String> = special.into_iter().map(str::to_owned).collect();
+    spellings.extend(counts.keys().map(char::to_string));
+    Ok(Model::Char { spellings })
+}

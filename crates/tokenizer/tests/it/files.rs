@@ -1,0 +1,67 @@
+//! The tokenizer folder: it opens as it was saved, and damage is told.
+
+use store::fs::{Fs, RealFs};
+use tokenizer::{CONFIG_FILE, ErrorKind, Kind, SPECIAL_TOKENS_FILE, TOKENIZER_FILE, Tokenizer};
+
+use crate::{options, texts, trained};
+
+#[test]
+fn a_saved_tokenizer_opens_as_the_same() {
+    for kind in [Kind::Bpe, Kind::Unigram, Kind::Char, Kind::Byte] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = options(kind, 300);
+        options.special_tokens.eos = "</s>".into();
+        let tokenizer = trained(&options);
+        tokenizer.save(&RealFs, folder.path(), Some(512)).unwrap();
+        let opened = Tokenizer::open(&RealFs, folder.path()).unwrap();
+        assert_eq!(opened.hash(), tokenizer.hash());
+        assert_eq!(
+            opened.hash(),
+            blake3::hash(&RealFs.read(&folder.path().join(TOKENIZER_FILE)).unwrap()).to_hex().as_str()
+        );
+        assert_eq!(opened.eos_id(), tokenizer.eos_id());
+        assert_eq!(opened.pre_tokenizer(), tokenizer.pre_tokenizer());
+        for text in texts() {
+            assert_eq!(opened.encode(&text), tokenizer.encode(&text));
+        }
+
+        let config: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.path().join(CONFIG_FILE)).unwrap()).unwrap();
+        assert_eq!(config["tokenizer_class"], "PreTrainedTokenizerFast");
+        assert_eq!(config["eos_token"], "</s>");
+        assert_eq!(config["model_max_length"], 512);
+        assert_eq!(config["added_tokens_decoder"]["2"]["content"], "</s>");
+
+        // Other programs put BOS before a text through the post-processor.
+        let library = tokenizers::Tokenizer::from_file(folder.path().join(TOKENIZER_FILE)).unwrap();
+        let ids = library.encode("The dog", true).unwrap().get_ids().to_vec();
+        assert_eq!(ids[0], tokenizer.bos_id());
+        assert_eq!(ids[1..], tokenizer.encode("The dog"));
+        assert_eq!(library.get_vocab_size(true), tokenizer.vocab_size());
+        assert_eq!(library.decode(&ids, true).unwrap(), "The dog");
+    }
+}
+
+#[test]
+fn damage_is_told_with_the_file_and_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    trained(&options(Kind::Bpe, 300)).save(&RealFs, folder.path(), None).unwrap();
+    let check = |file: &str, change: &dyn Fn(String) -> String, wanted: &str| {
+        let path = folder.path().join(file);
+        let good = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, change(good.clone())).unwrap();
+        let error = Tokenizer::open(&RealFs, folder.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        let message = error.to_string();
+        assert!(message.contains(file) && message.contains(wanted), "{message}");
+        std::fs::write(&path, good).unwrap();
+    };
+    check(TOKENIZER_FILE, &|text| text[..1000].to_owned(), "train the tokenizer again");
+    check(TOKENIZER_FILE, &|text| text.replace("\"BPE\"", "\"WordPiece\""), "WordPiece");
+    check(TOKENIZER_FILE, &|text| text.replace("\"!\": 8", "\"!\": 9999"), "out of range");
+    check(TOKENIZER_FILE, &|text| text.replace("\"<EOS>\": 2", "\"<EOT>\": 2"), "<EOS>");
+    check(SPECIAL_TOKENS_FILE, &|text| text.replace("pad_token", "bad_token"), "pad_token");
+
+    std::fs::remove_file(folder.path().join(TOKENIZER_FILE)).unwrap();
+    assert_eq!(Tokenizer::open(&RealFs, folder.path()).unwrap_err().kind(), ErrorKind::NotFound);
+}

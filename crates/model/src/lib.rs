@@ -1,1 +1,26 @@
-//! model
+//! The Llama family, written once against [`compute::Device`]: sizes, parameters, forward and backward, decoding.
+//!
+//! Reading order: [`config`] (the shape), [`parameters`] (what is trained and where it lies), [`plan`] (every byte of the arena,
+//! before the first step), `training` (forward and backward of a micro-batch), `decoding` (with a key/value cache),
+//! [`sampling`], [`folder`] (Hugging Face form on disk). Non-goals: a graph, other architectures, the loop around a step.
+//!
+//! Legend of shape suffixes: B batch, T time, N = B·T, D model width, H query heads, K key/value heads, F feed-forward, V vocabulary.
+
+pub mod config;
+mod decoding;
+mod error;
+pub mod folder;
+mod network;
+pub mod parameters;
+pub mod plan;
+mod rope;
+pub mod sampling;
+mod training;
+
+pub use compute::Batch;
+pub use config::{ModelConfig, ParameterCount};
+pub use error::{Error, ErrorKind, Result};
+pub use network::{Model, StateKind};
+pub use parameters::Parameter;
+pub use plan::{MemoryPlan, Purpose};
+pub use training::{AdamW, StepOutcome};

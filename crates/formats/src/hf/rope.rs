@@ -11,7 +11,6 @@ use crate::error::Result;
 /// A rule of `rope_scaling` (v4) or `rope_parameters` (v5).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rope_type", rename_all = "snake_case")]
-#[non_exhaustive]
 pub enum RopeScaling {
     /// Positions divided by `factor`.
     Linear {

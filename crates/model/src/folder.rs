@@ -1,0 +1,121 @@
+//! Model folders in Hugging Face form: `config.json` and `model.safetensors`, f32, names as transformers has them.
+//!
+//! The tokenizer's files and the model card are the caller's to add.
+
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::network::{Model, StateKind};
+use compute::Device;
+use formats::hf::Config;
+use formats::safetensors::{self, Reader, TensorSpec, pytorch_metadata};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+use store::fs::Fs;
+
+/// File name of the weights.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// File name of the shape.
+pub const CONFIG_FILE: &str = "config.json";
+
+/// Special token ids that `config.json` names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenIds {
+    /// Opens a text.
+    pub bos: Option<u32>,
+    /// Ends a text.
+    pub eos: Option<u32>,
+    /// Fills a row.
+    pub pad: Option<u32>,
+}
+
+/// Writes the model's weights and configuration into `folder`, which exists.
+///
+/// # Errors
+/// A shape without a Hugging Face class; what the disk says.
+pub fn save<D: Device>(fs: &dyn Fs, folder: &Path, model: &mut Model<D>, ids: TokenIds) -> Result<()> {
+    let mut config = model.config().to_hf();
+    (config.bos_token_id, config.pad_token_id) = (ids.bos, ids.pad);
+    config.eos_token_ids = ids.eos.into_iter().collect();
+    config.write(fs, &folder.join(CONFIG_FILE))?;
+    write_weights(fs, &folder.join(WEIGHTS_FILE), model, &[("", StateKind::Weight)], &pytorch_metadata())
+}
+
+/// Writes some of a model's state as one safetensors file; each kind's names get its prefix.
+///
+/// # Errors
+/// What the disk says.
+pub fn write_weights<D: Device>(
+    fs: &dyn Fs,
+    path: &Path,
+    model: &mut Model<D>,
+    kinds: &[(&str, StateKind)],
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let mut specs = Vec::new();
+    let mut sources = BTreeMap::new();
+    for (prefix, kind) in kinds {
+        for parameter in model.parameters() {
+            let name = format!("{prefix}{}", parameter.name);
+            specs.push(TensorSpec::f32(name.clone(), &parameter.shape));
+            sources.insert(name, (parameter.name.clone(), *kind));
+        }
+    }
+    safetensors::write(fs, path, specs, metadata, |spec| {
+        let missing = || formats::Error::Invalid { message: format!("no tensor {} in the model", spec.name) };
+        let (name, kind) = sources.get(&spec.name).ok_or_else(missing)?;
+        let values = model.download(name, *kind).map_err(|_| missing())?;
+        Ok(Cow::Owned(values))
+    })?;
+    Ok(())
+}
+
+/// Reads what [`write_weights`] wrote into a model of the same shape.
+///
+/// # Errors
+/// A missing tensor, another shape, a corrupt file: the file is named.
+pub fn read_weights<D: Device>(
+    fs: &dyn Fs,
+    path: &Path,
+    model: &mut Model<D>,
+    kinds: &[(&str, StateKind)],
+) -> Result<()> {
+    let mut reader = Reader::open_with(fs, path)?;
+    let parameters = model.parameters().to_vec();
+    for (prefix, kind) in kinds {
+        for parameter in &parameters {
+            let name = format!("{prefix}{}", parameter.name);
+            let values = reader.read_f32_shaped(&name, &parameter.shape)?;
+            model.upload(&parameter.name, *kind, &values)?;
+        }
+    }
+    Ok(())
+}
+
+/// The configuration of a model folder.
+///
+/// # Errors
+/// A folder that is none, or a configuration of another family.
+pub fn read_config(fs: &dyn Fs, folder: &Path) -> Result<(ModelConfig, Config)> {
+    let path = folder.join(CONFIG_FILE);
+    let hf = Config::read(fs, &path).map_err(|error| match error.kind() {
+        formats::ErrorKind::NotFound => Error::Folder {
+            path: folder.to_path_buf(),
+            message: format!(
+                "there is no {CONFIG_FILE} here; a model folder holds one beside {WEIGHTS_FILE}"
+            ),
+        },
+        _ => Error::Format(error),
+    })?;
+    let config = ModelConfig::from_hf(&hf);
+    config.validate()?;
+    Ok((config, hf))
+}
+
+/// Loads the weights of a model folder.
+///
+/// # Errors
+/// As [`read_weights`].
+pub fn load<D: Device>(fs: &dyn Fs, folder: &Path, model: &mut Model<D>) -> Result<()> {
+    read_weights(fs, &folder.join(WEIGHTS_FILE), model, &[("", StateKind::Weight)])
+}

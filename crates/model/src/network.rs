@@ -1,0 +1,266 @@
+//! A model on a device: its weights by name, and what its layers have in common between training and decoding.
+
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::parameters::{LayerWeights, Parameter, Weights};
+use crate::plan::{DecodingLayout, MemoryPlan, Purpose, TrainingLayout};
+use crate::rope;
+use compute::device::{Gemm, RmsNorm, Rope};
+use compute::{DType, Device, Tensor};
+
+/// A model of the Llama family on a device, laid out for one purpose.
+pub struct Model<D: Device> {
+    pub(crate) device: D,
+    pub(crate) config: ModelConfig,
+    pub(crate) weights: Weights,
+    pub(crate) layout: Arrangement,
+    /// Tokens in the key/value cache.
+    pub(crate) past: usize,
+}
+
+/// The arena of one purpose.
+#[derive(Clone, Debug)]
+pub(crate) enum Arrangement {
+    Train(Box<TrainingLayout>, usize, usize),
+    Decode(Box<DecodingLayout>, usize),
+}
+
+/// Which of a parameter's tensors is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateKind {
+    /// The weights themselves.
+    Weight,
+    /// AdamW's first moment.
+    Moment1,
+    /// AdamW's second moment.
+    Moment2,
+    /// The gradient accumulated since `begin_step`.
+    Gradient,
+}
+
+impl<D: Device> Model<D> {
+    /// Lays the model out on `device`. Weights are zeros until [`Model::initialize`] or [`Model::upload`].
+    ///
+    /// # Errors
+    /// A shape that cannot be built; a device without the memory.
+    pub fn new(mut device: D, config: ModelConfig, purpose: Purpose) -> Result<Model<D>> {
+        config.validate()?;
+        let weights = Weights::new(&config);
+        let (layout, positions, cos, sin, bytes) = match purpose {
+            Purpose::Train { batch_size, sequence_length } => {
+                for (key, value) in [("batch_size", batch_size), ("sequence_length", sequence_length)] {
+                    if value == 0 {
+                        return Err(Error::Configuration { key, message: "must be at least 1".to_string() });
+                    }
+                }
+                let layout = TrainingLayout::new(&config, &weights, batch_size, sequence_length);
+                let (cos, sin, bytes) = (layout.cos, layout.sin, layout.plan.total_bytes);
+                let arrangement = Arrangement::Train(Box::new(layout), batch_size, sequence_length);
+                (arrangement, sequence_length, cos, sin, bytes)
+            }
+            Purpose::Decode { max_sequence } => {
+                let layout = DecodingLayout::new(&config, &weights, max_sequence.max(1));
+                let (cos, sin, bytes) = (layout.cos, layout.sin, layout.plan.total_bytes);
+                (
+                    Arrangement::Decode(Box::new(layout), max_sequence.max(1)),
+                    max_sequence.max(1),
+                    cos,
+                    sin,
+                    bytes,
+                )
+            }
+        };
+        device.allocate(bytes)?;
+        let tables = rope::tables(&config, positions);
+        device.upload(cos, &tables.cos);
+        device.upload(sin, &tables.sin);
+        Ok(Model { device, config, weights, layout, past: 0 })
+    }
+
+    /// Draws initial weights (normal, norms 1, biases 0) and clears the moments.
+    pub fn initialize(&mut self, seed: u64) {
+        for index in 0..self.weights.parameters.len() {
+            let values = self.weights.parameters[index].initial(seed);
+            let to = self.handle(index, StateKind::Weight);
+            if let Some(to) = to {
+                self.device.upload(to, &values);
+            }
+        }
+        for kind in [StateKind::Moment1, StateKind::Moment2] {
+            if let Some(start) = self.region(kind) {
+                let flat = self.flat(start);
+                self.device.fill(flat, 0.0);
+            }
+        }
+    }
+
+    /// The shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// What the arena holds, by part.
+    pub fn plan(&self) -> MemoryPlan {
+        match &self.layout {
+            Arrangement::Train(layout, ..) => layout.plan,
+            Arrangement::Decode(layout, _) => layout.plan,
+        }
+    }
+
+    /// The device.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// Gives the device back, for another model.
+    pub fn into_device(self) -> D {
+        self.device
+    }
+
+    /// Every trained tensor, in a fixed order.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.weights.parameters
+    }
+
+    /// Values of a parameter, row-major in its shape.
+    ///
+    /// # Errors
+    /// No such parameter, or a kind that this purpose does not keep.
+    pub fn download(&mut self, name: &str, kind: StateKind) -> Result<Vec<f32>> {
+        let tensor = self.find(name, kind)?;
+        Ok(self.device.download(tensor))
+    }
+
+    /// Replaces a parameter's values.
+    ///
+    /// # Errors
+    /// No such parameter, a kind that this purpose does not keep, or another number of values.
+    pub fn upload(&mut self, name: &str, kind: StateKind, values: &[f32]) -> Result<()> {
+        let tensor = self.find(name, kind)?;
+        if values.len() != tensor.len() {
+            let message = format!("{} values where the model has {}", values.len(), tensor.len());
+            return Err(Error::Tensor { name: name.to_string(), message });
+        }
+        self.device.upload(tensor, values);
+        Ok(())
+    }
+
+    /// Copies all weights from another model of the same shape.
+    ///
+    /// # Errors
+    /// A parameter that the other does not have in this size.
+    pub fn copy_weights_from<E: Device>(&mut self, other: &mut Model<E>) -> Result<()> {
+        let names: Vec<String> = self.weights.parameters.iter().map(|p| p.name.clone()).collect();
+        for name in names {
+            let values = other.download(&name, StateKind::Weight)?;
+            self.upload(&name, StateKind::Weight, &values)?;
+        }
+        Ok(())
+    }
+
+    fn find(&self, name: &str, kind: StateKind) -> Result<Tensor> {
+        let refuse = |message: &str| Error::Tensor { name: name.to_string(), message: message.to_string() };
+        let index = self.weights.parameters.iter().position(|p| p.name == name);
+        let index = index.ok_or_else(|| refuse("this model has no such tensor"))?;
+        self.handle(index, kind).ok_or_else(|| refuse("a model for decoding keeps weights only"))
+    }
+
+    fn handle(&self, index: usize, kind: StateKind) -> Option<Tensor> {
+        let parameter = &self.weights.parameters[index];
+        let columns = parameter.len();
+        let offset = self.region(kind)? + parameter.offset;
+        Some(Tensor { offset, dtype: DType::F32, rows: 1, columns, row_stride: columns })
+    }
+
+    /// Where a region of parameters starts.
+    pub(crate) fn region(&self, kind: StateKind) -> Option<usize> {
+        match &self.layout {
+            Arrangement::Train(layout, ..) => Some(match kind {
+                StateKind::Weight => layout.weights,
+                StateKind::Moment1 => layout.moment1,
+                StateKind::Moment2 => layout.moment2,
+                StateKind::Gradient => layout.gradients,
+            }),
+            Arrangement::Decode(layout, _) => (kind == StateKind::Weight).then_some(layout.weights),
+        }
+    }
+
+    /// A whole region as one vector.
+    pub(crate) fn flat(&self, start: usize) -> Tensor {
+        let columns = self.weights.elements;
+        Tensor { offset: start, dtype: DType::F32, rows: 1, columns, row_stride: columns }
+    }
+
+    /// Views of Q, K and V inside a (rows, (H + 2K)·d) matrix.
+    pub(crate) fn split_qkv(&self, qkv: Tensor) -> [Tensor; 3] {
+        let (query, key_value) = (self.config.query_width(), self.config.key_value_width());
+        [
+            qkv.column_range(0, query),
+            qkv.column_range(query, key_value),
+            qkv.column_range(query + key_value, key_value),
+        ]
+    }
+
+    /// `out = x · weightᵀ (+ residual)`.
+    pub(crate) fn linear(&mut self, x: Tensor, weight: Tensor, out: Tensor, residual: Option<Tensor>) {
+        self.device.gemm(Gemm {
+            a: x,
+            a_transposed: false,
+            b: weight,
+            b_transposed: true,
+            out,
+            residual,
+            accumulate: false,
+        });
+    }
+
+    pub(crate) fn norm(&self, x: Tensor, weight: Tensor, rstd: Tensor) -> RmsNorm {
+        RmsNorm { x, weight, rstd, eps: self.config.rms_norm_eps as f32 }
+    }
+
+    /// Rotates queries and keys in place.
+    pub(crate) fn rotate(&mut self, qkv: Tensor, (cos, sin): (Tensor, Tensor), rope: Rotation) {
+        let width = self.config.query_width() + self.config.key_value_width();
+        self.device.rope(Rope {
+            x: qkv.column_range(0, width),
+            cos,
+            sin,
+            sequence_length: rope.sequence_length,
+            first_position: rope.first_position,
+            inverse: rope.inverse,
+        });
+    }
+
+    /// A layer's weights at their place in a region.
+    pub(crate) fn layer(&self, index: usize, start: usize) -> LayerWeights {
+        let w = self.weights.layers[index];
+        LayerWeights {
+            attention_norm: at(w.attention_norm, start),
+            qkv: at(w.qkv, start),
+            qkv_bias: w.qkv_bias.map(|t| at(t, start)),
+            qk_norm: w.qk_norm.map(|(q, k)| (at(q, start), at(k, start))),
+            output: at(w.output, start),
+            mlp_norm: at(w.mlp_norm, start),
+            gate_up: at(w.gate_up, start),
+            down: at(w.down, start),
+        }
+    }
+
+    /// 1/√d.
+    pub(crate) fn attention_scale(&self) -> f32 {
+        1.0 / (self.config.head_dim as f32).sqrt()
+    }
+}
+
+/// Positions of the rows that [`Model::rotate`] turns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rotation {
+    pub sequence_length: usize,
+    pub first_position: usize,
+    pub inverse: bool,
+}
+
+/// A region-relative handle at its place in the arena.
+pub(crate) fn at(tensor: Tensor, start: usize) -> Tensor {
+    Tensor { offset: tensor.offset + start, ..tensor }
+}

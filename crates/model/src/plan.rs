@@ -1,0 +1,281 @@
+//! Every byte of the arena, laid out before the first step: what `plan` prints is what the device allocates.
+
+use crate::config::ModelConfig;
+use crate::parameters::Weights;
+use compute::{DType, Layout, Tensor};
+use serde::Serialize;
+
+/// What a model is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Training on micro-batches of `batch_size` × `sequence_length` tokens.
+    Train {
+        /// B.
+        batch_size: usize,
+        /// T.
+        sequence_length: usize,
+    },
+    /// Decoding one sequence of up to `max_sequence` tokens.
+    Decode {
+        /// Capacity of the key/value cache.
+        max_sequence: usize,
+    },
+}
+
+/// Bytes of the arena by part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// Weights.
+    pub parameters_bytes: usize,
+    /// Their gradients.
+    pub gradients_bytes: usize,
+    /// AdamW's two moments.
+    pub moments_bytes: usize,
+    /// What the forward keeps for the backward; the key/value cache when decoding.
+    pub activations_bytes: usize,
+    /// Buffers shared by all layers, rotary tables, inputs.
+    pub scratch_bytes: usize,
+    /// The arena.
+    pub total_bytes: usize,
+}
+
+impl MemoryPlan {
+    /// The plan of a model for a purpose.
+    pub fn new(config: &ModelConfig, purpose: Purpose) -> MemoryPlan {
+        let weights = Weights::new(config);
+        match purpose {
+            Purpose::Train { batch_size, sequence_length } => {
+                TrainingLayout::new(config, &weights, batch_size, sequence_length).plan
+            }
+            Purpose::Decode { max_sequence } => DecodingLayout::new(config, &weights, max_sequence).plan,
+        }
+    }
+}
+
+/// Room for the logits of one chunk of rows.
+const LOGITS_BYTES: usize = 32 << 20;
+
+/// What the forward of one layer keeps for its backward. The residual streams are kept beside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LayerActivations {
+    /// (N, D): the stream after attention.
+    pub middle: Tensor,
+    /// (N, 1).
+    pub attention_rstd: Tensor,
+    /// (N, (H + 2K)·d): rotated queries and keys, and values.
+    pub qkv: Tensor,
+    /// (N, (H + K)·d) before the norm, (N, H + K) of its rstd.
+    pub qk_raw: Option<(Tensor, Tensor)>,
+    /// (N, H·d).
+    pub attention: Tensor,
+    /// (N, H).
+    pub lse: Tensor,
+    /// (N, 1).
+    pub mlp_rstd: Tensor,
+    /// (N, 2F): gate and up; becomes their gradient.
+    pub gate_up: Tensor,
+}
+
+/// All handles that training needs.
+#[derive(Clone, Debug)]
+pub(crate) struct TrainingLayout {
+    pub plan: MemoryPlan,
+    pub weights: usize,
+    pub gradients: usize,
+    pub moment1: usize,
+    pub moment2: usize,
+    pub layers: Vec<LayerActivations>,
+    /// (N, D) before each layer, and after the last.
+    pub residual: Vec<Tensor>,
+    pub final_rstd: Tensor,
+    /// (N, D): a norm's output.
+    pub normed: Tensor,
+    /// (N, F).
+    pub hidden: Tensor,
+    /// (N, D): gradient of the residual stream.
+    pub d_residual: Tensor,
+    /// (N, D).
+    pub d_normed: Tensor,
+    /// (N, F).
+    pub d_hidden: Tensor,
+    /// (N, (H + 2K)·d).
+    pub d_qkv: Tensor,
+    /// (N, H·d).
+    pub d_attention: Tensor,
+    /// (chunk, V).
+    pub logits: Tensor,
+    pub tokens: Tensor,
+    pub targets: Tensor,
+    pub document_starts: Tensor,
+    pub token_weights: Tensor,
+    pub cos: Tensor,
+    pub sin: Tensor,
+    pub loss_sum: Tensor,
+    pub squared_norm: Tensor,
+}
+
+/// Reserves one region of parameters and returns its offset.
+fn region(layout: &mut Layout, weights: &Weights) -> usize {
+    layout.reserve(DType::F32, 1, weights.elements).offset
+}
+
+impl TrainingLayout {
+    pub fn new(
+        config: &ModelConfig,
+        weights: &Weights,
+        batch_size: usize,
+        sequence_length: usize,
+    ) -> TrainingLayout {
+        let mut layout = Layout::new();
+        let mut mark = 0;
+        let mut plan = MemoryPlan::default();
+        let regions = [0; 4].map(|_| region(&mut layout, weights));
+        let mut taken = |layout: &Layout| {
+            let bytes = layout.bytes() - mark;
+            mark = layout.bytes();
+            bytes
+        };
+        let region_bytes = taken(&layout) / 4;
+        plan.parameters_bytes = region_bytes;
+        plan.gradients_bytes = region_bytes;
+        plan.moments_bytes = 2 * region_bytes;
+
+        let n = batch_size * sequence_length;
+        let (d, f) = (config.hidden_size, config.intermediate_size);
+        let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
+        let mut matrix = |columns| layout.reserve(DType::F32, n, columns);
+        let residual = (0..=config.num_hidden_layers).map(|_| matrix(d)).collect();
+        let layers = (0..config.num_hidden_layers)
+            .map(|_| LayerActivations {
+                middle: matrix(d),
+                attention_rstd: matrix(1),
+                qkv: matrix(config.qkv_width()),
+                qk_raw: config
+                    .qk_norm
+                    .then(|| (matrix((heads + kv_heads) * config.head_dim), matrix(heads + kv_heads))),
+                attention: matrix(config.query_width()),
+                lse: matrix(heads),
+                mlp_rstd: matrix(1),
+                gate_up: matrix(2 * f),
+            })
+            .collect();
+        let final_rstd = matrix(1);
+        plan.activations_bytes = taken(&layout);
+
+        let mut matrix = |columns| layout.reserve(DType::F32, n, columns);
+        let (normed, hidden, d_residual, d_normed, d_hidden) =
+            (matrix(d), matrix(f), matrix(d), matrix(d), matrix(f));
+        let (d_qkv, d_attention) = (matrix(config.qkv_width()), matrix(config.query_width()));
+        let chunk = (LOGITS_BYTES / (config.vocab_size * DType::F32.size())).clamp(16, n.max(16)).min(n);
+        let logits = layout.reserve(DType::F32, chunk, config.vocab_size);
+        let [tokens, targets, document_starts] = [0; 3].map(|_| layout.reserve(DType::U32, 1, n));
+        let token_weights = layout.reserve(DType::F32, 1, n);
+        let [cos, sin] = [0; 2].map(|_| layout.reserve(DType::F32, sequence_length, config.head_dim / 2));
+        let [loss_sum, squared_norm] = [0; 2].map(|_| layout.reserve(DType::F64, 1, 1));
+        plan.scratch_bytes = taken(&layout);
+        plan.total_bytes = layout.bytes();
+        let [weights, gradients, moment1, moment2] = regions;
+        TrainingLayout {
+            plan,
+            weights,
+            gradients,
+            moment1,
+            moment2,
+            layers,
+            residual,
+            final_rstd,
+            normed,
+            hidden,
+            d_residual,
+            d_normed,
+            d_hidden,
+            d_qkv,
+            d_attention,
+            logits,
+            tokens,
+            targets,
+            document_starts,
+            token_weights,
+            cos,
+            sin,
+            loss_sum,
+            squared_norm,
+        }
+    }
+}
+
+/// All handles that decoding needs.
+#[derive(Clone, Debug)]
+pub(crate) struct DecodingLayout {
+    pub plan: MemoryPlan,
+    pub weights: usize,
+    /// (capacity, K·d) of keys and of values, a layer.
+    pub cache: Vec<(Tensor, Tensor)>,
+    /// (chunk, D): the stream.
+    pub residual: Tensor,
+    pub normed: Tensor,
+    pub rstd: Tensor,
+    pub qkv: Tensor,
+    pub qk_rstd: Tensor,
+    pub attention: Tensor,
+    pub gate_up: Tensor,
+    pub hidden: Tensor,
+    /// (1, V).
+    pub logits: Tensor,
+    pub tokens: Tensor,
+    pub cos: Tensor,
+    pub sin: Tensor,
+}
+
+/// Prompt tokens that go through the layers together.
+const PREFILL_CHUNK: usize = 256;
+
+impl DecodingLayout {
+    pub fn new(config: &ModelConfig, weights: &Weights, max_sequence: usize) -> DecodingLayout {
+        let mut layout = Layout::new();
+        let region = region(&mut layout, weights);
+        let parameters_bytes = layout.bytes();
+        let mut matrix = |rows, columns| layout.reserve(DType::F32, rows, columns);
+        let width = config.key_value_width();
+        let cache = (0..config.num_hidden_layers)
+            .map(|_| (matrix(max_sequence, width), matrix(max_sequence, width)))
+            .collect();
+        let activations_bytes = layout.bytes() - parameters_bytes;
+
+        let chunk = PREFILL_CHUNK.min(max_sequence);
+        let mut matrix = |columns| layout.reserve(DType::F32, chunk, columns);
+        let (residual, normed, rstd) = (matrix(config.hidden_size), matrix(config.hidden_size), matrix(1));
+        let (qkv, qk_rstd) =
+            (matrix(config.qkv_width()), matrix(config.num_attention_heads + config.num_key_value_heads));
+        let attention = matrix(config.query_width());
+        let (gate_up, hidden) = (matrix(2 * config.intermediate_size), matrix(config.intermediate_size));
+        let logits = layout.reserve(DType::F32, 1, config.vocab_size);
+        let tokens = layout.reserve(DType::U32, 1, chunk);
+        let [cos, sin] = [0; 2].map(|_| layout.reserve(DType::F32, max_sequence, config.head_dim / 2));
+        let total_bytes = layout.bytes();
+        let plan = MemoryPlan {
+            parameters_bytes,
+            activations_bytes,
+            scratch_bytes: total_bytes - parameters_bytes - activations_bytes,
+            total_bytes,
+            ..MemoryPlan::default()
+        };
+        DecodingLayout {
+            plan,
+            weights: region,
+            cache,
+            residual,
+            normed,
+            rstd,
+            qkv,
+            qk_rstd,
+            attention,
+            gate_up,
+            hidden,
+            logits,
+            tokens,
+            cos,
+            sin,
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! Forward and backward of a micro-batch, written out.
+//!
+//! A layer is x′ = x + Wo·attention(norm(x)), x″ = x′ + Wd·swiglu(norm(x′)). The forward keeps both streams, rotated QKV, the
+//! attention's output and gate|up; norms' outputs and swiglu's are computed again in the backward, which is cheaper than
+//! keeping them. The backward carries one gradient of the residual stream from the loss to the embedding.
+
+use crate::network::{Arrangement, Model, Rotation, StateKind, at};
+use crate::plan::{LayerActivations, TrainingLayout};
+use compute::device::{Attention, AttentionBackward, Gemm, LinearCrossEntropy, LinearCrossEntropyGradient};
+use compute::rng;
+use compute::{Batch, Device, Tensor};
+
+/// Options of one optimizer step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Step size.
+    pub learning_rate: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// Decoupled decay of matrices; norms and biases have none.
+    pub weight_decay: f32,
+    /// Gradients are scaled to at most this global norm; 0 = off.
+    pub max_gradient_norm: f32,
+    /// 1-based.
+    pub step: u64,
+}
+
+/// What a step did, read when the device is done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// Σ weight · loss over the step's tokens, in nats.
+    pub loss_sum: f64,
+    /// Global gradient norm before clipping.
+    pub gradient_norm: f64,
+    /// The gradient was not finite, so the optimizer changed nothing.
+    pub skipped_non_finite: bool,
+}
+
+/// The handles of a batch's rows: a batch may be smaller than the plan.
+struct Rows {
+    n: usize,
+    batch_size: usize,
+    sequence_length: usize,
+}
+
+impl Rows {
+    fn of(&self, t: Tensor) -> Tensor {
+        t.row_range(0, self.n)
+    }
+
+    fn vector(&self, t: Tensor) -> Tensor {
+        t.column_range(0, self.n)
+    }
+}
+
+impl<D: Device> Model<D> {
+    fn training(&self) -> TrainingLayout {
+        match &self.layout {
+            Arrangement::Train(layout, ..) => (**layout).clone(),
+            Arrangement::Decode(..) => panic!("this model was built for decoding"),
+        }
+    }
+
+    /// Clears the gradients and the loss.
+    pub fn begin_step(&mut self) {
+        let layout = self.training();
+        let gradients = self.flat(layout.gradients);
+        self.device.fill(gradients, 0.0);
+        self.clear_loss(&layout);
+    }
+
+    /// Forward and backward of a micro-batch: adds its gradients, times `gradient_scale` (1 / trained tokens of the whole step),
+    /// and its loss. `dropout_seed` decides what dropout drops, where the model has any.
+    ///
+    /// # Panics
+    /// When the batch is larger than the model was laid out for.
+    pub fn accumulate(&mut self, batch: &Batch, gradient_scale: f32, dropout_seed: u64) {
+        let layout = self.training();
+        let rows = self.upload_batch(&layout, batch);
+        self.forward(&layout, &rows, Some(dropout_seed));
+        self.loss(&layout, &rows, Some(gradient_scale));
+        self.backward(&layout, &rows, dropout_seed);
+    }
+
+    /// Applies the accumulated gradients. When they are not finite nothing changes, which the outcome says.
+    pub fn optimizer_step(&mut self, options: &AdamW) {
+        let layout = self.training();
+        let gradients = self.flat(layout.gradients);
+        self.device.squared_norm(gradients, layout.squared_norm);
+        let (decayed, elements) = (self.weights.decayed, self.weights.elements);
+        for (first, len, decay) in [(0, decayed, options.weight_decay), (decayed, elements - decayed, 0.0)] {
+            let range = |start| self.flat(start).column_range(first, len);
+            let op = compute::device::AdamW {
+                weight: range(layout.weights),
+                gradient: range(layout.gradients),
+                moment1: range(layout.moment1),
+                moment2: range(layout.moment2),
+                squared_norm: layout.squared_norm,
+                max_gradient_norm: options.max_gradient_norm,
+                learning_rate: options.learning_rate,
+                beta1: options.beta1,
+                beta2: options.beta2,
+                epsilon: options.epsilon,
+                weight_decay: decay,
+                step: options.step,
+            };
+            self.device.adamw(op);
+        }
+    }
+
+    /// Waits for the step and reads its figures.
+    pub fn step_outcome(&mut self) -> StepOutcome {
+        let layout = self.training();
+        let squared_norm = self.device.download_scalar(layout.squared_norm);
+        StepOutcome {
+            loss_sum: self.device.download_scalar(layout.loss_sum),
+            gradient_norm: squared_norm.sqrt(),
+            skipped_non_finite: !squared_norm.is_finite(),
+        }
+    }
+
+    /// Σ weight · loss of a batch, in nats. Changes neither weights nor gradients.
+    ///
+    /// # Panics
+    /// When the batch is larger than the model was laid out for.
+    pub fn evaluate(&mut self, batch: &Batch) -> f64 {
+        let layout = self.training();
+        let rows = self.upload_batch(&layout, batch);
+        self.forward(&layout, &rows, None);
+        self.clear_loss(&layout);
+        self.loss(&layout, &rows, None);
+        self.device.download_scalar(layout.loss_sum)
+    }
+
+    /// Logits (N, V) of a batch, for tests and exports. Full logits exist only here.
+    pub fn logits(&mut self, batch: &Batch) -> Vec<f32> {
+        let layout = self.training();
+        let rows = self.upload_batch(&layout, batch);
+        self.forward(&layout, &rows, None);
+        let mut logits = Vec::new();
+        let head = at(self.weights.head, layout.weights);
+        let chunk = layout.logits.rows;
+        for first in (0..rows.n).step_by(chunk) {
+            let len = chunk.min(rows.n - first);
+            let out = layout.logits.row_range(0, len);
+            self.linear(layout.normed.row_range(first, len), head, out, None);
+            logits.extend(self.device.download(out));
+        }
+        logits
+    }
+
+    fn clear_loss(&mut self, layout: &TrainingLayout) {
+        // An empty sum of squares is the trait's way to write an f64 zero.
+        let nothing = layout.token_weights.column_range(0, 0);
+        self.device.squared_norm(nothing, layout.loss_sum);
+    }
+
+    fn upload_batch(&mut self, layout: &TrainingLayout, batch: &Batch) -> Rows {
+        let Arrangement::Train(_, batch_size, sequence_length) = self.layout else {
+            panic!("this model was built for decoding");
+        };
+        let n = batch.batch_size * batch.sequence_length;
+        assert!(
+            n <= batch_size * sequence_length && batch.sequence_length <= sequence_length && n > 0,
+            "a batch of {} × {} on a model laid out for {batch_size} × {sequence_length}",
+            batch.batch_size,
+            batch.sequence_length
+        );
+        let rows = Rows { n, batch_size: batch.batch_size, sequence_length: batch.sequence_length };
+        self.device.upload_ids(rows.vector(layout.tokens), &batch.tokens);
+        self.device.upload_ids(rows.vector(layout.targets), &batch.targets);
+        self.device.upload_ids(rows.vector(layout.document_starts), &batch.document_starts);
+        self.device.upload(rows.vector(layout.token_weights), &batch.weights);
+        rows
+    }
+
+    /// From tokens to `normed`, the last norm's output.
+    fn forward(&mut self, layout: &TrainingLayout, rows: &Rows, dropout_seed: Option<u64>) {
+        let tokens = rows.vector(layout.tokens);
+        let embedding = at(self.weights.embedding, layout.weights);
+        self.device.embedding(tokens, embedding, rows.of(layout.residual[0]));
+        self.dropout(rows.of(layout.residual[0]), dropout_seed, 0);
+        for index in 0..self.config.num_hidden_layers {
+            self.forward_layer(layout, rows, index, dropout_seed);
+        }
+        let x = rows.of(layout.residual[self.config.num_hidden_layers]);
+        let norm = self.norm(x, at(self.weights.norm, layout.weights), rows.of(layout.final_rstd));
+        self.device.rmsnorm(norm, rows.of(layout.normed));
+    }
+
+    fn forward_layer(
+        &mut self,
+        layout: &TrainingLayout,
+        rows: &Rows,
+        index: usize,
+        dropout_seed: Option<u64>,
+    ) {
+        let w = self.layer(index, layout.weights);
+        let a = layout.layers[index];
+        let (x, middle, out) =
+            (rows.of(layout.residual[index]), rows.of(a.middle), rows.of(layout.residual[index + 1]));
+        let (normed, qkv, hidden) = (rows.of(layout.normed), rows.of(a.qkv), rows.of(layout.hidden));
+
+        let norm = self.norm(x, w.attention_norm, rows.of(a.attention_rstd));
+        self.device.rmsnorm(norm, normed);
+        self.linear(normed, w.qkv, qkv, None);
+        if let Some(bias) = w.qkv_bias {
+            self.device.add_bias(qkv, bias);
+        }
+        if let (Some((raw, rstd)), Some(weights)) = (a.qk_raw, w.qk_norm) {
+            let raw = rows.of(raw);
+            self.device.copy(qkv.column_range(0, raw.columns), raw);
+            for (norm, out) in self.qk_norms(raw, rows.of(rstd), weights, qkv) {
+                self.device.rmsnorm(norm, out);
+            }
+        }
+        let rotation = Rotation { sequence_length: rows.sequence_length, first_position: 0, inverse: false };
+        self.rotate(qkv, (layout.cos, layout.sin), rotation);
+        let attention = self.attention(layout, rows, &a);
+        self.device.attention(attention);
+        self.residual_linear(
+            rows.of(a.attention),
+            w.output,
+            (x, middle),
+            normed,
+            dropout_seed,
+            2 * index + 1,
+        );
+
+        let norm = self.norm(middle, w.mlp_norm, rows.of(a.mlp_rstd));
+        self.device.rmsnorm(norm, normed);
+        self.linear(normed, w.gate_up, rows.of(a.gate_up), None);
+        self.device.swiglu(rows.of(a.gate_up), hidden);
+        self.residual_linear(hidden, w.down, (middle, out), normed, dropout_seed, 2 * index + 2);
+    }
+
+    /// `out = residual + dropout(x · weightᵀ)`; without dropout the residual rides on the product.
+    fn residual_linear(
+        &mut self,
+        x: Tensor,
+        weight: Tensor,
+        (residual, out): (Tensor, Tensor),
+        scratch: Tensor,
+        dropout_seed: Option<u64>,
+        site: usize,
+    ) {
+        if self.config.dropout == 0.0 || dropout_seed.is_none() {
+            self.linear(x, weight, out, Some(residual));
+            return;
+        }
+        self.linear(x, weight, scratch, None);
+        self.dropout(scratch, dropout_seed, site);
+        self.device.copy(residual, out);
+        self.device.add(out, scratch);
+    }
+
+    fn dropout(&mut self, x: Tensor, seed: Option<u64>, site: usize) {
+        if let (Some(seed), true) = (seed, self.config.dropout > 0.0) {
+            self.device.dropout(x, self.config.dropout, rng::mix(seed.wrapping_add(site as u64)));
+        }
+    }
+
+    fn attention(&self, layout: &TrainingLayout, rows: &Rows, a: &LayerActivations) -> Attention {
+        let [q, k, v] = self.split_qkv(rows.of(a.qkv));
+        Attention {
+            q,
+            k,
+            v,
+            document_starts: rows.vector(layout.document_starts),
+            out: rows.of(a.attention),
+            lse: rows.of(a.lse),
+            batch_size: rows.batch_size,
+            sequence_length: rows.sequence_length,
+            head_dim: self.config.head_dim,
+            scale: self.attention_scale(),
+        }
+    }
+
+    /// The norms of queries and of keys, from their raw form to their place in `qkv`.
+    fn qk_norms(
+        &self,
+        raw: Tensor,
+        rstd: Tensor,
+        (q_weight, k_weight): (Tensor, Tensor),
+        qkv: Tensor,
+    ) -> [(compute::device::RmsNorm, Tensor); 2] {
+        let (query, key) = (self.config.query_width(), self.config.key_value_width());
+        let (heads, kv_heads) = (self.config.num_attention_heads, self.config.num_key_value_heads);
+        [
+            (
+                self.norm(raw.column_range(0, query), q_weight, rstd.column_range(0, heads)),
+                qkv.column_range(0, query),
+            ),
+            (
+                self.norm(raw.column_range(query, key), k_weight, rstd.column_range(heads, kv_heads)),
+                qkv.column_range(query, key),
+            ),
+        ]
+    }
+
+    /// The loss of `normed`, and with a scale the gradient: `d_normed`, and the head's into the gradients.
+    fn loss(&mut self, layout: &TrainingLayout, rows: &Rows, gradient_scale: Option<f32>) {
+        let gradient = gradient_scale.map(|scale| LinearCrossEntropyGradient {
+            dx: rows.of(layout.d_normed),
+            dweight: at(self.weights.head, layout.gradients),
+            scale,
+        });
+        self.device.linear_cross_entropy(LinearCrossEntropy {
+            x: rows.of(layout.normed),
+            weight: at(self.weights.head, layout.weights),
+            targets: rows.vector(layout.targets),
+            weights: rows.vector(layout.token_weights),
+            scratch: layout.logits,
+            loss_sum: layout.loss_sum,
+            gradient,
+        });
+    }
+
+    /// From `d_normed` to the gradients of every weight.
+    fn backward(&mut self, layout: &TrainingLayout, rows: &Rows, dropout_seed: u64) {
+        let d_residual = rows.of(layout.d_residual);
+        let x = rows.of(layout.residual[self.config.num_hidden_layers]);
+        let norm = self.norm(x, at(self.weights.norm, layout.weights), rows.of(layout.final_rstd));
+        let d_weight = at(self.weights.norm, layout.gradients);
+        self.device.rmsnorm_backward(norm, rows.of(layout.d_normed), d_residual, true, d_weight);
+        for index in (0..self.config.num_hidden_layers).rev() {
+            self.backward_mlp(layout, rows, index, dropout_seed);
+            self.backward_attention(layout, rows, index, dropout_seed);
+        }
+        self.dropout(d_residual, Some(dropout_seed), 0);
+        let d_embedding = at(self.weights.embedding, layout.gradients);
+        self.device.embedding_backward(rows.vector(layout.tokens), d_residual, d_embedding);
+    }
+
+    /// What reaches a block's output: the residual's gradient, through the block's dropout.
+    fn block_gradient(
+        &mut self,
+        layout: &TrainingLayout,
+        rows: &Rows,
+        dropout_seed: u64,
+        site: usize,
+    ) -> Tensor {
+        let d_residual = rows.of(layout.d_residual);
+        if self.config.dropout == 0.0 {
+            return d_residual;
+        }
+        let masked = rows.of(layout.d_normed);
+        self.device.copy(d_residual, masked);
+        self.dropout(masked, Some(dropout_seed), site);
+        masked
+    }
+
+    fn backward_mlp(&mut self, layout: &TrainingLayout, rows: &Rows, index: usize, dropout_seed: u64) {
+        let (w, g) = (self.layer(index, layout.weights), self.layer(index, layout.gradients));
+        let a = layout.layers[index];
+        let (gate_up, hidden, d_hidden) =
+            (rows.of(a.gate_up), rows.of(layout.hidden), rows.of(layout.d_hidden));
+        let (normed, d_normed, d_residual) =
+            (rows.of(layout.normed), rows.of(layout.d_normed), rows.of(layout.d_residual));
+        let middle = rows.of(a.middle);
+
+        let d_out = self.block_gradient(layout, rows, dropout_seed, 2 * index + 2);
+        self.device.swiglu(gate_up, hidden);
+        self.weight_gradient(d_out, hidden, g.down);
+        self.input_gradient(d_out, w.down, d_hidden);
+        self.device.swiglu_backward(gate_up, d_hidden);
+        let norm = self.norm(middle, w.mlp_norm, rows.of(a.mlp_rstd));
+        self.device.rmsnorm(norm, normed);
+        self.weight_gradient(gate_up, normed, g.gate_up);
+        self.input_gradient(gate_up, w.gate_up, d_normed);
+        self.device.rmsnorm_backward(norm, d_normed, d_residual, false, g.mlp_norm);
+    }
+
+    fn backward_attention(&mut self, layout: &TrainingLayout, rows: &Rows, index: usize, dropout_seed: u64) {
+        let (w, g) = (self.layer(index, layout.weights), self.layer(index, layout.gradients));
+        let a = layout.layers[index];
+        let (normed, d_normed, d_residual) =
+            (rows.of(layout.normed), rows.of(layout.d_normed), rows.of(layout.d_residual));
+        let (d_qkv, d_attention) = (rows.of(layout.d_qkv), rows.of(layout.d_attention));
+
+        let d_out = self.block_gradient(layout, rows, dropout_seed, 2 * index + 1);
+        self.weight_gradient(d_out, rows.of(a.attention), g.output);
+        self.input_gradient(d_out, w.output, d_attention);
+        let [dq, dk, dv] = self.split_qkv(d_qkv);
+        let forward = self.attention(layout, rows, &a);
+        self.device.attention_backward(AttentionBackward { forward, dout: d_attention, dq, dk, dv });
+        let rotation = Rotation { sequence_length: rows.sequence_length, first_position: 0, inverse: true };
+        self.rotate(d_qkv, (layout.cos, layout.sin), rotation);
+        if let (Some((raw, rstd)), Some(weights), Some((dq_weight, dk_weight))) =
+            (a.qk_raw, w.qk_norm, g.qk_norm)
+        {
+            let norms = self.qk_norms(rows.of(raw), rows.of(rstd), weights, d_qkv);
+            for ((norm, d), d_weight) in norms.into_iter().zip([dq_weight, dk_weight]) {
+                self.device.rmsnorm_backward(norm, d, d, true, d_weight);
+            }
+        }
+        if let Some(bias) = g.qkv_bias {
+            self.device.bias_backward(d_qkv, bias);
+        }
+        let norm = self.norm(rows.of(layout.residual[index]), w.attention_norm, rows.of(a.attention_rstd));
+        self.device.rmsnorm(norm, normed);
+        self.weight_gradient(d_qkv, normed, g.qkv);
+        self.input_gradient(d_qkv, w.qkv, d_normed);
+        self.device.rmsnorm_backward(norm, d_normed, d_residual, false, g.attention_norm);
+    }
+
+    /// `gradient += d_outᵀ · x`.
+    fn weight_gradient(&mut self, d_out: Tensor, x: Tensor, gradient: Tensor) {
+        self.device.gemm(Gemm {
+            a: d_out,
+            a_transposed: true,
+            b: x,
+            b_transposed: false,
+            out: gradient,
+            residual: None,
+            accumulate: true,
+        });
+    }
+
+    /// `d_x = d_out · weight`.
+    fn input_gradient(&mut self, d_out: Tensor, weight: Tensor, d_x: Tensor) {
+        self.device.gemm(Gemm {
+            a: d_out,
+            a_transposed: false,
+            b: weight,
+            b_transposed: false,
+            out: d_x,
+            residual: None,
+            accumulate: false,
+        });
+    }
+
+    /// Whether every weight and moment is a finite number: a checkpoint must never hold anything else.
+    pub fn state_is_finite(&mut self) -> bool {
+        let layout = self.training();
+        let scalar = layout.squared_norm;
+        [StateKind::Weight, StateKind::Moment1, StateKind::Moment2].into_iter().all(|kind| {
+            let Some(start) = self.region(kind) else { return true };
+            let flat = self.flat(start);
+            self.device.squared_norm(flat, scalar);
+            self.device.download_scalar(scalar).is_finite()
+        })
+    }
+}

@@ -7,6 +7,7 @@
 mod error;
 pub mod hf;
 pub mod model_card;
+pub mod plot;
 pub mod safetensors;
 
 pub use error::{Error, ErrorKind, Result};

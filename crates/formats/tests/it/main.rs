@@ -1,4 +1,5 @@
 //! Round trips, hostile files, and what transformers wrote.
 
 mod config;
+mod plot;
 mod safetensors;

@@ -1,0 +1,13 @@
+//! Plots of a run, as SVG and PNG from one drawing.
+//!
+//! [`loss_curve`] lays out shapes in points; `Drawing::to_svg` spells them and `Drawing::to_png` paints them with an embedded font,
+//! so both show the same thing. Non-goals: interaction, other chart kinds. Reading order: `loss_curve`, `axis`, `drawing`, `raster`.
+
+mod axis;
+mod drawing;
+mod font;
+mod loss_curve;
+mod raster;
+
+pub use drawing::Drawing;
+pub use loss_curve::{Labels, Series, Style, loss_curve};

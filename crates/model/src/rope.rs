@@ -88,3 +88,44 @@ fn frequencies(config: &ModelConfig, positions: usize) -> (Vec<f64>, f64) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use formats::hf::Config;
+    use serde_json::{Value, json};
+    use std::path::Path;
+
+    /// `tests/golden/rope.json`: transformers' frequencies of every rule, which it computes in f32.
+    #[test]
+    fn frequencies_are_those_of_transformers() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rope.json");
+        let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(cases.len(), 7);
+        for case in cases {
+            let config = json!({
+                "model_type": "llama", "vocab_size": 8, "hidden_size": 96, "intermediate_size": 8,
+                "num_hidden_layers": 1, "num_attention_heads": 4, "head_dim": case["head_dim"],
+                "max_position_embeddings": case["max_position_embeddings"], "rope_theta": case["rope_theta"],
+                "rope_scaling": case["rope_scaling"],
+            });
+            let config = Config::parse(config.to_string().as_bytes(), &path).unwrap();
+            let positions = case["sequence_length"].as_u64().unwrap() as usize;
+            let (ours, magnitude) = frequencies(&ModelConfig::from_hf(&config), positions);
+            let theirs = case["inverse_frequencies"].as_array().unwrap();
+            assert_eq!(ours.len(), theirs.len());
+            for (ours, theirs) in ours.iter().zip(theirs) {
+                assert!(
+                    (ours / theirs.as_f64().unwrap() - 1.0).abs() < 2e-6,
+                    "{}: {ours}, {theirs}",
+                    case["rope_scaling"]
+                );
+            }
+            assert!(
+                (magnitude - case["attention_factor"].as_f64().unwrap()).abs() < 1e-12,
+                "{}",
+                case["rope_scaling"]
+            );
+        }
+    }
+}

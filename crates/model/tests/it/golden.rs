@@ -1,0 +1,239 @@
+//! The model against PyTorch: logits, loss, every gradient, ten AdamW steps and the weights after them, on every device.
+//!
+//! `tools/golden_model.py` made the numbers in float64 with transformers' own classes: Llama tied, Qwen3 untied with its own head
+//! width, Qwen2 with biases and Llama 3's rotary scaling. The batch packs documents, weighs tokens and pads.
+
+use std::path::{Path, PathBuf};
+
+use compute::cpu::{Cpu, InstructionSet};
+use compute::reference::Reference;
+use compute::{Batch, Device};
+use formats::hf::Config;
+use formats::safetensors::Reader;
+use model::{AdamW, Model, ModelConfig, Purpose, StateKind};
+use serde_json::Value;
+
+const VARIANTS: [&str; 3] = ["llama_tied", "qwen3_untied", "qwen2_llama3_rope"];
+
+struct Golden {
+    name: &'static str,
+    record: Value,
+    tensors: Reader,
+    config: ModelConfig,
+    batch: Batch,
+}
+
+/// How far a device may be from float64, each relative to the largest magnitude in its tensor.
+struct Tolerance {
+    logits: f64,
+    loss: f64,
+    gradient: f64,
+    /// After ten steps. Adam divides by the gradient's size, so where that is near zero its rounding counts in full. A missing
+    /// weight decay would show as 1e-3.
+    weights: f64,
+}
+
+/// The specification computes in f64 from the same f32 weights; the rest is the rounding of the stored golden numbers.
+const REFERENCE: Tolerance = Tolerance { logits: 5e-7, loss: 1e-7, gradient: 1e-6, weights: 5e-6 };
+const F32: Tolerance = Tolerance { logits: 2e-6, loss: 1e-6, gradient: 5e-6, weights: 2e-4 };
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+impl Golden {
+    fn open(name: &'static str) -> Golden {
+        let path = folder().join(format!("{name}.json"));
+        let record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let hf = Config::parse(record["config"].to_string().as_bytes(), &path).unwrap();
+        let numbers = |key: &str| record[key].as_array().unwrap().iter().map(|value| value.as_f64().unwrap());
+        let ids = |key: &str| numbers(key).map(|value| value as u32).collect();
+        let batch = Batch {
+            batch_size: record["batch_size"].as_u64().unwrap() as usize,
+            sequence_length: record["sequence_length"].as_u64().unwrap() as usize,
+            tokens: ids("tokens"),
+            targets: ids("targets"),
+            document_starts: ids("document_starts"),
+            weights: numbers("weights").map(|value| value as f32).collect(),
+        };
+        let tensors = Reader::open(&folder().join(format!("{name}.safetensors"))).unwrap();
+        Golden { name, config: ModelConfig::from_hf(&hf), record, tensors, batch }
+    }
+
+    fn numbers(&self, key: &str) -> Vec<f64> {
+        self.record[key].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+    }
+
+    fn option(&self, key: &str) -> f32 {
+        self.record["optimizer"][key].as_f64().unwrap() as f32
+    }
+
+    /// A model for training with the golden weights.
+    fn model<D: Device>(&mut self, device: D, purpose: Purpose) -> Model<D> {
+        let mut model = Model::new(device, self.config.clone(), purpose).unwrap();
+        let named: Vec<_> = model.parameters().iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
+        let golden = self.tensors.tensors().iter().filter(|entry| entry.name.starts_with("weight.")).count();
+        assert_eq!(named.len(), golden, "{}: as many parameters as PyTorch has", self.name);
+        for (name, shape) in named {
+            let values = self.tensors.read_f32_shaped(&format!("weight.{name}"), &shape).unwrap();
+            model.upload(&name, StateKind::Weight, &values).unwrap();
+        }
+        model
+    }
+
+    fn purpose(&self) -> Purpose {
+        Purpose::Train { batch_size: self.batch.batch_size, sequence_length: self.batch.sequence_length }
+    }
+
+    /// Compares every parameter's tensor of one kind with the golden ones; returns the largest relative difference.
+    fn compare<D: Device>(
+        &mut self,
+        model: &mut Model<D>,
+        kind: StateKind,
+        prefix: &str,
+        tolerance: f64,
+    ) -> f64 {
+        let names: Vec<String> = model.parameters().iter().map(|parameter| parameter.name.clone()).collect();
+        let mut largest = 0f64;
+        for name in names {
+            let expected = self.tensors.read_f32(&format!("{prefix}.{name}")).unwrap();
+            let actual = model.download(&name, kind).unwrap();
+            let difference = relative_difference(&actual, &expected);
+            assert!(difference <= tolerance, "{}: {prefix} of {name} differs by {difference:e}", self.name);
+            largest = largest.max(difference);
+        }
+        largest
+    }
+}
+
+/// Largest difference over the largest expected magnitude.
+fn relative_difference(actual: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(actual.len(), expected.len());
+    let largest = |values: &mut dyn Iterator<Item = f64>| {
+        values.fold(0f64, |a, b| if b.is_nan() { b } else { a.max(b) })
+    };
+    let scale = largest(&mut expected.iter().map(|&value| f64::from(value).abs()));
+    let difference =
+        largest(&mut actual.iter().zip(expected).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs()));
+    difference / scale.max(1e-30)
+}
+
+/// The rows `from..to` of a batch.
+fn rows(batch: &Batch, from: usize, to: usize) -> Batch {
+    let range = from * batch.sequence_length..to * batch.sequence_length;
+    Batch {
+        batch_size: to - from,
+        sequence_length: batch.sequence_length,
+        tokens: batch.tokens[range.clone()].to_vec(),
+        targets: batch.targets[range.clone()].to_vec(),
+        document_starts: batch.document_starts[range.clone()].to_vec(),
+        weights: batch.weights[range].to_vec(),
+    }
+}
+
+/// Everything golden, with each step's batch cut at these rows.
+fn check<D: Device>(device: impl Fn() -> D, tolerance: &Tolerance, cuts: &[usize]) {
+    for name in VARIANTS {
+        let mut golden = Golden::open(name);
+        let purpose = golden.purpose();
+        let mut model = golden.model(device(), purpose);
+        let batch = golden.batch.clone();
+        let weight_sum = batch.weight_sum();
+
+        let logits = model.logits(&batch);
+        let expected = golden.tensors.read_f32("logits").unwrap();
+        let logits_difference = relative_difference(&logits, &expected);
+        assert!(logits_difference <= tolerance.logits, "{name}: logits differ by {logits_difference:e}");
+        let loss = model.evaluate(&batch) / weight_sum;
+        let losses = golden.numbers("losses");
+        assert!(
+            (loss / losses[0] - 1.0).abs() <= tolerance.loss,
+            "{name}: loss {loss}, PyTorch {}",
+            losses[0]
+        );
+
+        let mut gradient_difference = 0.0;
+        let mut loss_difference = 0f64;
+        for (step, (&loss, &norm)) in losses.iter().zip(&golden.numbers("gradient_norms")).enumerate() {
+            model.begin_step();
+            for cut in cuts.windows(2) {
+                model.accumulate(&rows(&batch, cut[0], cut[1]), (1.0 / weight_sum) as f32, 0);
+            }
+            if step == 0 {
+                gradient_difference =
+                    golden.compare(&mut model, StateKind::Gradient, "gradient", tolerance.gradient);
+            }
+            model.optimizer_step(&AdamW {
+                learning_rate: golden.option("learning_rate"),
+                beta1: golden.option("beta1"),
+                beta2: golden.option("beta2"),
+                epsilon: golden.option("epsilon"),
+                weight_decay: golden.option("weight_decay"),
+                max_gradient_norm: golden.option("max_gradient_norm"),
+                step: step as u64 + 1,
+            });
+            let outcome = model.step_outcome();
+            let difference = (outcome.loss_sum / weight_sum / loss - 1.0).abs();
+            let norm_difference = (outcome.gradient_norm / norm - 1.0).abs();
+            let at = format!("{name}, step {}", step + 1);
+            assert!(difference <= tolerance.loss, "{at}: loss differs by {difference:e}");
+            assert!(
+                norm_difference <= tolerance.gradient,
+                "{at}: gradient norm differs by {norm_difference:e}"
+            );
+            assert!(!outcome.skipped_non_finite, "{at}");
+            loss_difference = loss_difference.max(difference);
+        }
+        let weights_difference = golden.compare(&mut model, StateKind::Weight, "final", tolerance.weights);
+        println!(
+            "{name}: relative difference of logits {logits_difference:.1e}, losses {loss_difference:.1e}, gradients \
+             {gradient_difference:.1e}, final weights {weights_difference:.1e}"
+        );
+    }
+}
+
+#[test]
+fn the_reference_device_agrees_with_pytorch() {
+    check(Reference::new, &REFERENCE, &[0, 3]);
+}
+
+#[test]
+fn the_cpu_agrees_with_pytorch() {
+    check(|| Cpu::new(2), &F32, &[0, 3]);
+}
+
+#[test]
+fn the_cpu_without_wide_vectors_agrees_with_pytorch() {
+    check(|| Cpu::with_instruction_set(1, InstructionSet::Portable), &F32, &[0, 3]);
+}
+
+#[test]
+fn micro_batches_add_up_to_the_step() {
+    check(|| Cpu::new(1), &F32, &[0, 2, 3]);
+}
+
+/// Row 0 is one document, so what follows each of its tokens can also be decoded with the key/value cache.
+#[test]
+fn decoding_agrees_with_pytorch() {
+    for name in VARIANTS {
+        let mut golden = Golden::open(name);
+        let (length, vocab) = (golden.batch.sequence_length, golden.config.vocab_size);
+        let expected = golden.tensors.read_f32("logits").unwrap();
+        let tokens = golden.batch.tokens[..length].to_vec();
+        let mut model = golden.model(Cpu::new(2), Purpose::Decode { max_sequence: length });
+        for (position, &token) in tokens.iter().enumerate() {
+            let logits = model.decode(&[token]).unwrap();
+            let difference = relative_difference(&logits, &expected[position * vocab..][..vocab]);
+            assert!(difference <= 1e-5, "{name}, position {position}: logits differ by {difference:e}");
+        }
+        for cut in [1, 7, length] {
+            model.reset();
+            let mut logits = Vec::new();
+            for part in tokens.chunks(cut) {
+                logits = model.decode(part).unwrap();
+            }
+            let difference = relative_difference(&logits, &expected[(length - 1) * vocab..][..vocab]);
+            assert!(difference <= 1e-5, "{name}, in parts of {cut}: logits differ by {difference:e}");
+        }
+    }
+}

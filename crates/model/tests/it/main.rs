@@ -1,0 +1,3 @@
+//! The model against what PyTorch computes.
+
+mod golden;

@@ -75,7 +75,7 @@ unsafe fn load(from: *const f32, n: usize) -> __m512 {
 
 /// The lowest `n` lanes, 16 at most.
 #[inline]
-fn mask(n: usize) -> __mmask16 {
+pub(super) fn mask(n: usize) -> __mmask16 {
     ((1u32 << n.min(16)) - 1) as __mmask16
 }
 

@@ -110,8 +110,8 @@ pub(super) trait MicroKernel: Copy + Sync {
 const ROW_BLOCK: usize = 192;
 /// Columns of B that are packed at a time.
 const COLUMN_BLOCK: usize = 4096;
-/// Columns one work item covers.
-const COLUMN_GROUP: usize = 512;
+/// Fewest columns one work item covers: below, packing A for it costs too much.
+const COLUMN_GROUP: usize = 256;
 
 /// Buffers that outlive a call: one for B, one a thread for A.
 #[derive(Default)]
@@ -187,7 +187,7 @@ pub(super) unsafe fn parallel<K: MicroKernel>(
     let (m, k, n) = (a.rows, a.columns, b.columns);
     debug_assert_eq!(k, b.rows);
     let depth_step = depth_block::<K>(k);
-    let row_block = row_block::<K>(m, n, pool.threads());
+    let (row_block, group_columns) = items::<K>(m, n, pool.threads());
     scratch.a.resize_with(scratch.a.len().max(pool.threads()), AlignedBuffer::default);
     let row_panels = row_block.div_ceil(K::ROWS);
     let a_buffers: Vec<Shared<*mut u8>> =
@@ -214,13 +214,13 @@ pub(super) unsafe fn parallel<K: MicroKernel>(
                 }
             });
             let row_blocks = m.div_ceil(row_block);
-            let groups = columns.div_ceil(COLUMN_GROUP);
+            let groups = columns.div_ceil(group_columns);
             pool.run(row_blocks * groups, &|item, thread| {
                 let (block, group) = (item / groups, item % groups);
                 let row = block * row_block;
                 let rows = row_block.min(m - row);
-                let first = group * COLUMN_GROUP;
-                let last = (first + COLUMN_GROUP).min(columns);
+                let first = group * group_columns;
+                let last = (first + group_columns).min(columns);
                 let a_buffer = a_buffers[thread].get();
                 let a_bytes = K::a_panel_bytes(depth);
                 // SAFETY: this thread's own buffer; tiles of C belong to one item; the views hold the blocks asked for.
@@ -252,12 +252,15 @@ pub(super) unsafe fn parallel<K: MicroKernel>(
 
 const PANELS_AN_ITEM: usize = 4;
 
-/// Rows a work item covers: as many as stay in L2, fewer when there would be too few items to share. The cut moves no sum, so it
-/// may depend on the thread count.
-fn row_block<K: MicroKernel>(m: usize, n: usize, threads: usize) -> usize {
-    let groups = n.min(COLUMN_BLOCK).div_ceil(COLUMN_GROUP);
-    let wanted_blocks = (4 * threads).div_ceil(groups);
-    m.div_ceil(wanted_blocks).clamp(1, ROW_BLOCK).next_multiple_of(K::ROWS)
+/// Rows and columns a work item covers: as many rows as stay in L2 and all columns, so that A is packed once; smaller when there
+/// would be too few items to share. The cut moves no sum, so it may depend on the thread count.
+fn items<K: MicroKernel>(m: usize, n: usize, threads: usize) -> (usize, usize) {
+    let columns = n.min(COLUMN_BLOCK);
+    let wanted = if threads == 1 { 1 } else { 4 * threads };
+    let row_block = m.div_ceil(wanted).clamp(1, ROW_BLOCK).next_multiple_of(K::ROWS).max(2 * K::ROWS);
+    let groups = wanted.div_ceil(m.div_ceil(row_block));
+    let group_columns = columns.div_ceil(groups).max(COLUMN_GROUP).next_multiple_of(K::COLUMNS);
+    (row_block, group_columns)
 }
 
 /// C = A·B + start on the calling thread, for the small products inside attention.

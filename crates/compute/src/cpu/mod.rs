@@ -4,6 +4,8 @@
 //! [`rows`] (norms, activations, embeddings), [`loss`], [`optimizer`]. Work is cut in fixed items and sums are folded in a fixed
 //! order, so the same inputs give the same bits whatever the thread count.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod arena;
 mod attention;
 #[cfg(target_arch = "x86_64")]
@@ -31,6 +33,9 @@ enum Kernels {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Avx512),
+    /// Tiles for large products, AVX-512 for small ones.
+    #[cfg(target_arch = "x86_64")]
+    Amx(amx::Amx, avx512::Avx512),
 }
 
 /// The CPU device.
@@ -52,6 +57,8 @@ pub struct Cpu {
 pub enum InstructionSet {
     /// The best the CPU has.
     Detect,
+    /// AVX-512 at most.
+    Avx512,
     /// What every CPU of the architecture has, and AVX2 or NEON where the `gemm` crate finds them.
     Portable,
 }
@@ -71,7 +78,7 @@ impl Cpu {
         };
         let kernels = match set {
             InstructionSet::Portable => Kernels::Portable,
-            InstructionSet::Detect => detect(),
+            set => detect(set),
         };
         let pool = Pool::new(threads);
         let workspaces = (0..pool.threads()).map(|_| attention::Workspace::default()).collect();
@@ -108,12 +115,18 @@ impl Cpu {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn detect() -> Kernels {
-    avx512::Avx512::detect().map_or(Kernels::Portable, Kernels::Avx512)
+fn detect(set: InstructionSet) -> Kernels {
+    match (avx512::Avx512::detect(), set) {
+        (None, _) | (_, InstructionSet::Portable) => Kernels::Portable,
+        (Some(avx512), InstructionSet::Avx512) => Kernels::Avx512(avx512),
+        (Some(avx512), InstructionSet::Detect) => {
+            amx::Amx::detect().map_or(Kernels::Avx512(avx512), |amx| Kernels::Amx(amx, avx512))
+        }
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn detect() -> Kernels {
+fn detect(_set: InstructionSet) -> Kernels {
     Kernels::Portable
 }
 
@@ -132,7 +145,7 @@ unsafe fn serial_gemm(
     unsafe {
         match kernels {
             #[cfg(target_arch = "x86_64")]
-            Kernels::Avx512(kernel) => gemm::serial(kernel, buffers, a, b, out),
+            Kernels::Avx512(kernel) | Kernels::Amx(_, kernel) => gemm::serial(kernel, buffers, a, b, out),
             Kernels::Portable => portable_gemm(a, b, out),
         }
     }
@@ -190,8 +203,10 @@ impl Device for Cpu {
             Kernels::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Kernels::Avx512(_) => "AVX-512",
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Amx(..) => "AMX",
         };
-        format!("CPU ({} threads, {kernels} f32)", self.pool.threads())
+        format!("CPU ({} threads, {kernels})", self.pool.threads())
     }
 
     fn allocate(&mut self, bytes: usize) -> Result<()> {
@@ -256,6 +271,15 @@ impl Device for Cpu {
             // SAFETY: the arena holds all operands; kernels are called with outputs that overlap no input.
             Kernels::Avx512(kernel) => unsafe {
                 gemm::parallel(kernel, &self.pool, &mut self.scratch, a, b, out);
+            },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Kernels::Amx(tiles, vectors) => unsafe {
+                if a.rows.min(a.columns).min(b.columns) < TILE_SIDE {
+                    gemm::parallel(vectors, &self.pool, &mut self.scratch, a, b, out);
+                } else {
+                    gemm::parallel(tiles, &self.pool, &mut self.scratch, a, b, out);
+                }
             },
             Kernels::Portable => self.portable_parallel(a, b, out),
         }
@@ -322,6 +346,9 @@ impl Device for Cpu {
     }
 }
 
+/// Products with a side below this waste most of a tile.
+#[cfg(target_arch = "x86_64")]
+const TILE_SIDE: usize = 24;
 /// Up to this many rows of A a product is bound by reading B once: dot products beat packing.
 const MATVEC_ROWS: usize = 4;
 /// Rows of B (a weight's output features) one item covers.

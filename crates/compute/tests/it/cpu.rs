@@ -9,6 +9,11 @@ fn agrees_with_the_reference() {
 }
 
 #[test]
+fn avx512_kernels_agree_with_the_reference() {
+    check_device(&|| Box::new(Cpu::with_instruction_set(2, InstructionSet::Avx512)));
+}
+
+#[test]
 fn portable_kernels_agree_with_the_reference() {
     check_device(&|| Box::new(Cpu::with_instruction_set(2, InstructionSet::Portable)));
 }

@@ -1,0 +1,384 @@
+//! f32 products on Intel's AMX tiles, which multiply bfloat16: each f32 is the sum of three bfloat16 (8 + 8 + 8 bits of mantissa).
+//!
+//! Of the nine partial products the six that reach f32's last bit are summed, in f32: a·b ≈ h·h + h·m + m·h + m·m + h·l + l·h. The
+//! error is that of an f32 product (the suite holds it to the same tolerance), at 2.7 times the rate of AVX-512's f32 units.
+//! Source: Henry, Tang, Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype", ARITH 2019. The intrinsics are
+//! not stable in Rust, the instructions assemble.
+
+use super::avx512::{mask, transpose};
+use super::gemm::{MicroKernel, Output, Start, View};
+use std::arch::asm;
+use std::arch::x86_64::*;
+
+/// Proof by construction that the CPU has AMX-BF16 and AVX512-BF16, and that the process may use the tiles.
+#[derive(Clone, Copy)]
+pub(super) struct Amx {
+    _private: (),
+}
+
+/// Bytes of a tile: 16 rows of 64 bytes.
+const TILE: usize = 1024;
+/// A panel's bytes for one block of k: three terms × two tiles.
+const BLOCK: usize = 6 * TILE;
+/// k of one tile.
+const DEPTH_UNIT: usize = 32;
+const SIDE: usize = 32;
+
+#[repr(C, align(64))]
+struct TileConfiguration {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+static CONFIGURATION: TileConfiguration = TileConfiguration {
+    palette: 1,
+    start_row: 0,
+    reserved: [0; 14],
+    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+};
+
+impl Amx {
+    /// The kernel, if this CPU and this kernel of Linux let the process use the tiles.
+    pub fn detect() -> Option<Amx> {
+        const AMX_BF16: u32 = 1 << 22;
+        const AMX_TILE: u32 = 1 << 24;
+        let leaf = __cpuid_count(7, 0);
+        let has_tiles = leaf.edx & (AMX_BF16 | AMX_TILE) == AMX_BF16 | AMX_TILE;
+        let has_vectors = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512bf16");
+        (has_tiles && has_vectors && permitted()).then_some(Amx { _private: () })
+    }
+}
+
+/// Asks Linux for the tile registers, which it saves only for processes that ask.
+#[cfg(target_os = "linux")]
+fn permitted() -> bool {
+    const SYS_ARCH_PRCTL: i64 = 158;
+    const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
+    const XFEATURE_XTILEDATA: u64 = 18;
+    let result: i64;
+    // SAFETY: arch_prctl with this code changes nothing but the process's permission.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") SYS_ARCH_PRCTL => result,
+            in("rdi") ARCH_REQ_XCOMP_PERM,
+            in("rsi") XFEATURE_XTILEDATA,
+            out("rcx") _,
+            out("r11") _,
+            options(nostack)
+        );
+    }
+    result == 0
+}
+
+#[cfg(not(target_os = "linux"))]
+fn permitted() -> bool {
+    false
+}
+
+impl MicroKernel for Amx {
+    const ROWS: usize = SIDE;
+    const COLUMNS: usize = SIDE;
+    const DEPTH_UNIT: usize = DEPTH_UNIT;
+    /// A panel of 48 KB: B's stays in L1 or close while A's stream past.
+    const DEPTH: usize = 256;
+
+    fn a_panel_bytes(depth: usize) -> usize {
+        depth.div_ceil(DEPTH_UNIT) * BLOCK
+    }
+
+    fn b_panel_bytes(depth: usize) -> usize {
+        depth.div_ceil(DEPTH_UNIT) * BLOCK
+    }
+
+    unsafe fn pack_a(self, a: View, to: *mut u8) {
+        // SAFETY: the CPU has the features (`self` exists); the caller gives valid shapes and room.
+        unsafe { pack_a(a, to) }
+    }
+
+    unsafe fn pack_b(self, b: View, to: *mut u8) {
+        // SAFETY: as above.
+        unsafe { pack_b(b, to) }
+    }
+
+    unsafe fn multiply(
+        self,
+        depth: usize,
+        a: *const u8,
+        b: *const u8,
+        c: Output,
+        rows: usize,
+        columns: usize,
+    ) {
+        // SAFETY: as above; `enter` configured the tiles on this thread.
+        unsafe {
+            if rows == SIDE && columns == SIDE {
+                load_start(c);
+                multiply_panels(depth.div_ceil(DEPTH_UNIT), a, b);
+                store(c.pointer, c.row_stride);
+                return;
+            }
+            let mut edge = Edge([0.0; SIDE * SIDE]);
+            let pointer = edge.0.as_mut_ptr();
+            load_start(Output { pointer, row_stride: SIDE, start: Start::Zero });
+            multiply_panels(depth.div_ceil(DEPTH_UNIT), a, b);
+            store(pointer, SIDE);
+            add_edge(&edge, c, rows, columns);
+        }
+    }
+
+    unsafe fn enter(self) {
+        // SAFETY: the configuration is valid for palette 1.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack, readonly)) };
+    }
+
+    unsafe fn leave(self) {
+        // SAFETY: frees the tile state; nothing of it is used after.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+}
+
+#[repr(align(64))]
+struct Edge([f32; SIDE * SIDE]);
+
+/// Fills the four sums.
+unsafe fn load_start(c: Output) {
+    let (from, row_stride) = match c.start {
+        Start::Zero => {
+            // SAFETY: tiles are configured.
+            unsafe {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    options(nostack, nomem)
+                )
+            };
+            return;
+        }
+        Start::Accumulate => (c.pointer.cast_const(), c.row_stride),
+        Start::Residual { pointer, row_stride } => (pointer, row_stride),
+    };
+    // SAFETY: 32 × 32 floats at the given stride are valid: the caller handles edges elsewhere.
+    unsafe {
+        asm!(
+            "tileloadd tmm0, [{top} + {stride}]",
+            "tileloadd tmm1, [{top} + {stride} + 64]",
+            "tileloadd tmm2, [{bottom} + {stride}]",
+            "tileloadd tmm3, [{bottom} + {stride} + 64]",
+            top = in(reg) from,
+            bottom = in(reg) from.add(16 * row_stride),
+            stride = in(reg) row_stride * 4,
+            options(nostack, readonly)
+        );
+    }
+}
+
+unsafe fn store(to: *mut f32, row_stride: usize) {
+    // SAFETY: as `load_start`.
+    unsafe {
+        asm!(
+            "tilestored [{top} + {stride}], tmm0",
+            "tilestored [{top} + {stride} + 64], tmm1",
+            "tilestored [{bottom} + {stride}], tmm2",
+            "tilestored [{bottom} + {stride} + 64], tmm3",
+            top = in(reg) to,
+            bottom = in(reg) to.add(16 * row_stride),
+            stride = in(reg) row_stride * 4,
+            options(nostack)
+        );
+    }
+}
+
+/// Six partial products a block. Each step changes one operand only: 14 tile loads for 24 products.
+unsafe fn multiply_panels(blocks: usize, a: *const u8, b: *const u8) {
+    // SAFETY: both panels hold `blocks` blocks of six tiles.
+    unsafe {
+        asm!(
+            "2:",
+            // high · low
+            "tileloadd tmm4, [{a} + {s}]",
+            "tileloadd tmm6, [{b} + {s} + 4096]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b} + {s} + 5120]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{a} + {s} + 1024]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tileloadd tmm6, [{b} + {s} + 2048]",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "tileloadd tmm7, [{b} + {s} + 3072]",
+            // high · middle
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tileloadd tmm6, [{b} + {s}]",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "tileloadd tmm7, [{b} + {s} + 1024]",
+            // high · high
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm4, [{a} + {s} + 4096]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "tileloadd tmm5, [{a} + {s} + 5120]",
+            // low · high
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm4, [{a} + {s} + 2048]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "tileloadd tmm5, [{a} + {s} + 3072]",
+            // middle · high
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tileloadd tmm6, [{b} + {s} + 2048]",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "tileloadd tmm7, [{b} + {s} + 3072]",
+            // middle · middle
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {a}, 6144",
+            "add {b}, 6144",
+            "dec {blocks}",
+            "jnz 2b",
+            a = inout(reg) a => _,
+            b = inout(reg) b => _,
+            blocks = inout(reg) blocks => _,
+            s = in(reg) 64usize,
+            options(nostack, readonly)
+        );
+    }
+}
+
+/// Adds a whole tile's result to the part of C that exists.
+#[target_feature(enable = "avx512f")]
+unsafe fn add_edge(edge: &Edge, c: Output, rows: usize, columns: usize) {
+    let masks = [mask(columns), mask(columns.saturating_sub(16))];
+    for row in 0..rows {
+        let at = &edge.0[row * SIDE..(row + 1) * SIDE];
+        // SAFETY: 32 floats a row; the store is masked to the columns that exist.
+        unsafe {
+            let sum = [_mm512_loadu_ps(at.as_ptr()), _mm512_loadu_ps(at.as_ptr().add(16))];
+            super::avx512::store_row(c, row, sum, masks);
+        }
+    }
+}
+
+/// The three terms of each lane, still in f32: high carries the leading 8 bits, middle the next 8, low the rest.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn split(x: __m512) -> [__m512; 3] {
+    let high = round(x);
+    let rest = _mm512_sub_ps(x, high);
+    let middle = round(rest);
+    [high, middle, _mm512_sub_ps(rest, middle)]
+}
+
+/// To the nearest bfloat16, as f32.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn round(x: __m512) -> __m512 {
+    // SAFETY: both types are plain bits of one size.
+    let half: __m256i = unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)) };
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)))
+}
+
+/// 16 rows × 16 k (`k_at`) of A as 16 vectors along k, zeros outside.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn rows_of_a(a: View, row: usize, k_at: usize) -> [__m512; 16] {
+    let rows = a.rows.saturating_sub(row).min(16);
+    let depth = a.columns.saturating_sub(k_at).min(16);
+    let mut block = [_mm512_setzero_ps(); 16];
+    let from = a.pointer.wrapping_add(row * a.row_stride + k_at * a.column_stride);
+    // SAFETY: masked or counted to what exists.
+    unsafe {
+        if a.column_stride == 1 {
+            for (i, x) in block.iter_mut().enumerate().take(rows) {
+                *x = _mm512_maskz_loadu_ps(mask(depth), from.add(i * a.row_stride));
+            }
+            return block;
+        }
+        if a.row_stride == 1 {
+            for (p, x) in block.iter_mut().enumerate().take(depth) {
+                *x = _mm512_maskz_loadu_ps(mask(rows), from.add(p * a.column_stride));
+            }
+            return transpose(block);
+        }
+        let mut values = [[0.0f32; 16]; 16];
+        for (i, row) in values.iter_mut().enumerate().take(rows) {
+            for (p, value) in row.iter_mut().enumerate().take(depth) {
+                *value = *from.add(i * a.row_stride + p * a.column_stride);
+            }
+        }
+        for (x, row) in block.iter_mut().zip(&values) {
+            *x = _mm512_loadu_ps(row.as_ptr());
+        }
+    }
+    block
+}
+
+/// Tiles of A: 16 rows of 32 consecutive k, bfloat16.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn pack_a(a: View, to: *mut u8) {
+    for block in 0..a.columns.div_ceil(DEPTH_UNIT) {
+        for tile in 0..2 {
+            // SAFETY: the view and the panel's room are the caller's promise.
+            unsafe {
+                let k_at = block * DEPTH_UNIT;
+                let left = rows_of_a(a, tile * 16, k_at);
+                let right = rows_of_a(a, tile * 16, k_at + 16);
+                for i in 0..16 {
+                    let (left, right) = (split(left[i]), split(right[i]));
+                    for term in 0..3 {
+                        let both = _mm512_cvtne2ps_pbh(right[term], left[term]);
+                        let at = to.add(block * BLOCK + (term * 2 + tile) * TILE + i * 64);
+                        _mm512_store_si512(at.cast(), std::mem::transmute::<__m512bh, __m512i>(both));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Tiles of B: 16 rows, each a pair of k, of 16 columns with the even k in the low half.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn pack_b(b: View, to: *mut u8) {
+    // Seen from its transpose, B's columns are rows along k: the 16 × 16 blocks of `rows_of_a`, turned.
+    let columns_first = b.transposed();
+    for block in 0..b.rows.div_ceil(DEPTH_UNIT) {
+        for tile in 0..2 {
+            for half in 0..2 {
+                // SAFETY: as `pack_a`.
+                unsafe {
+                    let k_at = block * DEPTH_UNIT + half * 16;
+                    let by_k = if b.column_stride == 1 {
+                        rows_of_a(b, k_at, tile * 16)
+                    } else {
+                        transpose(rows_of_a(columns_first, tile * 16, k_at))
+                    };
+                    for pair in 0..8 {
+                        let (even, odd) = (split(by_k[2 * pair]), split(by_k[2 * pair + 1]));
+                        for term in 0..3 {
+                            let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(round(even[term])));
+                            let both = _mm512_or_si512(low, _mm512_castps_si512(round(odd[term])));
+                            let at =
+                                to.add(block * BLOCK + (term * 2 + tile) * TILE + (half * 8 + pair) * 64);
+                            _mm512_store_si512(at.cast(), both);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,1 +1,31 @@
-//! train
+//! Training: the loop, its schedules, its checkpoints, and an exact resume.
+//!
+//! Reading order: `options` (every knob), `schedule`, `job` (what goes in and out), `trainer` (the loop), `checkpoint`.
+//! Non-goals: choosing data or a shape (that is `pipeline`), arithmetic (`compute`, `model`), printing (`cli`).
+
+mod begin;
+pub mod checkpoint;
+mod error;
+mod evaluate;
+mod job;
+mod ledger;
+mod meter;
+mod options;
+mod patience;
+mod schedule;
+mod signals;
+mod summary;
+mod tensors;
+mod trainer;
+
+pub use checkpoint::{Checkpoints, Which};
+pub use error::{Error, ErrorKind, Result};
+pub use evaluate::{Evaluation, evaluate};
+pub use job::{Ending, Job, Outcome, Sampler, Start};
+pub use options::{Problem, TrainOptions};
+pub use patience::Patience;
+pub use schedule::{DecayShape, Schedule, ScheduleKind};
+pub use signals::StopFlag;
+pub use summary::environment;
+pub use tensors::{ModelTensors, micro_batch_size};
+pub use trainer::train;

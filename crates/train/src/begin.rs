@@ -1,0 +1,162 @@
+//! The state to begin from: fresh, or a checkpoint that fits this model, data and options.
+
+use compute::Device;
+use corpus::{Loader, TokenDataset};
+use model::Model;
+use serde_json::Value;
+use store::report::Reporter;
+
+use crate::checkpoint::{Checkpoints, EpochLoss, TrainerState, Which};
+use crate::job::{Job, Start};
+use crate::tensors::{ModelTensors, micro_batch_size};
+use crate::{Error, Result, TrainOptions};
+
+pub(crate) struct Started {
+    pub state: TrainerState,
+    /// The step of the checkpoint it came from.
+    pub resumed_from: Option<u64>,
+    /// What a person should know about it.
+    pub notes: Vec<String>,
+}
+
+/// Settles options, draws or loads weights, and checks that checkpoint and job belong together.
+pub(crate) fn begin<D: Device>(
+    model: &mut Model<D>,
+    job: &Job,
+    reporter: &mut dyn Reporter,
+) -> Result<Started> {
+    job.options.validate()?;
+    let mut options = job.options.clone();
+    options.micro_batch_size = micro_batch_size(model.config(), &options);
+    let shape = serde_json::to_value(model.config()).expect("invariant: a configuration is plain data");
+    let total_steps = total_steps(job.training, &options)?;
+    let fresh = fresh_state(job, &options, shape, total_steps);
+
+    if let Start::Resume(which) = job.start {
+        let checkpoints = Checkpoints::new(job.fs, &job.run.checkpoints());
+        if let Some(state) = checkpoints.load(which, &mut ModelTensors(model), reporter)? {
+            check(&state, &fresh)?;
+            return Ok(resumed(state, fresh, which));
+        }
+    }
+    model.initialize(options.seed);
+    let notes = match job.start {
+        Start::Fresh => Vec::new(),
+        Start::Resume(_) => vec!["this run has no checkpoint yet: it starts again at step 0".to_owned()],
+    };
+    Ok(Started { state: fresh, resumed_from: None, notes })
+}
+
+/// Optimizer steps of a run with these options over this data.
+pub(crate) fn total_steps(training: &TokenDataset, options: &TrainOptions) -> Result<u64> {
+    let windows = Loader::windows_per_epoch(training, options.sequence_length);
+    if windows == 0 {
+        return Err(Error::Data {
+            message: format!(
+                "the training data has {} tokens, fewer than one sequence of {}: lower train.sequence_length or add text",
+                training.token_count(),
+                options.sequence_length
+            ),
+        });
+    }
+    Ok(match (options.steps, options.epochs_wanted()) {
+        (Some(steps), _) => steps,
+        (None, epochs) => (epochs.unwrap_or(1) * windows).div_ceil(options.batch_size as u64),
+    })
+}
+
+fn fresh_state(job: &Job, options: &TrainOptions, model: Value, total_steps: u64) -> TrainerState {
+    TrainerState {
+        format: TrainerState::FORMAT,
+        step: 0,
+        updates: 0,
+        total_steps,
+        duties_due: false,
+        cursor: corpus::LoaderCursor::default(),
+        tokens_seen: 0,
+        epoch: EpochLoss::default(),
+        history: Vec::new(),
+        train_loss: None,
+        validation_loss: None,
+        best: None,
+        non_finite_in_a_row: 0,
+        non_finite_steps: 0,
+        options: options.clone(),
+        model,
+        data_hash: job.training.hash().to_owned(),
+        tokenizer_hash: job.training.tokenizer_hash().to_owned(),
+    }
+}
+
+/// What decides the stream of batches or the meaning of weights must not have changed.
+fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
+    let restore = "restore it in the recipe, or start a new run";
+    let number = |n: usize| n.to_string();
+    for (what, was, is, remedy) in [
+        (
+            "the model",
+            state.model.to_string(),
+            now.model.to_string(),
+            "restore the recipe's [model], or start a new run",
+        ),
+        (
+            "the tokenizer",
+            state.tokenizer_hash.clone(),
+            now.tokenizer_hash.clone(),
+            "put the run's tokenizer back, or start a new run",
+        ),
+        (
+            "the data",
+            state.data_hash.clone(),
+            now.data_hash.clone(),
+            "put the run's data back, or start a new run",
+        ),
+        ("train.seed", state.options.seed.to_string(), now.options.seed.to_string(), restore),
+        ("train.batch_size", number(state.options.batch_size), number(now.options.batch_size), restore),
+        (
+            "train.sequence_length",
+            number(state.options.sequence_length),
+            number(now.options.sequence_length),
+            restore,
+        ),
+    ] {
+        if was != is {
+            return Err(Error::Incompatible { step: state.step, what, was, now: is, remedy });
+        }
+    }
+    Ok(())
+}
+
+fn resumed(mut state: TrainerState, now: TrainerState, which: Which) -> Started {
+    let resumed_from = Some(state.step);
+    let mut notes = Vec::new();
+    let which = if which == Which::Latest { "latest whole" } else { "chosen" };
+    notes
+        .push(format!("resuming from the {which} checkpoint, of step {} of {}", state.step, now.total_steps));
+    if state.total_steps != now.total_steps {
+        notes.push(format!(
+            "the run now has {} steps instead of {}: the learning rate follows the schedule of the new length from here on",
+            now.total_steps, state.total_steps
+        ));
+    }
+    for key in changed(&state.options, &now.options) {
+        notes.push(format!("train.{key} was changed since the checkpoint; the new value holds from here on"));
+    }
+    if state.step >= now.total_steps && !state.duties_due {
+        notes.push("all steps are done: ask for more with `text2llm resume --more-epochs N`".to_owned());
+    }
+    state.total_steps = now.total_steps.max(state.step);
+    state.options = now.options;
+    Started { state, resumed_from, notes }
+}
+
+/// Keys whose values differ, other than the run's length.
+fn changed(was: &TrainOptions, is: &TrainOptions) -> Vec<String> {
+    let value = |options| serde_json::to_value(options).expect("invariant: options are plain data");
+    let (was, is): (Value, Value) = (value(was), value(is));
+    let Value::Object(is) = is else { return Vec::new() };
+    is.into_iter()
+        .filter(|(key, value)| !matches!(key.as_str(), "epochs" | "steps") && was[key] != *value)
+        .map(|(key, _)| key)
+        .collect()
+}

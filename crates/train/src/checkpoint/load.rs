@@ -1,0 +1,230 @@
+//! Reading a checkpoint back: verify, then trust; fall back to the one before, saying so.
+
+use formats::safetensors::Reader;
+use store::report::{Phase, Reporter};
+use store::stage;
+
+use super::{Checkpoints, MOMENTS, TRAINER, TensorKind, TensorStore, TrainerState, WEIGHTS, step_of};
+use crate::{Error, ErrorKind, Result};
+
+/// Which checkpoint is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// The newest that is whole.
+    #[default]
+    Latest,
+    /// The one with the lowest validation loss.
+    Best,
+    /// The one of this step.
+    Step(u64),
+}
+
+impl std::str::FromStr for Which {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Which, String> {
+        match text {
+            "latest" => Ok(Which::Latest),
+            "best" => Ok(Which::Best),
+            _ => text
+                .parse()
+                .map(Which::Step)
+                .map_err(|_| format!("`{text}` is not latest, best or a step number")),
+        }
+    }
+}
+
+/// What of the tensors to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    All,
+    Weights,
+}
+
+impl Checkpoints<'_> {
+    /// Finishes or removes what a crash left in the folder.
+    pub fn repair(&self) -> Result<()> {
+        if !self.fs.exists(&self.folder) {
+            return Ok(());
+        }
+        for entry in self.fs.list(&self.folder).map_err(store::Error::io("list", &self.folder))? {
+            let Some((name, suffix)) = entry.name.strip_prefix('.').and_then(|name| name.rsplit_once('.'))
+            else {
+                continue;
+            };
+            let path = self.folder.join(&entry.name);
+            match (step_of(name), suffix) {
+                (Some(_), "partial" | "old") => {
+                    stage::repair(self.fs, &self.folder.join(name))?;
+                }
+                (Some(_), super::retain::DELETING) => {
+                    self.fs.remove_dir_all(&path).map_err(store::Error::io("remove", &path))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the wanted checkpoint into `tensors`. `None` only where the run has no checkpoint at all.
+    ///
+    /// # Errors
+    /// `NoneWhole` where all are damaged, `NotFound` or `Corrupt` where one that was named is. `Latest` falls back to the
+    /// one before, with a warning that names the damaged file.
+    pub fn load(
+        &self,
+        which: Which,
+        tensors: &mut dyn TensorStore,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Option<TrainerState>> {
+        self.load_part(which, Part::All, tensors, reporter)
+    }
+
+    /// As [`Checkpoints::load`], the weights alone: for sampling and export.
+    pub fn load_weights(
+        &self,
+        which: Which,
+        tensors: &mut dyn TensorStore,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Option<TrainerState>> {
+        self.load_part(which, Part::Weights, tensors, reporter)
+    }
+
+    /// The state of the newest whole checkpoint without its tensors.
+    pub fn latest_state(&self, reporter: &mut dyn Reporter) -> Result<Option<TrainerState>> {
+        self.newest(reporter, |step| self.read_state(step))
+    }
+
+    fn load_part(
+        &self,
+        which: Which,
+        part: Part,
+        tensors: &mut dyn TensorStore,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Option<TrainerState>> {
+        self.repair()?;
+        let step = match which {
+            Which::Latest => return self.newest(reporter, |step| self.load_step(step, part, tensors)),
+            Which::Step(step) => step,
+            Which::Best => {
+                let Some(state) = self.latest_state(reporter)? else { return Ok(None) };
+                let Some(best) = state.best else {
+                    let message =
+                        "this run was never validated, so it has no best checkpoint: use `latest`".to_owned();
+                    return Err(Error::NotFound { message });
+                };
+                best.step
+            }
+        };
+        let steps = self.steps()?;
+        if !steps.contains(&step) {
+            let there: Vec<String> = steps.iter().map(u64::to_string).collect();
+            return Err(Error::NotFound {
+                message: format!(
+                    "there is no checkpoint of step {step} in `{}`; there is: {}",
+                    self.folder.display(),
+                    if there.is_empty() { "none".to_owned() } else { there.join(", ") }
+                ),
+            });
+        }
+        self.load_step(step, part, tensors).map(Some)
+    }
+
+    /// What `read` gives for the newest checkpoint for which it gives something.
+    fn newest<T>(
+        &self,
+        reporter: &mut dyn Reporter,
+        mut read: impl FnMut(u64) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let steps = self.steps()?;
+        let mut first = None;
+        for (i, &step) in steps.iter().enumerate().rev() {
+            match read(step) {
+                Ok(found) => return Ok(Some(found)),
+                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                    let next = match i.checked_sub(1) {
+                        Some(i) => format!("trying the one before, of step {}", steps[i]),
+                        None => "there is none before it".to_owned(),
+                    };
+                    reporter.warning(
+                        Phase::Training,
+                        &format!("the checkpoint of step {step} cannot be used: {error}; {next}"),
+                    );
+                    first.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match first {
+            None => Ok(None),
+            Some(first) => Err(Error::NoneWhole {
+                folder: self.folder.clone(),
+                damaged: steps.len(),
+                first: Box::new(first),
+            }),
+        }
+    }
+
+    fn read_state(&self, step: u64) -> Result<TrainerState> {
+        self.verify(step)?;
+        let path = self.path(step).join(TRAINER);
+        let state: TrainerState = store::atomic::read_json(self.fs, &path)?;
+        if state.format != TrainerState::FORMAT {
+            let message = format!(
+                "it has format {} and this program reads {}: use the version of text2llm that wrote it",
+                state.format,
+                TrainerState::FORMAT
+            );
+            return Err(Error::Corrupt { path, message });
+        }
+        if state.step != step {
+            let message = format!("it is of step {}", state.step);
+            return Err(Error::Corrupt { path, message });
+        }
+        Ok(state)
+    }
+
+    fn load_step(&self, step: u64, part: Part, tensors: &mut dyn TensorStore) -> Result<TrainerState> {
+        let state = self.read_state(step)?;
+        for file in [WEIGHTS, MOMENTS] {
+            if file == MOMENTS && part == Part::Weights {
+                continue;
+            }
+            let path = self.path(step).join(file);
+            let source = self.fs.open(&path).map_err(store::Error::io("open", &path))?;
+            let mut reader = Reader::new(source, &path)?;
+            let wanted: Vec<_> = tensors
+                .saved_tensors()
+                .into_iter()
+                .filter(|tensor| {
+                    tensor.file() == file && (part == Part::All || tensor.kind == TensorKind::Weight)
+                })
+                .collect();
+            if reader.tensors().len() != wanted.len() {
+                return Err(Error::Incompatible {
+                    step,
+                    what: "the number of tensors",
+                    was: reader.tensors().len().to_string(),
+                    now: wanted.len().to_string(),
+                    remedy: "the recipe's [model] was changed: start a new run, or restore it",
+                });
+            }
+            for tensor in wanted {
+                let name = tensor.name_in_file();
+                let shape = reader.require(&name)?.shape.clone();
+                if shape != tensor.shape {
+                    return Err(Error::Incompatible {
+                        step,
+                        what: "the shape of a tensor",
+                        was: format!("{name} {shape:?}"),
+                        now: format!("{:?}", tensor.shape),
+                        remedy: "the recipe's [model] was changed: start a new run, or restore it",
+                    });
+                }
+                let values = reader.read_f32_shaped(&name, &tensor.shape)?;
+                tensors.write_tensor(&tensor, &values)?;
+            }
+        }
+        Ok(state)
+    }
+}

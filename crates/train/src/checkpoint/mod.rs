@@ -1,0 +1,136 @@
+//! Checkpoints: everything that decides the next step, in a folder that is whole or does not exist.
+//!
+//! `checkpoints/step-00000500/` holds `weights.safetensors`, `moments.safetensors` (`….exp_avg`, `….exp_avg_sq`),
+//! `trainer.json` ([`TrainerState`]) and `manifest.json`, written last. Nothing in it is a time, so the same training
+//! gives the same bytes. Reading order: `state`, `save`, `load`, `retain`.
+
+mod load;
+mod retain;
+mod save;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use store::fs::Fs;
+use store::manifest::Manifest;
+
+use crate::{Error, Result};
+
+pub use load::Which;
+pub use state::{Best, EpochLoss, EpochSummary, TrainerState};
+
+/// The stage's name in a checkpoint's manifest.
+const STAGE: &str = "checkpoint";
+const WEIGHTS: &str = "weights.safetensors";
+const MOMENTS: &str = "moments.safetensors";
+const TRAINER: &str = "trainer.json";
+
+/// What a saved tensor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TensorKind {
+    /// A parameter.
+    Weight,
+    /// AdamW's mean of gradients.
+    Moment1,
+    /// AdamW's mean of squared gradients.
+    Moment2,
+}
+
+/// One tensor that a checkpoint holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedTensor {
+    /// The parameter's name.
+    pub name: String,
+    /// What of it.
+    pub kind: TensorKind,
+    /// Its sizes.
+    pub shape: Vec<usize>,
+}
+
+impl SavedTensor {
+    fn file(&self) -> &'static str {
+        if self.kind == TensorKind::Weight { WEIGHTS } else { MOMENTS }
+    }
+
+    /// As PyTorch's AdamW names its state.
+    fn name_in_file(&self) -> String {
+        match self.kind {
+            TensorKind::Weight => self.name.clone(),
+            TensorKind::Moment1 => format!("{}.exp_avg", self.name),
+            TensorKind::Moment2 => format!("{}.exp_avg_sq", self.name),
+        }
+    }
+}
+
+/// Whatever has tensors to save and restore: the model, or a stand-in.
+pub trait TensorStore {
+    /// All of them, in a fixed order.
+    fn saved_tensors(&self) -> Vec<SavedTensor>;
+    /// The values of one.
+    fn read_tensor(&mut self, tensor: &SavedTensor) -> Result<Vec<f32>>;
+    /// Replaces the values of one.
+    fn write_tensor(&mut self, tensor: &SavedTensor, values: &[f32]) -> Result<()>;
+}
+
+/// The checkpoints of one run.
+pub struct Checkpoints<'a> {
+    fs: &'a dyn Fs,
+    folder: PathBuf,
+}
+
+impl<'a> Checkpoints<'a> {
+    /// Those in `folder`, usually [`store::run::RunDir::checkpoints`].
+    pub fn new(fs: &'a dyn Fs, folder: &Path) -> Checkpoints<'a> {
+        Checkpoints { fs, folder: folder.to_owned() }
+    }
+
+    /// The folder of a step, there or not.
+    pub fn path(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("step-{step:08}"))
+    }
+
+    /// The steps that have a folder, ascending; none of them is verified by this.
+    pub fn steps(&self) -> Result<Vec<u64>> {
+        if !self.fs.exists(&self.folder) {
+            return Ok(Vec::new());
+        }
+        let entries = self.fs.list(&self.folder).map_err(store::Error::io("list", &self.folder))?;
+        let mut steps: Vec<u64> = entries
+            .iter()
+            .filter(|entry| entry.is_dir)
+            .filter_map(|entry| step_of(&entry.name))
+            // `step-1` and `step-00000001` would be the same step twice.
+            .filter(|&step| self.fs.exists(&self.path(step)))
+            .collect();
+        steps.sort_unstable();
+        steps.dedup();
+        Ok(steps)
+    }
+
+    /// Checks every byte of a checkpoint against its manifest.
+    pub fn verify(&self, step: u64) -> Result<Manifest> {
+        let path = self.path(step);
+        let manifest = Manifest::read(self.fs, &path)?;
+        let damaged =
+            |message: String| Error::Corrupt { path: path.join(store::manifest::FILE_NAME), message };
+        if manifest.stage != STAGE {
+            return Err(damaged(format!("it describes a {} and not a checkpoint", manifest.stage)));
+        }
+        if manifest.options["step"].as_u64() != Some(step) {
+            return Err(damaged(format!("it is of step {}", manifest.options["step"])));
+        }
+        for name in [WEIGHTS, MOMENTS, TRAINER] {
+            if !manifest.outputs.contains_key(name) {
+                return Err(damaged(format!("it does not list `{name}`")));
+            }
+        }
+        manifest.verify(self.fs, &path)?;
+        Ok(manifest)
+    }
+}
+
+fn step_of(name: &str) -> Option<u64> {
+    name.strip_prefix("step-")?.parse().ok()
+}

@@ -1,0 +1,65 @@
+//! Which checkpoints stay: the newest k that verify, and the best one.
+
+use store::report::{Phase, Reporter};
+
+use super::Checkpoints;
+use crate::{ErrorKind, Result};
+
+/// A folder on its way out: renamed first, so that a crash never leaves half a checkpoint under its own name.
+pub(super) const DELETING: &str = "deleting";
+
+impl Checkpoints<'_> {
+    /// Removes checkpoints beyond the newest `keep_last` whole ones, sparing `best`. `newest` was just saved and verified;
+    /// those of later steps (the run went back to an earlier checkpoint) are superseded by it. A checkpoint that does not
+    /// verify counts for nothing and is removed only once `keep_last` others are whole.
+    pub fn prune(
+        &self,
+        newest: u64,
+        keep_last: usize,
+        best: Option<u64>,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Vec<u64>> {
+        let mut whole = 1;
+        let mut damaged = Vec::new();
+        let mut doomed = Vec::new();
+        for step in self.steps()?.into_iter().rev() {
+            if step == newest {
+                continue;
+            }
+            if step > newest {
+                doomed.push(step);
+            } else if whole < keep_last {
+                match self.verify(step) {
+                    Ok(_) => whole += 1,
+                    Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                        damaged.push(step);
+                        let message = format!("the checkpoint of step {step} no longer verifies: {error}");
+                        reporter.warning(Phase::Training, &message);
+                    }
+                    Err(error) => return Err(error),
+                }
+            } else if best != Some(step) {
+                doomed.push(step);
+            }
+        }
+        if whole >= keep_last {
+            doomed.extend(damaged.into_iter().filter(|step| best != Some(*step)));
+        }
+        for &step in &doomed {
+            self.remove(step)?;
+        }
+        doomed.sort_unstable();
+        Ok(doomed)
+    }
+
+    fn remove(&self, step: u64) -> Result<()> {
+        let path = self.path(step);
+        let aside = self.folder.join(format!(".step-{step:08}.{DELETING}"));
+        if self.fs.exists(&aside) {
+            self.fs.remove_dir_all(&aside).map_err(store::Error::io("remove", &aside))?;
+        }
+        self.fs.rename(&path, &aside).map_err(store::Error::io("remove", &path))?;
+        self.fs.remove_dir_all(&aside).map_err(store::Error::io("remove", &aside))?;
+        Ok(())
+    }
+}

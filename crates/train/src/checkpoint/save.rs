@@ -1,0 +1,88 @@
+//! Writing a checkpoint: staged, hashed, swapped in, and read back before it counts.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use formats::safetensors::{self, TensorSpec};
+use serde_json::json;
+use store::manifest::Manifest;
+use store::stage::StagedFolder;
+
+use super::{Checkpoints, MOMENTS, STAGE, SavedTensor, TRAINER, TensorStore, TrainerState, WEIGHTS};
+use crate::{Error, Result};
+
+/// A checkpoint that was written and verified.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Saved {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Its size, without the manifest.
+    pub bytes: u64,
+    /// Its manifest.
+    pub manifest: Manifest,
+}
+
+impl Checkpoints<'_> {
+    /// Writes the checkpoint of `state.step` and verifies it on the disk. A checkpoint of the same step is replaced.
+    ///
+    /// # Errors
+    /// `NonFiniteWeights` before anything is written; otherwise what the disk says. Older checkpoints are untouched.
+    pub fn save(&self, state: &TrainerState, tensors: &mut dyn TensorStore) -> Result<Saved> {
+        let list = tensors.saved_tensors();
+        let staged = StagedFolder::begin(self.fs, &self.path(state.step))?;
+        for file in [WEIGHTS, MOMENTS] {
+            let of_file: Vec<&SavedTensor> = list.iter().filter(|tensor| tensor.file() == file).collect();
+            self.write_tensors(&staged.path().join(file), &of_file, state.step, tensors)?;
+        }
+        store::atomic::write_json(self.fs, &staged.path().join(TRAINER), state)?;
+        let inputs = BTreeMap::from([
+            ("data".to_owned(), state.data_hash.clone()),
+            ("tokenizer".to_owned(), state.tokenizer_hash.clone()),
+        ]);
+        let manifest = staged.commit(Manifest::new(STAGE, json!({ "step": state.step }), inputs))?;
+        let found = self.verify(state.step)?;
+        if found != manifest {
+            let message = "what was read back differs from what was written".to_owned();
+            return Err(Error::Corrupt { path: self.path(state.step), message });
+        }
+        let bytes = manifest.outputs.values().map(|record| record.bytes).sum();
+        Ok(Saved { path: self.path(state.step), bytes, manifest })
+    }
+
+    /// About how many bytes a checkpoint of these tensors takes.
+    pub fn size_bytes(tensors: &dyn TensorStore) -> u64 {
+        let values: usize =
+            tensors.saved_tensors().iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
+        // Headers and trainer.json.
+        4 * values as u64 + (1 << 18)
+    }
+
+    fn write_tensors(
+        &self,
+        path: &std::path::Path,
+        list: &[&SavedTensor],
+        step: u64,
+        tensors: &mut dyn TensorStore,
+    ) -> Result<()> {
+        let by_name: BTreeMap<String, &SavedTensor> =
+            list.iter().map(|&tensor| (tensor.name_in_file(), tensor)).collect();
+        let specs = by_name.iter().map(|(name, tensor)| TensorSpec::f32(name, &tensor.shape)).collect();
+        // The writer's closure speaks the errors of `formats`; ours are carried around it.
+        let mut refused = None;
+        let written = safetensors::write(self.fs, path, specs, &safetensors::pytorch_metadata(), |spec| {
+            let error = match tensors.read_tensor(by_name[&spec.name]) {
+                Ok(values) if values.iter().all(|value| value.is_finite()) => return Ok(Cow::Owned(values)),
+                Ok(_) => Error::NonFiniteWeights { step, tensor: spec.name.clone() },
+                Err(error) => error,
+            };
+            let message = error.to_string();
+            refused = Some(error);
+            Err(formats::Error::Invalid { message })
+        });
+        match refused {
+            Some(error) => Err(error),
+            None => written.map(|_| ()).map_err(Error::from),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The validation loss: one pass over the validation set, in order.
+
+use compute::Device;
+use model::Model;
+
+use crate::{Result, StopFlag};
+
+/// Mean loss over the set's trained tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// In nats a token.
+    pub loss: f64,
+    /// Tokens it is the mean of.
+    pub tokens: f64,
+}
+
+/// Runs the whole set through the model. `None` when the flag was raised before the end, or the set has no token to predict.
+pub fn evaluate<D: Device>(
+    model: &mut Model<D>,
+    batches: impl Iterator<Item = compute::Batch>,
+    stop: &StopFlag,
+) -> Result<Option<Evaluation>> {
+    let (mut loss_sum, mut weight_sum) = (0.0, 0.0);
+    for batch in batches {
+        if stop.is_raised() {
+            return Ok(None);
+        }
+        loss_sum += model.evaluate(&batch);
+        weight_sum += batch.weight_sum();
+    }
+    Ok((weight_sum > 0.0).then(|| Evaluation { loss: loss_sum / weight_sum, tokens: weight_sum }))
+}

@@ -1,0 +1,171 @@
+//! What a run writes beside its checkpoints: `metrics.jsonl`, `state.json`, `train.log`.
+//!
+//! None of these may stop training: on a full disk metrics wait in memory and the others are skipped, with one warning
+//! until it works again. A checkpoint, which needs them on the disk, waits for space itself.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use store::fs::{Fs, FsFile};
+use store::metrics::{self, Metric, MetricsLog};
+use store::report::{Event, Phase, Reporter};
+use store::run::{RunDir, RunState, RunStatus};
+use store::time::Timestamp;
+
+use crate::Result;
+use crate::checkpoint::TrainerState;
+
+/// Between two routine writes of `state.json`.
+const STATE_EVERY: Duration = Duration::from_secs(2);
+
+pub(crate) struct Ledger<'a> {
+    fs: &'a dyn Fs,
+    run: &'a RunDir,
+    metrics: MetricsLog,
+    log: Option<Box<dyn FsFile>>,
+    state_written: Option<Instant>,
+    troubled: bool,
+}
+
+/// What earlier sessions left in `metrics.jsonl`.
+pub(crate) struct Past {
+    pub elapsed_s: f64,
+    /// Seconds of each epoch of the history, where known.
+    pub epoch_seconds: Vec<f64>,
+}
+
+impl<'a> Ledger<'a> {
+    /// Opens the files, cutting metrics back to `step`.
+    pub fn open(fs: &'a dyn Fs, run: &'a RunDir, step: u64) -> Result<(Ledger<'a>, Past)> {
+        let path = run.metrics();
+        let log = MetricsLog::open(fs, &path, step)?;
+        let mut past = Past { elapsed_s: 0.0, epoch_seconds: Vec::new() };
+        for metric in metrics::read(fs, &path)? {
+            match metric {
+                Metric::Step(record) => past.elapsed_s = record.elapsed_s,
+                Metric::EpochFinished(record) => past.epoch_seconds.push(record.seconds),
+                _ => {}
+            }
+        }
+        let ledger = Ledger {
+            fs,
+            run,
+            metrics: log,
+            log: fs.append(&run.log()).ok(),
+            state_written: None,
+            troubled: false,
+        };
+        Ok((ledger, past))
+    }
+
+    /// Appends to `metrics.jsonl`.
+    pub fn metric(&mut self, metric: &Metric, reporter: &mut dyn Reporter) {
+        let written = self.metrics.append(metric);
+        self.settle(written, reporter);
+    }
+
+    /// Forces metrics to the disk, before a checkpoint counts on them.
+    pub fn sync(&mut self) -> Result<()> {
+        Ok(self.metrics.sync()?)
+    }
+
+    /// Tells the listener, and the log what a person would want to read there later.
+    pub fn tell(&mut self, event: &Event, reporter: &mut dyn Reporter) {
+        let line = match event {
+            Event::Note { message, .. } => message.clone(),
+            Event::Warning { message, .. } => format!("WARNING: {message}"),
+            Event::Validation(record) => {
+                let best = if record.best { ", the best so far" } else { "" };
+                format!("step {}: validation loss {:.4}{best}", record.step, record.loss)
+            }
+            Event::EpochFinished { epoch, train_loss, .. } => {
+                format!("epoch {epoch} done: training loss {train_loss:.4}")
+            }
+            Event::CheckpointSaved { step, path, .. } => {
+                format!("step {step}: checkpoint {}", path.display())
+            }
+            Event::Sample { step, prompt, text } => format!("step {step}: sample {prompt:?} → {text:?}"),
+            _ => String::new(),
+        };
+        if !line.is_empty() {
+            self.log_line(&line);
+        }
+        reporter.event(event);
+    }
+
+    pub fn note(&mut self, message: String, reporter: &mut dyn Reporter) {
+        self.tell(&Event::Note { phase: Phase::Training, message }, reporter);
+    }
+
+    pub fn warning(&mut self, message: String, reporter: &mut dyn Reporter) {
+        self.tell(&Event::Warning { phase: Some(Phase::Training), message }, reporter);
+    }
+
+    fn log_line(&mut self, line: &str) {
+        if let Some(log) = &mut self.log {
+            let line = format!("{} {line}\n", Timestamp::now().rfc3339());
+            // Prose for a person: a lost line loses nothing else.
+            let _ = log.write_all(line.as_bytes());
+        }
+    }
+
+    /// Writes `state.json` when the last write is long enough ago, or `status` is not simply running.
+    pub fn state(
+        &mut self,
+        status: RunStatus,
+        state: &TrainerState,
+        figures: Figures,
+        message: &str,
+        reporter: &mut dyn Reporter,
+    ) {
+        let recent = self.state_written.is_some_and(|at| at.elapsed() < STATE_EVERY);
+        if status == RunStatus::Running && recent {
+            return;
+        }
+        self.state_written = Some(Instant::now());
+        let written = self.run.write_state(
+            self.fs,
+            RunState {
+                status,
+                step: state.step,
+                total_steps: state.total_steps,
+                epoch: figures.epoch,
+                train_loss: state.train_loss,
+                validation_loss: state.validation_loss,
+                best_validation_loss: state.best.map(|best| best.loss),
+                tokens_per_s: figures.tokens_per_s,
+                eta_s: figures.eta_s,
+                checkpoint_step: figures.checkpoint_step,
+                message: message.to_owned(),
+                ..RunState::default()
+            },
+        );
+        self.settle(written, reporter);
+        if status != RunStatus::Running {
+            self.log_line(&format!("{status} at step {} of {}: {message}", state.step, state.total_steps));
+        }
+    }
+
+    fn settle(&mut self, written: store::Result<()>, reporter: &mut dyn Reporter) {
+        match written {
+            Ok(()) => self.troubled = false,
+            Err(error) => {
+                if !std::mem::replace(&mut self.troubled, true) {
+                    reporter.warning(
+                        Phase::Training,
+                        &format!("{error}. Training goes on; metrics wait in memory"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// What `state.json` shows beside the trainer's state.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    pub epoch: f64,
+    pub tokens_per_s: f64,
+    pub eta_s: f64,
+    pub checkpoint_step: Option<u64>,
+}

@@ -1,0 +1,234 @@
+//! `[train]` of the recipe: every knob of the loop, with its default here and nowhere else.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schedule::{DecayShape, Schedule, ScheduleKind};
+use crate::{Error, Result};
+
+/// How to train. All losses are in nats a token; a step is one optimizer update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainOptions {
+    /// Passes over the training data. Without `epochs` and `steps`: 1.
+    pub epochs: Option<u64>,
+    /// Optimizer steps, instead of `epochs`.
+    pub steps: Option<u64>,
+    /// Sequences an optimizer step.
+    pub batch_size: usize,
+    /// Sequences that go through the model at once; divides `batch_size`. 0: chosen from the model's shape.
+    pub micro_batch_size: usize,
+    /// Tokens a sequence.
+    pub sequence_length: usize,
+    /// The highest learning rate, reached after the warm-up.
+    pub learning_rate: f64,
+    /// Where cosine, linear and wsd end, as a share of `learning_rate`.
+    pub minimum_learning_rate_ratio: f64,
+    /// How the learning rate moves after the warm-up.
+    pub schedule: ScheduleKind,
+    /// Steps of linear warm-up. Without it: `warmup_ratio` of all steps.
+    pub warmup_steps: Option<u64>,
+    /// Share of all steps that warm up.
+    pub warmup_ratio: f64,
+    /// Share of all steps in which wsd decays, at the end.
+    pub decay_fraction: f64,
+    /// The curve of wsd's decay.
+    pub decay_shape: DecayShape,
+    /// AdamW's decay of the mean of gradients.
+    pub beta1: f64,
+    /// AdamW's decay of the mean of squared gradients.
+    pub beta2: f64,
+    /// AdamW's epsilon.
+    pub epsilon: f64,
+    /// Decoupled decay of matrices; norms and biases are left alone.
+    pub weight_decay: f64,
+    /// Largest global norm of the gradient; 0: no clipping.
+    pub gradient_clip: f64,
+    /// Decides initial weights, the order of data and dropout.
+    pub seed: u64,
+    /// Steps between validations; 0: only at the end of each epoch.
+    pub validate_every: u64,
+    /// Steps between samples; 0: only at the end of the run.
+    pub sample_every: u64,
+    /// What samples begin with; none: no samples during training.
+    pub sample_prompts: Vec<String>,
+    /// Tokens of a sample.
+    pub sample_max_new_tokens: usize,
+    /// Temperature of samples.
+    pub sample_temperature: f64,
+    /// Steps between checkpoints; 0: only at the end of each epoch.
+    pub checkpoint_every: u64,
+    /// Newest verified checkpoints to keep, beside the best one.
+    pub keep_last: usize,
+}
+
+impl Default for TrainOptions {
+    fn default() -> TrainOptions {
+        TrainOptions {
+            epochs: None,
+            steps: None,
+            batch_size: 16,
+            micro_batch_size: 0,
+            sequence_length: 256,
+            learning_rate: 1e-3,
+            minimum_learning_rate_ratio: 0.1,
+            schedule: ScheduleKind::Cosine,
+            warmup_steps: None,
+            warmup_ratio: 0.02,
+            decay_fraction: 0.2,
+            decay_shape: DecayShape::Sqrt,
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            gradient_clip: 1.0,
+            seed: 42,
+            validate_every: 0,
+            sample_every: 0,
+            sample_prompts: Vec::new(),
+            sample_max_new_tokens: 48,
+            sample_temperature: 0.8,
+            checkpoint_every: 0,
+            keep_last: 2,
+        }
+    }
+}
+
+/// A value out of its range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key within `[train]`.
+    pub key: &'static str,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl TrainOptions {
+    /// Every value out of its range, in the order of the keys.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut check = |key, ok: bool, message: &str| {
+            if !ok {
+                problems.push(Problem { key, message: message.to_owned() });
+            }
+        };
+        let ratio = |value: f64| (0.0..=1.0).contains(&value);
+        check("epochs", self.epochs != Some(0), "must be at least 1");
+        check("steps", self.steps != Some(0), "must be at least 1");
+        check(
+            "steps",
+            self.steps.is_none() || self.epochs.is_none(),
+            "`epochs` and `steps` are both given: leave one out",
+        );
+        check("batch_size", self.batch_size >= 1, "must be at least 1");
+        check(
+            "micro_batch_size",
+            self.micro_batch_size == 0 || self.batch_size.is_multiple_of(self.micro_batch_size),
+            &format!("must divide batch_size ({}), or be 0 to let the program choose", self.batch_size),
+        );
+        check("sequence_length", self.sequence_length >= 2, "must be at least 2");
+        check(
+            "learning_rate",
+            self.learning_rate > 0.0 && self.learning_rate <= 10.0,
+            "must be above 0 and at most 10 (1e-3 is usual for small models)",
+        );
+        check("minimum_learning_rate_ratio", ratio(self.minimum_learning_rate_ratio), "must be from 0 to 1");
+        check("warmup_ratio", ratio(self.warmup_ratio), "must be from 0 to 1");
+        check("decay_fraction", ratio(self.decay_fraction), "must be from 0 to 1");
+        check("beta1", (0.0..1.0).contains(&self.beta1), "must be from 0 to below 1");
+        check("beta2", (0.0..1.0).contains(&self.beta2), "must be from 0 to below 1");
+        check("epsilon", self.epsilon > 0.0 && self.epsilon < 1.0, "must be above 0 and below 1");
+        check("weight_decay", (0.0..=10.0).contains(&self.weight_decay), "must be from 0 to 10");
+        check(
+            "gradient_clip",
+            self.gradient_clip >= 0.0 && self.gradient_clip.is_finite(),
+            "must be 0 (no clipping) or more",
+        );
+        check("sample_max_new_tokens", self.sample_max_new_tokens >= 1, "must be at least 1");
+        check("sample_temperature", (0.0..=10.0).contains(&self.sample_temperature), "must be from 0 to 10");
+        check("keep_last", self.keep_last >= 1, "must be at least 1");
+        problems
+    }
+
+    /// The first of [`TrainOptions::problems`] as an error.
+    pub fn validate(&self) -> Result<()> {
+        match self.problems().into_iter().next() {
+            None => Ok(()),
+            Some(problem) => Err(Error::Option { key: problem.key, message: problem.message }),
+        }
+    }
+
+    /// Passes over the data, where the run is measured in them.
+    pub fn epochs_wanted(&self) -> Option<u64> {
+        match (self.epochs, self.steps) {
+            (None, None) => Some(1),
+            (epochs, _) => epochs,
+        }
+    }
+
+    /// The learning rate of every step of a run of `total_steps`.
+    pub fn schedule(&self, total_steps: u64) -> Schedule {
+        let share = |ratio: f64| (ratio * total_steps as f64).round() as u64;
+        Schedule {
+            kind: self.schedule,
+            peak: self.learning_rate,
+            minimum: self.learning_rate * self.minimum_learning_rate_ratio,
+            total_steps,
+            warmup_steps: self.warmup_steps.unwrap_or_else(|| share(self.warmup_ratio)).min(total_steps),
+            decay_steps: share(self.decay_fraction).min(total_steps),
+            decay_shape: self.decay_shape,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_survive_toml() {
+        let options = TrainOptions::default();
+        assert_eq!(options.problems(), []);
+        assert_eq!(toml::from_str::<TrainOptions>(&toml::to_string(&options).unwrap()).unwrap(), options);
+        assert_eq!(toml::from_str::<TrainOptions>("").unwrap(), options);
+        let given: TrainOptions =
+            toml::from_str("schedule = \"wsd\"\ndecay_shape = \"linear\"\nsteps = 7").unwrap();
+        assert_eq!(given.schedule, ScheduleKind::Wsd);
+        assert_eq!(given.epochs_wanted(), None);
+        assert_eq!(options.epochs_wanted(), Some(1));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        let message = toml::from_str::<TrainOptions>("lerning_rate = 1").unwrap_err().to_string();
+        assert!(message.contains("lerning_rate") && message.contains("learning_rate"), "{message}");
+    }
+
+    #[test]
+    fn every_bad_value_is_named() {
+        let check = |text: &str, key: &str| {
+            let options: TrainOptions = toml::from_str(text).unwrap();
+            assert_eq!(
+                options.problems().iter().map(|problem| problem.key).collect::<Vec<_>>(),
+                [key],
+                "{text}"
+            );
+            let message = options.validate().unwrap_err().to_string();
+            assert!(message.contains(&format!("train.{key}")), "{message}");
+        };
+        check("epochs = 0", "epochs");
+        check("epochs = 1\nsteps = 1", "steps");
+        check("batch_size = 0", "batch_size");
+        check("batch_size = 6\nmicro_batch_size = 4", "micro_batch_size");
+        check("sequence_length = 1", "sequence_length");
+        check("learning_rate = 0.0", "learning_rate");
+        check("learning_rate = nan", "learning_rate");
+        check("minimum_learning_rate_ratio = 1.5", "minimum_learning_rate_ratio");
+        check("warmup_ratio = -0.1", "warmup_ratio");
+        check("beta2 = 1.0", "beta2");
+        check("epsilon = 0.0", "epsilon");
+        check("weight_decay = inf", "weight_decay");
+        check("gradient_clip = -1.0", "gradient_clip");
+        check("keep_last = 0", "keep_last");
+    }
+}

@@ -1,0 +1,60 @@
+//! The model as something with tensors to save, and how large its micro-batches should be.
+
+use compute::Device;
+use model::{MemoryPlan, Model, ModelConfig, Purpose, StateKind};
+
+use crate::checkpoint::{SavedTensor, TensorKind, TensorStore};
+use crate::{Result, TrainOptions};
+
+/// A model's weights and moments.
+pub struct ModelTensors<'a, D: Device>(pub &'a mut Model<D>);
+
+fn kind(kind: TensorKind) -> StateKind {
+    match kind {
+        TensorKind::Weight => StateKind::Weight,
+        TensorKind::Moment1 => StateKind::Moment1,
+        TensorKind::Moment2 => StateKind::Moment2,
+    }
+}
+
+impl<D: Device> TensorStore for ModelTensors<'_, D> {
+    fn saved_tensors(&self) -> Vec<SavedTensor> {
+        let of = |kind| {
+            self.0.parameters().iter().map(move |parameter| SavedTensor {
+                name: parameter.name.clone(),
+                kind,
+                shape: parameter.shape.clone(),
+            })
+        };
+        of(TensorKind::Weight).chain(of(TensorKind::Moment1)).chain(of(TensorKind::Moment2)).collect()
+    }
+
+    fn read_tensor(&mut self, tensor: &SavedTensor) -> Result<Vec<f32>> {
+        Ok(self.0.download(&tensor.name, kind(tensor.kind))?)
+    }
+
+    fn write_tensor(&mut self, tensor: &SavedTensor, values: &[f32]) -> Result<()> {
+        Ok(self.0.upload(&tensor.name, kind(tensor.kind), values)?)
+    }
+}
+
+/// What activations and scratch of an automatic micro-batch may take. A constant and not this machine's free memory: the
+/// cut decides the order of sums, and the same recipe should give the same bits everywhere.
+const ACTIVATIONS_BYTES: usize = 1 << 30;
+
+/// `micro_batch_size`, or for 0 the largest divisor of `batch_size` whose activations fit in 1 GiB.
+pub fn micro_batch_size(config: &ModelConfig, options: &TrainOptions) -> usize {
+    if options.micro_batch_size > 0 {
+        return options.micro_batch_size;
+    }
+    let fits = |batch_size: usize| {
+        let plan =
+            MemoryPlan::new(config, Purpose::Train { batch_size, sequence_length: options.sequence_length });
+        plan.activations_bytes + plan.scratch_bytes <= ACTIVATIONS_BYTES
+    };
+    (1..=options.batch_size)
+        .rev()
+        .filter(|&size| options.batch_size.is_multiple_of(size))
+        .find(|&size| fits(size))
+        .unwrap_or(1)
+}

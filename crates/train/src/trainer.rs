@@ -1,0 +1,493 @@
+//! The loop: step, validate, sample, save, until the steps are done or somebody asks to stop.
+//!
+//! After each step its duties follow in a fixed order: validation, end of epoch, samples, checkpoint. A stop in the middle
+//! of a step drops the step (nothing but gradients has changed); a stop in the middle of the duties saves them as due, and
+//! the next session begins with them. So a run that was stopped anywhere goes through the same sequence as one that
+//! was not.
+
+use std::time::Instant;
+
+use compute::rng::Rng;
+use compute::{Batch, Device};
+use corpus::{Loader, LoaderOptions};
+use model::{AdamW, Model, StepOutcome};
+use store::metrics::{EpochRecord, Metric};
+use store::report::{Event, Phase, Reporter, StepRecord, ValidationRecord};
+use store::run::RunStatus;
+
+use crate::checkpoint::{Best, Checkpoints, EpochLoss, EpochSummary, TrainerState};
+use crate::evaluate::evaluate;
+use crate::job::{Ending, Job, Outcome, Sampler};
+use crate::ledger::{Figures, Ledger};
+use crate::meter::Meter;
+use crate::schedule::Schedule;
+use crate::summary::{Measured, training_metrics};
+use crate::{Error, Result, begin};
+
+/// Steps in a row without a finite loss and gradient before the run counts as diverged.
+const NON_FINITE_LIMIT: u64 = 10;
+
+/// Trains until done or stopped. The state is on the disk when it returns `Ok`; after an error the newest whole checkpoint is.
+///
+/// # Errors
+/// See [`Error`]; the run's `state.json` then says failed and why.
+pub fn train<D: Device>(
+    model: &mut Model<D>,
+    job: &Job,
+    sampler: Option<&mut dyn Sampler<D>>,
+    reporter: &mut dyn Reporter,
+) -> Result<Outcome> {
+    let started = begin::begin(model, job, reporter)?;
+    let mut trainer = Trainer::new(model, job, sampler, started, reporter)?;
+    match trainer.run(reporter) {
+        Ok(ending) => trainer.finish(ending, reporter),
+        Err(error) => {
+            trainer.fail(&error, reporter);
+            Err(error)
+        }
+    }
+}
+
+struct Trainer<'a, 'j, 's, D: Device> {
+    model: &'a mut Model<D>,
+    job: &'a Job<'j>,
+    sampler: Option<&'s mut dyn Sampler<D>>,
+    loader: Loader<'a>,
+    /// The micro-batches of one step; their weights must be known before the first goes through the model.
+    batches: Vec<Batch>,
+    schedule: Schedule,
+    checkpoints: Checkpoints<'a>,
+    ledger: Ledger<'a>,
+    meter: Meter,
+    state: TrainerState,
+    /// What the newest checkpoint of this session holds.
+    saved: Option<TrainerState>,
+    checkpoint_step: Option<u64>,
+    epoch_seconds: Vec<f64>,
+    epoch_began_s: f64,
+    session_steps: u64,
+    session_tokens: u64,
+    session_step_s: f64,
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Continue,
+    Stop,
+}
+
+impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
+    fn new(
+        model: &'a mut Model<D>,
+        job: &'a Job<'j>,
+        sampler: Option<&'s mut dyn Sampler<D>>,
+        started: begin::Started,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Self> {
+        let begin::Started { state, resumed_from, notes } = started;
+        let options = &state.options;
+        let micro = options.micro_batch_size;
+        let mut loader = Loader::new(
+            job.training,
+            LoaderOptions {
+                batch_size: micro,
+                sequence_length: options.sequence_length,
+                seed: options.seed,
+                shuffle: true,
+            },
+        )?;
+        loader.seek(&state.cursor)?;
+        let (ledger, past) = Ledger::open(job.fs, job.run, state.step)?;
+        let mut trainer = Trainer {
+            batches: (0..options.batch_size / micro)
+                .map(|_| Batch::new(micro, options.sequence_length))
+                .collect(),
+            schedule: options.schedule(state.total_steps),
+            checkpoints: Checkpoints::new(job.fs, &job.run.checkpoints()),
+            ledger,
+            meter: Meter::start(past.elapsed_s),
+            saved: resumed_from.map(|_| state.clone()),
+            checkpoint_step: resumed_from,
+            epoch_began_s: past.epoch_seconds.iter().sum::<f64>().min(past.elapsed_s),
+            epoch_seconds: past.epoch_seconds,
+            session_steps: 0,
+            session_tokens: 0,
+            session_step_s: 0.0,
+            model,
+            job,
+            sampler,
+            loader,
+            state,
+        };
+        for note in notes {
+            trainer.ledger.note(note, reporter);
+        }
+        Ok(trainer)
+    }
+
+    fn run(&mut self, reporter: &mut dyn Reporter) -> Result<Ending> {
+        self.write_state(RunStatus::Running, "training", reporter);
+        if self.state.duties_due && self.duties(reporter)? == Flow::Stop {
+            return self.interrupt(reporter);
+        }
+        while self.state.step < self.state.total_steps {
+            if self.job.stop.is_raised()
+                || self.step(reporter)? == Flow::Stop
+                || self.duties(reporter)? == Flow::Stop
+            {
+                return self.interrupt(reporter);
+            }
+            self.write_state(RunStatus::Running, "training", reporter);
+        }
+        self.save(true, reporter)?;
+        Ok(Ending::Completed)
+    }
+
+    /// One optimizer step. On `Stop` nothing has changed.
+    fn step(&mut self, reporter: &mut dyn Reporter) -> Result<Flow> {
+        let began = Instant::now();
+        let step = self.state.step + 1;
+        let before = self.loader.cursor();
+        let mut weight_sum = 0.0;
+        let mut tokens = 0;
+        for batch in &mut self.batches {
+            self.loader.next_batch(batch)?;
+            weight_sum += batch.weight_sum();
+            tokens += batch.weights.iter().filter(|&&weight| weight > 0.0).count() as u64;
+        }
+        let learning_rate = self.schedule.learning_rate(step);
+        // Nothing to learn from, such as a part of the data whose every token is masked: no update.
+        let outcome = match weight_sum > 0.0 {
+            true => match self.update(step, weight_sum, learning_rate) {
+                Some(outcome) => Some(outcome),
+                None => {
+                    self.loader.seek(&before)?;
+                    return Ok(Flow::Stop);
+                }
+            },
+            false => None,
+        };
+        let duration = began.elapsed();
+        self.meter.step(duration);
+
+        let state = &mut self.state;
+        state.step = step;
+        state.cursor = self.loader.cursor();
+        state.duties_due = true;
+        self.session_steps += 1;
+        self.session_step_s += duration.as_secs_f64();
+        state.tokens_seen += tokens;
+        self.session_tokens += tokens;
+        let Some(outcome) = outcome else { return Ok(Flow::Continue) };
+        let loss = outcome.loss_sum / weight_sum;
+        if !outcome.skipped_non_finite {
+            state.updates += 1;
+        }
+        if outcome.skipped_non_finite || !loss.is_finite() {
+            return self.non_finite(loss, &outcome, learning_rate, reporter);
+        }
+        state.non_finite_in_a_row = 0;
+        state.train_loss = Some(loss);
+        state.epoch.loss_sum += outcome.loss_sum;
+        state.epoch.weight_sum += weight_sum;
+        state.epoch.tokens += tokens;
+        let record = StepRecord {
+            step,
+            total_steps: self.state.total_steps,
+            epoch: self.epoch(),
+            loss,
+            learning_rate,
+            gradient_norm: outcome.gradient_norm,
+            tokens_per_s: tokens as f64 / duration.as_secs_f64().max(1e-9),
+            tokens_seen: self.state.tokens_seen,
+            elapsed_s: self.meter.elapsed_s(),
+            eta_s: self.meter.eta_s(self.state.total_steps - step),
+            rss_bytes: store::system::rss_bytes().unwrap_or(0),
+        };
+        self.ledger.metric(&Metric::Step(record.clone()), reporter);
+        self.ledger.tell(&Event::Step(record), reporter);
+        Ok(Flow::Continue)
+    }
+
+    /// Gradients and the update; `None` when stopped before the update.
+    fn update(&mut self, step: u64, weight_sum: f64, learning_rate: f64) -> Option<StepOutcome> {
+        // Weighted by trained tokens over the whole step, so that how it is cut into micro-batches does not matter.
+        let gradient_scale = (1.0 / weight_sum) as f32;
+        self.model.begin_step();
+        for (i, batch) in self.batches.iter().enumerate() {
+            if self.job.stop.is_raised() {
+                return None;
+            }
+            let dropout_seed =
+                Rng::from_parts(self.state.options.seed, "dropout", &[step, i as u64]).next_u64();
+            self.model.accumulate(batch, gradient_scale, dropout_seed);
+        }
+        let options = &self.state.options;
+        self.model.optimizer_step(&AdamW {
+            learning_rate: learning_rate as f32,
+            beta1: options.beta1 as f32,
+            beta2: options.beta2 as f32,
+            epsilon: options.epsilon as f32,
+            weight_decay: options.weight_decay as f32,
+            max_gradient_norm: options.gradient_clip as f32,
+            step: self.state.updates + 1,
+        });
+        Some(self.model.step_outcome())
+    }
+
+    fn non_finite(
+        &mut self,
+        loss: f64,
+        outcome: &StepOutcome,
+        learning_rate: f64,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Flow> {
+        self.state.non_finite_in_a_row += 1;
+        self.state.non_finite_steps += 1;
+        let (step, count) = (self.state.step, self.state.non_finite_in_a_row);
+        let consequence = if outcome.skipped_non_finite {
+            "the update was skipped, the weights are unchanged"
+        } else {
+            "not finite"
+        };
+        let message = format!(
+            "step {step}: loss {loss}, gradient norm {}: {consequence} ({count} in a row; the run stops at \
+             {NON_FINITE_LIMIT})",
+            outcome.gradient_norm
+        );
+        self.ledger.warning(message, reporter);
+        if count >= NON_FINITE_LIMIT {
+            return Err(Error::Diverged { step, count, learning_rate });
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// What `self.state.step` brings with it besides itself.
+    fn duties(&mut self, reporter: &mut dyn Reporter) -> Result<Flow> {
+        let step = self.state.step;
+        let options = &self.state.options;
+        let every = |n: u64| n > 0 && step.is_multiple_of(n);
+        let last = step == self.state.total_steps;
+        let epoch_done = self.state.cursor.epoch > self.state.epoch.epoch;
+        let sample_due = every(options.sample_every) || last;
+        let save_due = every(options.checkpoint_every) || (options.checkpoint_every == 0 && epoch_done);
+        let mut new_best = false;
+        if every(options.validate_every) || epoch_done || last {
+            match self.validate(reporter)? {
+                Some(best) => new_best = best,
+                None => return Ok(Flow::Stop),
+            }
+        }
+        if epoch_done {
+            self.finish_epoch(reporter);
+        }
+        self.state.duties_due = false;
+        if sample_due {
+            self.sample(reporter);
+        }
+        if save_due || new_best {
+            self.save(true, reporter)?;
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// Whether the model is better than ever; `None` when stopped before the end.
+    fn validate(&mut self, reporter: &mut dyn Reporter) -> Result<Option<bool>> {
+        let Some(dataset) = self.job.validation else { return Ok(Some(false)) };
+        let began = Instant::now();
+        let options = &self.state.options;
+        let batches = dataset.batches(options.micro_batch_size, options.sequence_length);
+        let Some(evaluation) = evaluate(self.model, batches, self.job.stop)? else {
+            return Ok(if self.job.stop.is_raised() { None } else { Some(false) });
+        };
+        let loss = evaluation.loss;
+        let step = self.state.step;
+        if !loss.is_finite() {
+            self.ledger.warning(format!("step {step}: the validation loss is {loss}"), reporter);
+            return Ok(Some(false));
+        }
+        let best = self.state.best.is_none_or(|best| loss < best.loss);
+        if best {
+            self.state.best = Some(Best { step, loss });
+        }
+        self.state.validation_loss = Some(loss);
+        let record = ValidationRecord {
+            step,
+            epoch: self.epoch(),
+            loss,
+            perplexity: loss.exp(),
+            best,
+            seconds: began.elapsed().as_secs_f64(),
+        };
+        self.ledger.metric(&Metric::Validation(record.clone()), reporter);
+        self.ledger.tell(&Event::Validation(record), reporter);
+        Ok(Some(best))
+    }
+
+    fn finish_epoch(&mut self, reporter: &mut dyn Reporter) {
+        let state = &mut self.state;
+        let sums = std::mem::take(&mut state.epoch);
+        let epoch = sums.epoch + 1;
+        // An epoch all of whose steps were skipped has no loss.
+        let train_loss = if sums.weight_sum > 0.0 { sums.loss_sum / sums.weight_sum } else { 0.0 };
+        let validation_loss = self.job.validation.and(state.validation_loss);
+        state.history.push(EpochSummary {
+            epoch,
+            step: state.step,
+            train_loss,
+            validation_loss,
+            tokens: sums.tokens,
+        });
+        state.epoch = EpochLoss { epoch: state.cursor.epoch, ..EpochLoss::default() };
+        let now = self.meter.elapsed_s();
+        let seconds = now - self.epoch_began_s;
+        self.epoch_began_s = now;
+        self.epoch_seconds.push(seconds);
+        let step = state.step;
+        let record = EpochRecord { epoch, step, train_loss, validation_loss, tokens: sums.tokens, seconds };
+        self.ledger.metric(&Metric::EpochFinished(record), reporter);
+        self.ledger.tell(&Event::EpochFinished { epoch, train_loss, validation_loss, seconds }, reporter);
+        self.write_training_metrics(RunStatus::Running, reporter);
+    }
+
+    fn sample(&mut self, reporter: &mut dyn Reporter) {
+        let prompts = &self.state.options.sample_prompts;
+        let Some(sampler) = self.sampler.as_mut().filter(|_| !prompts.is_empty()) else { return };
+        match sampler.sample(self.model, prompts) {
+            Ok(texts) => {
+                for (prompt, text) in prompts.clone().into_iter().zip(texts) {
+                    let event = Event::Sample { step: self.state.step, prompt, text };
+                    self.ledger.tell(&event, reporter);
+                }
+            }
+            Err(error) => self.ledger.warning(format!("no samples: {error}"), reporter),
+        }
+    }
+
+    /// Writes a checkpoint unless the newest one holds the same.
+    fn save(&mut self, prune: bool, reporter: &mut dyn Reporter) -> Result<()> {
+        if self.saved.as_ref() == Some(&self.state) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let step = self.state.step;
+        let mut tensors = crate::tensors::ModelTensors(self.model);
+        let needed_bytes = Checkpoints::size_bytes(&tensors);
+        let what = format!("the checkpoint of step {step}");
+        let (checkpoints, ledger, state) = (&self.checkpoints, &mut self.ledger, &self.state);
+        let saved = self.job.patience.wait_out(&what, self.job.stop, reporter, |_| {
+            ledger.sync()?;
+            checkpoints.save(state, &mut tensors)
+        });
+        let saved = match saved {
+            Ok(saved) => saved,
+            Err(source) if source.kind() == crate::ErrorKind::Diverged => return Err(source),
+            Err(source) => {
+                return Err(Error::Save {
+                    step,
+                    folder: self.job.run.checkpoints(),
+                    needed_bytes,
+                    last_good: match self.checkpoint_step {
+                        Some(step) => format!("The last good checkpoint is that of step {step}."),
+                        None => "There is no earlier checkpoint.".to_owned(),
+                    },
+                    source: Box::new(source),
+                });
+            }
+        };
+        self.checkpoint_step = Some(step);
+        self.saved = Some(self.state.clone());
+        let event = Event::CheckpointSaved { step, path: saved.path, seconds: began.elapsed().as_secs_f64() };
+        self.ledger.tell(&event, reporter);
+        if prune {
+            let best = self.state.best.map(|best| best.step);
+            if let Err(error) = self.checkpoints.prune(step, self.state.options.keep_last, best, reporter) {
+                self.ledger.warning(format!("old checkpoints were not removed: {error}"), reporter);
+            }
+        }
+        Ok(())
+    }
+
+    fn interrupt(&mut self, reporter: &mut dyn Reporter) -> Result<Ending> {
+        self.ledger.note("asked to stop: saving a checkpoint".to_owned(), reporter);
+        // Verifying old checkpoints can wait; whoever asked to stop may not.
+        self.save(false, reporter)?;
+        Ok(Ending::Interrupted)
+    }
+
+    fn finish(mut self, ending: Ending, reporter: &mut dyn Reporter) -> Result<Outcome> {
+        let (status, message) = match ending {
+            Ending::Completed => (RunStatus::Completed, "all steps are done".to_owned()),
+            Ending::Interrupted => {
+                let message = format!("stopped at step {}: go on with `text2llm resume`", self.state.step);
+                (RunStatus::Interrupted, message)
+            }
+        };
+        let training_metrics = self.write_training_metrics(status, reporter);
+        self.write_state(status, &message, reporter);
+        let at = |step| {
+            let path = self.checkpoints.path(step);
+            self.job.fs.exists(&path).then_some(path)
+        };
+        Ok(Outcome {
+            ending,
+            step: self.state.step,
+            total_steps: self.state.total_steps,
+            steps_this_session: self.session_steps,
+            train_loss: self.state.train_loss,
+            validation_loss: self.state.validation_loss,
+            best: self.state.best,
+            tokens_seen: self.state.tokens_seen,
+            elapsed_s: self.meter.elapsed_s(),
+            tokens_per_s: self.tokens_per_s(),
+            last_checkpoint: self.checkpoint_step.and_then(at),
+            best_checkpoint: self.state.best.and_then(|best| at(best.step)),
+            history: self.state.history,
+            training_metrics,
+        })
+    }
+
+    fn fail(&mut self, error: &Error, reporter: &mut dyn Reporter) {
+        self.write_training_metrics(RunStatus::Failed, reporter);
+        self.write_state(RunStatus::Failed, &error.to_string(), reporter);
+    }
+
+    fn write_training_metrics(
+        &mut self,
+        status: RunStatus,
+        reporter: &mut dyn Reporter,
+    ) -> serde_json::Value {
+        let measured = Measured {
+            elapsed_s: self.meter.elapsed_s(),
+            tokens_per_s: self.tokens_per_s(),
+            epoch_seconds: self.epoch_seconds.clone(),
+        };
+        let value =
+            training_metrics(&self.job.run.id(), status, &self.state, &measured, &self.job.environment);
+        let path = self.job.run.path().join("training_metrics.json");
+        if let Err(error) = store::atomic::write_json(self.job.fs, &path, &value) {
+            reporter.warning(Phase::Training, &error.to_string());
+        }
+        value
+    }
+
+    fn write_state(&mut self, status: RunStatus, message: &str, reporter: &mut dyn Reporter) {
+        let figures = Figures {
+            epoch: self.epoch(),
+            tokens_per_s: self.tokens_per_s(),
+            eta_s: self.meter.eta_s(self.state.total_steps.saturating_sub(self.state.step)),
+            checkpoint_step: self.checkpoint_step,
+        };
+        self.ledger.state(status, &self.state, figures, message, reporter);
+    }
+
+    fn tokens_per_s(&self) -> f64 {
+        if self.session_step_s > 0.0 { self.session_tokens as f64 / self.session_step_s } else { 0.0 }
+    }
+
+    /// Epochs done, with the fraction.
+    fn epoch(&self) -> f64 {
+        self.loader.epochs_at(&self.state.cursor)
+    }
+}

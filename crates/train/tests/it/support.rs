@@ -1,0 +1,216 @@
+//! A tiny model, tiny data, and a run that is over in milliseconds.
+
+use std::path::Path;
+
+use compute::cpu::Cpu;
+use corpus::TokenDataset;
+use model::{Model, ModelConfig, Purpose, StateKind};
+use store::fs::Fs;
+use store::fs::faulty::MemoryFs;
+use store::lock::RunLock;
+use store::metrics::Metric;
+use store::report::{Event, Reporter};
+use store::run::{RunDir, RunState};
+use train::checkpoint::TrainerState;
+use train::{Checkpoints, Job, Outcome, Patience, Result, Sampler, Start, StopFlag, TrainOptions, Which};
+
+pub const VOCAB: usize = 24;
+
+pub fn config() -> ModelConfig {
+    ModelConfig {
+        vocab_size: VOCAB,
+        hidden_size: 16,
+        intermediate_size: 24,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        num_key_value_heads: 1,
+        head_dim: 8,
+        max_position_embeddings: 64,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        rms_norm_eps: 1e-5,
+        tie_word_embeddings: true,
+        attention_bias: false,
+        qk_norm: false,
+        dropout: 0.1,
+        initializer_range: 0.02,
+    }
+}
+
+pub fn options() -> TrainOptions {
+    TrainOptions {
+        steps: Some(20),
+        batch_size: 6,
+        micro_batch_size: 2,
+        sequence_length: 8,
+        learning_rate: 1e-2,
+        warmup_steps: Some(3),
+        validate_every: 6,
+        checkpoint_every: 4,
+        ..TrainOptions::default()
+    }
+}
+
+pub fn model(config: &ModelConfig, options: &TrainOptions, threads: usize) -> Model<Cpu> {
+    let purpose =
+        Purpose::Train { batch_size: options.micro_batch_size, sequence_length: options.sequence_length };
+    Model::new(Cpu::new(threads), config.clone(), purpose).unwrap()
+}
+
+/// Training and validation tokens: a short cycle with a few exceptions, so that there is something to learn.
+pub struct Data {
+    pub training: TokenDataset,
+    pub validation: TokenDataset,
+}
+
+pub fn data() -> Data {
+    let tokens = |count: u32, salt: u32| {
+        (0..count)
+            .map(|i| {
+                if i % 37 == 0 {
+                    0
+                } else if (i + salt) % 11 == 0 {
+                    3
+                } else {
+                    1 + i % 7
+                }
+            })
+            .collect()
+    };
+    Data {
+        training: TokenDataset { tokens: tokens(370, 0) },
+        validation: TokenDataset { tokens: tokens(83, 5) },
+    }
+}
+
+/// Everything a run needs, with each part open to change.
+pub struct Bench {
+    pub disk: MemoryFs,
+    pub data: Data,
+    pub config: ModelConfig,
+    pub options: TrainOptions,
+    pub threads: usize,
+    pub patience: Patience,
+    lock_folder: tempfile::TempDir,
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        let disk = MemoryFs::new();
+        disk.create_dir_all(Path::new("/runs/20260101-000000-test/checkpoints")).unwrap();
+        for path in ["/runs/20260101-000000-test", "/runs", "/"] {
+            disk.sync_dir(Path::new(path)).unwrap();
+        }
+        Bench {
+            disk,
+            data: data(),
+            config: config(),
+            options: options(),
+            threads: 1,
+            patience: Patience {
+                retry_every: std::time::Duration::from_millis(1),
+                give_up_after: std::time::Duration::from_millis(40),
+            },
+            lock_folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn run_dir(&self) -> RunDir {
+        RunDir::open(&self.disk, Path::new("/runs/20260101-000000-test")).unwrap()
+    }
+
+    pub fn train(&self, start: Start, stop: &StopFlag, reporter: &mut dyn Reporter) -> Result<Outcome> {
+        self.train_with(start, stop, None, reporter)
+    }
+
+    pub fn train_with(
+        &self,
+        start: Start,
+        stop: &StopFlag,
+        sampler: Option<&mut dyn Sampler<Cpu>>,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Outcome> {
+        let lock = RunLock::acquire(self.lock_folder.path()).unwrap();
+        let run = self.run_dir_unchecked();
+        let job = Job {
+            fs: &self.disk,
+            run: &run,
+            lock: &lock,
+            options: &self.options,
+            start,
+            training: &self.data.training,
+            validation: Some(&self.data.validation),
+            stop,
+            patience: self.patience,
+            environment: train::environment("cpu", self.threads),
+        };
+        train::train(&mut model(&self.config, &self.options, self.threads), &job, sampler, reporter)
+    }
+
+    fn run_dir_unchecked(&self) -> RunDir {
+        // The disk may have crashed, and a crashed disk has no folders.
+        let stand_in = MemoryFs::new();
+        let path = Path::new("/runs/20260101-000000-test");
+        stand_in.create_dir_all(path).unwrap();
+        RunDir::open(&stand_in, path).unwrap()
+    }
+
+    pub fn checkpoints(&self) -> Checkpoints<'_> {
+        Checkpoints::new(&self.disk, Path::new("/runs/20260101-000000-test/checkpoints"))
+    }
+
+    pub fn state(&self) -> RunState {
+        self.run_dir().read_state(&self.disk).unwrap()
+    }
+
+    /// What decides everything after the newest checkpoint: its manifest's hash covers every bit of weights, moments and state.
+    pub fn fingerprint(&self) -> (u64, String) {
+        let step = *self.checkpoints().steps().unwrap().last().unwrap();
+        (step, self.checkpoints().verify(step).unwrap().hash())
+    }
+
+    /// `metrics.jsonl` without its times.
+    pub fn metrics(&self) -> Vec<String> {
+        store::metrics::read(&self.disk, &self.run_dir().metrics())
+            .unwrap()
+            .into_iter()
+            .map(|metric| match metric {
+                Metric::Step(r) => format!(
+                    "step {} of {} {:?} {:?} {:?} {:?} {}",
+                    r.step, r.total_steps, r.epoch, r.loss, r.learning_rate, r.gradient_norm, r.tokens_seen
+                ),
+                Metric::Validation(r) => format!("validation {} {:?} {}", r.step, r.loss, r.best),
+                Metric::EpochFinished(r) => {
+                    format!(
+                        "epoch {} {} {:?} {:?} {}",
+                        r.epoch, r.step, r.train_loss, r.validation_loss, r.tokens
+                    )
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    pub fn latest_weights_are_finite(&self) -> bool {
+        let mut model = model(&self.config, &self.options, 1);
+        let mut tensors = train::ModelTensors(&mut model);
+        let state: Option<TrainerState> =
+            self.checkpoints().load(Which::Latest, &mut tensors, &mut store::report::NoReport).unwrap();
+        let names: Vec<String> = model.parameters().iter().map(|parameter| parameter.name.clone()).collect();
+        state.is_some()
+            && names.iter().all(|name| {
+                [StateKind::Weight, StateKind::Moment1, StateKind::Moment2]
+                    .into_iter()
+                    .all(|kind| model.download(name, kind).unwrap().iter().all(|value| value.is_finite()))
+            })
+    }
+}
+
+/// A reporter that does something on some events.
+pub struct OnEvent<F: FnMut(&Event)>(pub F);
+
+impl<F: FnMut(&Event)> Reporter for OnEvent<F> {
+    fn event(&mut self, event: &Event) {
+        (self.0)(event);
+    }
+}

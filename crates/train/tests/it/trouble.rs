@@ -1,0 +1,138 @@
+//! Full disks, numbers that are not finite, damaged checkpoints.
+
+use compute::cpu::Cpu;
+use model::{Model, StateKind};
+use store::report::{Event, NoReport, Recorder};
+use store::run::RunStatus;
+use train::{Ending, ErrorKind, Sampler, Start, StopFlag, Which};
+
+use crate::support::{Bench, OnEvent};
+
+const LATEST: Start = Start::Resume(Which::Latest);
+
+/// Ruins a weight when asked for samples.
+struct Poison;
+
+impl Sampler<Cpu> for Poison {
+    fn sample(
+        &mut self,
+        model: &mut Model<Cpu>,
+        prompts: &[String],
+    ) -> Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
+        let name = model.parameters()[0].name.clone();
+        let mut values = model.download(&name, StateKind::Weight)?;
+        // Every token's embedding, so that any batch meets it.
+        values.iter_mut().for_each(|value| *value = f32::NAN);
+        model.upload(&name, StateKind::Weight, &values)?;
+        Ok(prompts.to_vec())
+    }
+}
+
+fn poisoned(sample_every: u64) -> Bench {
+    let mut bench = Bench::new();
+    bench.options.sample_every = sample_every;
+    bench.options.sample_prompts = vec!["x".into()];
+    bench
+}
+
+#[test]
+fn after_ten_steps_that_are_not_finite_the_run_stops_with_its_checkpoints_sound() {
+    let mut bench = poisoned(5);
+    bench.options.checkpoint_every = 100;
+    bench.options.validate_every = 4;
+    let mut recorder = Recorder::default();
+    let error =
+        bench.train_with(Start::Fresh, &StopFlag::new(), Some(&mut Poison), &mut recorder).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Diverged);
+    assert!(error.to_string().contains("10 steps in a row, up to step 15"), "{error}");
+    assert_eq!(recorder.warnings().iter().filter(|text| text.contains("was skipped")).count(), 10);
+    assert_eq!(bench.state().status, RunStatus::Failed);
+    assert!(bench.state().message.contains("diverged"), "{}", bench.state().message);
+    assert_eq!(bench.checkpoints().steps().unwrap(), [4], "the best validation");
+    assert!(bench.latest_weights_are_finite());
+
+    let clean = bench.train(LATEST, &StopFlag::new(), &mut NoReport).unwrap();
+    assert_eq!((clean.ending, clean.step), (Ending::Completed, 20));
+}
+
+#[test]
+fn a_checkpoint_of_what_is_not_finite_is_refused() {
+    let bench = poisoned(8);
+    let error =
+        bench.train_with(Start::Fresh, &StopFlag::new(), Some(&mut Poison), &mut NoReport).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Diverged);
+    assert!(error.to_string().contains("after step 8"), "{error}");
+    assert!(bench.checkpoints().steps().unwrap().iter().all(|&step| step < 8));
+    assert!(bench.latest_weights_are_finite());
+}
+
+#[test]
+fn a_full_disk_pauses_and_goes_on_when_there_is_space() {
+    let whole = Bench::new();
+    whole.train(Start::Fresh, &StopFlag::new(), &mut NoReport).unwrap();
+
+    let mut bench = Bench::new();
+    bench.patience.give_up_after = std::time::Duration::from_secs(60);
+    let disk = bench.disk.clone();
+    let mut warnings = Vec::new();
+    let mut reporter = OnEvent(|event: &Event| match event {
+        Event::Step(record) if record.step == 7 => disk.set_capacity(Some(disk.used_bytes())),
+        Event::Warning { message, .. } => {
+            warnings.push(message.clone());
+            if message.contains("paused") && warnings.len() > 4 {
+                disk.set_capacity(None);
+            }
+        }
+        _ => {}
+    });
+    bench.train(Start::Fresh, &StopFlag::new(), &mut reporter).unwrap();
+    let paused = warnings.iter().filter(|text| text.contains("Training is paused")).count();
+    assert!(paused >= 2, "{warnings:?}");
+    assert!(warnings[0].contains("metrics wait in memory"), "{warnings:?}");
+    assert_eq!(bench.fingerprint(), whole.fingerprint());
+    assert_eq!(bench.metrics(), whole.metrics(), "no line was lost");
+}
+
+#[test]
+fn a_disk_that_stays_full_ends_the_run_with_the_old_checkpoint_whole() {
+    let mut bench = Bench::new();
+    let disk = bench.disk.clone();
+    let mut reporter = OnEvent(|event: &Event| {
+        if matches!(event, Event::Step(record) if record.step == 7) {
+            disk.set_capacity(Some(disk.used_bytes()));
+        }
+    });
+    let error = bench.train(Start::Fresh, &StopFlag::new(), &mut reporter).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+    let text = error.to_string();
+    assert!(text.contains("text2llm resume") && text.contains("that of step 6"), "{text}");
+    assert!(bench.checkpoints().verify(6).is_ok());
+
+    bench.disk.set_capacity(None);
+    bench.options.keep_last = 2;
+    bench.train(LATEST, &StopFlag::new(), &mut NoReport).unwrap();
+    let whole = Bench::new();
+    whole.train(Start::Fresh, &StopFlag::new(), &mut NoReport).unwrap();
+    assert_eq!(bench.fingerprint(), whole.fingerprint());
+    assert_eq!(bench.metrics(), whole.metrics());
+}
+
+#[test]
+fn a_damaged_newest_checkpoint_costs_one_interval() {
+    let whole = Bench::new();
+    whole.train(Start::Fresh, &StopFlag::new(), &mut NoReport).unwrap();
+    let bench = Bench::new();
+    bench.train(Start::Fresh, &StopFlag::at_look(58), &mut NoReport).unwrap();
+    let steps = bench.checkpoints().steps().unwrap();
+    let newest = *steps.last().unwrap();
+    bench.disk.mutate(&bench.checkpoints().path(newest).join("moments.safetensors"), |bytes| bytes[300] ^= 8);
+    let mut recorder = Recorder::default();
+    bench.train(LATEST, &StopFlag::new(), &mut recorder).unwrap();
+    let warnings = recorder.warnings().join("\n");
+    assert!(
+        warnings.contains("moments.safetensors") && warnings.contains("trying the one before"),
+        "{warnings}"
+    );
+    assert_eq!(bench.fingerprint(), whole.fingerprint());
+    assert_eq!(bench.metrics(), whole.metrics());
+}

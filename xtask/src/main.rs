@@ -1,2 +1,31 @@
-//! Developer tasks: `cargo xtask <task>`.
-fn main() {}
+//! Developer tasks that need other programs: `cargo xtask <task>`. None of them is needed to build, test or use text2llm.
+
+mod bench_peers;
+mod parity;
+mod python;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Developer tasks of text2llm.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Load an exported model in transformers and compare logits, greedy text and token ids with ours
+    Parity(parity::Arguments),
+    /// Time text2llm beside PyTorch, in turn, and print the ratios
+    BenchPeers(bench_peers::Arguments),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Parity(arguments) => parity::run(&arguments),
+        Task::BenchPeers(arguments) => bench_peers::run(&arguments),
+    }
+}

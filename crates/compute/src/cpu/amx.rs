@@ -328,22 +328,84 @@ unsafe fn rows_of_a(a: View, row: usize, k_at: usize) -> [__m512; 16] {
     block
 }
 
+/// Lines ahead of the walk along k: rows lie far apart, so the hardware's prefetcher sees too many streams.
+const AHEAD: usize = 64;
+
 /// Tiles of A: 16 rows of 32 consecutive k, bfloat16.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn pack_a(a: View, to: *mut u8) {
     for block in 0..a.columns.div_ceil(DEPTH_UNIT) {
+        let k_at = block * DEPTH_UNIT;
         for tile in 0..2 {
+            let at =
+                |term: usize, i: usize| to.wrapping_add(block * BLOCK + (term * 2 + tile) * TILE + i * 64);
+            let whole = a.column_stride == 1 && a.rows >= (tile + 1) * 16 && a.columns >= k_at + DEPTH_UNIT;
             // SAFETY: the view and the panel's room are the caller's promise.
             unsafe {
-                let k_at = block * DEPTH_UNIT;
+                if whole {
+                    for i in 0..16 {
+                        let from = a.pointer.add((tile * 16 + i) * a.row_stride + k_at);
+                        _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast());
+                        _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD + 16).cast());
+                        store_row_of_a(_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16)), |term| {
+                            at(term, i)
+                        });
+                    }
+                    continue;
+                }
                 let left = rows_of_a(a, tile * 16, k_at);
                 let right = rows_of_a(a, tile * 16, k_at + 16);
                 for i in 0..16 {
-                    let (left, right) = (split(left[i]), split(right[i]));
-                    for term in 0..3 {
-                        let both = _mm512_cvtne2ps_pbh(right[term], left[term]);
-                        let at = to.add(block * BLOCK + (term * 2 + tile) * TILE + i * 64);
-                        _mm512_store_si512(at.cast(), std::mem::transmute::<__m512bh, __m512i>(both));
+                    store_row_of_a(left[i], right[i], |term| at(term, i));
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `to` points to 64 aligned bytes for each term.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn store_row_of_a(left: __m512, right: __m512, to: impl Fn(usize) -> *mut u8) {
+    let (left, right) = (split(left), split(right));
+    for term in 0..3 {
+        let both = _mm512_cvtne2ps_pbh(right[term], left[term]);
+        // SAFETY: the caller's promise; both types are plain bits of one size.
+        unsafe { _mm512_store_si512(to(term).cast(), std::mem::transmute::<__m512bh, __m512i>(both)) };
+    }
+}
+
+/// Tiles of B: 16 rows, each a pair of k, of 16 columns with the even k in the low half.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn pack_b(b: View, to: *mut u8) {
+    for block in 0..b.rows.div_ceil(DEPTH_UNIT) {
+        for tile in 0..2 {
+            for half in 0..2 {
+                let k_at = block * DEPTH_UNIT + half * 16;
+                let at = |term: usize, pair: usize| {
+                    to.wrapping_add(block * BLOCK + (term * 2 + tile) * TILE + (half * 8 + pair) * 64)
+                };
+                let whole = b.column_stride == 1 && b.columns >= (tile + 1) * 16 && b.rows >= k_at + 16;
+                // SAFETY: as `pack_a`.
+                unsafe {
+                    if whole {
+                        for pair in 0..8 {
+                            let from = b.pointer.add((k_at + 2 * pair) * b.row_stride + tile * 16);
+                            let (even, odd) =
+                                (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(b.row_stride)));
+                            store_pair_of_b(even, odd, |term| at(term, pair));
+                        }
+                        continue;
+                    }
+                    let by_k = if b.column_stride == 1 {
+                        rows_of_a(b, k_at, tile * 16)
+                    } else {
+                        // Seen from its transpose, B's columns are rows along k.
+                        transpose(rows_of_a(b.transposed(), tile * 16, k_at))
+                    };
+                    for pair in 0..8 {
+                        store_pair_of_b(by_k[2 * pair], by_k[2 * pair + 1], |term| at(term, pair));
                     }
                 }
             }
@@ -351,34 +413,16 @@ unsafe fn pack_a(a: View, to: *mut u8) {
     }
 }
 
-/// Tiles of B: 16 rows, each a pair of k, of 16 columns with the even k in the low half.
+/// # Safety
+/// As [`store_row_of_a`].
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pack_b(b: View, to: *mut u8) {
-    // Seen from its transpose, B's columns are rows along k: the 16 × 16 blocks of `rows_of_a`, turned.
-    let columns_first = b.transposed();
-    for block in 0..b.rows.div_ceil(DEPTH_UNIT) {
-        for tile in 0..2 {
-            for half in 0..2 {
-                // SAFETY: as `pack_a`.
-                unsafe {
-                    let k_at = block * DEPTH_UNIT + half * 16;
-                    let by_k = if b.column_stride == 1 {
-                        rows_of_a(b, k_at, tile * 16)
-                    } else {
-                        transpose(rows_of_a(columns_first, tile * 16, k_at))
-                    };
-                    for pair in 0..8 {
-                        let (even, odd) = (split(by_k[2 * pair]), split(by_k[2 * pair + 1]));
-                        for term in 0..3 {
-                            let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(round(even[term])));
-                            let both = _mm512_or_si512(low, _mm512_castps_si512(round(odd[term])));
-                            let at =
-                                to.add(block * BLOCK + (term * 2 + tile) * TILE + (half * 8 + pair) * 64);
-                            _mm512_store_si512(at.cast(), both);
-                        }
-                    }
-                }
-            }
-        }
+unsafe fn store_pair_of_b(even: __m512, odd: __m512, to: impl Fn(usize) -> *mut u8) {
+    let (even, odd) = (split(even), split(odd));
+    for term in 0..3 {
+        let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(round(even[term])));
+        let high = _mm512_castps_si512(round(odd[term]));
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_store_si512(to(term).cast(), _mm512_or_si512(low, high)) };
     }
 }

@@ -1,10 +1,12 @@
 //! The CPU's one allocation, and typed looks into it.
 
 use crate::tensor::{DType, Tensor};
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+use memmap2::MmapMut;
 
-/// Zeroed bytes on a page boundary. Pages are not touched until a kernel writes them.
+/// Zeroed bytes, on huge pages where the system has them. Pages are not touched until a kernel writes them.
 pub(super) struct Arena {
+    /// `None` when empty. Never looked at as a slice: kernels share it between threads through pointers.
+    map: Option<MmapMut>,
     pointer: *mut u8,
     bytes: usize,
 }
@@ -14,11 +16,9 @@ unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
 
-const PAGE: usize = 4096;
-
 impl Arena {
     pub fn empty() -> Arena {
-        Arena { pointer: std::ptr::null_mut(), bytes: 0 }
+        Arena { map: None, pointer: std::ptr::null_mut(), bytes: 0 }
     }
 
     /// `None` when the memory is not to be had.
@@ -26,10 +26,12 @@ impl Arena {
         if bytes == 0 {
             return Some(Arena::empty());
         }
-        let layout = Layout::from_size_align(bytes, PAGE).ok()?;
-        // SAFETY: the size is not zero.
-        let pointer = unsafe { alloc_zeroed(layout) };
-        (!pointer.is_null()).then_some(Arena { pointer, bytes })
+        let mut map = MmapMut::map_anon(bytes).ok()?;
+        // Packing walks matrices a page or more a row: with 4 KB pages it waits for the TLB. Only a hint, so a refusal is fine.
+        #[cfg(target_os = "linux")]
+        drop(map.advise(memmap2::Advice::HugePage));
+        let pointer = map.as_mut_ptr();
+        Some(Arena { map: Some(map), pointer, bytes })
     }
 
     fn at(&self, t: Tensor, dtype: DType) -> *mut u8 {
@@ -82,14 +84,5 @@ impl Arena {
         assert_eq!(t.len(), 1);
         // SAFETY: as `scalar`, and `self` is borrowed exclusively.
         unsafe { *self.at(t, DType::F64).cast::<f64>() = value };
-    }
-}
-
-impl Drop for Arena {
-    fn drop(&mut self) {
-        if self.bytes > 0 {
-            // SAFETY: allocated in `new` with this size and alignment.
-            unsafe { dealloc(self.pointer, Layout::from_size_align_unchecked(self.bytes, PAGE)) };
-        }
     }
 }

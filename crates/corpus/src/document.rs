@@ -1,0 +1,153 @@
+//! Cleaned documents and the files that hold them: JSON lines packed with zstd, one file a split.
+
+use std::cell::RefCell;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use store::fs::{Fs, FsFile, FsReader};
+
+use crate::{Error, Result};
+
+/// One document, as it is trained on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    /// The text.
+    pub text: String,
+    /// Where it came from: file, and line or place within it.
+    pub source: String,
+    /// The first 128 bits of the text's BLAKE3, hex.
+    pub hash: String,
+    /// ISO 639-1 code, where known or detected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+}
+
+impl Document {
+    /// A document of `text`.
+    pub fn new(text: String, source: String, language: Option<String>) -> Document {
+        let hash = blake3::hash(text.as_bytes()).to_hex()[..32].to_owned();
+        Document { text, source, hash, language }
+    }
+}
+
+/// What documents are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// To learn from.
+    Train,
+    /// To measure with; never learned from.
+    Validation,
+}
+
+impl Split {
+    /// Both.
+    pub const ALL: [Split; 2] = [Split::Train, Split::Validation];
+
+    /// The name in file names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Validation => "validation",
+        }
+    }
+
+    pub(crate) fn documents_file(self) -> String {
+        format!("{}.jsonl.zst", self.name())
+    }
+}
+
+/// Writes documents one by one.
+pub(crate) struct DocumentWriter {
+    path: PathBuf,
+    encoder: zstd::Encoder<'static, Box<dyn FsFile>>,
+}
+
+impl DocumentWriter {
+    pub fn create(fs: &dyn Fs, path: &Path) -> Result<DocumentWriter> {
+        let begin = || {
+            let mut encoder = zstd::Encoder::new(fs.create(path)?, 3)?;
+            encoder.include_checksum(true)?;
+            Ok(encoder)
+        };
+        let encoder = begin().map_err(store::Error::io("write", path))?;
+        Ok(DocumentWriter { path: path.to_owned(), encoder })
+    }
+
+    pub fn write(&mut self, document: &Document) -> Result<()> {
+        let line = serde_json::to_string(document).map_err(std::io::Error::other).and_then(|mut line| {
+            line.push('\n');
+            self.encoder.write_all(line.as_bytes())
+        });
+        Ok(line.map_err(store::Error::io("write", &self.path))?)
+    }
+
+    pub fn finish(self) -> Result<()> {
+        let path = self.path;
+        let end = self.encoder.finish().and_then(|mut file| file.flush());
+        Ok(end.map_err(store::Error::io("write", &path))?)
+    }
+}
+
+/// The documents of one split, read one by one.
+pub struct Documents {
+    path: PathBuf,
+    lines: BufReader<zstd::Decoder<'static, BufReader<Box<dyn FsReader>>>>,
+    line: String,
+}
+
+/// Opens the documents of `split` in a folder that [`crate::prepare`] made. The manifest is not checked here: the stages
+/// that build on the folder do it.
+///
+/// # Errors
+/// A file that is not there.
+pub fn documents(fs: &dyn Fs, folder: &Path, split: Split) -> Result<Documents> {
+    read_documents(fs, &folder.join(split.documents_file()))
+}
+
+pub(crate) fn read_documents(fs: &dyn Fs, path: &Path) -> Result<Documents> {
+    let open = || zstd::Decoder::new(fs.open(path)?);
+    let decoder = open().map_err(store::Error::io("read", path))?;
+    Ok(Documents { path: path.to_owned(), lines: BufReader::new(decoder), line: String::new() })
+}
+
+impl Iterator for Documents {
+    type Item = Result<Document>;
+
+    fn next(&mut self) -> Option<Result<Document>> {
+        self.line.clear();
+        let damaged = |error: &dyn std::fmt::Display| {
+            Error::corrupt(&self.path, format!("is damaged ({error}): run the data stage again"))
+        };
+        match self.lines.read_line(&mut self.line) {
+            Ok(0) => None,
+            Ok(_) => Some(serde_json::from_str(&self.line).map_err(|error| damaged(&error))),
+            Err(error) => Some(Err(damaged(&error))),
+        }
+    }
+}
+
+/// Runs `work` over the texts of one split, for consumers that take plain texts (training a tokenizer), and returns the
+/// first error of reading, if there was one, in place of the work's result.
+///
+/// # Errors
+/// What reading says.
+pub fn texts<T>(
+    fs: &dyn Fs,
+    folder: &Path,
+    split: Split,
+    work: impl FnOnce(&mut dyn Iterator<Item = String>) -> T,
+) -> Result<T> {
+    let failed = RefCell::new(None);
+    let mut texts = documents(fs, folder, split)?.map_while(|document| match document {
+        Ok(document) => Some(document.text),
+        Err(error) => {
+            *failed.borrow_mut() = Some(error);
+            None
+        }
+    });
+    let result = work(&mut texts);
+    drop(texts);
+    failed.into_inner().map_or(Ok(result), Err)
+}

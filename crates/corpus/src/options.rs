@@ -1,0 +1,93 @@
+//! The recipe's `[data]`: which text, and what is done to it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// What is done to the characters of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalize {
+    /// Unicode NFC, and line ends as line feeds: one spelling for what looks the same.
+    #[default]
+    Nfc,
+    /// Nothing.
+    None,
+}
+
+/// The recipe's `[data]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CorpusOptions {
+    /// Files, folders and globs, relative to the project folder; "sample" is the bundled corpus. Of a folder, the .txt, .md
+    /// and .jsonl files are read, also when packed as .gz or .zst.
+    #[schemars(length(min = 1))]
+    pub paths: Vec<String>,
+    /// The field of a .jsonl line that holds the text.
+    #[schemars(length(min = 1))]
+    pub text_field: String,
+    /// The field of a .jsonl line that names its language, where there is one.
+    #[schemars(length(min = 1))]
+    pub language_field: String,
+    /// What separates the documents of a plain text file ("\n\n" for blank lines). Empty: a file is one document.
+    pub document_separator: String,
+    /// A longer document is cut at the end of a line; bounds memory.
+    #[schemars(range(min = 1024, max = 1073741824))]
+    pub maximum_document_bytes: usize,
+    /// A shorter document is dropped.
+    pub minimum_characters: usize,
+    /// "nfc" or "none".
+    pub normalize: Normalize,
+    /// Drop documents whose text is the same as an earlier one's.
+    pub deduplicate: bool,
+    /// The part of the documents that is kept for validation; 0 keeps none. A corpus of one document gives its last part.
+    #[schemars(range(min = 0.0, max = 0.5))]
+    pub validation_fraction: f64,
+    /// Chooses which documents are kept for validation.
+    pub seed: u64,
+}
+
+impl Default for CorpusOptions {
+    fn default() -> CorpusOptions {
+        CorpusOptions {
+            paths: vec!["sample".to_owned()],
+            text_field: "text".to_owned(),
+            language_field: "language".to_owned(),
+            document_separator: String::new(),
+            maximum_document_bytes: 64 << 20,
+            minimum_characters: 1,
+            normalize: Normalize::Nfc,
+            deduplicate: true,
+            validation_fraction: 0.05,
+            seed: 0,
+        }
+    }
+}
+
+impl CorpusOptions {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// The first option that cannot be, with what would be right.
+    pub fn validate(&self) -> Result<()> {
+        let fail = |key, message: String| Err(Error::Options { key, message });
+        if self.paths.is_empty() || self.paths.iter().any(|path| path.trim().is_empty()) {
+            return fail("paths", "name at least one file, folder or glob, or \"sample\"".to_owned());
+        }
+        if !(0.0..=0.5).contains(&self.validation_fraction) {
+            let message = format!("{} is not between 0 and 0.5", self.validation_fraction);
+            return fail("validation_fraction", message);
+        }
+        if !(1 << 10..=1 << 30).contains(&self.maximum_document_bytes) {
+            let message = format!("{} is not between 1,024 and 1,073,741,824", self.maximum_document_bytes);
+            return fail("maximum_document_bytes", message);
+        }
+        for (key, field) in [("text_field", &self.text_field), ("language_field", &self.language_field)] {
+            if field.is_empty() {
+                return fail(key, "name a field of the .jsonl lines".to_owned());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! JSON lines: an object a line, its text in one field.
+
+use std::io::{BufRead, BufReader, Read};
+
+use serde_json::Value;
+
+use super::text::cut_place;
+use super::{Outcome, Sink, Unusable};
+use crate::clean;
+
+/// Longer names of languages are no codes.
+const LONGEST_LANGUAGE: usize = 16;
+
+/// Reads a file of JSON lines. A line that cannot be used is passed over and listed; a file without a usable line is
+/// unusable.
+pub fn read(bytes: &mut impl Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Result<(), Unusable>> {
+    // JSON may need six bytes for one of text ("\u00e9" for é).
+    let longest_line = sink.options.maximum_document_bytes.saturating_mul(6);
+    let mut lines = BufReader::with_capacity(1 << 20, bytes);
+    let (mut number, mut used, mut first_reason) = (0u64, 0u64, None);
+    loop {
+        let mut line = Vec::new();
+        number += 1;
+        let read = lines.by_ref().take(longest_line as u64 + 1).read_until(b'\n', &mut line)?;
+        if read == 0 {
+            break;
+        }
+        let reason = if line.len() > longest_line {
+            skip_line(&mut lines)?;
+            Some("is longer than six times data.maximum_document_bytes".to_owned())
+        } else if line.iter().all(u8::is_ascii_whitespace) {
+            None
+        } else {
+            match parse(line, sink) {
+                Ok((text, language)) => {
+                    used += 1;
+                    take(text, language, &format!("{name}:{number}"), sink)?;
+                    None
+                }
+                Err(reason) => Some(reason),
+            }
+        };
+        if let Some(reason) = reason {
+            sink.summary.quarantine(&format!("{name}:{number}"), &reason);
+            first_reason.get_or_insert((number, reason));
+        }
+    }
+    Ok(match first_reason {
+        Some((line, reason)) if used == 0 => {
+            Err(Unusable(format!("no line can be used; line {line} {reason}")))
+        }
+        None if used == 0 => Err(Unusable("holds no line of JSON".to_owned())),
+        _ => Ok(()),
+    })
+}
+
+/// The text and language of a line, or why there is none.
+fn parse(line: Vec<u8>, sink: &mut Sink<'_>) -> Result<(String, Option<String>), String> {
+    let (line, repaired) = clean::repair(line);
+    sink.summary.repaired_sequences += repaired;
+    let mut value: Value = serde_json::from_str(&line).map_err(|error| format!("is not JSON: {error}"))?;
+    let Value::Object(fields) = &mut value else { return Err("is not a JSON object".to_owned()) };
+    let (text_field, language_field) = (&sink.options.text_field, &sink.options.language_field);
+    let text = match fields.get_mut(text_field).map(Value::take) {
+        Some(Value::String(text)) => text,
+        Some(_) => return Err(format!("has a `{text_field}` that is not a string: check data.text_field")),
+        None => {
+            let names: Vec<&str> = fields.keys().take(10).map(String::as_str).collect();
+            return Err(format!(
+                "has no field `{text_field}` (it has: {}): set data.text_field",
+                names.join(", ")
+            ));
+        }
+    };
+    let language = fields.get(language_field).and_then(Value::as_str);
+    let language = language.filter(|code| !code.is_empty() && code.len() <= LONGEST_LANGUAGE);
+    Ok((text, language.map(str::to_lowercase)))
+}
+
+fn take(text: String, language: Option<String>, place: &str, sink: &mut Sink<'_>) -> Outcome<()> {
+    let text = sink.normalize(text);
+    let limit = sink.options.maximum_document_bytes;
+    if text.len() <= limit {
+        return Ok(sink.take(text, place.to_owned(), language)?);
+    }
+    let (mut rest, mut part) = (text.as_str(), 0);
+    while !rest.is_empty() {
+        let mut cut = rest.len();
+        if cut > limit {
+            cut = cut_place(&rest.as_bytes()[..limit], b"").0;
+            sink.summary.cuts += 1;
+        }
+        part += 1;
+        let place = if part == 1 { place.to_owned() } else { format!("{place}#{part}") };
+        sink.take(rest[..cut].to_owned(), place, language.clone())?;
+        rest = &rest[cut..];
+    }
+    Ok(())
+}
+
+fn skip_line(lines: &mut impl BufRead) -> std::io::Result<()> {
+    loop {
+        let buffer = lines.fill_buf()?;
+        let (length, end) = match buffer.iter().position(|&byte| byte == b'\n') {
+            Some(at) => (at + 1, true),
+            None => (buffer.len(), buffer.is_empty()),
+        };
+        lines.consume(length);
+        if end {
+            return Ok(());
+        }
+    }
+}

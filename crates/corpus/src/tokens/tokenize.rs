@@ -1,0 +1,242 @@
+//! The tokens stage: documents become shards of ids.
+
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use store::fs::{Fs, FsFile};
+use store::manifest::Manifest;
+use store::report::{Phase, Reporter};
+use store::stage::{self, StagedFolder};
+use store::{ErrorKind as StoreErrorKind, atomic};
+use tokenizer::{Tokenizer, Usage, UsageReport};
+
+use super::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
+use crate::{DOCUMENTS_STAGE, Document, Error, Result, Split, documents};
+
+/// The stage's name in its manifest.
+pub const TOKENS_STAGE: &str = "tokens";
+
+const REPORT_FILE: &str = "report.json";
+const STAGE_VERSION: u32 = 1;
+/// Documents are encoded in parallel, this much text at a time.
+const BATCH_BYTES: usize = 8 << 20;
+/// A shard is closed after the document that reaches this.
+const SHARD_TOKENS: u64 = 100_000_000;
+
+/// `report.json` of the tokens folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenSummary {
+    /// To learn from.
+    pub train: TokenCounts,
+    /// To measure with.
+    pub validation: TokenCounts,
+    /// Bytes an id on disk.
+    pub bytes_per_id: usize,
+    /// How well the vocabulary fits, over both splits.
+    pub usage: UsageReport,
+    /// Whether the stage was already done and its folder still good.
+    #[serde(skip)]
+    pub reused: bool,
+}
+
+/// One split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCounts {
+    /// Documents.
+    pub documents: u64,
+    /// Ids, BOS and EOS included.
+    pub tokens: u64,
+    /// Files of ids.
+    pub shards: usize,
+}
+
+/// Tokenizes the documents that [`crate::prepare`] left in `documents_folder` into `out`. Where `out` is already made of
+/// these documents by this tokenizer, it is left as it is.
+///
+/// # Errors
+/// Documents that are missing or damaged; the disk.
+pub fn tokenize(
+    fs: &dyn Fs,
+    documents_folder: &Path,
+    tokenizer: &Tokenizer,
+    out: &Path,
+    reporter: &mut dyn Reporter,
+) -> Result<TokenSummary> {
+    let documents_hash = checked_documents(fs, documents_folder)?;
+    let inputs = BTreeMap::from([
+        ("documents".to_owned(), documents_hash),
+        ("tokenizer".to_owned(), tokenizer.hash().to_owned()),
+    ]);
+    let options = json!({ "stage_version": STAGE_VERSION });
+    if stage::current(fs, out, TOKENS_STAGE, &options, &inputs)?.is_some() {
+        let summary: TokenSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
+        return Ok(TokenSummary { reused: true, ..summary });
+    }
+
+    let staged = StagedFolder::begin(fs, out)?;
+    let mut usage = Usage::new(tokenizer);
+    let mut done = 0;
+    let mut counts = [TokenCounts::default(); 2];
+    for split in Split::ALL {
+        let mut writer = ShardWriter::new(fs, staged.path(), split, tokenizer);
+        let mut progress = |bytes: u64| {
+            done += bytes;
+            reporter.progress(Phase::Corpus, done, 0, "bytes tokenized");
+        };
+        encode_split(fs, documents_folder, split, tokenizer, &mut writer, &mut usage, &mut progress)?;
+        counts[split as usize] = writer.finish()?;
+    }
+    let summary = TokenSummary {
+        train: counts[Split::Train as usize],
+        validation: counts[Split::Validation as usize],
+        bytes_per_id: bytes_per_id(tokenizer),
+        usage: usage.report(),
+        reused: false,
+    };
+    atomic::write_json(fs, &staged.path().join(REPORT_FILE), &summary)?;
+    staged.commit(Manifest::new(TOKENS_STAGE, options, inputs))?;
+    Ok(summary)
+}
+
+/// The hash of the documents' manifest, once every byte of them is checked.
+fn checked_documents(fs: &dyn Fs, folder: &Path) -> Result<String> {
+    let again = |error: store::Error| match error.kind() {
+        StoreErrorKind::NotFound | StoreErrorKind::Corrupt => {
+            Error::corrupt(folder, format!("{error}: run the data stage again"))
+        }
+        _ => error.into(),
+    };
+    stage::repair(fs, folder)?;
+    let manifest = Manifest::read(fs, folder).map_err(again)?;
+    if manifest.stage != DOCUMENTS_STAGE {
+        return Err(Error::corrupt(folder, format!("holds `{}`, not documents", manifest.stage)));
+    }
+    manifest.verify(fs, folder).map_err(again)?;
+    Ok(manifest.hash())
+}
+
+fn encode_split(
+    fs: &dyn Fs,
+    folder: &Path,
+    split: Split,
+    tokenizer: &Tokenizer,
+    writer: &mut ShardWriter<'_>,
+    usage: &mut Usage,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let mut batch: Vec<Document> = Vec::new();
+    let mut bytes = 0;
+    let mut flush = |batch: &mut Vec<Document>, bytes: &mut usize| -> Result<()> {
+        let texts: Vec<&str> = batch.iter().map(|document| document.text.as_str()).collect();
+        for (ids, document) in tokenizer.encode_batch(&texts).iter().zip(batch.iter()) {
+            usage.add(ids, &document.text, document.language.as_deref());
+            writer.write(ids)?;
+        }
+        progress(*bytes as u64);
+        batch.clear();
+        *bytes = 0;
+        Ok(())
+    };
+    for document in documents(fs, folder, split)? {
+        let document = document?;
+        bytes += document.text.len();
+        batch.push(document);
+        if bytes >= BATCH_BYTES {
+            flush(&mut batch, &mut bytes)?;
+        }
+    }
+    flush(&mut batch, &mut bytes)
+}
+
+fn bytes_per_id(tokenizer: &Tokenizer) -> usize {
+    if tokenizer.vocab_size() <= 1 << 16 { 2 } else { 4 }
+}
+
+/// Writes one split's shards and, at the end, its header.
+struct ShardWriter<'a> {
+    fs: &'a dyn Fs,
+    folder: &'a Path,
+    split: Split,
+    header: Header,
+    open: Option<OpenShard>,
+    shard_tokens: u64,
+}
+
+struct OpenShard {
+    ids: (PathBuf, BufWriter<Box<dyn FsFile>>),
+    ends: (PathBuf, BufWriter<Box<dyn FsFile>>),
+    counts: Shard,
+}
+
+impl<'a> ShardWriter<'a> {
+    fn new(fs: &'a dyn Fs, folder: &'a Path, split: Split, tokenizer: &Tokenizer) -> ShardWriter<'a> {
+        let header = Header {
+            format: FORMAT,
+            bytes_per_token: bytes_per_id(tokenizer),
+            vocab_size: tokenizer.vocab_size(),
+            tokenizer_hash: tokenizer.hash().to_owned(),
+            bos_id: tokenizer.bos_id(),
+            eos_id: tokenizer.eos_id(),
+            pad_id: tokenizer.pad_id(),
+            documents: 0,
+            tokens: 0,
+            shards: Vec::new(),
+        };
+        ShardWriter { fs, folder, split, header, open: None, shard_tokens: SHARD_TOKENS }
+    }
+
+    fn write(&mut self, ids: &[u32]) -> Result<()> {
+        let Header { bytes_per_token, bos_id, eos_id, .. } = self.header;
+        let mut bytes = Vec::with_capacity((ids.len() + 2) * bytes_per_token);
+        for id in [bos_id].iter().chain(ids).chain(&[eos_id]) {
+            bytes.extend_from_slice(&id.to_le_bytes()[..bytes_per_token]);
+        }
+        let shard = self.shard()?;
+        shard.counts.documents += 1;
+        shard.counts.tokens += ids.len() as u64 + 2;
+        let end = shard.counts.tokens.to_le_bytes();
+        for ((path, file), bytes) in [(&mut shard.ids, &bytes[..]), (&mut shard.ends, &end)] {
+            file.write_all(bytes).map_err(store::Error::io("write", path))?;
+        }
+        if shard.counts.tokens >= self.shard_tokens {
+            self.close()?;
+        }
+        Ok(())
+    }
+
+    fn shard(&mut self) -> Result<&mut OpenShard> {
+        let (number, split) = (self.header.shards.len(), self.split);
+        let create = |name: String| -> Result<_> {
+            let path = self.folder.join(name);
+            let file = self.fs.create(&path).map_err(store::Error::io("write", &path))?;
+            Ok((path, BufWriter::with_capacity(1 << 20, file)))
+        };
+        if self.open.is_none() {
+            let counts = Shard { documents: 0, tokens: 0 };
+            let (ids, ends) = (create(ids_file(split, number))?, create(ends_file(split, number))?);
+            self.open = Some(OpenShard { ids, ends, counts });
+        }
+        Ok(self.open.as_mut().expect("invariant: just opened"))
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some(mut shard) = self.open.take() else { return Ok(()) };
+        for (path, file) in [&mut shard.ids, &mut shard.ends] {
+            file.flush().map_err(store::Error::io("write", path))?;
+        }
+        self.header.documents += shard.counts.documents;
+        self.header.tokens += shard.counts.tokens;
+        self.header.shards.push(shard.counts);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<TokenCounts> {
+        self.close()?;
+        atomic::write_json(self.fs, &self.folder.join(header_file(self.split)), &self.header)?;
+        let Header { documents, tokens, shards, .. } = self.header;
+        Ok(TokenCounts { documents, tokens, shards: shards.len() })
+    }
+}

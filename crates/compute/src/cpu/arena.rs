@@ -6,7 +6,7 @@ use memmap2::MmapMut;
 /// Zeroed bytes, on huge pages where the system has them. Pages are not touched until a kernel writes them.
 pub(super) struct Arena {
     /// `None` when empty. Never looked at as a slice: kernels share it between threads through pointers.
-    map: Option<MmapMut>,
+    _map: Option<MmapMut>,
     pointer: *mut u8,
     bytes: usize,
 }
@@ -18,7 +18,7 @@ unsafe impl Sync for Arena {}
 
 impl Arena {
     pub fn empty() -> Arena {
-        Arena { map: None, pointer: std::ptr::null_mut(), bytes: 0 }
+        Arena { _map: None, pointer: std::ptr::null_mut(), bytes: 0 }
     }
 
     /// `None` when the memory is not to be had.
@@ -31,7 +31,7 @@ impl Arena {
         #[cfg(target_os = "linux")]
         drop(map.advise(memmap2::Advice::HugePage));
         let pointer = map.as_mut_ptr();
-        Some(Arena { map: Some(map), pointer, bytes })
+        Some(Arena { _map: Some(map), pointer, bytes })
     }
 
     fn at(&self, t: Tensor, dtype: DType) -> *mut u8 {

@@ -2,3 +2,4 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test says what broke by panicking
 
 mod golden;
+mod training;

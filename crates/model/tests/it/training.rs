@@ -1,0 +1,196 @@
+//! What PyTorch's golden numbers do not cover: dropout's gradient, threads, unfinished numbers, and the memory plan.
+
+use compute::cpu::Cpu;
+use compute::reference::Reference;
+use compute::rng::Rng;
+use compute::{Batch, Device};
+use model::{AdamW, MemoryPlan, Model, ModelConfig, Purpose, StateKind};
+
+fn config() -> ModelConfig {
+    ModelConfig {
+        vocab_size: 23,
+        hidden_size: 12,
+        intermediate_size: 20,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 4,
+        max_position_embeddings: 16,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        rms_norm_eps: 1e-5,
+        tie_word_embeddings: true,
+        attention_bias: false,
+        qk_norm: false,
+        dropout: 0.0,
+        initializer_range: 0.3,
+    }
+}
+
+fn random_batch(config: &ModelConfig, batch_size: usize, sequence_length: usize) -> Batch {
+    let mut rng = Rng::from_parts(1, "batch", &[]);
+    let mut batch = Batch::new(batch_size, sequence_length);
+    for id in batch.tokens.iter_mut().chain(&mut batch.targets) {
+        *id = rng.below(config.vocab_size as u64) as u32;
+    }
+    batch.weights.fill(1.0);
+    batch
+}
+
+fn model<D: Device>(device: D, config: ModelConfig, batch_size: usize, sequence_length: usize) -> Model<D> {
+    let mut model = Model::new(device, config, Purpose::Train { batch_size, sequence_length }).unwrap();
+    model.initialize(7);
+    model
+}
+
+const STEP: AdamW = AdamW {
+    learning_rate: 1e-2,
+    beta1: 0.9,
+    beta2: 0.95,
+    epsilon: 1e-8,
+    weight_decay: 0.1,
+    max_gradient_norm: 1.0,
+    step: 1,
+};
+
+/// With a fixed seed dropout is a fixed function, so central differences hold for it as for any.
+#[test]
+fn dropout_has_the_gradient_of_its_own_mask() {
+    let config = ModelConfig { dropout: 0.3, ..config() };
+    let batch = random_batch(&config, 2, 5);
+    let mut model = model(Reference::new(), config.clone(), 2, 5);
+    let loss = |model: &mut Model<Reference>, seed| {
+        model.begin_step();
+        model.accumulate(&batch, 1.0, seed);
+        model.step_outcome().loss_sum
+    };
+    let first = loss(&mut model, 3);
+    assert_ne!(first, loss(&mut model, 4), "another seed drops other elements");
+    assert_eq!(first, loss(&mut model, 3));
+    for name in [
+        "model.embed_tokens.weight",
+        "model.layers.0.self_attn.q_proj.weight",
+        "model.layers.0.self_attn.o_proj.weight",
+        "model.layers.1.mlp.down_proj.weight",
+        "model.layers.0.input_layernorm.weight",
+    ] {
+        loss(&mut model, 3);
+        let gradient = model.download(name, StateKind::Gradient).unwrap();
+        let values = model.download(name, StateKind::Weight).unwrap();
+        for index in [0, values.len() / 2, values.len() - 1] {
+            let side = 1.0 / 1024.0;
+            let [up, down] = [side, -side].map(|move_by| {
+                let mut moved = values.clone();
+                moved[index] += move_by;
+                model.upload(name, StateKind::Weight, &moved).unwrap();
+                (loss(&mut model, 3), moved[index])
+            });
+            model.upload(name, StateKind::Weight, &values).unwrap();
+            let expected = (up.0 - down.0) / f64::from(up.1 - down.1);
+            let found = f64::from(gradient[index]);
+            assert!(
+                (expected - found).abs() < 1e-4 * expected.abs().max(1.0),
+                "{name}[{index}]: {found}, not {expected}"
+            );
+        }
+    }
+    // Evaluation drops nothing.
+    let plain = ModelConfig { dropout: 0.0, ..config };
+    let mut without = self::model(Reference::new(), plain, 2, 5);
+    without.copy_weights_from(&mut model).unwrap();
+    assert_eq!(model.evaluate(&batch), without.evaluate(&batch));
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let config = ModelConfig {
+        vocab_size: 300,
+        hidden_size: 96,
+        intermediate_size: 200,
+        head_dim: 24,
+        max_position_embeddings: 64,
+        initializer_range: 0.02,
+        dropout: 0.1,
+        qk_norm: true,
+        ..config()
+    };
+    let batch = random_batch(&config, 3, 50);
+    let run = |threads| {
+        let mut model = model(Cpu::new(threads), config.clone(), 3, 50);
+        for step in 1..=3 {
+            model.begin_step();
+            model.accumulate(&batch, 1.0 / 150.0, step);
+            model.optimizer_step(&AdamW { step, ..STEP });
+        }
+        let outcome = model.step_outcome();
+        let names: Vec<String> = model.parameters().iter().map(|p| p.name.clone()).collect();
+        let mut bits = vec![outcome.loss_sum.to_bits(), outcome.gradient_norm.to_bits()];
+        for name in names {
+            for kind in [StateKind::Weight, StateKind::Moment1, StateKind::Moment2] {
+                let values = model.download(&name, kind).unwrap();
+                bits.extend(values.iter().map(|v| u64::from(v.to_bits())));
+            }
+        }
+        bits
+    };
+    let one = run(1);
+    assert_eq!(one, run(2));
+    assert_eq!(one, run(3));
+}
+
+#[test]
+fn gradients_that_are_not_finite_change_nothing() {
+    let config = config();
+    let batch = random_batch(&config, 1, 4);
+    let mut model = model(Cpu::new(2), config, 1, 4);
+    let name = "model.layers.1.mlp.up_proj.weight";
+    let before = model.download("model.norm.weight", StateKind::Weight).unwrap();
+    let mut poisoned = model.download(name, StateKind::Weight).unwrap();
+    poisoned[3] = f32::NAN;
+    model.upload(name, StateKind::Weight, &poisoned).unwrap();
+    model.begin_step();
+    model.accumulate(&batch, 0.25, 0);
+    model.optimizer_step(&STEP);
+    assert!(model.step_outcome().skipped_non_finite);
+    assert!(!model.state_is_finite());
+    assert_eq!(model.download("model.norm.weight", StateKind::Weight).unwrap(), before);
+    assert!(model.download("model.norm.weight", StateKind::Moment1).unwrap().iter().all(|&m| m == 0.0));
+}
+
+#[test]
+fn the_plan_is_the_arena() {
+    for qk_norm in [false, true] {
+        let config =
+            ModelConfig { qk_norm, attention_bias: !qk_norm, tie_word_embeddings: qk_norm, ..config() };
+        for purpose in
+            [Purpose::Train { batch_size: 3, sequence_length: 16 }, Purpose::Decode { max_sequence: 300 }]
+        {
+            let plan = MemoryPlan::new(&config, purpose);
+            let model = Model::new(Cpu::new(1), config.clone(), purpose).unwrap();
+            assert_eq!(model.plan(), plan);
+            let parts = plan.parameters_bytes
+                + plan.gradients_bytes
+                + plan.moments_bytes
+                + plan.activations_bytes
+                + plan.scratch_bytes;
+            assert_eq!(parts, plan.total_bytes);
+            // Every tensor is rounded up to a cache line; nothing else is added.
+            let parameters: usize = model.parameters().iter().map(model::Parameter::len).sum();
+            assert_eq!(parameters, config.parameter_count().total);
+            assert!(plan.parameters_bytes >= 4 * parameters);
+            assert!(plan.parameters_bytes <= 4 * parameters + 64 * model.parameters().len());
+        }
+    }
+}
+
+#[test]
+fn shapes_that_cannot_be_built_are_named() {
+    let refused = |config: ModelConfig| {
+        Model::new(Cpu::new(1), config, Purpose::Decode { max_sequence: 8 }).err().unwrap().to_string()
+    };
+    let message = refused(ModelConfig { num_key_value_heads: 3, ..config() });
+    assert!(message.contains("model.num_key_value_heads") && message.contains('3'), "{message}");
+    assert!(refused(ModelConfig { head_dim: 5, ..config() }).contains("model.head_dim"));
+    assert!(refused(ModelConfig { vocab_size: 0, ..config() }).contains("model.vocab_size"));
+    assert!(refused(ModelConfig { dropout: 1.0, ..config() }).contains("model.dropout"));
+}

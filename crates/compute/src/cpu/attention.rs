@@ -92,7 +92,7 @@ impl Cpu {
                     let scores = matrix(scores, tile.queries, tile.keys);
                     workspace.multiply(kernels, q, k.transposed(), output(scores, Start::Zero));
                     let mut sums = [0.0; TILE];
-                    for i in 0..tile.queries {
+                    for (i, sum) in sums.iter_mut().enumerate().take(tile.queries) {
                         let at = tile.first_query + i;
                         let visible = starts[b * t + at] as usize - tile.first_key..at + 1 - tile.first_key;
                         let row = row(scores, i);
@@ -100,8 +100,8 @@ impl Cpu {
                         row[visible.end..].fill(0.0);
                         let seen = &mut row[visible];
                         let max = maximum(seen) * op.scale;
-                        sums[i] = exp_in_place(seen, op.scale, max);
-                        *lse.pointer.cast_mut().add((query + i) * lse.row_stride + head) = max + sums[i].ln();
+                        *sum = exp_in_place(seen, op.scale, max);
+                        *lse.pointer.cast_mut().add((query + i) * lse.row_stride + head) = max + sum.ln();
                     }
                     workspace.multiply(kernels, scores, v, output(out, Start::Zero));
                     for (i, sum) in sums.iter().enumerate().take(tile.queries) {

@@ -1,5 +1,7 @@
 //! The kernel suite, run against every device, and the specification's own gradients against central differences.
 
+#![allow(clippy::unwrap_used)] // a test says what broke by panicking
+
 mod cases;
 mod cpu;
 mod gradients;

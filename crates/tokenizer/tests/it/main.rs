@@ -3,6 +3,7 @@
 mod encoding;
 mod files;
 mod training;
+mod transformers;
 
 use store::report::NoReport;
 use tokenizer::{Kind, Tokenizer, TokenizerOptions};

@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""Checks that tokenizer folders load in `transformers` as they are, with the ids and texts that text2llm gives.
+
+Each folder holds, beside the tokenizer's three files, `expected.json`: texts, their ids without BOS, and the special ids. The test
+`transformers` of the crate `tokenizer` writes such folders and runs this when TEXT2LLM_PYTHON names a Python that has `transformers`:
+
+    TEXT2LLM_PYTHON=…/venv/bin/python cargo test --release -p tokenizer transformers
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from transformers import AutoTokenizer
+
+
+def check(tokenizer, expected, where):
+    assert tokenizer.is_fast, where
+    assert len(tokenizer) == expected["vocab_size"], f"{where}: {len(tokenizer)} tokens"
+    special = {role: getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad", "unk")}
+    assert special == expected["special"], f"{where}: {special}"
+    for text, ids in zip(expected["texts"], expected["ids"], strict=True):
+        theirs = tokenizer(text, add_special_tokens=False).input_ids
+        assert theirs == ids, f"{where}: {text!r} gives {theirs}, not {ids}"
+        with_bos = tokenizer(text).input_ids
+        assert with_bos == [special["bos"], *ids], f"{where}: {text!r} with BOS gives {with_bos}"
+        assert tokenizer.decode(with_bos, skip_special_tokens=True) == text, f"{where}: {text!r} decodes differently"
+    spelled = tokenizer(expected["spelled"], add_special_tokens=False, split_special_tokens=True).input_ids
+    assert spelled == expected["spelled_ids"], f"{where}: special tokens spelled in text give {spelled}"
+    batch = tokenizer(expected["texts"], padding=True)
+    rows = {len(row) for row in batch.input_ids}
+    assert len(rows) == 1, f"{where}: padding does not work"
+
+
+def main():
+    for folder in map(Path, sys.argv[1:]):
+        expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        check(tokenizer, expected, folder.name)
+        with tempfile.TemporaryDirectory() as again:
+            tokenizer.save_pretrained(again)
+            check(AutoTokenizer.from_pretrained(again), expected, f"{folder.name}, saved again")
+        print(f"{folder.name}: {type(tokenizer).__name__}, {len(expected['texts'])} texts agree")
+
+
+if __name__ == "__main__":
+    main()

@@ -28,7 +28,7 @@ pub use options::{CorpusOptions, Normalize};
 pub use prepare::{DOCUMENTS_STAGE, prepare};
 pub use report::{CorpusSummary, Quarantined, SplitCounts};
 pub use sample::SAMPLE;
-pub use sources::inputs;
+pub use sources::{inputs, text_bytes};
 pub use tokens::dataset::TokenDataset;
 pub use tokens::loader::{Loader, LoaderCursor, LoaderOptions};
 pub use tokens::tokenize::{TOKENS_STAGE, TokenCounts, TokenSummary, tokenize};

@@ -2,16 +2,22 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
+use serde::Deserialize;
 use serde_json::Value;
 use store::fs::Fs;
+use tokenizers::{Model as _, ModelWrapper};
 
 use crate::file::{Definition, TOKENIZER_FILE};
-use crate::{Error, PreTokenizer, Result, byte_level, split};
+use crate::split::{self, Splitter};
+use crate::{Error, PreTokenizer, Result, byte_level};
 
-/// Longer texts are encoded in sections, so that memory does not grow with the text.
-const SECTION_BYTES: usize = 256 << 10;
+/// Longer pieces of text are rare enough not to be remembered.
+const LONGEST_REMEMBERED_BYTES: usize = 64;
+/// Texts that share one memory of pieces in a batch.
+const TEXTS_PER_CHUNK: usize = 128;
 
 /// Turns text into ids and back.
 #[derive(Clone, Debug)]
@@ -35,8 +41,9 @@ struct Roles {
 
 #[derive(Clone, Debug)]
 enum Encoder {
-    /// The library, which never parses special tokens out of text here.
-    Library(Box<tokenizers::Tokenizer>),
+    /// Pieces of text, each encoded by the library's model. Cutting is our own: the library carries an alignment of two
+    /// words a byte through every step, which takes most of its time. Special tokens are never looked for in text.
+    Pieces(Arc<(Splitter, ModelWrapper)>),
     /// One token a character.
     Characters(HashMap<char, u32>),
 }
@@ -91,10 +98,10 @@ impl Tokenizer {
             })
             .collect::<Result<Vec<_>>>()?;
         let encoder = if byte_level {
-            let mut library = tokenizers::Tokenizer::from_bytes(&definition.bytes)
-                .map_err(Error::library("load the vocabulary"))?;
-            library.set_encode_special_tokens(true);
-            Encoder::Library(Box::new(library))
+            let pre_tokenizer = split::from_json(&definition.json["pre_tokenizer"])
+                .ok_or_else(|| unknown("its pre-tokenizer is none of gpt-2, smollm, qwen2 and llama-bpe"))?;
+            let model = ModelWrapper::deserialize(model).map_err(Error::library("load the vocabulary"))?;
+            Encoder::Pieces(Arc::new((Splitter::new(pre_tokenizer)?, model)))
         } else {
             let characters = ids.iter().filter(|(_, id)| !special[**id as usize]);
             let characters = characters.filter_map(|(spelling, &id)| Some((spelling.chars().next()?, id)));
@@ -119,19 +126,39 @@ impl Tokenizer {
             Encoder::Characters(ids) => {
                 text.chars().map(|c| ids.get(&c).copied().unwrap_or(self.roles.unk)).collect()
             }
-            Encoder::Library(library) => {
+            Encoder::Pieces(pieces) => {
                 let mut ids = Vec::with_capacity(text.len() / 3);
-                for section in sections(text, SECTION_BYTES) {
-                    encode_section(library, section, &mut ids);
-                }
+                pieces.0.split(text, |piece| encode_piece(&pieces.1, piece, &mut ids));
                 ids
             }
         }
     }
 
-    /// The ids of each text, on all threads; the same as [`Tokenizer::encode`] of each.
+    /// The ids of each text, on all threads; the same as [`Tokenizer::encode`] of each, and faster: a piece that comes up
+    /// again is looked up.
     pub fn encode_batch<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Vec<Vec<u32>> {
-        texts.par_iter().map(|text| self.encode(text.as_ref())).collect()
+        let Encoder::Pieces(pieces) = &self.encoder else {
+            return texts.par_iter().map(|text| self.encode(text.as_ref())).collect();
+        };
+        let (splitter, model) = pieces.as_ref();
+        let chunks = texts.par_chunks(TEXTS_PER_CHUNK).flat_map_iter(|texts| {
+            let mut known: HashMap<&str, Vec<u32>> = HashMap::new();
+            texts.iter().map(move |text| {
+                let mut ids = Vec::with_capacity(text.as_ref().len() / 3);
+                splitter.split(text.as_ref(), |piece| match known.get(piece) {
+                    Some(known) => ids.extend_from_slice(known),
+                    None => {
+                        let start = ids.len();
+                        encode_piece(model, piece, &mut ids);
+                        if piece.len() <= LONGEST_REMEMBERED_BYTES {
+                            known.insert(piece, ids[start..].to_vec());
+                        }
+                    }
+                });
+                ids
+            })
+        });
+        chunks.collect()
     }
 
     /// The text of `ids`, special tokens left out when `skip_special`. Bytes that are not UTF-8 become U+FFFD; unknown
@@ -229,62 +256,8 @@ fn spellings(model: &Value) -> Result<Vec<String>> {
     whole.ok_or_else(|| unknown("some ids have no token"))
 }
 
-fn encode_section(library: &tokenizers::Tokenizer, section: &str, ids: &mut Vec<u32>) {
-    match library.encode_fast(section, false) {
-        Ok(encoding) => ids.extend_from_slice(encoding.get_ids()),
-        // The regex engine gives up on a white-space run of about a million; half of it is within its limits.
-        Err(_) if section.len() > 1 => {
-            let middle = section.floor_char_boundary(section.len() / 2).max(section.ceil_char_boundary(1));
-            if middle < section.len() {
-                encode_section(library, &section[..middle], ids);
-                encode_section(library, &section[middle..], ids);
-            }
-        }
-        Err(_) => {}
-    }
-}
-
-/// Cuts a long text where no token can span: at a lone line feed between two characters that are not white space, which
-/// every pre-tokenizer treats alike whether the text goes on or not. Only a text without one for a whole section is cut
-/// elsewhere.
-fn sections(text: &str, limit: usize) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let mut cut = rest.len();
-        if rest.len() > limit {
-            let end = rest.floor_char_boundary(limit);
-            cut = (1..end).rev().find(|&at| safe_cut(rest, at)).unwrap_or(end);
-        }
-        let (section, after) = rest.split_at(cut);
-        rest = after;
-        Some(section)
-    })
-}
-
-/// Whether `at` follows a lone line feed.
-fn safe_cut(text: &str, at: usize) -> bool {
-    // A line feed is one byte, so `at` is then a character boundary.
-    if text.as_bytes()[at - 1] != b'\n' {
-        return false;
-    }
-    let before = text[..at - 1].chars().next_back();
-    let after = text[at..].chars().next();
-    before.is_some_and(|c| !c.is_whitespace()) && after.is_some_and(|c| !c.is_whitespace())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_texts_are_cut_at_lone_line_feeds() {
-        let cut = |text, limit| sections(text, limit).collect::<Vec<_>>();
-        assert_eq!(cut("ab\ncd\n\nef", 8), ["ab\n", "cd\n\nef"]);
-        assert_eq!(cut("ééééé", 3), ["é", "é", "é", "é", "é"]);
-        assert_eq!(cut("short", 100), ["short"]);
-        assert_eq!(cut("", 100), [""; 0]);
-    }
+fn encode_piece(model: &ModelWrapper, piece: &str, ids: &mut Vec<u32>) {
+    // The model fails only where it must fall back to an unknown token that it lacks; every byte is in the vocabulary.
+    let tokens = model.tokenize(&byte_level::spell(piece.as_bytes())).unwrap_or_default();
+    ids.extend(tokens.iter().map(|token| token.id));
 }

@@ -1,2 +1,45 @@
-//! The `text2llm` binary.
-fn main() {}
+//! The `text2llm` binary: the only place that prints, asks and decides the exit code.
+//!
+//! One file a subcommand in `commands/`; how things look in `output/`; errors and exit codes in `failure`. Everything
+//! else is in the libraries.
+
+mod arguments;
+mod commands;
+mod failure;
+mod output;
+mod select;
+mod summary;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::Cli;
+use failure::Failure;
+use output::Console;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap's own code for a usage error is 2, which here means a crash loop.
+            let code = if error.use_stderr() { failure::USAGE } else { 0 };
+            return match error.print() {
+                Ok(()) => ExitCode::from(code),
+                Err(_) => ExitCode::from(failure::USAGE),
+            };
+        }
+    };
+    let mut console = Console::new(&cli.global);
+    match commands::dispatch(cli, &mut console) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has gone away (`text2llm list | head -1`): nothing is wrong.
+        Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(failure) => report(&mut console, &failure),
+    }
+}
+
+fn report(console: &mut Console, failure: &Failure) -> ExitCode {
+    console.failure(failure);
+    ExitCode::from(failure.exit_code())
+}

@@ -1,4 +1,8 @@
-//! What can stop the pipeline.
+//! What can stop the pipeline, and which exit code that is.
+
+use std::path::PathBuf;
+
+use store::report::Phase;
 
 use crate::recipe::RecipeErrors;
 
@@ -8,6 +12,49 @@ use crate::recipe::RecipeErrors;
 pub enum ErrorKind {
     /// A recipe or an argument is wrong.
     Configuration,
+    /// The machine or its disk is not up to it.
+    Environment,
+    /// The corpus or the tokenizer.
+    Corpus,
+    /// The training.
+    Training,
+    /// A limit or a quality gate is not met, or an export is not what was trained.
+    Validation,
+}
+
+impl ErrorKind {
+    /// 1 usage, configuration or environment; 3 corpus or tokenizer; 4 training; 5 validation.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            ErrorKind::Configuration | ErrorKind::Environment => 1,
+            ErrorKind::Corpus => 3,
+            ErrorKind::Training => 4,
+            ErrorKind::Validation => 5,
+        }
+    }
+
+    /// The kind of whatever goes wrong in a phase for want of a better one.
+    pub(crate) fn of_phase(phase: Phase) -> ErrorKind {
+        match phase {
+            Phase::Prerequisites => ErrorKind::Environment,
+            Phase::Corpus | Phase::Tokenizer => ErrorKind::Corpus,
+            Phase::Model | Phase::Training => ErrorKind::Training,
+            Phase::Validation | Phase::Export => ErrorKind::Validation,
+        }
+    }
+}
+
+/// A figure beyond its limit.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Unmet {
+    /// The recipe's key.
+    pub key: &'static str,
+    /// What was measured.
+    pub value: f64,
+    /// What is allowed.
+    pub limit: f64,
+    /// The unit of both.
+    pub unit: &'static str,
 }
 
 /// Any error of the pipeline; says what happened, where, and what to do next.
@@ -17,6 +64,74 @@ pub enum Error {
     /// Mistakes in the recipe.
     #[error(transparent)]
     Recipe(#[from] RecipeErrors),
+    /// An argument that cannot be.
+    #[error("{message}")]
+    Argument {
+        /// What and what would be right.
+        message: String,
+    },
+    /// The machine is not up to it.
+    #[error("{message}")]
+    Environment {
+        /// What is missing and the remedy.
+        message: String,
+    },
+    /// From the corpus.
+    #[error(transparent)]
+    Corpus(#[from] corpus::Error),
+    /// From the tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizer::Error),
+    /// The data does not go with the recipe.
+    #[error("{message}")]
+    Data {
+        /// What and the remedy.
+        message: String,
+    },
+    /// A shape that cannot be built, or a model file that cannot be used.
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    /// From the training loop.
+    #[error(transparent)]
+    Training(#[from] train::Error),
+    /// Somebody asked to stop.
+    #[error("stopped at step {step} of {total_steps}; nothing is lost. Go on with `text2llm run --resume`")]
+    Interrupted {
+        /// Steps done.
+        step: u64,
+        /// Steps in all.
+        total_steps: u64,
+    },
+    /// Limits of `[validate]`.
+    #[error("{}", unmet_text(unmet, report))]
+    Gates {
+        /// Each with its limit.
+        unmet: Vec<Unmet>,
+        /// Where the whole report is.
+        report: PathBuf,
+    },
+    /// An export that is not what was trained.
+    #[error("the export is not the model that was trained: {message}. `{}` was not touched", folder.display())]
+    Export {
+        /// The folder that would have been written.
+        folder: PathBuf,
+        /// What differs.
+        message: String,
+    },
+    /// The disk, in some phase.
+    #[error("{source}")]
+    Disk {
+        /// Where in the job.
+        phase: Phase,
+        /// What.
+        source: store::Error,
+    },
+    /// A run's records.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A file in another program's format.
+    #[error(transparent)]
+    Formats(#[from] formats::Error),
 }
 
 /// Shorthand.
@@ -26,7 +141,48 @@ impl Error {
     /// What kind of trouble it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Recipe(_) => ErrorKind::Configuration,
+            Error::Recipe(_) | Error::Argument { .. } => ErrorKind::Configuration,
+            Error::Environment { .. } | Error::Store(_) => ErrorKind::Environment,
+            Error::Corpus(_) | Error::Tokenizer(_) | Error::Data { .. } => ErrorKind::Corpus,
+            Error::Model(error) => match error.kind() {
+                model::ErrorKind::Configuration => ErrorKind::Configuration,
+                _ => ErrorKind::Environment,
+            },
+            Error::Training(error) if error.kind() == train::ErrorKind::Data => ErrorKind::Corpus,
+            Error::Training(_) | Error::Interrupted { .. } => ErrorKind::Training,
+            Error::Gates { .. } | Error::Export { .. } => ErrorKind::Validation,
+            Error::Disk { phase, .. } => ErrorKind::of_phase(*phase),
+            Error::Formats(_) => ErrorKind::Environment,
         }
     }
+
+    /// For `map_err` of what the disk says within a phase.
+    pub(crate) fn disk(phase: Phase) -> impl Fn(store::Error) -> Error {
+        move |source| Error::Disk { phase, source }
+    }
+}
+
+fn unmet_text(unmet: &[Unmet], report: &std::path::Path) -> String {
+    let mut text = String::from("the model does not meet its limits:");
+    for gate in unmet {
+        text.push_str(&format!(
+            "\n  {}: {} {} is above the limit of {} {} (validate.{})",
+            gate.key.trim_start_matches("maximum_").replace('_', " "),
+            figure(gate.value),
+            gate.unit,
+            figure(gate.limit),
+            gate.unit,
+            gate.key
+        ));
+    }
+    text.push_str(&format!(
+        "\nThe trained weights are kept in the run and model/ is as it was; see {}. Change the recipe or the limit, then run \
+         `text2llm run` again: finished work is reused",
+        report.display()
+    ));
+    text
+}
+
+fn figure(value: f64) -> String {
+    if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.3}") }
 }

@@ -1,9 +1,21 @@
 //! From a recipe to a model: the recipe itself, the plan, and the stages that carry it out.
 //!
-//! Reading order: `recipe`, `plan`, `stages`. Prints nothing; what happens is told to a `store::report::Reporter`.
+//! Reading order: `recipe`, `shape`, `plan`, `stages`. Prints nothing; what happens is told to a `store::report::Reporter`.
 
-pub mod error;
+pub mod bench;
+mod error;
+pub mod examples;
+pub mod generate;
+mod measure;
+mod meta;
+pub mod plan;
+pub mod project;
 pub mod recipe;
+pub mod shape;
+pub mod stages;
+mod text;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, Unmet};
+pub use measure::Generation;
+pub use meta::{RunInputs, RunMeta};
 pub use recipe::Recipe;

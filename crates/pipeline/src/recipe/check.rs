@@ -26,6 +26,11 @@ impl Checker<'_> {
 
     fn table(&mut self, table: &toml::Table, schema: &Schema, path: &str) {
         let Some(Schema::Object(properties)) = schema.get("properties") else { return };
+        for key in schema.get("required").and_then(Schema::as_array).into_iter().flatten().filter_map(Schema::as_str) {
+            if !table.contains_key(key) {
+                self.refuse(path, Aim::Key, format!("[{path}] needs the key `{key}`"), None);
+            }
+        }
         for (key, value) in table {
             let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             match properties.get(key) {
@@ -67,7 +72,13 @@ impl Checker<'_> {
             return;
         };
         match value {
-            Value::Table(table) => self.table(table, fitting, path),
+            Value::Table(table) => match variant(table, &alternatives) {
+                Ok(schema) => self.table(table, schema, path),
+                Err((tag, words)) => {
+                    let message = format!("`{path}.{tag}` must be one of {}", quoted_list(&words));
+                    self.refuse(&format!("{path}.{tag}"), Aim::Value, message, None);
+                }
+            },
             Value::Array(items) => {
                 if let Some(schema) = fitting.get("items") {
                     for (index, item) in items.iter().enumerate() {
@@ -115,6 +126,25 @@ impl Checker<'_> {
         let message = format!("`{path}` must be {}, not {number}", limits.join(" and "));
         self.refuse(path, Aim::Value, message, example(schema));
     }
+}
+
+/// The alternative of a tagged table that its tag names; the only one where there is no tag. Else the tag and its words.
+fn variant<'a>(table: &toml::Table, alternatives: &[&'a Schema]) -> Result<&'a Schema, (String, Vec<&'a str>)> {
+    let mut known = (String::new(), Vec::new());
+    for &schema in alternatives {
+        let properties = schema.get("properties").and_then(Schema::as_object);
+        let tag = properties
+            .and_then(|properties| properties.iter().find_map(|(key, s)| Some((key, s.get("const")?.as_str()?))));
+        match tag {
+            None => return Ok(schema),
+            Some((key, word)) if table.get(key).and_then(Value::as_str) == Some(word) => return Ok(schema),
+            Some((key, word)) => {
+                known.0.clone_from(key);
+                known.1.push(word);
+            }
+        }
+    }
+    Err(known)
 }
 
 fn fits(value: &Value, json_type: &str) -> bool {

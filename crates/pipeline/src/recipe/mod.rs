@@ -12,6 +12,7 @@ mod document;
 mod gates;
 mod model;
 mod overrides;
+mod rope;
 mod schema;
 mod template;
 
@@ -24,6 +25,7 @@ pub use diagnostic::{Diagnostic, Origin, Place};
 pub use gates::{CheckpointChoice, ExportOptions, ValidateOptions};
 pub use model::{ModelOptions, ShapeChoice, parse_size};
 pub use overrides::{ENVIRONMENT_PREFIX, Override};
+pub use rope::RopeScalingOptions;
 pub use schema::json_schema;
 pub use template::commented;
 
@@ -37,8 +39,14 @@ pub struct Recipe {
     /// The model's name: part of the run's folder and of the model card.
     #[schemars(length(min = 1))]
     pub name: String,
+    /// The text to learn from.
+    pub data: corpus::CorpusOptions,
+    /// How text becomes tokens.
+    pub tokenizer: tokenizer::TokenizerOptions,
     /// The shape.
     pub model: ModelOptions,
+    /// The training loop.
+    pub train: train::TrainOptions,
     /// What the finished model must meet.
     pub validate: ValidateOptions,
     /// What is written of it.
@@ -49,7 +57,10 @@ impl Default for Recipe {
     fn default() -> Recipe {
         Recipe {
             name: "my-llm".to_owned(),
+            data: corpus::CorpusOptions::default(),
+            tokenizer: tokenizer::TokenizerOptions::default(),
             model: ModelOptions::default(),
+            train: train::TrainOptions::default(),
             validate: ValidateOptions::default(),
             export: ExportOptions::default(),
         }
@@ -128,6 +139,30 @@ impl Recipe {
 
     fn problems(&self) -> Vec<Problem> {
         let mut found = self.model.problems();
+        for problem in self.train.problems() {
+            let path = format!("train.{}", problem.key);
+            found.push(Problem { message: format!("`{path}` {}", problem.message), path, help: None });
+        }
+        if let Err(corpus::Error::Options { key, message }) = self.data.validate() {
+            let path = format!("data.{key}");
+            found.push(Problem { message: format!("`{path}`: {message}"), path, help: None });
+        }
+        if let Err(tokenizer::Error::Options { key, message }) = self.tokenizer.validate() {
+            let path = format!("tokenizer.{key}");
+            found.push(Problem { message: format!("`{path}`: {message}"), path, help: None });
+        }
+        if let Some(context) = self.model.max_position_embeddings
+            && context < self.train.sequence_length
+        {
+            found.push(Problem::new(
+                "model.max_position_embeddings",
+                format!(
+                    "`model.max_position_embeddings` = {context} is shorter than train.sequence_length = {}",
+                    self.train.sequence_length
+                ),
+                "make it at least train.sequence_length, or leave it out",
+            ));
+        }
         if !self.name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ')) {
             found.push(Problem::new(
                 "name",

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Problem;
+use super::{Problem, RopeScalingOptions};
 
 /// `[model]`: give `depth`, or `size`, or the shape itself (`hidden_size` and `num_hidden_layers`).
 /// With none of them the size is chosen from the amount of training text.
@@ -48,6 +48,9 @@ pub struct ModelOptions {
     /// Base of the rotary position embedding.
     #[schemars(range(min = 1.0, max = 1e9))]
     pub rope_theta: f64,
+    /// How positions are stretched, for a model that goes on from a shorter context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScalingOptions>,
     /// Epsilon inside RMSNorm.
     #[schemars(range(min = 1e-12, max = 0.1))]
     pub rms_norm_eps: f64,
@@ -78,6 +81,7 @@ impl Default for ModelOptions {
             intermediate_size: None,
             max_position_embeddings: None,
             rope_theta: 10_000.0,
+            rope_scaling: None,
             rms_norm_eps: 1e-5,
             tie_word_embeddings: true,
             attention_bias: false,

@@ -41,6 +41,12 @@ impl Override {
         Override { path: path.to_owned(), value, origin: Origin::Flag(format!("{flag} {shown}")) }
     }
 
+    /// From a command's own flag whose text is read as `--set` reads it.
+    pub fn typed_flag(flag: &str, path: &str, text: &str) -> Override {
+        let given = format!("{flag} {text}");
+        Override { path: path.to_owned(), value: typed(path, text.trim()), origin: Origin::Flag(given) }
+    }
+
     /// From the environment: each `TEXT2LLM_<SECTION>_<KEY>` whose section is the recipe's. Other variables of the
     /// prefix belong to the command line and are left alone. Sorted by name, so that the order never matters.
     pub fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Override> {

@@ -6,9 +6,10 @@ use super::schema::{alternatives, json_schema, words};
 
 const WIDTH: usize = 100;
 
-/// A commented recipe called `name`. Keys of `chosen` (a recipe's own text, such as an example) are live; all others
-/// stand commented out with their defaults, so that deleting a `#` is all it takes to change one.
-pub fn commented(name: &str, chosen: &toml::Table) -> String {
+/// A commented recipe called `name`. Keys of `example` (a recipe's text) are live; all others stand commented out with
+/// their defaults, so that deleting a `#` is all it takes to change one.
+pub fn commented(name: &str, example: &str) -> String {
+    let chosen: toml::Table = toml::from_str(example).unwrap_or_default();
     let mut out = String::from(
         "# A text2llm recipe. Lines that begin with `#` show a key that is left at its default.\n\
          # Try it:   text2llm plan     (size, memory and time, nothing is written)\n\

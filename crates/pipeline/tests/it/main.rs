@@ -1,3 +1,4 @@
 //! Integration tests of the pipeline.
 
 mod recipe_errors;
+mod examples;

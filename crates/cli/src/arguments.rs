@@ -1,0 +1,124 @@
+//! Flags that several commands share, and the list of commands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands;
+
+/// From text to a language model of your own.
+#[derive(Debug, Parser)]
+#[command(
+    name = "text2llm",
+    version,
+    about,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "A first model, in about 3 minutes of training on 2 cores:\n  text2llm run\n  text2llm generate --prompt \"The \"\n\n\
+                  Exit codes: 0 done; 1 usage, configuration or environment; 2 crash loop; 3 corpus or tokenizer; 4 training; 5 validation"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: GlobalArguments,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArguments {
+    /// Project folder to work on [default: the current folder]
+    #[arg(long, global = true, value_name = "DIR", env = "TEXT2LLM_PROJECT", hide_env = true)]
+    pub project: Option<PathBuf>,
+    /// JSON lines on stdout, for programs
+    #[arg(long, global = true, env = "TEXT2LLM_JSON", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
+    pub json: bool,
+    /// How to tell what happens: prose for a person, or stable tagged lines for an agent
+    #[arg(long, global = true, value_name = "WHO", env = "TEXT2LLM_OUTPUT", hide_env = true, default_value = "human")]
+    pub output: OutputStyle,
+    /// Answer every question with yes
+    #[arg(long, short = 'y', global = true, env = "TEXT2LLM_YES", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
+    pub yes: bool,
+    /// CPU threads; 0 takes all. The result does not depend on it
+    #[arg(long, global = true, value_name = "N", env = "TEXT2LLM_THREADS", hide_env = true, default_value_t = 0)]
+    pub threads: usize,
+    /// Seed of everything random in training (train.seed) or sampling
+    #[arg(long, global = true, value_name = "N", env = "TEXT2LLM_SEED", hide_env = true)]
+    pub seed: Option<u64>,
+    /// Where to compute
+    #[arg(long, global = true, value_name = "DEVICE", env = "TEXT2LLM_DEVICE", hide_env = true, default_value = "auto")]
+    pub device: DeviceChoice,
+}
+
+/// For whom to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputStyle {
+    /// Prose, progress bars and short sentences on stderr.
+    Human,
+    /// Stable tagged lines on stdout.
+    Agent,
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeviceChoice {
+    /// The best this machine has.
+    Auto,
+    /// The CPU.
+    Cpu,
+}
+
+/// The recipe and what is changed of it.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RecipeArguments {
+    /// Recipe file, or the name of an example [default: text2llm.toml in the project, else quickstart]
+    #[arg(value_name = "RECIPE")]
+    pub recipe: Option<String>,
+    /// Passes over the training text (train.epochs)
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<String>,
+    /// Sequences of an optimizer step (train.batch_size)
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<String>,
+    /// Highest learning rate (train.learning_rate)
+    #[arg(long, value_name = "RATE")]
+    pub learning_rate: Option<String>,
+    /// Tokens of the vocabulary (tokenizer.vocab_size)
+    #[arg(long, value_name = "N")]
+    pub vocab_size: Option<String>,
+    /// Text to train on: file, folder or pattern; may be given more than once (data.paths)
+    #[arg(long, value_name = "PATH")]
+    pub corpus_path: Vec<String>,
+    /// Any key of the recipe, as section.key=value; may be given more than once
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Make this the project folder: data, tokenizer, runs, evals and model go there
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Text to model, all of it: corpus, tokenizer, training, validation, export
+    Run(commands::run::Arguments),
+    /// Size, memory, compute and time of a recipe, before anything is made
+    Plan(commands::plan::Arguments),
+    /// Write a new project with a commented recipe
+    New(commands::new::Arguments),
+    /// Train only: corpus and tokenizer as needed, no validation phase, no export
+    Train(commands::train::Arguments),
+    /// Continue a run, from where it stopped or beyond its end
+    Resume(commands::resume::Arguments),
+    /// Where a run stands
+    Status(commands::status::Arguments),
+    /// All runs of the project
+    List(commands::list::Arguments),
+    /// Continue a prompt with a trained model
+    Generate(commands::generate::Arguments),
+    /// Time one training step
+    Bench(commands::bench::Arguments),
+    /// The recipe's JSON Schema
+    Schema(commands::schema::Arguments),
+}

@@ -1,0 +1,162 @@
+//! `text2llm generate`: continue a prompt, streaming.
+
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+
+use clap::Args;
+use pipeline::generate::{Generator, Options, Source};
+use serde_json::json;
+
+use crate::arguments::GlobalArguments;
+use crate::failure::{Failure, Outcome};
+use crate::output::Console;
+use crate::select;
+
+/// Continue a prompt with a trained model; the text streams to stdout as it comes.
+#[derive(Debug, Args)]
+#[command(after_help = "Without --run and --model: model/ of the project, else the best checkpoint of its latest run.\n\
+                        With --json the last line holds text, tokens and tokens_per_s.")]
+pub struct Arguments {
+    /// Run to take the model from: id, its unique beginning or end, or `latest`
+    #[arg(long, value_name = "RUN", conflicts_with = "model")]
+    pub run: Option<String>,
+    /// Checkpoint of the run: best, latest, or a step
+    #[arg(long, value_name = "WHICH", default_value = "best")]
+    pub checkpoint: String,
+    /// Model folder in Hugging Face's form
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Text to continue; without it, standard input
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// Most tokens to write
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub max_new_tokens: usize,
+    /// 0 takes the likeliest token every time; higher is more varied
+    #[arg(long, value_name = "T", default_value_t = 0.8)]
+    pub temperature: f64,
+    /// Choose among the N likeliest tokens; 0: among all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub top_k: usize,
+    /// Choose among the likeliest tokens that together have this probability
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Leave out tokens less likely than this share of the likeliest
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub min_p: f64,
+    /// Above 1: tokens already written become less likely
+    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    pub repetition_penalty: f64,
+    /// Stop before this text; may be given more than once
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Write all tokens even when the model ends its text: how `run` measures latency
+    #[arg(long, hide = true)]
+    pub ignore_end: bool,
+    /// Generate N times and report each time's length in ms (--json): how `run` measures latency
+    #[arg(long, value_name = "N", hide = true, default_value_t = 1)]
+    pub repeat: usize,
+}
+
+/// Generates.
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    let project = select::existing_project(global)?;
+    let source = match (&arguments.model, &arguments.run) {
+        (Some(folder), _) => Source::Folder(std::path::absolute(folder)?),
+        (None, Some(run)) => Source::Run { run: run.clone(), checkpoint: arguments.checkpoint.clone() },
+        (None, None) => Source::Default,
+    };
+    let prompt = match &arguments.prompt {
+        Some(prompt) => prompt.clone(),
+        None => prompt_from_stdin(console)?,
+    };
+    let options = Options {
+        max_new_tokens: arguments.max_new_tokens,
+        temperature: arguments.temperature,
+        top_k: arguments.top_k,
+        top_p: arguments.top_p,
+        min_p: arguments.min_p,
+        repetition_penalty: arguments.repetition_penalty,
+        seed: global.seed.unwrap_or_else(clock_seed),
+        stop: arguments.stop.clone(),
+        ignore_end: arguments.ignore_end,
+    };
+    let mut generator = Generator::open(&project, &source, global.threads)?;
+    if console.is_human() {
+        console.stream(&prompt)?;
+    }
+    let mut latencies_ms = Vec::new();
+    let mut last = None;
+    for _ in 0..arguments.repeat.max(1) {
+        let mut failed = None;
+        let quiet = arguments.repeat > 1;
+        let human = console.is_human();
+        let generated = generator.generate(&prompt, &options, &mut |text| {
+            let written = match (quiet, human) {
+                (true, _) => Ok(()),
+                (false, true) => console.stream(text),
+                (false, false) => console.result("text", &json!({ "text": text })),
+            };
+            // A reader that has gone away ends the generation.
+            written.map_err(|failure| failed = Some(failure)).is_ok()
+        })?;
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+        latencies_ms.push((generated.seconds * 1e6).round() / 1e3);
+        last = Some(generated);
+    }
+    let Some(generated) = last else { return Ok(()) };
+    if console.is_human() {
+        console.stream("\n")?;
+        console.prose(&format!(
+            "{} tokens, {:.0} tokens/s{}",
+            generated.tokens,
+            generated.tokens_per_s,
+            if generated.prompt_tokens_dropped > 0 {
+                format!("; the first {} tokens of the prompt were dropped to fit the context", generated.prompt_tokens_dropped)
+            } else {
+                String::new()
+            }
+        ));
+        return Ok(());
+    }
+    let mut value = json!({
+        "text": generated.text,
+        "prompt": prompt,
+        "tokens": generated.tokens,
+        "prompt_tokens": generated.prompt_tokens,
+        "tokens_per_s": generated.tokens_per_s,
+        "seconds": generated.seconds,
+        "stopped": generated.stopped,
+        "source": generator.source(),
+        "seed": options.seed,
+        "rss_bytes": store::system::rss_bytes(),
+        "peak_rss_bytes": store::system::peak_rss_bytes(),
+    });
+    if arguments.repeat > 1 {
+        value["latencies_ms"] = json!(latencies_ms);
+    }
+    console.result("generated", &value)
+}
+
+fn prompt_from_stdin(console: &mut Console) -> Outcome<String> {
+    if std::io::stdin().is_terminal() {
+        if !console.is_human() {
+            return Err(Failure::message("generate: give a --prompt, or the text on standard input"));
+        }
+        console.prose("Type the prompt, then end it with Ctrl-D:");
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::message("generate: the prompt on standard input is not UTF-8 text"))?;
+    // `echo "The" | …` ends its line; the line's end is not part of what was meant.
+    Ok(text.strip_suffix('\n').map(|t| t.strip_suffix('\r').unwrap_or(t)).unwrap_or(&text).to_owned())
+}
+
+fn clock_seed() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_nanos() as u64)
+}

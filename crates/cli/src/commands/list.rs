@@ -1,0 +1,51 @@
+//! `text2llm list`: all runs of the project, newest last.
+
+use clap::Args;
+use serde_json::json;
+use store::fs::RealFs;
+
+use crate::arguments::GlobalArguments;
+use crate::failure::Outcome;
+use crate::output::{Console, short_duration};
+use crate::select;
+
+/// List the runs of the project with where each stands.
+#[derive(Debug, Args)]
+pub struct Arguments {}
+
+/// Prints one line a run.
+pub fn run(global: &GlobalArguments, _arguments: Arguments, console: &mut Console) -> Outcome {
+    let project = select::existing_project(global)?;
+    let runs = store::run::list(&RealFs, &project.runs())?;
+    if !console.is_human() {
+        for run in &runs {
+            console.result("run", &serde_json::to_value(run)?)?;
+        }
+        return console.result("list", &json!({ "runs": runs.len() }));
+    }
+    if runs.is_empty() {
+        console.prose(&format!("No runs in {}. Start one with `text2llm run`.", project.runs().display()));
+        return Ok(());
+    }
+    let width = runs.iter().map(|run| run.run_id.len()).max().unwrap_or(0).max(3);
+    console.data(&format!("{:width$}  {:11}  {:>15}  {:>7}  {:>7}  {:>7}  {:>8}", "RUN", "STATUS", "STEP", "EPOCH", "LOSS", "VALID", "ETA"))?;
+    for run in &runs {
+        let Some(state) = &run.state else {
+            console.data(&format!("{:width$}  {:11}  its state.json cannot be read", run.run_id, "unknown"))?;
+            continue;
+        };
+        let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"));
+        let eta = if state.eta_s > 0.0 { short_duration(state.eta_s) } else { "–".to_owned() };
+        console.data(&format!(
+            "{:width$}  {:11}  {:>15}  {:>7.2}  {:>7}  {:>7}  {:>8}",
+            run.run_id,
+            state.status,
+            format!("{}/{}", state.step, state.total_steps),
+            state.epoch,
+            number(state.train_loss),
+            number(state.validation_loss),
+            eta,
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! One file a subcommand.
+
+pub mod bench;
+pub mod generate;
+pub mod list;
+pub mod new;
+pub mod plan;
+pub mod resume;
+pub mod run;
+pub mod schema;
+pub mod status;
+pub mod train;
+
+use crate::arguments::{Cli, Command};
+use crate::failure::Outcome;
+use crate::output::Console;
+
+/// Carries out the command.
+pub fn dispatch(cli: Cli, console: &mut Console) -> Outcome {
+    let global = cli.global;
+    match cli.command {
+        Command::Run(arguments) => run::run(&global, arguments, console),
+        Command::Plan(arguments) => plan::run(&global, arguments, console),
+        Command::New(arguments) => new::run(&global, arguments, console),
+        Command::Train(arguments) => train::run(&global, arguments, console),
+        Command::Resume(arguments) => resume::run(&global, arguments, console),
+        Command::Status(arguments) => status::run(&global, arguments, console),
+        Command::List(arguments) => list::run(&global, arguments, console),
+        Command::Generate(arguments) => generate::run(&global, arguments, console),
+        Command::Bench(arguments) => bench::run(&global, arguments, console),
+        Command::Schema(arguments) => schema::run(&global, arguments, console),
+    }
+}

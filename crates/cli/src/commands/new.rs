@@ -1,0 +1,59 @@
+//! `text2llm new`: a project folder with a commented recipe.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::arguments::GlobalArguments;
+use crate::failure::{Failure, Outcome};
+use crate::output::Console;
+
+/// Write NAME/text2llm.toml: every key of a recipe, with its meaning, range and default.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Folder of the new project; its last part is the model's name
+    #[arg(value_name = "NAME")]
+    pub name: PathBuf,
+    /// Take the values of this example
+    #[arg(long, value_name = "EXAMPLE", default_value = "quickstart")]
+    pub example: String,
+}
+
+/// Writes the recipe.
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    let Some(text) = pipeline::examples::find(&arguments.example) else {
+        return Err(Failure::message(format!(
+            "there is no example `{}`: take one of {}",
+            arguments.example,
+            pipeline::examples::names().join(", ")
+        )));
+    };
+    let folder = match &global.project {
+        Some(project) => project.join(&arguments.name),
+        None => arguments.name.clone(),
+    };
+    let folder = std::path::absolute(folder)?;
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let path = folder.join("text2llm.toml");
+    if path.exists() && !console.confirm(&format!("`{}` exists. Write over it?", path.display()))? {
+        return Err(Failure::message(format!(
+            "`{}` exists already: choose another name, or write over it with --yes",
+            path.display()
+        )));
+    }
+    let recipe = pipeline::recipe::commented(&name, text);
+    // The name comes from the folder, so it may hold what a recipe's name may not.
+    pipeline::Recipe::load(&path.display().to_string(), &recipe, &[])?;
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(&path, recipe))
+        .map_err(|error| Failure::message(format!("cannot write `{}`: {error}", path.display())))?;
+    if console.is_human() {
+        let shown = arguments.name.display();
+        console.prose(&format!("Wrote {}", path.display()));
+        console.prose(&format!("Next:\n  cd {shown}\n  text2llm plan\n  text2llm run"));
+        Ok(())
+    } else {
+        console.result("new", &json!({ "recipe": path, "name": name, "example": arguments.example }))
+    }
+}

@@ -1,0 +1,105 @@
+//! `text2llm plan`: what a recipe will cost, before anything is made.
+
+use clap::Args;
+use pipeline::plan::{self, Plan};
+use pipeline::recipe::Override;
+
+use crate::arguments::{GlobalArguments, RecipeArguments};
+use crate::failure::Outcome;
+use crate::output::{Console, bytes, count, short_duration};
+use crate::select;
+
+/// Tell the size, memory, compute and time of a recipe. Nothing is written.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub recipe: RecipeArguments,
+    /// Solve the shape for this many parameters, such as 100M (model.size)
+    #[arg(long, value_name = "SIZE", conflicts_with = "depth")]
+    pub size: Option<String>,
+    /// Solve the shape for this many layers (model.depth)
+    #[arg(long, value_name = "LAYERS")]
+    pub depth: Option<String>,
+    /// Do not time this machine; the plan then has no time
+    #[arg(long)]
+    pub no_calibration: bool,
+}
+
+/// Prints the plan.
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
+    let mut extra = Vec::new();
+    if let Some(size) = &arguments.size {
+        extra.push(Override::typed_flag("--size", "model.size", size));
+    }
+    if let Some(depth) = &arguments.depth {
+        extra.push(Override::typed_flag("--depth", "model.depth", depth));
+    }
+    let selected = select::recipe(global, &arguments.recipe, &extra, &project)?;
+    let mut plan = plan::plan(&selected.recipe, &project, &selected.base_dir)?;
+    if !arguments.no_calibration {
+        plan.calibrate(global.threads)?;
+    }
+    if !console.is_human() {
+        return console.result("plan", &serde_json::to_value(&plan)?);
+    }
+    console.prose(&format!("{} ({})\n", plan.name, selected.source));
+    print(&plan, console)
+}
+
+fn print(plan: &Plan, console: &mut Console) -> Outcome {
+    let shape = &plan.model;
+    console.data(&format!(
+        "Shape       {} layers, width {}, {} heads ({} key/value), feed-forward {}, vocabulary {}, context {}",
+        shape.num_hidden_layers,
+        shape.hidden_size,
+        shape.num_attention_heads,
+        shape.num_key_value_heads,
+        shape.intermediate_size,
+        shape.vocab_size,
+        plan.sequence_length,
+    ))?;
+    console.data(&format!("Parameters  {}", count(plan.parameters.total)))?;
+    for (part, number) in plan.parameters.parts() {
+        let share = 100.0 * number as f64 / plan.parameters.total.max(1) as f64;
+        console.data(&format!("  {part:<12}{:>10}  {share:>3.0} %", count(number)))?;
+    }
+    console.data(&format!("Memory      {} to train", bytes(plan.memory.total_bytes)))?;
+    for (part, number) in plan.memory.parts() {
+        console.data(&format!("  {part:<12}{:>10}", bytes(number)))?;
+    }
+    console.data(&format!(
+        "Tokens      {} to train on{}: {} steps of {} sequences × {} tokens{}",
+        count(plan.tokens.trained),
+        if plan.tokens.estimated { " (estimated from the size of the text)" } else { "" },
+        plan.tokens.steps,
+        plan.tokens.batch_size,
+        plan.sequence_length,
+        plan.tokens.epochs.map(|epochs| format!(", {epochs:.1} epochs")).unwrap_or_default(),
+    ))?;
+    console.data(&format!(
+        "  ratio     {:>10.1} tokens a parameter (about 20 is compute-optimal; more is fine for a small model)",
+        plan.tokens.per_parameter
+    ))?;
+    console.data(&format!(
+        "Compute     {:.2e} FLOPs: {} a token (6·parameters + 6·layers·width·T)",
+        plan.flops.total,
+        count(plan.flops.per_token as u64)
+    ))?;
+    match &plan.time {
+        Some(time) => console.data(&format!(
+            "Time        {} on this machine ({:.0} tokens/s, {:.0} model GFLOP/s, {} threads, measured over {} steps)",
+            short_duration(time.training_s),
+            time.tokens_per_s,
+            time.model_gflops,
+            time.threads,
+            time.measured_steps
+        ))?,
+        None => console.data("Time        not measured (--no-calibration)")?,
+    }
+    for warning in &plan.warnings {
+        console.warning(warning);
+    }
+    console.prose("\nNext: text2llm run");
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! `text2llm resume`: go on with a run, from where it stopped or beyond its end.
+
+use clap::Args;
+use pipeline::stages::{self, More, ResumeRequest};
+
+use crate::arguments::GlobalArguments;
+use crate::failure::Outcome;
+use crate::output::Console;
+use crate::{select, summary};
+
+/// Continue a run from a checkpoint. Without --more-… it ends where it was meant to, bit for bit as if it had never stopped.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Run id, its unique beginning or end, or `latest`
+    #[arg(value_name = "RUN", default_value = "latest")]
+    pub run: String,
+    /// Train N epochs beyond the run's end
+    #[arg(long, value_name = "N", conflicts_with = "more_steps", value_parser = clap::value_parser!(u64).range(1..))]
+    pub more_epochs: Option<u64>,
+    /// Train N steps beyond the run's end
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub more_steps: Option<u64>,
+    /// Where to continue from: latest, best, or a step; later checkpoints are given up
+    #[arg(long, value_name = "WHICH", default_value = "latest")]
+    pub checkpoint: String,
+}
+
+/// Continues the run.
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    let project = select::existing_project(global)?;
+    let more = match (arguments.more_epochs, arguments.more_steps) {
+        (Some(epochs), _) => Some(More::Epochs(epochs)),
+        (_, Some(steps)) => Some(More::Steps(steps)),
+        _ => None,
+    };
+    let request = ResumeRequest {
+        project: &project,
+        run: arguments.run,
+        checkpoint: arguments.checkpoint,
+        more,
+        threads: global.threads,
+        accept_risks: global.yes,
+    };
+    let outcome = stages::resume(request, console.reporter().as_mut())?;
+    summary::print(&outcome, &project, console)
+}

@@ -1,0 +1,54 @@
+//! `text2llm run`: the main job, from text to a model folder.
+
+use clap::Args;
+use pipeline::stages::{self, Request, Until};
+
+use crate::arguments::{GlobalArguments, RecipeArguments};
+use crate::failure::Outcome;
+use crate::output::Console;
+use crate::{select, summary};
+
+/// Text to model: corpus, tokenizer, training, validation, export. Stages whose inputs have not changed are skipped.
+#[derive(Debug, Args)]
+#[command(after_help = "Running it again with the same recipe and text does no work twice: finished stages and a finished training \
+                        are reused (--fresh trains again). A run that was cut off is continued with --resume.")]
+pub struct Arguments {
+    #[command(flatten)]
+    pub recipe: RecipeArguments,
+    /// Use the prepared text in data/ as it is, even if the corpus or [data] changed
+    #[arg(long)]
+    pub skip_corpus: bool,
+    /// Use the tokenizer in tokenizer/ as it is, even if [tokenizer] changed
+    #[arg(long)]
+    pub skip_tokenizer: bool,
+    /// Continue the latest unfinished run, with the recipe it was started with
+    #[arg(long)]
+    pub resume: bool,
+    /// Train again although a finished run has this recipe and text
+    #[arg(long, conflicts_with = "resume")]
+    pub fresh: bool,
+}
+
+/// Carries out all phases.
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
+    let selected = select::recipe(global, &arguments.recipe, &[], &project)?;
+    console.heading(&selected, &project);
+    let request = Request {
+        project: &project,
+        recipe: selected.recipe,
+        base_dir: selected.base_dir,
+        recipe_source: selected.source,
+        recipe_is_explicit: selected.explicit,
+        skip_corpus: arguments.skip_corpus,
+        skip_tokenizer: arguments.skip_tokenizer,
+        resume: arguments.resume,
+        fresh: arguments.fresh,
+        until: Until::Export,
+        threads: global.threads,
+        accept_risks: global.yes,
+        generator: std::env::current_exe().ok(),
+    };
+    let outcome = stages::run(request, console.reporter().as_mut())?;
+    summary::print(&outcome, &project, console)
+}

@@ -1,0 +1,18 @@
+//! `text2llm schema`: the recipe's JSON Schema, for editors and programs.
+
+use clap::Args;
+
+use crate::arguments::GlobalArguments;
+use crate::failure::Outcome;
+use crate::output::Console;
+
+/// Print the JSON Schema of the recipe, generated from the program's own types.
+#[derive(Debug, Args)]
+pub struct Arguments {}
+
+/// Prints the schema.
+pub fn run(global: &GlobalArguments, _arguments: Arguments, console: &mut Console) -> Outcome {
+    let schema = pipeline::recipe::json_schema();
+    let text = if global.json { schema.to_string() } else { format!("{schema:#}") };
+    console.data(&text)
+}

@@ -1,0 +1,211 @@
+//! For a person: phase headers, a live bar on a terminal (an occasional line elsewhere), samples, a loss curve in one line.
+
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use store::report::{Event, Phase, Reporter, StepRecord};
+
+use super::numbers::short_duration;
+
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+const SPARKLINE_WIDTH: usize = 24;
+const SAMPLE_WIDTH: usize = 160;
+
+/// Writes to stderr.
+pub struct HumanReporter {
+    terminal: bool,
+    bar: Option<ProgressBar>,
+    last_line: Option<Instant>,
+    losses: VecDeque<f64>,
+    /// Steps that one point of the curve stands for; doubles when the curve is full.
+    stride: u64,
+}
+
+/// Whether stderr should have colours.
+pub fn colors() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn bold(text: &str) -> String {
+    if colors() { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+fn green(text: &str) -> String {
+    if colors() { format!("\u{1b}[32m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+fn yellow(text: &str) -> String {
+    if colors() { format!("\u{1b}[33m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+impl HumanReporter {
+    /// For the stderr of this process.
+    pub fn new() -> HumanReporter {
+        HumanReporter {
+            terminal: io::stderr().is_terminal(),
+            bar: None,
+            last_line: None,
+            losses: VecDeque::new(),
+            stride: 1,
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            // Nothing is left to tell a person whose terminal is gone.
+            None => drop(writeln!(io::stderr().lock(), "{text}")),
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Draws the bar on a terminal; elsewhere writes `text` now and then.
+    fn live(&mut self, done: u64, total: u64, text: &str) {
+        if self.terminal {
+            let bar = self.bar.get_or_insert_with(|| {
+                let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+                let style = ProgressStyle::with_template("  {bar:28.green/dim} {wide_msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_bar());
+                bar.set_style(style.progress_chars("━━─"));
+                bar
+            });
+            bar.set_length(total.max(1));
+            bar.set_position(if total == 0 { 0 } else { done });
+            bar.set_message(text.to_owned());
+        } else if self.last_line.is_none_or(|at| at.elapsed() >= LINE_INTERVAL) {
+            self.last_line = Some(Instant::now());
+            self.line(&format!("  {text}"));
+        }
+    }
+
+    fn step(&mut self, step: &StepRecord) {
+        if step.step.is_multiple_of(self.stride) {
+            self.losses.push_back(step.loss);
+            if self.losses.len() >= 2 * SPARKLINE_WIDTH {
+                self.losses =
+                    self.losses.iter().collect::<Vec<_>>().chunks(2).map(|pair| (pair[0] + pair[1]) / 2.0).collect();
+                self.stride *= 2;
+            }
+        }
+        let text = format!(
+            "step {}/{}  epoch {:.2}  loss {:.3}  {:.0} tok/s  {} left",
+            step.step,
+            step.total_steps,
+            step.epoch,
+            step.loss,
+            step.tokens_per_s,
+            short_duration(step.eta_s)
+        );
+        self.live(step.step, step.total_steps, &text);
+    }
+}
+
+impl Reporter for HumanReporter {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::PhaseStarted { phase: _, index, of, title } => {
+                self.clear();
+                self.last_line = Some(Instant::now());
+                self.line(&format!("\n{}", bold(&format!("[{index}/{of}] {title}"))));
+            }
+            Event::PhaseFinished { phase, seconds, summary } => {
+                self.clear();
+                if *phase == Phase::Training && self.losses.len() > 3 {
+                    self.line(&format!("  loss {}", sparkline(&self.losses)));
+                }
+                self.line(&format!("  {} {summary} ({})", green("✓"), short_duration(*seconds)));
+            }
+            Event::PhaseSkipped { reason, .. } => {
+                self.clear();
+                self.line(&format!("  {} {reason}", green("✓")));
+            }
+            Event::Progress { done, total, unit, .. } => {
+                let text = if *total > 0 {
+                    format!("{done} of {total} {unit}")
+                } else {
+                    format!("{done} {unit}")
+                };
+                self.live(*done, *total, &text);
+            }
+            Event::Note { message, .. } => self.line(&format!("  {message}")),
+            Event::Warning { message, .. } => self.line(&format!("  {} {message}", yellow("warning:"))),
+            Event::Step(step) => self.step(step),
+            Event::Validation(record) => {
+                let mark = if record.best { ", best so far" } else { "" };
+                self.line(&format!(
+                    "  step {:<6} validation loss {:.4}  perplexity {:.1}{mark}",
+                    record.step, record.loss, record.perplexity
+                ));
+            }
+            Event::Sample { step, prompt, text } => {
+                self.line(&format!("  step {step:<6} {}{}", bold(&shown(prompt)), shown(text)));
+            }
+            Event::EpochFinished { epoch, train_loss, validation_loss, seconds } => {
+                let validation =
+                    validation_loss.map(|loss| format!("  validation loss {loss:.4}")).unwrap_or_default();
+                self.line(&format!(
+                    "  epoch {epoch} done: loss {train_loss:.4}{validation}  ({})",
+                    short_duration(*seconds)
+                ));
+            }
+            // Checkpoints and files are summed up at the end; told one by one they would bury the losses.
+            Event::CheckpointSaved { .. } | Event::Artifact { .. } => {}
+            _ => {}
+        }
+    }
+}
+
+impl Drop for HumanReporter {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// A text from a model, on one line and without control characters: it must not steer the terminal.
+fn shown(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '\n' => out.push('⏎'),
+            c if c.is_control() => out.push('·'),
+            c => out.push(c),
+        }
+    }
+    if out.chars().count() > SAMPLE_WIDTH {
+        out = out.chars().take(SAMPLE_WIDTH).chain(['…']).collect();
+    }
+    out
+}
+
+fn sparkline(values: &VecDeque<f64>) -> String {
+    const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let (least, most) =
+        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), &v| (least.min(v), most.max(v)));
+    let range = (most - least).max(1e-9);
+    let bars: String = values.iter().map(|v| LEVELS[((v - least) / range * 7.0).round() as usize & 7]).collect();
+    format!("{most:.2} {bars} {:.2}", values.back().copied().unwrap_or(least))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn model_output_cannot_steer_the_terminal() {
+        assert_eq!(shown("a\u{1b}[2Jb\nc"), "a·[2Jb⏎c");
+        assert_eq!(shown(&"x".repeat(500)).chars().count(), SAMPLE_WIDTH + 1);
+    }
+
+    #[test]
+    fn a_falling_loss_falls() {
+        let losses = VecDeque::from([4.0, 3.0, 2.0, 1.0]);
+        assert_eq!(sparkline(&losses), "4.00 █▆▃▁ 1.00");
+    }
+}

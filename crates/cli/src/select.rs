@@ -1,0 +1,126 @@
+//! Which project folder a command works on, and which recipe.
+
+use std::path::{Path, PathBuf};
+
+use pipeline::project::Project;
+use pipeline::recipe::{Override, Recipe};
+
+use crate::arguments::{GlobalArguments, RecipeArguments};
+use crate::failure::{Failure, Outcome};
+
+/// A recipe, and where it was found.
+pub struct Selected {
+    /// The recipe with all layers applied.
+    pub recipe: Recipe,
+    /// What to call it: a path, or "the embedded quickstart".
+    pub source: String,
+    /// The folder that relative corpus paths start from.
+    pub base_dir: PathBuf,
+    /// Whether the user named a recipe or changed a key of it.
+    pub explicit: bool,
+}
+
+/// The project folder: `--output-dir`, else `--project`, else the current folder.
+pub fn project(global: &GlobalArguments, output_dir: Option<&Path>) -> Outcome<Project> {
+    let root = match output_dir.or(global.project.as_deref()) {
+        Some(path) => std::path::absolute(path)?,
+        None => std::env::current_dir()?,
+    };
+    Ok(Project::new(root))
+}
+
+/// An existing project folder, for commands that only look.
+pub fn existing_project(global: &GlobalArguments) -> Outcome<Project> {
+    let project = project(global, None)?;
+    if project.root().is_dir() {
+        return Ok(project);
+    }
+    Err(Failure::message(format!(
+        "there is no folder `{}`: give an existing one with --project, or make one with `text2llm new NAME`",
+        project.root().display()
+    )))
+}
+
+/// The recipe that the arguments name, with the environment and all flags laid over it.
+pub fn recipe(
+    global: &GlobalArguments,
+    arguments: &RecipeArguments,
+    extra: &[Override],
+    project: &Project,
+) -> Outcome<Selected> {
+    let (source, text, base_dir) = find(arguments, project)?;
+    let mut layers = Override::from_environment(environment());
+    let environment_layers = layers.len();
+    for (flag, path, value) in [
+        ("--epochs", "train.epochs", &arguments.epochs),
+        ("--batch-size", "train.batch_size", &arguments.batch_size),
+        ("--learning-rate", "train.learning_rate", &arguments.learning_rate),
+        ("--vocab-size", "tokenizer.vocab_size", &arguments.vocab_size),
+    ] {
+        if let Some(text) = value {
+            layers.push(Override::typed_flag(flag, path, text));
+        }
+    }
+    if !arguments.corpus_path.is_empty() {
+        let mut paths = Vec::new();
+        for path in &arguments.corpus_path {
+            // Typed on the command line, so from where the user stands, not from the recipe's folder.
+            let absolute = if path == "sample" { path.clone() } else { absolute(path)? };
+            paths.push(toml::Value::String(absolute));
+        }
+        layers.push(Override::flag("--corpus-path", "data.paths", paths));
+    }
+    if let Some(seed) = global.seed {
+        let seed = i64::try_from(seed)
+            .map_err(|_| Failure::message(format!("--seed {seed}: the largest seed is {}", i64::MAX)))?;
+        layers.push(Override::flag("--seed", "train.seed", seed));
+    }
+    layers.extend_from_slice(extra);
+    for argument in &arguments.set {
+        layers.push(Override::set(argument).map_err(pipeline::recipe::RecipeErrors::from)?);
+    }
+    let explicit = arguments.recipe.is_some() || layers.len() > environment_layers;
+    let recipe = Recipe::load(&source, &text, &layers)?;
+    Ok(Selected { recipe, source, base_dir, explicit })
+}
+
+fn find(arguments: &RecipeArguments, project: &Project) -> Outcome<(String, String, PathBuf)> {
+    let named = arguments.recipe.as_deref();
+    let beside = [Some(project.recipe_file()), arguments.output_dir.as_ref().map(|_| "text2llm.toml".into())];
+    let path = match named {
+        Some(name) => Some(PathBuf::from(name)),
+        None => beside.into_iter().flatten().find(|path| path.is_file()),
+    };
+    let Some(path) = path else {
+        let text = pipeline::examples::QUICKSTART.to_owned();
+        return Ok(("the embedded quickstart".to_owned(), text, project.root().to_owned()));
+    };
+    if let Some(name) = named
+        && !path.exists()
+    {
+        if let Some(text) = pipeline::examples::find(name) {
+            return Ok((format!("the embedded {name}"), text.to_owned(), project.root().to_owned()));
+        }
+        return Err(Failure::message(format!(
+            "there is no recipe `{name}`: give a file, or one of the examples {}",
+            pipeline::examples::names().join(", ")
+        )));
+    }
+    let path = if path.is_dir() { path.join("text2llm.toml") } else { path };
+    let shown = path.display().to_string();
+    let bytes = std::fs::read(&path)
+        .map_err(|error| Failure::message(format!("cannot read the recipe `{shown}`: {error}")))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::message(format!("the recipe `{shown}` is not UTF-8 text")))?;
+    let base_dir = std::path::absolute(&path)?.parent().map_or_else(PathBuf::new, Path::to_owned);
+    Ok((shown, text, base_dir))
+}
+
+fn absolute(path: &str) -> Outcome<String> {
+    Ok(std::path::absolute(path)?.to_string_lossy().into_owned())
+}
+
+/// The environment's variables that are text; others cannot be ours.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}

@@ -1,0 +1,189 @@
+//! The time of one whole training step, the same work as `pytorch_train_bench.py` does: forward, backward, gradient
+//! clipping, AdamW, on random tokens; median of the steps after three warm-up steps.
+
+use std::time::Instant;
+
+use compute::Batch;
+use compute::cpu::Cpu;
+use compute::rng::Rng;
+use model::{AdamW, Model, ModelConfig, Purpose};
+use serde::Serialize;
+
+use crate::Result;
+
+/// Steps that warm up.
+const WARM_UP: usize = 3;
+
+/// The shapes that the peer's script knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// 4.5M parameters.
+    Tiny,
+    /// 13.8M parameters.
+    Small,
+    /// 100M parameters.
+    Base,
+}
+
+impl Preset {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Preset::Tiny => "tiny",
+            Preset::Small => "small",
+            Preset::Base => "base",
+        }
+    }
+
+    /// The shape, T and B.
+    pub fn shape(self) -> (ModelConfig, usize, usize) {
+        // d, layers, heads, kv heads, ffn, vocabulary, T, B
+        let (d, layers, heads, kv_heads, ffn, vocab, t, b) = match self {
+            Preset::Tiny => (256, 4, 4, 4, 768, 4096, 128, 32),
+            Preset::Small => (384, 6, 6, 6, 1024, 8192, 256, 16),
+            Preset::Base => (768, 12, 12, 4, 2048, 32_000, 512, 4),
+        };
+        let config = ModelConfig {
+            vocab_size: vocab,
+            hidden_size: d,
+            intermediate_size: ffn,
+            num_hidden_layers: layers,
+            num_attention_heads: heads,
+            num_key_value_heads: kv_heads,
+            head_dim: d / heads,
+            max_position_embeddings: t,
+            rope_theta: 10_000.0,
+            rope_scaling: None,
+            rms_norm_eps: 1e-5,
+            tie_word_embeddings: true,
+            attention_bias: false,
+            qk_norm: false,
+            dropout: 0.0,
+            initializer_range: 0.02,
+        };
+        (config, t, b)
+    }
+}
+
+/// What to time.
+#[derive(Clone, Copy, Debug)]
+pub struct BenchOptions {
+    /// The shape.
+    pub preset: Preset,
+    /// CPU threads; 0: all.
+    pub threads: usize,
+    /// Steps in all.
+    pub steps: usize,
+    /// Of weights and tokens.
+    pub seed: u64,
+}
+
+/// What was measured; names as the peer's script prints them.
+#[derive(Clone, Debug, Serialize)]
+pub struct BenchFigures {
+    /// The shape's name.
+    pub preset: &'static str,
+    /// Number format of the arithmetic.
+    pub dtype: &'static str,
+    /// Threads that worked.
+    pub threads: usize,
+    /// Parameters.
+    pub params: usize,
+    /// B · T.
+    pub tokens_per_step: usize,
+    /// Median time of a step.
+    pub step_ms: f64,
+    /// Tokens through a whole step in a second.
+    pub tokens_per_s: f64,
+    /// (6·params + 6·layers·d·T) · tokens a second.
+    pub model_gflops: f64,
+    /// Highest resident memory of the process, in MiB as the peer counts.
+    pub peak_rss_mb: f64,
+    /// Loss of the last step, in nats a token.
+    pub loss: f64,
+}
+
+/// Times the steps.
+///
+/// # Errors
+/// A machine without the memory.
+pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
+    let (config, t, b) = options.preset.shape();
+    let timed = time_steps(&config, b, t, options.steps, options.threads, options.seed)?;
+    let mut after: Vec<f64> = timed.seconds.iter().skip(WARM_UP).copied().collect();
+    after.sort_by(f64::total_cmp);
+    let step_s = after[after.len() / 2];
+    let tokens = b * t;
+    let round = |value: f64, digits: i32| (value * 10f64.powi(digits)).round() / 10f64.powi(digits);
+    Ok(BenchFigures {
+        preset: options.preset.name(),
+        dtype: "f32",
+        threads: timed.threads,
+        params: config.parameter_count().total,
+        tokens_per_step: tokens,
+        step_ms: round(step_s * 1e3, 1),
+        tokens_per_s: (tokens as f64 / step_s).round(),
+        model_gflops: round(config.flops_per_token(t) * tokens as f64 / step_s / 1e9, 1),
+        peak_rss_mb: (store::system::peak_rss_bytes().unwrap_or(0) >> 20) as f64,
+        loss: round(timed.loss, 4),
+    })
+}
+
+/// Times of single steps.
+pub(crate) struct Timed {
+    pub seconds: Vec<f64>,
+    pub threads: usize,
+    pub loss: f64,
+}
+
+/// Trains `steps` steps on one batch of random tokens and times each.
+pub(crate) fn time_steps(
+    config: &ModelConfig,
+    batch_size: usize,
+    sequence_length: usize,
+    steps: usize,
+    threads: usize,
+    seed: u64,
+) -> Result<Timed> {
+    let device = Cpu::new(threads);
+    let threads = device.threads();
+    let mut model = Model::new(device, config.clone(), Purpose::Train { batch_size, sequence_length })?;
+    model.initialize(seed);
+    let batch = random_batch(config.vocab_size, batch_size, sequence_length, seed);
+    let scale = (1.0 / batch.weight_sum()) as f32;
+    let mut timed = Timed { seconds: Vec::with_capacity(steps), threads, loss: f64::NAN };
+    for step in 0..steps {
+        let start = Instant::now();
+        model.begin_step();
+        model.accumulate(&batch, scale, step as u64);
+        model.optimizer_step(&AdamW {
+            learning_rate: 3e-4,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+            max_gradient_norm: 1.0,
+            step: step as u64 + 1,
+        });
+        let outcome = model.step_outcome();
+        timed.seconds.push(start.elapsed().as_secs_f64());
+        timed.loss = outcome.loss_sum / batch.weight_sum();
+    }
+    Ok(timed)
+}
+
+fn random_batch(vocab_size: usize, batch_size: usize, sequence_length: usize, seed: u64) -> Batch {
+    let mut batch = Batch::new(batch_size, sequence_length);
+    let mut rng = Rng::from_parts(seed, "bench", &[]);
+    for row in 0..batch_size {
+        let mut next = rng.below(vocab_size as u64) as u32;
+        for column in 0..sequence_length {
+            let at = row * sequence_length + column;
+            batch.tokens[at] = next;
+            next = rng.below(vocab_size as u64) as u32;
+            batch.targets[at] = next;
+        }
+    }
+    batch.weights.fill(1.0);
+    batch
+}

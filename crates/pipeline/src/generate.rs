@@ -1,0 +1,453 @@
+//! Continuing a prompt with a trained model: from a model folder or from a run's checkpoint.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use compute::cpu::Cpu;
+use model::sampling::{Sampler, SamplingOptions};
+use model::{Model, ModelConfig, Purpose};
+use serde::Serialize;
+use store::fs::RealFs;
+use store::manifest::Manifest;
+use store::report::NoReport;
+use store::run::RunDir;
+use tokenizer::{StreamDecoder, Tokenizer};
+use train::ModelTensors;
+use train::checkpoint::{Checkpoints, Which};
+
+use crate::meta::RunMeta;
+use crate::project::Project;
+use crate::{Error, Result};
+
+/// Folder of the tokenizer within a run: a run stays usable when the project's tokenizer is made anew.
+pub(crate) const RUN_TOKENIZER: &str = "tokenizer";
+
+/// Where a model comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// `model/` of the project; where there is none, the best checkpoint of its latest run.
+    Default,
+    /// A model folder in Hugging Face's form.
+    Folder(PathBuf),
+    /// A run's checkpoint.
+    Run {
+        /// Id, its unique beginning or end, or `latest`.
+        run: String,
+        /// best, latest or a step.
+        checkpoint: String,
+    },
+}
+
+/// How to continue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Most tokens to write.
+    pub max_new_tokens: usize,
+    /// 0: the likeliest token every time.
+    pub temperature: f64,
+    /// 0: off.
+    pub top_k: usize,
+    /// 1: off.
+    pub top_p: f64,
+    /// 0: off.
+    pub min_p: f64,
+    /// 1: off.
+    pub repetition_penalty: f64,
+    /// Decides every draw.
+    pub seed: u64,
+    /// Texts to stop before.
+    pub stop: Vec<String>,
+    /// Write all tokens even when the model ends its text: for timing.
+    pub ignore_end: bool,
+}
+
+impl Options {
+    /// The likeliest token every time.
+    pub fn greedy(max_new_tokens: usize) -> Options {
+        Options {
+            max_new_tokens,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            seed: 0,
+            stop: Vec::new(),
+            ignore_end: false,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |message: String| Err(Error::Argument { message });
+        if !(0.0..=100.0).contains(&self.temperature) {
+            return refuse(format!("--temperature {} is outside 0 to 100", self.temperature));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return refuse(format!("--top-p {} is outside 0 (not included) to 1", self.top_p));
+        }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            return refuse(format!("--min-p {} is outside 0 to 1", self.min_p));
+        }
+        if !(0.01..=100.0).contains(&self.repetition_penalty) {
+            return refuse(format!("--repetition-penalty {} is outside 0.01 to 100", self.repetition_penalty));
+        }
+        Ok(())
+    }
+}
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stopped {
+    /// The model ended its text.
+    End,
+    /// A stop text came.
+    Stop,
+    /// As many tokens as were asked for.
+    Length,
+    /// Nobody listens any more.
+    Cancelled,
+}
+
+/// What came.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Generated {
+    /// The continuation, without the prompt.
+    pub text: String,
+    /// Tokens written.
+    pub tokens: usize,
+    /// Their ids.
+    #[serde(skip)]
+    pub ids: Vec<u32>,
+    /// Tokens of the prompt, BOS included.
+    pub prompt_tokens: usize,
+    /// Tokens of the prompt that were dropped because the context does not hold them.
+    pub prompt_tokens_dropped: usize,
+    /// From the first prompt token to the last new one.
+    pub seconds: f64,
+    /// New tokens over that time.
+    pub tokens_per_s: f64,
+    /// Why it ended.
+    pub stopped: Stopped,
+}
+
+/// A model ready to continue texts.
+pub struct Generator {
+    model: Model<Cpu>,
+    tokenizer: Tokenizer,
+    /// Ids that were never trained to be written: all special tokens but EOS.
+    barred: Vec<u32>,
+    source: String,
+}
+
+impl Generator {
+    /// Opens the model of `source` with its tokenizer, verifying every hash there is.
+    ///
+    /// # Errors
+    /// Nothing there, or something damaged.
+    pub fn open(project: &Project, source: &Source, threads: usize) -> Result<Generator> {
+        match source {
+            Source::Folder(folder) => Generator::open_folder(folder, threads),
+            Source::Run { run, checkpoint } => {
+                let run = RunDir::find(&RealFs, &project.runs(), run)?;
+                Generator::open_run(&run, checkpoint, threads)
+            }
+            Source::Default if project.model().join(model::folder::CONFIG_FILE).exists() => {
+                Generator::open_folder(&project.model(), threads)
+            }
+            Source::Default => match store::run::latest(&RealFs, &project.runs())? {
+                Some(run) => Generator::open_run(&run, "best", threads),
+                None => Err(Error::Argument {
+                    message: format!(
+                        "there is no model in `{}`: make one with `text2llm run`, or name one with --model DIR or --project DIR",
+                        project.root().display()
+                    ),
+                }),
+            },
+        }
+    }
+
+    /// Opens a model folder in Hugging Face's form. Where it has a manifest, every file is verified.
+    ///
+    /// # Errors
+    /// A folder that is none, or damaged.
+    pub fn open_folder(folder: &Path, threads: usize) -> Result<Generator> {
+        if folder.join(store::manifest::FILE_NAME).exists() {
+            Manifest::read(&RealFs, folder)?.verify(&RealFs, folder)?;
+        }
+        let (config, _) = model::folder::read_config(&RealFs, folder)?;
+        let tokenizer = Tokenizer::open(&RealFs, folder)?;
+        let mut model = decoder(&config, threads)?;
+        model::folder::load(&RealFs, folder, &mut model)?;
+        Generator::new(model, tokenizer, folder.display().to_string())
+    }
+
+    /// Opens a checkpoint of a run.
+    ///
+    /// # Errors
+    /// No such checkpoint, or a damaged one.
+    pub fn open_run(run: &RunDir, checkpoint: &str, threads: usize) -> Result<Generator> {
+        let which: Which = checkpoint.parse().map_err(|message| Error::Argument {
+            message: format!("--checkpoint: {message}"),
+        })?;
+        let meta = RunMeta::read(&RealFs, run)?;
+        let nothing = || Error::Argument {
+            message: format!("run {} has no checkpoint yet: wait for one, or see `text2llm status`", run.id()),
+        };
+        let config = meta.model.ok_or_else(nothing)?;
+        let tokenizer = Tokenizer::open(&RealFs, &run.path().join(RUN_TOKENIZER))?;
+        if tokenizer.hash() != meta.inputs.tokenizer {
+            return Err(Error::Data {
+                message: format!(
+                    "the tokenizer in `{}` is not the one that run {} was trained with",
+                    run.path().join(RUN_TOKENIZER).display(),
+                    run.id()
+                ),
+            });
+        }
+        let mut model = decoder(&config, threads)?;
+        let step = load_weights(run, which, &mut model)?.ok_or_else(nothing)?;
+        Generator::new(model, tokenizer, format!("run {} step {step}", run.id()))
+    }
+
+    /// From a decoding model that is loaded already.
+    ///
+    /// # Errors
+    /// A tokenizer of another size than the model.
+    pub fn new(model: Model<Cpu>, tokenizer: Tokenizer, source: String) -> Result<Generator> {
+        if tokenizer.vocab_size() > model.config().vocab_size {
+            return Err(Error::Data {
+                message: format!(
+                    "{source}: the tokenizer has {} tokens and the model {}; they do not belong together",
+                    tokenizer.vocab_size(),
+                    model.config().vocab_size
+                ),
+            });
+        }
+        let ids = 0..model.config().vocab_size as u32;
+        let known = tokenizer.vocab_size() as u32;
+        let barred = ids
+            .filter(|&id| id >= known || (tokenizer.is_special(id) && id != tokenizer.eos_id()))
+            .collect();
+        Ok(Generator { model, tokenizer, barred, source })
+    }
+
+    /// Where the model came from, in words.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The shape.
+    pub fn config(&self) -> &ModelConfig {
+        self.model.config()
+    }
+
+    /// Continues `prompt`. `on_text` hears each piece of text as it is certain, and says whether to go on.
+    ///
+    /// A text longer than the context slides: when the context is full, the model goes on from its later half.
+    ///
+    /// # Errors
+    /// Options out of range; what the model says.
+    pub fn generate(
+        &mut self,
+        prompt: &str,
+        options: &Options,
+        on_text: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Generated> {
+        options.check()?;
+        let start = Instant::now();
+        let context = self.model.config().max_position_embeddings;
+        let mut ids = vec![self.tokenizer.bos_id()];
+        ids.extend(self.tokenizer.encode(prompt));
+        let prompt_tokens = ids.len();
+        // Room for at least one new token; the end of the prompt matters most.
+        let kept = prompt_tokens.min((context - 1).max(1));
+        let mut pending = ids[prompt_tokens - kept..].to_vec();
+        let mut sampler = Sampler::new(SamplingOptions {
+            temperature: options.temperature as f32,
+            top_k: options.top_k,
+            top_p: options.top_p as f32,
+            min_p: options.min_p as f32,
+            repetition_penalty: options.repetition_penalty as f32,
+            seed: options.seed,
+        });
+        let tokenizer = &self.tokenizer;
+        let mut decoder = StreamDecoder::new(tokenizer, true);
+        let mut gate = StopGate::new(&options.stop);
+        let mut written = 0;
+        let mut stopped = Stopped::Length;
+        self.model.reset();
+        while written < options.max_new_tokens {
+            if self.model.context_used() + pending.len() > context {
+                self.model.reset();
+                pending = ids[ids.len() - (context / 2).max(1)..].to_vec();
+            }
+            let mut logits = self.model.decode(&pending)?;
+            for &id in &self.barred {
+                logits[id as usize] = f32::NEG_INFINITY;
+            }
+            if options.ignore_end {
+                logits[tokenizer.eos_id() as usize] = f32::NEG_INFINITY;
+            }
+            let id = sampler.sample(&mut logits, &ids);
+            written += 1;
+            ids.push(id);
+            pending.clear();
+            pending.push(id);
+            if id == tokenizer.eos_id() {
+                stopped = Stopped::End;
+                break;
+            }
+            if let Some(text) = decoder.push(id) {
+                let certain = gate.push(&text);
+                if !certain.is_empty() && !on_text(&certain) {
+                    stopped = Stopped::Cancelled;
+                    break;
+                }
+                if gate.closed {
+                    stopped = Stopped::Stop;
+                    break;
+                }
+            }
+        }
+        if stopped != Stopped::Stop && stopped != Stopped::Cancelled {
+            let mut rest = decoder.finish().map(|text| gate.push(&text)).unwrap_or_default();
+            rest.push_str(&gate.finish());
+            if !rest.is_empty() {
+                on_text(&rest);
+            }
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(Generated {
+            text: gate.passed,
+            tokens: written,
+            ids: ids.split_off(prompt_tokens),
+            prompt_tokens,
+            prompt_tokens_dropped: prompt_tokens - kept,
+            seconds,
+            tokens_per_s: written as f64 / seconds.max(1e-9),
+            stopped,
+        })
+    }
+
+    /// Logits (V) after BOS and `prompt`, as the model gives them.
+    ///
+    /// # Errors
+    /// A prompt longer than the context.
+    pub fn logits(&mut self, prompt: &str) -> Result<Vec<f32>> {
+        let mut ids = vec![self.tokenizer.bos_id()];
+        ids.extend(self.tokenizer.encode(prompt));
+        ids.truncate(self.model.config().max_position_embeddings);
+        self.model.reset();
+        Ok(self.model.decode(&ids)?)
+    }
+
+    /// The model itself, for an export.
+    pub(crate) fn model_mut(&mut self) -> &mut Model<Cpu> {
+        &mut self.model
+    }
+}
+
+/// A model laid out for decoding up to its whole context.
+pub(crate) fn decoder(config: &ModelConfig, threads: usize) -> Result<Model<Cpu>> {
+    let purpose = Purpose::Decode { max_sequence: config.max_position_embeddings };
+    Ok(Model::new(Cpu::new(threads), config.clone(), purpose)?)
+}
+
+/// Loads a checkpoint's weights; the best falls back to the latest in a run that was never validated.
+/// Returns the checkpoint's step.
+pub(crate) fn load_weights(run: &RunDir, which: Which, model: &mut Model<Cpu>) -> Result<Option<u64>> {
+    let folder = run.checkpoints();
+    let checkpoints = Checkpoints::new(&RealFs, &folder);
+    let which = match which {
+        Which::Best => match checkpoints.latest_state(&mut NoReport)? {
+            Some(state) if state.best.is_none() => Which::Latest,
+            _ => Which::Best,
+        },
+        other => other,
+    };
+    Ok(checkpoints.load_weights(which, &mut ModelTensors(model), &mut NoReport)?.map(|state| state.step))
+}
+
+/// Lets text through until a stop text, holding back what could still become one.
+struct StopGate<'a> {
+    stops: Vec<&'a str>,
+    held: String,
+    passed: String,
+    closed: bool,
+}
+
+impl<'a> StopGate<'a> {
+    fn new(stops: &'a [String]) -> StopGate<'a> {
+        let stops = stops.iter().map(String::as_str).filter(|stop| !stop.is_empty()).collect();
+        StopGate { stops, held: String::new(), passed: String::new(), closed: false }
+    }
+
+    fn push(&mut self, text: &str) -> String {
+        self.held.push_str(text);
+        let first = self.stops.iter().filter_map(|stop| self.held.find(stop)).min();
+        let cut = match first {
+            Some(at) => {
+                self.closed = true;
+                at
+            }
+            None => {
+                let starts = self.held.char_indices().map(|(at, _)| at);
+                let mut starts =
+                    starts.filter(|&at| self.stops.iter().any(|stop| stop.starts_with(&self.held[at..])));
+                starts.next().unwrap_or(self.held.len())
+            }
+        };
+        let rest = self.held.split_off(cut);
+        let certain = std::mem::replace(&mut self.held, rest);
+        self.passed.push_str(&certain);
+        certain
+    }
+
+    fn finish(&mut self) -> String {
+        let rest = std::mem::take(&mut self.held);
+        self.passed.push_str(&rest);
+        rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stop_texts_are_found_across_pieces_and_never_shown() {
+        let stops = ["\n\n".to_owned(), "END".to_owned()];
+        let mut gate = StopGate::new(&stops);
+        assert_eq!(gate.push("one\n"), "one");
+        assert_eq!(gate.push("two E"), "\ntwo ");
+        assert_eq!(gate.push("N"), "");
+        assert_eq!(gate.push("Ough EN"), "ENOugh ");
+        assert_eq!(gate.push("D, and more"), "");
+        assert!(gate.closed);
+        assert_eq!(gate.passed, "one\ntwo ENOugh ");
+    }
+
+    #[test]
+    fn what_never_became_a_stop_text_is_shown_at_the_end() {
+        let stops = ["END".to_owned()];
+        let mut gate = StopGate::new(&stops);
+        assert_eq!(gate.push("the E"), "the ");
+        assert_eq!(gate.finish(), "E");
+        assert_eq!(gate.passed, "the E");
+    }
+
+    #[test]
+    fn options_out_of_range_name_their_flag() {
+        let mut options = Options::greedy(1);
+        options.top_p = 0.0;
+        assert!(options.check().expect_err("top_p 0").to_string().contains("--top-p 0"));
+        options.top_p = f64::NAN;
+        assert!(options.check().is_err());
+    }
+}

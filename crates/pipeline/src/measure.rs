@@ -1,0 +1,130 @@
+//! Memory and speed of generating, measured in a process that does nothing else: the program's own `generate`.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::report::{Phase, Reporter};
+use store::run::RunDir;
+
+use crate::generate::{Generator, Options};
+use crate::stages::{Request, Sample};
+use crate::{Error, Result};
+
+/// Memory and speed of generating.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Times that were measured.
+    pub runs: usize,
+    /// Tokens each time.
+    pub tokens: usize,
+    /// Highest resident memory of the process, in MB (10^6 bytes).
+    pub rss_mb: f64,
+    /// 95th percentile of the time of one.
+    pub p95_ms: f64,
+    /// The median.
+    pub median_ms: f64,
+    /// Whether a process of its own was measured, rather than the one that trained.
+    pub own_process: bool,
+}
+
+/// Measures generating from a run's checkpoint.
+pub(crate) fn generation(
+    request: &Request<'_>,
+    run: &RunDir,
+    step: u64,
+    samples: &[Sample],
+    reporter: &mut dyn Reporter,
+) -> Result<Generation> {
+    let options = &request.recipe.validate;
+    let prompt = samples.first().map_or("", |sample| sample.prompt.as_str());
+    if let Some(program) = &request.generator {
+        let mut command = Command::new(program);
+        command
+            .args(["generate", "--json", "--ignore-end", "--temperature", "0"])
+            .args(["--project".as_ref(), request.project.root().as_os_str()])
+            .args(["--run", &run.id(), "--checkpoint", &step.to_string()])
+            .args(["--threads", &request.threads.to_string()])
+            .args(["--repeat", &options.latency_runs.to_string()])
+            .args(["--max-new-tokens", &options.latency_tokens.to_string()])
+            .args(["--prompt", prompt])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::piped());
+        match measured(command) {
+            Ok(generation) => return Ok(generation),
+            Err(why) => reporter.warning(
+                Phase::Validation,
+                &format!("generating could not be measured in a process of its own ({why}); measuring in this one"),
+            ),
+        }
+    }
+    let mut generator = Generator::open_run(run, &step.to_string(), request.threads)?;
+    let greedy = Options { ignore_end: true, ..Options::greedy(options.latency_tokens) };
+    let mut times_ms = Vec::new();
+    for _ in 0..options.latency_runs {
+        let start = Instant::now();
+        generator.generate(prompt, &greedy, &mut |_| true)?;
+        times_ms.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    let rss = store::system::rss_bytes().ok_or_else(|| Error::Environment {
+        message: "this system does not tell a process's resident memory".to_owned(),
+    })?;
+    Ok(figures(times_ms, options.latency_tokens, rss as f64 / 1e6, false))
+}
+
+fn measured(mut command: Command) -> std::result::Result<Generation, String> {
+    let output = command.output().map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{}: {}", output.status, stderr.lines().next().unwrap_or("no message")));
+    }
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let last = stdout.lines().last().ok_or("it wrote nothing")?;
+    let value: Value = serde_json::from_str(last).map_err(|error| error.to_string())?;
+    let times_ms: Vec<f64> = value["latencies_ms"]
+        .as_array()
+        .ok_or("it wrote no latencies")?
+        .iter()
+        .filter_map(Value::as_f64)
+        .collect();
+    let tokens = value["tokens"].as_u64().ok_or("it wrote no tokens")? as usize;
+    let rss = value["peak_rss_bytes"].as_f64().ok_or("it wrote no resident memory")?;
+    if times_ms.is_empty() {
+        return Err("it wrote no latencies".to_owned());
+    }
+    Ok(figures(times_ms, tokens, rss / 1e6, true))
+}
+
+fn figures(mut times_ms: Vec<f64>, tokens: usize, rss_mb: f64, own_process: bool) -> Generation {
+    times_ms.sort_by(f64::total_cmp);
+    Generation {
+        runs: times_ms.len(),
+        tokens,
+        rss_mb,
+        p95_ms: percentile(&times_ms, 0.95),
+        median_ms: percentile(&times_ms, 0.5),
+        own_process,
+    }
+}
+
+/// The smallest value that at least `share` of the sorted values do not exceed (nearest rank).
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_by_nearest_rank() {
+        let twenty: Vec<f64> = (1..=20).map(f64::from).collect();
+        assert_eq!(percentile(&twenty, 0.95), 19.0);
+        assert_eq!(percentile(&twenty, 0.5), 10.0);
+        assert_eq!(percentile(&[7.0], 0.95), 7.0);
+        assert!(percentile(&[], 0.95).is_nan());
+    }
+}

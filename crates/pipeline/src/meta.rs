@@ -1,0 +1,115 @@
+//! `meta.json` of a run: everything that was asked and of what, so that the run can be continued and understood alone.
+
+use std::path::PathBuf;
+
+use model::ModelConfig;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::fs::Fs;
+use store::run::RunDir;
+
+use crate::recipe::Recipe;
+use crate::stages::Until;
+use crate::{Error, Result};
+
+/// Version of this file's form.
+const FORMAT: u32 = 1;
+
+/// What `meta.json` holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunMeta {
+    /// Version of the form.
+    pub format: u32,
+    /// The program that began the run.
+    pub program_version: String,
+    /// When it began (UTC, RFC 3339).
+    pub created_at: String,
+    /// Where the recipe came from: a path, or an embedded example.
+    pub recipe_source: String,
+    /// The folder that relative corpus paths start from.
+    pub base_dir: PathBuf,
+    /// The whole recipe, every default written out.
+    pub recipe: Recipe,
+    /// The shape; known once the text is tokenized.
+    pub model: Option<ModelConfig>,
+    /// Parameters in all.
+    pub parameters: Option<u64>,
+    /// What it was made from, by hash.
+    #[serde(default)]
+    pub inputs: RunInputs,
+    /// The machine.
+    pub environment: Value,
+    /// How far the job has come that the run belongs to; training alone leaves validation and export to do.
+    #[serde(default)]
+    pub finished: Option<Until>,
+}
+
+/// Hashes of what a run is trained on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunInputs {
+    /// Manifest of `data/documents/`.
+    pub documents: String,
+    /// `tokenizer.json`.
+    pub tokenizer: String,
+    /// Manifest of `data/tokens/`.
+    pub tokens: String,
+}
+
+impl RunMeta {
+    /// The record of a run that begins now.
+    pub fn new(recipe: Recipe, recipe_source: String, base_dir: PathBuf, threads: usize) -> RunMeta {
+        RunMeta {
+            format: FORMAT,
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            created_at: store::time::Timestamp::now().rfc3339(),
+            recipe_source,
+            base_dir,
+            recipe,
+            model: None,
+            parameters: None,
+            inputs: RunInputs::default(),
+            environment: train::environment("cpu", threads),
+            finished: None,
+        }
+    }
+
+    /// Reads a run's record.
+    ///
+    /// # Errors
+    /// A missing or damaged file, or one of another version of the program.
+    pub fn read(fs: &dyn Fs, run: &RunDir) -> Result<RunMeta> {
+        let value = run.read_meta(fs)?;
+        if value.get("format") != Some(&json!(FORMAT)) {
+            return Err(Error::Argument {
+                message: format!(
+                    "run {} was made by another version of text2llm ({}) and cannot be continued by this one",
+                    run.id(),
+                    value.get("program_version").and_then(Value::as_str).unwrap_or("unknown")
+                ),
+            });
+        }
+        serde_json::from_value(value).map_err(|error| Error::Argument {
+            message: format!("the record of run {} cannot be read: {error}", run.id()),
+        })
+    }
+
+    /// Writes the record.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn write(&self, fs: &dyn Fs, run: &RunDir) -> Result<()> {
+        let value = serde_json::to_value(self)
+            .map_err(|error| Error::Environment { message: format!("cannot write meta.json: {error}") })?;
+        Ok(run.write_meta(fs, &value)?)
+    }
+
+    /// Names everything that decides the weights: equal fingerprints train to equal bits.
+    pub fn fingerprint(&self) -> String {
+        store::manifest::hash_json(&json!({
+            "train": self.recipe.train,
+            "model": self.model,
+            "tokens": self.inputs.tokens,
+            "tokenizer": self.inputs.tokenizer,
+        }))
+    }
+}

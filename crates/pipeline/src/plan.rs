@@ -1,0 +1,395 @@
+//! What a recipe will cost: parameters, memory, tokens, FLOPs, disk and time, before anything is made.
+
+use std::path::Path;
+
+use model::{MemoryPlan, ModelConfig, ParameterCount, Purpose};
+use serde::{Serialize, Serializer};
+use tokenizer::Kind;
+
+use crate::bench::time_steps;
+use crate::project::Project;
+use crate::recipe::Recipe;
+use crate::{Result, shape, text};
+
+/// Seconds that a calibration may take.
+const CALIBRATION_S: f64 = 4.0;
+/// A shape that needs more FLOPs a step than this is timed with fewer layers.
+const CALIBRATION_FLOPS: f64 = 4e11;
+
+/// Costs of a recipe.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// The recipe's name.
+    pub name: String,
+    /// The shape.
+    pub model: ModelConfig,
+    /// T of training.
+    pub sequence_length: usize,
+    /// By part.
+    pub parameters: Parameters,
+    /// Bytes of a training step, by part.
+    pub memory: Memory,
+    /// What there is to train on.
+    pub tokens: Tokens,
+    /// Arithmetic.
+    pub flops: Flops,
+    /// Bytes on the disk at the end, about.
+    pub disk_bytes: u64,
+    /// On this machine, once calibrated.
+    pub time: Option<Time>,
+    /// What looks wrong.
+    pub warnings: Vec<String>,
+}
+
+/// Parameters by part.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Parameters {
+    /// Token embedding; the output layer too when tied.
+    pub embedding: u64,
+    /// Attention of all layers.
+    pub attention: u64,
+    /// Feed-forward of all layers.
+    pub feed_forward: u64,
+    /// All norms.
+    pub norms: u64,
+    /// The output layer, 0 when tied.
+    pub head: u64,
+    /// All.
+    pub total: u64,
+}
+
+impl Parameters {
+    /// Names and numbers of the parts that are not empty.
+    pub fn parts(&self) -> Vec<(&'static str, u64)> {
+        let parts = [
+            ("embedding", self.embedding),
+            ("attention", self.attention),
+            ("feed-forward", self.feed_forward),
+            ("norms", self.norms),
+            ("head", self.head),
+        ];
+        parts.into_iter().filter(|(_, number)| *number > 0).collect()
+    }
+}
+
+impl From<ParameterCount> for Parameters {
+    fn from(count: ParameterCount) -> Parameters {
+        Parameters {
+            embedding: count.embedding as u64,
+            attention: count.attention as u64,
+            feed_forward: count.mlp as u64,
+            norms: count.norms as u64,
+            head: count.head as u64,
+            total: count.total as u64,
+        }
+    }
+}
+
+/// Memory of training by part; micro-batches are `micro_batch_size` sequences.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// The arena.
+    pub plan: MemoryPlan,
+    /// Sequences that go through the model at once.
+    pub micro_batch_size: usize,
+    /// The arena and what the program itself needs.
+    pub total_bytes: u64,
+    /// What this process could take now.
+    pub available_bytes: Option<u64>,
+}
+
+/// The program with its tokenizer, batches and packing buffers.
+const PROGRAM_BYTES: u64 = 96 << 20;
+
+impl Memory {
+    fn new(config: &ModelConfig, recipe: &Recipe) -> Memory {
+        let micro_batch_size = train::micro_batch_size(config, &recipe.train);
+        let sequence_length = recipe.train.sequence_length;
+        let plan = MemoryPlan::new(config, Purpose::Train { batch_size: micro_batch_size, sequence_length });
+        Memory {
+            plan,
+            micro_batch_size,
+            total_bytes: plan.total_bytes as u64 + PROGRAM_BYTES,
+            available_bytes: store::system::available_memory_bytes(),
+        }
+    }
+
+    /// Names and bytes of the parts.
+    pub fn parts(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("weights", self.plan.parameters_bytes as u64),
+            ("gradients", self.plan.gradients_bytes as u64),
+            ("moments", self.plan.moments_bytes as u64),
+            ("activations", self.plan.activations_bytes as u64),
+            ("scratch", self.plan.scratch_bytes as u64),
+            ("program", PROGRAM_BYTES),
+        ]
+    }
+}
+
+impl Serialize for Memory {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Flat {
+            parameters_bytes: usize,
+            gradients_bytes: usize,
+            moments_bytes: usize,
+            activations_bytes: usize,
+            scratch_bytes: usize,
+            program_bytes: u64,
+            total_bytes: u64,
+            micro_batch_size: usize,
+            available_bytes: Option<u64>,
+        }
+        Flat {
+            parameters_bytes: self.plan.parameters_bytes,
+            gradients_bytes: self.plan.gradients_bytes,
+            moments_bytes: self.plan.moments_bytes,
+            activations_bytes: self.plan.activations_bytes,
+            scratch_bytes: self.plan.scratch_bytes,
+            program_bytes: PROGRAM_BYTES,
+            total_bytes: self.total_bytes,
+            micro_batch_size: self.micro_batch_size,
+            available_bytes: self.available_bytes,
+        }
+        .serialize(serializer)
+    }
+}
+
+/// What there is to train on.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Tokens {
+    /// Training tokens of one pass.
+    pub available: u64,
+    /// Tokens of all passes.
+    pub trained: u64,
+    /// Whether they were estimated from the size of the text, because it is not tokenized yet.
+    pub estimated: bool,
+    /// Passes.
+    pub epochs: Option<f64>,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Sequences a step.
+    pub batch_size: usize,
+    /// `trained / parameters`.
+    pub per_parameter: f64,
+}
+
+/// Arithmetic of the training.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Flops {
+    /// 6·parameters + 6·layers·width·T.
+    pub per_token: f64,
+    /// Of all trained tokens.
+    pub total: f64,
+}
+
+/// Measured on this machine.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Time {
+    /// Of the optimizer steps; validation and saving come on top.
+    pub training_s: f64,
+    /// Speed.
+    pub tokens_per_s: f64,
+    /// Speed in arithmetic.
+    pub model_gflops: f64,
+    /// Threads that worked.
+    pub threads: usize,
+    /// Steps timed.
+    pub measured_steps: usize,
+}
+
+/// The plan of a recipe in a project. Uses the tokenized text where there is one, else an estimate from its size.
+///
+/// # Errors
+/// Text that is not there; a shape that cannot be built.
+pub fn plan(recipe: &Recipe, project: &Project, base_dir: &Path) -> Result<Plan> {
+    // Asked for even where there are tokens: a path that leads nowhere must be told now.
+    let estimate = text::estimate_train_tokens(recipe, base_dir)?;
+    match text::prepared_tokens(project).filter(|prepared| text::is_of_recipe(prepared, recipe)) {
+        Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false),
+        None => of_tokens(recipe, expected_vocab_size(recipe), estimate, true),
+    }
+}
+
+/// The plan of a recipe whose text may be gone, from what was made of it.
+pub(crate) fn of_prepared(recipe: &Recipe, project: &Project) -> Result<Plan> {
+    match text::prepared_tokens(project) {
+        Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false),
+        None => of_tokens(recipe, expected_vocab_size(recipe), 0, true),
+    }
+}
+
+/// The plan for a known number of training tokens.
+pub(crate) fn of_tokens(recipe: &Recipe, vocab_size: usize, available: u64, estimated: bool) -> Result<Plan> {
+    let options = &recipe.train;
+    let step_tokens = (options.batch_size * options.sequence_length) as u64;
+    let steps = match (options.steps, options.epochs_wanted()) {
+        (Some(steps), _) => steps,
+        (None, epochs) => (epochs.unwrap_or(1) * available).div_ceil(step_tokens.max(1)),
+    };
+    let trained = steps * step_tokens;
+    let model = shape::design(recipe, vocab_size, trained)?;
+    let parameters = Parameters::from(model.parameter_count());
+    let per_token = model.flops_per_token(options.sequence_length);
+    let memory = Memory::new(&model, recipe);
+    let tokens = Tokens {
+        available,
+        trained,
+        estimated,
+        epochs: (available > 0).then(|| trained as f64 / available as f64),
+        steps,
+        batch_size: options.batch_size,
+        per_parameter: trained as f64 / parameters.total.max(1) as f64,
+    };
+    // Weights and two moments a checkpoint: the last ones, the best, and one being written.
+    let checkpoints = 12 * parameters.total * (options.keep_last as u64 + 2);
+    let disk_bytes = checkpoints + 4 * parameters.total + 4 * available + (16 << 20);
+    let mut plan = Plan {
+        name: recipe.name.clone(),
+        sequence_length: options.sequence_length,
+        flops: Flops { per_token, total: per_token * trained as f64 },
+        model,
+        parameters,
+        memory,
+        tokens,
+        disk_bytes,
+        time: None,
+        warnings: Vec::new(),
+    };
+    plan.warnings = warnings(&plan, recipe);
+    Ok(plan)
+}
+
+/// The vocabulary before the tokenizer is trained: characters and bytes have few.
+fn expected_vocab_size(recipe: &Recipe) -> usize {
+    match recipe.tokenizer.kind {
+        Kind::Bpe | Kind::Unigram => recipe.tokenizer.vocab_size,
+        Kind::Char | Kind::Byte => 256,
+    }
+}
+
+fn warnings(plan: &Plan, recipe: &Recipe) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(available) = plan.memory.available_bytes
+        && plan.memory.total_bytes > available
+    {
+        found.push(format!(
+            "training needs about {} MB of memory and {} MB are free: lower train.micro_batch_size (now {}), \
+             train.sequence_length or the size of the model",
+            plan.memory.total_bytes / 1_000_000,
+            available / 1_000_000,
+            plan.memory.micro_batch_size,
+        ));
+    }
+    if plan.tokens.per_parameter < 1.0 && plan.tokens.trained > 0 {
+        found.push(format!(
+            "{:.2} tokens a parameter are very few: the model will hardly learn. Take a smaller one (model.size), more epochs, \
+             or more text",
+            plan.tokens.per_parameter
+        ));
+    }
+    if let Some(epochs) = plan.tokens.epochs
+        && epochs > 40.0
+    {
+        found.push(format!(
+            "{epochs:.0} passes over the same text: beyond about 40 a model learns little new and begins to repeat it by heart"
+        ));
+    }
+    if let Some(size) = recipe.model.size.as_deref().and_then(crate::recipe::parse_size)
+        && recipe.model.hidden_size.is_none()
+    {
+        let miss = plan.parameters.total as f64 / size as f64 - 1.0;
+        if miss.abs() > 0.15 {
+            found.push(format!(
+                "the nearest shape to model.size = {} has {} parameters ({:+.0} %): the vocabulary of {} takes {} of them",
+                size,
+                plan.parameters.total,
+                100.0 * miss,
+                plan.model.vocab_size,
+                plan.parameters.embedding
+            ));
+        }
+    }
+    found
+}
+
+impl Plan {
+    /// Times real training steps of the planned shape, or of fewer of its layers where a step would take long, and
+    /// fills in [`Plan::time`].
+    ///
+    /// # Errors
+    /// A machine without the memory for even that.
+    pub fn calibrate(&mut self, threads: usize) -> Result<()> {
+        let sequence_length = self.sequence_length;
+        let mut config = self.model.clone();
+        let mut batch_size = self.memory.micro_batch_size;
+        while batch_size > 1
+            && config.flops_per_token(sequence_length) * (batch_size * sequence_length) as f64 > CALIBRATION_FLOPS
+        {
+            batch_size = batch_size.div_ceil(2);
+        }
+        let step_flops =
+            |config: &ModelConfig| config.flops_per_token(sequence_length) * (batch_size * sequence_length) as f64;
+        while config.num_hidden_layers > 1 && step_flops(&config) > CALIBRATION_FLOPS {
+            config.num_hidden_layers = config.num_hidden_layers.div_ceil(2);
+        }
+        let first = time_steps(&config, batch_size, sequence_length, 2, threads, 0)?;
+        let step_s = first.seconds[1].max(1e-6);
+        let steps = ((CALIBRATION_S / 2.0 / step_s) as usize).clamp(2, 20);
+        let timed = time_steps(&config, batch_size, sequence_length, steps + 1, threads, 0)?;
+        let mut seconds: Vec<f64> = timed.seconds[1..].to_vec();
+        seconds.sort_by(f64::total_cmp);
+        let flops_per_s = step_flops(&config) / seconds[seconds.len() / 2];
+        self.time = Some(Time {
+            training_s: self.flops.total / flops_per_s,
+            tokens_per_s: flops_per_s / self.flops.per_token,
+            model_gflops: flops_per_s / 1e9,
+            threads: timed.threads,
+            measured_steps: seconds.len(),
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(text: &str, available: u64) -> Plan {
+        let recipe = Recipe::load("r.toml", text, &[]).expect("valid");
+        of_tokens(&recipe, 4096, available, false).expect("a plan")
+    }
+
+    #[test]
+    fn flops_are_counted_as_the_peer_counts() {
+        let plan = planned("[model]\ndepth = 4\n[train]\nsteps = 10\nbatch_size = 2\nsequence_length = 128\n", 1_000_000);
+        let params = plan.parameters.total as f64;
+        assert_eq!(plan.flops.per_token, 6.0 * params + 6.0 * 4.0 * 256.0 * 128.0);
+        assert_eq!(plan.tokens.trained, 10 * 2 * 128);
+        assert_eq!(plan.parameters.parts().iter().map(|(_, n)| n).sum::<u64>(), plan.parameters.total);
+        assert_eq!(plan.memory.parts().iter().map(|(_, n)| n).sum::<u64>(), plan.memory.total_bytes);
+    }
+
+    #[test]
+    fn epochs_become_steps_and_few_tokens_are_warned_of() {
+        let plan = planned("[model]\ndepth = 4\n[train]\nepochs = 3\nbatch_size = 4\nsequence_length = 128\n", 100_000);
+        assert_eq!(plan.tokens.steps, 586);
+        assert!((plan.tokens.epochs.expect("there is text") - 3.0).abs() < 0.01);
+        assert!(plan.warnings.iter().any(|warning| warning.contains("tokens a parameter")), "{:?}", plan.warnings);
+    }
+
+    #[test]
+    fn a_size_that_the_vocabulary_prevents_is_told() {
+        let plan = planned("[model]\nsize = \"30K\"\n", 1_000_000);
+        assert!(plan.warnings.iter().any(|warning| warning.contains("the vocabulary of 4096")), "{:?}", plan.warnings);
+    }
+
+    #[test]
+    fn a_large_shape_is_calibrated_in_little_time() {
+        let mut plan = planned("[model]\ndepth = 2\n[train]\nsteps = 4\nbatch_size = 2\nsequence_length = 32\n", 1_000_000);
+        plan.calibrate(1).expect("timed");
+        let time = plan.time.expect("filled in");
+        assert!(time.training_s > 0.0 && time.tokens_per_s > 0.0 && time.threads == 1);
+    }
+}

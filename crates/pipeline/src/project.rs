@@ -1,0 +1,66 @@
+//! A project folder: where everything of a model lies. Self-describing and movable; all paths are made from the root.
+
+use std::path::{Path, PathBuf};
+
+/// A project folder, which may not exist yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Project {
+    root: PathBuf,
+}
+
+impl Project {
+    /// The project at `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Project {
+        Project { root: root.into() }
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `text2llm.toml`.
+    pub fn recipe_file(&self) -> PathBuf {
+        self.root.join("text2llm.toml")
+    }
+
+    /// `data/`.
+    pub fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+
+    /// `data/documents/`: cleaned and split text.
+    pub fn documents(&self) -> PathBuf {
+        self.data().join("documents")
+    }
+
+    /// `data/tokens/`: token shards.
+    pub fn tokens(&self) -> PathBuf {
+        self.data().join("tokens")
+    }
+
+    /// `tokenizer/`.
+    pub fn tokenizer(&self) -> PathBuf {
+        self.root.join("tokenizer")
+    }
+
+    /// `runs/`.
+    pub fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// `evals/`.
+    pub fn evals(&self) -> PathBuf {
+        self.root.join("evals")
+    }
+
+    /// `model/`.
+    pub fn model(&self) -> PathBuf {
+        self.root.join("model")
+    }
+
+    /// `training_metrics.json` of the last run.
+    pub fn training_metrics(&self) -> PathBuf {
+        self.root.join("training_metrics.json")
+    }
+}

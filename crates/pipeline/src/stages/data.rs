@@ -1,0 +1,242 @@
+//! From text to tokens: the corpus, tokenizer and model phases. Each is a stage that is skipped when nothing changed.
+
+use std::collections::BTreeMap;
+
+use corpus::{CorpusSummary, Split, TokenSummary};
+use model::ModelConfig;
+use serde_json::json;
+use store::fs::RealFs;
+use store::manifest::Manifest;
+use store::report::{Phase, Reporter};
+use store::stage::{self, StagedFolder};
+use tokenizer::Tokenizer;
+
+use super::{Done, Request};
+use crate::{Error, Result, plan};
+
+/// The tokenizer stage's name; its number is raised when the same options and text would give another vocabulary.
+const TOKENIZER_STAGE: &str = "tokenizer";
+const TOKENIZER_STAGE_VERSION: u32 = 1;
+/// Words of a validation document that open a sample.
+const OPENING_WORDS: usize = 4;
+/// Languages that get a sample.
+const OPENINGS: usize = 4;
+
+/// Cleaned text.
+pub(super) struct DocumentsReady {
+    pub summary: CorpusSummary,
+    pub hash: String,
+}
+
+/// Everything that training needs.
+pub(super) struct Prepared {
+    pub tokenizer: Tokenizer,
+    pub model: ModelConfig,
+    pub documents_hash: String,
+    pub tokens_hash: String,
+    pub validation_bytes: u64,
+    /// ISO 639-1, most text first.
+    pub languages: Vec<String>,
+    /// Language and first words of a validation document, one a language.
+    pub openings: Vec<(Option<String>, String)>,
+    /// How much text there is, in words.
+    pub text_in_words: String,
+}
+
+/// The corpus phase.
+pub(super) fn documents(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<(DocumentsReady, Done)> {
+    let folder = request.project.documents();
+    if request.skip_corpus {
+        if !stage::repair(&RealFs, &folder)? {
+            return Err(Error::Data {
+                message: format!(
+                    "--skip-corpus: there is no prepared text in `{}`: run once without --skip-corpus",
+                    folder.display()
+                ),
+            });
+        }
+        let manifest = Manifest::read(&RealFs, &folder).map_err(Error::disk(Phase::Corpus))?;
+        manifest.verify(&RealFs, &folder).map_err(Error::disk(Phase::Corpus))?;
+        let summary: CorpusSummary = store::atomic::read_json(&RealFs, &folder.join("report.json"))
+            .map_err(Error::disk(Phase::Corpus))?;
+        let reason = format!("used as it is (--skip-corpus): {}", in_words(&summary));
+        return Ok((DocumentsReady { summary, hash: manifest.hash() }, Done::Reused(reason)));
+    }
+    let summary = corpus::prepare(&RealFs, &request.recipe.data, &request.base_dir, &folder, reporter)?;
+    let manifest = Manifest::read(&RealFs, &folder).map_err(Error::disk(Phase::Corpus))?;
+    let mut words = in_words(&summary);
+    for (number, what) in [
+        (summary.duplicates, "duplicates dropped"),
+        (summary.too_short, "too short"),
+        (summary.repaired_sequences, "invalid UTF-8 sequences repaired"),
+        (summary.quarantined, "files or lines passed over"),
+    ] {
+        if number > 0 {
+            words.push_str(&format!(", {number} {what}"));
+        }
+    }
+    let done = match summary.reused {
+        true => Done::Reused(format!("unchanged: {words}")),
+        false => Done::Worked(words),
+    };
+    Ok((DocumentsReady { summary, hash: manifest.hash() }, done))
+}
+
+fn in_words(summary: &CorpusSummary) -> String {
+    let total = summary.bytes().max(1) as f64;
+    let languages: Vec<String> = summary
+        .languages()
+        .iter()
+        .take(OPENINGS)
+        .map(|(language, bytes)| format!("{language} {:.0} %", 100.0 * *bytes as f64 / total))
+        .collect();
+    format!(
+        "{} documents, {:.1} MB ({}), {} of them for validation",
+        summary.documents(),
+        summary.bytes() as f64 / 1e6,
+        languages.join(", "),
+        summary.validation.documents
+    )
+}
+
+/// The tokenizer phase.
+pub(super) fn tokenizer(
+    request: &Request<'_>,
+    documents: &DocumentsReady,
+    reporter: &mut dyn Reporter,
+) -> Result<(Tokenizer, Done)> {
+    let folder = request.project.tokenizer();
+    let disk = Error::disk(Phase::Tokenizer);
+    if request.skip_tokenizer {
+        if !stage::repair(&RealFs, &folder)? {
+            return Err(Error::Data {
+                message: format!(
+                    "--skip-tokenizer: there is no tokenizer in `{}`: run once without --skip-tokenizer",
+                    folder.display()
+                ),
+            });
+        }
+        let tokenizer = Tokenizer::open(&RealFs, &folder)?;
+        let reason = format!("used as it is (--skip-tokenizer): {} tokens", tokenizer.vocab_size());
+        return Ok((tokenizer, Done::Reused(reason)));
+    }
+    let options = json!({ "stage_version": TOKENIZER_STAGE_VERSION, "tokenizer": request.recipe.tokenizer });
+    let inputs = BTreeMap::from([("documents".to_owned(), documents.hash.clone())]);
+    if stage::current(&RealFs, &folder, TOKENIZER_STAGE, &options, &inputs).map_err(&disk)?.is_some() {
+        let tokenizer = Tokenizer::open(&RealFs, &folder)?;
+        let reason = format!("unchanged: {} tokens", tokenizer.vocab_size());
+        return Ok((tokenizer, Done::Reused(reason)));
+    }
+    let tokenizer = corpus::texts(&RealFs, &request.project.documents(), Split::Train, |texts| {
+        tokenizer::train(texts, &request.recipe.tokenizer, reporter)
+    })??;
+    let staged = StagedFolder::begin(&RealFs, &folder).map_err(&disk)?;
+    tokenizer.save(&RealFs, staged.path(), None)?;
+    staged.commit(Manifest::new(TOKENIZER_STAGE, options, inputs)).map_err(&disk)?;
+    let summary = format!("{} tokens", tokenizer.vocab_size());
+    Ok((tokenizer, Done::Worked(summary)))
+}
+
+/// The model phase: token shards, the shape, and what training it takes.
+pub(super) fn model(
+    request: &Request<'_>,
+    documents: &DocumentsReady,
+    tokenizer: Tokenizer,
+    reporter: &mut dyn Reporter,
+) -> Result<(Prepared, Done)> {
+    let project = request.project;
+    let tokens = corpus::tokenize(&RealFs, &project.documents(), &tokenizer, &project.tokens(), reporter)?;
+    let manifest = Manifest::read(&RealFs, &project.tokens()).map_err(Error::disk(Phase::Corpus))?;
+    tell_usage(&tokens, reporter);
+    enough(request, &tokens)?;
+    let plan = plan::of_tokens(&request.recipe, tokenizer.vocab_size(), tokens.train.tokens, false)?;
+    let summary = format!(
+        "{:.1}M parameters ({} layers, width {}, {} heads, vocabulary {}), {} training tokens, {} steps, {:.1} tokens a parameter",
+        plan.parameters.total as f64 / 1e6,
+        plan.model.num_hidden_layers,
+        plan.model.hidden_size,
+        plan.model.num_attention_heads,
+        plan.model.vocab_size,
+        tokens.train.tokens,
+        plan.tokens.steps,
+        plan.tokens.per_parameter
+    );
+    let languages = documents.summary.languages().into_iter().map(|(language, _)| language);
+    let prepared = Prepared {
+        documents_hash: documents.hash.clone(),
+        tokens_hash: manifest.hash(),
+        validation_bytes: documents.summary.validation.bytes,
+        languages: languages.filter(|language| language != "und").collect(),
+        openings: openings(request)?,
+        text_in_words: in_words(&documents.summary),
+        model: plan.model,
+        tokenizer,
+    };
+    Ok((prepared, Done::Worked(summary)))
+}
+
+fn tell_usage(tokens: &TokenSummary, reporter: &mut dyn Reporter) {
+    let languages: Vec<String> = tokens
+        .usage
+        .languages
+        .iter()
+        .map(|(language, usage)| format!("{language} {:.2}", usage.bytes_per_token))
+        .collect();
+    let message = format!(
+        "{:.2} bytes a token ({}), {} ids unused",
+        tokens.usage.total.bytes_per_token,
+        languages.join(", "),
+        tokens.usage.unused_ids.len()
+    );
+    reporter.note(Phase::Model, &message);
+}
+
+/// Refuses text that does not fill one batch.
+fn enough(request: &Request<'_>, tokens: &TokenSummary) -> Result<()> {
+    let options = &request.recipe.train;
+    let (length, batch) = (options.sequence_length as u64, options.batch_size as u64);
+    // A window of T tokens needs the token after it as the last target.
+    let windows = tokens.train.tokens.saturating_sub(1) / length;
+    if windows == 0 {
+        return Err(Error::Data {
+            message: format!(
+                "the training text has {} tokens, fewer than one sequence of {length}: lower train.sequence_length to {} or less, or \
+                 add text to data.paths",
+                tokens.train.tokens,
+                tokens.train.tokens.saturating_sub(1).max(1)
+            ),
+        });
+    }
+    if windows < batch {
+        return Err(Error::Data {
+            message: format!(
+                "the training text has {} tokens, that is {windows} sequences of {length}: fewer than one batch of {batch}. Lower \
+                 train.batch_size to {windows} or less, lower train.sequence_length, or add text to data.paths",
+                tokens.train.tokens
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// The first words of a document of each language, from the validation text, else from the training text.
+fn openings(request: &Request<'_>) -> Result<Vec<(Option<String>, String)>> {
+    let folder = request.project.documents();
+    let mut found: BTreeMap<Option<String>, String> = BTreeMap::new();
+    for split in [Split::Validation, Split::Train] {
+        for document in corpus::documents(&RealFs, &folder, split)?.take(200) {
+            let document = document?;
+            if found.len() >= OPENINGS || found.contains_key(&document.language) {
+                continue;
+            }
+            let words: Vec<&str> = document.text.split_whitespace().take(OPENING_WORDS).collect();
+            if !words.is_empty() {
+                found.insert(document.language, words.join(" ") + " ");
+            }
+        }
+        if !found.is_empty() {
+            break;
+        }
+    }
+    Ok(found.into_iter().collect())
+}

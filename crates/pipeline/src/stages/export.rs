@@ -1,0 +1,208 @@
+//! `model/`: the chosen checkpoint in Hugging Face's form, read back and compared before it is put in place.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use formats::hf::GenerationConfig;
+use formats::model_card::{CardResult, CardSample, CardSection, ModelCard};
+use model::folder::{self, TokenIds};
+use serde_json::json;
+use store::fs::RealFs;
+use store::manifest::Manifest;
+use store::report::{Phase, Reporter};
+use store::stage::{self, StagedFolder};
+
+use super::data::Prepared;
+use super::training::Trained;
+use super::validation::Evaluation;
+use super::{Done, Request};
+use crate::generate::{Generator, Options};
+use crate::{Error, Result};
+
+/// The stage's name in its manifest; the number changes when the files' meaning does.
+const STAGE: &str = "export-1";
+/// Largest difference of a logit between checkpoint and export: both hold the same f32 values, so none.
+const MAXIMUM_LOGIT_DIFFERENCE: f32 = 0.0;
+const GREEDY_TOKENS: usize = 32;
+
+pub(super) fn export(
+    request: &Request<'_>,
+    prepared: &Prepared,
+    trained: &Trained,
+    evaluation: &Evaluation,
+    reporter: &mut dyn Reporter,
+) -> Result<((), Done)> {
+    let target = request.project.model();
+    if !request.recipe.export.enabled {
+        return Ok(((), Done::Reused("switched off (export.enabled = false)".to_owned())));
+    }
+    let disk = Error::disk(Phase::Export);
+    let options = json!({ "export": request.recipe.export, "name": request.recipe.name });
+    let inputs = BTreeMap::from([
+        ("checkpoint".to_owned(), evaluation.checkpoint_hash.clone()),
+        ("tokenizer".to_owned(), prepared.tokenizer.hash().to_owned()),
+    ]);
+    if stage::current(&RealFs, &target, STAGE, &options, &inputs).map_err(&disk)?.is_some() {
+        return Ok(((), Done::Reused("model/ holds this checkpoint already and every file verifies".to_owned())));
+    }
+    let step = evaluation.checkpoint_step.to_string();
+    let mut checkpoint = Generator::open_run(&trained.run, &step, request.threads)?;
+    let staged = StagedFolder::begin(&RealFs, &target).map_err(&disk)?;
+    write(request, prepared, trained, evaluation, &mut checkpoint, staged.path())?;
+    let difference = compare(&mut checkpoint, staged.path(), evaluation, request, &target)?;
+    let manifest = staged.commit(Manifest::new(STAGE, options, inputs)).map_err(&disk)?;
+    let bytes: u64 = manifest.outputs.values().map(|file| file.bytes).sum();
+    reporter.note(
+        Phase::Export,
+        &format!("read back and compared: largest difference of a logit {difference:e}, greedy text equal"),
+    );
+    let summary = format!("model/ with {} files, {:.1} MB", manifest.outputs.len(), bytes as f64 / 1e6);
+    Ok(((), Done::Worked(summary)))
+}
+
+fn write(
+    request: &Request<'_>,
+    prepared: &Prepared,
+    trained: &Trained,
+    evaluation: &Evaluation,
+    checkpoint: &mut Generator,
+    to: &Path,
+) -> Result<()> {
+    let tokenizer = &prepared.tokenizer;
+    let ids = TokenIds {
+        bos: Some(tokenizer.bos_id()),
+        eos: Some(tokenizer.eos_id()),
+        pad: Some(tokenizer.pad_id()),
+    };
+    folder::save(&RealFs, to, checkpoint.model_mut(), ids)?;
+    tokenizer.save(&RealFs, to, Some(prepared.model.max_position_embeddings))?;
+    let generation = GenerationConfig {
+        bos_token_id: ids.bos,
+        eos_token_ids: ids.eos.into_iter().collect(),
+        pad_token_id: ids.pad,
+        do_sample: Some(true),
+        temperature: Some(request.recipe.validate.temperature.max(0.01)),
+        top_p: Some(request.recipe.validate.top_p),
+        ..GenerationConfig::default()
+    };
+    generation.write(&RealFs, &to.join("generation_config.json"))?;
+    let card = card(request, prepared, trained, evaluation).to_markdown();
+    store::atomic::write(&RealFs, &to.join("README.md"), card.as_bytes()).map_err(Error::disk(Phase::Export))
+}
+
+/// Reads the written folder as any program would and compares it with the checkpoint.
+fn compare(
+    checkpoint: &mut Generator,
+    written: &Path,
+    evaluation: &Evaluation,
+    request: &Request<'_>,
+    target: &Path,
+) -> Result<f32> {
+    let refuse = |message: String| Error::Export { folder: target.to_owned(), message };
+    let mut export = Generator::open_folder(written, request.threads)?;
+    let prompts = evaluation.samples.iter().map(|sample| sample.prompt.as_str());
+    let mut largest = 0.0f32;
+    for prompt in prompts.chain([""]) {
+        let (a, b) = (checkpoint.logits(prompt)?, export.logits(prompt)?);
+        for (a, b) in a.iter().zip(&b) {
+            let difference = (a - b).abs();
+            if difference.is_nan() || difference > MAXIMUM_LOGIT_DIFFERENCE {
+                return Err(refuse(format!("a logit after {prompt:?} is {b} and was {a}")));
+            }
+            largest = largest.max(difference);
+        }
+        let greedy = Options::greedy(GREEDY_TOKENS);
+        let a = checkpoint.generate(prompt, &greedy, &mut |_| true)?.text;
+        let b = export.generate(prompt, &greedy, &mut |_| true)?.text;
+        if a != b {
+            return Err(refuse(format!("after {prompt:?} it writes {b:?} and the checkpoint {a:?}")));
+        }
+    }
+    Ok(largest)
+}
+
+fn card(request: &Request<'_>, prepared: &Prepared, trained: &Trained, evaluation: &Evaluation) -> ModelCard {
+    let recipe = &trained.meta.recipe;
+    let model = &prepared.model;
+    let parameters = model.parameter_count().total;
+    let languages = match request.recipe.export.languages.as_slice() {
+        [] => prepared.languages.clone(),
+        given => given.to_vec(),
+    };
+    let result = |metric_type: &str, metric_name: &str, value: Option<f64>| {
+        value.map(|value| CardResult {
+            dataset_name: "Validation split of the training corpus".to_owned(),
+            split: "validation".to_owned(),
+            metric_type: metric_type.to_owned(),
+            metric_name: metric_name.to_owned(),
+            value,
+        })
+    };
+    let results = [
+        result("loss", "Validation loss (nats per token)", evaluation.validation_loss),
+        result("perplexity", "Perplexity", evaluation.perplexity),
+        result("bits_per_byte", "Validation loss (bits per byte)", evaluation.bits_per_byte),
+        result("loss", "Training loss, same weights (nats per token)", evaluation.training_loss),
+    ];
+    let row = |name: &str, value: String| (name.to_owned(), value);
+    let train = &recipe.train;
+    let sections = vec![
+        CardSection {
+            title: "Model".to_owned(),
+            rows: vec![
+                row("Parameters", parameters.to_string()),
+                row("Layers", model.num_hidden_layers.to_string()),
+                row("Width", model.hidden_size.to_string()),
+                row("Heads (key/value)", format!("{} ({})", model.num_attention_heads, model.num_key_value_heads)),
+                row("Feed-forward width", model.intermediate_size.to_string()),
+                row("Vocabulary", model.vocab_size.to_string()),
+                row("Context", model.max_position_embeddings.to_string()),
+            ],
+        },
+        CardSection {
+            title: "Training".to_owned(),
+            rows: vec![
+                row("Text", prepared.text_in_words.clone()),
+                row("Steps", format!("{} (this checkpoint: {})", trained.step, evaluation.checkpoint_step)),
+                row("Batch", format!("{} sequences of {} tokens", train.batch_size, train.sequence_length)),
+                row("Learning rate", format!("{} ({:?})", train.learning_rate, train.schedule).to_lowercase()),
+                row("Seed", train.seed.to_string()),
+                row("Run", trained.run.id()),
+                row("Tokenizer (BLAKE3)", prepared.tokenizer.hash().to_owned()),
+                row("Token shards (BLAKE3)", prepared.tokens_hash.clone()),
+                row("Checkpoint (BLAKE3)", evaluation.checkpoint_hash.clone()),
+            ],
+        },
+        CardSection {
+            title: "Generation on the machine that trained".to_owned(),
+            rows: vec![
+                row("Resident memory", format!("{:.0} MB", evaluation.generation.rss_mb)),
+                row(
+                    &format!("p95 time of {} tokens", evaluation.generation.tokens),
+                    format!("{:.0} ms", evaluation.generation.p95_ms),
+                ),
+            ],
+        },
+    ];
+    ModelCard {
+        name: recipe.name.clone(),
+        summary: format!(
+            "A language model of {parameters} parameters, trained from scratch with text2llm {}. It continues text; it was not \
+             tuned to follow instructions, and what it writes may be wrong.",
+            env!("CARGO_PKG_VERSION")
+        ),
+        license: Some(request.recipe.export.license.clone()).filter(|license| !license.is_empty()),
+        languages,
+        results: results.into_iter().flatten().collect(),
+        sections,
+        samples: evaluation
+            .samples
+            .iter()
+            .map(|sample| CardSample {
+                prompt: sample.prompt.clone(),
+                text: format!("{}{}", sample.prompt, sample.text),
+            })
+            .collect(),
+        ..ModelCard::default()
+    }
+}

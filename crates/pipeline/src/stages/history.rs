@@ -1,0 +1,179 @@
+//! Which run to work on: a new one, an unfinished one to continue, or a finished one that already is what was asked for.
+
+use store::fs::RealFs;
+use store::lock::RunLock;
+use store::report::{Phase, Reporter};
+use store::run::{RunDir, RunState, RunStatus};
+
+use super::training::Trained;
+use super::{Request, Until, is_unfinished};
+use crate::meta::RunMeta;
+use crate::{Error, Result};
+
+/// A run that this process works on.
+pub(super) struct Begun {
+    pub run: RunDir,
+    pub lock: RunLock,
+    pub meta: RunMeta,
+    /// Whether an earlier process began it.
+    pub continued: bool,
+}
+
+/// With `--resume`: the latest unfinished run, whose own recipe then replaces the request's. Says so when there is none.
+pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter) -> Result<Option<Begun>> {
+    let runs = store::run::list(&RealFs, &request.project.runs())?;
+    let unfinished = runs
+        .iter()
+        .rev()
+        .find(|run| run.state.as_ref().is_some_and(|state| is_unfinished(state.status)));
+    if !request.resume {
+        if let Some(run) = unfinished
+            && run.state.as_ref().is_some_and(|state| state.status != RunStatus::Queued)
+        {
+            let message = format!(
+                "run {} is unfinished; this begins a new one. To continue it instead: text2llm run --resume",
+                run.run_id
+            );
+            reporter.note(Phase::Prerequisites, &message);
+        }
+        return Ok(None);
+    }
+    if let Some(busy) = runs.iter().find(|run| {
+        run.state.as_ref().is_some_and(|state| state.status == RunStatus::Running)
+    }) {
+        // Taking the lock fails with the holder's number, or succeeds because it has just ended.
+        RunDir::open(&RealFs, &busy.path)?.lock()?;
+    }
+    if unfinished.is_none()
+        && let Some(summary) = runs.last()
+        && let Ok(meta) = RunMeta::read(&RealFs, &RunDir::open(&RealFs, &summary.path)?)
+        && meta.finished.is_none()
+    {
+        // Its training is done and what comes after is not: that is found to be reusable by its recipe.
+        let message = format!("run {} is trained; continuing with what comes after", summary.run_id);
+        reporter.note(Phase::Prerequisites, &message);
+        adopt(request, &meta, &summary.run_id, reporter);
+        return Ok(None);
+    }
+    let Some(summary) = unfinished else {
+        reporter.note(Phase::Prerequisites, "there is no unfinished run to resume; starting");
+        return Ok(None);
+    };
+    let run = RunDir::open(&RealFs, &summary.path)?;
+    let lock = run.lock()?;
+    let meta = RunMeta::read(&RealFs, &run)?;
+    let step = summary.state.as_ref().map_or(0, |state| state.step);
+    reporter.note(Phase::Prerequisites, &format!("continuing run {} (it was at step {step})", run.id()));
+    adopt(request, &meta, &run.id(), reporter);
+    Ok(Some(Begun { run, lock, meta, continued: true }))
+}
+
+/// A run that is continued goes on with the recipe it was started with.
+fn adopt(request: &mut Request<'_>, meta: &RunMeta, run_id: &str, reporter: &mut dyn Reporter) {
+    if meta.recipe != request.recipe && request.recipe_is_explicit {
+        let message = format!(
+            "run {run_id} goes on with the recipe it was started with; these keys of the one given now are not used: {}. To use \
+             them, start a new run (without --resume); to train longer, `text2llm resume --more-epochs N`",
+            differing_keys(meta, request).join(", ")
+        );
+        reporter.warning(Phase::Prerequisites, &message);
+    }
+    request.recipe = meta.recipe.clone();
+    request.base_dir.clone_from(&meta.base_dir);
+    request.recipe_source.clone_from(&meta.recipe_source);
+}
+
+/// Whether a finished run has this very recipe. Its data is compared later, once it is known.
+pub(super) fn has_finished_twin(request: &Request<'_>) -> Result<bool> {
+    if request.fresh {
+        return Ok(false);
+    }
+    Ok(finished(request)?.iter().any(|(_, meta)| meta.recipe.train == request.recipe.train))
+}
+
+/// The newest finished run whose weights are what this run would train.
+pub(super) fn finished_twin(request: &Request<'_>, fingerprint: &str) -> Result<Option<(RunDir, RunMeta)>> {
+    if request.fresh {
+        return Ok(None);
+    }
+    Ok(finished(request)?.into_iter().rev().find(|(_, meta)| meta.fingerprint() == fingerprint))
+}
+
+fn finished(request: &Request<'_>) -> Result<Vec<(RunDir, RunMeta)>> {
+    let mut found = Vec::new();
+    for run in store::run::list(&RealFs, &request.project.runs())? {
+        if run.state.is_some_and(|state| state.status == RunStatus::Completed) {
+            let run = RunDir::open(&RealFs, &run.path)?;
+            // A run of another version, or with a damaged record, is no twin of this one.
+            if let Ok(meta) = RunMeta::read(&RealFs, &run) {
+                found.push((run, meta));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Makes the folder of a new run, with its recipe in it.
+pub(super) fn begin(request: &Request<'_>) -> Result<Begun> {
+    let run = RunDir::create(&RealFs, &request.project.runs(), &request.recipe.name)?;
+    let lock = run.lock()?;
+    let threads = compute::cpu::Cpu::new(request.threads).threads();
+    let meta = RunMeta::new(
+        request.recipe.clone(),
+        request.recipe_source.clone(),
+        request.base_dir.clone(),
+        threads,
+    );
+    meta.write(&RealFs, &run)?;
+    Ok(Begun { run, lock, meta, continued: false })
+}
+
+/// Marks a run as failed that stopped before or after its training; training marks its own end.
+pub(super) fn note_failure(run: &RunDir, error: &Error) {
+    if let Ok(state) = run.read_state(&RealFs)
+        && matches!(state.status, RunStatus::Queued | RunStatus::Running)
+    {
+        let message = error.to_string();
+        // The failure itself is what the user must hear; a second one while recording it adds nothing.
+        let _ = run.write_state(&RealFs, RunState { status: RunStatus::Failed, message, ..state });
+    }
+}
+
+/// Marks a run's whole job as done, so that `--resume` has nothing left to do for it.
+pub(super) fn note_finished(trained: &Trained, until: Until) -> Result<()> {
+    let mut meta = trained.meta.clone();
+    if meta.finished != Some(until) && meta.finished != Some(Until::Export) {
+        meta.finished = Some(until);
+        meta.write(&RealFs, &trained.run)?;
+    }
+    Ok(())
+}
+
+fn differing_keys(meta: &RunMeta, request: &Request<'_>) -> Vec<String> {
+    let was = toml::Value::try_from(&meta.recipe).ok();
+    let is = toml::Value::try_from(&request.recipe).ok();
+    let mut keys = Vec::new();
+    if let (Some(was), Some(is)) = (was, is) {
+        differing("", &was, &is, &mut keys);
+    }
+    keys
+}
+
+fn differing(path: &str, was: &toml::Value, is: &toml::Value, keys: &mut Vec<String>) {
+    match (was, is) {
+        (toml::Value::Table(was), toml::Value::Table(is)) => {
+            let mut names: Vec<&String> = was.keys().chain(is.keys()).collect();
+            names.sort();
+            names.dedup();
+            for name in names {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                match (was.get(name), is.get(name)) {
+                    (Some(was), Some(is)) => differing(&path, was, is, keys),
+                    _ => keys.push(path),
+                }
+            }
+        }
+        _ if was != is => keys.push(path.to_owned()),
+        _ => {}
+    }
+}

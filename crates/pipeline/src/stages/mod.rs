@@ -1,0 +1,296 @@
+//! The main job: prerequisites → corpus → tokenizer → model → training → validation → export.
+//!
+//! A stage whose manifest matches its options and inputs is skipped, so running again does no work twice; a finished
+//! training with the same recipe on the same tokens is reused. Reading order: this file, `prerequisites`, `data`,
+//! `history` (which run to continue), `training`, `validation`, `export`.
+
+mod data;
+mod export;
+mod history;
+mod prerequisites;
+mod training;
+mod validation;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use store::fs::RealFs;
+use store::report::{Event, Phase, Reporter};
+use store::run::{RunDir, RunStatus};
+use train::checkpoint::Which;
+
+use crate::meta::RunMeta;
+use crate::project::Project;
+use crate::recipe::Recipe;
+use crate::{Error, Result};
+
+pub use training::More;
+pub use validation::{Evaluation, Sample};
+
+/// How far to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    /// Stop after training.
+    Training,
+    /// All phases.
+    Export,
+}
+
+/// What `run` and `train` ask for.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Where.
+    pub project: &'a Project,
+    /// What.
+    pub recipe: Recipe,
+    /// The folder that relative corpus paths start from.
+    pub base_dir: PathBuf,
+    /// Where the recipe came from, in words.
+    pub recipe_source: String,
+    /// Whether the user named a recipe or changed a key, rather than taking what is there.
+    pub recipe_is_explicit: bool,
+    /// Use `data/documents/` as it is.
+    pub skip_corpus: bool,
+    /// Use `tokenizer/` as it is.
+    pub skip_tokenizer: bool,
+    /// Continue the latest unfinished run.
+    pub resume: bool,
+    /// Train although a finished run has the same recipe and data.
+    pub fresh: bool,
+    /// How far to go.
+    pub until: Until,
+    /// CPU threads; 0: all.
+    pub threads: usize,
+    /// Go on where a prerequisite is not met but work may still succeed.
+    pub accept_risks: bool,
+    /// The program to measure generation with, in a process of its own; `None`: this process.
+    pub generator: Option<PathBuf>,
+}
+
+/// What `resume` asks for.
+#[derive(Clone, Debug)]
+pub struct ResumeRequest<'a> {
+    /// Where.
+    pub project: &'a Project,
+    /// Run id, its unique beginning or end, or `latest`.
+    pub run: String,
+    /// latest, best or a step.
+    pub checkpoint: String,
+    /// How far beyond the run's end.
+    pub more: Option<More>,
+    /// CPU threads; 0: all.
+    pub threads: usize,
+    /// Go on where a prerequisite is not met but work may still succeed.
+    pub accept_risks: bool,
+}
+
+/// Something left behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Artifact {
+    /// What it is.
+    pub name: String,
+    /// Where.
+    pub path: PathBuf,
+    /// How large, everything below included.
+    pub bytes: u64,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunOutcome {
+    /// The run.
+    pub run_id: String,
+    /// Its folder.
+    pub run_dir: PathBuf,
+    /// Steps done.
+    pub step: u64,
+    /// Loss of the last step.
+    pub train_loss: Option<f64>,
+    /// Loss of the last validation.
+    pub validation_loss: Option<f64>,
+    /// The lowest validation loss.
+    pub best_validation_loss: Option<f64>,
+    /// Whether a finished training was reused.
+    pub training_reused: bool,
+    /// All phases together.
+    pub seconds: f64,
+    /// What lies where.
+    pub artifacts: Vec<Artifact>,
+    /// Commands worth trying next.
+    pub next: Vec<String>,
+}
+
+const PHASES: [(Phase, &str); 7] = [
+    (Phase::Prerequisites, "Prerequisites"),
+    (Phase::Corpus, "Corpus"),
+    (Phase::Tokenizer, "Tokenizer"),
+    (Phase::Model, "Model"),
+    (Phase::Training, "Training"),
+    (Phase::Validation, "Validation"),
+    (Phase::Export, "Export"),
+];
+
+/// Runs one phase between its header and its summary line.
+fn phase<T>(
+    phase: Phase,
+    of: usize,
+    reporter: &mut dyn Reporter,
+    work: impl FnOnce(&mut dyn Reporter) -> Result<(T, Done)>,
+) -> Result<T> {
+    let index = PHASES.iter().position(|(known, _)| *known == phase).unwrap_or(0);
+    let title = PHASES[index].1.to_owned();
+    let start = Instant::now();
+    reporter.event(&Event::PhaseStarted { phase, index: index + 1, of, title });
+    let (value, done) = work(reporter)?;
+    reporter.event(&match done {
+        Done::Worked(summary) => {
+            Event::PhaseFinished { phase, seconds: start.elapsed().as_secs_f64(), summary }
+        }
+        Done::Reused(reason) => Event::PhaseSkipped { phase, reason },
+    });
+    Ok(value)
+}
+
+/// How a phase ended, in a sentence.
+enum Done {
+    Worked(String),
+    Reused(String),
+}
+
+/// Text to model.
+///
+/// # Errors
+/// See [`Error`]. Whatever was finished before is kept and used by the next call.
+pub fn run(mut request: Request<'_>, reporter: &mut dyn Reporter) -> Result<RunOutcome> {
+    let start = Instant::now();
+    let of = if request.until == Until::Training { 5 } else { PHASES.len() };
+    let continued = history::to_continue(&mut request, reporter)?;
+    phase(Phase::Prerequisites, of, reporter, |reporter| prerequisites::check(&request, reporter))?;
+
+    // Begun before the corpus, so that a run that is cut off anywhere can be found and continued.
+    let run = match continued {
+        Some(run) => Some(run),
+        None if history::has_finished_twin(&request)? => None,
+        None => Some(history::begin(&request)?),
+    };
+    let run_dir = run.as_ref().map(|begun| begun.run.clone());
+    let mut outcome = phases(&request, run, of, reporter)
+        .inspect_err(|error| run_dir.iter().for_each(|run| history::note_failure(run, error)))?;
+    outcome.seconds = start.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+fn phases(
+    request: &Request<'_>,
+    run: Option<history::Begun>,
+    of: usize,
+    reporter: &mut dyn Reporter,
+) -> Result<RunOutcome> {
+    let documents = phase(Phase::Corpus, of, reporter, |reporter| data::documents(request, reporter))?;
+    let tokenizer =
+        phase(Phase::Tokenizer, of, reporter, |reporter| data::tokenizer(request, &documents, reporter))?;
+    let prepared = phase(Phase::Model, of, reporter, |reporter| {
+        data::model(request, &documents, tokenizer, reporter)
+    })?;
+    let trained = phase(Phase::Training, of, reporter, |reporter| {
+        training::train_or_reuse(request, &prepared, run, reporter)
+    })?;
+    let mut outcome = RunOutcome {
+        run_id: trained.run.id(),
+        run_dir: trained.run.path().to_owned(),
+        step: trained.step,
+        train_loss: trained.train_loss,
+        validation_loss: trained.validation_loss,
+        best_validation_loss: trained.best_validation_loss,
+        training_reused: trained.reused,
+        seconds: 0.0,
+        artifacts: Vec::new(),
+        next: vec!["text2llm generate --run latest --prompt \"The \"".to_owned(), "text2llm run".to_owned()],
+    };
+    if request.until >= Until::Export {
+        let evaluation = phase(Phase::Validation, of, reporter, |reporter| {
+            validation::validate(request, &prepared, &trained, reporter)
+        })?;
+        phase(Phase::Export, of, reporter, |reporter| {
+            export::export(request, &prepared, &trained, &evaluation, reporter)
+        })?;
+        outcome.next = vec![
+            "text2llm generate --prompt \"The \"".to_owned(),
+            "text2llm resume --more-epochs 2".to_owned(),
+            "text2llm list".to_owned(),
+        ];
+    }
+    history::note_finished(&trained, request.until)?;
+    outcome.artifacts = artifacts(request.project, &trained.run);
+    for artifact in &outcome.artifacts {
+        reporter.event(&Event::Artifact {
+            name: artifact.name.clone(),
+            path: artifact.path.clone(),
+            bytes: artifact.bytes,
+        });
+    }
+    Ok(outcome)
+}
+
+/// Goes on with a run, from where it stopped or beyond its end.
+///
+/// # Errors
+/// No such run or checkpoint; another process at work on it; whatever training may meet.
+pub fn resume(request: ResumeRequest<'_>, reporter: &mut dyn Reporter) -> Result<RunOutcome> {
+    let start = Instant::now();
+    let which: Which = request
+        .checkpoint
+        .parse()
+        .map_err(|message| Error::Argument { message: format!("--checkpoint: {message}") })?;
+    let run = RunDir::find(&RealFs, &request.project.runs(), &request.run)?;
+    let meta = RunMeta::read(&RealFs, &run)?;
+    let trained = phase(Phase::Training, PHASES.len(), reporter, |reporter| {
+        training::resume(&request, run, meta, which, reporter)
+    })?;
+    let outcome = RunOutcome {
+        run_id: trained.run.id(),
+        run_dir: trained.run.path().to_owned(),
+        step: trained.step,
+        train_loss: trained.train_loss,
+        validation_loss: trained.validation_loss,
+        best_validation_loss: trained.best_validation_loss,
+        training_reused: trained.reused,
+        seconds: start.elapsed().as_secs_f64(),
+        artifacts: artifacts(request.project, &trained.run),
+        next: vec![
+            format!("text2llm generate --run {} --prompt \"The \"", trained.run.id()),
+            "text2llm run".to_owned(),
+        ],
+    };
+    Ok(outcome)
+}
+
+fn artifacts(project: &Project, run: &RunDir) -> Vec<Artifact> {
+    let wanted = [
+        ("cleaned text and token shards", project.data()),
+        ("tokenizer", project.tokenizer()),
+        ("the run: checkpoints, metrics, log", run.path().to_owned()),
+        ("training history in one file", project.training_metrics()),
+        ("evaluation", project.evals()),
+        ("the model, for transformers and others", project.model()),
+    ];
+    wanted
+        .into_iter()
+        .filter(|(_, path)| path.exists())
+        .map(|(name, path)| Artifact { name: name.to_owned(), bytes: bytes_below(&path), path })
+        .collect()
+}
+
+fn bytes_below(path: &std::path::Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    };
+    entries.flatten().map(|entry| bytes_below(&entry.path())).sum()
+}
+
+/// Whether a run still has work to do.
+fn is_unfinished(status: RunStatus) -> bool {
+    matches!(status, RunStatus::Queued | RunStatus::Interrupted | RunStatus::Failed)
+}

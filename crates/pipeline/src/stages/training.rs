@@ -1,0 +1,299 @@
+//! Training: a new run, the continuation of one, or the reuse of a finished one.
+
+use std::path::Path;
+
+use compute::cpu::Cpu;
+use corpus::{Split, TokenDataset};
+use model::{Model, Purpose};
+use store::fs::{Fs, RealFs};
+use store::lock::RunLock;
+use store::report::{Phase, Reporter};
+use store::run::RunDir;
+use tokenizer::Tokenizer;
+use train::checkpoint::Which;
+use train::{Ending, Job, Patience, Start, StopFlag};
+
+use super::data::Prepared;
+use super::history::{self, Begun};
+use super::{Done, Request, ResumeRequest};
+use crate::generate::{Generator, Options, RUN_TOKENIZER, decoder};
+use crate::meta::{RunInputs, RunMeta};
+use crate::{Error, Result};
+
+/// How far beyond a run's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum More {
+    /// Passes over the training text.
+    Epochs(u64),
+    /// Optimizer steps.
+    Steps(u64),
+}
+
+/// A finished training.
+pub(super) struct Trained {
+    pub run: RunDir,
+    pub meta: RunMeta,
+    pub step: u64,
+    pub train_loss: Option<f64>,
+    pub validation_loss: Option<f64>,
+    pub best_validation_loss: Option<f64>,
+    pub reused: bool,
+    /// Held until the job ends, so that nobody prunes or moves what is being validated.
+    pub _lock: Option<RunLock>,
+}
+
+pub(super) fn train_or_reuse(
+    request: &Request<'_>,
+    prepared: &Prepared,
+    mut begun: Option<Begun>,
+    reporter: &mut dyn Reporter,
+) -> Result<(Trained, Done)> {
+    let mut trial = RunMeta::new(
+        request.recipe.clone(),
+        request.recipe_source.clone(),
+        request.base_dir.clone(),
+        request.threads,
+    );
+    describe(&mut trial, prepared);
+    if begun.as_ref().is_none_or(|begun| !begun.continued)
+        && let Some((run, meta)) = history::finished_twin(request, &trial.fingerprint())?
+    {
+        if let Some(begun) = begun.take() {
+            // Nothing was done in it yet.
+            RealFs.remove_dir_all(begun.run.path()).map_err(store::Error::io("remove", begun.run.path()))?;
+        }
+        let state = run.read_state(&RealFs)?;
+        let reason = format!(
+            "run {} already trained this recipe on this text to step {}; reused (train again with --fresh)",
+            run.id(),
+            state.step
+        );
+        copy_metrics(&run, &request.project.training_metrics())?;
+        let trained = Trained {
+            step: state.step,
+            train_loss: state.train_loss,
+            validation_loss: state.validation_loss,
+            best_validation_loss: state.best_validation_loss,
+            run,
+            meta,
+            reused: true,
+            _lock: None,
+        };
+        return Ok((trained, Done::Reused(reason)));
+    }
+    let Begun { run, lock, mut meta, continued } = match begun {
+        Some(begun) => begun,
+        None => history::begin(request)?,
+    };
+    describe(&mut meta, prepared);
+    keep_tokenizer(&prepared.tokenizer, &run, prepared.model.max_position_embeddings)?;
+    meta.write(&RealFs, &run)?;
+    let start = if continued { Start::Resume(Which::Latest) } else { Start::Fresh };
+    let session = Session {
+        run: &run,
+        lock: &lock,
+        meta: &meta,
+        tokens: &request.project.tokens(),
+        start,
+        threads: request.threads,
+        metrics: &request.project.training_metrics(),
+    };
+    let outcome = session.train(reporter)?;
+    let summary = summary(&outcome);
+    Ok((trained(run, lock, meta, &outcome), Done::Worked(summary)))
+}
+
+/// Continues a run by name.
+pub(super) fn resume(
+    request: &ResumeRequest<'_>,
+    run: RunDir,
+    mut meta: RunMeta,
+    which: Which,
+    reporter: &mut dyn Reporter,
+) -> Result<(Trained, Done)> {
+    let lock = run.lock()?;
+    if meta.model.is_none() {
+        return Err(Error::Argument {
+            message: format!("run {} stopped before its training began: continue it with `text2llm run --resume`", run.id()),
+        });
+    }
+    let state = run.read_state(&RealFs)?;
+    let total = meta.recipe.train.steps.unwrap_or(state.total_steps);
+    match (request.more, meta.recipe.train.steps) {
+        (None, _) => {}
+        (Some(More::Steps(more)), _) => {
+            meta.recipe.train.steps = Some(total + more);
+            meta.recipe.train.epochs = None;
+        }
+        (Some(More::Epochs(more)), None) => {
+            meta.recipe.train.epochs = Some(meta.recipe.train.epochs.unwrap_or(1) + more);
+        }
+        (Some(More::Epochs(more)), Some(steps)) => {
+            let dataset = open(&request.project.tokens(), Split::Train, &meta)?;
+            meta.recipe.train.steps = Some(steps + more * steps_per_epoch(&dataset, &meta));
+        }
+    }
+    if request.more.is_some() {
+        meta.write(&RealFs, &run)?;
+    }
+    let session = Session {
+        run: &run,
+        lock: &lock,
+        meta: &meta,
+        tokens: &request.project.tokens(),
+        start: Start::Resume(which),
+        threads: request.threads,
+        metrics: &request.project.training_metrics(),
+    };
+    let outcome = session.train(reporter)?;
+    let summary = summary(&outcome);
+    Ok((trained(run, lock, meta, &outcome), Done::Worked(summary)))
+}
+
+fn steps_per_epoch(dataset: &TokenDataset, meta: &RunMeta) -> u64 {
+    let options = &meta.recipe.train;
+    let windows = corpus::Loader::windows_per_epoch(dataset, options.sequence_length);
+    windows.div_ceil(options.batch_size as u64).max(1)
+}
+
+fn trained(run: RunDir, lock: RunLock, meta: RunMeta, outcome: &train::Outcome) -> Trained {
+    Trained {
+        run,
+        meta,
+        step: outcome.step,
+        train_loss: outcome.train_loss,
+        validation_loss: outcome.validation_loss,
+        best_validation_loss: outcome.best.map(|best| best.loss),
+        reused: false,
+        _lock: Some(lock),
+    }
+}
+
+fn summary(outcome: &train::Outcome) -> String {
+    let loss = outcome.train_loss.map(|loss| format!(", loss {loss:.4}")).unwrap_or_default();
+    let validation = outcome.best.map(|best| format!(", best validation loss {:.4}", best.loss)).unwrap_or_default();
+    let speed = if outcome.steps_this_session > 0 {
+        format!(", {:.0} tokens/s", outcome.tokens_per_s)
+    } else {
+        String::new()
+    };
+    format!("{} steps{loss}{validation}{speed}", outcome.step)
+}
+
+/// Fills in what is known once the text is tokenized.
+fn describe(meta: &mut RunMeta, prepared: &Prepared) {
+    meta.model = Some(prepared.model.clone());
+    meta.parameters = Some(prepared.model.parameter_count().total as u64);
+    meta.inputs = RunInputs {
+        documents: prepared.documents_hash.clone(),
+        tokenizer: prepared.tokenizer.hash().to_owned(),
+        tokens: prepared.tokens_hash.clone(),
+    };
+}
+
+fn keep_tokenizer(tokenizer: &Tokenizer, run: &RunDir, context: usize) -> Result<()> {
+    let folder = run.path().join(RUN_TOKENIZER);
+    RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
+    Ok(tokenizer.save(&RealFs, &folder, Some(context))?)
+}
+
+fn open(tokens: &Path, split: Split, meta: &RunMeta) -> Result<TokenDataset> {
+    Ok(TokenDataset::open(&RealFs, tokens, split, &meta.inputs.tokenizer)?)
+}
+
+fn copy_metrics(run: &RunDir, to: &Path) -> Result<()> {
+    let from = run.path().join("training_metrics.json");
+    if RealFs.exists(&from) {
+        let bytes = RealFs.read(&from).map_err(store::Error::io("read", &from))?;
+        store::atomic::write(&RealFs, to, &bytes)?;
+    }
+    Ok(())
+}
+
+/// One call of the training loop.
+struct Session<'a> {
+    run: &'a RunDir,
+    lock: &'a RunLock,
+    meta: &'a RunMeta,
+    tokens: &'a Path,
+    start: Start,
+    threads: usize,
+    metrics: &'a Path,
+}
+
+impl Session<'_> {
+    fn train(&self, reporter: &mut dyn Reporter) -> Result<train::Outcome> {
+        let config = self.meta.model.clone().ok_or_else(|| Error::Argument {
+            message: format!("run {} has no shape yet", self.run.id()),
+        })?;
+        let options = &self.meta.recipe.train;
+        let training = open(self.tokens, Split::Train, self.meta)?;
+        let validation = open(self.tokens, Split::Validation, self.meta)?;
+        let validation = (validation.token_count() > 0).then_some(&validation);
+        if validation.is_none() {
+            reporter.warning(Phase::Training, "there is no validation text: the best checkpoint cannot be told from the last");
+        }
+        let micro_batch_size = train::micro_batch_size(&config, options);
+        let device = Cpu::new(self.threads);
+        let threads = device.threads();
+        let mut model = Model::new(
+            device,
+            config.clone(),
+            Purpose::Train { batch_size: micro_batch_size, sequence_length: options.sequence_length },
+        )?;
+        let stop = StopFlag::on_signals()?;
+        let mut sampler = Sampler { run: self.run, meta: self.meta, threads };
+        let job = Job {
+            fs: &RealFs,
+            run: self.run,
+            lock: self.lock,
+            options,
+            start: self.start,
+            training: &training,
+            validation,
+            stop: &stop,
+            patience: Patience::default(),
+            environment: train::environment("cpu", threads),
+        };
+        let outcome = train::train(&mut model, &job, Some(&mut sampler), reporter)?;
+        copy_metrics(self.run, self.metrics)?;
+        match outcome.ending {
+            Ending::Completed => Ok(outcome),
+            Ending::Interrupted => {
+                Err(Error::Interrupted { step: outcome.step, total_steps: outcome.total_steps })
+            }
+        }
+    }
+}
+
+/// Samples during training. The decoding model is made for each sample and dropped, so that it takes no memory between.
+struct Sampler<'a> {
+    run: &'a RunDir,
+    meta: &'a RunMeta,
+    threads: usize,
+}
+
+impl train::Sampler<Cpu> for Sampler<'_> {
+    fn sample(
+        &mut self,
+        model: &mut Model<Cpu>,
+        prompts: &[String],
+    ) -> std::result::Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
+        let mut decoding = decoder(model.config(), self.threads)?;
+        decoding.copy_weights_from(model)?;
+        let tokenizer = Tokenizer::open(&RealFs, &self.run.path().join(RUN_TOKENIZER))?;
+        let mut generator = Generator::new(decoding, tokenizer, "the model in training".to_owned())?;
+        let train = &self.meta.recipe.train;
+        let options = Options {
+            temperature: train.sample_temperature,
+            top_p: 0.95,
+            seed: train.seed,
+            ..Options::greedy(train.sample_max_new_tokens)
+        };
+        prompts
+            .iter()
+            .map(|prompt| Ok(generator.generate(prompt, &options, &mut |_| true)?.text))
+            .collect()
+    }
+}
+

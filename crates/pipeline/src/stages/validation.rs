@@ -1,0 +1,365 @@
+//! The gates after training: losses measured again on the chosen checkpoint, samples in each language, repetition, and the
+//! memory and latency of generating, in a process that does nothing else.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use compute::cpu::Cpu;
+use corpus::{Split, TokenDataset};
+use model::{Model, Purpose};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use store::fs::{Fs, RealFs};
+use store::manifest::Manifest;
+use store::report::{Event, Phase, Reporter};
+use store::stage::{self, StagedFolder};
+use train::StopFlag;
+use train::checkpoint::{Checkpoints, Which};
+
+use super::data::Prepared;
+use super::training::Trained;
+use super::{Done, Request};
+use crate::error::Unmet;
+use crate::generate::{Generator, Options};
+use crate::measure::{self, Generation};
+use crate::recipe::{CheckpointChoice, ValidateOptions};
+use crate::{Error, Result};
+
+/// The stage's name in its manifest; the number changes when the meaning of a figure does.
+const STAGE: &str = "evaluation-1";
+
+/// `evals/results.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The run.
+    pub run_id: String,
+    /// The checkpoint that was measured.
+    pub checkpoint_step: u64,
+    /// The hash of its manifest.
+    pub checkpoint_hash: String,
+    /// Mean over the validation set, in nats a token.
+    pub validation_loss: Option<f64>,
+    /// exp(validation_loss).
+    pub perplexity: Option<f64>,
+    /// Over as much of the training set, with the same weights, in nats a token.
+    pub training_loss: Option<f64>,
+    /// validation_loss − training_loss.
+    pub loss_gap: Option<f64>,
+    /// Validation loss in bits a byte of text, which does not depend on the tokenizer.
+    pub bits_per_byte: Option<f64>,
+    /// Share of 4-grams of tokens in the samples that came before.
+    pub repetition: f64,
+    /// Memory and speed of generating.
+    pub generation: Generation,
+    /// Texts.
+    pub samples: Vec<Sample>,
+    /// The limits that held when this was measured.
+    pub limits: ValidateOptions,
+    /// Figures beyond their limits.
+    pub unmet: Vec<String>,
+}
+
+/// One text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// ISO 639-1, where the prompt came from a document whose language is known.
+    pub language: Option<String>,
+    /// What the model was given.
+    pub prompt: String,
+    /// What it wrote, without the prompt.
+    pub text: String,
+}
+
+pub(super) fn which(choice: CheckpointChoice) -> &'static str {
+    match choice {
+        CheckpointChoice::Best => "best",
+        CheckpointChoice::Latest => "latest",
+    }
+}
+
+pub(super) fn validate(
+    request: &Request<'_>,
+    prepared: &Prepared,
+    trained: &Trained,
+    reporter: &mut dyn Reporter,
+) -> Result<(Evaluation, Done)> {
+    let folder = request.project.evals();
+    let choice = which(request.recipe.export.checkpoint);
+    let (step, checkpoint_hash) = chosen(trained, request.recipe.export.checkpoint, reporter)?;
+    let options = json!({ "validate": request.recipe.validate, "checkpoint": choice });
+    let inputs = BTreeMap::from([
+        ("checkpoint".to_owned(), checkpoint_hash.clone()),
+        ("tokens".to_owned(), prepared.tokens_hash.clone()),
+    ]);
+    let disk = Error::disk(Phase::Validation);
+    if stage::current(&RealFs, &folder, STAGE, &options, &inputs).map_err(&disk)?.is_some()
+        && let Ok(evaluation) = store::atomic::read_json::<Evaluation>(&RealFs, &folder.join("results.json"))
+        && evaluation.unmet.is_empty()
+    {
+        let reason = format!("the checkpoint of step {step} was measured before: {}", summary(&evaluation));
+        return Ok((evaluation, Done::Reused(reason)));
+    }
+
+    let limits = &request.recipe.validate;
+    let losses = losses(request, prepared, trained, step)?;
+    let mut generator = Generator::open_run(&trained.run, &step.to_string(), request.threads)?;
+    let (samples, repetition) = samples(&mut generator, prepared, limits)?;
+    for sample in &samples {
+        reporter.event(&Event::Sample { step, prompt: sample.prompt.clone(), text: sample.text.clone() });
+    }
+    drop(generator);
+    let generation = measure::generation(request, &trained.run, step, &samples, reporter)?;
+    let loss_gap = losses.validation.zip(losses.training).map(|(validation, training)| validation - training);
+    let mut evaluation = Evaluation {
+        run_id: trained.run.id(),
+        checkpoint_step: step,
+        checkpoint_hash,
+        validation_loss: losses.validation,
+        perplexity: losses.validation.map(f64::exp),
+        training_loss: losses.training,
+        loss_gap,
+        bits_per_byte: losses.bits_per_byte,
+        repetition,
+        generation,
+        samples,
+        limits: limits.clone(),
+        unmet: Vec::new(),
+    };
+    let unmet = unmet(&evaluation);
+    evaluation.unmet = unmet.iter().map(|gate| gate.key.to_owned()).collect();
+
+    let staged = StagedFolder::begin(&RealFs, &folder).map_err(&disk)?;
+    store::atomic::write_json(&RealFs, &staged.path().join("results.json"), &evaluation).map_err(&disk)?;
+    write_text(&staged.path().join("report.md"), &report(&evaluation, &request.recipe.name)).map_err(&disk)?;
+    staged.commit(Manifest::new(STAGE, options, inputs)).map_err(&disk)?;
+    if !unmet.is_empty() {
+        return Err(Error::Gates { unmet, report: folder.join("report.md") });
+    }
+    let summary = summary(&evaluation);
+    Ok((evaluation, Done::Worked(summary)))
+}
+
+/// The step and the manifest's hash of the checkpoint that the recipe chooses.
+fn chosen(trained: &Trained, choice: CheckpointChoice, reporter: &mut dyn Reporter) -> Result<(u64, String)> {
+    let folder = trained.run.checkpoints();
+    let checkpoints = Checkpoints::new(&RealFs, &folder);
+    checkpoints.repair()?;
+    let state = checkpoints.latest_state(reporter)?.ok_or_else(|| Error::Argument {
+        message: format!("run {} has no checkpoint: train again with `text2llm run --fresh`", trained.run.id()),
+    })?;
+    let step = match (choice, state.best) {
+        (CheckpointChoice::Best, Some(best)) => best.step,
+        _ => state.step,
+    };
+    let manifest = checkpoints.verify(step)?;
+    Ok((step, manifest.hash()))
+}
+
+struct Losses {
+    validation: Option<f64>,
+    training: Option<f64>,
+    bits_per_byte: Option<f64>,
+}
+
+/// Measures both losses with the same weights and code; the training loss over as many windows as the validation set has.
+fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u64) -> Result<Losses> {
+    let options = &trained.meta.recipe.train;
+    let micro_batch_size = train::micro_batch_size(&prepared.model, options);
+    let sequence_length = options.sequence_length;
+    let purpose = Purpose::Train { batch_size: micro_batch_size, sequence_length };
+    let mut model = Model::new(Cpu::new(request.threads), prepared.model.clone(), purpose)?;
+    crate::generate::load_weights(&trained.run, Which::Step(step), &mut model)?;
+    let stop = StopFlag::new();
+    let tokens = request.project.tokens();
+    let open = |split| TokenDataset::open(&RealFs, &tokens, split, prepared.tokenizer.hash());
+    let validation = open(Split::Validation)?;
+    if validation.token_count() == 0 {
+        return Ok(Losses { validation: None, training: None, bits_per_byte: None });
+    }
+    let count = validation.batches(micro_batch_size, sequence_length).count();
+    let batches = validation.batches(micro_batch_size, sequence_length);
+    let on_validation = train::evaluate(&mut model, batches, &stop)?;
+    let training = open(Split::Train)?;
+    let batches = training.batches(micro_batch_size, sequence_length).take(count);
+    let on_training = train::evaluate(&mut model, batches, &stop)?;
+    let bits_per_byte = on_validation.map(|evaluation| {
+        // Nats over the whole set, told in bits over the bytes of its text.
+        evaluation.loss * evaluation.tokens / std::f64::consts::LN_2 / prepared.validation_bytes.max(1) as f64
+    });
+    Ok(Losses {
+        validation: on_validation.map(|evaluation| evaluation.loss),
+        training: on_training.map(|evaluation| evaluation.loss),
+        bits_per_byte: bits_per_byte.filter(|_| prepared.validation_bytes > 0),
+    })
+}
+
+/// Texts from the recipe's prompts, or from the opening words of a validation document of each language.
+fn samples(generator: &mut Generator, prepared: &Prepared, limits: &ValidateOptions) -> Result<(Vec<Sample>, f64)> {
+    let prompts: Vec<(Option<String>, String)> = if limits.prompts.is_empty() {
+        prepared.openings.clone()
+    } else {
+        limits.prompts.iter().map(|prompt| (None, prompt.clone())).collect()
+    };
+    let mut samples = Vec::new();
+    let (mut repeated, mut total) = (0, 0);
+    for (index, (language, prompt)) in prompts.into_iter().enumerate() {
+        let options = Options {
+            temperature: limits.temperature,
+            top_p: limits.top_p,
+            seed: index as u64,
+            ..Options::greedy(limits.sample_tokens)
+        };
+        let generated = generator.generate(&prompt, &options, &mut |_| true)?;
+        let mut seen = HashSet::new();
+        for four in generated.ids.windows(4) {
+            total += 1;
+            repeated += usize::from(!seen.insert(four.to_vec()));
+        }
+        samples.push(Sample { language, prompt, text: generated.text });
+    }
+    Ok((samples, repeated as f64 / total.max(1) as f64))
+}
+
+fn unmet(evaluation: &Evaluation) -> Vec<Unmet> {
+    let limits = &evaluation.limits;
+    let figures = [
+        ("maximum_validation_loss", evaluation.validation_loss, limits.maximum_validation_loss, "nats a token"),
+        ("maximum_loss_gap", evaluation.loss_gap, limits.maximum_loss_gap, "nats a token"),
+        ("maximum_repetition", Some(evaluation.repetition), limits.maximum_repetition, "of all 4-grams"),
+        ("maximum_rss_mb", Some(evaluation.generation.rss_mb), limits.maximum_rss_mb, "MB"),
+        ("maximum_p95_ms", Some(evaluation.generation.p95_ms), limits.maximum_p95_ms, "ms"),
+    ];
+    figures
+        .into_iter()
+        .filter_map(|(key, value, limit, unit)| Some(Unmet { key, value: value?, limit: limit?, unit }))
+        // A figure that is no number meets no limit.
+        .filter(|gate| gate.value.is_nan() || gate.value > gate.limit)
+        .collect()
+}
+
+fn summary(evaluation: &Evaluation) -> String {
+    let loss = match (evaluation.validation_loss, evaluation.loss_gap) {
+        (Some(loss), Some(gap)) => format!("validation loss {loss:.4} ({gap:+.3} over training), "),
+        (Some(loss), None) => format!("validation loss {loss:.4}, "),
+        _ => String::new(),
+    };
+    format!(
+        "{loss}repetition {:.2}, generating: {:.0} MB resident, p95 {:.0} ms for {} tokens",
+        evaluation.repetition,
+        evaluation.generation.rss_mb,
+        evaluation.generation.p95_ms,
+        evaluation.generation.tokens
+    )
+}
+
+fn report(evaluation: &Evaluation, name: &str) -> String {
+    let mut text = format!(
+        "# Evaluation of {name}\n\nRun {}, checkpoint of step {}.\n\n| figure | value | limit |\n|---|---|---|\n",
+        evaluation.run_id, evaluation.checkpoint_step
+    );
+    let limits = &evaluation.limits;
+    let mut row = |figure: &str, value: Option<f64>, unit: &str, limit: Option<f64>, key: &str| {
+        let Some(value) = value else { return };
+        let limit = limit.map_or_else(|| "–".to_owned(), |limit| format!("≤ {limit}"));
+        let mark = if evaluation.unmet.iter().any(|unmet| unmet == key) { " **not met**" } else { "" };
+        text.push_str(&format!("| {figure} | {value:.4} {unit} | {limit}{mark} |\n"));
+    };
+    row(
+        "validation loss",
+        evaluation.validation_loss,
+        "nats a token",
+        limits.maximum_validation_loss,
+        "maximum_validation_loss",
+    );
+    row("perplexity", evaluation.perplexity, "", None, "");
+    row("validation loss in bits a byte", evaluation.bits_per_byte, "bits", None, "");
+    row("training loss, same weights", evaluation.training_loss, "nats a token", None, "");
+    row("gap to training", evaluation.loss_gap, "nats a token", limits.maximum_loss_gap, "maximum_loss_gap");
+    row(
+        "repeated 4-grams",
+        Some(evaluation.repetition),
+        "of all",
+        limits.maximum_repetition,
+        "maximum_repetition",
+    );
+    let generation = &evaluation.generation;
+    row("resident memory while generating", Some(generation.rss_mb), "MB", limits.maximum_rss_mb, "maximum_rss_mb");
+    row(
+        &format!("p95 time of {} tokens", generation.tokens),
+        Some(generation.p95_ms),
+        "ms",
+        limits.maximum_p95_ms,
+        "maximum_p95_ms",
+    );
+    row("median of the same", Some(generation.median_ms), "ms", None, "");
+    text.push_str(&format!(
+        "\nGenerating was measured {} times {}.\n",
+        generation.runs,
+        if generation.own_process { "in a process of its own" } else { "in the process that trained" }
+    ));
+    text.push_str("\n## Samples\n\nNeither chosen nor edited.\n");
+    for sample in &evaluation.samples {
+        let language = sample.language.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
+        text.push_str(&format!("\nPrompt{language}: {}\n\n", json!(sample.prompt)));
+        // Indented, so that nothing a model writes can end the block.
+        for line in format!("{}{}", sample.prompt, sample.text).lines() {
+            text.push_str(&format!("    {line}\n"));
+        }
+    }
+    text
+}
+
+fn write_text(path: &Path, text: &str) -> store::Result<()> {
+    let mut file = RealFs.create(path).map_err(store::Error::io("write", path))?;
+    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(store::Error::io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluation(limits: ValidateOptions) -> Evaluation {
+        Evaluation {
+            run_id: "r".into(),
+            checkpoint_step: 1,
+            checkpoint_hash: String::new(),
+            validation_loss: Some(2.0),
+            perplexity: Some(2f64.exp()),
+            training_loss: Some(1.5),
+            loss_gap: Some(0.5),
+            bits_per_byte: None,
+            repetition: 0.25,
+            generation: Generation {
+                runs: 3,
+                tokens: 32,
+                rss_mb: 100.0,
+                p95_ms: f64::NAN,
+                median_ms: 5.0,
+                own_process: true,
+            },
+            samples: vec![Sample { language: None, prompt: "a".into(), text: "```\n# b".into() }],
+            limits,
+            unmet: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_figures_beyond_a_given_limit_are_unmet() {
+        let keys = |limits| unmet(&evaluation(limits)).iter().map(|gate| gate.key).collect::<Vec<_>>();
+        assert!(keys(ValidateOptions::default()).is_empty());
+        let limits = ValidateOptions {
+            maximum_validation_loss: Some(2.0),
+            maximum_loss_gap: Some(0.4),
+            maximum_rss_mb: Some(99.0),
+            maximum_p95_ms: Some(250.0),
+            ..ValidateOptions::default()
+        };
+        assert_eq!(keys(limits), ["maximum_loss_gap", "maximum_rss_mb", "maximum_p95_ms"]);
+    }
+
+    #[test]
+    fn a_sample_cannot_break_the_report() {
+        let text = report(&evaluation(ValidateOptions::default()), "x");
+        assert!(text.contains("\n    a```\n    # b\n"), "{text}");
+    }
+}

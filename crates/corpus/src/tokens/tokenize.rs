@@ -65,12 +65,23 @@ pub fn tokenize(
     out: &Path,
     reporter: &mut dyn Reporter,
 ) -> Result<TokenSummary> {
+    tokenize_into(fs, documents_folder, tokenizer, out, SHARD_TOKENS, reporter)
+}
+
+fn tokenize_into(
+    fs: &dyn Fs,
+    documents_folder: &Path,
+    tokenizer: &Tokenizer,
+    out: &Path,
+    shard_tokens: u64,
+    reporter: &mut dyn Reporter,
+) -> Result<TokenSummary> {
     let documents_hash = checked_documents(fs, documents_folder)?;
     let inputs = BTreeMap::from([
         ("documents".to_owned(), documents_hash),
         ("tokenizer".to_owned(), tokenizer.hash().to_owned()),
     ]);
-    let options = json!({ "stage_version": STAGE_VERSION });
+    let options = json!({ "stage_version": STAGE_VERSION, "shard_tokens": shard_tokens });
     if stage::current(fs, out, TOKENS_STAGE, &options, &inputs)?.is_some() {
         let summary: TokenSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
         return Ok(TokenSummary { reused: true, ..summary });
@@ -81,7 +92,7 @@ pub fn tokenize(
     let mut done = 0;
     let mut counts = [TokenCounts::default(); 2];
     for split in Split::ALL {
-        let mut writer = ShardWriter::new(fs, staged.path(), split, tokenizer);
+        let mut writer = ShardWriter::new(fs, staged.path(), split, tokenizer, shard_tokens);
         let mut progress = |bytes: u64| {
             done += bytes;
             reporter.progress(Phase::Corpus, done, 0, "bytes tokenized");
@@ -172,7 +183,13 @@ struct OpenShard {
 }
 
 impl<'a> ShardWriter<'a> {
-    fn new(fs: &'a dyn Fs, folder: &'a Path, split: Split, tokenizer: &Tokenizer) -> ShardWriter<'a> {
+    fn new(
+        fs: &'a dyn Fs,
+        folder: &'a Path,
+        split: Split,
+        tokenizer: &Tokenizer,
+        shard_tokens: u64,
+    ) -> ShardWriter<'a> {
         let header = Header {
             format: FORMAT,
             bytes_per_token: bytes_per_id(tokenizer),
@@ -185,7 +202,7 @@ impl<'a> ShardWriter<'a> {
             tokens: 0,
             shards: Vec::new(),
         };
-        ShardWriter { fs, folder, split, header, open: None, shard_tokens: SHARD_TOKENS }
+        ShardWriter { fs, folder, split, header, open: None, shard_tokens }
     }
 
     fn write(&mut self, ids: &[u32]) -> Result<()> {
@@ -238,5 +255,54 @@ impl<'a> ShardWriter<'a> {
         atomic::write_json(self.fs, &self.folder.join(header_file(self.split)), &self.header)?;
         let Header { documents, tokens, shards, .. } = self.header;
         Ok(TokenCounts { documents, tokens, shards: shards.len() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use compute::Batch;
+    use store::fs::RealFs;
+    use store::report::NoReport;
+    use tokenizer::{Kind, TokenizerOptions};
+
+    use super::*;
+    use crate::{CorpusOptions, Loader, LoaderOptions, TokenDataset, prepare};
+
+    #[test]
+    fn shards_read_as_one_stream() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        let lines: String = (0..50).map(|i| format!("{{\"text\": \"document {}\"}}\n", i * i)).collect();
+        std::fs::write(root.join("a.jsonl"), lines).expect("a file");
+        let options = CorpusOptions { paths: vec!["a.jsonl".into()], ..CorpusOptions::default() };
+        prepare(&RealFs, &options, root, &root.join("documents"), &mut NoReport).expect("documents");
+        let options = TokenizerOptions { kind: Kind::Byte, ..TokenizerOptions::default() };
+        let tokenizer = tokenizer::train([""; 0], &options, &mut NoReport).expect("a tokenizer");
+
+        let mut streams = Vec::new();
+        for (shard_tokens, shards) in [(1_000_000, 1), (100, 7), (1, 48)] {
+            let out = root.join("tokens");
+            let summary = tokenize_into(
+                &RealFs,
+                &root.join("documents"),
+                &tokenizer,
+                &out,
+                shard_tokens,
+                &mut NoReport,
+            )
+            .expect("tokens");
+            assert_eq!((summary.train.shards, summary.reused), (shards, false));
+            let dataset = TokenDataset::open(&RealFs, &out, Split::Train, tokenizer.hash()).expect("shards");
+            let options = LoaderOptions { batch_size: 2, sequence_length: 16, seed: 1, shuffle: true };
+            let mut loader = Loader::new(&dataset, options).expect("a loader");
+            let mut batches: Vec<Batch> = dataset.batches(3, 20).collect();
+            for _ in 0..40 {
+                let mut batch = Batch::default();
+                loader.next_batch(&mut batch).expect("a batch");
+                batches.push(batch);
+            }
+            streams.push(batches);
+        }
+        assert!(streams.iter().all(|stream| *stream == streams[0]));
     }
 }

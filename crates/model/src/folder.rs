@@ -38,7 +38,9 @@ pub fn save<D: Device>(fs: &dyn Fs, folder: &Path, model: &mut Model<D>, ids: To
     (config.bos_token_id, config.pad_token_id) = (ids.bos, ids.pad);
     config.eos_token_ids = ids.eos.into_iter().collect();
     config.write(fs, &folder.join(CONFIG_FILE))?;
-    write_weights(fs, &folder.join(WEIGHTS_FILE), model, &[("", StateKind::Weight)], &pytorch_metadata())
+    let zeros = config.zero_tensors();
+    let path = folder.join(WEIGHTS_FILE);
+    write_state(fs, &path, model, &[("", StateKind::Weight)], &zeros, &pytorch_metadata())
 }
 
 /// Writes some of a model's state as one safetensors file; each kind's names get its prefix.
@@ -52,7 +54,20 @@ pub fn write_weights<D: Device>(
     kinds: &[(&str, StateKind)],
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let mut specs = Vec::new();
+    write_state(fs, path, model, kinds, &[], metadata)
+}
+
+fn write_state<D: Device>(
+    fs: &dyn Fs,
+    path: &Path,
+    model: &mut Model<D>,
+    kinds: &[(&str, StateKind)],
+    zeros: &[(String, Vec<usize>)],
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let mut specs: Vec<TensorSpec> = zeros.iter().map(|(name, shape)| TensorSpec::f32(name, shape)).collect();
+    let zeros: BTreeMap<&str, usize> =
+        zeros.iter().map(|(name, shape)| (name.as_str(), shape.iter().product())).collect();
     let mut sources = BTreeMap::new();
     for (prefix, kind) in kinds {
         for parameter in model.parameters() {
@@ -62,6 +77,9 @@ pub fn write_weights<D: Device>(
         }
     }
     safetensors::write(fs, path, specs, metadata, |spec| {
+        if let Some(&len) = zeros.get(spec.name.as_str()) {
+            return Ok(Cow::Owned(vec![0.0; len]));
+        }
         let missing = || formats::Error::Invalid { message: format!("no tensor {} in the model", spec.name) };
         let (name, kind) = sources.get(&spec.name).ok_or_else(missing)?;
         let values = model.download(name, *kind).map_err(|_| missing())?;
@@ -115,7 +133,16 @@ pub fn read_config(fs: &dyn Fs, folder: &Path) -> Result<(ModelConfig, Config)> 
 /// Loads the weights of a model folder.
 ///
 /// # Errors
-/// As [`read_weights`].
+/// As [`read_weights`]; a bias on an output projection that is not zero, for which this model has no place.
 pub fn load<D: Device>(fs: &dyn Fs, folder: &Path, model: &mut Model<D>) -> Result<()> {
+    let path = folder.join(WEIGHTS_FILE);
+    let mut reader = Reader::open_with(fs, &path)?;
+    for layer in 0..model.config().num_hidden_layers {
+        let name = format!("model.layers.{layer}.self_attn.o_proj.bias");
+        if reader.find(&name).is_some() && reader.read_f32(&name)?.iter().any(|&value| value != 0.0) {
+            let message = format!("{name} is not zero: models with a bias there are not supported");
+            return Err(Error::Folder { path, message });
+        }
+    }
     read_weights(fs, &folder.join(WEIGHTS_FILE), model, &[("", StateKind::Weight)])
 }

@@ -13,13 +13,14 @@ use crate::safetensors::Dtype;
 /// Largest `config.json` that is read; real ones take a few kilobytes.
 const LIMIT_BYTES: u64 = 1 << 24;
 
-/// The class that transformers builds. The maths is one; the three differ in what they add to it.
+/// The class that transformers builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Architecture {
     /// `LlamaForCausalLM`: the plain form.
     Llama,
-    /// `Qwen2ForCausalLM`: biases on the query, key and value projections.
+    /// `Qwen2ForCausalLM`: biases on the query, key and value projections. Read, never written: transformers 5 gives every
+    /// folder of this class Qwen2's own tokenizer, whatever tokenizer.json says.
     Qwen2,
     /// `Qwen3ForCausalLM`: RMSNorm on each head's queries and keys.
     Qwen3,
@@ -72,7 +73,8 @@ pub struct Config {
     pub rms_norm_eps: f64,
     /// The output layer is the embedding.
     pub tie_word_embeddings: bool,
-    /// Biases on the query, key and value projections (not on the output projection).
+    /// Biases on the query, key and value projections. Where a class has them on the output projection too, that one must be zero
+    /// in the weights: see [`Config::zero_tensors`].
     pub qkv_bias: bool,
     /// RMSNorm over each head's queries and keys before the rotation.
     pub qk_norm: bool,
@@ -89,21 +91,18 @@ pub struct Config {
 }
 
 impl Config {
-    /// The class whose maths this is.
-    ///
-    /// # Errors
-    /// `Invalid` where transformers has no such class: Q/K/V biases together with QK-norm.
-    pub fn architecture(&self) -> Result<Architecture> {
-        match (self.qkv_bias, self.qk_norm) {
-            (false, false) => Ok(Architecture::Llama),
-            (true, false) => Ok(Architecture::Qwen2),
-            (false, true) => Ok(Architecture::Qwen3),
-            (true, true) => Err(Error::Invalid {
-                message: "no Hugging Face architecture has both Q/K/V biases and QK-norm: turn off attention_bias or \
-                          qk_norm to export in this form"
-                    .to_owned(),
-            }),
-        }
+    /// The class to write: Llama wherever the maths allows, since most programs know it.
+    pub fn architecture(&self) -> Architecture {
+        if self.qk_norm { Architecture::Qwen3 } else { Architecture::Llama }
+    }
+
+    /// Tensors that the written class has and the model has not, to be stored as zeros: `attention_bias` puts a bias on the output
+    /// projection too.
+    pub fn zero_tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let layers = if self.qkv_bias { self.num_hidden_layers } else { 0 };
+        (0..layers)
+            .map(|i| (format!("model.layers.{i}.self_attn.o_proj.bias"), vec![self.hidden_size]))
+            .collect()
     }
 
     /// Reads and checks a `config.json`.
@@ -127,7 +126,7 @@ impl Config {
             serde_json::from_slice(json).map_err(|error| Error::corrupt(path, error.to_string()))?;
         let fields = Fields::new(path, "", &map);
         let architecture = architecture(&fields)?;
-        refuse_other_maths(&fields, architecture)?;
+        refuse_other_maths(&fields)?;
 
         let hidden_size = fields.require_size("hidden_size")?;
         let num_attention_heads = fields.require_size("num_attention_heads")?;
@@ -167,7 +166,7 @@ impl Config {
             rope_scaling,
             rms_norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-6),
             tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
-            qkv_bias: architecture == Architecture::Qwen2,
+            qkv_bias: architecture == Architecture::Qwen2 || fields.flag("attention_bias")?.unwrap_or(false),
             qk_norm: architecture == Architecture::Qwen3,
             initializer_range: fields.positive("initializer_range")?.unwrap_or(0.02),
             dtype: dtype(&fields)?,
@@ -180,9 +179,9 @@ impl Config {
     /// The v4 spelling, keys in the alphabetical order that transformers writes.
     ///
     /// # Errors
-    /// As [`Config::architecture`]; `Invalid` for a dtype that no model is stored in.
+    /// `Invalid` for a dtype that no model is stored in.
     pub fn to_json(&self) -> Result<Value> {
-        let architecture = self.architecture()?;
+        let architecture = self.architecture();
         let torch_dtype = match self.dtype {
             Dtype::F32 => "float32",
             Dtype::F16 => "float16",
@@ -222,16 +221,10 @@ impl Config {
             "use_cache": true,
             "vocab_size": self.vocab_size,
         });
+        map["attention_bias"] = json!(self.qkv_bias);
         match architecture {
-            Architecture::Llama => {
-                map["attention_bias"] = json!(false);
-                map["mlp_bias"] = json!(false);
-            }
-            Architecture::Qwen2 => map["use_sliding_window"] = json!(false),
-            Architecture::Qwen3 => {
-                map["attention_bias"] = json!(false);
-                map["use_sliding_window"] = json!(false);
-            }
+            Architecture::Qwen3 => map["use_sliding_window"] = json!(false),
+            _ => map["mlp_bias"] = json!(false),
         }
         map.sort_all_objects();
         Ok(map)
@@ -263,17 +256,16 @@ fn architecture(fields: &Fields) -> Result<Architecture> {
 }
 
 /// Keys that change what is computed, at values that this program does not compute.
-fn refuse_other_maths(fields: &Fields, architecture: Architecture) -> Result<()> {
+fn refuse_other_maths(fields: &Fields) -> Result<()> {
     if let Some(activation) = fields.text("hidden_act")?.filter(|&name| name != "silu" && name != "swish") {
         return Err(
             fields.unsupported("hidden_act", format!("`{activation}` is not supported: only silu is"))
         );
     }
-    for key in ["attention_bias", "mlp_bias"] {
-        if fields.flag(key)? == Some(true) && architecture != Architecture::Qwen2 {
-            let message = "true is not supported: only query, key and value biases are (qwen2)".to_owned();
-            return Err(fields.unsupported(key, message));
-        }
+    if fields.flag("mlp_bias")? == Some(true) {
+        return Err(
+            fields.unsupported("mlp_bias", "true is not supported: only attention biases are".to_owned())
+        );
     }
     // Mistral has no switch: its window counts whenever it is set. Qwen's counts only with the switch.
     let windowed = match fields.flag("use_sliding_window")? {

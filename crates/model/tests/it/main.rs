@@ -1,5 +1,6 @@
-//! The model against what PyTorch computes.
+//! The model against what PyTorch computes, its training, its folders.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test says what broke by panicking
 
+mod folder;
 mod golden;
 mod training;

@@ -1,0 +1,103 @@
+//! Model folders: what is saved loads to the same logits, in every class.
+
+use std::path::Path;
+
+use compute::Batch;
+use compute::cpu::Cpu;
+use formats::safetensors::{Reader, TensorSpec, pytorch_metadata, write};
+use model::folder::{self, TokenIds};
+use model::{Model, ModelConfig, Purpose};
+use store::fs::{Fs, RealFs};
+
+const PURPOSE: Purpose = Purpose::Train { batch_size: 1, sequence_length: 6 };
+
+fn shape(attention_bias: bool, qk_norm: bool, tie_word_embeddings: bool) -> ModelConfig {
+    ModelConfig {
+        vocab_size: 31,
+        hidden_size: 16,
+        intermediate_size: 20,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 6,
+        max_position_embeddings: 32,
+        rope_theta: 1e4,
+        rope_scaling: None,
+        rms_norm_eps: 1e-5,
+        tie_word_embeddings,
+        attention_bias,
+        qk_norm,
+        dropout: 0.0,
+        initializer_range: 0.2,
+    }
+}
+
+fn save(folder: &Path, config: ModelConfig) -> Vec<f32> {
+    let mut model = Model::new(Cpu::new(1), config, PURPOSE).unwrap();
+    model.initialize(7);
+    folder::save(&RealFs, folder, &mut model, TokenIds { bos: Some(1), eos: Some(2), pad: Some(0) }).unwrap();
+    model.logits(&batch())
+}
+
+fn batch() -> Batch {
+    let mut batch = Batch::new(1, 6);
+    batch.tokens.copy_from_slice(&[1, 5, 30, 7, 7, 2]);
+    batch
+}
+
+fn load(folder: &Path) -> model::Result<Model<Cpu>> {
+    let (config, hf) = folder::read_config(&RealFs, folder)?;
+    assert_eq!((hf.bos_token_id, hf.eos_token_ids, hf.pad_token_id), (Some(1), vec![2], Some(0)));
+    let mut model = Model::new(Cpu::new(1), config, PURPOSE)?;
+    folder::load(&RealFs, folder, &mut model)?;
+    Ok(model)
+}
+
+#[test]
+fn a_saved_model_loads_to_the_same_logits() {
+    for bits in 0..8 {
+        let config = shape(bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
+        let folder = tempfile::tempdir().unwrap();
+        let expected = save(folder.path(), config.clone());
+        let mut model = load(folder.path()).unwrap();
+        assert_eq!(model.config(), &config);
+        assert_eq!(model.logits(&batch()), expected);
+        let reader = Reader::open(&folder.path().join(folder::WEIGHTS_FILE)).unwrap();
+        let bias = reader.find("model.layers.1.self_attn.o_proj.bias").is_some();
+        assert_eq!(bias, config.attention_bias, "the class that is written has that bias");
+        assert_eq!(reader.metadata(), &pytorch_metadata());
+    }
+}
+
+#[test]
+fn a_bias_that_the_model_has_no_place_for_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    save(folder.path(), shape(true, false, true));
+    let path = folder.path().join(folder::WEIGHTS_FILE);
+    let mut reader = Reader::open(&path).unwrap();
+    let specs: Vec<TensorSpec> =
+        reader.tensors().iter().map(|entry| TensorSpec::f32(entry.name.clone(), &entry.shape)).collect();
+    write(&RealFs, &path, specs, &pytorch_metadata(), |spec| {
+        let mut values = reader.read_f32(&spec.name)?;
+        if spec.name == "model.layers.1.self_attn.o_proj.bias" {
+            values[3] = 0.5;
+        }
+        Ok(values.into())
+    })
+    .unwrap();
+    let message = load(folder.path()).err().unwrap().to_string();
+    assert!(message.contains("layers.1.self_attn.o_proj.bias is not zero"), "{message}");
+}
+
+#[test]
+fn damage_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = load(folder.path()).err().unwrap().to_string();
+    assert!(none.contains("there is no config.json here"), "{none}");
+    save(folder.path(), shape(false, false, true));
+    let path = folder.path().join(folder::WEIGHTS_FILE);
+    let bytes = RealFs.read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    let cut = load(folder.path()).err().unwrap().to_string();
+    assert!(cut.contains("model.safetensors") && cut.contains("cut short"), "{cut}");
+}

@@ -50,12 +50,14 @@ pub(crate) fn begin<D: Device>(
 /// Optimizer steps of a run with these options over this data.
 pub(crate) fn total_steps(training: &TokenDataset, options: &TrainOptions) -> Result<u64> {
     let windows = Loader::windows_per_epoch(training, options.sequence_length);
-    if windows == 0 {
+    if windows < options.batch_size as u64 {
         return Err(Error::Data {
             message: format!(
-                "the training data has {} tokens, fewer than one sequence of {}: lower train.sequence_length or add text",
+                "the training data has {} tokens, that is {windows} sequences of {}, where one batch takes {}: lower \
+                 train.batch_size or train.sequence_length, or add text",
                 training.token_count(),
-                options.sequence_length
+                options.sequence_length,
+                options.batch_size
             ),
         });
     }

@@ -11,38 +11,52 @@ use crate::{Error, Result};
 #[serde(deny_unknown_fields, default)]
 pub struct TrainOptions {
     /// Passes over the training data. Without `epochs` and `steps`: 1.
+    #[schemars(range(min = 1, max = 100_000))]
     pub epochs: Option<u64>,
     /// Optimizer steps, instead of `epochs`.
+    #[schemars(range(min = 1))]
     pub steps: Option<u64>,
     /// Sequences an optimizer step.
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub batch_size: usize,
     /// Sequences that go through the model at once; divides `batch_size`. 0: chosen from the model's shape.
+    #[schemars(range(min = 0, max = 1_048_576))]
     pub micro_batch_size: usize,
     /// Tokens a sequence.
+    #[schemars(range(min = 2, max = 1_048_576))]
     pub sequence_length: usize,
     /// The highest learning rate, reached after the warm-up.
+    #[schemars(range(min = 1e-12, max = 10.0))]
     pub learning_rate: f64,
     /// Where cosine, linear and wsd end, as a share of `learning_rate`.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub minimum_learning_rate_ratio: f64,
     /// How the learning rate moves after the warm-up.
     pub schedule: ScheduleKind,
     /// Steps of linear warm-up. Without it: `warmup_ratio` of all steps.
     pub warmup_steps: Option<u64>,
     /// Share of all steps that warm up.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub warmup_ratio: f64,
     /// Share of all steps in which wsd decays, at the end.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub decay_fraction: f64,
     /// The curve of wsd's decay.
     pub decay_shape: DecayShape,
     /// AdamW's decay of the mean of gradients.
+    #[schemars(range(min = 0.0, max = 0.999_999))]
     pub beta1: f64,
     /// AdamW's decay of the mean of squared gradients.
+    #[schemars(range(min = 0.0, max = 0.999_999))]
     pub beta2: f64,
     /// AdamW's epsilon.
+    #[schemars(range(min = 1e-30, max = 0.1))]
     pub epsilon: f64,
     /// Decoupled decay of matrices; norms and biases are left alone.
+    #[schemars(range(min = 0.0, max = 10.0))]
     pub weight_decay: f64,
     /// Largest global norm of the gradient; 0: no clipping.
+    #[schemars(range(min = 0.0, max = 1e9))]
     pub gradient_clip: f64,
     /// Decides initial weights, the order of data and dropout.
     pub seed: u64,
@@ -53,12 +67,15 @@ pub struct TrainOptions {
     /// What samples begin with; none: no samples during training.
     pub sample_prompts: Vec<String>,
     /// Tokens of a sample.
+    #[schemars(range(min = 1, max = 4096))]
     pub sample_max_new_tokens: usize,
     /// Temperature of samples.
+    #[schemars(range(min = 0.0, max = 10.0))]
     pub sample_temperature: f64,
     /// Steps between checkpoints; 0: only at the end of each epoch.
     pub checkpoint_every: u64,
     /// Newest verified checkpoints to keep, beside the best one.
+    #[schemars(range(min = 1, max = 10_000))]
     pub keep_last: usize,
 }
 
@@ -129,21 +146,17 @@ impl TrainOptions {
         check("sequence_length", self.sequence_length >= 2, "must be at least 2");
         check(
             "learning_rate",
-            self.learning_rate > 0.0 && self.learning_rate <= 10.0,
+            (1e-12..=10.0).contains(&self.learning_rate),
             "must be above 0 and at most 10 (1e-3 is usual for small models)",
         );
         check("minimum_learning_rate_ratio", ratio(self.minimum_learning_rate_ratio), "must be from 0 to 1");
         check("warmup_ratio", ratio(self.warmup_ratio), "must be from 0 to 1");
         check("decay_fraction", ratio(self.decay_fraction), "must be from 0 to 1");
-        check("beta1", (0.0..1.0).contains(&self.beta1), "must be from 0 to below 1");
-        check("beta2", (0.0..1.0).contains(&self.beta2), "must be from 0 to below 1");
-        check("epsilon", self.epsilon > 0.0 && self.epsilon < 1.0, "must be above 0 and below 1");
+        check("beta1", (0.0..=0.999_999).contains(&self.beta1), "must be from 0 to below 1");
+        check("beta2", (0.0..=0.999_999).contains(&self.beta2), "must be from 0 to below 1");
+        check("epsilon", (1e-30..=0.1).contains(&self.epsilon), "must be above 0 and at most 0.1");
         check("weight_decay", (0.0..=10.0).contains(&self.weight_decay), "must be from 0 to 10");
-        check(
-            "gradient_clip",
-            self.gradient_clip >= 0.0 && self.gradient_clip.is_finite(),
-            "must be 0 (no clipping) or more",
-        );
+        check("gradient_clip", (0.0..=1e9).contains(&self.gradient_clip), "must be 0 (no clipping) or more");
         check("sample_max_new_tokens", self.sample_max_new_tokens >= 1, "must be at least 1");
         check("sample_temperature", (0.0..=10.0).contains(&self.sample_temperature), "must be from 0 to 10");
         check("keep_last", self.keep_last >= 1, "must be at least 1");
@@ -202,6 +215,32 @@ mod tests {
     fn an_unknown_key_is_refused() {
         let message = toml::from_str::<TrainOptions>("lerning_rate = 1").unwrap_err().to_string();
         assert!(message.contains("lerning_rate") && message.contains("learning_rate"), "{message}");
+    }
+
+    /// The recipe is checked against this schema at its edge; what it lets through must not then fail here.
+    #[test]
+    fn the_schema_knows_the_same_ranges() {
+        let schema = serde_json::to_value(schemars::schema_for!(TrainOptions)).unwrap();
+        let defaults = serde_json::to_value(TrainOptions::default()).unwrap();
+        let mut checked = 0;
+        for (key, property) in schema["properties"].as_object().unwrap() {
+            for bound in ["minimum", "maximum"] {
+                let Some(value) = property.get(bound) else { continue };
+                let mut at_bound = defaults.clone();
+                at_bound[key] = value.clone();
+                if defaults[key].is_u64() {
+                    at_bound[key] = (value.as_f64().unwrap() as u64).into();
+                }
+                // So that the two constraints between keys hold.
+                if key == "micro_batch_size" {
+                    at_bound["batch_size"] = at_bound[key].as_u64().unwrap().max(1).into();
+                }
+                let options: TrainOptions = serde_json::from_value(at_bound).unwrap();
+                assert_eq!(options.problems(), [], "{key} at its {bound}");
+                checked += 1;
+            }
+        }
+        assert!(checked >= 28, "{checked}");
     }
 
     #[test]

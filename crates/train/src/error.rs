@@ -49,8 +49,8 @@ pub enum Error {
     },
     /// A checkpoint could not be written for as long as the program is willing to wait.
     #[error(
-        "the checkpoint of step {step} cannot be written: {source}. {last_good} Free {needed_bytes} bytes on the disk \
-         of `{}` and go on with `text2llm resume`", folder.display()
+        "the checkpoint of step {step} cannot be written: {source}. {last_good} Free {:.1} MB on the disk of `{}` and go \
+         on with `text2llm resume`", *needed_bytes as f64 / 1e6, folder.display()
     )]
     Save {
         /// The step that is not saved.

@@ -36,6 +36,9 @@ const TEXTS: &[&str] = &[
     "\n",
 ];
 const GREEDY_TOKENS: usize = 32;
+/// Prompts of the `generate` command. None ends in a space: the command takes such a space back and begins the next word with it,
+/// which transformers does not.
+const PROMPTS: &[&str] = &["The", "Le document", "1."];
 /// Longest sequence whose logits are compared.
 const LONGEST: usize = 256;
 
@@ -116,23 +119,11 @@ fn write_ours(exported: &Path, binary: &Path, work: &Path) -> Result<()> {
         }));
     }
 
-    let generated =
-        python::output(Command::new(binary).arg("generate").arg("--model").arg(exported).args([
-            "--prompt",
-            TEXTS[0],
-            "--temperature",
-            "0",
-            "--max-new-tokens",
-            &GREEDY_TOKENS.to_string(),
-            "--json",
-        ]))?;
-    let last = generated.lines().last().context("text2llm generate wrote nothing")?;
-    let generated: Value = serde_json::from_str(last)?;
-    ensure!(generated["text"].is_string(), "text2llm generate --json: the last line has no text: {last}");
-
+    let commands =
+        PROMPTS.iter().map(|prompt| generate(binary, exported, prompt)).collect::<Result<Vec<Value>>>()?;
     let ours = json!({
         "bos": tokenizer.bos_id(), "eos": tokenizer.eos_id(), "vocab_size": config.vocab_size, "cases": cases,
-        "command": { "prompt": TEXTS[0], "text": generated["text"], "max_new_tokens": GREEDY_TOKENS },
+        "commands": commands, "max_new_tokens": GREEDY_TOKENS,
     });
     store::atomic::write_json(&RealFs, &work.join("ours.json"), &ours)?;
     let specs = logits.iter().enumerate().map(|(i, values)| {
@@ -143,6 +134,23 @@ fn write_ours(exported: &Path, binary: &Path, work: &Path) -> Result<()> {
         Ok(std::borrow::Cow::Borrowed(&logits[index(&spec.name)]))
     })?;
     Ok(())
+}
+
+/// What `text2llm generate` writes.
+fn generate(binary: &Path, exported: &Path, prompt: &str) -> Result<Value> {
+    let mut command = Command::new(binary);
+    command.arg("generate").arg("--model").arg(exported).args([
+        "--prompt",
+        prompt,
+        "--temperature",
+        "0",
+        "--json",
+    ]);
+    let output = python::output(command.args(["--max-new-tokens", &GREEDY_TOKENS.to_string()]))?;
+    let last = output.lines().last().context("text2llm generate wrote nothing")?;
+    let value: Value = serde_json::from_str(last)?;
+    ensure!(value["text"].is_string(), "text2llm generate --json: the last line has no text: {last}");
+    Ok(json!({ "prompt": prompt, "text": value["text"] }))
 }
 
 /// The likeliest token, again and again; the lowest id where two are equal, as `argmax` in PyTorch.

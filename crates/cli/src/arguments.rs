@@ -35,19 +35,40 @@ pub struct GlobalArguments {
     #[arg(long, global = true, env = "TEXT2LLM_JSON", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
     pub json: bool,
     /// How to tell what happens: prose for a person, or stable tagged lines for an agent
-    #[arg(long, global = true, value_name = "WHO", env = "TEXT2LLM_OUTPUT", hide_env = true, default_value = "human")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHO",
+        env = "TEXT2LLM_OUTPUT",
+        hide_env = true,
+        default_value = "human"
+    )]
     pub output: OutputStyle,
     /// Answer every question with yes
     #[arg(long, short = 'y', global = true, env = "TEXT2LLM_YES", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
     pub yes: bool,
     /// CPU threads; 0 takes all. The result does not depend on it
-    #[arg(long, global = true, value_name = "N", env = "TEXT2LLM_THREADS", hide_env = true, default_value_t = 0)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        env = "TEXT2LLM_THREADS",
+        hide_env = true,
+        default_value_t = 0
+    )]
     pub threads: usize,
     /// Seed of everything random in training (train.seed) or sampling
     #[arg(long, global = true, value_name = "N", env = "TEXT2LLM_SEED", hide_env = true)]
     pub seed: Option<u64>,
     /// Where to compute
-    #[arg(long, global = true, value_name = "DEVICE", env = "TEXT2LLM_DEVICE", hide_env = true, default_value = "auto")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DEVICE",
+        env = "TEXT2LLM_DEVICE",
+        hide_env = true,
+        default_value = "auto"
+    )]
     pub device: DeviceChoice,
 }
 

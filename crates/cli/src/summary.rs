@@ -12,10 +12,13 @@ pub fn print(outcome: &RunOutcome, project: &Project, console: &mut Console) -> 
         console.tell("run_complete", &serde_json::to_value(outcome)?);
         return Ok(());
     }
-    console.prose(&format!("\nDone in {}. In {}:", short_duration(outcome.seconds), project.root().display()));
-    let shown = |path: &std::path::Path| {
-        path.strip_prefix(project.root()).unwrap_or(path).display().to_string()
-    };
+    console.prose(&format!(
+        "\nDone in {}. In {}:",
+        short_duration(outcome.seconds),
+        project.root().display()
+    ));
+    let shown =
+        |path: &std::path::Path| path.strip_prefix(project.root()).unwrap_or(path).display().to_string();
     let width = outcome.artifacts.iter().map(|artifact| shown(&artifact.path).len()).max().unwrap_or(0);
     for artifact in &outcome.artifacts {
         console.prose(&format!(

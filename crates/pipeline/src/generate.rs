@@ -89,7 +89,10 @@ impl Options {
             return refuse(format!("--min-p {} is outside 0 to 1", self.min_p));
         }
         if !(0.01..=100.0).contains(&self.repetition_penalty) {
-            return refuse(format!("--repetition-penalty {} is outside 0.01 to 100", self.repetition_penalty));
+            return refuse(format!(
+                "--repetition-penalty {} is outside 0.01 to 100",
+                self.repetition_penalty
+            ));
         }
         Ok(())
     }
@@ -137,6 +140,8 @@ pub struct Generator {
     tokenizer: Tokenizer,
     /// Ids that were never trained to be written: all special tokens but EOS.
     barred: Vec<u32>,
+    /// Whether tokens carry the space before a word.
+    spaced_words: bool,
     source: String,
 }
 
@@ -187,12 +192,15 @@ impl Generator {
     /// # Errors
     /// No such checkpoint, or a damaged one.
     pub fn open_run(run: &RunDir, checkpoint: &str, threads: usize) -> Result<Generator> {
-        let which: Which = checkpoint.parse().map_err(|message| Error::Argument {
-            message: format!("--checkpoint: {message}"),
-        })?;
+        let which: Which = checkpoint
+            .parse()
+            .map_err(|message| Error::Argument { message: format!("--checkpoint: {message}") })?;
         let meta = RunMeta::read(&RealFs, run)?;
         let nothing = || Error::Argument {
-            message: format!("run {} has no checkpoint yet: wait for one, or see `text2llm status`", run.id()),
+            message: format!(
+                "run {} has no checkpoint yet: wait for one, or see `text2llm status`",
+                run.id()
+            ),
         };
         let config = meta.model.ok_or_else(nothing)?;
         let tokenizer = Tokenizer::open(&RealFs, &run.path().join(RUN_TOKENIZER))?;
@@ -226,10 +234,13 @@ impl Generator {
         }
         let ids = 0..model.config().vocab_size as u32;
         let known = tokenizer.vocab_size() as u32;
-        let barred = ids
-            .filter(|&id| id >= known || (tokenizer.is_special(id) && id != tokenizer.eos_id()))
-            .collect();
-        Ok(Generator { model, tokenizer, barred, source })
+        let barred =
+            ids.filter(|&id| id >= known || (tokenizer.is_special(id) && id != tokenizer.eos_id())).collect();
+        let spaced_words = (0..known).any(|id| {
+            let bytes = tokenizer.token_bytes(id);
+            bytes.len() > 1 && bytes[0] == b' ' && bytes[1].is_ascii_alphabetic()
+        });
+        Ok(Generator { model, tokenizer, barred, spaced_words, source })
     }
 
     /// Where the model came from, in words.
@@ -249,6 +260,9 @@ impl Generator {
 
     /// Continues `prompt`. `on_text` hears each piece of text as it is certain, and says whether to go on.
     ///
+    /// A prompt that ends in a space is a special case: tokens carry the space before a word, so the model has hardly ever
+    /// seen a lone space at the end. The space is taken back and the first token must begin with one.
+    ///
     /// A text longer than the context slides: when the context is full, the model goes on from its later half.
     ///
     /// # Errors
@@ -262,8 +276,9 @@ impl Generator {
         options.check()?;
         let start = Instant::now();
         let context = self.model.config().max_position_embeddings;
+        let (asked, mut space_owed) = self.without_last_space(prompt);
         let mut ids = vec![self.tokenizer.bos_id()];
-        ids.extend(self.tokenizer.encode(prompt));
+        ids.extend(self.tokenizer.encode(asked));
         let prompt_tokens = ids.len();
         // Room for at least one new token; the end of the prompt matters most.
         let kept = prompt_tokens.min((context - 1).max(1));
@@ -294,6 +309,13 @@ impl Generator {
             if options.ignore_end {
                 logits[tokenizer.eos_id() as usize] = f32::NEG_INFINITY;
             }
+            if space_owed {
+                for (id, logit) in (0..).zip(&mut logits) {
+                    if !tokenizer.token_bytes(id).starts_with(b" ") {
+                        *logit = f32::NEG_INFINITY;
+                    }
+                }
+            }
             let id = sampler.sample(&mut logits, &ids);
             written += 1;
             ids.push(id);
@@ -303,7 +325,11 @@ impl Generator {
                 stopped = Stopped::End;
                 break;
             }
-            if let Some(text) = decoder.push(id) {
+            if let Some(mut text) = decoder.push(id) {
+                if std::mem::take(&mut space_owed) {
+                    // The prompt has it already.
+                    text.remove(0);
+                }
                 let certain = gate.push(&text);
                 if !certain.is_empty() && !on_text(&certain) {
                     stopped = Stopped::Cancelled;
@@ -333,6 +359,17 @@ impl Generator {
             tokens_per_s: written as f64 / seconds.max(1e-9),
             stopped,
         })
+    }
+
+    /// The prompt as it is encoded, and whether its last space was taken back for the first token to bring.
+    fn without_last_space<'a>(&self, prompt: &'a str) -> (&'a str, bool) {
+        match prompt.strip_suffix(' ') {
+            // Among several spaces the last one does not belong to a word alone.
+            Some(rest) if self.spaced_words && !rest.is_empty() && !rest.ends_with(char::is_whitespace) => {
+                (rest, true)
+            }
+            _ => (prompt, false),
+        }
     }
 
     /// Logits (V) after BOS and `prompt`, as the model gives them.

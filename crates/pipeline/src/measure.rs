@@ -56,7 +56,9 @@ pub(crate) fn generation(
             Ok(generation) => return Ok(generation),
             Err(why) => reporter.warning(
                 Phase::Validation,
-                &format!("generating could not be measured in a process of its own ({why}); measuring in this one"),
+                &format!(
+                    "generating could not be measured in a process of its own ({why}); measuring in this one"
+                ),
             ),
         }
     }

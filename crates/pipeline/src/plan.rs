@@ -13,6 +13,8 @@ use crate::{Result, shape, text};
 
 /// Seconds that a calibration may take.
 const CALIBRATION_S: f64 = 4.0;
+/// Fewer than this a parameter, and a model learns hardly more than which words are frequent.
+const FEW_TOKENS_PER_PARAMETER: f64 = 0.2;
 /// A shape that needs more FLOPs a step than this is timed with fewer layers.
 const CALIBRATION_FLOPS: f64 = 4e11;
 
@@ -282,7 +284,7 @@ fn warnings(plan: &Plan, recipe: &Recipe) -> Vec<String> {
             plan.memory.micro_batch_size,
         ));
     }
-    if plan.tokens.per_parameter < 1.0 && plan.tokens.trained > 0 {
+    if plan.tokens.per_parameter < FEW_TOKENS_PER_PARAMETER && plan.tokens.trained > 0 {
         found.push(format!(
             "{:.2} tokens a parameter are very few: the model will hardly learn. Take a smaller one (model.size), more epochs, \
              or more text",
@@ -325,12 +327,14 @@ impl Plan {
         let mut config = self.model.clone();
         let mut batch_size = self.memory.micro_batch_size;
         while batch_size > 1
-            && config.flops_per_token(sequence_length) * (batch_size * sequence_length) as f64 > CALIBRATION_FLOPS
+            && config.flops_per_token(sequence_length) * (batch_size * sequence_length) as f64
+                > CALIBRATION_FLOPS
         {
             batch_size = batch_size.div_ceil(2);
         }
-        let step_flops =
-            |config: &ModelConfig| config.flops_per_token(sequence_length) * (batch_size * sequence_length) as f64;
+        let step_flops = |config: &ModelConfig| {
+            config.flops_per_token(sequence_length) * (batch_size * sequence_length) as f64
+        };
         while config.num_hidden_layers > 1 && step_flops(&config) > CALIBRATION_FLOPS {
             config.num_hidden_layers = config.num_hidden_layers.div_ceil(2);
         }
@@ -363,7 +367,10 @@ mod tests {
 
     #[test]
     fn flops_are_counted_as_the_peer_counts() {
-        let plan = planned("[model]\ndepth = 4\n[train]\nsteps = 10\nbatch_size = 2\nsequence_length = 128\n", 1_000_000);
+        let plan = planned(
+            "[model]\ndepth = 4\n[train]\nsteps = 10\nbatch_size = 2\nsequence_length = 128\n",
+            1_000_000,
+        );
         let params = plan.parameters.total as f64;
         assert_eq!(plan.flops.per_token, 6.0 * params + 6.0 * 4.0 * 256.0 * 128.0);
         assert_eq!(plan.tokens.trained, 10 * 2 * 128);
@@ -373,21 +380,35 @@ mod tests {
 
     #[test]
     fn epochs_become_steps_and_few_tokens_are_warned_of() {
-        let plan = planned("[model]\ndepth = 4\n[train]\nepochs = 3\nbatch_size = 4\nsequence_length = 128\n", 100_000);
+        let plan = planned(
+            "[model]\ndepth = 8\n[train]\nepochs = 3\nbatch_size = 4\nsequence_length = 128\n",
+            100_000,
+        );
         assert_eq!(plan.tokens.steps, 586);
         assert!((plan.tokens.epochs.expect("there is text") - 3.0).abs() < 0.01);
-        assert!(plan.warnings.iter().any(|warning| warning.contains("tokens a parameter")), "{:?}", plan.warnings);
+        assert!(
+            plan.warnings.iter().any(|warning| warning.contains("tokens a parameter")),
+            "{:?}",
+            plan.warnings
+        );
     }
 
     #[test]
     fn a_size_that_the_vocabulary_prevents_is_told() {
         let plan = planned("[model]\nsize = \"30K\"\n", 1_000_000);
-        assert!(plan.warnings.iter().any(|warning| warning.contains("the vocabulary of 4096")), "{:?}", plan.warnings);
+        assert!(
+            plan.warnings.iter().any(|warning| warning.contains("the vocabulary of 4096")),
+            "{:?}",
+            plan.warnings
+        );
     }
 
     #[test]
     fn a_large_shape_is_calibrated_in_little_time() {
-        let mut plan = planned("[model]\ndepth = 2\n[train]\nsteps = 4\nbatch_size = 2\nsequence_length = 32\n", 1_000_000);
+        let mut plan = planned(
+            "[model]\ndepth = 2\n[train]\nsteps = 4\nbatch_size = 2\nsequence_length = 32\n",
+            1_000_000,
+        );
         plan.calibrate(1).expect("timed");
         let time = plan.time.expect("filled in");
         assert!(time.training_s > 0.0 && time.tokens_per_s > 0.0 && time.threads == 1);

@@ -9,11 +9,13 @@ use crate::output::Console;
 
 /// Time one training step: forward, backward, gradient clipping, AdamW, on random tokens.
 #[derive(Debug, Args)]
-#[command(after_help = "Presets (width, layers, heads, key/value heads, feed-forward, vocabulary, T, B):\n  \
+#[command(
+    after_help = "Presets (width, layers, heads, key/value heads, feed-forward, vocabulary, T, B):\n  \
     tiny   256  4  4  4  768  4096 128 32   (4.5M parameters)\n  \
     small  384  6  6  6 1024  8192 256 16   (13.8M)\n  \
     base   768 12 12  4 2048 32000 512  4   (100M)\n\
-    The step time is the median after three warm-up steps. Model FLOPs a token: 6·parameters + 6·layers·width·T.")]
+    The step time is the median after three warm-up steps. Model FLOPs a token: 6·parameters + 6·layers·width·T."
+)]
 pub struct Arguments {
     /// Shape to time
     #[arg(long, value_name = "PRESET", default_value = "small")]

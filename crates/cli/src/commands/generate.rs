@@ -14,8 +14,10 @@ use crate::select;
 
 /// Continue a prompt with a trained model; the text streams to stdout as it comes.
 #[derive(Debug, Args)]
-#[command(after_help = "Without --run and --model: model/ of the project, else the best checkpoint of its latest run.\n\
-                        With --json the last line holds text, tokens and tokens_per_s.")]
+#[command(
+    after_help = "Without --run and --model: model/ of the project, else the best checkpoint of its latest run.\n\
+                        With --json the last line holds text, tokens and tokens_per_s."
+)]
 pub struct Arguments {
     /// Run to take the model from: id, its unique beginning or end, or `latest`
     #[arg(long, value_name = "RUN", conflicts_with = "model")]
@@ -114,7 +116,10 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
             generated.tokens,
             generated.tokens_per_s,
             if generated.prompt_tokens_dropped > 0 {
-                format!("; the first {} tokens of the prompt were dropped to fit the context", generated.prompt_tokens_dropped)
+                format!(
+                    "; the first {} tokens of the prompt were dropped to fit the context",
+                    generated.prompt_tokens_dropped
+                )
             } else {
                 String::new()
             }

@@ -28,10 +28,14 @@ pub fn run(global: &GlobalArguments, _arguments: Arguments, console: &mut Consol
         return Ok(());
     }
     let width = runs.iter().map(|run| run.run_id.len()).max().unwrap_or(0).max(3);
-    console.data(&format!("{:width$}  {:11}  {:>15}  {:>7}  {:>7}  {:>7}  {:>8}", "RUN", "STATUS", "STEP", "EPOCH", "LOSS", "VALID", "ETA"))?;
+    console.data(&format!(
+        "{:width$}  {:11}  {:>15}  {:>7}  {:>7}  {:>7}  {:>8}",
+        "RUN", "STATUS", "STEP", "EPOCH", "LOSS", "VALID", "ETA"
+    ))?;
     for run in &runs {
         let Some(state) = &run.state else {
-            console.data(&format!("{:width$}  {:11}  its state.json cannot be read", run.run_id, "unknown"))?;
+            console
+                .data(&format!("{:width$}  {:11}  its state.json cannot be read", run.run_id, "unknown"))?;
             continue;
         };
         let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"));

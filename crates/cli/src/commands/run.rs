@@ -10,8 +10,10 @@ use crate::{select, summary};
 
 /// Text to model: corpus, tokenizer, training, validation, export. Stages whose inputs have not changed are skipped.
 #[derive(Debug, Args)]
-#[command(after_help = "Running it again with the same recipe and text does no work twice: finished stages and a finished training \
-                        are reused (--fresh trains again). A run that was cut off is continued with --resume.")]
+#[command(
+    after_help = "Running it again with the same recipe and text does no work twice: finished stages and a finished training \
+                        are reused (--fresh trains again). A run that was cut off is continued with --resume."
+)]
 pub struct Arguments {
     #[command(flatten)]
     pub recipe: RecipeArguments,

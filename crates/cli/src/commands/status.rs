@@ -23,7 +23,8 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     let project = select::existing_project(global)?;
     if arguments.run == "latest" && store::run::latest(&RealFs, &project.runs())?.is_none() {
         if console.is_human() {
-            console.prose(&format!("No runs in {}. Start one with `text2llm run`.", project.runs().display()));
+            console
+                .prose(&format!("No runs in {}. Start one with `text2llm run`.", project.runs().display()));
             return Ok(());
         }
         return console.result("status", &json!({ "run_id": null }));

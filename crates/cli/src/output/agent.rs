@@ -36,7 +36,10 @@ impl Reporter for AgentReporter {
                 format!("[{phase}] start phase={index}/{of} title={}", quoted(title))
             }
             Event::PhaseFinished { phase, seconds, summary } => {
-                format!("✅ [{phase}] done seconds={seconds:.1} summary={}\n[{phase}-COMPLETE] seconds={seconds:.1}", quoted(summary))
+                format!(
+                    "✅ [{phase}] done seconds={seconds:.1} summary={}\n[{phase}-COMPLETE] seconds={seconds:.1}",
+                    quoted(summary)
+                )
             }
             Event::PhaseSkipped { phase, reason } => {
                 format!("✅ [{phase}] skipped reason={}", quoted(reason))
@@ -81,10 +84,17 @@ impl Reporter for AgentReporter {
                 validation_loss.map_or_else(|| "none".to_owned(), |loss| format!("{loss:.4}"))
             ),
             Event::CheckpointSaved { step, path, seconds } => {
-                format!("[TRAIN] checkpoint step={step} path={} seconds={seconds:.2}", quoted(&path.display().to_string()))
+                format!(
+                    "[TRAIN] checkpoint step={step} path={} seconds={seconds:.2}",
+                    quoted(&path.display().to_string())
+                )
             }
             Event::Artifact { name, path, bytes } => {
-                format!("[ARTIFACT] name={} path={} bytes={bytes}", quoted(name), quoted(&path.display().to_string()))
+                format!(
+                    "[ARTIFACT] name={} path={} bytes={bytes}",
+                    quoted(name),
+                    quoted(&path.display().to_string())
+                )
             }
             other => match serde_json::to_value(other) {
                 Ok(value) => tagged("EVENT", &value),

@@ -89,8 +89,13 @@ impl HumanReporter {
         if step.step.is_multiple_of(self.stride) {
             self.losses.push_back(step.loss);
             if self.losses.len() >= 2 * SPARKLINE_WIDTH {
-                self.losses =
-                    self.losses.iter().collect::<Vec<_>>().chunks(2).map(|pair| (pair[0] + pair[1]) / 2.0).collect();
+                self.losses = self
+                    .losses
+                    .iter()
+                    .collect::<Vec<_>>()
+                    .chunks(2)
+                    .map(|pair| (pair[0] + pair[1]) / 2.0)
+                    .collect();
                 self.stride *= 2;
             }
         }
@@ -127,11 +132,8 @@ impl Reporter for HumanReporter {
                 self.line(&format!("  {} {reason}", green("✓")));
             }
             Event::Progress { done, total, unit, .. } => {
-                let text = if *total > 0 {
-                    format!("{done} of {total} {unit}")
-                } else {
-                    format!("{done} {unit}")
-                };
+                let text =
+                    if *total > 0 { format!("{done} of {total} {unit}") } else { format!("{done} {unit}") };
                 self.live(*done, *total, &text);
             }
             Event::Note { message, .. } => self.line(&format!("  {message}")),
@@ -186,10 +188,12 @@ fn shown(text: &str) -> String {
 
 fn sparkline(values: &VecDeque<f64>) -> String {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let (least, most) =
-        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), &v| (least.min(v), most.max(v)));
+    let (least, most) = values
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), &v| (least.min(v), most.max(v)));
     let range = (most - least).max(1e-9);
-    let bars: String = values.iter().map(|v| LEVELS[((v - least) / range * 7.0).round() as usize & 7]).collect();
+    let bars: String =
+        values.iter().map(|v| LEVELS[((v - least) / range * 7.0).round() as usize & 7]).collect();
     format!("{most:.2} {bars} {:.2}", values.back().copied().unwrap_or(least))
 }
 

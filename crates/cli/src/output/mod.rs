@@ -10,8 +10,8 @@ mod numbers;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use serde_json::{Value, json};
 use pipeline::project::Project;
+use serde_json::{Value, json};
 use store::report::Reporter;
 
 pub use numbers::{bytes, count, short_duration};

@@ -26,7 +26,9 @@ impl Checker<'_> {
 
     fn table(&mut self, table: &toml::Table, schema: &Schema, path: &str) {
         let Some(Schema::Object(properties)) = schema.get("properties") else { return };
-        for key in schema.get("required").and_then(Schema::as_array).into_iter().flatten().filter_map(Schema::as_str) {
+        for key in
+            schema.get("required").and_then(Schema::as_array).into_iter().flatten().filter_map(Schema::as_str)
+        {
             if !table.contains_key(key) {
                 self.refuse(path, Aim::Key, format!("[{path}] needs the key `{key}`"), None);
             }
@@ -64,7 +66,8 @@ impl Checker<'_> {
         if alternatives.is_empty() || alternatives.iter().all(|s| types(s).is_empty()) {
             return;
         }
-        let Some(fitting) = alternatives.iter().find(|s| types(s).iter().any(|name| fits(value, name))) else {
+        let Some(fitting) = alternatives.iter().find(|s| types(s).iter().any(|name| fits(value, name)))
+        else {
             let names: Vec<&str> = alternatives.iter().flat_map(|s| types(s)).map(described).collect();
             let message =
                 format!("`{path}` needs {}, not {}", names.join(" or "), described(value.type_str()));
@@ -129,12 +132,16 @@ impl Checker<'_> {
 }
 
 /// The alternative of a tagged table that its tag names; the only one where there is no tag. Else the tag and its words.
-fn variant<'a>(table: &toml::Table, alternatives: &[&'a Schema]) -> Result<&'a Schema, (String, Vec<&'a str>)> {
+fn variant<'a>(
+    table: &toml::Table,
+    alternatives: &[&'a Schema],
+) -> Result<&'a Schema, (String, Vec<&'a str>)> {
     let mut known = (String::new(), Vec::new());
     for &schema in alternatives {
         let properties = schema.get("properties").and_then(Schema::as_object);
-        let tag = properties
-            .and_then(|properties| properties.iter().find_map(|(key, s)| Some((key, s.get("const")?.as_str()?))));
+        let tag = properties.and_then(|properties| {
+            properties.iter().find_map(|(key, s)| Some((key, s.get("const")?.as_str()?)))
+        });
         match tag {
             None => return Ok(schema),
             Some((key, word)) if table.get(key).and_then(Value::as_str) == Some(word) => return Ok(schema),

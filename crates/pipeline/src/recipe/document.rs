@@ -8,6 +8,23 @@ use toml::{Table, Value};
 use super::diagnostic::{Aim, Diagnostic, Origin, Place};
 use super::overrides::Override;
 
+/// Keys that say the same thing in different ways.
+const ALTERNATIVES: [[&[&str]; 2]; 3] = [
+    [&["train.epochs"], &["train.steps"]],
+    [&["model.depth"], &["model.size", "model.hidden_size", "model.num_hidden_layers"]],
+    [
+        &["model.depth", "model.size"],
+        &[
+            "model.hidden_size",
+            "model.num_hidden_layers",
+            "model.num_attention_heads",
+            "model.num_key_value_heads",
+            "model.head_dim",
+            "model.intermediate_size",
+        ],
+    ],
+];
+
 /// Values and origins of all layers, merged.
 #[derive(Debug)]
 pub(crate) struct Document<'a> {
@@ -32,8 +49,32 @@ impl<'a> Document<'a> {
         Ok(Document { file, text, values, origins })
     }
 
+    /// Takes away what the file says in another way than a layer does: `--epochs` replaces the file's `steps`. Two layers
+    /// that contradict each other stay, to be refused.
+    fn give_way(&mut self, path: &str) {
+        for [one, other] in ALTERNATIVES {
+            let replaced = match (one.contains(&path), other.contains(&path)) {
+                (true, false) => other,
+                (false, true) => one,
+                _ => continue,
+            };
+            for path in replaced {
+                if !matches!(self.origins.get(*path), Some(Origin::File { .. })) {
+                    continue;
+                }
+                if let Some((section, key)) = path.split_once('.')
+                    && let Some(Value::Table(table)) = self.values.get_mut(section)
+                {
+                    table.remove(key);
+                    self.origins.remove(*path);
+                }
+            }
+        }
+    }
+
     /// Lays `layer` over what is there.
     pub(crate) fn apply(&mut self, layer: &Override) -> Result<(), Diagnostic> {
+        self.give_way(&layer.path);
         let refuse = |message: String| Diagnostic {
             message,
             place: Some(Place::Outside(layer.given())),

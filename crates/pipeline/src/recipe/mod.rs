@@ -141,7 +141,7 @@ impl Recipe {
         let mut found = self.model.problems();
         for problem in self.train.problems() {
             let path = format!("train.{}", problem.key);
-            found.push(Problem { message: format!("`{path}` {}", problem.message), path, help: None });
+            found.push(Problem { message: format!("`{path}`: {}", problem.message), path, help: None });
         }
         if let Err(corpus::Error::Options { key, message }) = self.data.validate() {
             let path = format!("data.{key}");

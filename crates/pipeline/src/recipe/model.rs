@@ -113,7 +113,12 @@ pub enum ShapeChoice {
 impl ModelOptions {
     /// The way the shape is given; contradictions were found by [`ModelOptions::problems`].
     pub fn shape_choice(&self) -> ShapeChoice {
-        match (self.hidden_size, self.num_hidden_layers, self.depth, self.size.as_deref().and_then(parse_size)) {
+        match (
+            self.hidden_size,
+            self.num_hidden_layers,
+            self.depth,
+            self.size.as_deref().and_then(parse_size),
+        ) {
             (Some(hidden_size), Some(num_hidden_layers), ..) => {
                 ShapeChoice::Explicit { hidden_size, num_hidden_layers }
             }
@@ -126,9 +131,8 @@ impl ModelOptions {
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let mut found = Vec::new();
         let explicit = self.hidden_size.is_some() || self.num_hidden_layers.is_some();
-        let ways = usize::from(self.depth.is_some())
-            + usize::from(self.size.is_some())
-            + usize::from(explicit);
+        let ways =
+            usize::from(self.depth.is_some()) + usize::from(self.size.is_some()) + usize::from(explicit);
         if ways > 1 {
             let at = if self.size.is_some() { "model.size" } else { "model.depth" };
             found.push(Problem::new(

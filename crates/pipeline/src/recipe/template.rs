@@ -11,7 +11,7 @@ const WIDTH: usize = 100;
 pub fn commented(name: &str, example: &str) -> String {
     let chosen: toml::Table = toml::from_str(example).unwrap_or_default();
     let mut out = String::from(
-        "# A text2llm recipe. Lines that begin with `#` show a key that is left at its default.\n\
+        "# A text2llm recipe. A line such as `#seed = 42` shows a key and its default; delete the `#` to change it.\n\
          # Try it:   text2llm plan     (size, memory and time, nothing is written)\n\
          # Run it:   text2llm run\n\n",
     );
@@ -32,8 +32,8 @@ pub fn commented(name: &str, example: &str) -> String {
             }
             let default = schema.get("default").filter(|value| !value.is_null());
             match default.and_then(|value| toml::Value::try_from(value).ok()) {
-                Some(value) => out.push_str(&format!("# {key} = {value}\n")),
-                None => out.push_str(&format!("# {key} = …\n")),
+                Some(value) => out.push_str(&format!("#{key} = {value}\n")),
+                None => out.push_str(&format!("#{key} =\n")),
             }
         }
     }

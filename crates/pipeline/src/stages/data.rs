@@ -44,7 +44,10 @@ pub(super) struct Prepared {
 }
 
 /// The corpus phase.
-pub(super) fn documents(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<(DocumentsReady, Done)> {
+pub(super) fn documents(
+    request: &Request<'_>,
+    reporter: &mut dyn Reporter,
+) -> Result<(DocumentsReady, Done)> {
     let folder = request.project.documents();
     if request.skip_corpus {
         if !stage::repair(&RealFs, &folder)? {

@@ -43,8 +43,12 @@ pub(super) fn export(
         ("tokenizer".to_owned(), prepared.tokenizer.hash().to_owned()),
     ]);
     if stage::current(&RealFs, &target, STAGE, &options, &inputs).map_err(&disk)?.is_some() {
-        return Ok(((), Done::Reused("model/ holds this checkpoint already and every file verifies".to_owned())));
+        return Ok((
+            (),
+            Done::Reused("model/ holds this checkpoint already and every file verifies".to_owned()),
+        ));
     }
+    trained.check_stop()?;
     let step = evaluation.checkpoint_step.to_string();
     let mut checkpoint = Generator::open_run(&trained.run, &step, request.threads)?;
     let staged = StagedFolder::begin(&RealFs, &target).map_err(&disk)?;
@@ -142,7 +146,6 @@ fn card(request: &Request<'_>, prepared: &Prepared, trained: &Trained, evaluatio
         result("loss", "Validation loss (nats per token)", evaluation.validation_loss),
         result("perplexity", "Perplexity", evaluation.perplexity),
         result("bits_per_byte", "Validation loss (bits per byte)", evaluation.bits_per_byte),
-        result("loss", "Training loss, same weights (nats per token)", evaluation.training_loss),
     ];
     let row = |name: &str, value: String| (name.to_owned(), value);
     let train = &recipe.train;
@@ -153,7 +156,10 @@ fn card(request: &Request<'_>, prepared: &Prepared, trained: &Trained, evaluatio
                 row("Parameters", parameters.to_string()),
                 row("Layers", model.num_hidden_layers.to_string()),
                 row("Width", model.hidden_size.to_string()),
-                row("Heads (key/value)", format!("{} ({})", model.num_attention_heads, model.num_key_value_heads)),
+                row(
+                    "Heads (key/value)",
+                    format!("{} ({})", model.num_attention_heads, model.num_key_value_heads),
+                ),
                 row("Feed-forward width", model.intermediate_size.to_string()),
                 row("Vocabulary", model.vocab_size.to_string()),
                 row("Context", model.max_position_embeddings.to_string()),
@@ -165,7 +171,16 @@ fn card(request: &Request<'_>, prepared: &Prepared, trained: &Trained, evaluatio
                 row("Text", prepared.text_in_words.clone()),
                 row("Steps", format!("{} (this checkpoint: {})", trained.step, evaluation.checkpoint_step)),
                 row("Batch", format!("{} sequences of {} tokens", train.batch_size, train.sequence_length)),
-                row("Learning rate", format!("{} ({:?})", train.learning_rate, train.schedule).to_lowercase()),
+                row(
+                    "Learning rate",
+                    format!("{} ({:?})", train.learning_rate, train.schedule).to_lowercase(),
+                ),
+                row(
+                    "Training loss of this checkpoint",
+                    evaluation
+                        .training_loss
+                        .map_or_else(String::new, |loss| format!("{loss:.4} nats per token")),
+                ),
                 row("Seed", train.seed.to_string()),
                 row("Run", trained.run.id()),
                 row("Tokenizer (BLAKE3)", prepared.tokenizer.hash().to_owned()),

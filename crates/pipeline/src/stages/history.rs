@@ -1,6 +1,6 @@
 //! Which run to work on: a new one, an unfinished one to continue, or a finished one that already is what was asked for.
 
-use store::fs::RealFs;
+use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
 use store::report::{Phase, Reporter};
 use store::run::{RunDir, RunState, RunStatus};
@@ -8,6 +8,7 @@ use store::run::{RunDir, RunState, RunStatus};
 use super::training::Trained;
 use super::{Request, Until, is_unfinished};
 use crate::meta::RunMeta;
+use crate::project::Project;
 use crate::{Error, Result};
 
 /// A run that this process works on.
@@ -22,10 +23,8 @@ pub(super) struct Begun {
 /// With `--resume`: the latest unfinished run, whose own recipe then replaces the request's. Says so when there is none.
 pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter) -> Result<Option<Begun>> {
     let runs = store::run::list(&RealFs, &request.project.runs())?;
-    let unfinished = runs
-        .iter()
-        .rev()
-        .find(|run| run.state.as_ref().is_some_and(|state| is_unfinished(state.status)));
+    let unfinished =
+        runs.iter().rev().find(|run| run.state.as_ref().is_some_and(|state| is_unfinished(state.status)));
     if !request.resume {
         if let Some(run) = unfinished
             && run.state.as_ref().is_some_and(|state| state.status != RunStatus::Queued)
@@ -38,9 +37,9 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
         }
         return Ok(None);
     }
-    if let Some(busy) = runs.iter().find(|run| {
-        run.state.as_ref().is_some_and(|state| state.status == RunStatus::Running)
-    }) {
+    if let Some(busy) =
+        runs.iter().find(|run| run.state.as_ref().is_some_and(|state| state.status == RunStatus::Running))
+    {
         // Taking the lock fails with the holder's number, or succeeds because it has just ended.
         RunDir::open(&RealFs, &busy.path)?.lock()?;
     }
@@ -128,14 +127,25 @@ pub(super) fn begin(request: &Request<'_>) -> Result<Begun> {
     Ok(Begun { run, lock, meta, continued: false })
 }
 
-/// Marks a run as failed that stopped before or after its training; training marks its own end.
+/// Keeps a second `run` or `train` out of the project.
+pub(super) fn lock_project(project: &Project) -> Result<RunLock> {
+    let folder = project.data();
+    RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
+    Ok(RunLock::acquire(&folder)?)
+}
+
+/// What becomes of a run whose job failed. Training marks its own end; before it there is nothing in the run to keep.
 pub(super) fn note_failure(run: &RunDir, error: &Error) {
-    if let Ok(state) = run.read_state(&RealFs)
-        && matches!(state.status, RunStatus::Queued | RunStatus::Running)
-    {
-        let message = error.to_string();
-        // The failure itself is what the user must hear; a second one while recording it adds nothing.
-        let _ = run.write_state(&RealFs, RunState { status: RunStatus::Failed, message, ..state });
+    let Ok(state) = run.read_state(&RealFs) else { return };
+    let began = RunMeta::read(&RealFs, run).is_ok_and(|meta| meta.model.is_some());
+    // The failure itself is what the user must hear; a second one while recording it adds nothing.
+    match state.status {
+        RunStatus::Queued if !began => drop(RealFs.remove_dir_all(run.path())),
+        RunStatus::Queued | RunStatus::Running => {
+            let message = error.to_string();
+            drop(run.write_state(&RealFs, RunState { status: RunStatus::Failed, message, ..state }));
+        }
+        _ => {}
     }
 }
 

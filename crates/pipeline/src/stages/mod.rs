@@ -4,6 +4,7 @@
 //! training with the same recipe on the same tokens is reused. Reading order: this file, `prerequisites`, `data`,
 //! `history` (which run to continue), `training`, `validation`, `export`.
 
+mod curves;
 mod data;
 mod export;
 mod history;
@@ -166,6 +167,9 @@ enum Done {
 pub fn run(mut request: Request<'_>, reporter: &mut dyn Reporter) -> Result<RunOutcome> {
     let start = Instant::now();
     let of = if request.until == Until::Training { 5 } else { PHASES.len() };
+    prerequisites::writable(&request)?;
+    // One job at a time: two would write the same folders.
+    let _busy = history::lock_project(request.project)?;
     let continued = history::to_continue(&mut request, reporter)?;
     phase(Phase::Prerequisites, of, reporter, |reporter| prerequisites::check(&request, reporter))?;
 
@@ -191,9 +195,8 @@ fn phases(
     let documents = phase(Phase::Corpus, of, reporter, |reporter| data::documents(request, reporter))?;
     let tokenizer =
         phase(Phase::Tokenizer, of, reporter, |reporter| data::tokenizer(request, &documents, reporter))?;
-    let prepared = phase(Phase::Model, of, reporter, |reporter| {
-        data::model(request, &documents, tokenizer, reporter)
-    })?;
+    let prepared =
+        phase(Phase::Model, of, reporter, |reporter| data::model(request, &documents, tokenizer, reporter))?;
     let trained = phase(Phase::Training, of, reporter, |reporter| {
         training::train_or_reuse(request, &prepared, run, reporter)
     })?;
@@ -272,6 +275,7 @@ fn artifacts(project: &Project, run: &RunDir) -> Vec<Artifact> {
         ("cleaned text and token shards", project.data()),
         ("tokenizer", project.tokenizer()),
         ("the run: checkpoints, metrics, log", run.path().to_owned()),
+        ("loss curve (and loss.png)", run.path().join("loss.svg")),
         ("training history in one file", project.training_metrics()),
         ("evaluation", project.evals()),
         ("the model, for transformers and others", project.model()),

@@ -8,7 +8,6 @@ use crate::{Error, Result, plan};
 
 pub(super) fn check(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<((), Done)> {
     let root = request.project.root();
-    writable(request)?;
     let plan = if request.skip_corpus {
         // The text may be gone; what was made of it is checked when it is opened.
         plan::of_prepared(&request.recipe, request.project)?
@@ -61,7 +60,7 @@ fn accept(request: &Request<'_>, message: String, reporter: &mut dyn Reporter) -
 }
 
 /// Makes the project folder and tries a file in it.
-fn writable(request: &Request<'_>) -> Result<()> {
+pub(super) fn writable(request: &Request<'_>) -> Result<()> {
     let root = request.project.root();
     let refuse = |error: std::io::Error| Error::Environment {
         message: format!(

@@ -13,6 +13,7 @@ use tokenizer::Tokenizer;
 use train::checkpoint::Which;
 use train::{Ending, Job, Patience, Start, StopFlag};
 
+use super::curves;
 use super::data::Prepared;
 use super::history::{self, Begun};
 use super::{Done, Request, ResumeRequest};
@@ -38,6 +39,8 @@ pub(super) struct Trained {
     pub validation_loss: Option<f64>,
     pub best_validation_loss: Option<f64>,
     pub reused: bool,
+    /// Raised by Ctrl-C once training has installed it; what comes after looks at it too.
+    pub stop: StopFlag,
     /// Held until the job ends, so that nobody prunes or moves what is being validated.
     pub _lock: Option<RunLock>,
 }
@@ -77,6 +80,7 @@ pub(super) fn train_or_reuse(
             run,
             meta,
             reused: true,
+            stop: StopFlag::new(),
             _lock: None,
         };
         return Ok((trained, Done::Reused(reason)));
@@ -98,9 +102,10 @@ pub(super) fn train_or_reuse(
         threads: request.threads,
         metrics: &request.project.training_metrics(),
     };
-    let outcome = session.train(reporter)?;
+    let stop = StopFlag::on_signals()?;
+    let outcome = session.train(&stop, reporter)?;
     let summary = summary(&outcome);
-    Ok((trained(run, lock, meta, &outcome), Done::Worked(summary)))
+    Ok((trained(run, lock, meta, &outcome, stop), Done::Worked(summary)))
 }
 
 /// Continues a run by name.
@@ -114,7 +119,10 @@ pub(super) fn resume(
     let lock = run.lock()?;
     if meta.model.is_none() {
         return Err(Error::Argument {
-            message: format!("run {} stopped before its training began: continue it with `text2llm run --resume`", run.id()),
+            message: format!(
+                "run {} stopped before its training began: continue it with `text2llm run --resume`",
+                run.id()
+            ),
         });
     }
     let state = run.read_state(&RealFs)?;
@@ -145,9 +153,10 @@ pub(super) fn resume(
         threads: request.threads,
         metrics: &request.project.training_metrics(),
     };
-    let outcome = session.train(reporter)?;
+    let stop = StopFlag::on_signals()?;
+    let outcome = session.train(&stop, reporter)?;
     let summary = summary(&outcome);
-    Ok((trained(run, lock, meta, &outcome), Done::Worked(summary)))
+    Ok((trained(run, lock, meta, &outcome, stop), Done::Worked(summary)))
 }
 
 fn steps_per_epoch(dataset: &TokenDataset, meta: &RunMeta) -> u64 {
@@ -156,7 +165,7 @@ fn steps_per_epoch(dataset: &TokenDataset, meta: &RunMeta) -> u64 {
     windows.div_ceil(options.batch_size as u64).max(1)
 }
 
-fn trained(run: RunDir, lock: RunLock, meta: RunMeta, outcome: &train::Outcome) -> Trained {
+fn trained(run: RunDir, lock: RunLock, meta: RunMeta, outcome: &train::Outcome, stop: StopFlag) -> Trained {
     Trained {
         run,
         meta,
@@ -165,13 +174,15 @@ fn trained(run: RunDir, lock: RunLock, meta: RunMeta, outcome: &train::Outcome) 
         validation_loss: outcome.validation_loss,
         best_validation_loss: outcome.best.map(|best| best.loss),
         reused: false,
+        stop,
         _lock: Some(lock),
     }
 }
 
 fn summary(outcome: &train::Outcome) -> String {
     let loss = outcome.train_loss.map(|loss| format!(", loss {loss:.4}")).unwrap_or_default();
-    let validation = outcome.best.map(|best| format!(", best validation loss {:.4}", best.loss)).unwrap_or_default();
+    let validation =
+        outcome.best.map(|best| format!(", best validation loss {:.4}", best.loss)).unwrap_or_default();
     let speed = if outcome.steps_this_session > 0 {
         format!(", {:.0} tokens/s", outcome.tokens_per_s)
     } else {
@@ -221,17 +232,31 @@ struct Session<'a> {
     metrics: &'a Path,
 }
 
+impl Trained {
+    /// Whether somebody asked to stop since training began.
+    pub fn check_stop(&self) -> Result<()> {
+        if self.stop.is_raised() {
+            return Err(Error::Interrupted { step: self.step, total_steps: self.step });
+        }
+        Ok(())
+    }
+}
+
 impl Session<'_> {
-    fn train(&self, reporter: &mut dyn Reporter) -> Result<train::Outcome> {
-        let config = self.meta.model.clone().ok_or_else(|| Error::Argument {
-            message: format!("run {} has no shape yet", self.run.id()),
-        })?;
+    fn train(&self, stop: &StopFlag, reporter: &mut dyn Reporter) -> Result<train::Outcome> {
+        let config =
+            self.meta.model.clone().ok_or_else(|| Error::Argument {
+                message: format!("run {} has no shape yet", self.run.id()),
+            })?;
         let options = &self.meta.recipe.train;
         let training = open(self.tokens, Split::Train, self.meta)?;
         let validation = open(self.tokens, Split::Validation, self.meta)?;
         let validation = (validation.token_count() > 0).then_some(&validation);
         if validation.is_none() {
-            reporter.warning(Phase::Training, "there is no validation text: the best checkpoint cannot be told from the last");
+            reporter.warning(
+                Phase::Training,
+                "there is no validation text: the best checkpoint cannot be told from the last",
+            );
         }
         let micro_batch_size = train::micro_batch_size(&config, options);
         let device = Cpu::new(self.threads);
@@ -241,7 +266,6 @@ impl Session<'_> {
             config.clone(),
             Purpose::Train { batch_size: micro_batch_size, sequence_length: options.sequence_length },
         )?;
-        let stop = StopFlag::on_signals()?;
         let mut sampler = Sampler { run: self.run, meta: self.meta, threads };
         let job = Job {
             fs: &RealFs,
@@ -251,12 +275,16 @@ impl Session<'_> {
             start: self.start,
             training: &training,
             validation,
-            stop: &stop,
+            stop,
             patience: Patience::default(),
             environment: train::environment("cpu", threads),
         };
         let outcome = train::train(&mut model, &job, Some(&mut sampler), reporter)?;
         copy_metrics(self.run, self.metrics)?;
+        if let Err(error) = curves::draw(self.run, &self.meta.recipe.name) {
+            // A picture is not worth a finished training.
+            reporter.warning(Phase::Training, &format!("the loss curve could not be drawn: {error}"));
+        }
         match outcome.ending {
             Ending::Completed => Ok(outcome),
             Ending::Interrupted => {
@@ -290,10 +318,6 @@ impl train::Sampler<Cpu> for Sampler<'_> {
             seed: train.seed,
             ..Options::greedy(train.sample_max_new_tokens)
         };
-        prompts
-            .iter()
-            .map(|prompt| Ok(generator.generate(prompt, &options, &mut |_| true)?.text))
-            .collect()
+        prompts.iter().map(|prompt| Ok(generator.generate(prompt, &options, &mut |_| true)?.text)).collect()
     }
 }
-

@@ -13,7 +13,6 @@ use store::fs::{Fs, RealFs};
 use store::manifest::Manifest;
 use store::report::{Event, Phase, Reporter};
 use store::stage::{self, StagedFolder};
-use train::StopFlag;
 use train::checkpoint::{Checkpoints, Which};
 
 use super::data::Prepared;
@@ -108,6 +107,7 @@ pub(super) fn validate(
         reporter.event(&Event::Sample { step, prompt: sample.prompt.clone(), text: sample.text.clone() });
     }
     drop(generator);
+    trained.check_stop()?;
     let generation = measure::generation(request, &trained.run, step, &samples, reporter)?;
     let loss_gap = losses.validation.zip(losses.training).map(|(validation, training)| validation - training);
     let mut evaluation = Evaluation {
@@ -130,7 +130,8 @@ pub(super) fn validate(
 
     let staged = StagedFolder::begin(&RealFs, &folder).map_err(&disk)?;
     store::atomic::write_json(&RealFs, &staged.path().join("results.json"), &evaluation).map_err(&disk)?;
-    write_text(&staged.path().join("report.md"), &report(&evaluation, &request.recipe.name)).map_err(&disk)?;
+    write_text(&staged.path().join("report.md"), &report(&evaluation, &request.recipe.name))
+        .map_err(&disk)?;
     staged.commit(Manifest::new(STAGE, options, inputs)).map_err(&disk)?;
     if !unmet.is_empty() {
         return Err(Error::Gates { unmet, report: folder.join("report.md") });
@@ -145,7 +146,10 @@ fn chosen(trained: &Trained, choice: CheckpointChoice, reporter: &mut dyn Report
     let checkpoints = Checkpoints::new(&RealFs, &folder);
     checkpoints.repair()?;
     let state = checkpoints.latest_state(reporter)?.ok_or_else(|| Error::Argument {
-        message: format!("run {} has no checkpoint: train again with `text2llm run --fresh`", trained.run.id()),
+        message: format!(
+            "run {} has no checkpoint: train again with `text2llm run --fresh`",
+            trained.run.id()
+        ),
     })?;
     let step = match (choice, state.best) {
         (CheckpointChoice::Best, Some(best)) => best.step,
@@ -169,7 +173,7 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
     let purpose = Purpose::Train { batch_size: micro_batch_size, sequence_length };
     let mut model = Model::new(Cpu::new(request.threads), prepared.model.clone(), purpose)?;
     crate::generate::load_weights(&trained.run, Which::Step(step), &mut model)?;
-    let stop = StopFlag::new();
+    let stop = &trained.stop;
     let tokens = request.project.tokens();
     let open = |split| TokenDataset::open(&RealFs, &tokens, split, prepared.tokenizer.hash());
     let validation = open(Split::Validation)?;
@@ -178,10 +182,11 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
     }
     let count = validation.batches(micro_batch_size, sequence_length).count();
     let batches = validation.batches(micro_batch_size, sequence_length);
-    let on_validation = train::evaluate(&mut model, batches, &stop)?;
+    let on_validation = train::evaluate(&mut model, batches, stop)?;
     let training = open(Split::Train)?;
     let batches = training.batches(micro_batch_size, sequence_length).take(count);
-    let on_training = train::evaluate(&mut model, batches, &stop)?;
+    let on_training = train::evaluate(&mut model, batches, stop)?;
+    trained.check_stop()?;
     let bits_per_byte = on_validation.map(|evaluation| {
         // Nats over the whole set, told in bits over the bytes of its text.
         evaluation.loss * evaluation.tokens / std::f64::consts::LN_2 / prepared.validation_bytes.max(1) as f64
@@ -194,7 +199,11 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
 }
 
 /// Texts from the recipe's prompts, or from the opening words of a validation document of each language.
-fn samples(generator: &mut Generator, prepared: &Prepared, limits: &ValidateOptions) -> Result<(Vec<Sample>, f64)> {
+fn samples(
+    generator: &mut Generator,
+    prepared: &Prepared,
+    limits: &ValidateOptions,
+) -> Result<(Vec<Sample>, f64)> {
     let prompts: Vec<(Option<String>, String)> = if limits.prompts.is_empty() {
         prepared.openings.clone()
     } else {
@@ -223,7 +232,12 @@ fn samples(generator: &mut Generator, prepared: &Prepared, limits: &ValidateOpti
 fn unmet(evaluation: &Evaluation) -> Vec<Unmet> {
     let limits = &evaluation.limits;
     let figures = [
-        ("maximum_validation_loss", evaluation.validation_loss, limits.maximum_validation_loss, "nats a token"),
+        (
+            "maximum_validation_loss",
+            evaluation.validation_loss,
+            limits.maximum_validation_loss,
+            "nats a token",
+        ),
         ("maximum_loss_gap", evaluation.loss_gap, limits.maximum_loss_gap, "nats a token"),
         ("maximum_repetition", Some(evaluation.repetition), limits.maximum_repetition, "of all 4-grams"),
         ("maximum_rss_mb", Some(evaluation.generation.rss_mb), limits.maximum_rss_mb, "MB"),
@@ -283,7 +297,13 @@ fn report(evaluation: &Evaluation, name: &str) -> String {
         "maximum_repetition",
     );
     let generation = &evaluation.generation;
-    row("resident memory while generating", Some(generation.rss_mb), "MB", limits.maximum_rss_mb, "maximum_rss_mb");
+    row(
+        "resident memory while generating",
+        Some(generation.rss_mb),
+        "MB",
+        limits.maximum_rss_mb,
+        "maximum_rss_mb",
+    );
     row(
         &format!("p95 time of {} tokens", generation.tokens),
         Some(generation.p95_ms),

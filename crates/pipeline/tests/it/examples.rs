@@ -16,7 +16,8 @@ fn every_example_is_a_valid_recipe_named_as_its_file() {
     assert_eq!(files, embedded.iter().map(|name| format!("{name}.toml")).collect::<Vec<_>>());
     for name in embedded {
         let text = pipeline::examples::find(name).expect("embedded");
-        let recipe = Recipe::load(&format!("examples/{name}.toml"), text, &[]).unwrap_or_else(|e| panic!("{e}"));
+        let recipe =
+            Recipe::load(&format!("examples/{name}.toml"), text, &[]).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(recipe.name, name);
     }
 }
@@ -39,7 +40,10 @@ fn every_commented_default_is_valid_when_its_mark_is_deleted() {
         if line.starts_with('[') {
             section = line.to_owned();
         }
-        let Some(setting) = line.strip_prefix("# ").filter(|s| s.contains(" = ") && !s.ends_with('…')) else { continue };
+        let Some(setting) = line.strip_prefix('#').filter(|s| !s.starts_with(' ') && s.contains(" = "))
+        else {
+            continue;
+        };
         let text = format!("{section}\n{setting}\n");
         Recipe::load("new.toml", &text, &[]).unwrap_or_else(|e| panic!("{text}: {e}"));
         tried += 1;
@@ -55,5 +59,8 @@ fn the_published_schema_is_current() {
         std::fs::write(path, &wanted).expect("docs/ is writable");
     }
     let published = std::fs::read_to_string(path).expect("docs/recipe.schema.json");
-    assert!(published == wanted, "docs/recipe.schema.json is out of date: run `text2llm schema > docs/recipe.schema.json`");
+    assert!(
+        published == wanted,
+        "docs/recipe.schema.json is out of date: run `text2llm schema > docs/recipe.schema.json`"
+    );
 }

@@ -1,4 +1,4 @@
 //! Integration tests of the pipeline.
 
-mod recipe_errors;
 mod examples;
+mod recipe_errors;

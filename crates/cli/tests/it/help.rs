@@ -1,0 +1,69 @@
+//! What `--help` shows, whole: a changed flag is a changed promise.
+
+use std::time::Instant;
+
+use crate::sandbox;
+
+#[track_caller]
+fn help(arguments: &str) -> String {
+    let finished = sandbox().run(arguments).expect(0);
+    assert_eq!(finished.stderr, "");
+    finished.stdout
+}
+
+macro_rules! help_of {
+    ($($name:ident: $arguments:literal,)*) => {
+        $(#[test]
+        fn $name() {
+            insta::assert_snapshot!(help($arguments));
+        })*
+    };
+}
+
+help_of! {
+    text2llm: "--help",
+    run: "run --help",
+    plan: "plan --help",
+    new: "new --help",
+    train: "train --help",
+    resume: "resume --help",
+    status: "status --help",
+    list: "list --help",
+    generate: "generate --help",
+    bench: "bench --help",
+    schema: "schema --help",
+}
+
+#[test]
+fn every_command_has_its_snapshot() {
+    let help = help("--help");
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert_eq!(
+        commands,
+        ["run", "plan", "new", "train", "resume", "status", "list", "generate", "bench", "schema"],
+        "add a snapshot of the new command's help"
+    );
+}
+
+#[test]
+fn help_and_status_answer_at_once() {
+    let sandbox = sandbox();
+    for arguments in ["--help", "status", "run --help"] {
+        // The best of five: other processes may hold the processor.
+        let best = (0..5)
+            .map(|_| {
+                let start = Instant::now();
+                sandbox.run(arguments);
+                start.elapsed().as_secs_f64()
+            })
+            .fold(f64::INFINITY, f64::min);
+        assert!(best < 0.05, "{arguments}: {best} s");
+    }
+}

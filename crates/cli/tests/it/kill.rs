@@ -1,0 +1,107 @@
+//! kill -9 anywhere, then `run --resume`: the same bits as a run that nobody killed.
+
+use crate::{sandbox, write_tiny};
+
+/// Kills at the first line that holds all of these words.
+const CUTS: [&[&str]; 10] = [
+    &["\"phase\":\"corpus\""],
+    &["\"phase\":\"tokenizer\""],
+    &["phase_started", "\"phase\":\"model\""],
+    &["\"event\":\"step\"", "\"step\":5,"],
+    &["\"event\":\"checkpoint_saved\"", "\"step\":7,"],
+    &["\"event\":\"validation\"", "\"step\":16,"],
+    &["\"event\":\"sample\"", "\"step\":20,"],
+    &["\"event\":\"step\"", "\"step\":40,"],
+    &["phase_started", "\"phase\":\"validation\""],
+    &["phase_started", "\"phase\":\"export\""],
+];
+
+#[test]
+fn killed_at_every_phase_and_resumed_it_ends_with_the_same_bits() {
+    let whole = sandbox();
+    write_tiny(&whole);
+    whole.run("run --json").expect(0);
+
+    let killed = sandbox();
+    write_tiny(&killed);
+    for (index, cut) in CUTS.iter().enumerate() {
+        let arguments = if index == 0 { "run --json" } else { "run --json --resume" };
+        let hit = killed.run_and_kill(arguments, |line| cut.iter().all(|word| line.contains(word)));
+        assert!(hit, "it ended before {cut:?} came");
+    }
+    killed.run("run --json --resume").expect(0);
+    assert_eq!(killed.read("model/model.safetensors"), whole.read("model/model.safetensors"));
+    assert_eq!(
+        killed.run("list --json").expect(0).stdout.lines().count(),
+        2,
+        "one run, and the end of the list"
+    );
+    for name in ["config.json", "tokenizer.json"] {
+        assert_eq!(killed.read(&format!("model/{name}")), whole.read(&format!("model/{name}")));
+    }
+    let last = "checkpoints/step-00000040";
+    let run = |sandbox: &testkit::Sandbox| {
+        let status: serde_json::Value =
+            serde_json::from_str(sandbox.run("status --json").expect(0).last_line()).expect("JSON");
+        std::path::PathBuf::from(status["path"].as_str().expect("a path")).join(last)
+    };
+    for file in ["weights.safetensors", "moments.safetensors", "trainer.json"] {
+        let read = |sandbox| std::fs::read(run(sandbox).join(file)).expect("the last checkpoint");
+        assert!(read(&killed) == read(&whole), "{file} differs");
+    }
+}
+
+#[test]
+fn a_resumed_run_keeps_the_recipe_it_was_started_with() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    let started = "run --json --set train.steps=30 --set train.learning_rate=0.002";
+    assert!(sandbox.run_and_kill(started, |line| line.contains("\"step\":9,")));
+    let finished = sandbox.run("run --json --resume").expect(0);
+    assert!(finished.stdout.contains("\"step\":30,\"total_steps\":30"), "{}", finished.stdout);
+    assert!(sandbox.run_and_kill("run --json --fresh", |line| line.contains("\"step\":9,")));
+    let finished = sandbox.run("run --json --resume --set train.steps=99").expect(0);
+    assert!(
+        finished.stdout.contains("train.steps"),
+        "the key that is not used is named: {}",
+        finished.stdout
+    );
+    assert!(finished.stdout.contains("\"total_steps\":40"), "{}", finished.stdout);
+}
+
+#[test]
+fn two_processes_never_work_on_one_run() {
+    use std::io::{BufRead, BufReader};
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    let mut child =
+        sandbox.command(["run", "--json", "--set", "train.steps=100000"]).spawn().expect("starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    assert!(lines.any(|line| line.is_ok_and(|line| line.contains("\"event\":\"step\""))));
+    let second = sandbox.run("run --resume");
+    child.kill().expect("still running");
+    child.wait().expect("ours");
+    assert_eq!(second.code, 1, "{}", second.stderr);
+    assert!(second.stderr.contains(&child.id().to_string()), "it names the holder: {}", second.stderr);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_training_saves_and_says_how_to_go_on() {
+    use std::io::{BufRead, BufReader, Read};
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    let mut child =
+        sandbox.command(["run", "--json", "--set", "train.steps=100000"]).spawn().expect("starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    assert!(lines.any(|line| line.is_ok_and(|line| line.contains("\"step\":9,"))));
+    let signal = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(signal.expect("kill exists").success());
+    lines.for_each(drop);
+    let mut stderr = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("text");
+    assert_eq!(child.wait().expect("ours").code(), Some(4), "{stderr}");
+    assert!(stderr.contains("run --resume"), "{stderr}");
+    let status = sandbox.run("status --json").expect(0).stdout;
+    assert!(status.contains("\"status\":\"interrupted\""), "{status}");
+}

@@ -1,0 +1,45 @@
+//! Tests that run the built program.
+
+mod bad_input;
+mod commands;
+mod help;
+mod kill;
+mod whole_job;
+
+use testkit::Sandbox;
+
+/// An empty folder with the program.
+fn sandbox() -> Sandbox {
+    Sandbox::new(env!("CARGO_BIN_EXE_text2llm"))
+}
+
+/// A recipe that trains in a second on 60 kB of made-up text, which `write_tiny` puts beside it.
+const TINY: &str = r#"
+name = "tiny"
+[data]
+paths = ["corpus"]
+[tokenizer]
+vocab_size = 280
+[model]
+depth = 1
+[train]
+steps = 40
+batch_size = 4
+sequence_length = 32
+validate_every = 16
+checkpoint_every = 7
+sample_every = 20
+sample_prompts = ["the "]
+sample_max_new_tokens = 8
+[validate]
+prompts = ["the river "]
+sample_tokens = 8
+latency_runs = 2
+"#;
+
+fn write_tiny(sandbox: &Sandbox) {
+    sandbox.write("text2llm.toml", TINY);
+    for seed in 0..30 {
+        sandbox.write(&format!("corpus/{seed:02}.txt"), testkit::text(2000, seed));
+    }
+}

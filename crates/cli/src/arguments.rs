@@ -54,7 +54,8 @@ pub struct GlobalArguments {
         value_name = "N",
         env = "TEXT2LLM_THREADS",
         hide_env = true,
-        default_value_t = 0
+        default_value_t = 0,
+        value_parser = thread_count
     )]
     pub threads: usize,
     /// Seed of everything random in training (train.seed) or sampling
@@ -70,6 +71,11 @@ pub struct GlobalArguments {
         default_value = "auto"
     )]
     pub device: DeviceChoice,
+}
+
+fn thread_count(text: &str) -> Result<usize, String> {
+    let threads = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+    if threads <= 1024 { Ok(threads) } else { Err("more than 1024 threads help nobody".to_owned()) }
 }
 
 /// For whom to write.

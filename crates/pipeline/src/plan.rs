@@ -273,17 +273,6 @@ fn expected_vocab_size(recipe: &Recipe) -> usize {
 
 fn warnings(plan: &Plan, recipe: &Recipe) -> Vec<String> {
     let mut found = Vec::new();
-    if let Some(available) = plan.memory.available_bytes
-        && plan.memory.total_bytes > available
-    {
-        found.push(format!(
-            "training needs about {} MB of memory and {} MB are free: lower train.micro_batch_size (now {}), \
-             train.sequence_length or the size of the model",
-            plan.memory.total_bytes / 1_000_000,
-            available / 1_000_000,
-            plan.memory.micro_batch_size,
-        ));
-    }
     if plan.tokens.per_parameter < FEW_TOKENS_PER_PARAMETER && plan.tokens.trained > 0 {
         found.push(format!(
             "{:.2} tokens a parameter are very few: the model will hardly learn. Take a smaller one (model.size), more epochs, \
@@ -317,6 +306,19 @@ fn warnings(plan: &Plan, recipe: &Recipe) -> Vec<String> {
 }
 
 impl Plan {
+    /// That training needs more memory than this process could take, and what to do about it.
+    pub fn memory_shortage(&self) -> Option<String> {
+        let available =
+            self.memory.available_bytes.filter(|available| self.memory.total_bytes > *available)?;
+        Some(format!(
+            "training needs about {} MB of memory and {} MB are free: lower train.micro_batch_size (now {}) or \
+             train.sequence_length, or take a smaller model (model.size)",
+            self.memory.total_bytes / 1_000_000,
+            available / 1_000_000,
+            self.memory.micro_batch_size
+        ))
+    }
+
     /// Times real training steps of the planned shape, or of fewer of its layers where a step would take long, and
     /// fills in [`Plan::time`].
     ///

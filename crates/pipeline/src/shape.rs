@@ -91,14 +91,18 @@ fn of_width(options: &ModelOptions, vocab_size: usize, hidden_size: usize, layer
 
 /// Heads of 64, of 32 in models narrower than 256, and of 128 from a width of 2,048 on.
 fn default_heads(hidden_size: usize) -> usize {
-    let wanted = match hidden_size {
-        0..256 => 32,
-        256..2048 => 64,
-        _ => 128,
-    };
+    let wanted = default_head_dim(hidden_size);
     // A width that no common head divides gets the widest even head that does.
     let head_dim = [wanted, 64, 32, 16, 8].into_iter().find(|&head_dim| hidden_size.is_multiple_of(head_dim));
     head_dim.map_or(1, |head_dim| hidden_size / head_dim)
+}
+
+fn default_head_dim(hidden_size: usize) -> usize {
+    match hidden_size {
+        0..256 => 32,
+        256..2048 => 64,
+        _ => 128,
+    }
 }
 
 /// Key/value heads: from a width of 768 on, a third or a quarter of the query heads.
@@ -121,7 +125,7 @@ fn nearest(options: &ModelOptions, vocab_size: usize, parameters: u64) -> ModelC
         // Wider or narrower than this a layer, and the same parameters learn less.
         let widths = (layers * 24).next_multiple_of(32).max(32)..=(layers * 160).max(64);
         for width in widths.step_by(32) {
-            if width > 1024 && width % 128 != 0 {
+            if !width.is_multiple_of(default_head_dim(width)) {
                 continue;
             }
             let config = of_width(options, vocab_size, width, layers);

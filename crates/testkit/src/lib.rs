@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// A temporary folder with the program to run in it; removed at the end.
 pub struct Sandbox {
@@ -16,7 +16,7 @@ pub struct Sandbox {
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finished {
-    /// The exit code; −1 when a signal ended it.
+    /// The exit code; minus the signal's number when a signal ended it.
     pub code: i32,
     /// What it wrote to stdout.
     pub stdout: String,
@@ -103,7 +103,7 @@ impl Sandbox {
         adjust(&mut command);
         let output = command.output().expect("the program starts");
         Finished {
-            code: output.status.code().unwrap_or(-1),
+            code: code(output.status),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
@@ -126,6 +126,17 @@ impl Sandbox {
         child.wait().expect("a child of ours");
         killed
     }
+}
+
+#[cfg(unix)]
+fn code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().or(status.signal().map(|signal| -signal)).unwrap_or(i32::MIN)
+}
+
+#[cfg(not(unix))]
+fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or(i32::MIN)
 }
 
 /// About `bytes` of English-like prose, different for each `seed`, in lines.

@@ -97,7 +97,7 @@ fn print(plan: &Plan, console: &mut Console) -> Outcome {
         ))?,
         None => console.data("Time        not measured (--no-calibration)")?,
     }
-    for warning in &plan.warnings {
+    for warning in plan.warnings.iter().chain(&plan.memory_shortage()) {
         console.warning(warning);
     }
     console.prose("\nNext: text2llm run");

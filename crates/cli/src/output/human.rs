@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use store::report::{Event, Phase, Reporter, StepRecord};
 
-use super::numbers::short_duration;
+use super::numbers::{count, short_duration};
 
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 const SPARKLINE_WIDTH: usize = 24;
@@ -71,7 +71,7 @@ impl HumanReporter {
         if self.terminal {
             let bar = self.bar.get_or_insert_with(|| {
                 let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-                let style = ProgressStyle::with_template("  {bar:28.green/dim} {wide_msg}")
+                let style = ProgressStyle::with_template("  {bar:20.green/dim} {wide_msg}")
                     .unwrap_or_else(|_| ProgressStyle::default_bar());
                 bar.set_style(style.progress_chars("━━─"));
                 bar
@@ -99,14 +99,15 @@ impl HumanReporter {
                 self.stride *= 2;
             }
         }
+        // What matters most first: a narrow terminal cuts the end off.
         let text = format!(
-            "step {}/{}  epoch {:.2}  loss {:.3}  {:.0} tok/s  {} left",
+            "step {}/{}  loss {:.3}  {} left  {} tok/s  epoch {:.2}",
             step.step,
             step.total_steps,
-            step.epoch,
             step.loss,
-            step.tokens_per_s,
-            short_duration(step.eta_s)
+            short_duration(step.eta_s),
+            count(step.tokens_per_s as u64),
+            step.epoch
         );
         self.live(step.step, step.total_steps, &text);
     }

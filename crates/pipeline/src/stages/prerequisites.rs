@@ -28,15 +28,7 @@ pub(super) fn check(request: &Request<'_>, reporter: &mut dyn Reporter) -> Resul
         );
         accept(request, message, reporter)?;
     }
-    if let Some(available) = plan.memory.available_bytes
-        && plan.memory.total_bytes > available
-    {
-        let message = format!(
-            "training needs about {} MB of memory and {} MB are free: lower train.micro_batch_size or train.sequence_length, or \
-             take a smaller model (see `text2llm plan`)",
-            plan.memory.total_bytes / 1_000_000,
-            available / 1_000_000
-        );
+    if let Some(message) = plan.memory_shortage() {
         accept(request, message, reporter)?;
     }
     let summary = format!(

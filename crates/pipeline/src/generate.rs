@@ -390,10 +390,19 @@ impl Generator {
     }
 }
 
+/// Below this many parameters a token takes about as long as waking a second thread.
+const SINGLE_THREAD_PARAMETERS: usize = 8_000_000;
+
+/// `threads`, or for 0 what suits the model: one thread for a small one, whose many short kernels would otherwise wait for
+/// each other as soon as anything else runs on the machine; all threads for a larger one.
+fn decoding_threads(config: &ModelConfig, threads: usize) -> usize {
+    if threads == 0 && config.parameter_count().total < SINGLE_THREAD_PARAMETERS { 1 } else { threads }
+}
+
 /// A model laid out for decoding up to its whole context.
 pub(crate) fn decoder(config: &ModelConfig, threads: usize) -> Result<Model<Cpu>> {
     let purpose = Purpose::Decode { max_sequence: config.max_position_embeddings };
-    Ok(Model::new(Cpu::new(threads), config.clone(), purpose)?)
+    Ok(Model::new(Cpu::new(decoding_threads(config, threads)), config.clone(), purpose)?)
 }
 
 /// Loads a checkpoint's weights; the best falls back to the latest in a run that was never validated.

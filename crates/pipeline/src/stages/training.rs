@@ -266,7 +266,7 @@ impl Session<'_> {
             config.clone(),
             Purpose::Train { batch_size: micro_batch_size, sequence_length: options.sequence_length },
         )?;
-        let mut sampler = Sampler { run: self.run, meta: self.meta, threads };
+        let mut sampler = Sampler { run: self.run, meta: self.meta, threads: self.threads };
         let job = Job {
             fs: &RealFs,
             run: self.run,

@@ -87,7 +87,7 @@ impl MicroKernel for Amx {
     const COLUMNS: usize = SIDE;
     const DEPTH_UNIT: usize = DEPTH_UNIT;
     /// A panel of 48 KB: B's stays in L1 or close while A's stream past.
-    const DEPTH: usize = 256;
+    const DEPTH: usize = 512;
 
     fn a_panel_bytes(depth: usize) -> usize {
         depth.div_ceil(DEPTH_UNIT) * BLOCK
@@ -311,6 +311,7 @@ unsafe fn rows_of_a(a: View, row: usize, k_at: usize) -> [__m512; 16] {
         }
         if a.row_stride == 1 {
             for (p, x) in block.iter_mut().enumerate().take(depth) {
+                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add((p + ROWS_AHEAD) * a.column_stride).cast());
                 *x = _mm512_maskz_loadu_ps(mask(rows), from.add(p * a.column_stride));
             }
             return transpose(block);
@@ -330,6 +331,8 @@ unsafe fn rows_of_a(a: View, row: usize, k_at: usize) -> [__m512; 16] {
 
 /// Lines ahead of the walk along k: rows lie far apart, so the hardware's prefetcher sees too many streams.
 const AHEAD: usize = 64;
+/// The same for a walk down a column of rows.
+const ROWS_AHEAD: usize = 64;
 
 /// Tiles of A: 16 rows of 32 consecutive k, bfloat16.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]

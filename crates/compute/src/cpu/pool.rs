@@ -1,33 +1,51 @@
 //! A fork-join pool: workers spin a little, then park. One job at a time, cut in items that threads take from a counter.
 //!
-//! Results never depend on who takes which item, so they never depend on the thread count.
+//! The caller waits for items, not for workers: one that the system has put aside between items holds nobody up, which counts
+//! on machines that do other work too. Results never depend on who takes which item, so never on the thread count.
 
-use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, Thread};
 
-type Job = *const (dyn Fn(usize, usize) + Sync);
+/// What a job's items are given to, behind a thin pointer.
+struct Job<'a> {
+    f: &'a (dyn Fn(usize, usize) + Sync),
+}
+
+/// The job's number, its items and the next one to take in one word, so that taking an item proves which job it belongs to.
+#[derive(Clone, Copy)]
+struct Ticket(u64);
+
+const FIELD: u32 = 24;
+const FIELD_MASK: u64 = (1 << FIELD) - 1;
+
+impl Ticket {
+    fn new(epoch: u64, items: usize) -> Ticket {
+        Ticket(epoch << (2 * FIELD) | (items as u64) << FIELD)
+    }
+
+    fn epoch(self) -> u64 {
+        self.0 >> (2 * FIELD)
+    }
+
+    fn item(self) -> Option<usize> {
+        let (items, next) = (self.0 >> FIELD & FIELD_MASK, self.0 & FIELD_MASK);
+        (next < items).then_some(next as usize)
+    }
+}
 
 struct Shared {
-    /// Counts jobs; workers wait for it to move.
-    epoch: AtomicU64,
-    job: UnsafeCell<Option<Job>>,
-    items: AtomicUsize,
-    next: AtomicUsize,
-    /// Workers that have not finished the current job.
-    running: AtomicUsize,
+    /// A [`Ticket`]; adding 1 takes an item.
+    ticket: AtomicU64,
+    /// Valid while an item of the current ticket is not completed.
+    job: AtomicPtr<Job<'static>>,
+    completed: AtomicUsize,
     panicked: AtomicBool,
     shutdown: AtomicBool,
     parked: Vec<AtomicBool>,
 }
-
-// SAFETY: `job` is written only by the thread inside `run` while no worker is running (`running == 0`), and read by workers only
-// after they have seen the epoch move, which is stored after the write.
-unsafe impl Sync for Shared {}
-// SAFETY: the raw job pointer is only followed during `run`, which outlives every use.
-unsafe impl Send for Shared {}
 
 /// A fixed set of threads, the caller's included.
 pub struct Pool {
@@ -43,11 +61,9 @@ impl Pool {
     pub fn new(threads: usize) -> Pool {
         let workers = threads.max(1) - 1;
         let shared = Arc::new(Shared {
-            epoch: AtomicU64::new(0),
-            job: UnsafeCell::new(None),
-            items: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
+            ticket: AtomicU64::new(Ticket::new(0, 0).0),
+            job: AtomicPtr::new(ptr::null_mut()),
+            completed: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             shutdown: AtomicBool::new(false),
             parked: (0..workers).map(|_| AtomicBool::new(false)).collect(),
@@ -80,26 +96,18 @@ impl Pool {
             }
             return;
         }
+        // Threads that find no item left may push the counter past the end, by one each.
+        assert!(items + self.threads() < FIELD_MASK as usize, "{items} items");
         let shared = &*self.shared;
-        // SAFETY: no worker runs between jobs, so nobody reads `job` now; the lifetime is erased only until this call returns,
-        // and it returns after `running` is 0 again.
-        unsafe {
-            *shared.job.get() = Some(std::mem::transmute::<*const (dyn Fn(usize, usize) + Sync + '_), Job>(
-                std::ptr::from_ref(f),
-            ));
-        }
-        shared.items.store(items, Ordering::Relaxed);
-        shared.next.store(0, Ordering::Relaxed);
-        shared.running.store(self.workers.len(), Ordering::Relaxed);
-        shared.epoch.fetch_add(1, Ordering::SeqCst);
-        for (index, (_, thread)) in self.workers.iter().enumerate() {
-            if shared.parked[index].swap(false, Ordering::SeqCst) {
-                thread.unpark();
-            }
-        }
-        let own = catch_unwind(AssertUnwindSafe(|| take_items(shared, f, 0)));
+        let job = Job { f };
+        shared.completed.store(0, Ordering::Relaxed);
+        shared.job.store(ptr::from_ref(&job).cast_mut().cast(), Ordering::Relaxed);
+        let last = Ticket(shared.ticket.load(Ordering::Relaxed)).epoch();
+        shared.ticket.store(Ticket::new((last + 1) & 0xFFFF, items).0, Ordering::SeqCst);
+        self.wake();
+        take_items(shared, 0);
         let mut spins = 0;
-        while shared.running.load(Ordering::Acquire) != 0 {
+        while shared.completed.load(Ordering::Acquire) != items {
             spins += 1;
             if spins > SPINS {
                 std::thread::yield_now();
@@ -107,17 +115,23 @@ impl Pool {
                 std::hint::spin_loop();
             }
         }
-        if let Err(panic) = own {
-            std::panic::resume_unwind(panic);
+        assert!(!shared.panicked.load(Ordering::Relaxed), "a compute kernel panicked");
+    }
+
+    fn wake(&self) {
+        for (index, (_, thread)) in self.workers.iter().enumerate() {
+            if self.shared.parked[index].swap(false, Ordering::SeqCst) {
+                thread.unpark();
+            }
         }
-        assert!(!shared.panicked.load(Ordering::Relaxed), "a compute thread panicked");
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.shutdown.store(true, Ordering::SeqCst);
-        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        let last = Ticket(self.shared.ticket.load(Ordering::Relaxed)).epoch();
+        self.shared.ticket.store(Ticket::new((last + 1) & 0xFFFF, 0).0, Ordering::SeqCst);
         for (handle, thread) in self.workers.drain(..) {
             thread.unpark();
             // A worker's panic was reported by `run` already.
@@ -126,48 +140,42 @@ impl Drop for Pool {
     }
 }
 
-fn take_items(shared: &Shared, f: &(dyn Fn(usize, usize) + Sync), thread: usize) {
-    let items = shared.items.load(Ordering::Relaxed);
+/// Takes items of whatever job is current until there is none, and returns that job's number.
+fn take_items(shared: &Shared, thread: usize) -> u64 {
     loop {
-        let item = shared.next.fetch_add(1, Ordering::Relaxed);
-        if item >= items {
-            return;
+        let ticket = Ticket(shared.ticket.fetch_add(1, Ordering::AcqRel));
+        let Some(item) = ticket.item() else { return ticket.epoch() };
+        // SAFETY: this thread holds an item of the current job, so `run` has stored its pointer and waits for the item.
+        let job = unsafe { &*shared.job.load(Ordering::Relaxed) };
+        if catch_unwind(AssertUnwindSafe(|| (job.f)(item, thread))).is_err() {
+            shared.panicked.store(true, Ordering::Relaxed);
         }
-        f(item, thread);
+        shared.completed.fetch_add(1, Ordering::Release);
     }
 }
 
 fn worker(shared: &Shared, index: usize) {
     let mut seen = 0;
+    let moved = |seen| Ticket(shared.ticket.load(Ordering::SeqCst)).epoch() != seen;
     loop {
         let mut spins = 0;
-        while shared.epoch.load(Ordering::SeqCst) == seen {
+        while !moved(seen) {
             spins += 1;
             if spins < SPINS {
                 std::hint::spin_loop();
                 continue;
             }
             shared.parked[index].store(true, Ordering::SeqCst);
-            // The epoch may have moved between the last look and the flag: look again before sleeping.
-            if shared.epoch.load(Ordering::SeqCst) == seen {
+            // The ticket may have moved between the last look and the flag: look again before sleeping.
+            if !moved(seen) {
                 std::thread::park();
             }
             shared.parked[index].store(false, Ordering::SeqCst);
         }
-        seen += 1;
         if shared.shutdown.load(Ordering::SeqCst) {
             return;
         }
-        // SAFETY: the epoch moved, so `job` was written before and stays valid until this worker lowers `running`.
-        let job = unsafe { *shared.job.get() };
-        if let Some(job) = job {
-            // SAFETY: as above.
-            let f = unsafe { &*job };
-            if catch_unwind(AssertUnwindSafe(|| take_items(shared, f, index + 1))).is_err() {
-                shared.panicked.store(true, Ordering::Relaxed);
-            }
-        }
-        shared.running.fetch_sub(1, Ordering::Release);
+        seen = take_items(shared, index + 1);
     }
 }
 

@@ -39,6 +39,11 @@ pub struct RunMeta {
     pub inputs: RunInputs,
     /// The machine.
     pub environment: Value,
+    /// How far the job is meant to go.
+    pub until: Until,
+    /// `[train]` as the run began with it, where `resume --more-…` has changed it since.
+    #[serde(default)]
+    pub began_with: Option<train::TrainOptions>,
     /// How far the job has come that the run belongs to; training alone leaves validation and export to do.
     #[serde(default)]
     pub finished: Option<Until>,
@@ -57,7 +62,13 @@ pub struct RunInputs {
 
 impl RunMeta {
     /// The record of a run that begins now.
-    pub fn new(recipe: Recipe, recipe_source: String, base_dir: PathBuf, threads: usize) -> RunMeta {
+    pub fn new(
+        recipe: Recipe,
+        recipe_source: String,
+        base_dir: PathBuf,
+        until: Until,
+        threads: usize,
+    ) -> RunMeta {
         RunMeta {
             format: FORMAT,
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -69,6 +80,8 @@ impl RunMeta {
             parameters: None,
             inputs: RunInputs::default(),
             environment: train::environment("cpu", threads),
+            until,
+            began_with: None,
             finished: None,
         }
     }
@@ -103,10 +116,16 @@ impl RunMeta {
         Ok(run.write_meta(fs, &value)?)
     }
 
-    /// Names everything that decides the weights: equal fingerprints train to equal bits.
+    /// `[train]` as the run began with it.
+    pub fn began_with(&self) -> &train::TrainOptions {
+        self.began_with.as_ref().unwrap_or(&self.recipe.train)
+    }
+
+    /// Names everything that decided the weights when the run began: equal fingerprints train to equal bits, and a run
+    /// that was continued beyond its end is still the run of its recipe.
     pub fn fingerprint(&self) -> String {
         store::manifest::hash_json(&json!({
-            "train": self.recipe.train,
+            "train": self.began_with(),
             "model": self.model,
             "tokens": self.inputs.tokens,
             "tokenizer": self.inputs.tokenizer,

@@ -8,7 +8,8 @@ use crate::failure::Outcome;
 use crate::output::Console;
 use crate::{select, summary};
 
-/// Continue a run from a checkpoint. Without --more-… it ends where it was meant to, bit for bit as if it had never stopped.
+/// Continue a run from a checkpoint. Without --more-… it ends where it was meant to, bit for bit as if it had never
+/// stopped. What `run` began goes on to validation and export.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, its unique beginning or end, or `latest`
@@ -40,6 +41,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         more,
         threads: global.threads,
         accept_risks: global.yes,
+        generator: std::env::current_exe().ok(),
     };
     let outcome = stages::resume(request, console.reporter().as_mut())?;
     summary::print(&outcome, &project, console)

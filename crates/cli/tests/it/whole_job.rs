@@ -183,6 +183,10 @@ fn a_run_goes_on_beyond_its_end() {
     let after: Value =
         serde_json::from_str(sandbox.run("status --json").expect(0).last_line()).expect("JSON");
     assert_eq!((&after["step"], &after["status"]), (&45.into(), &"completed".into()));
+    let results: Value = serde_json::from_slice(&sandbox.read("evals/results.json")).expect("JSON");
+    assert_eq!(results["checkpoint_step"], 45, "what goes on is validated and exported too");
+    let again = sandbox.run("run --json").expect(0);
+    assert!(again.stdout.contains("to step 45; reused"), "still the run of its recipe: {}", again.stdout);
     sandbox.run("resume --more-epochs 1 --checkpoint best").expect(0);
     assert!(sandbox.run("resume --checkpoint 9999").expect(4).stderr.contains("9999"));
     assert!(sandbox.run("resume --checkpoint soon").expect(1).stderr.contains("soon"));

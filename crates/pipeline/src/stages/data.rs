@@ -11,7 +11,9 @@ use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 use tokenizer::Tokenizer;
 
+use super::training::Trained;
 use super::{Done, Request};
+use crate::generate::RUN_TOKENIZER;
 use crate::{Error, Result, plan};
 
 /// The tokenizer stage's name; its number is raised when the same options and text would give another vocabulary.
@@ -164,18 +166,51 @@ pub(super) fn model(
         plan.tokens.steps,
         plan.tokens.per_parameter
     );
-    let languages = documents.summary.languages().into_iter().map(|(language, _)| language);
     let prepared = Prepared {
         documents_hash: documents.hash.clone(),
         tokens_hash: manifest.hash(),
         validation_bytes: documents.summary.validation.bytes,
-        languages: languages.filter(|language| language != "und").collect(),
+        languages: languages(&documents.summary),
         openings: openings(request)?,
         text_in_words: in_words(&documents.summary),
         model: plan.model,
         tokenizer,
     };
     Ok((prepared, Done::Worked(summary)))
+}
+
+/// What training needs, from what a run was trained on; no stage is run.
+pub(super) fn existing(request: &Request<'_>, trained: &Trained) -> Result<Prepared> {
+    let inputs = &trained.meta.inputs;
+    let folder = request.project.documents();
+    // Text that has changed since, or is gone, tells nothing about this run.
+    let is_same = Manifest::read(&RealFs, &folder).is_ok_and(|manifest| manifest.hash() == inputs.documents);
+    let summary: Option<CorpusSummary> =
+        is_same.then(|| store::atomic::read_json(&RealFs, &folder.join("report.json")).ok()).flatten();
+    let known = summary.clone().unwrap_or_default();
+    Ok(Prepared {
+        tokenizer: Tokenizer::open(&RealFs, &trained.run.path().join(RUN_TOKENIZER))?,
+        model: trained
+            .meta
+            .model
+            .clone()
+            .ok_or_else(|| Error::Data { message: format!("run {} has no shape", trained.run.id()) })?,
+        documents_hash: inputs.documents.clone(),
+        tokens_hash: inputs.tokens.clone(),
+        validation_bytes: known.validation.bytes,
+        languages: languages(&known),
+        openings: if summary.is_some() { openings(request)? } else { vec![(None, String::new())] },
+        text_in_words: if summary.is_some() { in_words(&known) } else { "no longer at hand".to_owned() },
+    })
+}
+
+fn languages(summary: &CorpusSummary) -> Vec<String> {
+    summary
+        .languages()
+        .into_iter()
+        .map(|(language, _)| language)
+        .filter(|language| language != "und")
+        .collect()
 }
 
 fn tell_usage(tokens: &TokenSummary, reporter: &mut dyn Reporter) {

@@ -87,7 +87,7 @@ pub(super) fn has_finished_twin(request: &Request<'_>) -> Result<bool> {
     if request.fresh {
         return Ok(false);
     }
-    Ok(finished(request)?.iter().any(|(_, meta)| meta.recipe.train == request.recipe.train))
+    Ok(finished(request)?.iter().any(|(_, meta)| *meta.began_with() == request.recipe.train))
 }
 
 /// The newest finished run whose weights are what this run would train.
@@ -121,6 +121,7 @@ pub(super) fn begin(request: &Request<'_>) -> Result<Begun> {
         request.recipe.clone(),
         request.recipe_source.clone(),
         request.base_dir.clone(),
+        request.until,
         threads,
     );
     meta.write(&RealFs, &run)?;

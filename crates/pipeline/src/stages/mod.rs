@@ -85,6 +85,8 @@ pub struct ResumeRequest<'a> {
     pub threads: usize,
     /// Go on where a prerequisite is not met but work may still succeed.
     pub accept_risks: bool,
+    /// The program to measure generation with, in a process of its own; `None`: this process.
+    pub generator: Option<PathBuf>,
 }
 
 /// Something left behind.
@@ -200,40 +202,11 @@ fn phases(
     let trained = phase(Phase::Training, of, reporter, |reporter| {
         training::train_or_reuse(request, &prepared, run, reporter)
     })?;
-    let mut outcome = RunOutcome {
-        run_id: trained.run.id(),
-        run_dir: trained.run.path().to_owned(),
-        step: trained.step,
-        train_loss: trained.train_loss,
-        validation_loss: trained.validation_loss,
-        best_validation_loss: trained.best_validation_loss,
-        training_reused: trained.reused,
-        seconds: 0.0,
-        artifacts: Vec::new(),
-        next: vec!["text2llm generate --run latest --prompt \"The \"".to_owned(), "text2llm run".to_owned()],
-    };
+    let mut outcome = RunOutcome::of(&trained);
     if request.until >= Until::Export {
-        let evaluation = phase(Phase::Validation, of, reporter, |reporter| {
-            validation::validate(request, &prepared, &trained, reporter)
-        })?;
-        phase(Phase::Export, of, reporter, |reporter| {
-            export::export(request, &prepared, &trained, &evaluation, reporter)
-        })?;
-        outcome.next = vec![
-            "text2llm generate --prompt \"The \"".to_owned(),
-            "text2llm resume --more-epochs 2".to_owned(),
-            "text2llm list".to_owned(),
-        ];
+        finish(request, &prepared, &trained, of, reporter)?;
     }
-    history::note_finished(&trained, request.until)?;
-    outcome.artifacts = artifacts(request.project, &trained.run);
-    for artifact in &outcome.artifacts {
-        reporter.event(&Event::Artifact {
-            name: artifact.name.clone(),
-            path: artifact.path.clone(),
-            bytes: artifact.bytes,
-        });
-    }
+    outcome.close(request, &trained, reporter)?;
     Ok(outcome)
 }
 
@@ -249,25 +222,93 @@ pub fn resume(request: ResumeRequest<'_>, reporter: &mut dyn Reporter) -> Result
         .map_err(|message| Error::Argument { message: format!("--checkpoint: {message}") })?;
     let run = RunDir::find(&RealFs, &request.project.runs(), &request.run)?;
     let meta = RunMeta::read(&RealFs, &run)?;
-    let trained = phase(Phase::Training, PHASES.len(), reporter, |reporter| {
+    let until = meta.until;
+    let of = if until == Until::Training { 5 } else { PHASES.len() };
+    let trained = phase(Phase::Training, of, reporter, |reporter| {
         training::resume(&request, run, meta, which, reporter)
     })?;
-    let outcome = RunOutcome {
-        run_id: trained.run.id(),
-        run_dir: trained.run.path().to_owned(),
-        step: trained.step,
-        train_loss: trained.train_loss,
-        validation_loss: trained.validation_loss,
-        best_validation_loss: trained.best_validation_loss,
-        training_reused: trained.reused,
-        seconds: start.elapsed().as_secs_f64(),
-        artifacts: artifacts(request.project, &trained.run),
-        next: vec![
-            format!("text2llm generate --run {} --prompt \"The \"", trained.run.id()),
-            "text2llm run".to_owned(),
-        ],
+    let mut outcome = RunOutcome::of(&trained);
+    let whole = Request {
+        project: request.project,
+        recipe: trained.meta.recipe.clone(),
+        base_dir: trained.meta.base_dir.clone(),
+        recipe_source: trained.meta.recipe_source.clone(),
+        recipe_is_explicit: false,
+        skip_corpus: true,
+        skip_tokenizer: true,
+        resume: true,
+        fresh: false,
+        until,
+        threads: request.threads,
+        accept_risks: request.accept_risks,
+        generator: request.generator.clone(),
     };
+    if until >= Until::Export {
+        let prepared = data::existing(&whole, &trained)?;
+        finish(&whole, &prepared, &trained, of, reporter)?;
+    }
+    outcome.close(&whole, &trained, reporter)?;
+    outcome.seconds = start.elapsed().as_secs_f64();
     Ok(outcome)
+}
+
+/// Validation and export.
+fn finish(
+    request: &Request<'_>,
+    prepared: &data::Prepared,
+    trained: &training::Trained,
+    of: usize,
+    reporter: &mut dyn Reporter,
+) -> Result<()> {
+    let evaluation = phase(Phase::Validation, of, reporter, |reporter| {
+        validation::validate(request, prepared, trained, reporter)
+    })?;
+    phase(Phase::Export, of, reporter, |reporter| {
+        export::export(request, prepared, trained, &evaluation, reporter)
+    })
+}
+
+impl RunOutcome {
+    fn of(trained: &training::Trained) -> RunOutcome {
+        RunOutcome {
+            run_id: trained.run.id(),
+            run_dir: trained.run.path().to_owned(),
+            step: trained.step,
+            train_loss: trained.train_loss,
+            validation_loss: trained.validation_loss,
+            best_validation_loss: trained.best_validation_loss,
+            training_reused: trained.reused,
+            seconds: 0.0,
+            artifacts: Vec::new(),
+            next: Vec::new(),
+        }
+    }
+
+    /// Marks the job as done and lists what it left.
+    fn close(
+        &mut self,
+        request: &Request<'_>,
+        trained: &training::Trained,
+        reporter: &mut dyn Reporter,
+    ) -> Result<()> {
+        history::note_finished(trained, request.until)?;
+        let commands: [&str; 3] = match request.until {
+            Until::Training => [
+                "text2llm generate --run latest --prompt \"The \"",
+                "text2llm run                     # validation and export of this training",
+                "text2llm resume --more-epochs 2",
+            ],
+            Until::Export => {
+                ["text2llm generate --prompt \"The \"", "text2llm resume --more-epochs 2", "text2llm list"]
+            }
+        };
+        self.next = commands.map(str::to_owned).to_vec();
+        self.artifacts = artifacts(request.project, &trained.run);
+        for Artifact { name, path, bytes } in self.artifacts.clone() {
+            reporter.event(&Event::Artifact { name, path, bytes });
+        }
+        Ok(())
+    }
 }
 
 fn artifacts(project: &Project, run: &RunDir) -> Vec<Artifact> {

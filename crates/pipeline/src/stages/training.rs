@@ -55,6 +55,7 @@ pub(super) fn train_or_reuse(
         request.recipe.clone(),
         request.recipe_source.clone(),
         request.base_dir.clone(),
+        request.until,
         request.threads,
     );
     describe(&mut trial, prepared);
@@ -67,7 +68,7 @@ pub(super) fn train_or_reuse(
         }
         let state = run.read_state(&RealFs)?;
         let reason = format!(
-            "run {} already trained this recipe on this text to step {}; reused (train again with --fresh)",
+            "run {} already trained this recipe on this text, to step {}; reused (train again with --fresh)",
             run.id(),
             state.step
         );
@@ -127,6 +128,9 @@ pub(super) fn resume(
     }
     let state = run.read_state(&RealFs)?;
     let total = meta.recipe.train.steps.unwrap_or(state.total_steps);
+    if request.more.is_some() && meta.began_with.is_none() {
+        meta.began_with = Some(meta.recipe.train.clone());
+    }
     match (request.more, meta.recipe.train.steps) {
         (None, _) => {}
         (Some(More::Steps(more)), _) => {
@@ -142,6 +146,7 @@ pub(super) fn resume(
         }
     }
     if request.more.is_some() {
+        meta.finished = None;
         meta.write(&RealFs, &run)?;
     }
     let session = Session {

@@ -73,10 +73,7 @@ impl Cpu {
         let keep_scale = 1.0 / (1.0 - p);
         self.each_row(x.rows, |r| {
             // SAFETY: each row belongs to one item.
-            for (c, value) in unsafe { rows.row(r) }.iter_mut().enumerate() {
-                let keep = dropout_keeps(seed, (r * x.columns + c) as u64, p);
-                *value = if keep { *value * keep_scale } else { 0.0 };
-            }
+            drop_elements(unsafe { rows.row(r) }, p, keep_scale, seed, (r * x.columns) as u64);
         });
     }
 
@@ -331,6 +328,15 @@ simd! {
             let (x, y, s) = (a[i], b[i], sin[i] * sign);
             a[i] = x * cos[i] - y * s;
             b[i] = y * cos[i] + x * s;
+        }
+    }
+}
+
+simd! {
+    fn drop_elements(x: &mut [f32], p: f32, keep_scale: f32, seed: u64, first: u64) {
+        for (c, value) in x.iter_mut().enumerate() {
+            let keep = dropout_keeps(seed, first + c as u64, p);
+            *value = if keep { *value * keep_scale } else { 0.0 };
         }
     }
 }

@@ -170,6 +170,11 @@ impl<D: Device> Model<D> {
             batch.batch_size,
             batch.sequence_length
         );
+        for row in batch.document_starts.chunks(batch.sequence_length) {
+            let ordered = row.windows(2).all(|pair| pair[0] <= pair[1]);
+            let behind = row.iter().enumerate().all(|(at, &start)| start as usize <= at);
+            assert!(ordered && behind, "document starts must not decrease, nor lie ahead of their token");
+        }
         let rows = Rows { n, batch_size: batch.batch_size, sequence_length: batch.sequence_length };
         self.device.upload_ids(rows.vector(layout.tokens), &batch.tokens);
         self.device.upload_ids(rows.vector(layout.targets), &batch.targets);

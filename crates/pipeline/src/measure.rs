@@ -48,7 +48,7 @@ pub(crate) fn generation(
             .args(["--threads", &request.threads.to_string()])
             .args(["--repeat", &options.latency_runs.to_string()])
             .args(["--max-new-tokens", &options.latency_tokens.to_string()])
-            .args(["--prompt", prompt])
+            .arg(format!("--prompt={prompt}"))
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .stdout(Stdio::piped());

@@ -29,7 +29,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// Text to continue; without it, standard input
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
     /// Most tokens to write
     #[arg(long, value_name = "N", default_value_t = 128)]
@@ -50,7 +50,7 @@ pub struct Arguments {
     #[arg(long, value_name = "R", default_value_t = 1.0)]
     pub repetition_penalty: f64,
     /// Stop before this text; may be given more than once
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
     /// Write all tokens even when the model ends its text: how `run` measures latency
     #[arg(long, hide = true)]

@@ -69,7 +69,8 @@ impl Pool {
             parked: (0..workers).map(|_| AtomicBool::new(false)).collect(),
         });
         let workers = (0..workers)
-            .filter_map(|index| {
+            // Threads the system refuses are done without; an index is only given to a worker that exists.
+            .map_while(|index| {
                 let shared = Arc::clone(&shared);
                 let spawned = std::thread::Builder::new()
                     .name(format!("compute-{}", index + 1))

@@ -11,6 +11,8 @@ use crate::tensor::Tensor;
 
 /// Rows of one work item.
 const ROWS_AN_ITEM: usize = 32;
+/// Elements of one work item that fills.
+const FILL: usize = 64 * 1024;
 /// Columns of one work item of a kernel that sums rows.
 const COLUMNS_AN_ITEM: usize = 32;
 
@@ -49,7 +51,15 @@ impl Cpu {
     }
 
     pub(super) fn fill_rows(&mut self, x: Tensor, value: f32) {
-        let x = wide(x);
+        if x.is_contiguous() {
+            let (n, pointer) = (x.len(), Shared(self.arena.f32(x)));
+            self.pool.run(n.div_ceil(FILL), &|item, _| {
+                let len = FILL.min(n - item * FILL);
+                // SAFETY: each stretch of the tensor belongs to one item.
+                unsafe { std::slice::from_raw_parts_mut(pointer.get().add(item * FILL), len) }.fill(value);
+            });
+            return;
+        }
         let to = self.rows(x);
         // SAFETY: each row belongs to one item.
         self.each_row(x.rows, |r| unsafe { to.row(r) }.fill(value));
@@ -215,12 +225,6 @@ impl Cpu {
             swiglu_backward(gate, up, dout);
         });
     }
-}
-
-/// A contiguous tensor seen as rows of a cache-friendly length, so that fills run in parallel.
-fn wide(t: Tensor) -> Tensor {
-    const WIDTH: usize = 1024;
-    if t.is_contiguous() && t.len().is_multiple_of(WIDTH) { t.reshape(t.len() / WIDTH, WIDTH) } else { t }
 }
 
 /// Norms every group of a row.

@@ -22,7 +22,9 @@ pub(super) struct Begun {
 
 /// With `--resume`: the latest unfinished run, whose own recipe then replaces the request's. Says so when there is none.
 pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter) -> Result<Option<Begun>> {
-    let runs = store::run::list(&RealFs, &request.project.runs())?;
+    let mut runs = store::run::list(&RealFs, &request.project.runs())?;
+    // A run that was killed before its recipe was written has nothing to continue.
+    runs.retain(|run| run.path.join("meta.json").exists());
     let unfinished =
         runs.iter().rev().find(|run| run.state.as_ref().is_some_and(|state| is_unfinished(state.status)));
     if !request.resume {

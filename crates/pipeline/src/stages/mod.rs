@@ -216,6 +216,7 @@ fn phases(
 /// No such run or checkpoint; another process at work on it; whatever training may meet.
 pub fn resume(request: ResumeRequest<'_>, reporter: &mut dyn Reporter) -> Result<RunOutcome> {
     let start = Instant::now();
+    let _busy = history::lock_project(request.project)?;
     let which: Which = request
         .checkpoint
         .parse()

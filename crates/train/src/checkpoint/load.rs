@@ -102,7 +102,10 @@ impl Checkpoints<'_> {
         tensors: &mut dyn TensorStore,
         reporter: &mut dyn Reporter,
     ) -> Result<Option<TrainerState>> {
-        self.repair()?;
+        // Weights are also read beside a run that is training, whose unfinished checkpoint is not this reader's to clean up.
+        if part == Part::All {
+            self.repair()?;
+        }
         let step = match which {
             Which::Latest => return self.newest(reporter, |step| self.load_step(step, part, tensors)),
             Which::Step(step) => step,

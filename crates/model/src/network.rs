@@ -112,11 +112,6 @@ impl<D: Device> Model<D> {
         &self.device
     }
 
-    /// Gives the device back, for another model.
-    pub fn into_device(self) -> D {
-        self.device
-    }
-
     /// Every trained tensor, in a fixed order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.weights.parameters

@@ -33,6 +33,16 @@ pub struct Arguments {
 
 /// Carries out all phases.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    run_until(global, arguments, Until::Export, console)
+}
+
+/// Carries out the phases up to `until`.
+pub fn run_until(
+    global: &GlobalArguments,
+    arguments: Arguments,
+    until: Until,
+    console: &mut Console,
+) -> Outcome {
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
     let selected = select::recipe(global, &arguments.recipe, &[], &project)?;
     console.heading(&selected, &project);
@@ -46,7 +56,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         skip_tokenizer: arguments.skip_tokenizer,
         resume: arguments.resume,
         fresh: arguments.fresh,
-        until: Until::Export,
+        until,
         threads: global.threads,
         accept_risks: global.yes,
         generator: std::env::current_exe().ok(),

@@ -21,10 +21,6 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    pub fn bytes(&self) -> usize {
-        self.packed_a.bytes() + self.packed_b.bytes() + self.scores.bytes() + self.gradients.bytes()
-    }
-
     /// # Safety
     /// As [`serial_gemm`].
     unsafe fn multiply(&mut self, kernels: Kernels, a: View, b: View, out: Output) {

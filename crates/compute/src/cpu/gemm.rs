@@ -120,12 +120,6 @@ pub(super) struct Scratch {
     a: Vec<AlignedBuffer>,
 }
 
-impl Scratch {
-    pub fn bytes(&self) -> usize {
-        self.b.bytes() + self.a.iter().map(AlignedBuffer::bytes).sum::<usize>()
-    }
-}
-
 /// Growable bytes on cache-line boundaries.
 #[derive(Default)]
 pub(super) struct AlignedBuffer {
@@ -137,10 +131,6 @@ pub(super) struct AlignedBuffer {
 struct Line([u8; 64]);
 
 impl AlignedBuffer {
-    pub fn bytes(&self) -> usize {
-        self.lines.len() * 64
-    }
-
     /// A pointer to at least `bytes` bytes; contents are whatever they were.
     pub fn ensure(&mut self, bytes: usize) -> *mut u8 {
         let lines = bytes.div_ceil(64);

@@ -98,11 +98,6 @@ impl Cpu {
         self.pool.threads()
     }
 
-    /// Bytes of packing and attention buffers held beside the arena.
-    pub fn scratch_bytes(&self) -> usize {
-        self.scratch.bytes() + self.workspaces.iter().map(attention::Workspace::bytes).sum::<usize>()
-    }
-
     fn view(&self, t: Tensor) -> View {
         View {
             pointer: self.arena.f32(t),

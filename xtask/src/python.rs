@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail};
 
 /// The repository's root.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+    // Asked when it runs: a build folder shared between checkouts keeps the path of the first.
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("xtask"), PathBuf::from);
+    own.parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
 /// Where build products and this tool's own files go.

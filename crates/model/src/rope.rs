@@ -99,8 +99,8 @@ mod tests {
     /// `tests/golden/rope.json`: transformers' frequencies of every rule, which it computes in f32.
     #[test]
     fn frequencies_are_those_of_transformers() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rope.json");
-        let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let text = std::fs::read("tests/golden/rope.json").unwrap();
+        let cases: Vec<Value> = serde_json::from_slice(&text).unwrap();
         assert_eq!(cases.len(), 7);
         for case in cases {
             let config = json!({
@@ -109,7 +109,7 @@ mod tests {
                 "max_position_embeddings": case["max_position_embeddings"], "rope_theta": case["rope_theta"],
                 "rope_scaling": case["rope_scaling"],
             });
-            let config = Config::parse(config.to_string().as_bytes(), &path).unwrap();
+            let config = Config::parse(config.to_string().as_bytes(), Path::new("rope.json")).unwrap();
             let positions = case["sequence_length"].as_u64().unwrap() as usize;
             let (ours, magnitude) = frequencies(&ModelConfig::from_hf(&config), positions);
             let theirs = case["inverse_frequencies"].as_array().unwrap();

@@ -4,7 +4,7 @@ use pipeline::recipe::{Recipe, commented, json_schema};
 
 #[test]
 fn every_example_is_a_valid_recipe_named_as_its_file() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
+    let folder = "../../examples";
     let mut files: Vec<String> = std::fs::read_dir(folder)
         .expect("examples/")
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
@@ -53,7 +53,7 @@ fn every_commented_default_is_valid_when_its_mark_is_deleted() {
 
 #[test]
 fn the_published_schema_is_current() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/recipe.schema.json");
+    let path = "../../docs/recipe.schema.json";
     let wanted = format!("{:#}\n", json_schema());
     if std::env::var_os("UPDATE_SCHEMA").is_some() {
         std::fs::write(path, &wanted).expect("docs/ is writable");

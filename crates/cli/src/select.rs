@@ -48,7 +48,7 @@ pub fn recipe(
     extra: &[Override],
     project: &Project,
 ) -> Outcome<Selected> {
-    let (source, text, base_dir) = find(arguments, project)?;
+    let (source, text, base_dir) = find(global, arguments, project)?;
     let mut layers = Override::from_environment(environment());
     let environment_layers = layers.len();
     for (flag, path, value) in [
@@ -84,9 +84,17 @@ pub fn recipe(
     Ok(Selected { recipe, source, base_dir, explicit })
 }
 
-fn find(arguments: &RecipeArguments, project: &Project) -> Outcome<(String, String, PathBuf)> {
+fn find(
+    global: &GlobalArguments,
+    arguments: &RecipeArguments,
+    project: &Project,
+) -> Outcome<(String, String, PathBuf)> {
     let named = arguments.recipe.as_deref();
-    let beside = [Some(project.recipe_file()), arguments.output_dir.as_ref().map(|_| "text2llm.toml".into())];
+    // With --output-dir the project folder may be new; the recipe is then that of the folder one would work on without it.
+    let stands_in = arguments.output_dir.as_ref().map(|_| {
+        global.project.as_ref().map_or_else(|| "text2llm.toml".into(), |path| path.join("text2llm.toml"))
+    });
+    let beside = [Some(project.recipe_file()), stands_in];
     let path = match named {
         Some(name) => Some(PathBuf::from(name)),
         None => beside.into_iter().flatten().find(|path| path.is_file()),
@@ -95,11 +103,18 @@ fn find(arguments: &RecipeArguments, project: &Project) -> Outcome<(String, Stri
         let text = pipeline::examples::QUICKSTART.to_owned();
         return Ok(("the embedded quickstart".to_owned(), text, project.root().to_owned()));
     };
+    // A folder `quickstart/` without a recipe, say the output of the example, does not hide the example.
+    let holds_recipe = if path.is_dir() { path.join("text2llm.toml").is_file() } else { path.exists() };
     if let Some(name) = named
-        && !path.exists()
+        && !holds_recipe
     {
         if let Some(text) = pipeline::examples::find(name) {
             return Ok((format!("the embedded {name}"), text.to_owned(), project.root().to_owned()));
+        }
+        if path.exists() {
+            return Err(Failure::message(format!(
+                "there is no text2llm.toml in `{name}`: give a recipe file"
+            )));
         }
         return Err(Failure::message(format!(
             "there is no recipe `{name}`: give a file, or one of the examples {}",

@@ -92,10 +92,12 @@ impl Layout {
         Layout::default()
     }
 
-    /// Room for rows × columns elements.
+    /// Room for rows × columns elements. Sizes beyond the address space add up to more than any device has, and are refused there.
     pub fn reserve(&mut self, dtype: DType, rows: usize, columns: usize) -> Tensor {
         let offset = self.bytes;
-        self.bytes += (rows * columns * dtype.size()).next_multiple_of(ALIGNMENT);
+        let bytes = rows.saturating_mul(columns).saturating_mul(dtype.size());
+        let rounded = bytes.checked_next_multiple_of(ALIGNMENT).unwrap_or(usize::MAX);
+        self.bytes = self.bytes.saturating_add(rounded);
         Tensor { offset, dtype, rows, columns, row_stride: columns }
     }
 

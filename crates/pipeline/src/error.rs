@@ -95,12 +95,14 @@ pub enum Error {
     #[error(transparent)]
     Training(#[from] train::Error),
     /// Somebody asked to stop.
-    #[error("stopped at step {step} of {total_steps}; nothing is lost. Go on with `text2llm run --resume`")]
+    #[error("stopped at step {step} of {total_steps}; nothing is lost. Go on with `{command}`")]
     Interrupted {
         /// Steps done.
         step: u64,
         /// Steps in all.
         total_steps: u64,
+        /// What goes on from here.
+        command: String,
     },
     /// Limits of `[validate]`.
     #[error("{}", unmet_text(unmet, report))]

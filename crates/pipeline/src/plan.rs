@@ -340,6 +340,19 @@ impl Plan {
         while config.num_hidden_layers > 1 && step_flops(&config) > CALIBRATION_FLOPS {
             config.num_hidden_layers = config.num_hidden_layers.div_ceil(2);
         }
+        let memory = MemoryPlan::new(&config, Purpose::Train { batch_size, sequence_length });
+        if let Some(available) =
+            self.memory.available_bytes.filter(|available| memory.total_bytes as u64 > *available)
+        {
+            self.warnings.push(format!(
+                "the time was not measured: even {} of {} layers with {batch_size} sequences need {} MB of memory and {} MB are free",
+                config.num_hidden_layers,
+                self.model.num_hidden_layers,
+                memory.total_bytes / 1_000_000,
+                available / 1_000_000
+            ));
+            return Ok(());
+        }
         let first = time_steps(&config, batch_size, sequence_length, 2, threads, 0)?;
         let step_s = first.seconds[1].max(1e-6);
         let steps = ((CALIBRATION_S / 2.0 / step_s) as usize).clamp(2, 20);

@@ -19,6 +19,18 @@ impl Project {
         &self.root
     }
 
+    /// A command for this project that can be pasted where the user stands: `text2llm run --resume --project D`.
+    pub fn command(&self, arguments: &str) -> String {
+        let here = std::env::current_dir().is_ok_and(|current| current == self.root);
+        if here {
+            return format!("text2llm {arguments}");
+        }
+        let root = self.root.display().to_string();
+        let plain = |c: char| c.is_alphanumeric() || "/._-+:@".contains(c);
+        let root = if root.chars().all(plain) { root } else { format!("'{}'", root.replace('\'', "'\\''")) };
+        format!("text2llm {arguments} --project {root}")
+    }
+
     /// `text2llm.toml`.
     pub fn recipe_file(&self) -> PathBuf {
         self.root.join("text2llm.toml")

@@ -107,9 +107,9 @@ pub enum Error {
     },
     /// Too many steps in a row without a finite loss and gradient.
     #[error(
-        "loss or gradient was not finite in {count} steps in a row, up to step {step}: the run has diverged. The weights of \
-         the last checkpoint are sound; go on from it with a lower learning_rate (it was {learning_rate:e}) or a longer \
-         warm-up"
+        "loss or gradient was not finite in {count} steps in a row, up to step {step}: the run has diverged. Start a new \
+         one with a lower train.learning_rate (it was {learning_rate:e}) or a longer warm-up; the checkpoints of this one \
+         are sound and stay"
     )]
     Diverged {
         /// The last of them.

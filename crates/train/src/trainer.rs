@@ -329,8 +329,12 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         let state = &mut self.state;
         let sums = std::mem::take(&mut state.epoch);
         let epoch = sums.epoch + 1;
-        // An epoch all of whose steps were skipped has no loss.
-        let train_loss = if sums.weight_sum > 0.0 { sums.loss_sum / sums.weight_sum } else { 0.0 };
+        state.epoch = EpochLoss { epoch: state.cursor.epoch, ..EpochLoss::default() };
+        if sums.weight_sum <= 0.0 {
+            self.ledger.warning(format!("epoch {epoch} has no loss: all its steps were skipped"), reporter);
+            return;
+        }
+        let train_loss = sums.loss_sum / sums.weight_sum;
         let validation_loss = self.job.validation.and(state.validation_loss);
         state.history.push(EpochSummary {
             epoch,
@@ -339,7 +343,6 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
             validation_loss,
             tokens: sums.tokens,
         });
-        state.epoch = EpochLoss { epoch: state.cursor.epoch, ..EpochLoss::default() };
         let now = self.meter.elapsed_s();
         let seconds = now - self.epoch_began_s;
         self.epoch_began_s = now;

@@ -66,10 +66,10 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     }
     console.data(&format!("updated     {}", state.updated_at))?;
     let next = match state.status {
-        RunStatus::Completed => "text2llm generate --prompt \"The \"",
+        RunStatus::Completed => "generate --prompt \"The \"",
         RunStatus::Running => return Ok(()),
-        _ => "text2llm run --resume",
+        _ => "run --resume",
     };
-    console.prose(&format!("Next: {next}"));
+    console.prose(&format!("Next: {}", project.command(next)));
     Ok(())
 }

@@ -54,7 +54,16 @@ fn output(view: View, start: Start) -> Output {
     Output { pointer: view.pointer.cast_mut(), row_stride: view.row_stride, start }
 }
 
-/// A row of a tile's matrix.
+/// A row of a tile's matrix, to read.
+///
+/// # Safety
+/// The row exists and nobody writes it meanwhile.
+unsafe fn read<'a>(view: View, r: usize) -> &'a [f32] {
+    // SAFETY: the caller's promise; columns are contiguous.
+    unsafe { std::slice::from_raw_parts(view.pointer.add(r * view.row_stride), view.columns) }
+}
+
+/// A row of a tile's matrix, to write.
 ///
 /// # Safety
 /// The row exists and nobody else holds it.
@@ -146,7 +155,7 @@ impl Cpu {
                             let at = tile.first_query + i;
                             let visible =
                                 starts[b * t + at] as usize - tile.first_key..at + 1 - tile.first_key;
-                            let delta = dot(row(out, i), row(dout, i));
+                            let delta = dot(read(out, i), read(dout, i));
                             let lse = *lse.pointer.add((query + i) * lse.row_stride + head);
                             let (p, ds) = (row(p, i), row(ds, i));
                             for x in [&mut *p, &mut *ds] {
@@ -173,6 +182,7 @@ impl Cpu {
         let d = op.head_dim;
         let heads = op.q.columns / d;
         let group = op.q.columns / op.k.columns;
+        assert!(op.past + op.q.rows <= op.k.rows && op.q.columns == group * op.k.columns, "{op:?}");
         let views = Shared([op.q, op.k, op.v, op.out].map(|x| self.view(x)));
         let workspaces = Shared(self.workspaces.as_mut_ptr());
         self.pool.run(op.q.rows * heads, &|item, thread| {
@@ -183,17 +193,17 @@ impl Cpu {
             unsafe {
                 let workspace = &mut *workspaces.get().add(thread);
                 let scores = row(matrix(workspace.scores.ensure(keys * 4).cast(), 1, keys), 0);
-                let q = row(q.block(r, head * d, 1, d), 0);
+                let q = read(q.block(r, head * d, 1, d), 0);
                 let out = row(out.block(r, head * d, 1, d), 0);
                 let (k, v) = (k.block(0, head / group * d, keys, d), v.block(0, head / group * d, keys, d));
                 for (key, score) in scores.iter_mut().enumerate() {
-                    *score = dot(q, row(k, key));
+                    *score = dot(q, read(k, key));
                 }
                 let max = maximum(scores) * op.scale;
                 let sum = exp_in_place(scores, op.scale, max);
                 out.fill(0.0);
                 for (key, &p) in scores.iter().enumerate() {
-                    super::simd::axpy(out, p / sum, row(v, key));
+                    super::simd::axpy(out, p / sum, read(v, key));
                 }
             }
         });

@@ -250,6 +250,7 @@ impl Device for Cpu {
         assert_eq!((a.rows, b.columns, a.columns), (op.out.rows, op.out.columns, b.rows), "{op:?}");
         let start = match (op.residual, op.accumulate) {
             (Some(residual), false) => {
+                assert_eq!((residual.rows, residual.columns), (op.out.rows, op.out.columns), "{op:?}");
                 Start::Residual { pointer: self.arena.f32(residual), row_stride: residual.row_stride }
             }
             (None, true) => Start::Accumulate,

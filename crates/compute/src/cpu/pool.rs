@@ -43,6 +43,8 @@ struct Shared {
     job: AtomicPtr<Job<'static>>,
     completed: AtomicUsize,
     panicked: AtomicBool,
+    /// A job is under way: one at a time, and none from inside another.
+    busy: AtomicBool,
     shutdown: AtomicBool,
     parked: Vec<AtomicBool>,
 }
@@ -53,7 +55,7 @@ pub struct Pool {
     workers: Vec<(JoinHandle<()>, Thread)>,
 }
 
-/// About 100 µs of spinning before a worker parks: longer than the gaps inside a step, shorter than a wait for input.
+/// Spins before a worker parks, some hundred microseconds: longer than the gaps inside a step, shorter than a wait for input.
 const SPINS: u32 = 20_000;
 
 impl Pool {
@@ -65,6 +67,7 @@ impl Pool {
             job: AtomicPtr::new(ptr::null_mut()),
             completed: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
             shutdown: AtomicBool::new(false),
             parked: (0..workers).map(|_| AtomicBool::new(false)).collect(),
         });
@@ -100,6 +103,7 @@ impl Pool {
         // Threads that find no item left may push the counter past the end, by one each.
         assert!(items + self.threads() < FIELD_MASK as usize, "{items} items");
         let shared = &*self.shared;
+        assert!(!shared.busy.swap(true, Ordering::Acquire), "a job was given to a pool that has one");
         let job = Job { f };
         shared.completed.store(0, Ordering::Relaxed);
         shared.job.store(ptr::from_ref(&job).cast_mut().cast(), Ordering::Relaxed);
@@ -116,6 +120,7 @@ impl Pool {
                 std::hint::spin_loop();
             }
         }
+        shared.busy.store(false, Ordering::Release);
         assert!(!shared.panicked.load(Ordering::Relaxed), "a compute kernel panicked");
     }
 

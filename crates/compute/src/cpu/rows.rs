@@ -8,6 +8,7 @@ use super::simd::{LANES, exp, fold, simd, sum2};
 use crate::device::{RmsNorm, Rope};
 use crate::reference::dropout_keeps;
 use crate::tensor::Tensor;
+use std::ops::Range;
 
 /// Rows of one work item.
 const ROWS_AN_ITEM: usize = 32;
@@ -25,14 +26,46 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Row `r`.
+    /// Row `r`, to write.
     ///
     /// # Safety
-    /// `r` is a row of the tensor, and no other thread writes it meanwhile.
+    /// `r` is a row of the tensor, and nobody else reads or writes it meanwhile.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn row<'a>(self, r: usize) -> &'a mut [f32] {
         // SAFETY: the arena checked the tensor's range when the handle was resolved.
         unsafe { std::slice::from_raw_parts_mut(self.pointer.get().add(r * self.row_stride), self.columns) }
+    }
+
+    /// Row `r`, to read.
+    ///
+    /// # Safety
+    /// `r` is a row of the tensor, and nobody writes it meanwhile.
+    pub unsafe fn read<'a>(self, r: usize) -> &'a [f32] {
+        // SAFETY: passed on.
+        unsafe { self.read_columns(r, 0..self.columns) }
+    }
+
+    /// Some columns of row `r`, to read.
+    ///
+    /// # Safety
+    /// They exist, and nobody writes them meanwhile.
+    pub unsafe fn read_columns<'a>(self, r: usize, range: Range<usize>) -> &'a [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.at(r, range.start), range.len()) }
+    }
+
+    /// Some columns of row `r`, to write.
+    ///
+    /// # Safety
+    /// They exist, and nobody else reads or writes them meanwhile.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn columns<'a>(self, r: usize, range: Range<usize>) -> &'a mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.at(r, range.start), range.len()) }
+    }
+
+    fn at(self, r: usize, column: usize) -> *mut f32 {
+        self.pointer.get().wrapping_add(r * self.row_stride + column)
     }
 }
 
@@ -69,13 +102,14 @@ impl Cpu {
         assert_eq!((from.rows, from.columns), (to.rows, to.columns));
         let (source, target) = (self.rows(from), self.rows(to));
         // SAFETY: each row belongs to one item; the tensors do not overlap.
-        self.each_row(to.rows, |r| unsafe { target.row(r).copy_from_slice(source.row(r)) });
+        self.each_row(to.rows, |r| unsafe { target.row(r).copy_from_slice(source.read(r)) });
     }
 
     pub(super) fn add_rows(&mut self, x: Tensor, y: Tensor) {
+        assert_eq!((x.rows, x.columns), (y.rows, y.columns));
         let (to, from) = (self.rows(x), self.rows(y));
         // SAFETY: each row belongs to one item; the tensors do not overlap.
-        self.each_row(x.rows, |r| unsafe { super::simd::axpy(to.row(r), 1.0, from.row(r)) });
+        self.each_row(x.rows, |r| unsafe { super::simd::axpy(to.row(r), 1.0, from.read(r)) });
     }
 
     pub(super) fn dropout_rows(&mut self, x: Tensor, p: f32, seed: u64) {
@@ -94,47 +128,49 @@ impl Cpu {
     }
 
     pub(super) fn bias_backward_columns(&mut self, dy: Tensor, dbias: Tensor) {
+        assert_eq!(dy.columns, dbias.columns);
         let (from, to) = (self.rows(dy), self.rows(dbias));
         self.pool.run(dy.columns.div_ceil(COLUMNS_AN_ITEM), &|item, _| {
             let range = item * COLUMNS_AN_ITEM..((item + 1) * COLUMNS_AN_ITEM).min(dy.columns);
             // SAFETY: rows are read; the columns of the gradient belong to one item.
-            let sums = unsafe { &mut to.row(0)[range.clone()] };
+            let sums = unsafe { to.columns(0, range.clone()) };
             for r in 0..dy.rows {
                 // SAFETY: as above.
-                super::simd::axpy(sums, 1.0, unsafe { &from.row(r)[range.clone()] });
+                super::simd::axpy(sums, 1.0, unsafe { from.read_columns(r, range.clone()) });
             }
         });
     }
 
     pub(super) fn embedding_rows(&mut self, ids: Tensor, table: Tensor, out: Tensor) {
         let ids = self.arena.ids(ids);
+        assert_eq!((ids.len(), table.columns), (out.rows, out.columns));
         let (from, to) = (self.rows(table), self.rows(out));
         self.each_row(out.rows, |r| {
             let id = ids[r] as usize;
             assert!(id < table.rows, "token id {id} is outside the vocabulary of {}", table.rows);
             // SAFETY: the table is only read; each output row belongs to one item.
-            unsafe { to.row(r).copy_from_slice(from.row(id)) };
+            unsafe { to.row(r).copy_from_slice(from.read(id)) };
         });
     }
 
     pub(super) fn embedding_backward_columns(&mut self, ids: Tensor, dout: Tensor, dtable: Tensor) {
         let ids = self.arena.ids(ids);
+        assert_eq!((ids.len(), dtable.columns), (dout.rows, dout.columns));
+        for &id in ids {
+            assert!(
+                (id as usize) < dtable.rows,
+                "token id {id} is outside the vocabulary of {}",
+                dtable.rows
+            );
+        }
         let (from, to) = (self.rows(dout), self.rows(dtable));
         self.pool.run(dout.columns.div_ceil(COLUMNS_AN_ITEM), &|item, _| {
             let range = item * COLUMNS_AN_ITEM..((item + 1) * COLUMNS_AN_ITEM).min(dout.columns);
             for (r, &id) in ids.iter().enumerate() {
-                // SAFETY: these columns belong to this item, in every row; ids were checked by the forward. The slices are
-                // made of this item's columns only, so no two threads hold overlapping ones.
+                // SAFETY: these columns belong to this item, in every row.
                 unsafe {
-                    let g = std::slice::from_raw_parts(
-                        from.pointer.get().add(r * from.row_stride + range.start),
-                        range.len(),
-                    );
-                    let t = std::slice::from_raw_parts_mut(
-                        to.pointer.get().add(id as usize * to.row_stride + range.start),
-                        range.len(),
-                    );
-                    super::simd::axpy(t, 1.0, g);
+                    let to = to.columns(id as usize, range.clone());
+                    super::simd::axpy(to, 1.0, from.read_columns(r, range.clone()));
                 }
             }
         });
@@ -142,11 +178,16 @@ impl Cpu {
 
     pub(super) fn rmsnorm_rows(&mut self, op: RmsNorm, out: Tensor) {
         let weight = self.arena.slice(op.weight);
+        assert_eq!((op.x.rows, op.x.columns), (out.rows, out.columns));
+        assert_eq!((op.rstd.rows, op.rstd.columns * weight.len()), (op.x.rows, op.x.columns));
         let (x, y, rstd) = (self.rows(op.x), self.rows(out), self.rows(op.rstd));
         self.each_row(op.x.rows, |r| {
-            // SAFETY: each row belongs to one item; `out` may be `x` itself, which `norm_row` allows by reading first.
+            // SAFETY: each row belongs to one item; `out` may be `x` itself.
             unsafe {
-                norm_groups(x.pointer.get().add(r * x.row_stride), y.row(r), weight, rstd.row(r), op.eps)
+                if x.at(r, 0) != y.at(r, 0) {
+                    y.row(r).copy_from_slice(x.read(r));
+                }
+                norm_groups(y.row(r), weight, rstd.row(r), op.eps);
             };
         });
     }
@@ -160,6 +201,12 @@ impl Cpu {
         dweight: Tensor,
     ) {
         let width = op.weight.columns;
+        let shape = (op.x.rows, op.x.columns);
+        assert_eq!(((dout.rows, dout.columns), (dx.rows, dx.columns)), (shape, shape));
+        assert_eq!(
+            (op.rstd.rows, op.rstd.columns * width, dweight.columns),
+            (op.x.rows, op.x.columns, width)
+        );
         let items = op.x.rows.div_ceil(ROWS_AN_ITEM);
         let mut partials = std::mem::take(&mut self.partials);
         partials.clear();
@@ -173,11 +220,10 @@ impl Cpu {
             for r in item * ROWS_AN_ITEM..((item + 1) * ROWS_AN_ITEM).min(op.x.rows) {
                 // SAFETY: each row belongs to one item. `dout` may be `dx`: the group is read before it is written.
                 unsafe {
-                    let dy_pointer = dy.pointer.get().add(r * dy.row_stride);
-                    for (g, &rstd) in rstd.row(r).iter().enumerate() {
-                        let x = &x.row(r)[g * width..(g + 1) * width];
-                        let dx = dx.pointer.get().add(r * dx.row_stride + g * width);
-                        norm_backward(x, weight, rstd, dy_pointer.add(g * width), dx, overwrite, sums);
+                    for (g, &rstd) in rstd.read(r).iter().enumerate() {
+                        let x = x.read_columns(r, g * width..(g + 1) * width);
+                        let (dy, dx) = (dy.at(r, g * width), dx.at(r, g * width));
+                        norm_backward(x, weight, rstd, dy, dx, overwrite, sums);
                     }
                 }
             }
@@ -191,12 +237,15 @@ impl Cpu {
 
     pub(super) fn rope_rows(&mut self, op: Rope) {
         let half = op.cos.columns;
+        let last = op.first_position + op.sequence_length.min(op.x.rows);
+        assert!(last <= op.cos.rows && op.x.columns.is_multiple_of(2 * half), "{op:?}");
+        assert_eq!((op.cos.rows, op.cos.columns), (op.sin.rows, op.sin.columns));
         let (x, cos, sin) = (self.rows(op.x), self.rows(op.cos), self.rows(op.sin));
         let sign = if op.inverse { -1.0 } else { 1.0 };
         self.each_row(op.x.rows, |r| {
             let position = op.first_position + r % op.sequence_length;
             // SAFETY: each row of x belongs to one item; the tables are only read.
-            let (x, cos, sin) = unsafe { (x.row(r), cos.row(position), sin.row(position)) };
+            let (x, cos, sin) = unsafe { (x.row(r), cos.read(position), sin.read(position)) };
             for head in x.chunks_exact_mut(2 * half) {
                 let (a, b) = head.split_at_mut(half);
                 rotate(a, b, cos, sin, sign);
@@ -206,10 +255,11 @@ impl Cpu {
 
     pub(super) fn swiglu_rows(&mut self, gate_up: Tensor, out: Tensor) {
         let f = out.columns;
+        assert_eq!((gate_up.rows, gate_up.columns), (out.rows, 2 * f));
         let (gate_up_rows, to) = (self.rows(gate_up), self.rows(out));
         self.each_row(out.rows, |r| {
             // SAFETY: each row belongs to one item.
-            let (gate_up, to) = unsafe { (gate_up_rows.row(r), to.row(r)) };
+            let (gate_up, to) = unsafe { (gate_up_rows.read(r), to.row(r)) };
             let (gate, up) = gate_up.split_at(f);
             swiglu(gate, up, to);
         });
@@ -217,10 +267,11 @@ impl Cpu {
 
     pub(super) fn swiglu_backward_rows(&mut self, gate_up: Tensor, dout: Tensor) {
         let f = dout.columns;
+        assert_eq!((gate_up.rows, gate_up.columns), (dout.rows, 2 * f));
         let (gate_up_rows, dout_rows) = (self.rows(gate_up), self.rows(dout));
         self.each_row(dout.rows, |r| {
             // SAFETY: each row belongs to one item.
-            let (gate_up, dout) = unsafe { (gate_up_rows.row(r), dout_rows.row(r)) };
+            let (gate_up, dout) = unsafe { (gate_up_rows.row(r), dout_rows.read(r)) };
             let (gate, up) = gate_up.split_at_mut(f);
             swiglu_backward(gate, up, dout);
         });
@@ -228,16 +279,9 @@ impl Cpu {
 }
 
 /// Norms every group of a row.
-///
-/// # Safety
-/// `x` points to as many floats as `y` has; it may be `y`.
-unsafe fn norm_groups(x: *const f32, y: &mut [f32], weight: &[f32], rstd: &mut [f32], eps: f32) {
-    let width = weight.len();
-    for (g, rstd) in rstd.iter_mut().enumerate() {
-        let to = &mut y[g * width..(g + 1) * width];
-        // SAFETY: the caller's promise. When x is y, copying a group onto itself changes nothing.
-        unsafe { std::ptr::copy(x.add(g * width), to.as_mut_ptr(), width) };
-        *rstd = norm(to, weight, eps);
+fn norm_groups(y: &mut [f32], weight: &[f32], rstd: &mut [f32], eps: f32) {
+    for (y, rstd) in y.chunks_exact_mut(weight.len()).zip(rstd) {
+        *rstd = norm(y, weight, eps);
     }
 }
 

@@ -179,8 +179,8 @@ fn one_document_gives_its_end_and_the_counts_follow() {
 
 #[test]
 fn shakespeare_is_split_as_nanogpt_splits_it() {
-    let path = std::path::Path::new("../../../shared/data/tinyshakespeare.txt");
-    let Ok(text) = std::fs::read_to_string(path) else {
+    let path = std::path::absolute("../../../shared/data/tinyshakespeare.txt").unwrap();
+    let Ok(text) = std::fs::read_to_string(&path) else {
         println!("skipped: {} is not there", path.display());
         return;
     };

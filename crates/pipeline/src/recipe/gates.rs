@@ -16,7 +16,7 @@ pub struct ValidateOptions {
     #[schemars(range(min = 0.0, max = 5.0))]
     pub temperature: f64,
     /// Keep only the likeliest tokens whose probabilities reach this sum.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(range(min = 0.01, max = 1.0))]
     pub top_p: f64,
     /// Times that generation is timed for the p95 latency.
     #[schemars(range(min = 1, max = 1000))]

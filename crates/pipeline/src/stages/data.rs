@@ -23,6 +23,8 @@ const TOKENIZER_STAGE_VERSION: u32 = 1;
 const OPENING_WORDS: usize = 4;
 /// Languages that get a sample.
 const OPENINGS: usize = 4;
+/// Documents that are looked through for them.
+const LOOKED_AT: usize = 20_000;
 
 /// Cleaned text.
 pub(super) struct DocumentsReady {
@@ -121,6 +123,9 @@ pub(super) fn tokenizer(
                 ),
             });
         }
+        if let Ok(manifest) = Manifest::read(&RealFs, &folder) {
+            manifest.verify(&RealFs, &folder).map_err(&disk)?;
+        }
         let tokenizer = Tokenizer::open(&RealFs, &folder)?;
         let reason = format!("used as it is (--skip-tokenizer): {} tokens", tokenizer.vocab_size());
         return Ok((tokenizer, Done::Reused(reason)));
@@ -171,7 +176,7 @@ pub(super) fn model(
         tokens_hash: manifest.hash(),
         validation_bytes: documents.summary.validation.bytes,
         languages: languages(&documents.summary),
-        openings: openings(request)?,
+        openings: openings(request, &documents.summary)?,
         text_in_words: in_words(&documents.summary),
         model: plan.model,
         tokenizer,
@@ -199,7 +204,7 @@ pub(super) fn existing(request: &Request<'_>, trained: &Trained) -> Result<Prepa
         tokens_hash: inputs.tokens.clone(),
         validation_bytes: known.validation.bytes,
         languages: languages(&known),
-        openings: if summary.is_some() { openings(request)? } else { vec![(None, String::new())] },
+        openings: if summary.is_some() { openings(request, &known)? } else { vec![(None, String::new())] },
         text_in_words: if summary.is_some() { in_words(&known) } else { "no longer at hand".to_owned() },
     })
 }
@@ -258,13 +263,22 @@ fn enough(request: &Request<'_>, tokens: &TokenSummary) -> Result<()> {
 }
 
 /// The first words of a document of each language, from the validation text, else from the training text.
-fn openings(request: &Request<'_>) -> Result<Vec<(Option<String>, String)>> {
+fn openings(request: &Request<'_>, summary: &CorpusSummary) -> Result<Vec<(Option<String>, String)>> {
     let folder = request.project.documents();
+    let wanted: Vec<Option<String>> = summary
+        .languages()
+        .into_iter()
+        .take(OPENINGS)
+        .map(|(language, _)| Some(language).filter(|language| language != "und"))
+        .collect();
     let mut found: BTreeMap<Option<String>, String> = BTreeMap::new();
     for split in [Split::Validation, Split::Train] {
-        for document in corpus::documents(&RealFs, &folder, split)?.take(200) {
+        for document in corpus::documents(&RealFs, &folder, split)?.take(LOOKED_AT) {
             let document = document?;
-            if found.len() >= OPENINGS || found.contains_key(&document.language) {
+            if found.len() == wanted.len() {
+                break;
+            }
+            if !wanted.contains(&document.language) || found.contains_key(&document.language) {
                 continue;
             }
             let words: Vec<&str> = document.text.split_whitespace().take(OPENING_WORDS).collect();

@@ -37,7 +37,13 @@ pub(super) fn export(
         return Ok(((), Done::Reused("switched off (export.enabled = false)".to_owned())));
     }
     let disk = Error::disk(Phase::Export);
-    let options = json!({ "export": request.recipe.export, "name": request.recipe.name });
+    let sampling = &request.recipe.validate;
+    let options = json!({
+        "export": request.recipe.export,
+        "name": request.recipe.name,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+    });
     let inputs = BTreeMap::from([
         ("checkpoint".to_owned(), evaluation.checkpoint_hash.clone()),
         ("tokenizer".to_owned(), prepared.tokenizer.hash().to_owned()),

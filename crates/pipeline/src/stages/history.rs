@@ -25,39 +25,44 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
     let mut runs = store::run::list(&RealFs, &request.project.runs())?;
     // A run that was killed before its recipe was written has nothing to continue.
     runs.retain(|run| run.path.join("meta.json").exists());
-    let unfinished =
-        runs.iter().rev().find(|run| run.state.as_ref().is_some_and(|state| is_unfinished(state.status)));
+    let status = |run: &store::run::RunSummary| run.state.as_ref().map(|state| state.status);
+    let unfinished = runs.iter().rposition(|run| status(run).is_some_and(is_unfinished));
     if !request.resume {
-        if let Some(run) = unfinished
-            && run.state.as_ref().is_some_and(|state| state.status != RunStatus::Queued)
+        if let Some(run) = unfinished.map(|at| &runs[at])
+            && status(run) != Some(RunStatus::Queued)
         {
             let message = format!(
-                "run {} is unfinished; this begins a new one. To continue it instead: text2llm run --resume",
-                run.run_id
+                "run {} is unfinished; this begins a new one. To continue it instead: {}",
+                run.run_id,
+                request.project.command("run --resume")
             );
             reporter.note(Phase::Prerequisites, &message);
         }
         return Ok(None);
     }
-    if let Some(busy) =
-        runs.iter().find(|run| run.state.as_ref().is_some_and(|state| state.status == RunStatus::Running))
-    {
+    if let Some(busy) = runs.iter().find(|run| status(run) == Some(RunStatus::Running)) {
         // Taking the lock fails with the holder's number, or succeeds because it has just ended.
         RunDir::open(&RealFs, &busy.path)?.lock()?;
     }
-    if unfinished.is_none()
-        && let Some(summary) = runs.last()
-        && let Ok(meta) = RunMeta::read(&RealFs, &RunDir::open(&RealFs, &summary.path)?)
+    if let Some(summary) = runs.last()
+        && status(summary) == Some(RunStatus::Completed)
+        && let Ok(mut meta) = RunMeta::read(&RealFs, &RunDir::open(&RealFs, &summary.path)?)
         && meta.finished.is_none()
     {
         // Its training is done and what comes after is not: that is found to be reusable by its recipe.
         let message = format!("run {} is trained; continuing with what comes after", summary.run_id);
         reporter.note(Phase::Prerequisites, &message);
+        meta.recipe.train = meta.began_with().clone();
         adopt(request, &meta, &summary.run_id, reporter);
         return Ok(None);
     }
-    let Some(summary) = unfinished else {
-        reporter.note(Phase::Prerequisites, "there is no unfinished run to resume; starting");
+    let Some(summary) = unfinished.map(|at| &runs[at]) else {
+        let message = format!(
+            "there is no unfinished run in `{}` to resume; starting {}",
+            request.project.root().display(),
+            request.recipe_source
+        );
+        reporter.warning(Phase::Prerequisites, &message);
         return Ok(None);
     };
     let run = RunDir::open(&RealFs, &summary.path)?;
@@ -74,8 +79,9 @@ fn adopt(request: &mut Request<'_>, meta: &RunMeta, run_id: &str, reporter: &mut
     if meta.recipe != request.recipe && request.recipe_is_explicit {
         let message = format!(
             "run {run_id} goes on with the recipe it was started with; these keys of the one given now are not used: {}. To use \
-             them, start a new run (without --resume); to train longer, `text2llm resume --more-epochs N`",
-            differing_keys(meta, request).join(", ")
+             them, start a new run (without --resume); to train longer, `{}`",
+            differing_keys(meta, request).join(", "),
+            request.project.command("resume --more-epochs N")
         );
         reporter.warning(Phase::Prerequisites, &message);
     }

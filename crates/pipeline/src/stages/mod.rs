@@ -293,17 +293,12 @@ impl RunOutcome {
         reporter: &mut dyn Reporter,
     ) -> Result<()> {
         history::note_finished(trained, request.until)?;
-        let commands: [&str; 3] = match request.until {
-            Until::Training => [
-                "text2llm generate --run latest --prompt \"The \"",
-                "text2llm run                     # validation and export of this training",
-                "text2llm resume --more-epochs 2",
-            ],
-            Until::Export => {
-                ["text2llm generate --prompt \"The \"", "text2llm resume --more-epochs 2", "text2llm list"]
-            }
+        let commands = match request.until {
+            // `run` does what is left of this training: validation and export.
+            Until::Training => ["generate --run latest --prompt \"The \"", "run", "resume --more-epochs 2"],
+            Until::Export => ["generate --prompt \"The \"", "resume --more-epochs 2", "list"],
         };
-        self.next = commands.map(str::to_owned).to_vec();
+        self.next = commands.map(|command| request.project.command(command)).to_vec();
         self.artifacts = artifacts(request.project, &trained.run);
         for Artifact { name, path, bytes } in self.artifacts.clone() {
             reporter.event(&Event::Artifact { name, path, bytes });

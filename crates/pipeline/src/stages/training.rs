@@ -19,6 +19,7 @@ use super::history::{self, Begun};
 use super::{Done, Request, ResumeRequest};
 use crate::generate::{Generator, Options, RUN_TOKENIZER, decoder};
 use crate::meta::{RunInputs, RunMeta};
+use crate::project::Project;
 use crate::{Error, Result};
 
 /// How far beyond a run's end.
@@ -41,6 +42,8 @@ pub(super) struct Trained {
     pub reused: bool,
     /// Raised by Ctrl-C once training has installed it; what comes after looks at it too.
     pub stop: StopFlag,
+    /// What goes on with the run after it was stopped.
+    pub resume_command: String,
     /// Held until the job ends, so that nobody prunes or moves what is being validated.
     pub _lock: Option<RunLock>,
 }
@@ -82,6 +85,7 @@ pub(super) fn train_or_reuse(
             meta,
             reused: true,
             stop: StopFlag::new(),
+            resume_command: request.project.command("run --resume"),
             _lock: None,
         };
         return Ok((trained, Done::Reused(reason)));
@@ -90,23 +94,26 @@ pub(super) fn train_or_reuse(
         Some(begun) => begun,
         None => history::begin(request)?,
     };
-    describe(&mut meta, prepared);
-    keep_tokenizer(&prepared.tokenizer, &run, prepared.model.max_position_embeddings)?;
-    meta.write(&RealFs, &run)?;
+    if meta.model.is_some() {
+        same_inputs(&run, &meta, prepared)?;
+    } else {
+        describe(&mut meta, prepared);
+        keep_tokenizer(&prepared.tokenizer, &run, prepared.model.max_position_embeddings)?;
+        meta.write(&RealFs, &run)?;
+    }
     let start = if continued { Start::Resume(Which::Latest) } else { Start::Fresh };
     let session = Session {
         run: &run,
         lock: &lock,
         meta: &meta,
-        tokens: &request.project.tokens(),
+        project: request.project,
         start,
         threads: request.threads,
-        metrics: &request.project.training_metrics(),
     };
     let stop = StopFlag::on_signals()?;
     let outcome = session.train(&stop, reporter)?;
     let summary = summary(&outcome);
-    Ok((trained(run, lock, meta, &outcome, stop), Done::Worked(summary)))
+    Ok((trained(request.project, run, lock, meta, &outcome, stop), Done::Worked(summary)))
 }
 
 /// Continues a run by name.
@@ -121,11 +128,13 @@ pub(super) fn resume(
     if meta.model.is_none() {
         return Err(Error::Argument {
             message: format!(
-                "run {} stopped before its training began: continue it with `text2llm run --resume`",
-                run.id()
+                "run {} stopped before its training began: continue it with `{}`",
+                run.id(),
+                request.project.command("run --resume")
             ),
         });
     }
+    let before = meta.clone();
     let state = run.read_state(&RealFs)?;
     let total = meta.recipe.train.steps.unwrap_or(state.total_steps);
     if request.more.is_some() && meta.began_with.is_none() {
@@ -153,15 +162,24 @@ pub(super) fn resume(
         run: &run,
         lock: &lock,
         meta: &meta,
-        tokens: &request.project.tokens(),
+        project: request.project,
         start: Start::Resume(which),
         threads: request.threads,
-        metrics: &request.project.training_metrics(),
     };
     let stop = StopFlag::on_signals()?;
-    let outcome = session.train(&stop, reporter)?;
+    let outcome = match session.train(&stop, reporter) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            // Asked for more and failed before the first step: the run is what it was, and asking again does not add up.
+            let began = run.read_state(&RealFs).is_ok_and(|now| now.step > state.step);
+            if !began && !matches!(error, Error::Interrupted { .. }) {
+                before.write(&RealFs, &run)?;
+            }
+            return Err(error);
+        }
+    };
     let summary = summary(&outcome);
-    Ok((trained(run, lock, meta, &outcome, stop), Done::Worked(summary)))
+    Ok((trained(request.project, run, lock, meta, &outcome, stop), Done::Worked(summary)))
 }
 
 fn steps_per_epoch(dataset: &TokenDataset, meta: &RunMeta) -> u64 {
@@ -170,7 +188,14 @@ fn steps_per_epoch(dataset: &TokenDataset, meta: &RunMeta) -> u64 {
     windows.div_ceil(options.batch_size as u64).max(1)
 }
 
-fn trained(run: RunDir, lock: RunLock, meta: RunMeta, outcome: &train::Outcome, stop: StopFlag) -> Trained {
+fn trained(
+    project: &Project,
+    run: RunDir,
+    lock: RunLock,
+    meta: RunMeta,
+    outcome: &train::Outcome,
+    stop: StopFlag,
+) -> Trained {
     Trained {
         run,
         meta,
@@ -180,6 +205,7 @@ fn trained(run: RunDir, lock: RunLock, meta: RunMeta, outcome: &train::Outcome, 
         best_validation_loss: outcome.best.map(|best| best.loss),
         reused: false,
         stop,
+        resume_command: project.command("run --resume"),
         _lock: Some(lock),
     }
 }
@@ -200,11 +226,31 @@ fn summary(outcome: &train::Outcome) -> String {
 fn describe(meta: &mut RunMeta, prepared: &Prepared) {
     meta.model = Some(prepared.model.clone());
     meta.parameters = Some(prepared.model.parameter_count().total as u64);
-    meta.inputs = RunInputs {
+    meta.inputs = inputs(prepared);
+}
+
+fn inputs(prepared: &Prepared) -> RunInputs {
+    RunInputs {
         documents: prepared.documents_hash.clone(),
         tokenizer: prepared.tokenizer.hash().to_owned(),
         tokens: prepared.tokens_hash.clone(),
-    };
+    }
+}
+
+/// Refuses to continue a run on other text than it began with; nothing of the run is touched.
+fn same_inputs(run: &RunDir, meta: &RunMeta, prepared: &Prepared) -> Result<()> {
+    let (was, is) = (&meta.inputs, inputs(prepared));
+    if was.tokens == is.tokens && was.tokenizer == is.tokenizer {
+        return Ok(());
+    }
+    let what = if was.tokenizer == is.tokenizer { "text" } else { "text or the tokenizer" };
+    Err(Error::Argument {
+        message: format!(
+            "run {} began with other data: the {what} has changed since. Put back what it was (the run stays as it is), or start \
+             a new run by leaving --resume out",
+            run.id()
+        ),
+    })
 }
 
 fn keep_tokenizer(tokenizer: &Tokenizer, run: &RunDir, context: usize) -> Result<()> {
@@ -231,17 +277,20 @@ struct Session<'a> {
     run: &'a RunDir,
     lock: &'a RunLock,
     meta: &'a RunMeta,
-    tokens: &'a Path,
+    project: &'a Project,
     start: Start,
     threads: usize,
-    metrics: &'a Path,
 }
 
 impl Trained {
     /// Whether somebody asked to stop since training began.
     pub fn check_stop(&self) -> Result<()> {
         if self.stop.is_raised() {
-            return Err(Error::Interrupted { step: self.step, total_steps: self.step });
+            return Err(Error::Interrupted {
+                step: self.step,
+                total_steps: self.step,
+                command: self.resume_command.clone(),
+            });
         }
         Ok(())
     }
@@ -254,8 +303,8 @@ impl Session<'_> {
                 message: format!("run {} has no shape yet", self.run.id()),
             })?;
         let options = &self.meta.recipe.train;
-        let training = open(self.tokens, Split::Train, self.meta)?;
-        let validation = open(self.tokens, Split::Validation, self.meta)?;
+        let training = open(&self.project.tokens(), Split::Train, self.meta)?;
+        let validation = open(&self.project.tokens(), Split::Validation, self.meta)?;
         let validation = (validation.token_count() > 0).then_some(&validation);
         if validation.is_none() {
             reporter.warning(
@@ -284,17 +333,22 @@ impl Session<'_> {
             patience: Patience::default(),
             environment: train::environment("cpu", threads),
         };
-        let outcome = train::train(&mut model, &job, Some(&mut sampler), reporter)?;
-        copy_metrics(self.run, self.metrics)?;
+        let outcome = train::train(&mut model, &job, Some(&mut sampler), reporter);
+        // A run that failed has a history too. Its error is what must be heard, not one of copying.
+        let copied = copy_metrics(self.run, &self.project.training_metrics());
+        let outcome = outcome?;
+        copied?;
         if let Err(error) = curves::draw(self.run, &self.meta.recipe.name) {
             // A picture is not worth a finished training.
             reporter.warning(Phase::Training, &format!("the loss curve could not be drawn: {error}"));
         }
         match outcome.ending {
             Ending::Completed => Ok(outcome),
-            Ending::Interrupted => {
-                Err(Error::Interrupted { step: outcome.step, total_steps: outcome.total_steps })
-            }
+            Ending::Interrupted => Err(Error::Interrupted {
+                step: outcome.step,
+                total_steps: outcome.total_steps,
+                command: self.project.command("run --resume"),
+            }),
         }
     }
 }

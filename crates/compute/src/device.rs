@@ -7,7 +7,8 @@
 
 use crate::tensor::Tensor;
 
-/// `out = op(a) · op(b)`, plus `residual` or plus `out` itself.
+/// `out = op(a) · op(b)`, plus `residual` or plus `out` itself. Where one operand is bfloat16 the other is rounded to it; sums are
+/// f32 either way, and rounded once where `out` is bfloat16 (which is then never accumulated to).
 #[derive(Clone, Copy, Debug)]
 pub struct Gemm {
     /// (m, k), or (k, m) when `a_transposed`.
@@ -150,6 +151,8 @@ pub struct LinearCrossEntropyGradient {
 pub struct AdamW {
     /// (1, P) weights, updated.
     pub weight: Tensor,
+    /// (1, P) of bfloat16: the updated weights as products read them.
+    pub rounded: Option<Tensor>,
     /// (1, P).
     pub gradient: Tensor,
     /// (1, P) first moment, updated.
@@ -183,11 +186,11 @@ pub trait Device {
     /// # Errors
     /// [`crate::Error::OutOfMemory`].
     fn allocate(&mut self, bytes: usize) -> crate::Result<()>;
-    /// Writes a contiguous f32 tensor.
+    /// Writes a contiguous f32 or bfloat16 tensor.
     fn upload(&mut self, to: Tensor, values: &[f32]);
     /// Writes a contiguous u32 tensor.
     fn upload_ids(&mut self, to: Tensor, values: &[u32]);
-    /// Waits, then reads a contiguous f32 tensor.
+    /// Waits, then reads a contiguous f32 or bfloat16 tensor.
     fn download(&mut self, from: Tensor) -> Vec<f32>;
     /// Waits, then reads an f64 scalar.
     fn download_scalar(&mut self, from: Tensor) -> f64;

@@ -5,6 +5,7 @@
 //! Non-goals: autograd, broadcasting, dynamic shapes. The model family is fixed, its backward is written out.
 
 pub mod batch;
+pub mod bf16;
 pub mod cpu;
 pub mod device;
 pub mod mapped;
@@ -13,6 +14,7 @@ pub mod rng;
 pub mod tensor;
 
 pub use batch::Batch;
+pub use bf16::Bf16;
 pub use device::Device;
 pub use tensor::{DType, Layout, Tensor};
 

@@ -5,7 +5,7 @@
 pub enum DType {
     /// 32-bit float.
     F32,
-    /// bfloat16. Named so that kernels dispatch on it; the CPU's kernels are f32 today.
+    /// bfloat16: what products read and layers pass on in mixed precision.
     Bf16,
     /// Unsigned 32-bit integers: token ids and positions.
     U32,

@@ -22,5 +22,5 @@ pub use config::{ModelConfig, ParameterCount};
 pub use error::{Error, ErrorKind, Result};
 pub use network::{Model, StateKind};
 pub use parameters::Parameter;
-pub use plan::{MemoryPlan, Purpose};
+pub use plan::{MemoryPlan, Precision, Purpose};
 pub use training::{AdamW, StepOutcome};

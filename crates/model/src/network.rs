@@ -16,6 +16,8 @@ pub struct Model<D: Device> {
     pub(crate) layout: Arrangement,
     /// Tokens in the key/value cache.
     pub(crate) past: usize,
+    /// Weights were replaced since the rounded copies were made.
+    pub(crate) rounded_is_stale: bool,
 }
 
 /// The arena of one purpose.
@@ -47,13 +49,13 @@ impl<D: Device> Model<D> {
         config.validate()?;
         let weights = Weights::new(&config);
         let (layout, positions, cos, sin, bytes) = match purpose {
-            Purpose::Train { batch_size, sequence_length } => {
+            Purpose::Train { batch_size, sequence_length, precision } => {
                 for (key, value) in [("batch_size", batch_size), ("sequence_length", sequence_length)] {
                     if value == 0 {
                         return Err(Error::Configuration { key, message: "must be at least 1".to_string() });
                     }
                 }
-                let layout = TrainingLayout::new(&config, &weights, batch_size, sequence_length);
+                let layout = TrainingLayout::new(&config, &weights, batch_size, sequence_length, precision);
                 let (cos, sin, bytes) = (layout.cos, layout.sin, layout.plan.total_bytes);
                 let arrangement = Arrangement::Train(Box::new(layout), batch_size, sequence_length);
                 (arrangement, sequence_length, cos, sin, bytes)
@@ -74,7 +76,7 @@ impl<D: Device> Model<D> {
         let tables = rope::tables(&config, positions);
         device.upload(cos, &tables.cos);
         device.upload(sin, &tables.sin);
-        Ok(Model { device, config, weights, layout, past: 0 })
+        Ok(Model { device, config, weights, layout, past: 0, rounded_is_stale: true })
     }
 
     /// Draws initial weights (normal, norms 1, biases 0) and clears the moments.
@@ -86,6 +88,7 @@ impl<D: Device> Model<D> {
                 self.device.upload(to, &values);
             }
         }
+        self.rounded_is_stale = true;
         for kind in [StateKind::Moment1, StateKind::Moment2] {
             if let Some(start) = self.region(kind) {
                 let flat = self.flat(start);
@@ -137,6 +140,7 @@ impl<D: Device> Model<D> {
             return Err(Error::Tensor { name: name.to_string(), message });
         }
         self.device.upload(tensor, values);
+        self.rounded_is_stale |= kind == StateKind::Weight;
         Ok(())
     }
 

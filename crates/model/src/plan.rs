@@ -14,6 +14,8 @@ pub enum Purpose {
         batch_size: usize,
         /// T.
         sequence_length: usize,
+        /// Arithmetic of products, and type of what layers keep.
+        precision: Precision,
     },
     /// Decoding one sequence of up to `max_sequence` tokens.
     Decode {
@@ -22,10 +24,30 @@ pub enum Purpose {
     },
 }
 
+/// Arithmetic of training. Weights, moments, gradients of weights and the residual stream are f32 in either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// All of it in f32.
+    F32,
+    /// Products of bfloat16 with f32 sums; activations beside the residual stream are kept in bfloat16 (Micikevicius et al. 2018).
+    Bf16,
+}
+
+impl Precision {
+    /// The type of operands and activations.
+    pub fn dtype(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::Bf16,
+        }
+    }
+}
+
 /// Bytes of the arena by part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
-    /// Weights.
+    /// Weights, rounded copies for products included.
     pub parameters_bytes: usize,
     /// Their gradients.
     pub gradients_bytes: usize,
@@ -44,8 +66,8 @@ impl MemoryPlan {
     pub fn new(config: &ModelConfig, purpose: Purpose) -> MemoryPlan {
         let weights = Weights::new(config);
         match purpose {
-            Purpose::Train { batch_size, sequence_length } => {
-                TrainingLayout::new(config, &weights, batch_size, sequence_length).plan
+            Purpose::Train { batch_size, sequence_length, precision } => {
+                TrainingLayout::new(config, &weights, batch_size, sequence_length, precision).plan
             }
             Purpose::Decode { max_sequence } => DecodingLayout::new(config, &weights, max_sequence).plan,
         }
@@ -81,6 +103,8 @@ pub(crate) struct LayerActivations {
 pub(crate) struct TrainingLayout {
     pub plan: MemoryPlan,
     pub weights: usize,
+    /// The weights as products read them, where that is not f32.
+    pub rounded: Option<usize>,
     pub gradients: usize,
     pub moment1: usize,
     pub moment2: usize,
@@ -125,6 +149,7 @@ impl TrainingLayout {
         weights: &Weights,
         batch_size: usize,
         sequence_length: usize,
+        precision: Precision,
     ) -> TrainingLayout {
         let mut layout = Layout::new();
         let mut mark = 0;
@@ -136,35 +161,39 @@ impl TrainingLayout {
             bytes
         };
         let region_bytes = taken(&layout) / 4;
-        plan.parameters_bytes = region_bytes;
+        let element = precision.dtype();
+        let rounded = (element != DType::F32).then(|| layout.reserve(element, 1, weights.elements).offset);
+        plan.parameters_bytes = region_bytes + taken(&layout);
         plan.gradients_bytes = region_bytes;
         plan.moments_bytes = 2 * region_bytes;
 
         let n = batch_size * sequence_length;
         let (d, f) = (config.hidden_size, config.intermediate_size);
         let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
-        let mut matrix = |columns| layout.reserve(DType::F32, n, columns);
-        let residual = (0..=config.num_hidden_layers).map(|_| matrix(d)).collect();
+        // The stream, statistics of rows and what sums over layers are f32; the rest has the type of operands.
+        let mut matrix = |dtype, columns| layout.reserve(dtype, n, columns);
+        let residual = (0..=config.num_hidden_layers).map(|_| matrix(DType::F32, d)).collect();
         let layers = (0..config.num_hidden_layers)
             .map(|_| LayerActivations {
-                middle: matrix(d),
-                attention_rstd: matrix(1),
-                qkv: matrix(config.qkv_width()),
-                qk_raw: config
-                    .qk_norm
-                    .then(|| (matrix((heads + kv_heads) * config.head_dim), matrix(heads + kv_heads))),
-                attention: matrix(config.query_width()),
-                lse: matrix(heads),
-                mlp_rstd: matrix(1),
-                gate_up: matrix(2 * f),
+                middle: matrix(DType::F32, d),
+                attention_rstd: matrix(DType::F32, 1),
+                qkv: matrix(element, config.qkv_width()),
+                qk_raw: config.qk_norm.then(|| {
+                    let raw = matrix(element, (heads + kv_heads) * config.head_dim);
+                    (raw, matrix(DType::F32, heads + kv_heads))
+                }),
+                attention: matrix(element, config.query_width()),
+                lse: matrix(DType::F32, heads),
+                mlp_rstd: matrix(DType::F32, 1),
+                gate_up: matrix(element, 2 * f),
             })
             .collect();
-        let final_rstd = matrix(1);
+        let final_rstd = matrix(DType::F32, 1);
         plan.activations_bytes = taken(&layout);
 
-        let mut matrix = |columns| layout.reserve(DType::F32, n, columns);
-        let (normed, hidden, d_residual, d_normed, d_hidden) =
-            (matrix(d), matrix(f), matrix(d), matrix(d), matrix(f));
+        let d_residual = layout.reserve(DType::F32, n, d);
+        let mut matrix = |columns| layout.reserve(element, n, columns);
+        let (normed, hidden, d_normed, d_hidden) = (matrix(d), matrix(f), matrix(d), matrix(f));
         let (d_qkv, d_attention) = (matrix(config.qkv_width()), matrix(config.query_width()));
         let chunk = (LOGITS_BYTES / (config.vocab_size * DType::F32.size())).clamp(16, n.max(16)).min(n);
         let logits = layout.reserve(DType::F32, chunk, config.vocab_size);
@@ -178,6 +207,7 @@ impl TrainingLayout {
         TrainingLayout {
             plan,
             weights,
+            rounded,
             gradients,
             moment1,
             moment2,

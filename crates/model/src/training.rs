@@ -2,13 +2,14 @@
 //!
 //! A layer is x′ = x + Wo·attention(norm(x)), x″ = x′ + Wd·swiglu(norm(x′)). The forward keeps both streams, rotated QKV, the
 //! attention's output and gate|up; norms' outputs and swiglu's are computed again in the backward, which is cheaper than
-//! keeping them. The backward carries one gradient of the residual stream from the loss to the embedding.
+//! keeping them. In bfloat16 the streams stay f32, and products read copies of the weights that the optimizer rounds. The backward carries one gradient of the residual stream from the loss to the embedding.
 
 use crate::network::{Arrangement, Model, Rotation, StateKind, at};
+use crate::parameters::LayerWeights;
 use crate::plan::{LayerActivations, TrainingLayout};
 use compute::device::{Attention, AttentionBackward, Gemm, LinearCrossEntropy, LinearCrossEntropyGradient};
 use compute::rng;
-use compute::{Batch, Device, Tensor};
+use compute::{Batch, DType, Device, Tensor};
 
 /// Options of one optimizer step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,6 +97,7 @@ impl<D: Device> Model<D> {
             let range = |start| self.flat(start).column_range(first, len);
             let op = compute::device::AdamW {
                 weight: range(layout.weights),
+                rounded: layout.rounded.map(|start| self.rounded_flat(start).column_range(first, len)),
                 gradient: range(layout.gradients),
                 moment1: range(layout.moment1),
                 moment2: range(layout.moment2),
@@ -142,7 +144,7 @@ impl<D: Device> Model<D> {
         let rows = self.upload_batch(&layout, batch);
         self.forward(&layout, &rows, None);
         let mut logits = Vec::new();
-        let head = at(self.weights.head, layout.weights);
+        let head = self.head(&layout);
         let chunk = layout.logits.rows;
         for first in (0..rows.n).step_by(chunk) {
             let len = chunk.min(rows.n - first);
@@ -151,6 +153,39 @@ impl<D: Device> Model<D> {
             logits.extend(self.device.download(out));
         }
         logits
+    }
+
+    fn rounded_flat(&self, start: usize) -> Tensor {
+        rounded(Tensor { offset: 0, ..self.flat(0) }, start)
+    }
+
+    /// Makes the rounded copies anew after weights were replaced; the optimizer keeps them up to date from then on.
+    fn round_weights(&mut self, layout: &TrainingLayout) {
+        if let (Some(start), true) = (layout.rounded, self.rounded_is_stale) {
+            let (from, to) = (self.flat(layout.weights), self.rounded_flat(start));
+            self.device.copy(from, to);
+        }
+        self.rounded_is_stale = false;
+    }
+
+    /// A layer's weights as its kernels read them: matrices in the type of products.
+    fn operands(&self, index: usize, layout: &TrainingLayout) -> LayerWeights {
+        let weights = self.layer(index, layout.weights);
+        let Some(start) = layout.rounded else { return weights };
+        let w = self.weights.layers[index];
+        LayerWeights {
+            qkv: rounded(w.qkv, start),
+            output: rounded(w.output, start),
+            gate_up: rounded(w.gate_up, start),
+            down: rounded(w.down, start),
+            ..weights
+        }
+    }
+
+    /// The output layer's weight as products read it.
+    fn head(&self, layout: &TrainingLayout) -> Tensor {
+        let head = self.weights.head;
+        layout.rounded.map_or_else(|| at(head, layout.weights), |start| rounded(head, start))
     }
 
     fn clear_loss(&mut self, layout: &TrainingLayout) {
@@ -185,6 +220,7 @@ impl<D: Device> Model<D> {
 
     /// From tokens to `normed`, the last norm's output.
     fn forward(&mut self, layout: &TrainingLayout, rows: &Rows, dropout_seed: Option<u64>) {
+        self.round_weights(layout);
         let tokens = rows.vector(layout.tokens);
         let embedding = at(self.weights.embedding, layout.weights);
         self.device.embedding(tokens, embedding, rows.of(layout.residual[0]));
@@ -204,7 +240,7 @@ impl<D: Device> Model<D> {
         index: usize,
         dropout_seed: Option<u64>,
     ) {
-        let w = self.layer(index, layout.weights);
+        let w = self.operands(index, layout);
         let a = layout.layers[index];
         let (x, middle, out) =
             (rows.of(layout.residual[index]), rows.of(a.middle), rows.of(layout.residual[index + 1]));
@@ -316,7 +352,7 @@ impl<D: Device> Model<D> {
         });
         self.device.linear_cross_entropy(LinearCrossEntropy {
             x: rows.of(layout.normed),
-            weight: at(self.weights.head, layout.weights),
+            weight: self.head(layout),
             targets: rows.vector(layout.targets),
             weights: rows.vector(layout.token_weights),
             scratch: layout.logits,
@@ -360,7 +396,7 @@ impl<D: Device> Model<D> {
     }
 
     fn backward_mlp(&mut self, layout: &TrainingLayout, rows: &Rows, index: usize, dropout_seed: u64) {
-        let (w, g) = (self.layer(index, layout.weights), self.layer(index, layout.gradients));
+        let (w, g) = (self.operands(index, layout), self.layer(index, layout.gradients));
         let a = layout.layers[index];
         let (gate_up, hidden, d_hidden) =
             (rows.of(a.gate_up), rows.of(layout.hidden), rows.of(layout.d_hidden));
@@ -381,7 +417,7 @@ impl<D: Device> Model<D> {
     }
 
     fn backward_attention(&mut self, layout: &TrainingLayout, rows: &Rows, index: usize, dropout_seed: u64) {
-        let (w, g) = (self.layer(index, layout.weights), self.layer(index, layout.gradients));
+        let (w, g) = (self.operands(index, layout), self.layer(index, layout.gradients));
         let a = layout.layers[index];
         let (normed, d_normed, d_residual) =
             (rows.of(layout.normed), rows.of(layout.d_normed), rows.of(layout.d_residual));
@@ -450,4 +486,10 @@ impl<D: Device> Model<D> {
             self.device.download_scalar(scalar).is_finite()
         })
     }
+}
+
+/// The bfloat16 copy of a region-relative f32 handle, in the region that starts at `start`.
+fn rounded(tensor: Tensor, start: usize) -> Tensor {
+    let (from, to) = (tensor.dtype.size(), DType::Bf16.size());
+    Tensor { offset: start + tensor.offset / from * to, dtype: DType::Bf16, ..tensor }
 }

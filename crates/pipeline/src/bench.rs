@@ -6,7 +6,7 @@ use std::time::Instant;
 use compute::Batch;
 use compute::cpu::Cpu;
 use compute::rng::Rng;
-use model::{AdamW, Model, ModelConfig, Purpose};
+use model::{AdamW, Model, ModelConfig, Precision, Purpose};
 use serde::Serialize;
 
 use crate::Result;
@@ -70,6 +70,8 @@ impl Preset {
 pub struct BenchOptions {
     /// The shape.
     pub preset: Preset,
+    /// The arithmetic.
+    pub precision: Precision,
     /// CPU threads; 0: all.
     pub threads: usize,
     /// Steps in all.
@@ -109,7 +111,8 @@ pub struct BenchFigures {
 /// A machine without the memory.
 pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
     let (config, t, b) = options.preset.shape();
-    let timed = time_steps(&config, b, t, options.steps, options.threads, options.seed)?;
+    let purpose = Purpose::Train { batch_size: b, sequence_length: t, precision: options.precision };
+    let timed = time_steps(&config, purpose, options.steps, options.threads, options.seed)?;
     let mut after: Vec<f64> = timed.seconds.iter().skip(WARM_UP).copied().collect();
     after.sort_by(f64::total_cmp);
     let step_s = after[after.len() / 2];
@@ -117,7 +120,10 @@ pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
     let round = |value: f64, digits: i32| (value * 10f64.powi(digits)).round() / 10f64.powi(digits);
     Ok(BenchFigures {
         preset: options.preset.name(),
-        dtype: "f32",
+        dtype: match options.precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        },
         threads: timed.threads,
         params: config.parameter_count().total,
         tokens_per_step: tokens,
@@ -139,15 +145,17 @@ pub(crate) struct Timed {
 /// Trains `steps` steps on one batch of random tokens and times each.
 pub(crate) fn time_steps(
     config: &ModelConfig,
-    batch_size: usize,
-    sequence_length: usize,
+    purpose: Purpose,
     steps: usize,
     threads: usize,
     seed: u64,
 ) -> Result<Timed> {
     let device = Cpu::new(threads);
     let threads = device.threads();
-    let mut model = Model::new(device, config.clone(), Purpose::Train { batch_size, sequence_length })?;
+    let Purpose::Train { batch_size, sequence_length, .. } = purpose else {
+        unreachable!("steps are timed of a model in training")
+    };
+    let mut model = Model::new(device, config.clone(), purpose)?;
     model.initialize(seed);
     let batch = random_batch(config.vocab_size, batch_size, sequence_length, seed);
     let scale = (1.0 / batch.weight_sum()) as f32;

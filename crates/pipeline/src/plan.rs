@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use model::{MemoryPlan, ModelConfig, ParameterCount, Purpose};
+use model::{MemoryPlan, ModelConfig, ParameterCount, Precision, Purpose};
 use serde::{Serialize, Serializer};
 use tokenizer::Kind;
 
@@ -27,6 +27,8 @@ pub struct Plan {
     pub model: ModelConfig,
     /// T of training.
     pub sequence_length: usize,
+    /// Arithmetic of training on this machine.
+    pub precision: Precision,
     /// By part.
     pub parameters: Parameters,
     /// Bytes of a training step, by part.
@@ -107,7 +109,9 @@ impl Memory {
     fn new(config: &ModelConfig, recipe: &Recipe) -> Memory {
         let micro_batch_size = train::micro_batch_size(config, &recipe.train);
         let sequence_length = recipe.train.sequence_length;
-        let plan = MemoryPlan::new(config, Purpose::Train { batch_size: micro_batch_size, sequence_length });
+        let precision = recipe.train.settled_precision();
+        let purpose = Purpose::Train { batch_size: micro_batch_size, sequence_length, precision };
+        let plan = MemoryPlan::new(config, purpose);
         Memory {
             plan,
             micro_batch_size,
@@ -250,6 +254,7 @@ pub(crate) fn of_tokens(recipe: &Recipe, vocab_size: usize, available: u64, esti
     let mut plan = Plan {
         name: recipe.name.clone(),
         sequence_length: options.sequence_length,
+        precision: options.settled_precision(),
         flops: Flops { per_token, total: per_token * trained as f64 },
         model,
         parameters,
@@ -340,7 +345,9 @@ impl Plan {
         while config.num_hidden_layers > 1 && step_flops(&config) > CALIBRATION_FLOPS {
             config.num_hidden_layers = config.num_hidden_layers.div_ceil(2);
         }
-        let memory = MemoryPlan::new(&config, Purpose::Train { batch_size, sequence_length });
+        let precision = self.precision;
+        let purpose = Purpose::Train { batch_size, sequence_length, precision };
+        let memory = MemoryPlan::new(&config, purpose);
         if let Some(available) =
             self.memory.available_bytes.filter(|available| memory.total_bytes as u64 > *available)
         {
@@ -353,10 +360,10 @@ impl Plan {
             ));
             return Ok(());
         }
-        let first = time_steps(&config, batch_size, sequence_length, 2, threads, 0)?;
+        let first = time_steps(&config, purpose, 2, threads, 0)?;
         let step_s = first.seconds[1].max(1e-6);
         let steps = ((CALIBRATION_S / 2.0 / step_s) as usize).clamp(2, 20);
-        let timed = time_steps(&config, batch_size, sequence_length, steps + 1, threads, 0)?;
+        let timed = time_steps(&config, purpose, steps + 1, threads, 0)?;
         let mut seconds: Vec<f64> = timed.seconds[1..].to_vec();
         seconds.sort_by(f64::total_cmp);
         let flops_per_s = step_flops(&config) / seconds[seconds.len() / 2];

@@ -28,6 +28,7 @@ pub(crate) fn begin<D: Device>(
     job.options.validate()?;
     let mut options = job.options.clone();
     options.micro_batch_size = micro_batch_size(model.config(), &options);
+    options.precision = options.settled_precision().into();
     let shape = serde_json::to_value(model.config()).expect("invariant: a configuration is plain data");
     let total_steps = total_steps(job.training, &options)?;
     let fresh = fresh_state(job, &options, shape, total_steps);
@@ -114,6 +115,12 @@ fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
             "put the run's data back, or start a new run",
         ),
         ("train.seed", state.options.seed.to_string(), now.options.seed.to_string(), restore),
+        (
+            "train.precision",
+            format!("{:?}", state.options.precision).to_lowercase(),
+            format!("{:?}", now.options.precision).to_lowercase(),
+            "restore it in the recipe (on a CPU that has it), or start a new run",
+        ),
         ("train.batch_size", number(state.options.batch_size), number(now.options.batch_size), restore),
         (
             "train.sequence_length",

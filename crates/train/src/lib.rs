@@ -22,7 +22,7 @@ pub use checkpoint::{Checkpoints, Which};
 pub use error::{Error, ErrorKind, Result};
 pub use evaluate::{Evaluation, evaluate};
 pub use job::{Ending, Job, Outcome, Sampler, Start};
-pub use options::{Problem, TrainOptions};
+pub use options::{PrecisionChoice, Problem, TrainOptions};
 pub use patience::Patience;
 pub use schedule::{DecayShape, Schedule, ScheduleKind};
 pub use signals::StopFlag;

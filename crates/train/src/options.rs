@@ -1,5 +1,7 @@
 //! `[train]` of the recipe: every knob of the loop, with its default here and nowhere else.
 
+use compute::cpu::InstructionSet;
+use model::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,8 @@ pub struct TrainOptions {
     /// Tokens a sequence.
     #[schemars(range(min = 2, max = 1_048_576))]
     pub sequence_length: usize,
+    /// Arithmetic of training. auto: bf16 where the CPU multiplies it, else f32.
+    pub precision: PrecisionChoice,
     /// The highest learning rate, reached after the warm-up.
     #[schemars(range(min = 1e-12, max = 10.0))]
     pub learning_rate: f64,
@@ -87,6 +91,7 @@ impl Default for TrainOptions {
             batch_size: 16,
             micro_batch_size: 0,
             sequence_length: 256,
+            precision: PrecisionChoice::Auto,
             learning_rate: 1e-3,
             minimum_learning_rate_ratio: 0.1,
             schedule: ScheduleKind::Cosine,
@@ -109,6 +114,32 @@ impl Default for TrainOptions {
             keep_last: 2,
         }
     }
+}
+
+/// `train.precision`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    /// What this machine is fastest with.
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// bfloat16 operands and activations; weights, moments and sums in f32.
+    Bf16,
+}
+
+impl From<Precision> for PrecisionChoice {
+    fn from(precision: Precision) -> PrecisionChoice {
+        match precision {
+            Precision::F32 => PrecisionChoice::F32,
+            Precision::Bf16 => PrecisionChoice::Bf16,
+        }
+    }
+}
+
+/// Whether this CPU multiplies bfloat16.
+fn has_bf16() -> bool {
+    InstructionSet::detect() >= InstructionSet::Avx512Bf16
 }
 
 /// A value out of its range.
@@ -145,6 +176,11 @@ impl TrainOptions {
         );
         check("sequence_length", self.sequence_length >= 2, "must be at least 2");
         check(
+            "precision",
+            self.precision != PrecisionChoice::Bf16 || has_bf16(),
+            "bf16 needs a CPU with AVX512-BF16, which this one is not: use \"auto\" or \"f32\"",
+        );
+        check(
             "learning_rate",
             (1e-12..=10.0).contains(&self.learning_rate),
             "must be above 0 and at most 10 (1e-3 is usual for small models)",
@@ -168,6 +204,15 @@ impl TrainOptions {
         match self.problems().into_iter().next() {
             None => Ok(()),
             Some(problem) => Err(Error::Option { key: problem.key, message: problem.message }),
+        }
+    }
+
+    /// The arithmetic that training uses on this machine.
+    pub fn settled_precision(&self) -> Precision {
+        match self.precision {
+            PrecisionChoice::F32 => Precision::F32,
+            PrecisionChoice::Auto if !has_bf16() => Precision::F32,
+            PrecisionChoice::Auto | PrecisionChoice::Bf16 => Precision::Bf16,
         }
     }
 

@@ -1,6 +1,8 @@
 //! `text2llm bench`: the time of one whole training step, for comparison with a peer on the same machine.
 
 use clap::{Args, ValueEnum};
+use compute::cpu::InstructionSet;
+use model::Precision;
 use pipeline::bench::{self, BenchOptions, Preset};
 
 use crate::arguments::GlobalArguments;
@@ -50,9 +52,13 @@ pub enum Dtype {
 
 /// Times the steps and prints the figures.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
-    if arguments.dtype == Dtype::Bf16 {
+    let precision = match arguments.dtype {
+        Dtype::F32 => Precision::F32,
+        Dtype::Bf16 => Precision::Bf16,
+    };
+    if precision == Precision::Bf16 && InstructionSet::detect() < InstructionSet::Avx512Bf16 {
         return Err(Failure::message(
-            "bench: bf16 does not exist on the CPU yet; measure f32 with `text2llm bench --dtype f32`",
+            "bench: bf16 needs a CPU with AVX512-BF16, which this one is not; measure f32 with `text2llm bench --dtype f32`",
         ));
     }
     let preset = match arguments.preset {
@@ -62,6 +68,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     };
     let options = BenchOptions {
         preset,
+        precision,
         threads: global.threads,
         steps: arguments.steps as usize,
         seed: global.seed.unwrap_or(0),

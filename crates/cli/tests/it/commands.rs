@@ -85,7 +85,6 @@ fn wrong_arguments_are_usage_errors() {
         sandbox.run(arguments).expect(1);
     }
     assert!(sandbox.run("run nope.toml").expect(1).stderr.contains("quick-test"));
-    assert!(sandbox.run("bench --dtype bf16").expect(1).stderr.contains("f32"));
     assert!(sandbox.run("generate --top-p 0 --prompt x --model .").expect(1).stderr.contains("config.json"));
 }
 

@@ -105,3 +105,41 @@ fn an_interrupted_training_saves_and_says_how_to_go_on() {
     let status = sandbox.run("status --json").expect(0).stdout;
     assert!(status.contains("\"status\":\"interrupted\""), "{status}");
 }
+
+#[test]
+fn a_run_is_not_continued_on_other_text() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    assert!(sandbox.run_and_kill("run --json", |line| line.contains("\"step\":9,")));
+    let first = sandbox.read("corpus/00.txt");
+    sandbox.write("corpus/00.txt", testkit::text(2000, 99));
+    let refused = sandbox.run("run --json --resume").expect(1);
+    assert!(refused.stderr.contains("has changed since"), "{}", refused.stderr);
+    sandbox.write("corpus/00.txt", String::from_utf8(first).expect("text"));
+    let finished = sandbox.run("run --json --resume").expect(0);
+    assert!(finished.stdout.contains("\"step\":40,\"total_steps\":40"), "{}", finished.stdout);
+}
+
+#[test]
+fn more_steps_that_fail_do_not_add_up() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    sandbox.run("run --json").expect(0);
+    for _ in 0..2 {
+        sandbox.run("resume --json --more-steps 5 --checkpoint 39").expect(4);
+    }
+    let finished = sandbox.run("resume --json --more-steps 5").expect(0);
+    assert!(finished.stdout.contains("\"step\":45,\"total_steps\":45"), "{}", finished.stdout);
+}
+
+#[test]
+fn a_continued_run_that_was_killed_while_validated_is_not_trained_again() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    sandbox.run("run --json").expect(0);
+    let validation = |line: &str| line.contains("phase_started") && line.contains("\"phase\":\"validation\"");
+    assert!(sandbox.run_and_kill("resume --json --more-steps 5", validation));
+    let finished = sandbox.run("run --json --resume").expect(0);
+    assert!(!finished.stdout.contains("\"event\":\"step\""), "{}", finished.stdout);
+    assert_eq!(sandbox.run("list --json").expect(0).stdout.lines().count(), 2, "still one run");
+}

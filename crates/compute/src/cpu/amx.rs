@@ -6,7 +6,9 @@
 //! not stable in Rust, the instructions assemble.
 
 use super::avx512::{mask, transpose};
+use super::avx512bf16;
 use super::gemm::{MicroKernel, Output, Start, View};
+use crate::tensor::DType;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -50,6 +52,7 @@ impl Amx {
         let has_tiles = leaf.edx & (AMX_BF16 | AMX_TILE) == AMX_BF16 | AMX_TILE;
         let has_vectors = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512bf16");
         (has_tiles && has_vectors && permitted()).then_some(Amx { _private: () })
     }
@@ -121,15 +124,20 @@ impl MicroKernel for Amx {
             if rows == SIDE && columns == SIDE {
                 load_start(c);
                 multiply_panels(depth.div_ceil(DEPTH_UNIT), a, b);
-                store(c.pointer, c.row_stride);
+                store(c.f32(), c.row_stride);
                 return;
             }
             let mut edge = Edge([0.0; SIDE * SIDE]);
             let pointer = edge.0.as_mut_ptr();
-            load_start(Output { pointer, row_stride: SIDE, start: Start::Zero });
+            load_start(Output {
+                pointer: pointer.cast(),
+                dtype: DType::F32,
+                row_stride: SIDE,
+                start: Start::Zero,
+            });
             multiply_panels(depth.div_ceil(DEPTH_UNIT), a, b);
             store(pointer, SIDE);
-            add_edge(&edge, c, rows, columns);
+            store_edge(&edge, c, rows, columns);
         }
     }
 
@@ -163,7 +171,7 @@ unsafe fn load_start(c: Output) {
             };
             return;
         }
-        Start::Accumulate => (c.pointer.cast_const(), c.row_stride),
+        Start::Accumulate => (c.f32().cast_const(), c.row_stride),
         Start::Residual { pointer, row_stride } => (pointer, row_stride),
     };
     // SAFETY: 32 × 32 floats at the given stride are valid: the caller handles edges elsewhere.
@@ -288,20 +296,6 @@ unsafe fn multiply_panels(blocks: usize, a: *const u8, b: *const u8) {
     }
 }
 
-/// Adds a whole tile's result to the part of C that exists.
-#[target_feature(enable = "avx512f")]
-unsafe fn add_edge(edge: &Edge, c: Output, rows: usize, columns: usize) {
-    let masks = [mask(columns), mask(columns.saturating_sub(16))];
-    for row in 0..rows {
-        let at = &edge.0[row * SIDE..(row + 1) * SIDE];
-        // SAFETY: 32 floats a row; the store is masked to the columns that exist.
-        unsafe {
-            let sum = [_mm512_loadu_ps(at.as_ptr()), _mm512_loadu_ps(at.as_ptr().add(16))];
-            super::avx512::store_row(c, row, sum, masks);
-        }
-    }
-}
-
 /// The three terms of each lane, still in f32: high carries the leading 8 bits, middle the next 8, low the rest.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
@@ -328,7 +322,7 @@ unsafe fn rows_of_a(a: View, row: usize, k_at: usize) -> [__m512; 16] {
     let rows = a.rows.saturating_sub(row).min(16);
     let depth = a.columns.saturating_sub(k_at).min(16);
     let mut block = [_mm512_setzero_ps(); 16];
-    let from = a.pointer.wrapping_add(row * a.row_stride + k_at * a.column_stride);
+    let from = a.elements::<f32>().wrapping_add(row * a.row_stride + k_at * a.column_stride);
     // SAFETY: masked or counted to what exists.
     unsafe {
         if a.column_stride == 1 {
@@ -375,7 +369,7 @@ unsafe fn pack_a(a: View, to: *mut u8) {
             unsafe {
                 if whole {
                     for i in 0..16 {
-                        let from = a.pointer.add((tile * 16 + i) * a.row_stride + k_at);
+                        let from = a.elements::<f32>().add((tile * 16 + i) * a.row_stride + k_at);
                         _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast());
                         _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD + 16).cast());
                         store_row_of_a(_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16)), |term| {
@@ -422,7 +416,7 @@ unsafe fn pack_b(b: View, to: *mut u8) {
                 unsafe {
                     if whole {
                         for pair in 0..8 {
-                            let from = b.pointer.add((k_at + 2 * pair) * b.row_stride + tile * 16);
+                            let from = b.elements::<f32>().add((k_at + 2 * pair) * b.row_stride + tile * 16);
                             let (even, odd) =
                                 (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(b.row_stride)));
                             store_pair_of_b(even, odd, |term| at(term, pair));
@@ -455,5 +449,138 @@ unsafe fn store_pair_of_b(even: __m512, odd: __m512, to: impl Fn(usize) -> *mut 
         let high = _mm512_castps_si512(round(odd[term]));
         // SAFETY: the caller's promise.
         unsafe { _mm512_store_si512(to(term).cast(), _mm512_or_si512(low, high)) };
+    }
+}
+
+/// bfloat16 products on the tiles: one partial product where [`Amx`] takes six.
+#[derive(Clone, Copy)]
+pub(super) struct AmxBf16(pub Amx);
+
+/// A bfloat16 panel's bytes for one block of k: two tiles.
+const BF16_BLOCK: usize = 2 * TILE;
+
+impl MicroKernel for AmxBf16 {
+    const ROWS: usize = SIDE;
+    const COLUMNS: usize = SIDE;
+    const DEPTH_UNIT: usize = DEPTH_UNIT;
+    /// A panel of 32 KB.
+    const DEPTH: usize = 512;
+
+    fn a_panel_bytes(depth: usize) -> usize {
+        depth.div_ceil(DEPTH_UNIT) * BF16_BLOCK
+    }
+
+    fn b_panel_bytes(depth: usize) -> usize {
+        depth.div_ceil(DEPTH_UNIT) * BF16_BLOCK
+    }
+
+    unsafe fn pack_a(self, a: View, to: *mut u8) {
+        // SAFETY: the CPU has the features (`self` exists); the caller gives valid shapes and room.
+        unsafe { pack_bf16(a, to, false) }
+    }
+
+    unsafe fn pack_b(self, b: View, to: *mut u8) {
+        // SAFETY: as above.
+        unsafe { pack_bf16(b.transposed(), to, true) }
+    }
+
+    unsafe fn multiply(
+        self,
+        depth: usize,
+        a: *const u8,
+        b: *const u8,
+        c: Output,
+        rows: usize,
+        columns: usize,
+    ) {
+        // SAFETY: as above; `enter` configured the tiles on this thread.
+        unsafe {
+            if rows == SIDE && columns == SIDE && c.dtype == DType::F32 {
+                load_start(c);
+                multiply_bf16_panels(depth.div_ceil(DEPTH_UNIT), a, b);
+                store(c.f32(), c.row_stride);
+                return;
+            }
+            let mut edge = Edge([0.0; SIDE * SIDE]);
+            let pointer = edge.0.as_mut_ptr();
+            load_start(Output {
+                pointer: pointer.cast(),
+                dtype: DType::F32,
+                row_stride: SIDE,
+                start: Start::Zero,
+            });
+            multiply_bf16_panels(depth.div_ceil(DEPTH_UNIT), a, b);
+            store(pointer, SIDE);
+            store_edge(&edge, c, rows, columns);
+        }
+    }
+
+    unsafe fn enter(self) {
+        // SAFETY: passed on.
+        unsafe { self.0.enter() }
+    }
+
+    unsafe fn leave(self) {
+        // SAFETY: passed on.
+        unsafe { self.0.leave() }
+    }
+}
+
+/// Tiles of 16 rows × 32 k, or of 16 pairs × 16 rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn pack_bf16(view: View, to: *mut u8, by_pairs: bool) {
+    for block in 0..view.columns.div_ceil(DEPTH_UNIT) {
+        for tile in 0..2 {
+            // SAFETY: the view and the panel's room are the caller's promise; a tile is a block of lines, on a cache line's bound.
+            unsafe {
+                let (row, k_at) = (tile * 16, block * DEPTH_UNIT);
+                let lines = &mut *to.add(block * BF16_BLOCK + tile * TILE).cast::<avx512bf16::Block>();
+                if by_pairs {
+                    avx512bf16::pairs(view, row, k_at, lines);
+                } else {
+                    avx512bf16::rows(view, row, k_at, lines);
+                }
+            }
+        }
+    }
+}
+
+/// Four products a block from four tile loads.
+unsafe fn multiply_bf16_panels(blocks: usize, a: *const u8, b: *const u8) {
+    // SAFETY: both panels hold `blocks` blocks of two tiles.
+    unsafe {
+        asm!(
+            "2:",
+            "tileloadd tmm4, [{a} + {s}]",
+            "tileloadd tmm6, [{b} + {s}]",
+            "tileloadd tmm7, [{b} + {s} + 1024]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{a} + {s} + 1024]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {a}, 2048",
+            "add {b}, 2048",
+            "dec {blocks}",
+            "jnz 2b",
+            a = inout(reg) a => _,
+            b = inout(reg) b => _,
+            blocks = inout(reg) blocks => _,
+            s = in(reg) 64usize,
+            options(nostack, readonly)
+        );
+    }
+}
+
+/// Adds what it starts from to a whole tile's result and stores the part of C that exists, as f32 or as bfloat16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn store_edge(edge: &Edge, c: Output, rows: usize, columns: usize) {
+    for row in 0..rows {
+        let at = &edge.0[row * SIDE..(row + 1) * SIDE];
+        // SAFETY: 32 floats a row; the store is masked to the columns that exist.
+        unsafe {
+            let sum = [_mm512_loadu_ps(at.as_ptr()), _mm512_loadu_ps(at.as_ptr().add(16))];
+            avx512bf16::store_row(c, row, sum, columns);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The CPU's one allocation, and typed looks into it.
 
+use super::simd::Element;
 use crate::tensor::{DType, Tensor};
 use memmap2::MmapMut;
 
@@ -46,8 +47,29 @@ impl Arena {
     }
 
     /// Pointer to element (0, 0); every element of `t` lies in the arena.
+    pub fn elements<E: Element>(&self, t: Tensor) -> *mut E {
+        self.at(t, E::DTYPE).cast()
+    }
+
     pub fn f32(&self, t: Tensor) -> *mut f32 {
-        self.at(t, DType::F32).cast()
+        self.elements(t)
+    }
+
+    /// As `elements`, for whatever number type `t` has.
+    pub fn bytes(&self, t: Tensor) -> *mut u8 {
+        self.at(t, t.dtype)
+    }
+
+    pub fn typed<E: Element>(&self, t: Tensor) -> &[E] {
+        assert!(t.is_contiguous());
+        // SAFETY: as `slice`.
+        unsafe { std::slice::from_raw_parts(self.elements(t), t.len()) }
+    }
+
+    pub fn typed_mut<E: Element>(&mut self, t: Tensor) -> &mut [E] {
+        assert!(t.is_contiguous());
+        // SAFETY: as `slice_mut`.
+        unsafe { std::slice::from_raw_parts_mut(self.elements(t), t.len()) }
     }
 
     pub fn slice(&self, t: Tensor) -> &[f32] {

@@ -4,9 +4,10 @@
 //! the backward's a (row, key/value head), so that dK and dV have one writer.
 
 use super::gemm::{AlignedBuffer, Output, Shared, Start, View};
-use super::simd::{dot, exp_in_place, maximum, scale_in_place, simd};
+use super::simd::{Element, dot, exp_in_place, maximum, scaled_copy, simd, with_element};
 use super::{Cpu, Kernels, serial_gemm};
 use crate::device::{Attention, AttentionBackward, CachedAttention};
+use crate::tensor::DType;
 
 /// Queries of one tile.
 const TILE: usize = 96;
@@ -18,6 +19,11 @@ pub(super) struct Workspace {
     packed_b: AlignedBuffer,
     scores: AlignedBuffer,
     gradients: AlignedBuffer,
+    /// f32 results of a tile on their way to a matrix of another type.
+    sums: AlignedBuffer,
+    /// Gradients of a head's keys and values, summed over its queries in f32.
+    dk: AlignedBuffer,
+    dv: AlignedBuffer,
 }
 
 impl Workspace {
@@ -46,34 +52,39 @@ fn tiles(sequence_length: usize, starts: &[u32]) -> impl Iterator<Item = Tile> +
     })
 }
 
-fn matrix(pointer: *mut f32, rows: usize, columns: usize) -> View {
-    View { pointer, rows, columns, row_stride: columns, column_stride: 1 }
+fn matrix(pointer: *mut u8, rows: usize, columns: usize) -> View {
+    View { pointer, dtype: DType::F32, rows, columns, row_stride: columns, column_stride: 1 }
 }
 
 fn output(view: View, start: Start) -> Output {
-    Output { pointer: view.pointer.cast_mut(), row_stride: view.row_stride, start }
+    Output { pointer: view.pointer.cast_mut(), dtype: view.dtype, row_stride: view.row_stride, start }
 }
 
 /// A row of a tile's matrix, to read.
 ///
 /// # Safety
 /// The row exists and nobody writes it meanwhile.
-unsafe fn read<'a>(view: View, r: usize) -> &'a [f32] {
+unsafe fn read<'a, E: Element>(view: View, r: usize) -> &'a [E] {
     // SAFETY: the caller's promise; columns are contiguous.
-    unsafe { std::slice::from_raw_parts(view.pointer.add(r * view.row_stride), view.columns) }
+    unsafe { std::slice::from_raw_parts(view.elements::<E>().add(r * view.row_stride), view.columns) }
 }
 
 /// A row of a tile's matrix, to write.
 ///
 /// # Safety
 /// The row exists and nobody else holds it.
-unsafe fn row<'a>(view: View, r: usize) -> &'a mut [f32] {
+unsafe fn row<'a, E: Element>(view: View, r: usize) -> &'a mut [E] {
+    let from = view.elements::<E>().cast_mut();
     // SAFETY: the caller's promise; columns are contiguous.
-    unsafe { std::slice::from_raw_parts_mut(view.pointer.cast_mut().add(r * view.row_stride), view.columns) }
+    unsafe { std::slice::from_raw_parts_mut(from.add(r * view.row_stride), view.columns) }
 }
 
 impl Cpu {
     pub(super) fn attention_forward(&mut self, op: Attention) {
+        with_element!(op.q.dtype, E => self.attention_forward_of::<E>(op));
+    }
+
+    fn attention_forward_of<E: Element>(&mut self, op: Attention) {
         let (t, d) = (op.sequence_length, op.head_dim);
         let heads = op.q.columns / d;
         let group = op.q.columns / op.k.columns;
@@ -93,24 +104,26 @@ impl Cpu {
                     let k = k.block(key, head / group * d, tile.keys, d);
                     let v = v.block(key, head / group * d, tile.keys, d);
                     let out = out.block(query, head * d, tile.queries, d);
-                    let scores = workspace.scores.ensure(tile.queries * tile.keys * 4).cast();
+                    let scores = workspace.scores.ensure(tile.queries * tile.keys * 4);
                     let scores = matrix(scores, tile.queries, tile.keys);
+                    let sum = matrix(workspace.sums.ensure(tile.queries * d * 4), tile.queries, d);
                     workspace.multiply(kernels, q, k.transposed(), output(scores, Start::Zero));
                     let mut sums = [0.0; TILE];
                     for (i, sum) in sums.iter_mut().enumerate().take(tile.queries) {
                         let at = tile.first_query + i;
                         let visible = starts[b * t + at] as usize - tile.first_key..at + 1 - tile.first_key;
-                        let row = row(scores, i);
+                        let row = row::<f32>(scores, i);
                         row[..visible.start].fill(0.0);
                         row[visible.end..].fill(0.0);
                         let seen = &mut row[visible];
                         let max = maximum(seen) * op.scale;
                         *sum = exp_in_place(seen, op.scale, max);
-                        *lse.pointer.cast_mut().add((query + i) * lse.row_stride + head) = max + sum.ln();
+                        let to = lse.elements::<f32>().cast_mut();
+                        *to.add((query + i) * lse.row_stride + head) = max + sum.ln();
                     }
-                    workspace.multiply(kernels, scores, v, output(out, Start::Zero));
-                    for (i, sum) in sums.iter().enumerate().take(tile.queries) {
-                        scale_in_place(row(out, i), 1.0 / sum);
+                    workspace.multiply(kernels, scores, v, output(sum, Start::Zero));
+                    for (i, total) in sums.iter().enumerate().take(tile.queries) {
+                        scaled_copy(row::<E>(out, i), 1.0 / total, read::<f32>(sum, i));
                     }
                 }
             }
@@ -118,6 +131,10 @@ impl Cpu {
     }
 
     pub(super) fn attention_gradients(&mut self, op: AttentionBackward) {
+        with_element!(op.dq.dtype, E => self.attention_gradients_of::<E>(op));
+    }
+
+    fn attention_gradients_of<E: Element>(&mut self, op: AttentionBackward) {
         let f = op.forward;
         let (t, d) = (f.sequence_length, f.head_dim);
         let kv_heads = f.k.columns / d;
@@ -131,13 +148,14 @@ impl Cpu {
             let (b, kv_head) = (item / kv_heads, item % kv_heads);
             let [q, k, v, out, lse, dout, dq, dk, dv] = views.get();
             let sequence = |x: View| x.block(b * t, kv_head * d, t, d);
-            let (dk, dv) = (sequence(dk), sequence(dv));
             // SAFETY: one workspace a thread; each item writes its own heads' columns of its own rows.
             unsafe {
                 let workspace = &mut *workspaces.get().add(thread);
+                let dk_sum = matrix(workspace.dk.ensure(t * d * 4), t, d);
+                let dv_sum = matrix(workspace.dv.ensure(t * d * 4), t, d);
                 for r in 0..t {
-                    row(dk, r).fill(0.0);
-                    row(dv, r).fill(0.0);
+                    row::<f32>(dk_sum, r).fill(0.0);
+                    row::<f32>(dv_sum, r).fill(0.0);
                 }
                 for head in kv_head * group..(kv_head + 1) * group {
                     for tile in tiles(t, &starts[b * t..(b + 1) * t]) {
@@ -147,32 +165,37 @@ impl Cpu {
                         let (q, out, dout, dq) = (queries(q), queries(out), queries(dout), queries(dq));
                         let (k, v) = (keys(sequence(k)), keys(sequence(v)));
                         let size = tile.queries * tile.keys * 4;
-                        let p = matrix(workspace.scores.ensure(size).cast(), tile.queries, tile.keys);
-                        let ds = matrix(workspace.gradients.ensure(size).cast(), tile.queries, tile.keys);
+                        let p = matrix(workspace.scores.ensure(size), tile.queries, tile.keys);
+                        let ds = matrix(workspace.gradients.ensure(size), tile.queries, tile.keys);
+                        let sum = matrix(workspace.sums.ensure(tile.queries * d * 4), tile.queries, d);
                         workspace.multiply(kernels, q, k.transposed(), output(p, Start::Zero));
                         workspace.multiply(kernels, dout, v.transposed(), output(ds, Start::Zero));
                         for i in 0..tile.queries {
                             let at = tile.first_query + i;
                             let visible =
                                 starts[b * t + at] as usize - tile.first_key..at + 1 - tile.first_key;
-                            let delta = dot(read(out, i), read(dout, i));
-                            let lse = *lse.pointer.add((query + i) * lse.row_stride + head);
-                            let (p, ds) = (row(p, i), row(ds, i));
+                            let delta = dot(read::<E>(out, i), read::<E>(dout, i));
+                            let lse = *lse.elements::<f32>().add((query + i) * lse.row_stride + head);
+                            let (p, ds) = (row::<f32>(p, i), row::<f32>(ds, i));
                             for x in [&mut *p, &mut *ds] {
                                 x[..visible.start].fill(0.0);
                                 x[visible.end..].fill(0.0);
                             }
                             score_gradient(&mut p[visible.clone()], &mut ds[visible], f.scale, lse, delta);
                         }
-                        workspace.multiply(kernels, ds, k, output(dq, Start::Zero));
-                        workspace.multiply(kernels, ds.transposed(), q, output(keys(dk), Start::Accumulate));
-                        workspace.multiply(
-                            kernels,
-                            p.transposed(),
-                            dout,
-                            output(keys(dv), Start::Accumulate),
-                        );
+                        workspace.multiply(kernels, ds, k, output(sum, Start::Zero));
+                        for i in 0..tile.queries {
+                            scaled_copy(row::<E>(dq, i), 1.0, read::<f32>(sum, i));
+                        }
+                        let (dk, dv) = (keys(dk_sum), keys(dv_sum));
+                        workspace.multiply(kernels, ds.transposed(), q, output(dk, Start::Accumulate));
+                        workspace.multiply(kernels, p.transposed(), dout, output(dv, Start::Accumulate));
                     }
+                }
+                let (dk, dv) = (sequence(dk), sequence(dv));
+                for r in 0..t {
+                    scaled_copy(row::<E>(dk, r), 1.0, read::<f32>(dk_sum, r));
+                    scaled_copy(row::<E>(dv, r), 1.0, read::<f32>(dv_sum, r));
                 }
             }
         });
@@ -192,18 +215,18 @@ impl Cpu {
             // SAFETY: one workspace a thread; each item writes one head of one row.
             unsafe {
                 let workspace = &mut *workspaces.get().add(thread);
-                let scores = row(matrix(workspace.scores.ensure(keys * 4).cast(), 1, keys), 0);
-                let q = read(q.block(r, head * d, 1, d), 0);
-                let out = row(out.block(r, head * d, 1, d), 0);
+                let scores = row::<f32>(matrix(workspace.scores.ensure(keys * 4), 1, keys), 0);
+                let q = read::<f32>(q.block(r, head * d, 1, d), 0);
+                let out = row::<f32>(out.block(r, head * d, 1, d), 0);
                 let (k, v) = (k.block(0, head / group * d, keys, d), v.block(0, head / group * d, keys, d));
                 for (key, score) in scores.iter_mut().enumerate() {
-                    *score = dot(q, read(k, key));
+                    *score = dot(q, read::<f32>(k, key));
                 }
                 let max = maximum(scores) * op.scale;
                 let sum = exp_in_place(scores, op.scale, max);
                 out.fill(0.0);
                 for (key, &p) in scores.iter().enumerate() {
-                    super::simd::axpy(out, p / sum, read(v, key));
+                    super::simd::axpy(out, p / sum, read::<f32>(v, key));
                 }
             }
         });

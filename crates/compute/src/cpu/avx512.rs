@@ -114,12 +114,12 @@ pub(super) fn transpose(r: [__m512; 16]) -> [__m512; 16] {
 
 #[target_feature(enable = "avx512f")]
 unsafe fn pack_a(a: View, to: *mut f32) {
-    let (rows, depth) = (a.rows, a.columns);
+    let (rows, depth, from) = (a.rows, a.columns, a.elements::<f32>());
     // SAFETY: loads stay inside the view by their masks; stores inside the panel, which has room for one register past its end.
     unsafe {
         if a.row_stride == 1 {
             for p in 0..depth {
-                let x = load(a.pointer.add(p * a.column_stride), rows);
+                let x = load(from.add(p * a.column_stride), rows);
                 _mm512_mask_storeu_ps(to.add(p * ROWS), mask(ROWS), x);
             }
             return;
@@ -128,7 +128,7 @@ unsafe fn pack_a(a: View, to: *mut f32) {
             for p in 0..depth {
                 for i in 0..ROWS {
                     let inside = i < rows;
-                    let at = a.pointer.wrapping_add(i * a.row_stride + p * a.column_stride);
+                    let at = from.wrapping_add(i * a.row_stride + p * a.column_stride);
                     *to.add(p * ROWS + i) = if inside { *at } else { 0.0 };
                 }
             }
@@ -138,7 +138,7 @@ unsafe fn pack_a(a: View, to: *mut f32) {
             let n = 16.min(depth - p);
             let mut block = [_mm512_setzero_ps(); 16];
             for (i, x) in block.iter_mut().enumerate().take(rows) {
-                *x = load(a.pointer.add(i * a.row_stride + p), n);
+                *x = load(from.add(i * a.row_stride + p), n);
             }
             let block = transpose(block);
             // Ascending order: each store's last four lanes are zeros that the next overwrites.
@@ -151,13 +151,13 @@ unsafe fn pack_a(a: View, to: *mut f32) {
 
 #[target_feature(enable = "avx512f")]
 unsafe fn pack_b(b: View, to: *mut f32) {
-    let (depth, columns) = (b.rows, b.columns);
+    let (depth, columns, start) = (b.rows, b.columns, b.elements::<f32>());
     // SAFETY: loads stay inside the view by their masks; the panel holds depth × 32.
     unsafe {
         if b.column_stride == 1 {
             let (low, high) = (columns.min(16), columns.saturating_sub(16));
             for p in 0..depth {
-                let from = b.pointer.add(p * b.row_stride);
+                let from = start.add(p * b.row_stride);
                 _mm512_storeu_ps(to.add(p * COLUMNS), load(from, low));
                 _mm512_storeu_ps(to.add(p * COLUMNS + 16), load(from.wrapping_add(16), high));
             }
@@ -166,7 +166,7 @@ unsafe fn pack_b(b: View, to: *mut f32) {
         if b.row_stride != 1 {
             for p in 0..depth {
                 for j in 0..COLUMNS {
-                    let at = b.pointer.wrapping_add(p * b.row_stride + j * b.column_stride);
+                    let at = start.wrapping_add(p * b.row_stride + j * b.column_stride);
                     *to.add(p * COLUMNS + j) = if j < columns { *at } else { 0.0 };
                 }
             }
@@ -178,7 +178,7 @@ unsafe fn pack_b(b: View, to: *mut f32) {
                 let n = 16.min(depth - p);
                 let mut block = [_mm512_setzero_ps(); 16];
                 for (j, x) in block.iter_mut().enumerate().take(here) {
-                    *x = load(b.pointer.add((half + j) * b.column_stride + p), n);
+                    *x = load(start.add((half + j) * b.column_stride + p), n);
                 }
                 let block = transpose(block);
                 for (q, x) in block.iter().enumerate().take(n) {
@@ -221,7 +221,7 @@ pub(super) unsafe fn store_row(c: Output, row: usize, sum: [__m512; 2], masks: [
     // SAFETY: masked to the columns that exist.
     unsafe {
         for (half, (sum, mask)) in sum.into_iter().zip(masks).enumerate() {
-            let to = c.pointer.wrapping_add(row * c.row_stride + half * 16);
+            let to = c.f32().wrapping_add(row * c.row_stride + half * 16);
             let start = match c.start {
                 Start::Zero => _mm512_setzero_ps(),
                 Start::Accumulate => _mm512_maskz_loadu_ps(mask, to),

@@ -5,11 +5,14 @@
 //! Reading order: [`View`], [`MicroKernel`], [`parallel`], [`serial`].
 
 use super::pool::Pool;
+use super::simd::Element;
+use crate::tensor::DType;
 
-/// A strided f32 matrix in memory: element (r, c) stands at `pointer + r·row_stride + c·column_stride`.
+/// A strided matrix of f32 or bfloat16 in memory: element (r, c) stands r·row_stride + c·column_stride elements after `pointer`.
 #[derive(Clone, Copy)]
 pub(super) struct View {
-    pub pointer: *const f32,
+    pub pointer: *const u8,
+    pub dtype: DType,
     pub rows: usize,
     pub columns: usize,
     pub row_stride: usize,
@@ -17,6 +20,17 @@ pub(super) struct View {
 }
 
 impl View {
+    /// Its elements, which must be of this type.
+    pub fn elements<E: Element>(self) -> *const E {
+        assert_eq!(self.dtype, E::DTYPE);
+        self.pointer.cast()
+    }
+
+    /// Where element (row, column) would be.
+    pub fn at(self, row: usize, column: usize) -> *const u8 {
+        self.pointer.wrapping_add((row * self.row_stride + column * self.column_stride) * self.dtype.size())
+    }
+
     pub fn transposed(self) -> View {
         View {
             rows: self.columns,
@@ -30,15 +44,16 @@ impl View {
     /// The block of `rows` × `columns` at (`row`, `column`), which must lie inside.
     pub fn block(self, row: usize, column: usize, rows: usize, columns: usize) -> View {
         debug_assert!(row + rows <= self.rows && column + columns <= self.columns);
-        let offset = row * self.row_stride + column * self.column_stride;
-        View { pointer: self.pointer.wrapping_add(offset), rows, columns, ..self }
+        View { pointer: self.at(row, column), rows, columns, ..self }
     }
 }
 
 /// Where a product goes. `Sync` by contract: threads write disjoint tiles.
 #[derive(Clone, Copy)]
 pub(super) struct Output {
-    pub pointer: *mut f32,
+    pub pointer: *mut u8,
+    /// f32, or bfloat16 where the kernel can; a bfloat16 tile is written once, from a sum over all of k.
+    pub dtype: DType,
     pub row_stride: usize,
     /// What the product is added to: nothing, C itself, or another matrix.
     pub start: Start,
@@ -60,11 +75,14 @@ impl Output {
             }
             other => other,
         };
-        Output {
-            pointer: self.pointer.wrapping_add(row * self.row_stride + column),
-            row_stride: self.row_stride,
-            start,
-        }
+        let offset = (row * self.row_stride + column) * self.dtype.size();
+        Output { pointer: self.pointer.wrapping_add(offset), start, ..self }
+    }
+
+    /// Its elements, which must be f32.
+    pub fn f32(self) -> *mut f32 {
+        debug_assert_eq!(self.dtype, DType::F32);
+        self.pointer.cast()
     }
 }
 
@@ -106,8 +124,9 @@ pub(super) trait MicroKernel: Copy + Sync {
     unsafe fn leave(self) {}
 }
 
-/// Rows of A that a thread packs and keeps in L2.
+/// Rows of A that a thread packs, and bytes of them, so that they stay in L2.
 const ROW_BLOCK: usize = 192;
+const ROW_BLOCK_BYTES: usize = 640 * 1024;
 /// Columns of B that are packed at a time.
 const COLUMN_BLOCK: usize = 4096;
 /// Fewest columns one work item covers: below, packing A for it costs too much.
@@ -156,9 +175,9 @@ impl<T: Copy> Shared<T> {
     }
 }
 
-/// The k block for a depth of `k`: equal blocks, none larger than the kernel's.
-fn depth_block<K: MicroKernel>(k: usize) -> usize {
-    let blocks = k.div_ceil(K::DEPTH).max(1);
+/// The k block for a depth of `k`: equal blocks, none larger than the kernel's. A bfloat16 output cannot hold a partial sum.
+fn depth_block<K: MicroKernel>(k: usize, out: DType) -> usize {
+    let blocks = if out == DType::F32 { k.div_ceil(K::DEPTH).max(1) } else { 1 };
     k.div_ceil(blocks).next_multiple_of(K::DEPTH_UNIT)
 }
 
@@ -176,8 +195,8 @@ pub(super) unsafe fn parallel<K: MicroKernel>(
 ) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     debug_assert_eq!(k, b.rows);
-    let depth_step = depth_block::<K>(k);
-    let (row_block, group_columns) = items::<K>(m, n, pool.threads());
+    let depth_step = depth_block::<K>(k, out.dtype);
+    let (row_block, group_columns) = items::<K>(m, n, depth_step, pool.threads());
     scratch.a.resize_with(scratch.a.len().max(pool.threads()), AlignedBuffer::default);
     let row_panels = row_block.div_ceil(K::ROWS);
     let a_buffers: Vec<Shared<*mut u8>> =
@@ -244,10 +263,11 @@ const PANELS_AN_ITEM: usize = 4;
 
 /// Rows and columns a work item covers: as many rows as stay in L2 and all columns, so that A is packed once; smaller when there
 /// would be too few items to share. The cut moves no sum, so it may depend on the thread count.
-fn items<K: MicroKernel>(m: usize, n: usize, threads: usize) -> (usize, usize) {
+fn items<K: MicroKernel>(m: usize, n: usize, depth: usize, threads: usize) -> (usize, usize) {
     let columns = n.min(COLUMN_BLOCK);
     let wanted = if threads == 1 { 1 } else { 4 * threads };
-    let row_block = m.div_ceil(wanted).clamp(1, ROW_BLOCK).next_multiple_of(K::ROWS).max(2 * K::ROWS);
+    let most = (ROW_BLOCK_BYTES / K::a_panel_bytes(depth) * K::ROWS).clamp(1, ROW_BLOCK);
+    let row_block = m.div_ceil(wanted).clamp(1, most).next_multiple_of(K::ROWS).max(2 * K::ROWS);
     let groups = wanted.div_ceil(m.div_ceil(row_block));
     let group_columns = columns.div_ceil(groups).max(COLUMN_GROUP).next_multiple_of(K::COLUMNS);
     (row_block, group_columns)
@@ -265,7 +285,7 @@ pub(super) unsafe fn serial<K: MicroKernel>(
     out: Output,
 ) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
-    let depth_step = depth_block::<K>(k);
+    let depth_step = depth_block::<K>(k, out.dtype);
     let b_panels = n.div_ceil(K::COLUMNS);
     let b_pointer = b_buffer.ensure(b_panels * K::b_panel_bytes(depth_step));
     let a_pointer = a_buffer.ensure(K::a_panel_bytes(depth_step));

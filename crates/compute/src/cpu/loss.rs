@@ -51,7 +51,7 @@ impl Cpu {
         losses.resize(rows, 0.0);
         let targets = &self.arena.ids(op.targets)[first..first + rows];
         let weights = &self.arena.slice(op.weights)[first..first + rows];
-        let logits = self.rows(op.scratch);
+        let logits = self.rows::<f32>(op.scratch);
         let shared = Shared(losses.as_mut_ptr());
         self.pool.run(rows, &|r, _| {
             // SAFETY: one row and one loss an item.

@@ -10,6 +10,8 @@ mod arena;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512bf16;
 mod gemm;
 mod loss;
 mod optimizer;
@@ -25,6 +27,7 @@ use crate::{Error, Result};
 use arena::Arena;
 use gemm::{AlignedBuffer, Output, Scratch, Shared, Start, View};
 use pool::Pool;
+use simd::{Element, with_element};
 
 /// Which micro-kernels multiply matrices.
 #[derive(Clone, Copy)]
@@ -33,9 +36,12 @@ enum Kernels {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Avx512),
-    /// Tiles for large products, AVX-512 for small ones.
+    /// AVX-512, and bfloat16 products.
     #[cfg(target_arch = "x86_64")]
-    Amx(amx::Amx, avx512::Avx512),
+    Avx512Bf16(avx512::Avx512, avx512bf16::Avx512Bf16),
+    /// Tiles for large products, the others' for small ones.
+    #[cfg(target_arch = "x86_64")]
+    Amx(amx::Amx, avx512::Avx512, avx512bf16::Avx512Bf16),
 }
 
 /// The CPU device.
@@ -51,35 +57,48 @@ pub struct Cpu {
     partials_f64: Vec<f64>,
 }
 
-/// What this CPU offers, for a caller that wants a particular path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+/// What the kernels are made of. Each holds what stands before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum InstructionSet {
-    /// The best the CPU has.
-    Detect,
-    /// AVX-512 at most.
-    Avx512,
     /// What every CPU of the architecture has, and AVX2 or NEON where the `gemm` crate finds them.
     Portable,
+    /// AVX-512 for f32.
+    Avx512,
+    /// And products of bfloat16.
+    Avx512Bf16,
+    /// And Intel's tiles.
+    Amx,
+}
+
+impl InstructionSet {
+    /// By rank, with the names that `TEXT2LLM_CPU` takes.
+    pub const ALL: [(&str, InstructionSet); 4] = [
+        ("portable", InstructionSet::Portable),
+        ("avx512", InstructionSet::Avx512),
+        ("avx512bf16", InstructionSet::Avx512Bf16),
+        ("amx", InstructionSet::Amx),
+    ];
+
+    /// The best this CPU has.
+    pub fn detect() -> InstructionSet {
+        Kernels::up_to(InstructionSet::Amx).instruction_set()
+    }
 }
 
 impl Cpu {
     /// A device with `threads` threads (0: as many as the process may use, cgroup limits included).
     pub fn new(threads: usize) -> Cpu {
-        Cpu::with_instruction_set(threads, InstructionSet::Detect)
+        Cpu::with_instruction_set(threads, InstructionSet::Amx)
     }
 
-    /// A device that is held to an instruction set, for tests and comparisons.
+    /// A device that uses this instruction set at most, for tests and comparisons.
     pub fn with_instruction_set(threads: usize, set: InstructionSet) -> Cpu {
         let threads = if threads == 0 {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
         } else {
             threads
         };
-        let kernels = match set {
-            InstructionSet::Portable => Kernels::Portable,
-            set => detect(set),
-        };
+        let kernels = Kernels::up_to(set);
         let pool = Pool::new(threads);
         let workspaces = (0..pool.threads()).map(|_| attention::Workspace::default()).collect();
         Cpu {
@@ -93,6 +112,11 @@ impl Cpu {
         }
     }
 
+    /// What its kernels are made of.
+    pub fn instruction_set(&self) -> InstructionSet {
+        self.kernels.instruction_set()
+    }
+
     /// Threads that work.
     pub fn threads(&self) -> usize {
         self.pool.threads()
@@ -100,7 +124,8 @@ impl Cpu {
 
     fn view(&self, t: Tensor) -> View {
         View {
-            pointer: self.arena.f32(t),
+            pointer: self.arena.bytes(t),
+            dtype: t.dtype,
             rows: t.rows,
             columns: t.columns,
             row_stride: t.row_stride,
@@ -109,20 +134,41 @@ impl Cpu {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-fn detect(set: InstructionSet) -> Kernels {
-    match (avx512::Avx512::detect(), set) {
-        (None, _) | (_, InstructionSet::Portable) => Kernels::Portable,
-        (Some(avx512), InstructionSet::Avx512) => Kernels::Avx512(avx512),
-        (Some(avx512), InstructionSet::Detect) => {
-            amx::Amx::detect().map_or(Kernels::Avx512(avx512), |amx| Kernels::Amx(amx, avx512))
+impl Kernels {
+    /// The best of this CPU that `set` allows.
+    #[cfg(target_arch = "x86_64")]
+    fn up_to(set: InstructionSet) -> Kernels {
+        let allowed = |wanted| (set >= wanted).then_some(());
+        let Some(avx512) = allowed(InstructionSet::Avx512).and_then(|()| avx512::Avx512::detect()) else {
+            return Kernels::Portable;
+        };
+        let pairs = allowed(InstructionSet::Avx512Bf16).and_then(|()| avx512bf16::Avx512Bf16::detect());
+        let Some(pairs) = pairs else { return Kernels::Avx512(avx512) };
+        let tiles = allowed(InstructionSet::Amx).and_then(|()| amx::Amx::detect());
+        tiles.map_or(Kernels::Avx512Bf16(avx512, pairs), |tiles| Kernels::Amx(tiles, avx512, pairs))
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn up_to(_set: InstructionSet) -> Kernels {
+        Kernels::Portable
+    }
+
+    fn instruction_set(self) -> InstructionSet {
+        match self {
+            Kernels::Portable => InstructionSet::Portable,
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Avx512(_) => InstructionSet::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Avx512Bf16(..) => InstructionSet::Avx512Bf16,
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Amx(..) => InstructionSet::Amx,
         }
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-fn detect(_set: InstructionSet) -> Kernels {
-    Kernels::Portable
+/// Whether a product's arithmetic is bfloat16's: one operand is, and the other is rounded to it.
+fn in_bf16(a: View, b: View) -> bool {
+    a.dtype == DType::Bf16 || b.dtype == DType::Bf16
 }
 
 /// A product on the calling thread.
@@ -138,12 +184,27 @@ unsafe fn serial_gemm(
 ) {
     // SAFETY: passed on.
     unsafe {
-        match kernels {
+        match (kernels, in_bf16(a, b)) {
             #[cfg(target_arch = "x86_64")]
-            Kernels::Avx512(kernel) | Kernels::Amx(_, kernel) => gemm::serial(kernel, buffers, a, b, out),
-            Kernels::Portable => portable_gemm(a, b, out),
+            (Kernels::Avx512Bf16(_, pairs), true) => gemm::serial(pairs, buffers, a, b, out),
+            #[cfg(target_arch = "x86_64")]
+            (Kernels::Amx(tiles, ..), true) => gemm::serial(amx::AmxBf16(tiles), buffers, a, b, out),
+            #[cfg(target_arch = "x86_64")]
+            (
+                Kernels::Avx512(vectors) | Kernels::Avx512Bf16(vectors, _) | Kernels::Amx(_, vectors, _),
+                false,
+            ) => {
+                gemm::serial(vectors, buffers, a, b, out);
+            }
+            (Kernels::Portable, false) => portable_gemm(a, b, out),
+            (_, true) => no_bf16(),
         }
     }
+}
+
+/// A model was laid out for arithmetic that [`InstructionSet::detect`] does not promise.
+fn no_bf16() -> ! {
+    panic!("this CPU, or the instruction set it is held to, has no bfloat16 products")
 }
 
 /// The `gemm` crate on the calling thread.
@@ -160,7 +221,7 @@ unsafe fn portable_gemm(a: View, b: View, out: Output) {
                 // SAFETY: both matrices are m × n; `copy` allows the residual to be the output itself.
                 unsafe {
                     let from = pointer.add(row * row_stride);
-                    std::ptr::copy(from, out.pointer.add(row * out.row_stride), n);
+                    std::ptr::copy(from, out.f32().add(row * out.row_stride), n);
                 }
             }
             true
@@ -172,14 +233,14 @@ unsafe fn portable_gemm(a: View, b: View, out: Output) {
             m,
             n,
             k,
-            out.pointer,
+            out.f32(),
             1,
             out.row_stride as isize,
             accumulate,
-            a.pointer,
+            a.elements::<f32>(),
             a.column_stride as isize,
             a.row_stride as isize,
-            b.pointer,
+            b.elements::<f32>(),
             b.column_stride as isize,
             b.row_stride as isize,
             1.0,
@@ -194,12 +255,11 @@ unsafe fn portable_gemm(a: View, b: View, out: Output) {
 
 impl Device for Cpu {
     fn name(&self) -> String {
-        let kernels = match self.kernels {
-            Kernels::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Kernels::Avx512(_) => "AVX-512",
-            #[cfg(target_arch = "x86_64")]
-            Kernels::Amx(..) => "AMX",
+        let kernels = match self.instruction_set() {
+            InstructionSet::Portable => "portable",
+            InstructionSet::Avx512 => "AVX-512",
+            InstructionSet::Avx512Bf16 => "AVX512-BF16",
+            InstructionSet::Amx => "AMX",
         };
         format!("CPU ({} threads, {kernels})", self.pool.threads())
     }
@@ -211,7 +271,8 @@ impl Device for Cpu {
     }
 
     fn upload(&mut self, to: Tensor, values: &[f32]) {
-        self.arena.slice_mut(to).copy_from_slice(values);
+        assert_eq!(to.len(), values.len());
+        with_element!(to.dtype, E => simd::scaled_copy(self.arena.typed_mut::<E>(to), 1.0, values));
     }
 
     fn upload_ids(&mut self, to: Tensor, values: &[u32]) {
@@ -219,7 +280,7 @@ impl Device for Cpu {
     }
 
     fn download(&mut self, from: Tensor) -> Vec<f32> {
-        self.arena.slice(from).to_vec()
+        with_element!(from.dtype, E => self.arena.typed::<E>(from).iter().map(|x| x.get()).collect())
     }
 
     fn download_scalar(&mut self, from: Tensor) -> f64 {
@@ -257,27 +318,44 @@ impl Device for Cpu {
             (None, false) => Start::Zero,
             (Some(_), true) => unreachable!("a product is added to one matrix only"),
         };
-        let out = Output { pointer: self.arena.f32(op.out), row_stride: op.out.row_stride, start };
-        if a.rows <= MATVEC_ROWS && a.column_stride == 1 && b.row_stride == 1 {
+        let out = Output {
+            pointer: self.arena.bytes(op.out),
+            dtype: op.out.dtype,
+            row_stride: op.out.row_stride,
+            start,
+        };
+        let bf16 = in_bf16(a, b);
+        assert!(op.out.dtype == DType::F32 || (bf16 && !op.accumulate), "{op:?}");
+        if a.rows <= MATVEC_ROWS && a.column_stride == 1 && b.row_stride == 1 && !bf16 {
             self.matvec(a, b, out);
             return;
         }
-        match self.kernels {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: the arena holds all operands; kernels are called with outputs that overlap no input.
-            Kernels::Avx512(kernel) => unsafe {
-                gemm::parallel(kernel, &self.pool, &mut self.scratch, a, b, out);
-            },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Kernels::Amx(tiles, vectors) => unsafe {
-                if a.rows.min(a.columns).min(b.columns) < TILE_SIDE {
-                    gemm::parallel(vectors, &self.pool, &mut self.scratch, a, b, out);
-                } else {
-                    gemm::parallel(tiles, &self.pool, &mut self.scratch, a, b, out);
+        let (pool, scratch) = (&self.pool, &mut self.scratch);
+        #[cfg(target_arch = "x86_64")]
+        let small = a.rows.min(a.columns).min(b.columns) < TILE_SIDE;
+        // SAFETY: the arena holds all operands; kernels are called with outputs that overlap no input.
+        unsafe {
+            match (self.kernels, bf16) {
+                #[cfg(target_arch = "x86_64")]
+                (Kernels::Amx(tiles, ..), true) if !small => {
+                    gemm::parallel(amx::AmxBf16(tiles), pool, scratch, a, b, out);
                 }
-            },
-            Kernels::Portable => self.portable_parallel(a, b, out),
+                #[cfg(target_arch = "x86_64")]
+                (Kernels::Avx512Bf16(_, pairs) | Kernels::Amx(.., pairs), true) => {
+                    gemm::parallel(pairs, pool, scratch, a, b, out);
+                }
+                #[cfg(target_arch = "x86_64")]
+                (Kernels::Amx(tiles, ..), false) if !small => gemm::parallel(tiles, pool, scratch, a, b, out),
+                #[cfg(target_arch = "x86_64")]
+                (
+                    Kernels::Avx512(vectors) | Kernels::Avx512Bf16(vectors, _) | Kernels::Amx(_, vectors, _),
+                    false,
+                ) => {
+                    gemm::parallel(vectors, pool, scratch, a, b, out);
+                }
+                (Kernels::Portable, false) => self.portable_parallel(a, b, out),
+                (_, true) => no_bf16(),
+            }
         }
     }
 
@@ -363,9 +441,9 @@ impl Cpu {
                 for i in 0..a.rows {
                     // SAFETY: rows of valid views with unit stride along k; output (i, j) belongs to this item.
                     unsafe {
-                        let x = std::slice::from_raw_parts(a.pointer.add(i * a.row_stride), k);
-                        let w = std::slice::from_raw_parts(b.pointer.add(j * b.column_stride), k);
-                        let to = out.pointer.add(i * out.row_stride + j);
+                        let x = std::slice::from_raw_parts(a.elements::<f32>().add(i * a.row_stride), k);
+                        let w = std::slice::from_raw_parts(b.elements::<f32>().add(j * b.column_stride), k);
+                        let to = out.f32().add(i * out.row_stride + j);
                         let start = match out.start {
                             Start::Zero => 0.0,
                             Start::Accumulate => *to,
@@ -386,7 +464,7 @@ impl Cpu {
             let (a, b, mut out) = (a.get(), b.get(), out.get());
             let row = item * PORTABLE_ITEM;
             let rows = PORTABLE_ITEM.min(m - row);
-            out.pointer = out.pointer.wrapping_add(row * out.row_stride);
+            out.pointer = out.f32().wrapping_add(row * out.row_stride).cast();
             if let Start::Residual { pointer, row_stride } = &mut out.start {
                 *pointer = pointer.wrapping_add(row * *row_stride);
             }

@@ -2,7 +2,8 @@
 
 use super::Cpu;
 use super::gemm::Shared;
-use super::simd::simd;
+use super::simd::{scaled_copy, simd};
+use crate::bf16::Bf16;
 use crate::device::AdamW;
 use crate::tensor::Tensor;
 
@@ -48,12 +49,21 @@ impl Cpu {
             assert_eq!(t.len(), n);
             self.arena.f32(t)
         }));
+        let rounded = op.rounded.map(|t| {
+            assert_eq!(t.len(), n);
+            Shared(self.arena.elements::<Bf16>(t))
+        });
         self.pool.run(n.div_ceil(CHUNK), &|item, _| {
             let len = CHUNK.min(n - item * CHUNK);
             // SAFETY: four tensors that do not overlap; each item has a range of its own.
             let [w, g, m, v] =
                 pointers.get().map(|p| unsafe { std::slice::from_raw_parts_mut(p.add(item * CHUNK), len) });
             adamw(w, g, m, v, update);
+            if let Some(to) = &rounded {
+                // SAFETY: as above.
+                let to = unsafe { std::slice::from_raw_parts_mut(to.get().add(item * CHUNK), len) };
+                scaled_copy(to, 1.0, w);
+            }
         });
     }
 }

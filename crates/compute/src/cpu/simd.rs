@@ -4,23 +4,79 @@
 //! order, so they vectorise and the result does not depend on the instruction set's width. No fused multiply-add: the compiler
 //! does not contract, so AVX2 and AVX-512 agree to the bit.
 
+use crate::bf16::Bf16;
+use crate::tensor::DType;
+
 /// Accumulators of a lane-wise sum.
 pub(super) const LANES: usize = 16;
 
+/// A type that kernels read and write, and compute on as f32.
+pub(super) trait Element: Copy + Send + Sync {
+    /// Its name in a handle.
+    const DTYPE: DType;
+    /// Exact.
+    fn get(self) -> f32;
+    /// To the nearest.
+    fn put(value: f32) -> Self;
+}
+
+impl Element for f32 {
+    const DTYPE: DType = DType::F32;
+    #[inline(always)]
+    fn get(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn put(value: f32) -> f32 {
+        value
+    }
+}
+
+impl Element for Bf16 {
+    const DTYPE: DType = DType::Bf16;
+    #[inline(always)]
+    fn get(self) -> f32 {
+        self.to_f32()
+    }
+    #[inline(always)]
+    fn put(value: f32) -> Bf16 {
+        Bf16::from_f32(value)
+    }
+}
+
+/// Evaluates an expression with a type parameter bound to what a handle holds.
+macro_rules! with_element {
+    ($dtype:expr, $element:ident => $body:expr) => {
+        match $dtype {
+            crate::tensor::DType::F32 => {
+                type $element = f32;
+                $body
+            }
+            crate::tensor::DType::Bf16 => {
+                type $element = crate::bf16::Bf16;
+                $body
+            }
+            other => panic!("a kernel was given a tensor of {other:?}"),
+        }
+    };
+}
+pub(super) use with_element;
+
 /// Defines a function whose body is compiled for AVX-512, AVX2 and the baseline, dispatched at run time.
 macro_rules! simd {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident$(<$($kind:ident: $bound:ident),+>)?($($arg:ident: $ty:ty),* $(,)?)
+        $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name$(<$($kind: $bound),+>)?($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body($($arg: $ty),*) $(-> $ret)? $body
+            fn body$(<$($kind: $bound),+>)?($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl")]
-                fn v4($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                fn v4$(<$($kind: $bound),+>)?($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
                 #[target_feature(enable = "avx2")]
-                fn v3($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                fn v3$(<$($kind: $bound),+>)?($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
                 if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
                     // SAFETY: the CPU has the features.
@@ -72,17 +128,17 @@ pub(super) fn fold(mut lanes: [f32; LANES]) -> f32 {
 
 /// Σ f(x[i], y[i]) over lanes.
 #[inline(always)]
-pub(super) fn sum2(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+pub(super) fn sum2<X: Element, Y: Element>(x: &[X], y: &[Y], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (xs, x_tail) = x.as_chunks::<LANES>();
     let (ys, y_tail) = y.as_chunks::<LANES>();
     for (x, y) in xs.iter().zip(ys) {
         for i in 0..LANES {
-            lanes[i] += f(x[i], y[i]);
+            lanes[i] += f(x[i].get(), y[i].get());
         }
     }
     for (i, (&x, &y)) in x_tail.iter().zip(y_tail).enumerate() {
-        lanes[i] += f(x, y);
+        lanes[i] += f(x.get(), y.get());
     }
     fold(lanes)
 }
@@ -124,6 +180,15 @@ simd! {
 }
 
 simd! {
+    /// y = factor · x.
+    pub(super) fn scaled_copy<Y: Element, X: Element>(y: &mut [Y], factor: f32, x: &[X]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = Y::put(factor * x.get());
+        }
+    }
+}
+
+simd! {
     /// x *= factor.
     pub(super) fn scale_in_place(x: &mut [f32], factor: f32) {
         for x in x {
@@ -134,16 +199,16 @@ simd! {
 
 simd! {
     /// Σ x·y.
-    pub(super) fn dot(x: &[f32], y: &[f32]) -> f32 {
+    pub(super) fn dot<X: Element, Y: Element>(x: &[X], y: &[Y]) -> f32 {
         sum2(x, y, |x, y| x * y)
     }
 }
 
 simd! {
     /// y += factor · x.
-    pub(super) fn axpy(y: &mut [f32], factor: f32, x: &[f32]) {
+    pub(super) fn axpy<Y: Element, X: Element>(y: &mut [Y], factor: f32, x: &[X]) {
         for (y, &x) in y.iter_mut().zip(x) {
-            *y += factor * x;
+            *y = Y::put(y.get() + factor * x.get());
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Every kernel but attention, as plain loops.
 
-use super::Reference;
+use super::{Reference, bf16};
 use crate::device::{AdamW, Gemm, LinearCrossEntropy, RmsNorm, Rope};
 use crate::rng;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// Whether dropout keeps element `index`: 24 bits of a mixed counter against p. Part of the specification, so that every device
 /// draws the same mask.
@@ -27,13 +27,15 @@ impl Reference {
     pub(super) fn gemm_kernel(&mut self, op: Gemm) {
         let (m, n) = (op.out.rows, op.out.columns);
         let k = if op.a_transposed { op.a.rows } else { op.a.columns };
+        let rounded = op.a.dtype == DType::Bf16 || op.b.dtype == DType::Bf16;
+        let operand = |value| if rounded { bf16(value) } else { value };
         let mut product = vec![0.0; m * n];
         for i in 0..m {
             for j in 0..n {
                 for p in 0..k {
                     let a = if op.a_transposed { self.get(op.a, p, i) } else { self.get(op.a, i, p) };
                     let b = if op.b_transposed { self.get(op.b, j, p) } else { self.get(op.b, p, j) };
-                    product[i * n + j] += a * b;
+                    product[i * n + j] += operand(a) * operand(b);
                 }
             }
         }
@@ -195,7 +197,11 @@ impl Reference {
             let denominator = (v / correction2).sqrt() + f64::from(op.epsilon);
             self.set(op.moment1, 0, i, m);
             self.set(op.moment2, 0, i, v);
-            self.set(op.weight, 0, i, w - rate * (m / correction1) / denominator);
+            let updated = w - rate * (m / correction1) / denominator;
+            self.set(op.weight, 0, i, updated);
+            if let Some(rounded) = op.rounded {
+                self.set(rounded, 0, i, updated);
+            }
         }
     }
 }

@@ -7,12 +7,13 @@ mod kernels;
 pub use kernels::dropout_keeps;
 
 use crate::Result;
+use crate::bf16::Bf16;
 use crate::device::{
     AdamW, Attention, AttentionBackward, CachedAttention, Device, Gemm, LinearCrossEntropy, RmsNorm, Rope,
 };
 use crate::tensor::{DType, Tensor};
 
-/// The f64 device. Every element, whatever its dtype, is one f64.
+/// The f64 device. Every element, whatever its dtype, is one f64; what a bfloat16 tensor is given is rounded to bfloat16.
 #[derive(Debug, Default)]
 pub struct Reference {
     /// Indexed by byte offset, so that views of any dtype resolve as on a real device; most slots stay unused.
@@ -35,11 +36,13 @@ impl Reference {
     }
 
     fn set(&mut self, t: Tensor, row: usize, column: usize, value: f64) {
-        self.arena[Reference::index(t, row, column)] = value;
+        self.arena[Reference::index(t, row, column)] =
+            if t.dtype == DType::Bf16 { bf16(value) } else { value };
     }
 
     fn add_to(&mut self, t: Tensor, row: usize, column: usize, value: f64) {
-        self.arena[Reference::index(t, row, column)] += value;
+        let sum = self.get(t, row, column) + value;
+        self.set(t, row, column, sum);
     }
 
     /// Reads in f64, for tests that need more than f32.
@@ -62,6 +65,11 @@ impl Reference {
             }
         }
     }
+}
+
+/// The nearest bfloat16.
+fn bf16(value: f64) -> f64 {
+    f64::from(Bf16::round(value as f32))
 }
 
 impl Device for Reference {

@@ -8,6 +8,10 @@ use compute::tensor::{DType, Layout, Tensor};
 /// One kernel call with its inputs and the tensors to compare afterwards.
 pub struct Case {
     pub name: String,
+    /// What `input`, `in_out` and `output` make.
+    element: DType,
+    /// Intermediate values are rounded to bfloat16 too, at places the device is free to choose.
+    loose: bool,
     layout: Layout,
     rng: Rng,
     uploads: Vec<(Tensor, Vec<f32>)>,
@@ -18,14 +22,23 @@ pub struct Case {
 
 impl Case {
     fn new(name: String) -> Case {
+        Case::of(DType::F32, name)
+    }
+
+    fn of(element: DType, name: String) -> Case {
         let rng = Rng::from_parts(1, &name, &[]);
         let (uploads, ids, outputs, scalars) = Default::default();
-        Case { name, layout: Layout::new(), rng, uploads, ids, outputs, scalars }
+        let name = format!("{name} {element:?}");
+        Case { name, element, loose: false, layout: Layout::new(), rng, uploads, ids, outputs, scalars }
     }
 
     /// A tensor of standard normal values.
     fn input(&mut self, rows: usize, columns: usize) -> Tensor {
-        let t = self.layout.reserve(DType::F32, rows, columns);
+        self.input_of(self.element, rows, columns)
+    }
+
+    fn input_of(&mut self, element: DType, rows: usize, columns: usize) -> Tensor {
+        let t = self.layout.reserve(element, rows, columns);
         let values = (0..t.len()).map(|_| self.rng.normal() as f32).collect();
         self.uploads.push((t, values));
         t
@@ -33,15 +46,33 @@ impl Case {
 
     /// As `input`, and compared afterwards.
     fn in_out(&mut self, rows: usize, columns: usize) -> Tensor {
-        let t = self.input(rows, columns);
+        self.in_out_of(self.element, rows, columns)
+    }
+
+    fn in_out_of(&mut self, element: DType, rows: usize, columns: usize) -> Tensor {
+        let t = self.input_of(element, rows, columns);
         self.outputs.push(t);
         t
     }
 
     fn output(&mut self, rows: usize, columns: usize) -> Tensor {
-        let t = self.layout.reserve(DType::F32, rows, columns);
+        self.output_of(self.element, rows, columns)
+    }
+
+    fn output_of(&mut self, element: DType, rows: usize, columns: usize) -> Tensor {
+        let t = self.layout.reserve(element, rows, columns);
         self.outputs.push(t);
         t
+    }
+
+    /// How far a device may be from the reference in an output, relative to the tensor's largest value.
+    fn tolerance(&self, output: usize) -> f32 {
+        match self.outputs.get(output) {
+            // A few units in the last of eight places.
+            Some(_) if self.loose => 2.5e-2,
+            Some(t) if t.dtype == DType::Bf16 => 8e-3,
+            _ => 2e-5,
+        }
     }
 
     fn scalar(&mut self) -> Tensor {
@@ -93,18 +124,25 @@ impl Case {
 /// What a visitor of the suite gets: a case and the call to make.
 pub type Visit<'a> = dyn FnMut(&Case, &dyn Fn(&mut dyn Device)) + 'a;
 
-/// Calls `visit` with every case.
+/// Calls `visit` with every case in f32.
 pub fn each(visit: &mut Visit) {
-    products(visit);
-    norms(visit);
-    rotations_and_activations(visit);
-    attentions(visit);
-    losses(visit);
-    embeddings_and_copies(visit);
+    each_of(DType::F32, visit);
+    embeddings(visit);
+    cached_attentions(visit);
     optimizers(visit);
 }
 
-fn products(visit: &mut Visit) {
+/// Calls `visit` with every case of the kernels that take `element`.
+pub fn each_of(element: DType, visit: &mut Visit) {
+    products(element, visit);
+    norms(element, visit);
+    rotations_and_activations(element, visit);
+    attentions(element, visit);
+    losses(element, visit);
+    copies(element, visit);
+}
+
+fn products(element: DType, visit: &mut Visit) {
     let shapes = [
         (1, 1, 1),
         (1, 7, 3),
@@ -120,11 +158,17 @@ fn products(visit: &mut Visit) {
     for (m, k, n) in shapes {
         for (ta, tb) in [(false, true), (false, false), (true, false), (true, true)] {
             for start in 0..3 {
-                let mut c = Case::new(format!("gemm {m}×{k}×{n} {ta} {tb} start {start}"));
-                let a = if ta { c.input(k, m) } else { c.input(m, k) };
-                let b = if tb { c.input(n, k) } else { c.input(k, n) };
-                let out = c.in_out(m, n);
-                let residual = (start == 1).then(|| c.input(m, n));
+                let mut c = Case::of(element, format!("gemm {m}×{k}×{n} {ta} {tb} start {start}"));
+                // One operand may be f32 while the other is bfloat16, and what is added to is f32.
+                let (first, second) = match k % 3 {
+                    0 => (DType::F32, element),
+                    1 => (element, DType::F32),
+                    _ => (element, element),
+                };
+                let a = if ta { c.input_of(first, k, m) } else { c.input_of(first, m, k) };
+                let b = if tb { c.input_of(second, n, k) } else { c.input_of(second, k, n) };
+                let out = c.in_out_of(if start == 0 { element } else { DType::F32 }, m, n);
+                let residual = (start == 1).then(|| c.input_of(DType::F32, m, n));
                 let op =
                     Gemm { a, a_transposed: ta, b, b_transposed: tb, out, residual, accumulate: start == 2 };
                 visit(&c, &|d| d.gemm(op));
@@ -132,8 +176,8 @@ fn products(visit: &mut Visit) {
         }
     }
     // Views: columns of wider matrices, as Q, K and V are read; and a residual that is the output itself.
-    let mut c = Case::new("gemm of views".to_string());
-    let (a, b, out) = (c.input(40, 60), c.input(50, 33), c.in_out(40, 70));
+    let mut c = Case::of(element, "gemm of views".to_string());
+    let (a, b, out) = (c.input(40, 60), c.input(50, 33), c.in_out_of(DType::F32, 40, 70));
     let op = Gemm {
         a: a.column_range(7, 33),
         a_transposed: false,
@@ -146,18 +190,20 @@ fn products(visit: &mut Visit) {
     visit(&c, &|d| d.gemm(op));
 }
 
-fn norms(visit: &mut Visit) {
+fn norms(element: DType, visit: &mut Visit) {
     for (rows, groups, width) in [(1, 1, 1), (5, 1, 33), (70, 1, 384), (33, 3, 16), (9, 2, 7)] {
         for overwrite in [false, true] {
-            let mut c = Case::new(format!("rmsnorm {rows}×{groups}×{width} {overwrite}"));
-            let (x, weight, rstd) =
-                (c.input(rows, groups * width), c.input(1, width), c.output(rows, groups));
+            let mut c = Case::of(element, format!("rmsnorm {rows}×{groups}×{width} {overwrite}"));
+            // The residual stream is f32, heads are not.
+            let stream = if groups == 1 { DType::F32 } else { element };
+            let x = c.input_of(stream, rows, groups * width);
+            let (weight, rstd) = (c.input_of(DType::F32, 1, width), c.output_of(DType::F32, rows, groups));
             let (out, dout, dx) = (
                 c.output(rows, groups * width),
                 c.in_out(rows, groups * width),
-                c.in_out(rows, groups * width),
+                c.in_out_of(stream, rows, groups * width),
             );
-            let dweight = c.in_out(1, width);
+            let dweight = c.in_out_of(DType::F32, 1, width);
             let op = RmsNorm { x, weight, rstd, eps: 1e-5 };
             visit(&c, &|d| {
                 d.rmsnorm(op, out);
@@ -168,40 +214,44 @@ fn norms(visit: &mut Visit) {
             });
         }
     }
-    let mut c = Case::new("rmsnorm in place over a view".to_string());
-    let (x, weight, rstd) = (c.in_out(6, 40), c.input(1, 8), c.output(6, 2));
+    let mut c = Case::of(element, "rmsnorm in place over a view".to_string());
+    let (x, weight, rstd) = (c.in_out(6, 40), c.input_of(DType::F32, 1, 8), c.output_of(DType::F32, 6, 2));
     let view = x.column_range(8, 16);
     visit(&c, &|d| d.rmsnorm(RmsNorm { x: view, weight, rstd, eps: 1e-6 }, view));
 }
 
-fn rotations_and_activations(visit: &mut Visit) {
+fn rotations_and_activations(element: DType, visit: &mut Visit) {
     for (rows, heads, half, length) in [(1, 1, 1, 1), (14, 3, 5, 7), (64, 2, 16, 32)] {
         for inverse in [false, true] {
-            let mut c = Case::new(format!("rope {rows} {heads} {half} {inverse}"));
+            let mut c = Case::of(element, format!("rope {rows} {heads} {half} {inverse}"));
             let x = c.in_out(rows, heads * half * 2 + 3);
-            let (cos, sin) = (c.input(length + 4, half), c.input(length + 4, half));
+            let [cos, sin] = [0; 2].map(|_| c.input_of(DType::F32, length + 4, half));
             let x = x.column_range(3, heads * half * 2);
             let op = Rope { x, cos, sin, sequence_length: length, first_position: 4, inverse };
             visit(&c, &|d| d.rope(op));
         }
     }
     for (rows, f) in [(1, 1), (7, 33), (65, 100)] {
-        let mut c = Case::new(format!("swiglu {rows}×{f}"));
+        let mut c = Case::of(element, format!("swiglu {rows}×{f}"));
         let (gate_up, out, dout) = (c.in_out(rows, 2 * f), c.output(rows, f), c.input(rows, f));
         visit(&c, &|d| {
             d.swiglu(gate_up, out);
             d.swiglu_backward(gate_up, dout);
         });
-        let mut c = Case::new(format!("dropout {rows}×{f}"));
+        let mut c = Case::of(element, format!("dropout {rows}×{f}"));
         let x = c.in_out(rows, f);
         visit(&c, &|d| d.dropout(x, 0.3, 99));
     }
 }
 
-fn attentions(visit: &mut Visit) {
-    let shapes = [(1, 1, 1, 1, 2), (2, 7, 2, 1, 4), (1, 97, 2, 2, 8), (2, 130, 4, 2, 16), (1, 230, 3, 1, 34)];
-    for (batch, length, heads, kv_heads, d) in shapes {
-        let mut c = Case::new(format!("attention {batch} {length} {heads} {kv_heads} {d}"));
+/// B, T, H, K, d.
+const ATTENTIONS: [(usize, usize, usize, usize, usize); 5] =
+    [(1, 1, 1, 1, 2), (2, 7, 2, 1, 4), (1, 97, 2, 2, 8), (2, 130, 4, 2, 16), (1, 230, 3, 1, 34)];
+
+fn attentions(element: DType, visit: &mut Visit) {
+    for (batch, length, heads, kv_heads, d) in ATTENTIONS {
+        let mut c = Case::of(element, format!("attention {batch} {length} {heads} {kv_heads} {d}"));
+        c.loose = element == DType::Bf16;
         let (n, q_width, kv_width) = (batch * length, heads * d, kv_heads * d);
         let qkv = c.input(n, q_width + 2 * kv_width);
         let dqkv = c.output(n, q_width + 2 * kv_width);
@@ -214,7 +264,7 @@ fn attentions(visit: &mut Visit) {
         };
         let ([q, k, v], [dq, dk, dv]) = (split(qkv), split(dqkv));
         let document_starts = c.document_starts(batch, length);
-        let (out, lse, dout) = (c.output(n, q_width), c.output(n, heads), c.input(n, q_width));
+        let (out, lse, dout) = (c.output(n, q_width), c.output_of(DType::F32, n, heads), c.input(n, q_width));
         let scale = 1.0 / (d as f32).sqrt();
         let op = Attention {
             q,
@@ -232,6 +282,12 @@ fn attentions(visit: &mut Visit) {
             device.attention(op);
             device.attention_backward(AttentionBackward { forward: op, dout, dq, dk, dv });
         });
+    }
+}
+
+fn cached_attentions(visit: &mut Visit) {
+    for (_, length, heads, kv_heads, d) in ATTENTIONS {
+        let (q_width, kv_width, scale) = (heads * d, kv_heads * d, 1.0 / (d as f32).sqrt());
         let mut c = Case::new(format!("cached attention {length} {heads} {kv_heads} {d}"));
         let (q, out) = (c.input(3, q_width), c.output(3, q_width));
         let (k, v) = (c.input(length + 5, kv_width), c.input(length + 5, kv_width));
@@ -240,11 +296,13 @@ fn attentions(visit: &mut Visit) {
     }
 }
 
-fn losses(visit: &mut Visit) {
+fn losses(element: DType, visit: &mut Visit) {
     for (n, width, vocabulary, chunk) in [(1, 1, 2, 1), (7, 5, 11, 3), (40, 33, 130, 16), (33, 16, 1000, 64)]
     {
         for backward in [false, true] {
-            let mut c = Case::new(format!("linear cross-entropy {n} {width} {vocabulary} {backward}"));
+            let mut c =
+                Case::of(element, format!("linear cross-entropy {n} {width} {vocabulary} {backward}"));
+            c.loose = element == DType::Bf16;
             let (x, weight) = (c.input(n, width), c.input(vocabulary, width));
             let targets = c.ids(n, vocabulary as u64);
             let weights = c.layout.reserve(DType::F32, 1, n);
@@ -254,7 +312,7 @@ fn losses(visit: &mut Visit) {
             let loss_sum = c.scalar();
             let gradient = backward.then(|| LinearCrossEntropyGradient {
                 dx: c.output(n, width),
-                dweight: c.in_out(vocabulary, width),
+                dweight: c.in_out_of(DType::F32, vocabulary, width),
                 scale: 0.5,
             });
             let op = LinearCrossEntropy { x, weight, targets, weights, scratch, loss_sum, gradient };
@@ -263,7 +321,7 @@ fn losses(visit: &mut Visit) {
     }
 }
 
-fn embeddings_and_copies(visit: &mut Visit) {
+fn embeddings(visit: &mut Visit) {
     for (n, vocabulary, width) in [(1, 1, 1), (9, 4, 33), (100, 50, 70)] {
         let mut c = Case::new(format!("embedding {n} {vocabulary} {width}"));
         let ids = c.ids(n, vocabulary as u64);
@@ -273,10 +331,15 @@ fn embeddings_and_copies(visit: &mut Visit) {
             d.embedding(ids, table, out);
             d.embedding_backward(ids, dout, dtable);
         });
-        let mut c = Case::new(format!("rows {n} {width}"));
-        let (x, y, bias, dbias) =
-            (c.in_out(n, width + 2), c.in_out(n, width), c.input(1, width), c.in_out(1, width));
-        let filled = c.in_out(n, width);
+    }
+}
+
+fn copies(element: DType, visit: &mut Visit) {
+    for (n, width) in [(1, 1), (9, 33), (100, 70)] {
+        let mut c = Case::of(element, format!("rows {n} {width}"));
+        let (x, y) = (c.in_out(n, width + 2), c.in_out_of(DType::F32, n, width));
+        let (bias, dbias) = (c.input_of(DType::F32, 1, width), c.in_out_of(DType::F32, 1, width));
+        let filled = c.in_out_of(DType::F32, n, width);
         let view = x.column_range(1, width);
         visit(&c, &|d| {
             d.add(view, y);
@@ -300,6 +363,7 @@ fn optimizers(visit: &mut Visit) {
             let squared_norm = c.scalar();
             let op = AdamW {
                 weight,
+                rounded: (step > 1).then(|| c.output_of(DType::Bf16, 1, n)),
                 gradient,
                 moment1,
                 moment2,
@@ -325,6 +389,7 @@ fn optimizers(visit: &mut Visit) {
     let squared_norm = c.layout.reserve(DType::F64, 1, 1);
     let op = AdamW {
         weight,
+        rounded: None,
         gradient,
         moment1,
         moment2,
@@ -346,7 +411,19 @@ fn optimizers(visit: &mut Visit) {
 /// Runs the whole suite on devices that `make` gives and compares with the reference.
 pub fn check_device(make: &dyn Fn() -> Box<dyn Device>) {
     let mut count = 0;
-    each(&mut |case, call| {
+    check(&mut each, make, &mut count);
+    assert!(count > 150, "{count} cases");
+}
+
+/// As [`check_device`], with bfloat16 operands.
+pub fn check_bf16(make: &dyn Fn() -> Box<dyn Device>) {
+    let mut count = 0;
+    check(&mut |visit| each_of(DType::Bf16, visit), make, &mut count);
+    assert!(count > 120, "{count} cases");
+}
+
+fn check(suite: &mut dyn FnMut(&mut Visit), make: &dyn Fn() -> Box<dyn Device>, count: &mut usize) {
+    suite(&mut |case, call| {
         let expected = case.run(&mut Reference::new(), call);
         let found = case.run(&mut *make(), call);
         assert!(!expected.is_empty());
@@ -355,13 +432,12 @@ pub fn check_device(make: &dyn Fn() -> Box<dyn Device>) {
             for (i, (e, f)) in expected.iter().zip(found).enumerate() {
                 let error = (e - f).abs();
                 assert!(
-                    error <= 2e-5 * magnitude,
+                    error <= case.tolerance(tensor) * magnitude,
                     "{}: tensor {tensor} element {i}: {f} instead of {e}",
                     case.name
                 );
             }
         }
-        count += 1;
+        *count += 1;
     });
-    assert!(count > 150, "{count} cases");
 }

@@ -6,10 +6,10 @@ use compute::Batch;
 use compute::cpu::Cpu;
 use formats::safetensors::{Reader, TensorSpec, pytorch_metadata, write};
 use model::folder::{self, TokenIds};
-use model::{Model, ModelConfig, Purpose};
+use model::{Model, ModelConfig, Precision, Purpose};
 use store::fs::{Fs, RealFs};
 
-const PURPOSE: Purpose = Purpose::Train { batch_size: 1, sequence_length: 6 };
+const PURPOSE: Purpose = Purpose::Train { batch_size: 1, sequence_length: 6, precision: Precision::F32 };
 
 fn shape(attention_bias: bool, qk_norm: bool, tie_word_embeddings: bool) -> ModelConfig {
     ModelConfig {

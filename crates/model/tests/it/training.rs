@@ -4,7 +4,7 @@ use compute::cpu::Cpu;
 use compute::reference::Reference;
 use compute::rng::Rng;
 use compute::{Batch, Device};
-use model::{AdamW, MemoryPlan, Model, ModelConfig, Purpose, StateKind};
+use model::{AdamW, MemoryPlan, Model, ModelConfig, Precision, Purpose, StateKind};
 
 fn config() -> ModelConfig {
     ModelConfig {
@@ -38,7 +38,9 @@ fn random_batch(config: &ModelConfig, batch_size: usize, sequence_length: usize)
 }
 
 fn model<D: Device>(device: D, config: ModelConfig, batch_size: usize, sequence_length: usize) -> Model<D> {
-    let mut model = Model::new(device, config, Purpose::Train { batch_size, sequence_length }).unwrap();
+    let mut model =
+        Model::new(device, config, Purpose::Train { batch_size, sequence_length, precision: Precision::F32 })
+            .unwrap();
     model.initialize(7);
     model
 }
@@ -162,9 +164,10 @@ fn the_plan_is_the_arena() {
     for qk_norm in [false, true] {
         let config =
             ModelConfig { qk_norm, attention_bias: !qk_norm, tie_word_embeddings: qk_norm, ..config() };
-        for purpose in
-            [Purpose::Train { batch_size: 3, sequence_length: 16 }, Purpose::Decode { max_sequence: 300 }]
-        {
+        for purpose in [
+            Purpose::Train { batch_size: 3, sequence_length: 16, precision: Precision::F32 },
+            Purpose::Decode { max_sequence: 300 },
+        ] {
             let plan = MemoryPlan::new(&config, purpose);
             let model = Model::new(Cpu::new(1), config.clone(), purpose).unwrap();
             assert_eq!(model.plan(), plan);

@@ -318,7 +318,11 @@ impl Session<'_> {
         let mut model = Model::new(
             device,
             config.clone(),
-            Purpose::Train { batch_size: micro_batch_size, sequence_length: options.sequence_length },
+            Purpose::Train {
+                batch_size: micro_batch_size,
+                sequence_length: options.sequence_length,
+                precision: options.settled_precision(),
+            },
         )?;
         let mut sampler = Sampler { run: self.run, meta: self.meta, threads: self.threads };
         let job = Job {

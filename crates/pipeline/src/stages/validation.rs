@@ -6,7 +6,7 @@ use std::path::Path;
 
 use compute::cpu::Cpu;
 use corpus::{Split, TokenDataset};
-use model::{Model, Purpose};
+use model::{Model, Precision, Purpose};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::fs::{Fs, RealFs};
@@ -170,7 +170,8 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
     let options = &trained.meta.recipe.train;
     let micro_batch_size = train::micro_batch_size(&prepared.model, options);
     let sequence_length = options.sequence_length;
-    let purpose = Purpose::Train { batch_size: micro_batch_size, sequence_length };
+    // In f32, as whoever loads the exported weights will run them.
+    let purpose = Purpose::Train { batch_size: micro_batch_size, sequence_length, precision: Precision::F32 };
     let mut model = Model::new(Cpu::new(request.threads), prepared.model.clone(), purpose)?;
     crate::generate::load_weights(&trained.run, Which::Step(step), &mut model)?;
     let stop = &trained.stop;

@@ -54,8 +54,11 @@ pub fn options() -> TrainOptions {
 }
 
 pub fn model(config: &ModelConfig, options: &TrainOptions, threads: usize) -> Model<Cpu> {
-    let purpose =
-        Purpose::Train { batch_size: options.micro_batch_size, sequence_length: options.sequence_length };
+    let purpose = Purpose::Train {
+        batch_size: options.micro_batch_size,
+        sequence_length: options.sequence_length,
+        precision: options.settled_precision(),
+    };
     Model::new(Cpu::new(threads), config.clone(), purpose).unwrap()
 }
 

@@ -209,11 +209,16 @@ unsafe fn store(to: *mut f32, row_stride: usize) {
 /// for each of them otherwise. Past the panel's end it is a hint without effect.
 macro_rules! prefetch {
     ($panel:literal, $tile:literal) => {
+        prefetch!($panel, $tile, "6144")
+    };
+    ($panel:literal, $tile:literal, $block:literal) => {
         concat!(
             ".irp line, 0, 64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960\n",
             "prefetcht0 [",
             $panel,
-            " + 6144 + 1024 * ",
+            " + ",
+            $block,
+            " + 1024 * ",
             $tile,
             " + \\line]\n",
             ".endr"
@@ -553,11 +558,15 @@ unsafe fn multiply_bf16_panels(blocks: usize, a: *const u8, b: *const u8) {
             "2:",
             "tileloadd tmm4, [{a} + {s}]",
             "tileloadd tmm6, [{b} + {s}]",
+            prefetch!("{a}", "0", "2048"),
             "tileloadd tmm7, [{b} + {s} + 1024]",
             "tdpbf16ps tmm0, tmm4, tmm6",
+            prefetch!("{b}", "0", "2048"),
             "tileloadd tmm5, [{a} + {s} + 1024]",
             "tdpbf16ps tmm1, tmm4, tmm7",
+            prefetch!("{a}", "1", "2048"),
             "tdpbf16ps tmm2, tmm5, tmm6",
+            prefetch!("{b}", "1", "2048"),
             "tdpbf16ps tmm3, tmm5, tmm7",
             "add {a}, 2048",
             "add {b}, 2048",

@@ -11,6 +11,7 @@ use super::gemm::{MicroKernel, Output, Start, View};
 use crate::tensor::DType;
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 /// Proof by construction that the CPU has AMX-BF16 and AVX512-BF16, and that the process may use the tiles.
 #[derive(Clone, Copy)]
@@ -498,26 +499,21 @@ impl MicroKernel for AmxBf16 {
         rows: usize,
         columns: usize,
     ) {
+        let blocks = depth.div_ceil(DEPTH_UNIT);
         // SAFETY: as above; `enter` configured the tiles on this thread.
-        unsafe {
-            if rows == SIDE && columns == SIDE && c.dtype == DType::F32 {
-                load_start(c);
-                multiply_bf16_panels(depth.div_ceil(DEPTH_UNIT), a, b);
-                store(c.f32(), c.row_stride);
-                return;
-            }
-            let mut edge = Edge([0.0; SIDE * SIDE]);
-            let pointer = edge.0.as_mut_ptr();
-            load_start(Output {
-                pointer: pointer.cast(),
-                dtype: DType::F32,
-                row_stride: SIDE,
-                start: Start::Zero,
-            });
-            multiply_bf16_panels(depth.div_ceil(DEPTH_UNIT), a, b);
-            store(pointer, SIDE);
-            store_edge(&edge, c, rows, columns);
-        }
+        unsafe { tile_bf16(c, rows, columns, || multiply_bf16_panels(blocks, a, b)) }
+    }
+
+    fn reads_in_place(self, a: View) -> bool {
+        a.dtype == DType::Bf16
+            && a.column_stride == 1
+            && a.rows == SIDE
+            && a.columns.is_multiple_of(DEPTH_UNIT)
+    }
+
+    unsafe fn multiply_in_place(self, a: View, b: *const u8, c: Output, columns: usize) {
+        // SAFETY: as `multiply`; the view holds 32 rows of whole blocks.
+        unsafe { tile_bf16(c, SIDE, columns, || multiply_bf16_rows(a, b)) }
     }
 
     unsafe fn enter(self) {
@@ -547,6 +543,77 @@ unsafe fn pack_bf16(view: View, to: *mut u8, by_pairs: bool) {
                 }
             }
         }
+    }
+}
+
+/// Fills, multiplies and stores one tile of C.
+///
+/// # Safety
+/// The tiles are configured; C holds rows × columns; `multiply` adds to the four sums.
+unsafe fn tile_bf16(c: Output, rows: usize, columns: usize, multiply: impl FnOnce()) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if rows == SIDE && columns == SIDE && c.dtype == DType::F32 {
+            load_start(c);
+            multiply();
+            store(c.f32(), c.row_stride);
+            return;
+        }
+        let mut edge = MaybeUninit::<Edge>::uninit();
+        let pointer: *mut f32 = edge.as_mut_ptr().cast();
+        load_start(Output {
+            pointer: pointer.cast(),
+            dtype: DType::F32,
+            row_stride: SIDE,
+            start: Start::Zero,
+        });
+        multiply();
+        store(pointer, SIDE);
+        // The four stores wrote all of it.
+        store_edge(edge.assume_init_ref(), c, rows, columns);
+    }
+}
+
+/// Four products a block from four tile loads, two of them from A's own rows.
+unsafe fn multiply_bf16_rows(a: View, b: *const u8) {
+    let stride = a.row_stride * 2;
+    // SAFETY: 32 rows of whole blocks of 32 k; the panel of B holds as many blocks.
+    unsafe {
+        asm!(
+            "2:",
+            "lea {next}, [{top} + 64]",
+            "tileloadd tmm4, [{top} + {stride}]",
+            "tileloadd tmm6, [{b} + {s}]",
+            ".rept 16",
+            "prefetcht0 [{next}]",
+            "add {next}, {stride}",
+            ".endr",
+            "tileloadd tmm7, [{b} + {s} + 1024]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            prefetch!("{b}", "0", "2048"),
+            "tileloadd tmm5, [{bottom} + {stride}]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            ".rept 16",
+            "prefetcht0 [{next}]",
+            "add {next}, {stride}",
+            ".endr",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            prefetch!("{b}", "1", "2048"),
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {top}, 64",
+            "add {bottom}, 64",
+            "add {b}, 2048",
+            "dec {blocks}",
+            "jnz 2b",
+            top = inout(reg) a.pointer => _,
+            bottom = inout(reg) a.pointer.add(16 * stride) => _,
+            b = inout(reg) b => _,
+            blocks = inout(reg) a.columns / DEPTH_UNIT => _,
+            next = out(reg) _,
+            stride = in(reg) stride,
+            s = in(reg) 64usize,
+            options(nostack, readonly)
+        );
     }
 }
 

@@ -118,6 +118,14 @@ pub(super) trait MicroKernel: Copy + Sync {
         rows: usize,
         columns: usize,
     );
+    /// Whether a panel of A can be multiplied where it lies, without packing.
+    fn reads_in_place(self, _a: View) -> bool {
+        false
+    }
+    /// As `multiply`, from a panel of A for which `reads_in_place` holds.
+    unsafe fn multiply_in_place(self, _a: View, _b: *const u8, _c: Output, _columns: usize) {
+        unreachable!("this kernel packs")
+    }
     /// Called by each thread before its first `multiply` of a job and after its last.
     unsafe fn enter(self) {}
     /// See [`MicroKernel::enter`].
@@ -232,24 +240,26 @@ pub(super) unsafe fn parallel<K: MicroKernel>(
                 let last = (first + group_columns).min(columns);
                 let a_buffer = a_buffers[thread].get();
                 let a_bytes = K::a_panel_bytes(depth);
+                let a_panel = |at: usize| a.get().block(row + at, depth_at, K::ROWS.min(rows - at), depth);
                 // SAFETY: this thread's own buffer; tiles of C belong to one item; the views hold the blocks asked for.
                 unsafe {
                     kernel.enter();
                     for (panel, at) in (0..rows).step_by(K::ROWS).enumerate() {
-                        let view = a.get().block(row + at, depth_at, K::ROWS.min(rows - at), depth);
-                        kernel.pack_a(view, a_buffer.add(panel * a_bytes));
+                        if !kernel.reads_in_place(a_panel(at)) {
+                            kernel.pack_a(a_panel(at), a_buffer.add(panel * a_bytes));
+                        }
                     }
                     for j in (first..last).step_by(K::COLUMNS) {
                         let b_panel = b_buffer.get().add(j / K::COLUMNS * b_bytes);
-                        for (panel, i) in (0..rows).step_by(K::ROWS).enumerate() {
-                            kernel.multiply(
-                                depth,
-                                a_buffer.add(panel * a_bytes),
-                                b_panel,
-                                block_out.get().at(row + i, j),
-                                K::ROWS.min(rows - i),
-                                K::COLUMNS.min(columns - j),
-                            );
+                        let columns = K::COLUMNS.min(columns - j);
+                        for (panel, at) in (0..rows).step_by(K::ROWS).enumerate() {
+                            let (a, out) = (a_panel(at), block_out.get().at(row + at, j));
+                            if kernel.reads_in_place(a) {
+                                kernel.multiply_in_place(a, b_panel, out, columns);
+                                continue;
+                            }
+                            let packed = a_buffer.add(panel * a_bytes);
+                            kernel.multiply(depth, packed, b_panel, out, a.rows, columns);
                         }
                     }
                     kernel.leave();

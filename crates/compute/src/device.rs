@@ -197,7 +197,7 @@ pub trait Device {
     /// Waits for all kernels enqueued.
     fn synchronize(&mut self);
 
-    /// Sets every element.
+    /// Sets every element of an f32 tensor.
     fn fill(&mut self, x: Tensor, value: f32);
     /// Copies element by element; shapes equal, strides free.
     fn copy(&mut self, from: Tensor, to: Tensor);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use compute::cpu::InstructionSet;
 use model::{MemoryPlan, ModelConfig, ParameterCount, Precision, Purpose};
 use serde::{Serialize, Serializer};
 use tokenizer::Kind;
@@ -344,6 +345,10 @@ impl Plan {
         };
         while config.num_hidden_layers > 1 && step_flops(&config) > CALIBRATION_FLOPS {
             config.num_hidden_layers = config.num_hidden_layers.div_ceil(2);
+        }
+        if self.precision == Precision::Bf16 && InstructionSet::detect() < InstructionSet::Avx512Bf16 {
+            self.warnings.push("the time was not measured: this CPU has no bf16 products".to_owned());
+            return Ok(());
         }
         let precision = self.precision;
         let purpose = Purpose::Train { batch_size, sequence_length, precision };

@@ -26,6 +26,7 @@ pub(crate) fn begin<D: Device>(
     reporter: &mut dyn Reporter,
 ) -> Result<Started> {
     job.options.validate()?;
+    job.options.check_precision()?;
     let mut options = job.options.clone();
     options.micro_batch_size = micro_batch_size(model.config(), &options);
     options.precision = options.settled_precision().into();
@@ -119,7 +120,7 @@ fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
             "train.precision",
             format!("{:?}", state.options.precision).to_lowercase(),
             format!("{:?}", now.options.precision).to_lowercase(),
-            "restore it in the recipe (on a CPU that has it), or start a new run",
+            restore,
         ),
         ("train.batch_size", number(state.options.batch_size), number(now.options.batch_size), restore),
         (

@@ -176,11 +176,6 @@ impl TrainOptions {
         );
         check("sequence_length", self.sequence_length >= 2, "must be at least 2");
         check(
-            "precision",
-            self.precision != PrecisionChoice::Bf16 || has_bf16(),
-            "bf16 needs a CPU with AVX512-BF16, which this one is not: use \"auto\" or \"f32\"",
-        );
-        check(
             "learning_rate",
             (1e-12..=10.0).contains(&self.learning_rate),
             "must be above 0 and at most 10 (1e-3 is usual for small models)",
@@ -207,13 +202,24 @@ impl TrainOptions {
         }
     }
 
-    /// The arithmetic that training uses on this machine.
+    /// The arithmetic of training: what is asked for, or what this machine is fastest with.
     pub fn settled_precision(&self) -> Precision {
         match self.precision {
             PrecisionChoice::F32 => Precision::F32,
             PrecisionChoice::Auto if !has_bf16() => Precision::F32,
             PrecisionChoice::Auto | PrecisionChoice::Bf16 => Precision::Bf16,
         }
+    }
+
+    /// Refuses an arithmetic that this machine has not.
+    pub fn check_precision(&self) -> Result<()> {
+        if self.settled_precision() == Precision::F32 || has_bf16() {
+            return Ok(());
+        }
+        let message = "bf16 needs a CPU with AVX512-BF16, which this one is not: a new run can use \"auto\" or \"f32\"; a run that \
+                       began in bf16 goes on where it began"
+            .to_owned();
+        Err(Error::Option { key: "precision", message })
     }
 
     /// Passes over the data, where the run is measured in them.

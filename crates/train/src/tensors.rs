@@ -39,7 +39,7 @@ impl<D: Device> TensorStore for ModelTensors<'_, D> {
 }
 
 /// What activations and scratch of an automatic micro-batch may take. A constant and not this machine's free memory: the
-/// cut decides the order of sums, and the same recipe should give the same bits everywhere.
+/// cut decides the order of sums, and the same recipe and precision should give the same bits whatever else runs here.
 const ACTIVATIONS_BYTES: usize = 1 << 30;
 
 /// `micro_batch_size`, or for 0 the largest divisor of `batch_size` whose activations fit in 1 GiB.

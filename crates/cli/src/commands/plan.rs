@@ -1,6 +1,7 @@
 //! `text2llm plan`: what a recipe will cost, before anything is made.
 
 use clap::Args;
+use model::Precision;
 use pipeline::plan::{self, Plan};
 use pipeline::recipe::Override;
 
@@ -64,7 +65,11 @@ fn print(plan: &Plan, console: &mut Console) -> Outcome {
         let share = 100.0 * number as f64 / plan.parameters.total.max(1) as f64;
         console.data(&format!("  {part:<12}{:>10}  {share:>3.0} %", count(number)))?;
     }
-    console.data(&format!("Memory      {} to train", bytes(plan.memory.total_bytes)))?;
+    let arithmetic = match plan.precision {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16 with f32 weights",
+    };
+    console.data(&format!("Memory      {} to train in {arithmetic}", bytes(plan.memory.total_bytes)))?;
     for (part, number) in plan.memory.parts() {
         console.data(&format!("  {part:<12}{:>10}", bytes(number)))?;
     }
@@ -95,7 +100,7 @@ fn print(plan: &Plan, console: &mut Console) -> Outcome {
             time.threads,
             time.measured_steps
         ))?,
-        None => console.data("Time        not measured (--no-calibration)")?,
+        None => console.data("Time        not measured")?,
     }
     for warning in plan.warnings.iter().chain(&plan.memory_shortage()) {
         console.warning(warning);

@@ -115,9 +115,19 @@ fn a_run_is_not_continued_on_other_text() {
     sandbox.write("corpus/00.txt", testkit::text(2000, 99));
     let refused = sandbox.run("run --json --resume").expect(1);
     assert!(refused.stderr.contains("has changed since"), "{}", refused.stderr);
-    sandbox.write("corpus/00.txt", String::from_utf8(first).expect("text"));
+    sandbox.write("corpus/00.txt", String::from_utf8(first.clone()).expect("text"));
     let finished = sandbox.run("run --json --resume").expect(0);
     assert!(finished.stdout.contains("\"step\":40,\"total_steps\":40"), "{}", finished.stdout);
+
+    // Nor is what comes after its training.
+    let validation = |line: &str| line.contains("phase_started") && line.contains("\"phase\":\"validation\"");
+    assert!(sandbox.run_and_kill("run --json --fresh", validation));
+    sandbox.write("corpus/00.txt", testkit::text(2000, 99));
+    let refused = sandbox.run("run --json --resume").expect(1);
+    assert!(refused.stderr.contains("has changed since"), "{}", refused.stderr);
+    sandbox.write("corpus/00.txt", String::from_utf8(first).expect("text"));
+    sandbox.run("run --json --resume").expect(0);
+    assert_eq!(sandbox.run("list --json").expect(0).stdout.lines().count(), 3, "two runs");
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! Reading order: [`View`], [`MicroKernel`], [`parallel`], [`serial`].
 
 use super::pool::Pool;
-use super::simd::Element;
+use super::simd::{Element, scaled_copy};
+use crate::bf16::Bf16;
 use crate::tensor::DType;
 
 /// A strided matrix of f32 or bfloat16 in memory: element (r, c) stands r·row_stride + c·column_stride elements after `pointer`.
@@ -132,6 +133,8 @@ pub(super) trait MicroKernel: Copy + Sync {
     unsafe fn leave(self) {}
 }
 
+/// Longest k over which a bfloat16 tile is summed in one go.
+const WHOLE_DEPTH: usize = 4096;
 /// Rows of A that a thread packs, and bytes of them, so that they stay in L2.
 const ROW_BLOCK: usize = 192;
 const ROW_BLOCK_BYTES: usize = 640 * 1024;
@@ -140,11 +143,13 @@ const COLUMN_BLOCK: usize = 4096;
 /// Fewest columns one work item covers: below, packing A for it costs too much.
 const COLUMN_GROUP: usize = 256;
 
-/// Buffers that outlive a call: one for B, one a thread for A.
+/// Buffers that outlive a call: one for B, one a thread for A, one for sums.
 #[derive(Default)]
 pub(super) struct Scratch {
     b: AlignedBuffer,
     a: Vec<AlignedBuffer>,
+    /// An f32 result on its way to a bfloat16 matrix.
+    sum: AlignedBuffer,
 }
 
 /// Growable bytes on cache-line boundaries.
@@ -194,6 +199,41 @@ fn depth_block<K: MicroKernel>(k: usize, out: DType) -> usize {
 /// # Safety
 /// Views and output must be valid for their shapes; the output overlaps no input (a residual may be the output itself).
 pub(super) unsafe fn parallel<K: MicroKernel>(
+    kernel: K,
+    pool: &Pool,
+    scratch: &mut Scratch,
+    a: View,
+    b: View,
+    out: Output,
+) {
+    if out.dtype == DType::F32 || a.columns <= WHOLE_DEPTH {
+        // SAFETY: passed on.
+        unsafe { blocked(kernel, pool, scratch, a, b, out) };
+        return;
+    }
+    // Panels over all of k would leave the caches: sum blocks in f32, then round once.
+    let (m, n) = (a.rows, b.columns);
+    let mut sum = std::mem::take(&mut scratch.sum);
+    let pointer = sum.ensure(m * n * 4);
+    let whole = Output { pointer, dtype: DType::F32, row_stride: n, start: out.start };
+    // SAFETY: the scratch holds m × n; each row of the output belongs to one item.
+    unsafe {
+        blocked(kernel, pool, scratch, a, b, whole);
+        let (from, to) = (Shared(whole.f32()), Shared(out));
+        pool.run(m, &|r, _| {
+            let from = std::slice::from_raw_parts(from.get().add(r * n), n);
+            let to = to.get().at(r, 0).pointer.cast::<Bf16>();
+            scaled_copy(std::slice::from_raw_parts_mut(to, n), 1.0, from);
+        });
+    }
+    scratch.sum = sum;
+}
+
+/// [`parallel`], the output's type permitting: a bfloat16 tile is written once, so its panels reach over all of k.
+///
+/// # Safety
+/// As [`parallel`].
+unsafe fn blocked<K: MicroKernel>(
     kernel: K,
     pool: &Pool,
     scratch: &mut Scratch,

@@ -73,22 +73,29 @@ pub enum InstructionSet {
 impl InstructionSet {
     /// By rank, with the names that `TEXT2LLM_CPU` takes.
     pub const ALL: [(&str, InstructionSet); 4] = [
-        ("portable", InstructionSet::Portable),
+        ("avx2", InstructionSet::Portable),
         ("avx512", InstructionSet::Avx512),
         ("avx512bf16", InstructionSet::Avx512Bf16),
         ("amx", InstructionSet::Amx),
     ];
 
-    /// The best this CPU has.
+    /// The best this CPU has, or less where the environment's `TEXT2LLM_CPU` says so.
     pub fn detect() -> InstructionSet {
-        Kernels::up_to(InstructionSet::Amx).instruction_set()
+        Kernels::up_to(InstructionSet::allowed()).instruction_set()
+    }
+
+    /// What `TEXT2LLM_CPU` allows; everything where it is not set, or to no known name.
+    fn allowed() -> InstructionSet {
+        let name = std::env::var("TEXT2LLM_CPU").unwrap_or_default();
+        let known = InstructionSet::ALL.into_iter().find(|(known, _)| *known == name);
+        known.map_or(InstructionSet::Amx, |(_, set)| set)
     }
 }
 
 impl Cpu {
     /// A device with `threads` threads (0: as many as the process may use, cgroup limits included).
     pub fn new(threads: usize) -> Cpu {
-        Cpu::with_instruction_set(threads, InstructionSet::Amx)
+        Cpu::with_instruction_set(threads, InstructionSet::allowed())
     }
 
     /// A device that uses this instruction set at most, for tests and comparisons.

@@ -1,6 +1,6 @@
 //! What PyTorch's golden numbers do not cover: dropout's gradient, threads, unfinished numbers, and the memory plan.
 
-use compute::cpu::Cpu;
+use compute::cpu::{Cpu, InstructionSet};
 use compute::reference::Reference;
 use compute::rng::Rng;
 use compute::{Batch, Device};
@@ -38,11 +38,29 @@ fn random_batch(config: &ModelConfig, batch_size: usize, sequence_length: usize)
 }
 
 fn model<D: Device>(device: D, config: ModelConfig, batch_size: usize, sequence_length: usize) -> Model<D> {
+    model_in(Precision::F32, device, config, batch_size, sequence_length)
+}
+
+fn model_in<D: Device>(
+    precision: Precision,
+    device: D,
+    config: ModelConfig,
+    batch_size: usize,
+    sequence_length: usize,
+) -> Model<D> {
     let mut model =
-        Model::new(device, config, Purpose::Train { batch_size, sequence_length, precision: Precision::F32 })
-            .unwrap();
+        Model::new(device, config, Purpose::Train { batch_size, sequence_length, precision }).unwrap();
     model.initialize(7);
     model
+}
+
+/// The precisions that this CPU has.
+fn precisions() -> &'static [Precision] {
+    if InstructionSet::detect() >= InstructionSet::Avx512Bf16 {
+        return &[Precision::F32, Precision::Bf16];
+    }
+    println!("bf16 is skipped: this CPU does not multiply it");
+    &[Precision::F32]
 }
 
 const STEP: AdamW = AdamW {
@@ -117,8 +135,8 @@ fn threads_do_not_change_a_bit() {
         ..config()
     };
     let batch = random_batch(&config, 3, 50);
-    let run = |threads| {
-        let mut model = model(Cpu::new(threads), config.clone(), 3, 50);
+    let run = |precision, threads| {
+        let mut model = model_in(precision, Cpu::new(threads), config.clone(), 3, 50);
         for step in 1..=3 {
             model.begin_step();
             model.accumulate(&batch, 1.0 / 150.0, step);
@@ -135,9 +153,70 @@ fn threads_do_not_change_a_bit() {
         }
         bits
     };
-    let one = run(1);
-    assert_eq!(one, run(2));
-    assert_eq!(one, run(3));
+    for &precision in precisions() {
+        let one = run(precision, 1);
+        assert_eq!(one, run(precision, 2));
+        assert_eq!(one, run(precision, 3));
+    }
+}
+
+/// Every kernel of the bf16 path at once: biases, QK-norm, dropout, a batch smaller than the layout.
+#[test]
+fn bf16_trains_like_f32() {
+    let config = ModelConfig {
+        vocab_size: 300,
+        hidden_size: 96,
+        intermediate_size: 200,
+        head_dim: 24,
+        max_position_embeddings: 64,
+        initializer_range: 0.05,
+        dropout: 0.1,
+        qk_norm: true,
+        attention_bias: true,
+        ..config()
+    };
+    let batch = random_batch(&config, 3, 50);
+    let train = |precision, steps: u64| {
+        let mut model = model_in(precision, Cpu::new(2), config.clone(), 4, 60);
+        let mut losses = Vec::new();
+        for step in 1..=steps {
+            model.begin_step();
+            model.accumulate(&batch, 1.0 / 150.0, step);
+            losses.push(model.step_outcome().loss_sum / 150.0);
+            model.optimizer_step(&AdamW { step, ..STEP });
+        }
+        (model, losses)
+    };
+    let (mut exact, expected) = train(Precision::F32, 30);
+    assert!(expected[29] < 0.5 * expected[0], "{expected:?}");
+    for &precision in &precisions()[1..] {
+        let (mut model, losses) = train(precision, 30);
+        for (step, (found, expected)) in losses.iter().zip(&expected).enumerate() {
+            assert!((found - expected).abs() < 0.03 * expected, "step {step}: {found}, not {expected}");
+        }
+        // Weights that are replaced are rounded anew, and the f32 weights are what is kept.
+        model.copy_weights_from(&mut exact).unwrap();
+        let (found, expected) = (model.evaluate(&batch), exact.evaluate(&batch));
+        assert!((found - expected).abs() < 5e-3 * expected, "{found}, not {expected}");
+        let name = "model.layers.1.mlp.up_proj.weight";
+        assert_eq!(
+            model.download(name, StateKind::Weight).unwrap(),
+            exact.download(name, StateKind::Weight).unwrap()
+        );
+        // The first step's gradients point the same way.
+        let gradient = |precision| {
+            let (mut model, _) = train(precision, 1);
+            let names: Vec<String> = model.parameters().iter().map(|p| p.name.clone()).collect();
+            names.iter().map(|name| model.download(name, StateKind::Gradient).unwrap()).collect::<Vec<_>>()
+        };
+        for (a, b) in gradient(Precision::F32).iter().zip(&gradient(precision)) {
+            let dot = |a: &[f32], b: &[f32]| -> f64 {
+                a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+            };
+            let cosine = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+            assert!(cosine > 0.999, "{cosine}");
+        }
+    }
 }
 
 #[test]
@@ -166,6 +245,7 @@ fn the_plan_is_the_arena() {
             ModelConfig { qk_norm, attention_bias: !qk_norm, tie_word_embeddings: qk_norm, ..config() };
         for purpose in [
             Purpose::Train { batch_size: 3, sequence_length: 16, precision: Precision::F32 },
+            Purpose::Train { batch_size: 3, sequence_length: 16, precision: Precision::Bf16 },
             Purpose::Decode { max_sequence: 300 },
         ] {
             let plan = MemoryPlan::new(&config, purpose);
@@ -180,8 +260,10 @@ fn the_plan_is_the_arena() {
             // Every tensor is rounded up to a cache line; nothing else is added.
             let parameters: usize = model.parameters().iter().map(model::Parameter::len).sum();
             assert_eq!(parameters, config.parameter_count().total);
-            assert!(plan.parameters_bytes >= 4 * parameters);
-            assert!(plan.parameters_bytes <= 4 * parameters + 64 * model.parameters().len());
+            let is_bf16 = matches!(purpose, Purpose::Train { precision: Precision::Bf16, .. });
+            let each = if is_bf16 { 4 + 2 } else { 4 };
+            assert!(plan.parameters_bytes >= each * parameters);
+            assert!(plan.parameters_bytes <= each * parameters + 128 * model.parameters().len());
         }
     }
 }

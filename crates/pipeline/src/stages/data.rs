@@ -123,8 +123,15 @@ pub(super) fn tokenizer(
                 ),
             });
         }
-        if let Ok(manifest) = Manifest::read(&RealFs, &folder) {
-            manifest.verify(&RealFs, &folder).map_err(&disk)?;
+        let manifest = folder.join(store::manifest::FILE_NAME);
+        if manifest.exists() {
+            let verified = Manifest::read(&RealFs, &folder).and_then(|known| known.verify(&RealFs, &folder));
+            verified.map_err(|error| Error::Data {
+                message: format!(
+                    "--skip-tokenizer: {error}. Where the tokenizer was replaced on purpose, remove `{}`",
+                    manifest.display()
+                ),
+            })?;
         }
         let tokenizer = Tokenizer::open(&RealFs, &folder)?;
         let reason = format!("used as it is (--skip-tokenizer): {} tokens", tokenizer.vocab_size());

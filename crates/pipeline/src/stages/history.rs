@@ -20,8 +20,18 @@ pub(super) struct Begun {
     pub continued: bool,
 }
 
+/// What `--resume` goes on with.
+pub(super) enum ToContinue {
+    /// A new run begins.
+    Nothing,
+    /// The training of a run.
+    Training(Box<Begun>),
+    /// What comes after the training of this run, found again by its recipe and data.
+    AfterTraining(String),
+}
+
 /// With `--resume`: the latest unfinished run, whose own recipe then replaces the request's. Says so when there is none.
-pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter) -> Result<Option<Begun>> {
+pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter) -> Result<ToContinue> {
     let mut runs = store::run::list(&RealFs, &request.project.runs())?;
     // A run that was killed before its recipe was written has nothing to continue.
     runs.retain(|run| run.path.join("meta.json").exists());
@@ -38,7 +48,7 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
             );
             reporter.note(Phase::Prerequisites, &message);
         }
-        return Ok(None);
+        return Ok(ToContinue::Nothing);
     }
     if let Some(busy) = runs.iter().find(|run| status(run) == Some(RunStatus::Running)) {
         // Taking the lock fails with the holder's number, or succeeds because it has just ended.
@@ -49,12 +59,11 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
         && let Ok(mut meta) = RunMeta::read(&RealFs, &RunDir::open(&RealFs, &summary.path)?)
         && meta.finished.is_none()
     {
-        // Its training is done and what comes after is not: that is found to be reusable by its recipe.
         let message = format!("run {} is trained; continuing with what comes after", summary.run_id);
         reporter.note(Phase::Prerequisites, &message);
         meta.recipe.train = meta.began_with().clone();
         adopt(request, &meta, &summary.run_id, reporter);
-        return Ok(None);
+        return Ok(ToContinue::AfterTraining(summary.run_id.clone()));
     }
     let Some(summary) = unfinished.map(|at| &runs[at]) else {
         let message = format!(
@@ -63,7 +72,7 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
             request.recipe_source
         );
         reporter.warning(Phase::Prerequisites, &message);
-        return Ok(None);
+        return Ok(ToContinue::Nothing);
     };
     let run = RunDir::open(&RealFs, &summary.path)?;
     let lock = run.lock()?;
@@ -71,7 +80,7 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
     let step = summary.state.as_ref().map_or(0, |state| state.step);
     reporter.note(Phase::Prerequisites, &format!("continuing run {} (it was at step {step})", run.id()));
     adopt(request, &meta, &run.id(), reporter);
-    Ok(Some(Begun { run, lock, meta, continued: true }))
+    Ok(ToContinue::Training(Box::new(Begun { run, lock, meta, continued: true })))
 }
 
 /// A run that is continued goes on with the recipe it was started with.

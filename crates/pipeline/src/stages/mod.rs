@@ -25,6 +25,7 @@ use crate::meta::RunMeta;
 use crate::project::Project;
 use crate::recipe::Recipe;
 use crate::{Error, Result};
+use history::ToContinue;
 
 pub use training::More;
 pub use validation::{Evaluation, Sample};
@@ -169,10 +170,17 @@ enum Done {
 pub fn run(mut request: Request<'_>, reporter: &mut dyn Reporter) -> Result<RunOutcome> {
     let start = Instant::now();
     let of = if request.until == Until::Training { 5 } else { PHASES.len() };
+    // What "auto" means here is written down with the run, so that it means the same wherever the run goes on.
+    request.recipe.train.precision = request.recipe.train.settled_precision().into();
     prerequisites::writable(&request)?;
     // One job at a time: two would write the same folders.
     let _busy = history::lock_project(request.project)?;
     let continued = history::to_continue(&mut request, reporter)?;
+    let (continued, trained_run) = match continued {
+        ToContinue::Nothing => (None, None),
+        ToContinue::Training(begun) => (Some(*begun), None),
+        ToContinue::AfterTraining(run_id) => (None, Some(run_id)),
+    };
     phase(Phase::Prerequisites, of, reporter, |reporter| prerequisites::check(&request, reporter))?;
 
     // Begun before the corpus, so that a run that is cut off anywhere can be found and continued.
@@ -182,7 +190,7 @@ pub fn run(mut request: Request<'_>, reporter: &mut dyn Reporter) -> Result<RunO
         None => Some(history::begin(&request)?),
     };
     let run_dir = run.as_ref().map(|begun| begun.run.clone());
-    let mut outcome = phases(&request, run, of, reporter)
+    let mut outcome = phases(&request, run, trained_run.as_deref(), of, reporter)
         .inspect_err(|error| run_dir.iter().for_each(|run| history::note_failure(run, error)))?;
     outcome.seconds = start.elapsed().as_secs_f64();
     Ok(outcome)
@@ -191,16 +199,17 @@ pub fn run(mut request: Request<'_>, reporter: &mut dyn Reporter) -> Result<RunO
 fn phases(
     request: &Request<'_>,
     run: Option<history::Begun>,
+    trained_run: Option<&str>,
     of: usize,
     reporter: &mut dyn Reporter,
 ) -> Result<RunOutcome> {
     let documents = phase(Phase::Corpus, of, reporter, |reporter| data::documents(request, reporter))?;
     let tokenizer =
         phase(Phase::Tokenizer, of, reporter, |reporter| data::tokenizer(request, &documents, reporter))?;
-    let prepared =
+    let mut prepared =
         phase(Phase::Model, of, reporter, |reporter| data::model(request, &documents, tokenizer, reporter))?;
     let trained = phase(Phase::Training, of, reporter, |reporter| {
-        training::train_or_reuse(request, &prepared, run, reporter)
+        training::train_or_reuse(request, &mut prepared, run, trained_run, reporter)
     })?;
     let mut outcome = RunOutcome::of(&trained);
     if request.until >= Until::Export {

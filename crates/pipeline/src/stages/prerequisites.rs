@@ -8,6 +8,7 @@ use crate::{Error, Result, plan};
 
 pub(super) fn check(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<((), Done)> {
     let root = request.project.root();
+    request.recipe.train.check_precision()?;
     let plan = if request.skip_corpus {
         // The text may be gone; what was made of it is checked when it is opened.
         plan::of_prepared(&request.recipe, request.project)?

@@ -50,8 +50,9 @@ pub(super) struct Trained {
 
 pub(super) fn train_or_reuse(
     request: &Request<'_>,
-    prepared: &Prepared,
+    prepared: &mut Prepared,
     mut begun: Option<Begun>,
+    trained_run: Option<&str>,
     reporter: &mut dyn Reporter,
 ) -> Result<(Trained, Done)> {
     let mut trial = RunMeta::new(
@@ -90,30 +91,37 @@ pub(super) fn train_or_reuse(
         };
         return Ok((trained, Done::Reused(reason)));
     }
+    if let Some(run_id) = trained_run {
+        return Err(other_data(run_id, "text, the tokenizer or the recipe"));
+    }
     let Begun { run, lock, mut meta, continued } = match begun {
         Some(begun) => begun,
         None => history::begin(request)?,
     };
-    if meta.model.is_some() {
+    if let Some(model) = &meta.model {
         same_inputs(&run, &meta, prepared)?;
+        // The recipe may have been told to train longer since, from which another shape would follow.
+        prepared.model = model.clone();
     } else {
         describe(&mut meta, prepared);
         keep_tokenizer(&prepared.tokenizer, &run, prepared.model.max_position_embeddings)?;
         meta.write(&RealFs, &run)?;
     }
     let start = if continued { Start::Resume(Which::Latest) } else { Start::Fresh };
+    let resume_command = request.project.command("run --resume");
     let session = Session {
         run: &run,
         lock: &lock,
         meta: &meta,
         project: request.project,
+        resume_command: resume_command.clone(),
         start,
         threads: request.threads,
     };
     let stop = StopFlag::on_signals()?;
     let outcome = session.train(&stop, reporter)?;
     let summary = summary(&outcome);
-    Ok((trained(request.project, run, lock, meta, &outcome, stop), Done::Worked(summary)))
+    Ok((trained(resume_command, run, lock, meta, &outcome, stop), Done::Worked(summary)))
 }
 
 /// Continues a run by name.
@@ -158,11 +166,13 @@ pub(super) fn resume(
         meta.finished = None;
         meta.write(&RealFs, &run)?;
     }
+    let resume_command = request.project.command(&format!("resume {}", run.id()));
     let session = Session {
         run: &run,
         lock: &lock,
         meta: &meta,
         project: request.project,
+        resume_command: resume_command.clone(),
         start: Start::Resume(which),
         threads: request.threads,
     };
@@ -171,7 +181,7 @@ pub(super) fn resume(
         Ok(outcome) => outcome,
         Err(error) => {
             // Asked for more and failed before the first step: the run is what it was, and asking again does not add up.
-            let began = run.read_state(&RealFs).is_ok_and(|now| now.step > state.step);
+            let began = run.read_state(&RealFs).is_ok_and(|now| now != state);
             if !began && !matches!(error, Error::Interrupted { .. }) {
                 before.write(&RealFs, &run)?;
             }
@@ -179,7 +189,7 @@ pub(super) fn resume(
         }
     };
     let summary = summary(&outcome);
-    Ok((trained(request.project, run, lock, meta, &outcome, stop), Done::Worked(summary)))
+    Ok((trained(resume_command, run, lock, meta, &outcome, stop), Done::Worked(summary)))
 }
 
 fn steps_per_epoch(dataset: &TokenDataset, meta: &RunMeta) -> u64 {
@@ -189,7 +199,7 @@ fn steps_per_epoch(dataset: &TokenDataset, meta: &RunMeta) -> u64 {
 }
 
 fn trained(
-    project: &Project,
+    resume_command: String,
     run: RunDir,
     lock: RunLock,
     meta: RunMeta,
@@ -205,7 +215,7 @@ fn trained(
         best_validation_loss: outcome.best.map(|best| best.loss),
         reused: false,
         stop,
-        resume_command: project.command("run --resume"),
+        resume_command,
         _lock: Some(lock),
     }
 }
@@ -243,14 +253,16 @@ fn same_inputs(run: &RunDir, meta: &RunMeta, prepared: &Prepared) -> Result<()> 
     if was.tokens == is.tokens && was.tokenizer == is.tokenizer {
         return Ok(());
     }
-    let what = if was.tokenizer == is.tokenizer { "text" } else { "text or the tokenizer" };
-    Err(Error::Argument {
+    Err(other_data(&run.id(), if was.tokenizer == is.tokenizer { "text" } else { "text or the tokenizer" }))
+}
+
+fn other_data(run_id: &str, what: &str) -> Error {
+    Error::Argument {
         message: format!(
-            "run {} began with other data: the {what} has changed since. Put back what it was (the run stays as it is), or start \
-             a new run by leaving --resume out",
-            run.id()
+            "run {run_id} began with other data: the {what} has changed since. Put back what it was (the run stays as it is), or \
+             start a new run by leaving --resume out"
         ),
-    })
+    }
 }
 
 fn keep_tokenizer(tokenizer: &Tokenizer, run: &RunDir, context: usize) -> Result<()> {
@@ -278,6 +290,8 @@ struct Session<'a> {
     lock: &'a RunLock,
     meta: &'a RunMeta,
     project: &'a Project,
+    /// What goes on with it after it was stopped.
+    resume_command: String,
     start: Start,
     threads: usize,
 }
@@ -351,7 +365,7 @@ impl Session<'_> {
             Ending::Interrupted => Err(Error::Interrupted {
                 step: outcome.step,
                 total_steps: outcome.total_steps,
-                command: self.project.command("run --resume"),
+                command: self.resume_command.clone(),
             }),
         }
     }

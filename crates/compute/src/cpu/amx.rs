@@ -531,17 +531,10 @@ impl MicroKernel for AmxBf16 {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 unsafe fn pack_bf16(view: View, to: *mut u8, by_pairs: bool) {
     for block in 0..view.columns.div_ceil(DEPTH_UNIT) {
-        for tile in 0..2 {
-            // SAFETY: the view and the panel's room are the caller's promise; a tile is a block of lines, on a cache line's bound.
-            unsafe {
-                let (row, k_at) = (tile * 16, block * DEPTH_UNIT);
-                let lines = &mut *to.add(block * BF16_BLOCK + tile * TILE).cast::<avx512bf16::Block>();
-                if by_pairs {
-                    avx512bf16::pairs(view, row, k_at, lines);
-                } else {
-                    avx512bf16::rows(view, row, k_at, lines);
-                }
-            }
+        // SAFETY: the view and the panel's room are the caller's promise; a tile is a block of lines, on a cache line's bound.
+        unsafe {
+            let tiles = &mut *to.add(block * BF16_BLOCK).cast::<[avx512bf16::Block; 2]>();
+            avx512bf16::both_halves(view, block * DEPTH_UNIT, !by_pairs, tiles);
         }
     }
 }

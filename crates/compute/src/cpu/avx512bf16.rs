@@ -55,10 +55,7 @@ impl MicroKernel for Avx512Bf16 {
     unsafe fn pack_b(self, b: View, to: *mut u8) {
         let to: *mut i32 = to.cast();
         // SAFETY: as above.
-        unsafe {
-            pack(b.transposed(), 0, to, COLUMNS);
-            pack(b.transposed(), 16, to.add(16), COLUMNS);
-        }
+        unsafe { pack_halves(b.transposed(), to) };
     }
 
     unsafe fn multiply(
@@ -76,6 +73,23 @@ impl MicroKernel for Avx512Bf16 {
         }
         // SAFETY: as above.
         unsafe { by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14) }
+    }
+}
+
+/// Pairs of 32 rows over all k, side by side.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn pack_halves(view: View, to: *mut i32) {
+    let mut halves = [[_mm512_setzero_si512(); 16]; 2];
+    for block in 0..view.columns.div_ceil(BLOCK) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            both_halves(view, block * BLOCK, false, &mut halves);
+            for (p, (low, high)) in halves[0].iter().zip(&halves[1]).enumerate() {
+                let to = to.add((block * 16 + p) * COLUMNS);
+                _mm512_storeu_si512(to.cast(), *low);
+                _mm512_storeu_si512(to.add(16).cast(), *high);
+            }
+        }
     }
 }
 
@@ -129,6 +143,62 @@ pub(super) unsafe fn pairs(view: View, row: usize, k: usize, block: &mut Block) 
         } else {
             assert_eq!(view.row_stride, 1, "one side of an operand is contiguous");
             load_pairs(view, row, k, block);
+        }
+    }
+}
+
+/// As [`pairs`], or with `by_rows` as [`rows`], of 32 rows from 0 on: the first and the last 16.
+///
+/// # Safety
+/// As [`rows`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(super) unsafe fn both_halves(view: View, k: usize, by_rows: bool, halves: &mut [Block; 2]) {
+    let whole = view.rows >= 32 && view.columns >= k + BLOCK;
+    // SAFETY: passed on; where all 32 rows and k exist, whole cache lines along the rows do.
+    unsafe {
+        if view.dtype == DType::Bf16 && view.row_stride == 1 && view.column_stride != 1 && whole {
+            interleave_lines(view, k, halves);
+            if by_rows {
+                halves.iter_mut().for_each(|half| transpose_in_place(half));
+            }
+            return;
+        }
+        for (half, block) in halves.iter_mut().enumerate() {
+            if by_rows {
+                rows(view, half * 16, k, block);
+            } else {
+                pairs(view, half * 16, k, block);
+            }
+        }
+    }
+}
+
+/// Pairs from two lines of 32 neighbours, the even k and the odd one.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn interleave_lines(view: View, k: usize, halves: &mut [Block; 2]) {
+    const fn order(first: u16) -> [u16; 32] {
+        let mut order = [0; 32];
+        let mut i = 0;
+        while i < 16 {
+            order[2 * i] = first + i as u16;
+            order[2 * i + 1] = 32 + first + i as u16;
+            i += 1;
+        }
+        order
+    }
+    const ORDERS: [[u16; 32]; 2] = [order(0), order(16)];
+    let (from, step) = (view.at(0, k), view.column_stride * 2);
+    let [low, high] = halves;
+    // SAFETY: the caller made sure that the lines are there.
+    unsafe {
+        let orders = [0, 1].map(|half: usize| ORDERS[half].as_ptr().cast::<__m512i>().read_unaligned());
+        for p in 0..16 {
+            let even = from.wrapping_add(2 * p * step);
+            let odd = even.wrapping_add(step);
+            let (even, odd) = (_mm512_loadu_si512(even.cast()), _mm512_loadu_si512(odd.cast()));
+            low[p] = _mm512_permutex2var_epi16(even, orders[0], odd);
+            high[p] = _mm512_permutex2var_epi16(even, orders[1], odd);
         }
     }
 }

@@ -187,6 +187,14 @@ fn card(request: &Request<'_>, prepared: &Prepared, trained: &Trained, evaluatio
                         .training_loss
                         .map_or_else(String::new, |loss| format!("{loss:.4} nats per token")),
                 ),
+                row(
+                    "Arithmetic",
+                    match train.settled_precision() {
+                        model::Precision::F32 => "f32",
+                        model::Precision::Bf16 => "bfloat16 operands, f32 sums and weights",
+                    }
+                    .to_owned(),
+                ),
                 row("Seed", train.seed.to_string()),
                 row("Run", trained.run.id()),
                 row("Tokenizer (BLAKE3)", prepared.tokenizer.hash().to_owned()),

@@ -162,7 +162,11 @@ fn take_items(shared: &Shared, thread: usize) -> u64 {
 
 fn worker(shared: &Shared, index: usize) {
     let mut seen = 0;
-    let moved = |seen| Ticket(shared.ticket.load(Ordering::SeqCst)).epoch() != seen;
+    // The end is asked for by a flag that is set before the last ticket: a worker that looks for items at that very moment takes the
+    // last ticket for one it has seen.
+    let moved = |seen| {
+        Ticket(shared.ticket.load(Ordering::SeqCst)).epoch() != seen || shared.shutdown.load(Ordering::SeqCst)
+    };
     loop {
         let mut spins = 0;
         while !moved(seen) {
@@ -200,6 +204,20 @@ mod tests {
                     counts[item].fetch_add(1, Ordering::Relaxed);
                 });
                 assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    /// A worker may be looking for items of the last job when the pool ends.
+    #[test]
+    fn ends_whatever_its_workers_do() {
+        for round in 0..3000 {
+            let pool = Pool::new(3);
+            for _ in 0..round % 4 {
+                pool.run(4, &|_, _| {});
+            }
+            if round % 50 == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(1));
             }
         }
     }

@@ -13,6 +13,7 @@ mod summary;
 use std::process::ExitCode;
 
 use clap::Parser;
+use compute::cpu::InstructionSet;
 
 use arguments::Cli;
 use failure::Failure;
@@ -31,23 +32,14 @@ fn main() -> ExitCode {
         }
     };
     let mut console = Console::new(&cli.global);
-    match instruction_set_is_known().and_then(|()| commands::dispatch(cli, &mut console)) {
+    // A misspelt TEXT2LLM_CPU would silently measure something else.
+    let allowed = InstructionSet::allowed().map_err(Failure::message);
+    match allowed.and_then(|_| commands::dispatch(cli, &mut console)) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has gone away (`text2llm list | head -1`): nothing is wrong.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => report(&mut console, &failure),
     }
-}
-
-/// A misspelt `TEXT2LLM_CPU` would silently measure something else.
-fn instruction_set_is_known() -> failure::Outcome {
-    let Some(name) = std::env::var_os("TEXT2LLM_CPU") else { return Ok(()) };
-    let names = compute::cpu::InstructionSet::ALL.map(|(known, _)| known);
-    if names.iter().any(|known| name == *known) {
-        return Ok(());
-    }
-    let message = format!("TEXT2LLM_CPU is `{}`: it can be {}", name.display(), names.join(", "));
-    Err(Failure::message(message))
 }
 
 fn report(console: &mut Console, failure: &Failure) -> ExitCode {

@@ -2,7 +2,8 @@
 //!
 //! A layer is x′ = x + Wo·attention(norm(x)), x″ = x′ + Wd·swiglu(norm(x′)). The forward keeps both streams, rotated QKV, the
 //! attention's output and gate|up; norms' outputs and swiglu's are computed again in the backward, which is cheaper than
-//! keeping them. In bfloat16 the streams stay f32, and products read copies of the weights that the optimizer rounds. The backward carries one gradient of the residual stream from the loss to the embedding.
+//! keeping them. The backward carries one gradient of the residual stream from the loss to the embedding. In bfloat16 the streams
+//! stay f32, and products read copies of the weights that the optimizer rounds.
 
 use crate::network::{Arrangement, Model, Rotation, StateKind, at};
 use crate::parameters::LayerWeights;
@@ -144,7 +145,7 @@ impl<D: Device> Model<D> {
         let rows = self.upload_batch(&layout, batch);
         self.forward(&layout, &rows, None);
         let mut logits = Vec::new();
-        let head = self.head(&layout);
+        let head = operand(&layout, self.weights.head);
         let chunk = layout.logits.rows;
         for first in (0..rows.n).step_by(chunk) {
             let len = chunk.min(rows.n - first);
@@ -156,7 +157,7 @@ impl<D: Device> Model<D> {
     }
 
     fn rounded_flat(&self, start: usize) -> Tensor {
-        rounded(Tensor { offset: 0, ..self.flat(0) }, start)
+        rounded(self.flat(0), start)
     }
 
     /// Makes the rounded copies anew after weights were replaced; the optimizer keeps them up to date from then on.
@@ -170,22 +171,14 @@ impl<D: Device> Model<D> {
 
     /// A layer's weights as its kernels read them: matrices in the type of products.
     fn operands(&self, index: usize, layout: &TrainingLayout) -> LayerWeights {
-        let weights = self.layer(index, layout.weights);
-        let Some(start) = layout.rounded else { return weights };
         let w = self.weights.layers[index];
         LayerWeights {
-            qkv: rounded(w.qkv, start),
-            output: rounded(w.output, start),
-            gate_up: rounded(w.gate_up, start),
-            down: rounded(w.down, start),
-            ..weights
+            qkv: operand(layout, w.qkv),
+            output: operand(layout, w.output),
+            gate_up: operand(layout, w.gate_up),
+            down: operand(layout, w.down),
+            ..self.layer(index, layout.weights)
         }
-    }
-
-    /// The output layer's weight as products read it.
-    fn head(&self, layout: &TrainingLayout) -> Tensor {
-        let head = self.weights.head;
-        layout.rounded.map_or_else(|| at(head, layout.weights), |start| rounded(head, start))
     }
 
     fn clear_loss(&mut self, layout: &TrainingLayout) {
@@ -352,7 +345,7 @@ impl<D: Device> Model<D> {
         });
         self.device.linear_cross_entropy(LinearCrossEntropy {
             x: rows.of(layout.normed),
-            weight: self.head(layout),
+            weight: operand(layout, self.weights.head),
             targets: rows.vector(layout.targets),
             weights: rows.vector(layout.token_weights),
             scratch: layout.logits,
@@ -486,6 +479,11 @@ impl<D: Device> Model<D> {
             self.device.download_scalar(scalar).is_finite()
         })
     }
+}
+
+/// A region-relative weight as products read it.
+fn operand(layout: &TrainingLayout, weight: Tensor) -> Tensor {
+    layout.rounded.map_or_else(|| at(weight, layout.weights), |start| rounded(weight, start))
 }
 
 /// The bfloat16 copy of a region-relative f32 handle, in the region that starts at `start`.

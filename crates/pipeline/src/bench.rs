@@ -86,7 +86,7 @@ pub struct BenchFigures {
     /// The shape's name.
     pub preset: &'static str,
     /// Number format of the arithmetic.
-    pub dtype: &'static str,
+    pub dtype: Precision,
     /// Threads that worked.
     pub threads: usize,
     /// Parameters.
@@ -120,10 +120,7 @@ pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
     let round = |value: f64, digits: i32| (value * 10f64.powi(digits)).round() / 10f64.powi(digits);
     Ok(BenchFigures {
         preset: options.preset.name(),
-        dtype: match options.precision {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        },
+        dtype: options.precision,
         threads: timed.threads,
         params: config.parameter_count().total,
         tokens_per_step: tokens,

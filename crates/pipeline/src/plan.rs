@@ -346,7 +346,7 @@ impl Plan {
         while config.num_hidden_layers > 1 && step_flops(&config) > CALIBRATION_FLOPS {
             config.num_hidden_layers = config.num_hidden_layers.div_ceil(2);
         }
-        if self.precision == Precision::Bf16 && InstructionSet::detect() < InstructionSet::Avx512Bf16 {
+        if self.precision == Precision::Bf16 && !InstructionSet::detect().has_bf16() {
             self.warnings.push("the time was not measured: this CPU has no bf16 products".to_owned());
             return Ok(());
         }

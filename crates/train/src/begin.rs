@@ -96,6 +96,7 @@ fn fresh_state(job: &Job, options: &TrainOptions, model: Value, total_steps: u64
 fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
     let restore = "restore it in the recipe, or start a new run";
     let number = |n: usize| n.to_string();
+    let precision = |state: &TrainerState| format!("{:?}", state.options.precision).to_lowercase();
     for (what, was, is, remedy) in [
         (
             "the model",
@@ -116,12 +117,7 @@ fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
             "put the run's data back, or start a new run",
         ),
         ("train.seed", state.options.seed.to_string(), now.options.seed.to_string(), restore),
-        (
-            "train.precision",
-            format!("{:?}", state.options.precision).to_lowercase(),
-            format!("{:?}", now.options.precision).to_lowercase(),
-            restore,
-        ),
+        ("train.precision", precision(state), precision(now), restore),
         ("train.batch_size", number(state.options.batch_size), number(now.options.batch_size), restore),
         (
             "train.sequence_length",

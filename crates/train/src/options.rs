@@ -137,11 +137,6 @@ impl From<Precision> for PrecisionChoice {
     }
 }
 
-/// Whether this CPU multiplies bfloat16.
-fn has_bf16() -> bool {
-    InstructionSet::detect() >= InstructionSet::Avx512Bf16
-}
-
 /// A value out of its range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -206,14 +201,14 @@ impl TrainOptions {
     pub fn settled_precision(&self) -> Precision {
         match self.precision {
             PrecisionChoice::F32 => Precision::F32,
-            PrecisionChoice::Auto if !has_bf16() => Precision::F32,
+            PrecisionChoice::Auto if !InstructionSet::detect().has_bf16() => Precision::F32,
             PrecisionChoice::Auto | PrecisionChoice::Bf16 => Precision::Bf16,
         }
     }
 
     /// Refuses an arithmetic that this machine has not.
     pub fn check_precision(&self) -> Result<()> {
-        if self.settled_precision() == Precision::F32 || has_bf16() {
+        if self.settled_precision() == Precision::F32 || InstructionSet::detect().has_bf16() {
             return Ok(());
         }
         let message = "bf16 needs a CPU with AVX512-BF16, which this one is not: a new run can use \"auto\" or \"f32\"; a run that \

@@ -47,8 +47,8 @@ pub fn micro_batch_size(config: &ModelConfig, options: &TrainOptions) -> usize {
     if options.micro_batch_size > 0 {
         return options.micro_batch_size;
     }
+    let (sequence_length, precision) = (options.sequence_length, options.settled_precision());
     let fits = |batch_size: usize| {
-        let (sequence_length, precision) = (options.sequence_length, options.settled_precision());
         let plan = MemoryPlan::new(config, Purpose::Train { batch_size, sequence_length, precision });
         plan.activations_bytes + plan.scratch_bytes <= ACTIVATIONS_BYTES
     };

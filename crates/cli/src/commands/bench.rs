@@ -56,7 +56,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         Dtype::F32 => Precision::F32,
         Dtype::Bf16 => Precision::Bf16,
     };
-    if precision == Precision::Bf16 && InstructionSet::detect() < InstructionSet::Avx512Bf16 {
+    if precision == Precision::Bf16 && !InstructionSet::detect().has_bf16() {
         return Err(Failure::message(
             "bench: bf16 needs a CPU with AVX512-BF16, which this one is not; measure f32 with `text2llm bench --dtype f32`",
         ));

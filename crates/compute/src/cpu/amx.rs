@@ -51,10 +51,7 @@ impl Amx {
         const AMX_TILE: u32 = 1 << 24;
         let leaf = __cpuid_count(7, 0);
         let has_tiles = leaf.edx & (AMX_BF16 | AMX_TILE) == AMX_BF16 | AMX_TILE;
-        let has_vectors = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512bf16");
+        let has_vectors = avx512bf16::Avx512Bf16::detect().is_some();
         (has_tiles && has_vectors && permitted()).then_some(Amx { _private: () })
     }
 }
@@ -90,7 +87,7 @@ impl MicroKernel for Amx {
     const ROWS: usize = SIDE;
     const COLUMNS: usize = SIDE;
     const DEPTH_UNIT: usize = DEPTH_UNIT;
-    /// A panel of 48 KB: B's stays in L1 or close while A's stream past.
+    /// A panel of 96 KB; both come from L2, ahead of their use.
     const DEPTH: usize = 512;
 
     fn a_panel_bytes(depth: usize) -> usize {
@@ -120,26 +117,9 @@ impl MicroKernel for Amx {
         rows: usize,
         columns: usize,
     ) {
+        let blocks = depth.div_ceil(DEPTH_UNIT);
         // SAFETY: as above; `enter` configured the tiles on this thread.
-        unsafe {
-            if rows == SIDE && columns == SIDE {
-                load_start(c);
-                multiply_panels(depth.div_ceil(DEPTH_UNIT), a, b);
-                store(c.f32(), c.row_stride);
-                return;
-            }
-            let mut edge = Edge([0.0; SIDE * SIDE]);
-            let pointer = edge.0.as_mut_ptr();
-            load_start(Output {
-                pointer: pointer.cast(),
-                dtype: DType::F32,
-                row_stride: SIDE,
-                start: Start::Zero,
-            });
-            multiply_panels(depth.div_ceil(DEPTH_UNIT), a, b);
-            store(pointer, SIDE);
-            store_edge(&edge, c, rows, columns);
-        }
+        unsafe { tile(c, rows, columns, || multiply_panels(blocks, a, b)) }
     }
 
     unsafe fn enter(self) {
@@ -203,6 +183,47 @@ unsafe fn store(to: *mut f32, row_stride: usize) {
             stride = in(reg) row_stride * 4,
             options(nostack)
         );
+    }
+}
+
+/// Fills, multiplies and stores one tile of C.
+///
+/// # Safety
+/// The tiles are configured; C holds rows × columns; `multiply` adds to the four sums.
+unsafe fn tile(c: Output, rows: usize, columns: usize, multiply: impl FnOnce()) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if rows == SIDE && columns == SIDE && c.dtype == DType::F32 {
+            load_start(c);
+            multiply();
+            store(c.f32(), c.row_stride);
+            return;
+        }
+        let mut edge = MaybeUninit::<Edge>::uninit();
+        let pointer: *mut f32 = edge.as_mut_ptr().cast();
+        load_start(Output {
+            pointer: pointer.cast(),
+            dtype: DType::F32,
+            row_stride: SIDE,
+            start: Start::Zero,
+        });
+        multiply();
+        store(pointer, SIDE);
+        // The four stores wrote all of it.
+        store_edge(edge.assume_init_ref(), c, rows, columns);
+    }
+}
+
+/// Adds what it starts from to a whole tile's result and stores the part of C that exists, as f32 or as bfloat16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn store_edge(edge: &Edge, c: Output, rows: usize, columns: usize) {
+    for row in 0..rows {
+        let at = &edge.0[row * SIDE..(row + 1) * SIDE];
+        // SAFETY: 32 floats a row; the store is masked to the columns that exist.
+        unsafe {
+            let sum = [_mm512_loadu_ps(at.as_ptr()), _mm512_loadu_ps(at.as_ptr().add(16))];
+            avx512bf16::store_row(c, row, sum, columns);
+        }
     }
 }
 
@@ -482,12 +503,12 @@ impl MicroKernel for AmxBf16 {
 
     unsafe fn pack_a(self, a: View, to: *mut u8) {
         // SAFETY: the CPU has the features (`self` exists); the caller gives valid shapes and room.
-        unsafe { pack_bf16(a, to, false) }
+        unsafe { pack_bf16(a, to, true) }
     }
 
     unsafe fn pack_b(self, b: View, to: *mut u8) {
         // SAFETY: as above.
-        unsafe { pack_bf16(b.transposed(), to, true) }
+        unsafe { pack_bf16(b.transposed(), to, false) }
     }
 
     unsafe fn multiply(
@@ -501,7 +522,7 @@ impl MicroKernel for AmxBf16 {
     ) {
         let blocks = depth.div_ceil(DEPTH_UNIT);
         // SAFETY: as above; `enter` configured the tiles on this thread.
-        unsafe { tile_bf16(c, rows, columns, || multiply_bf16_panels(blocks, a, b)) }
+        unsafe { tile(c, rows, columns, || multiply_bf16_panels(blocks, a, b)) }
     }
 
     fn reads_in_place(self, a: View) -> bool {
@@ -513,7 +534,7 @@ impl MicroKernel for AmxBf16 {
 
     unsafe fn multiply_in_place(self, a: View, b: *const u8, c: Output, columns: usize) {
         // SAFETY: as `multiply`; the view holds 32 rows of whole blocks.
-        unsafe { tile_bf16(c, SIDE, columns, || multiply_bf16_rows(a, b)) }
+        unsafe { tile(c, SIDE, columns, || multiply_bf16_rows(a, b)) }
     }
 
     unsafe fn enter(self) {
@@ -529,41 +550,13 @@ impl MicroKernel for AmxBf16 {
 
 /// Tiles of 16 rows × 32 k, or of 16 pairs × 16 rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-unsafe fn pack_bf16(view: View, to: *mut u8, by_pairs: bool) {
+unsafe fn pack_bf16(view: View, to: *mut u8, by_rows: bool) {
     for block in 0..view.columns.div_ceil(DEPTH_UNIT) {
         // SAFETY: the view and the panel's room are the caller's promise; a tile is a block of lines, on a cache line's bound.
         unsafe {
             let tiles = &mut *to.add(block * BF16_BLOCK).cast::<[avx512bf16::Block; 2]>();
-            avx512bf16::both_halves(view, block * DEPTH_UNIT, !by_pairs, tiles);
+            avx512bf16::both_halves(view, block * DEPTH_UNIT, by_rows, tiles);
         }
-    }
-}
-
-/// Fills, multiplies and stores one tile of C.
-///
-/// # Safety
-/// The tiles are configured; C holds rows × columns; `multiply` adds to the four sums.
-unsafe fn tile_bf16(c: Output, rows: usize, columns: usize, multiply: impl FnOnce()) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if rows == SIDE && columns == SIDE && c.dtype == DType::F32 {
-            load_start(c);
-            multiply();
-            store(c.f32(), c.row_stride);
-            return;
-        }
-        let mut edge = MaybeUninit::<Edge>::uninit();
-        let pointer: *mut f32 = edge.as_mut_ptr().cast();
-        load_start(Output {
-            pointer: pointer.cast(),
-            dtype: DType::F32,
-            row_stride: SIDE,
-            start: Start::Zero,
-        });
-        multiply();
-        store(pointer, SIDE);
-        // The four stores wrote all of it.
-        store_edge(edge.assume_init_ref(), c, rows, columns);
     }
 }
 
@@ -638,18 +631,5 @@ unsafe fn multiply_bf16_panels(blocks: usize, a: *const u8, b: *const u8) {
             s = in(reg) 64usize,
             options(nostack, readonly)
         );
-    }
-}
-
-/// Adds what it starts from to a whole tile's result and stores the part of C that exists, as f32 or as bfloat16.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-unsafe fn store_edge(edge: &Edge, c: Output, rows: usize, columns: usize) {
-    for row in 0..rows {
-        let at = &edge.0[row * SIDE..(row + 1) * SIDE];
-        // SAFETY: 32 floats a row; the store is masked to the columns that exist.
-        unsafe {
-            let sum = [_mm512_loadu_ps(at.as_ptr()), _mm512_loadu_ps(at.as_ptr().add(16))];
-            avx512bf16::store_row(c, row, sum, columns);
-        }
     }
 }

@@ -62,37 +62,33 @@ impl Arena {
 
     pub fn typed<E: Element>(&self, t: Tensor) -> &[E] {
         assert!(t.is_contiguous());
-        // SAFETY: as `slice`.
+        // SAFETY: `at` checked the range; kernels have finished, since each waits for its threads.
         unsafe { std::slice::from_raw_parts(self.elements(t), t.len()) }
     }
 
     pub fn typed_mut<E: Element>(&mut self, t: Tensor) -> &mut [E] {
         assert!(t.is_contiguous());
-        // SAFETY: as `slice_mut`.
+        // SAFETY: as `typed`, and `self` is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.elements(t), t.len()) }
     }
 
     pub fn slice(&self, t: Tensor) -> &[f32] {
-        assert!(t.is_contiguous());
-        // SAFETY: `at` checked the range; kernels have finished, since each waits for its threads.
-        unsafe { std::slice::from_raw_parts(self.f32(t), t.len()) }
+        self.typed(t)
     }
 
     pub fn slice_mut(&mut self, t: Tensor) -> &mut [f32] {
-        assert!(t.is_contiguous());
-        // SAFETY: as `slice`, and `self` is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.f32(t), t.len()) }
+        self.typed_mut(t)
     }
 
     pub fn ids(&self, t: Tensor) -> &[u32] {
         assert!(t.is_contiguous());
-        // SAFETY: as `slice`.
+        // SAFETY: as `typed`.
         unsafe { std::slice::from_raw_parts(self.at(t, DType::U32).cast(), t.len()) }
     }
 
     pub fn ids_mut(&mut self, t: Tensor) -> &mut [u32] {
         assert!(t.is_contiguous());
-        // SAFETY: as `slice_mut`.
+        // SAFETY: as `typed_mut`.
         unsafe { std::slice::from_raw_parts_mut(self.at(t, DType::U32).cast(), t.len()) }
     }
 

@@ -49,13 +49,12 @@ impl MicroKernel for Avx512Bf16 {
     unsafe fn pack_a(self, a: View, to: *mut u8) {
         // SAFETY: the CPU has the features (`self` exists); the caller gives valid shapes and room. Stores ascend: the two
         // lanes behind the rows are zeros that the next store overwrites.
-        unsafe { pack(a, 0, to.cast(), ROWS) };
+        unsafe { pack_a(a, to.cast()) };
     }
 
     unsafe fn pack_b(self, b: View, to: *mut u8) {
-        let to: *mut i32 = to.cast();
         // SAFETY: as above.
-        unsafe { pack_halves(b.transposed(), to) };
+        unsafe { pack_b(b.transposed(), to.cast()) };
     }
 
     unsafe fn multiply(
@@ -78,7 +77,7 @@ impl MicroKernel for Avx512Bf16 {
 
 /// Pairs of 32 rows over all k, side by side.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-unsafe fn pack_halves(view: View, to: *mut i32) {
+unsafe fn pack_b(view: View, to: *mut i32) {
     let mut halves = [[_mm512_setzero_si512(); 16]; 2];
     for block in 0..view.columns.div_ceil(BLOCK) {
         // SAFETY: the caller's promise.
@@ -93,16 +92,16 @@ unsafe fn pack_halves(view: View, to: *mut i32) {
     }
 }
 
-/// Pairs of 16 rows over all k, each 16 lanes, `stride` lanes apart.
+/// Pairs of up to 14 rows over all k.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-unsafe fn pack(view: View, row: usize, to: *mut i32, stride: usize) {
+unsafe fn pack_a(view: View, to: *mut i32) {
     let mut lines = [_mm512_setzero_si512(); 16];
     for block in 0..view.columns.div_ceil(BLOCK) {
         // SAFETY: the caller's promise.
         unsafe {
-            pairs(view, row, block * BLOCK, &mut lines);
+            half(view, 0, block * BLOCK, false, &mut lines);
             for (p, line) in lines.iter().enumerate() {
-                _mm512_storeu_si512(to.add((block * 16 + p) * stride).cast(), *line);
+                _mm512_storeu_si512(to.add((block * 16 + p) * ROWS).cast(), *line);
             }
         }
     }
@@ -111,46 +110,32 @@ unsafe fn pack(view: View, row: usize, to: *mut i32, stride: usize) {
 /// 16 rows × 32 k, or 16 pairs of k × 16 rows. Filled in place: arrays of registers that are returned get copied.
 pub(super) type Block = [__m512i; 16];
 
-/// 16 rows × 32 k from (`row`, `k`), a vector a row, whose lane p holds the pair 2p, 2p + 1. Zeros outside the view.
+/// 16 rows × 32 k from (`row`, `k`): with `by_rows` a vector a row, whose lane p holds the pair 2p, 2p + 1; else a vector a pair,
+/// whose lane is the row. Zeros outside the view.
 ///
 /// # Safety
 /// The CPU has AVX512-BF16; the view is valid.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(super) unsafe fn rows(view: View, row: usize, k: usize, block: &mut Block) {
+unsafe fn half(view: View, row: usize, k: usize, by_rows: bool, block: &mut Block) {
+    let lies_by_rows = view.column_stride == 1;
     // SAFETY: passed on.
     unsafe {
-        if view.column_stride == 1 {
+        if lies_by_rows {
             load_rows(view, row, k, block);
-        } else {
-            assert_eq!(view.row_stride, 1, "one side of an operand is contiguous");
-            load_pairs(view, row, k, block);
-            transpose_in_place(block);
-        }
-    }
-}
-
-/// The same 16 rows × 32 k as a vector a pair of k, whose lane is the row.
-///
-/// # Safety
-/// As [`rows`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(super) unsafe fn pairs(view: View, row: usize, k: usize, block: &mut Block) {
-    // SAFETY: passed on.
-    unsafe {
-        if view.column_stride == 1 {
-            load_rows(view, row, k, block);
-            transpose_in_place(block);
         } else {
             assert_eq!(view.row_stride, 1, "one side of an operand is contiguous");
             load_pairs(view, row, k, block);
         }
     }
+    if lies_by_rows != by_rows {
+        transpose_in_place(block);
+    }
 }
 
-/// As [`pairs`], or with `by_rows` as [`rows`], of 32 rows from 0 on: the first and the last 16.
+/// As [`half`], of 32 rows from 0 on: the first and the last 16.
 ///
 /// # Safety
-/// As [`rows`].
+/// As [`half`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(super) unsafe fn both_halves(view: View, k: usize, by_rows: bool, halves: &mut [Block; 2]) {
     let whole = view.rows >= 32 && view.columns >= k + BLOCK;
@@ -163,12 +148,8 @@ pub(super) unsafe fn both_halves(view: View, k: usize, by_rows: bool, halves: &m
             }
             return;
         }
-        for (half, block) in halves.iter_mut().enumerate() {
-            if by_rows {
-                rows(view, half * 16, k, block);
-            } else {
-                pairs(view, half * 16, k, block);
-            }
+        for (index, block) in halves.iter_mut().enumerate() {
+            half(view, index * 16, k, by_rows, block);
         }
     }
 }

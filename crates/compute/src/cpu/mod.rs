@@ -71,31 +71,39 @@ pub enum InstructionSet {
 }
 
 impl InstructionSet {
-    /// By rank, with the names that `TEXT2LLM_CPU` takes.
-    pub const ALL: [(&str, InstructionSet); 4] = [
-        ("avx2", InstructionSet::Portable),
-        ("avx512", InstructionSet::Avx512),
-        ("avx512bf16", InstructionSet::Avx512Bf16),
-        ("amx", InstructionSet::Amx),
-    ];
-
     /// The best this CPU has, or less where the environment's `TEXT2LLM_CPU` says so.
     pub fn detect() -> InstructionSet {
-        Kernels::up_to(InstructionSet::allowed()).instruction_set()
+        Kernels::up_to(InstructionSet::allowed().unwrap_or(InstructionSet::Amx)).instruction_set()
     }
 
-    /// What `TEXT2LLM_CPU` allows; everything where it is not set, or to no known name.
-    fn allowed() -> InstructionSet {
-        let name = std::env::var("TEXT2LLM_CPU").unwrap_or_default();
-        let known = InstructionSet::ALL.into_iter().find(|(known, _)| *known == name);
-        known.map_or(InstructionSet::Amx, |(_, set)| set)
+    /// What `TEXT2LLM_CPU` allows; everything where it is not set.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`]: a name that is none of the known ones. A device takes everything then.
+    pub fn allowed() -> Result<InstructionSet> {
+        const NAMES: [(&str, InstructionSet); 4] = [
+            ("avx2", InstructionSet::Portable),
+            ("avx512", InstructionSet::Avx512),
+            ("avx512bf16", InstructionSet::Avx512Bf16),
+            ("amx", InstructionSet::Amx),
+        ];
+        let Some(given) = std::env::var_os("TEXT2LLM_CPU") else { return Ok(InstructionSet::Amx) };
+        NAMES.into_iter().find(|(name, _)| given == *name).map(|(_, set)| set).ok_or_else(|| {
+            let names = NAMES.map(|(name, _)| name).join(", ");
+            Error::Unsupported(format!("TEXT2LLM_CPU is `{}`: it can be {names}", given.display()))
+        })
+    }
+
+    /// Whether it multiplies bfloat16.
+    pub fn has_bf16(self) -> bool {
+        self >= InstructionSet::Avx512Bf16
     }
 }
 
 impl Cpu {
     /// A device with `threads` threads (0: as many as the process may use, cgroup limits included).
     pub fn new(threads: usize) -> Cpu {
-        Cpu::with_instruction_set(threads, InstructionSet::allowed())
+        Cpu::with_instruction_set(threads, InstructionSet::detect())
     }
 
     /// A device that uses this instruction set at most, for tests and comparisons.
@@ -119,11 +127,6 @@ impl Cpu {
         }
     }
 
-    /// What its kernels are made of.
-    pub fn instruction_set(&self) -> InstructionSet {
-        self.kernels.instruction_set()
-    }
-
     /// Threads that work.
     pub fn threads(&self) -> usize {
         self.pool.threads()
@@ -145,13 +148,13 @@ impl Kernels {
     /// The best of this CPU that `set` allows.
     #[cfg(target_arch = "x86_64")]
     fn up_to(set: InstructionSet) -> Kernels {
-        let allowed = |wanted| (set >= wanted).then_some(());
-        let Some(avx512) = allowed(InstructionSet::Avx512).and_then(|()| avx512::Avx512::detect()) else {
+        let Some(avx512) = (set >= InstructionSet::Avx512).then(avx512::Avx512::detect).flatten() else {
             return Kernels::Portable;
         };
-        let pairs = allowed(InstructionSet::Avx512Bf16).and_then(|()| avx512bf16::Avx512Bf16::detect());
-        let Some(pairs) = pairs else { return Kernels::Avx512(avx512) };
-        let tiles = allowed(InstructionSet::Amx).and_then(|()| amx::Amx::detect());
+        let Some(pairs) = set.has_bf16().then(avx512bf16::Avx512Bf16::detect).flatten() else {
+            return Kernels::Avx512(avx512);
+        };
+        let tiles = (set >= InstructionSet::Amx).then(amx::Amx::detect).flatten();
         tiles.map_or(Kernels::Avx512Bf16(avx512, pairs), |tiles| Kernels::Amx(tiles, avx512, pairs))
     }
 
@@ -262,7 +265,7 @@ unsafe fn portable_gemm(a: View, b: View, out: Output) {
 
 impl Device for Cpu {
     fn name(&self) -> String {
-        let kernels = match self.instruction_set() {
+        let kernels = match self.kernels.instruction_set() {
             InstructionSet::Portable => "portable",
             InstructionSet::Avx512 => "AVX-512",
             InstructionSet::Avx512Bf16 => "AVX512-BF16",

@@ -56,7 +56,7 @@ fn model_in<D: Device>(
 
 /// The precisions that this CPU has.
 fn precisions() -> &'static [Precision] {
-    if InstructionSet::detect() >= InstructionSet::Avx512Bf16 {
+    if InstructionSet::detect().has_bf16() {
         return &[Precision::F32, Precision::Bf16];
     }
     println!("bf16 is skipped: this CPU does not multiply it");

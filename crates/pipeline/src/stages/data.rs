@@ -199,7 +199,11 @@ pub(super) fn existing(request: &Request<'_>, trained: &Trained) -> Result<Prepa
     let is_same = Manifest::read(&RealFs, &folder).is_ok_and(|manifest| manifest.hash() == inputs.documents);
     let summary: Option<CorpusSummary> =
         is_same.then(|| store::atomic::read_json(&RealFs, &folder.join("report.json")).ok()).flatten();
-    let known = summary.clone().unwrap_or_default();
+    let (openings, text_in_words) = match &summary {
+        Some(known) => (openings(request, known)?, in_words(known)),
+        None => (vec![(None, String::new())], "no longer at hand".to_owned()),
+    };
+    let known = summary.unwrap_or_default();
     Ok(Prepared {
         tokenizer: Tokenizer::open(&RealFs, &trained.run.path().join(RUN_TOKENIZER))?,
         model: trained
@@ -211,8 +215,8 @@ pub(super) fn existing(request: &Request<'_>, trained: &Trained) -> Result<Prepa
         tokens_hash: inputs.tokens.clone(),
         validation_bytes: known.validation.bytes,
         languages: languages(&known),
-        openings: if summary.is_some() { openings(request, &known)? } else { vec![(None, String::new())] },
-        text_in_words: if summary.is_some() { in_words(&known) } else { "no longer at hand".to_owned() },
+        openings,
+        text_in_words,
     })
 }
 

@@ -36,9 +36,9 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
     // A run that was killed before its recipe was written has nothing to continue.
     runs.retain(|run| run.path.join("meta.json").exists());
     let status = |run: &store::run::RunSummary| run.state.as_ref().map(|state| state.status);
-    let unfinished = runs.iter().rposition(|run| status(run).is_some_and(is_unfinished));
+    let unfinished = runs.iter().rev().find(|run| status(run).is_some_and(is_unfinished));
     if !request.resume {
-        if let Some(run) = unfinished.map(|at| &runs[at])
+        if let Some(run) = unfinished
             && status(run) != Some(RunStatus::Queued)
         {
             let message = format!(
@@ -65,7 +65,7 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
         adopt(request, &meta, &summary.run_id, reporter);
         return Ok(ToContinue::AfterTraining(summary.run_id.clone()));
     }
-    let Some(summary) = unfinished.map(|at| &runs[at]) else {
+    let Some(summary) = unfinished else {
         let message = format!(
             "there is no unfinished run in `{}` to resume; starting {}",
             request.project.root().display(),

@@ -7,8 +7,9 @@
 
 use crate::tensor::Tensor;
 
-/// `out = op(a) · op(b)`, plus `residual` or plus `out` itself. Where one operand is bfloat16 the other is rounded to it; sums are
-/// f32 either way, and rounded once where `out` is bfloat16 (which is then never accumulated to).
+/// `out = op(a) · op(b)`, plus `residual` or plus `out` itself. Where one operand is bfloat16 the other may be rounded to it; sums
+/// are f32 either way, and rounded once where `out` is bfloat16 (which is then never accumulated to). Where `b` is in blocks
+/// (transposed, and `a` and `out` f32), `a` may be rounded to bfloat16 or to blocks of signed bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Gemm {
     /// (m, k), or (k, m) when `a_transposed`.
@@ -49,10 +50,8 @@ pub struct Rope {
     pub cos: Tensor,
     /// (positions, d/2).
     pub sin: Tensor,
-    /// Row r is at position `first_position + r mod sequence_length`.
-    pub sequence_length: usize,
-    /// Position of the first row.
-    pub first_position: usize,
+    /// (1, rows) of u32.
+    pub positions: Tensor,
     /// Rotate by −θ: the backward.
     pub inverse: bool,
 }
@@ -97,19 +96,28 @@ pub struct AttentionBackward {
     pub dv: Tensor,
 }
 
-/// Attention of new tokens to a cache that holds their keys and values already.
+/// Appends keys and values to a cache of several sequences, then lets each new token attend to its own sequence up to itself.
 #[derive(Clone, Copy, Debug)]
 pub struct CachedAttention {
-    /// (new, H·d): queries of positions `past..past + new`.
-    pub q: Tensor,
-    /// (capacity, K·d).
-    pub k: Tensor,
-    /// (capacity, K·d).
-    pub v: Tensor,
     /// (new, H·d).
+    pub q: Tensor,
+    /// (new, K·d).
+    pub k: Tensor,
+    /// (new, K·d).
+    pub v: Tensor,
+    /// (sequences · capacity, K·d): the keys of sequence s from row s · capacity on.
+    pub key_cache: Tensor,
+    /// (sequences · capacity, K·d).
+    pub value_cache: Tensor,
+    /// (1, new) of u32: each token's sequence.
+    pub sequences: Tensor,
+    /// (1, new) of u32: each token's position in it, which the cache holds everything before. Tokens of one sequence follow each
+    /// other.
+    pub positions: Tensor,
+    /// (new, H·d), written.
     pub out: Tensor,
-    /// Tokens in the cache before the new ones.
-    pub past: usize,
+    /// Tokens that a sequence has room for.
+    pub capacity: usize,
     /// d.
     pub head_dim: usize,
     /// Multiplies the scores.
@@ -186,8 +194,10 @@ pub trait Device {
     /// # Errors
     /// [`crate::Error::OutOfMemory`].
     fn allocate(&mut self, bytes: usize) -> crate::Result<()>;
-    /// Writes a contiguous f32 or bfloat16 tensor.
+    /// Writes a contiguous tensor of numbers, rounded to its type.
     fn upload(&mut self, to: Tensor, values: &[f32]);
+    /// Writes a contiguous tensor of blocks as [`crate::blocks`] describes them.
+    fn upload_blocks(&mut self, to: Tensor, blocks: &[u8]);
     /// Writes a contiguous u32 tensor.
     fn upload_ids(&mut self, to: Tensor, values: &[u32]);
     /// Waits, then reads a contiguous f32 or bfloat16 tensor.
@@ -212,7 +222,7 @@ pub trait Device {
     fn add_bias(&mut self, x: Tensor, bias: Tensor);
     /// Adds the column sums of `dy` to `dbias`.
     fn bias_backward(&mut self, dy: Tensor, dbias: Tensor);
-    /// Row `ids[n]` of `table` (V, D) to row n of `out` (N, D).
+    /// Row `ids[n]` of `table` (V, D), of any type, to row n of `out` (N, D).
     fn embedding(&mut self, ids: Tensor, table: Tensor, out: Tensor);
     /// Adds row n of `dout` to row `ids[n]` of `dtable`.
     fn embedding_backward(&mut self, ids: Tensor, dout: Tensor, dtable: Tensor);
@@ -227,7 +237,7 @@ pub trait Device {
     fn attention(&mut self, op: Attention);
     /// Writes `dq`, `dk`, `dv`.
     fn attention_backward(&mut self, op: AttentionBackward);
-    /// Writes `op.out`.
+    /// Writes the caches and `op.out`.
     fn cached_attention(&mut self, op: CachedAttention);
     /// `out = silu(gate) ⊙ up`, where `gate_up` is (N, 2F) with the gate first (Shazeer 2020).
     fn swiglu(&mut self, gate_up: Tensor, out: Tensor);

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod bf16;
+pub mod blocks;
 pub mod cpu;
 pub mod device;
 pub mod mapped;

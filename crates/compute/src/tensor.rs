@@ -1,5 +1,7 @@
 //! Handles into a device's arena. A handle is (offset, dtype, shape): plain data, never a host slice.
 
+use crate::blocks;
+
 /// Element types a device stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DType {
@@ -7,6 +9,10 @@ pub enum DType {
     F32,
     /// bfloat16: what products read and layers pass on in mixed precision.
     Bf16,
+    /// Weights for decoding in blocks of eight-bit integers (see [`crate::blocks`]), (out, in), read by products only.
+    Q8_0,
+    /// The same with four bits.
+    Q4_0,
     /// Unsigned 32-bit integers: token ids and positions.
     U32,
     /// 64-bit float: sums that leave the device (losses, norms).
@@ -15,12 +21,35 @@ pub enum DType {
 
 impl DType {
     /// Bytes an element takes.
+    ///
+    /// # Panics
+    /// For types that come in blocks.
     pub const fn size(self) -> usize {
         match self {
             DType::Bf16 => 2,
             DType::F32 | DType::U32 => 4,
             DType::F64 => 8,
+            DType::Q8_0 | DType::Q4_0 => panic!("blocks have no size of one element"),
         }
+    }
+
+    /// Whether elements come in blocks with a scale of their own.
+    pub const fn is_blocks(self) -> bool {
+        matches!(self, DType::Q8_0 | DType::Q4_0)
+    }
+
+    /// Bytes of a contiguous matrix. A device may interleave the rows of blocks, so their number is rounded up.
+    pub const fn bytes(self, rows: usize, columns: usize) -> usize {
+        if self.is_blocks() {
+            let row = (columns / blocks::LEN).saturating_mul(blocks::bytes(self));
+            return rows.div_ceil(blocks::ROWS).saturating_mul(blocks::ROWS).saturating_mul(row);
+        }
+        rows.saturating_mul(columns).saturating_mul(self.size())
+    }
+
+    /// Whether a matrix of this shape, or a part of a larger one, can be kept in this type.
+    pub const fn holds(self, rows: usize, columns: usize) -> bool {
+        !self.is_blocks() || (columns.is_multiple_of(blocks::LEN) && rows.is_multiple_of(blocks::ROWS))
     }
 }
 
@@ -66,7 +95,8 @@ impl Tensor {
     #[must_use]
     pub fn row_range(&self, start: usize, len: usize) -> Tensor {
         assert!(start + len <= self.rows, "rows {start}+{len} of {}", self.rows);
-        Tensor { offset: self.offset + start * self.row_stride * self.dtype.size(), rows: len, ..*self }
+        assert!(self.dtype.holds(start, self.columns), "rows from {start} on of {self:?}");
+        Tensor { offset: self.offset + self.dtype.bytes(start, self.row_stride), rows: len, ..*self }
     }
 
     /// The same contiguous elements with another shape.
@@ -95,7 +125,7 @@ impl Layout {
     /// Room for rows × columns elements. Sizes beyond the address space add up to more than any device has, and are refused there.
     pub fn reserve(&mut self, dtype: DType, rows: usize, columns: usize) -> Tensor {
         let offset = self.bytes;
-        let bytes = rows.saturating_mul(columns).saturating_mul(dtype.size());
+        let bytes = dtype.bytes(rows, columns);
         let rounded = bytes.checked_next_multiple_of(ALIGNMENT).unwrap_or(usize::MAX);
         self.bytes = self.bytes.saturating_add(rounded);
         Tensor { offset, dtype, rows, columns, row_stride: columns }

@@ -17,10 +17,10 @@ mod rope;
 pub mod sampling;
 mod training;
 
-pub use compute::Batch;
+pub use compute::{Batch, DType};
 pub use config::{ModelConfig, ParameterCount};
 pub use error::{Error, ErrorKind, Result};
 pub use network::{Model, StateKind};
-pub use parameters::Parameter;
-pub use plan::{MemoryPlan, Precision, Purpose};
+pub use parameters::{Parameter, WeightTypes};
+pub use plan::{Decoding, MemoryPlan, Precision, Purpose};
 pub use training::{AdamW, StepOutcome};

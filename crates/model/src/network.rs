@@ -14,8 +14,8 @@ pub struct Model<D: Device> {
     pub(crate) config: ModelConfig,
     pub(crate) weights: Weights,
     pub(crate) layout: Arrangement,
-    /// Tokens in the key/value cache.
-    pub(crate) past: usize,
+    /// Tokens in the key/value cache, of each sequence.
+    pub(crate) past: Vec<usize>,
     /// Weights were replaced since the rounded copies were made.
     pub(crate) rounded_is_stale: bool,
 }
@@ -24,7 +24,7 @@ pub struct Model<D: Device> {
 #[derive(Clone, Debug)]
 pub(crate) enum Arrangement {
     Train(Box<TrainingLayout>, usize, usize),
-    Decode(Box<DecodingLayout>, usize),
+    Decode(Box<DecodingLayout>),
 }
 
 /// Which of a parameter's tensors is meant.
@@ -47,36 +47,35 @@ impl<D: Device> Model<D> {
     /// A shape that cannot be built; a device without the memory.
     pub fn new(mut device: D, config: ModelConfig, purpose: Purpose) -> Result<Model<D>> {
         config.validate()?;
-        let weights = Weights::new(&config);
-        let (layout, positions, cos, sin, bytes) = match purpose {
+        let (weights, layout, positions, [cos, sin], bytes) = match purpose {
             Purpose::Train { batch_size, sequence_length, precision } => {
                 for (key, value) in [("batch_size", batch_size), ("sequence_length", sequence_length)] {
                     if value == 0 {
                         return Err(Error::Configuration { key, message: "must be at least 1".to_string() });
                     }
                 }
+                let weights = Weights::new(&config);
                 let layout = TrainingLayout::new(&config, &weights, batch_size, sequence_length, precision);
-                let (cos, sin, bytes) = (layout.cos, layout.sin, layout.plan.total_bytes);
+                let (tables, bytes) = ([layout.cos, layout.sin], layout.plan.total_bytes);
                 let arrangement = Arrangement::Train(Box::new(layout), batch_size, sequence_length);
-                (arrangement, sequence_length, cos, sin, bytes)
+                (weights, arrangement, sequence_length, tables, bytes)
             }
-            Purpose::Decode { max_sequence } => {
-                let layout = DecodingLayout::new(&config, &weights, max_sequence.max(1));
-                let (cos, sin, bytes) = (layout.cos, layout.sin, layout.plan.total_bytes);
-                (
-                    Arrangement::Decode(Box::new(layout), max_sequence.max(1)),
-                    max_sequence.max(1),
-                    cos,
-                    sin,
-                    bytes,
-                )
+            Purpose::Decode(decoding) => {
+                let weights = Weights::of(&config, &decoding.weights);
+                let layout = DecodingLayout::new(&config, &weights, &decoding);
+                let (tables, bytes) = ([layout.cos, layout.sin], layout.plan.total_bytes);
+                (weights, Arrangement::Decode(Box::new(layout)), decoding.max_sequence.max(1), tables, bytes)
             }
         };
         device.allocate(bytes)?;
         let tables = rope::tables(&config, positions);
         device.upload(cos, &tables.cos);
         device.upload(sin, &tables.sin);
-        Ok(Model { device, config, weights, layout, past: 0, rounded_is_stale: true })
+        let sequences = match &layout {
+            Arrangement::Train(..) => 0,
+            Arrangement::Decode(layout) => layout.sequences,
+        };
+        Ok(Model { device, config, weights, layout, past: vec![0; sequences], rounded_is_stale: true })
     }
 
     /// Draws initial weights (normal, norms 1, biases 0) and clears the moments.
@@ -106,7 +105,7 @@ impl<D: Device> Model<D> {
     pub fn plan(&self) -> MemoryPlan {
         match &self.layout {
             Arrangement::Train(layout, ..) => layout.plan,
-            Arrangement::Decode(layout, _) => layout.plan,
+            Arrangement::Decode(layout) => layout.plan,
         }
     }
 
@@ -144,6 +143,25 @@ impl<D: Device> Model<D> {
         Ok(())
     }
 
+    /// Replaces a weight by blocks as [`compute::blocks`] describes them, exactly. Returns false, and changes nothing, where the model
+    /// does not keep it in blocks of this type.
+    ///
+    /// # Errors
+    /// No such parameter, or another number of blocks.
+    pub fn upload_blocks(&mut self, name: &str, dtype: DType, from: &[u8]) -> Result<bool> {
+        let tensor = self.find(name, StateKind::Weight)?;
+        if tensor.dtype != dtype || !dtype.is_blocks() {
+            return Ok(false);
+        }
+        let expected = tensor.len() / compute::blocks::LEN * compute::blocks::bytes(dtype);
+        if from.len() != expected {
+            let message = format!("{} bytes where the model has {expected}", from.len());
+            return Err(Error::Tensor { name: name.to_string(), message });
+        }
+        self.device.upload_blocks(tensor, from);
+        Ok(true)
+    }
+
     /// Copies all weights from another model of the same shape.
     ///
     /// # Errors
@@ -165,10 +183,7 @@ impl<D: Device> Model<D> {
     }
 
     fn handle(&self, index: usize, kind: StateKind) -> Option<Tensor> {
-        let parameter = &self.weights.parameters[index];
-        let columns = parameter.len();
-        let offset = self.region(kind)? + parameter.offset;
-        Some(Tensor { offset, dtype: DType::F32, rows: 1, columns, row_stride: columns })
+        Some(at(self.weights.parameters[index].tensor, self.region(kind)?))
     }
 
     /// Where a region of parameters starts.
@@ -180,13 +195,13 @@ impl<D: Device> Model<D> {
                 StateKind::Moment2 => layout.moment2,
                 StateKind::Gradient => layout.gradients,
             }),
-            Arrangement::Decode(layout, _) => (kind == StateKind::Weight).then_some(layout.weights),
+            Arrangement::Decode(layout) => (kind == StateKind::Weight).then_some(layout.weights),
         }
     }
 
     /// A whole region as one vector.
     pub(crate) fn flat(&self, start: usize) -> Tensor {
-        let columns = self.weights.elements;
+        let columns = self.weights.bytes / DType::F32.size();
         Tensor { offset: start, dtype: DType::F32, rows: 1, columns, row_stride: columns }
     }
 
@@ -218,16 +233,9 @@ impl<D: Device> Model<D> {
     }
 
     /// Rotates queries and keys in place.
-    pub(crate) fn rotate(&mut self, qkv: Tensor, (cos, sin): (Tensor, Tensor), rope: Rotation) {
+    pub(crate) fn rotate(&mut self, qkv: Tensor, [cos, sin]: [Tensor; 2], positions: Tensor, inverse: bool) {
         let width = self.config.query_width() + self.config.key_value_width();
-        self.device.rope(Rope {
-            x: qkv.column_range(0, width),
-            cos,
-            sin,
-            sequence_length: rope.sequence_length,
-            first_position: rope.first_position,
-            inverse: rope.inverse,
-        });
+        self.device.rope(Rope { x: qkv.column_range(0, width), cos, sin, positions, inverse });
     }
 
     /// A layer's weights at their place in a region.
@@ -249,14 +257,6 @@ impl<D: Device> Model<D> {
     pub(crate) fn attention_scale(&self) -> f32 {
         1.0 / (self.config.head_dim as f32).sqrt()
     }
-}
-
-/// Positions of the rows that [`Model::rotate`] turns.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rotation {
-    pub sequence_length: usize,
-    pub first_position: usize,
-    pub inverse: bool,
 }
 
 /// A region-relative handle at its place in the arena.

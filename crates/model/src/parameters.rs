@@ -6,6 +6,7 @@
 use crate::config::ModelConfig;
 use compute::rng::Rng;
 use compute::{DType, Layout, Tensor};
+use std::collections::BTreeMap;
 
 /// One named tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,8 +15,8 @@ pub struct Parameter {
     pub name: String,
     /// Its shape there.
     pub shape: Vec<usize>,
-    /// Byte offset from the start of the parameter region: the same for weights, gradients and moments.
-    pub(crate) offset: usize,
+    /// Its place from the start of the parameter region: the same for weights, gradients and moments.
+    pub(crate) tensor: Tensor,
     /// Whether weight decay applies: matrices only.
     pub decay: bool,
     pub(crate) start: Start,
@@ -85,15 +86,21 @@ pub(crate) struct Weights {
     /// (1, D).
     pub norm: Tensor,
     pub layers: Vec<LayerWeights>,
-    /// Elements of the range with weight decay, padding included.
-    pub decayed: usize,
-    /// Elements in all, padding included.
-    pub elements: usize,
+    /// Bytes of the range with weight decay, padding included.
+    pub decayed_bytes: usize,
+    /// Bytes in all, padding included.
+    pub bytes: usize,
 }
 
 impl Weights {
+    /// All of them in f32, as training needs them.
     pub fn new(config: &ModelConfig) -> Weights {
-        let mut b = Builder { layout: Layout::new(), parameters: Vec::new() };
+        Weights::of(config, &WeightTypes::All(DType::F32))
+    }
+
+    /// Matrices in the types asked for, as far as their shapes can be kept in them.
+    pub fn of(config: &ModelConfig, types: &WeightTypes) -> Weights {
+        let mut b = Builder { layout: Layout::new(), parameters: Vec::new(), types };
         let (d, f) = (config.hidden_size, config.intermediate_size);
         let (query, key_value) = (config.query_width(), config.key_value_width());
         let normal = Start::Normal { deviation: config.initializer_range };
@@ -122,7 +129,7 @@ impl Weights {
         } else {
             b.matrix(&[("lm_head.weight".to_string(), config.vocab_size)], d, normal)
         };
-        let decayed = b.layout.bytes() / DType::F32.size();
+        let decayed_bytes = b.layout.bytes();
 
         let layers = matrices
             .into_iter()
@@ -142,29 +149,77 @@ impl Weights {
             })
             .collect();
         let norm = b.vector(&[("model.norm.weight".to_string(), d)], Start::Ones);
-        let elements = b.layout.bytes() / DType::F32.size();
-        Weights { parameters: b.parameters, embedding, head, norm, layers, decayed, elements }
+        let bytes = b.layout.bytes();
+        Weights { parameters: b.parameters, embedding, head, norm, layers, decayed_bytes, bytes }
     }
 }
 
-struct Builder {
-    layout: Layout,
-    parameters: Vec<Parameter>,
+/// In which types a model's matrices are kept for decoding. Norms and biases are f32.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WeightTypes {
+    /// One type; of four bits, the embedding and the output layer get eight, as is usual.
+    All(DType),
+    /// By name; f32 where there is none.
+    Each(BTreeMap<String, DType>),
 }
 
-impl Builder {
+impl WeightTypes {
+    fn of(&self, name: &str) -> DType {
+        match self {
+            WeightTypes::All(DType::Q4_0) if ENDS.contains(&name) => DType::Q8_0,
+            WeightTypes::All(dtype) => *dtype,
+            WeightTypes::Each(types) => types.get(name).copied().unwrap_or(DType::F32),
+        }
+    }
+
+    /// The type of the key/value cache: f32 beside weights that are all f32.
+    pub(crate) fn cache(&self) -> DType {
+        let narrow = match self {
+            WeightTypes::All(dtype) => *dtype != DType::F32,
+            WeightTypes::Each(types) => types.values().any(|&dtype| dtype != DType::F32),
+        };
+        if narrow { DType::Bf16 } else { DType::F32 }
+    }
+}
+
+/// Where a token's row is read, and where logits come from.
+const ENDS: [&str; 2] = ["model.embed_tokens.weight", "lm_head.weight"];
+
+struct Builder<'a> {
+    layout: Layout,
+    parameters: Vec<Parameter>,
+    types: &'a WeightTypes,
+}
+
+impl Builder<'_> {
     /// Named blocks of rows of one (Σ rows, columns) matrix.
     fn matrix(&mut self, parts: &[(String, usize)], columns: usize, start: Start) -> Tensor {
         let rows = parts.iter().map(|(_, rows)| rows).sum();
-        let whole = self.layout.reserve(DType::F32, rows, columns);
+        let whole = self.layout.reserve(self.dtype(parts, columns), rows, columns);
         let mut first = 0;
         for (name, rows) in parts {
-            let offset = whole.row_range(first, *rows).offset;
+            let tensor = whole.row_range(first, *rows);
             let (name, shape) = (name.clone(), vec![*rows, columns]);
-            self.parameters.push(Parameter { name, shape, offset, decay: true, start });
+            self.parameters.push(Parameter { name, shape, tensor, decay: true, start });
             first += rows;
         }
         whole
+    }
+
+    /// The type of a matrix: that of its parts where they agree and fit, else bfloat16, or f32 where one of them is f32.
+    fn dtype(&self, parts: &[(String, usize)], columns: usize) -> DType {
+        let types: Vec<DType> = parts.iter().map(|(name, _)| self.types.of(name)).collect();
+        let mut begins = 0;
+        let fit = parts.iter().all(|(_, rows)| {
+            let fits = types[0].holds(begins, columns);
+            begins += rows;
+            fits
+        });
+        match types[0] {
+            first if fit && types.iter().all(|&dtype| dtype == first) => first,
+            _ if types.contains(&DType::F32) => DType::F32,
+            _ => DType::Bf16,
+        }
     }
 
     /// Named stretches of one vector.
@@ -172,9 +227,9 @@ impl Builder {
         let whole = self.layout.reserve(DType::F32, 1, parts.iter().map(|(_, len)| len).sum());
         let mut first = 0;
         for (name, len) in parts {
-            let offset = whole.column_range(first, *len).offset;
+            let tensor = whole.column_range(first, *len);
             let (name, shape) = (name.clone(), vec![*len]);
-            self.parameters.push(Parameter { name, shape, offset, decay: false, start });
+            self.parameters.push(Parameter { name, shape, tensor, decay: false, start });
             first += len;
         }
         whole

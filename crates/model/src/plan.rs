@@ -1,12 +1,12 @@
 //! Every byte of the arena, laid out before the first step: what `plan` prints is what the device allocates.
 
 use crate::config::ModelConfig;
-use crate::parameters::Weights;
+use crate::parameters::{WeightTypes, Weights};
 use compute::{DType, Layout, Tensor};
 use serde::Serialize;
 
 /// What a model is built for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Training on micro-batches of `batch_size` × `sequence_length` tokens.
     Train {
@@ -17,11 +17,26 @@ pub enum Purpose {
         /// Arithmetic of products, and type of what layers keep.
         precision: Precision,
     },
-    /// Decoding one sequence of up to `max_sequence` tokens.
-    Decode {
-        /// Capacity of the key/value cache.
-        max_sequence: usize,
-    },
+    /// Continuing sequences.
+    Decode(Decoding),
+}
+
+/// What a model for decoding has room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoding {
+    /// Sequences that are continued at the same time.
+    pub sequences: usize,
+    /// Tokens of the longest one.
+    pub max_sequence: usize,
+    /// What its matrices are kept in.
+    pub weights: WeightTypes,
+}
+
+impl Decoding {
+    /// One sequence, all in f32.
+    pub fn one(max_sequence: usize) -> Decoding {
+        Decoding { sequences: 1, max_sequence, weights: WeightTypes::All(DType::F32) }
+    }
 }
 
 /// Arithmetic of training. Weights, moments, gradients of weights and the residual stream are f32 in either.
@@ -64,12 +79,14 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// The plan of a model for a purpose.
     pub fn new(config: &ModelConfig, purpose: Purpose) -> MemoryPlan {
-        let weights = Weights::new(config);
         match purpose {
             Purpose::Train { batch_size, sequence_length, precision } => {
+                let weights = Weights::new(config);
                 TrainingLayout::new(config, &weights, batch_size, sequence_length, precision).plan
             }
-            Purpose::Decode { max_sequence } => DecodingLayout::new(config, &weights, max_sequence).plan,
+            Purpose::Decode(decoding) => {
+                DecodingLayout::new(config, &Weights::of(config, &decoding.weights), &decoding).plan
+            }
         }
     }
 }
@@ -131,6 +148,7 @@ pub(crate) struct TrainingLayout {
     pub tokens: Tensor,
     pub targets: Tensor,
     pub document_starts: Tensor,
+    pub positions: Tensor,
     pub token_weights: Tensor,
     pub cos: Tensor,
     pub sin: Tensor,
@@ -140,7 +158,7 @@ pub(crate) struct TrainingLayout {
 
 /// Reserves one region of parameters and returns its offset.
 fn region(layout: &mut Layout, weights: &Weights) -> usize {
-    layout.reserve(DType::F32, 1, weights.elements).offset
+    layout.reserve(DType::F32, 1, weights.bytes / DType::F32.size()).offset
 }
 
 impl TrainingLayout {
@@ -162,7 +180,7 @@ impl TrainingLayout {
         };
         let region_bytes = taken(&layout) / 4;
         let element = precision.dtype();
-        let rounded = (element != DType::F32).then(|| layout.reserve(element, 1, weights.elements).offset);
+        let rounded = (element != DType::F32).then(|| layout.reserve(element, 1, weights.bytes / DType::F32.size()).offset);
         plan.parameters_bytes = region_bytes + taken(&layout);
         plan.gradients_bytes = region_bytes;
         plan.moments_bytes = 2 * region_bytes;
@@ -197,7 +215,7 @@ impl TrainingLayout {
         let (d_qkv, d_attention) = (matrix(config.qkv_width()), matrix(config.query_width()));
         let chunk = (LOGITS_BYTES / (config.vocab_size * DType::F32.size())).clamp(16, n.max(16)).min(n);
         let logits = layout.reserve(DType::F32, chunk, config.vocab_size);
-        let [tokens, targets, document_starts] = [0; 3].map(|_| layout.reserve(DType::U32, 1, n));
+        let [tokens, targets, document_starts, positions] = [0; 4].map(|_| layout.reserve(DType::U32, 1, n));
         let token_weights = layout.reserve(DType::F32, 1, n);
         let [cos, sin] = [0; 2].map(|_| layout.reserve(DType::F32, sequence_length, config.head_dim / 2));
         let [loss_sum, squared_norm] = [0; 2].map(|_| layout.reserve(DType::F64, 1, 1));
@@ -225,6 +243,7 @@ impl TrainingLayout {
             tokens,
             targets,
             document_starts,
+            positions,
             token_weights,
             cos,
             sin,
@@ -239,7 +258,10 @@ impl TrainingLayout {
 pub(crate) struct DecodingLayout {
     pub plan: MemoryPlan,
     pub weights: usize,
-    /// (capacity, K·d) of keys and of values, a layer.
+    pub sequences: usize,
+    /// Tokens that a sequence has room for.
+    pub capacity: usize,
+    /// (sequences · capacity, K·d) of keys and of values, a layer.
     pub cache: Vec<(Tensor, Tensor)>,
     /// (chunk, D): the stream.
     pub residual: Tensor,
@@ -250,38 +272,47 @@ pub(crate) struct DecodingLayout {
     pub attention: Tensor,
     pub gate_up: Tensor,
     pub hidden: Tensor,
-    /// (1, V).
+    /// (sequences, D): the last token of each.
+    pub last: Tensor,
+    /// (sequences, V).
     pub logits: Tensor,
+    /// (1, chunk) each.
     pub tokens: Tensor,
+    pub token_sequences: Tensor,
+    pub positions: Tensor,
     pub cos: Tensor,
     pub sin: Tensor,
 }
 
 /// Prompt tokens that go through the layers together.
-const PREFILL_CHUNK: usize = 256;
+const PREFILL_CHUNK: usize = 512;
 
 impl DecodingLayout {
-    pub fn new(config: &ModelConfig, weights: &Weights, max_sequence: usize) -> DecodingLayout {
+    pub fn new(config: &ModelConfig, weights: &Weights, decoding: &Decoding) -> DecodingLayout {
         let mut layout = Layout::new();
         let region = region(&mut layout, weights);
         let parameters_bytes = layout.bytes();
-        let mut matrix = |rows, columns| layout.reserve(DType::F32, rows, columns);
-        let width = config.key_value_width();
+        let (sequences, capacity) = (decoding.sequences.max(1), decoding.max_sequence.max(1));
+        let (rows, width) = (sequences.saturating_mul(capacity), config.key_value_width());
         let cache = (0..config.num_hidden_layers)
-            .map(|_| (matrix(max_sequence, width), matrix(max_sequence, width)))
+            .map(|_| {
+                let [keys, values] = [0; 2].map(|_| layout.reserve(decoding.weights.cache(), rows, width));
+                (keys, values)
+            })
             .collect();
         let activations_bytes = layout.bytes() - parameters_bytes;
 
-        let chunk = PREFILL_CHUNK.min(max_sequence);
+        let chunk = PREFILL_CHUNK.min(rows).max(sequences);
         let mut matrix = |columns| layout.reserve(DType::F32, chunk, columns);
         let (residual, normed, rstd) = (matrix(config.hidden_size), matrix(config.hidden_size), matrix(1));
         let (qkv, qk_rstd) =
             (matrix(config.qkv_width()), matrix(config.num_attention_heads + config.num_key_value_heads));
         let attention = matrix(config.query_width());
         let (gate_up, hidden) = (matrix(2 * config.intermediate_size), matrix(config.intermediate_size));
-        let logits = layout.reserve(DType::F32, 1, config.vocab_size);
-        let tokens = layout.reserve(DType::U32, 1, chunk);
-        let [cos, sin] = [0; 2].map(|_| layout.reserve(DType::F32, max_sequence, config.head_dim / 2));
+        let last = layout.reserve(DType::F32, sequences, config.hidden_size);
+        let logits = layout.reserve(DType::F32, sequences, config.vocab_size);
+        let [tokens, token_sequences, positions] = [0; 3].map(|_| layout.reserve(DType::U32, 1, chunk));
+        let [cos, sin] = [0; 2].map(|_| layout.reserve(DType::F32, capacity, config.head_dim / 2));
         let total_bytes = layout.bytes();
         let plan = MemoryPlan {
             parameters_bytes,
@@ -293,6 +324,8 @@ impl DecodingLayout {
         DecodingLayout {
             plan,
             weights: region,
+            sequences,
+            capacity,
             cache,
             residual,
             normed,
@@ -302,8 +335,11 @@ impl DecodingLayout {
             attention,
             gate_up,
             hidden,
+            last,
             logits,
             tokens,
+            token_sequences,
+            positions,
             cos,
             sin,
         }

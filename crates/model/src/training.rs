@@ -5,7 +5,7 @@
 //! keeping them. The backward carries one gradient of the residual stream from the loss to the embedding. In bfloat16 the streams
 //! stay f32, and products read copies of the weights that the optimizer rounds.
 
-use crate::network::{Arrangement, Model, Rotation, StateKind, at};
+use crate::network::{Arrangement, Model, StateKind, at};
 use crate::parameters::LayerWeights;
 use crate::plan::{LayerActivations, TrainingLayout};
 use compute::device::{Attention, AttentionBackward, Gemm, LinearCrossEntropy, LinearCrossEntropyGradient};
@@ -93,7 +93,8 @@ impl<D: Device> Model<D> {
         let layout = self.training();
         let gradients = self.flat(layout.gradients);
         self.device.squared_norm(gradients, layout.squared_norm);
-        let (decayed, elements) = (self.weights.decayed, self.weights.elements);
+        let [decayed, elements] =
+            [self.weights.decayed_bytes, self.weights.bytes].map(|bytes| bytes / DType::F32.size());
         for (first, len, decay) in [(0, decayed, options.weight_decay), (decayed, elements - decayed, 0.0)] {
             let range = |start| self.flat(start).column_range(first, len);
             let op = compute::device::AdamW {
@@ -207,6 +208,8 @@ impl<D: Device> Model<D> {
         self.device.upload_ids(rows.vector(layout.tokens), &batch.tokens);
         self.device.upload_ids(rows.vector(layout.targets), &batch.targets);
         self.device.upload_ids(rows.vector(layout.document_starts), &batch.document_starts);
+        let positions: Vec<u32> = (0..n).map(|row| (row % batch.sequence_length) as u32).collect();
+        self.device.upload_ids(rows.vector(layout.positions), &positions);
         self.device.upload(rows.vector(layout.token_weights), &batch.weights);
         rows
     }
@@ -252,8 +255,7 @@ impl<D: Device> Model<D> {
                 self.device.rmsnorm(norm, out);
             }
         }
-        let rotation = Rotation { sequence_length: rows.sequence_length, first_position: 0, inverse: false };
-        self.rotate(qkv, (layout.cos, layout.sin), rotation);
+        self.rotate(qkv, [layout.cos, layout.sin], rows.vector(layout.positions), false);
         let attention = self.attention(layout, rows, &a);
         self.device.attention(attention);
         self.residual_linear(
@@ -422,8 +424,7 @@ impl<D: Device> Model<D> {
         let [dq, dk, dv] = self.split_qkv(d_qkv);
         let forward = self.attention(layout, rows, &a);
         self.device.attention_backward(AttentionBackward { forward, dout: d_attention, dq, dk, dv });
-        let rotation = Rotation { sequence_length: rows.sequence_length, first_position: 0, inverse: true };
-        self.rotate(d_qkv, (layout.cos, layout.sin), rotation);
+        self.rotate(d_qkv, [layout.cos, layout.sin], rows.vector(layout.positions), true);
         if let (Some((raw, rstd)), Some(weights), Some((dq_weight, dk_weight))) =
             (a.qk_raw, w.qk_norm, g.qk_norm)
         {

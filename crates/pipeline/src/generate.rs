@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use compute::cpu::Cpu;
 use model::sampling::{Sampler, SamplingOptions};
-use model::{Model, ModelConfig, Purpose};
+use model::{Decoding, Model, ModelConfig, Purpose};
 use serde::Serialize;
 use store::fs::RealFs;
 use store::manifest::Manifest;
@@ -298,7 +298,7 @@ impl Generator {
         let mut stopped = Stopped::Length;
         self.model.reset();
         while written < options.max_new_tokens {
-            if self.model.context_used() + pending.len() > context {
+            if self.model.context_used(0) + pending.len() > context {
                 self.model.reset();
                 pending = ids[ids.len() - (context / 2).max(1)..].to_vec();
             }
@@ -401,7 +401,7 @@ fn decoding_threads(config: &ModelConfig, threads: usize) -> usize {
 
 /// A model laid out for decoding up to its whole context.
 pub(crate) fn decoder(config: &ModelConfig, threads: usize) -> Result<Model<Cpu>> {
-    let purpose = Purpose::Decode { max_sequence: config.max_position_embeddings };
+    let purpose = Purpose::Decode(Decoding::one(config.max_position_embeddings));
     Ok(Model::new(Cpu::new(decoding_threads(config, threads)), config.clone(), purpose)?)
 }
 

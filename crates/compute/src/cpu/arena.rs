@@ -37,9 +37,13 @@ impl Arena {
 
     fn at(&self, t: Tensor, dtype: DType) -> *mut u8 {
         t.expect(dtype);
-        let elements = if t.is_empty() { 0 } else { (t.rows - 1) * t.row_stride + t.columns };
+        let bytes = match dtype {
+            _ if t.is_empty() => 0,
+            _ if dtype.is_blocks() => dtype.bytes(t.rows, t.columns),
+            _ => ((t.rows - 1) * t.row_stride + t.columns) * dtype.size(),
+        };
         assert!(
-            t.offset + elements * dtype.size() <= self.bytes,
+            t.offset + bytes <= self.bytes,
             "{t:?} lies outside the arena of {} bytes",
             self.bytes
         );
@@ -70,6 +74,13 @@ impl Arena {
         assert!(t.is_contiguous());
         // SAFETY: as `typed`, and `self` is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.elements(t), t.len()) }
+    }
+
+    /// The cells of a matrix of blocks.
+    pub fn block_bytes_mut(&mut self, t: Tensor) -> &mut [u8] {
+        assert!(t.is_contiguous());
+        // SAFETY: as `typed_mut`.
+        unsafe { std::slice::from_raw_parts_mut(self.at(t, t.dtype), t.dtype.bytes(t.rows, t.columns)) }
     }
 
     pub fn slice(&self, t: Tensor) -> &[f32] {

@@ -4,7 +4,9 @@
 //! the backward's a (row, key/value head), so that dK and dV have one writer.
 
 use super::gemm::{AlignedBuffer, Output, Shared, Start, View};
-use super::simd::{Element, dot, exp_in_place, maximum, scaled_copy, simd, with_element};
+use super::simd::{
+    Element, axpy, dot, exp_in_place, maximum, scale_in_place, scaled_copy, simd, with_element,
+};
 use super::{Cpu, Kernels, serial_gemm};
 use crate::device::{Attention, AttentionBackward, CachedAttention};
 use crate::tensor::DType;
@@ -202,36 +204,120 @@ impl Cpu {
     }
 
     pub(super) fn attention_to_cache(&mut self, op: CachedAttention) {
+        let group = op.q.columns / op.k.columns;
+        assert!(op.q.columns == group * op.k.columns && op.q.rows == op.k.rows, "{op:?}");
+        let (sequences, positions) = (self.arena.ids(op.sequences), self.arena.ids(op.positions));
+        assert_eq!((sequences.len(), positions.len()), (op.q.rows, op.q.rows), "{op:?}");
+        let place = |r: usize| (sequences[r] as usize, positions[r] as usize);
+        assert!((0..op.q.rows).all(|r| place(r).1 < op.capacity), "{op:?}");
+        for (from, to) in [(op.k, op.key_cache), (op.v, op.value_cache)] {
+            for r in 0..op.q.rows {
+                let (sequence, position) = place(r);
+                self.copy_rows(from.row_range(r, 1), to.row_range(sequence * op.capacity + position, 1));
+            }
+        }
+        // Neighbours of one sequence share a tile.
+        let mut tiles: Vec<CacheTile> = Vec::new();
+        let (sequences, positions) = (self.arena.ids(op.sequences), self.arena.ids(op.positions));
+        for r in 0..op.q.rows {
+            let (sequence, position) = (sequences[r] as usize, positions[r] as usize);
+            match tiles.last_mut() {
+                Some(tile)
+                    if tile.rows < TILE
+                        && tile.first_key == sequence * op.capacity
+                        && tile.past + tile.rows == position =>
+                {
+                    tile.rows += 1;
+                }
+                _ => tiles.push(CacheTile {
+                    first_row: r,
+                    rows: 1,
+                    first_key: sequence * op.capacity,
+                    past: position,
+                }),
+            }
+        }
+        with_element!(op.key_cache.dtype, C => self.attention_to_tiles::<C>(op, &tiles));
+    }
+
+    fn attention_to_tiles<C: Element>(&mut self, op: CachedAttention, tiles: &[CacheTile]) {
         let d = op.head_dim;
         let heads = op.q.columns / d;
         let group = op.q.columns / op.k.columns;
-        assert!(op.past + op.q.rows <= op.k.rows && op.q.columns == group * op.k.columns, "{op:?}");
-        let views = Shared([op.q, op.k, op.v, op.out].map(|x| self.view(x)));
+        let views = Shared([op.q, op.key_cache, op.value_cache, op.out].map(|x| self.view(x)));
+        let kernels = self.kernels;
         let workspaces = Shared(self.workspaces.as_mut_ptr());
-        self.pool.run(op.q.rows * heads, &|item, thread| {
-            let (r, head) = (item / heads, item % heads);
+        self.pool.run(tiles.len() * heads, &|item, thread| {
+            let (tile, head) = (&tiles[item / heads], item % heads);
             let [q, k, v, out] = views.get();
-            let keys = op.past + r + 1;
-            // SAFETY: one workspace a thread; each item writes one head of one row.
+            let keys = tile.past + tile.rows;
+            let queries = |x: View| x.block(tile.first_row, head * d, tile.rows, d);
+            let cached = |x: View| x.block(tile.first_key, head / group * d, keys, d);
+            let (q, k, v, out) = (queries(q), cached(k), cached(v), queries(out));
+            // SAFETY: one workspace a thread; each item writes one head of its own rows; the caches are only read.
             unsafe {
                 let workspace = &mut *workspaces.get().add(thread);
-                let scores = row::<f32>(matrix(workspace.scores.ensure(keys * 4), 1, keys), 0);
-                let q = read::<f32>(q.block(r, head * d, 1, d), 0);
-                let out = row::<f32>(out.block(r, head * d, 1, d), 0);
-                let (k, v) = (k.block(0, head / group * d, keys, d), v.block(0, head / group * d, keys, d));
-                for (key, score) in scores.iter_mut().enumerate() {
-                    *score = dot(q, read::<f32>(k, key));
+                let scores = matrix(workspace.scores.ensure(tile.rows * keys * 4), tile.rows, keys);
+                let few = tile.rows < MULTIPLIED_ROWS;
+                // Where products are of f32 alone, the cache is brought to it.
+                let (k, v) = if few || C::DTYPE == DType::F32 || kernels.has_bf16() {
+                    (k, v)
+                } else {
+                    let wide = [(k, &mut workspace.dk), (v, &mut workspace.dv)].map(|(from, buffer)| {
+                        let to = matrix(buffer.ensure(keys * d * 4), keys, d);
+                        for key in 0..keys {
+                            scaled_copy(row::<f32>(to, key), 1.0, read::<C>(from, key));
+                        }
+                        to
+                    });
+                    (wide[0], wide[1])
+                };
+                if !few {
+                    workspace.multiply(kernels, q, k.transposed(), output(scores, Start::Zero));
                 }
-                let max = maximum(scores) * op.scale;
-                let sum = exp_in_place(scores, op.scale, max);
-                out.fill(0.0);
-                for (key, &p) in scores.iter().enumerate() {
-                    super::simd::axpy(out, p / sum, read::<f32>(v, key));
+                let mut sums = [0.0; TILE];
+                for (i, sum) in sums.iter_mut().enumerate().take(tile.rows) {
+                    let (seen, rest) = row::<f32>(scores, i).split_at_mut(tile.past + i + 1);
+                    if few {
+                        let q = read::<f32>(q, i);
+                        for (key, score) in seen.iter_mut().enumerate() {
+                            *score = dot(q, read::<C>(k, key));
+                        }
+                    }
+                    rest.fill(0.0);
+                    let max = maximum(seen) * op.scale;
+                    *sum = exp_in_place(seen, op.scale, max);
+                }
+                if !few {
+                    workspace.multiply(kernels, scores, v, output(out, Start::Zero));
+                }
+                for (i, &sum) in sums.iter().enumerate().take(tile.rows) {
+                    let to = row::<f32>(out, i);
+                    if few {
+                        to.fill(0.0);
+                        for (key, &p) in read::<f32>(scores, i)[..=tile.past + i].iter().enumerate() {
+                            axpy(to, p, read::<C>(v, key));
+                        }
+                    }
+                    scale_in_place(to, 1.0 / sum);
                 }
             }
         });
     }
 }
+
+/// Tokens that follow each other in one sequence, with what they may see of the cache.
+struct CacheTile {
+    first_row: usize,
+    rows: usize,
+    /// The sequence's first row of the cache.
+    first_key: usize,
+    /// Position of the first row.
+    past: usize,
+}
+
+/// From this many queries on, products beat dots of rows.
+const MULTIPLIED_ROWS: usize = 8;
 
 simd! {
     /// Scores become probabilities, and their gradient the gradient of the unscaled scores: p·(dp − δ)·scale.

@@ -5,6 +5,7 @@
 
 use super::avx512::{mask, transpose};
 use super::gemm::{MicroKernel, Output, Start, View};
+use super::packed_blocks;
 use crate::bf16::Bf16;
 use crate::tensor::DType;
 use std::arch::x86_64::*;
@@ -117,6 +118,16 @@ pub(super) type Block = [__m512i; 16];
 /// The CPU has AVX512-BF16; the view is valid.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 unsafe fn half(view: View, row: usize, k: usize, by_rows: bool, block: &mut Block) {
+    if view.dtype.is_blocks() {
+        assert!(!by_rows, "weights in blocks are the second operand");
+        if row < view.rows {
+            // SAFETY: the cell exists, since its first element does and rows are stored in sixteens.
+            unsafe { packed_blocks::pairs(view.dtype, view.at(row, k), block) };
+        } else {
+            block.fill(_mm512_setzero_si512());
+        }
+        return;
+    }
     let lies_by_rows = view.column_stride == 1;
     // SAFETY: passed on.
     unsafe {
@@ -271,14 +282,14 @@ fn bits(x: __m512bh) -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn half_bits(x: __m256bh) -> __m256i {
+pub(super) fn half_bits(x: __m256bh) -> __m256i {
     // SAFETY: as above.
     unsafe { std::mem::transmute::<__m256bh, __m256i>(x) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn numbers(x: __m512i) -> __m512bh {
+pub(super) fn numbers(x: __m512i) -> __m512bh {
     // SAFETY: as above.
     unsafe { std::mem::transmute::<__m512i, __m512bh>(x) }
 }

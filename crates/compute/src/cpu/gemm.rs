@@ -4,12 +4,14 @@
 //! on the thread count. B is packed once a block and shared, A is packed by whoever computes a row block.
 //! Reading order: [`View`], [`MicroKernel`], [`parallel`], [`serial`].
 
+use super::packed_blocks;
 use super::pool::Pool;
-use super::simd::{Element, scaled_copy};
+use super::simd::{Element, scaled_copy, with_element};
 use crate::bf16::Bf16;
 use crate::tensor::DType;
 
 /// A strided matrix of f32 or bfloat16 in memory: element (r, c) stands r·row_stride + c·column_stride elements after `pointer`.
+/// Or a matrix of blocks ([`super::packed_blocks`]), whose cells stand in that order.
 #[derive(Clone, Copy)]
 pub(super) struct View {
     pub pointer: *const u8,
@@ -27,9 +29,34 @@ impl View {
         self.pointer.cast()
     }
 
-    /// Where element (row, column) would be.
+    /// Where element (row, column) would be; of blocks, the cell that begins with it.
     pub fn at(self, row: usize, column: usize) -> *const u8 {
+        if self.dtype.is_blocks() {
+            let (row, column, stride) = if self.column_stride == 1 {
+                (row, column, self.row_stride)
+            } else {
+                (column, row, self.column_stride)
+            };
+            return self.pointer.wrapping_add(packed_blocks::cell_offset(self.dtype, stride, row, column));
+        }
         self.pointer.wrapping_add((row * self.row_stride + column * self.column_stride) * self.dtype.size())
+    }
+
+    /// Copies column `c`, whose elements must be neighbours: a weight's row.
+    ///
+    /// # Safety
+    /// The view is valid.
+    pub unsafe fn read_column(self, c: usize, to: &mut [f32]) {
+        assert!(self.row_stride == 1 && c < self.columns && to.len() == self.rows);
+        // SAFETY: passed on.
+        unsafe {
+            match self.dtype {
+                DType::Q8_0 | DType::Q4_0 => packed_blocks::read_row(self.dtype, self.pointer, c, to),
+                dtype => with_element!(dtype, E => {
+                    scaled_copy(to, 1.0, std::slice::from_raw_parts(self.at(0, c).cast::<E>(), self.rows));
+                }),
+            }
+        }
     }
 
     pub fn transposed(self) -> View {
@@ -69,7 +96,7 @@ pub(super) enum Start {
 }
 
 impl Output {
-    fn at(self, row: usize, column: usize) -> Output {
+    pub fn at(self, row: usize, column: usize) -> Output {
         let start = match self.start {
             Start::Residual { pointer, row_stride } => {
                 Start::Residual { pointer: pointer.wrapping_add(row * row_stride + column), row_stride }

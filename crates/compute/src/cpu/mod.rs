@@ -12,9 +12,11 @@ mod attention;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512bf16;
+mod few_rows;
 mod gemm;
 mod loss;
 mod optimizer;
+mod packed_blocks;
 mod pool;
 mod rows;
 mod simd;
@@ -23,8 +25,9 @@ use crate::device::{
     AdamW, Attention, AttentionBackward, CachedAttention, Device, Gemm, LinearCrossEntropy, RmsNorm, Rope,
 };
 use crate::tensor::{DType, Tensor};
-use crate::{Error, Result};
+use crate::{Error, Result, blocks};
 use arena::Arena;
+use few_rows::FewRows;
 use gemm::{AlignedBuffer, Output, Scratch, Shared, Start, View};
 use pool::Pool;
 use simd::{Element, with_element};
@@ -50,6 +53,9 @@ pub struct Cpu {
     kernels: Kernels,
     arena: Arena,
     scratch: Scratch,
+    few_rows: FewRows,
+    /// Rows of a weight of fewer bits as f32.
+    widened: AlignedBuffer,
     /// One set a thread, for attention's score tiles and packed operands.
     workspaces: Vec<attention::Workspace>,
     /// Partial sums of one kernel at a time.
@@ -121,6 +127,8 @@ impl Cpu {
             kernels,
             arena: Arena::empty(),
             scratch: Scratch::default(),
+            few_rows: FewRows::default(),
+            widened: AlignedBuffer::default(),
             workspaces,
             partials: Vec::new(),
             partials_f64: Vec::new(),
@@ -163,6 +171,10 @@ impl Kernels {
         Kernels::Portable
     }
 
+    fn has_bf16(self) -> bool {
+        self.instruction_set().has_bf16()
+    }
+
     fn instruction_set(self) -> InstructionSet {
         match self {
             Kernels::Portable => InstructionSet::Portable,
@@ -176,9 +188,9 @@ impl Kernels {
     }
 }
 
-/// Whether a product's arithmetic is bfloat16's: one operand is, and the other is rounded to it.
+/// Whether a product's arithmetic is bfloat16's: one operand is no f32, and the other is rounded.
 fn in_bf16(a: View, b: View) -> bool {
-    a.dtype == DType::Bf16 || b.dtype == DType::Bf16
+    a.dtype != DType::F32 || b.dtype != DType::F32
 }
 
 /// A product on the calling thread.
@@ -282,7 +294,15 @@ impl Device for Cpu {
 
     fn upload(&mut self, to: Tensor, values: &[f32]) {
         assert_eq!(to.len(), values.len());
+        if to.dtype.is_blocks() {
+            return self.upload_blocks(to, &blocks::encode(to.dtype, values));
+        }
         with_element!(to.dtype, E => simd::scaled_copy(self.arena.typed_mut::<E>(to), 1.0, values));
+    }
+
+    fn upload_blocks(&mut self, to: Tensor, from: &[u8]) {
+        assert_eq!(from.len(), to.len() / blocks::LEN * blocks::bytes(to.dtype), "{to:?}");
+        packed_blocks::pack(to.dtype, to.columns, from, self.arena.block_bytes_mut(to));
     }
 
     fn upload_ids(&mut self, to: Tensor, values: &[u32]) {
@@ -336,37 +356,17 @@ impl Device for Cpu {
         };
         let bf16 = in_bf16(a, b);
         assert!(op.out.dtype == DType::F32 || (bf16 && !op.accumulate), "{op:?}");
-        if a.rows <= MATVEC_ROWS && a.column_stride == 1 && b.row_stride == 1 && !bf16 {
-            self.matvec(a, b, out);
+        assert!(!b.dtype.is_blocks() || op.b_transposed, "{op:?}");
+        // SAFETY: the arena holds all operands; the output overlaps no input.
+        if unsafe { self.few_rows(a, b, out) } {
             return;
         }
-        let (pool, scratch) = (&self.pool, &mut self.scratch);
-        #[cfg(target_arch = "x86_64")]
-        let small = a.rows.min(a.columns).min(b.columns) < TILE_SIDE;
-        // SAFETY: the arena holds all operands; kernels are called with outputs that overlap no input.
-        unsafe {
-            match (self.kernels, bf16) {
-                #[cfg(target_arch = "x86_64")]
-                (Kernels::Amx(tiles, ..), true) if !small => {
-                    gemm::parallel(amx::AmxBf16(tiles), pool, scratch, a, b, out);
-                }
-                #[cfg(target_arch = "x86_64")]
-                (Kernels::Avx512Bf16(_, pairs) | Kernels::Amx(.., pairs), true) => {
-                    gemm::parallel(pairs, pool, scratch, a, b, out);
-                }
-                #[cfg(target_arch = "x86_64")]
-                (Kernels::Amx(tiles, ..), false) if !small => gemm::parallel(tiles, pool, scratch, a, b, out),
-                #[cfg(target_arch = "x86_64")]
-                (
-                    Kernels::Avx512(vectors) | Kernels::Avx512Bf16(vectors, _) | Kernels::Amx(_, vectors, _),
-                    false,
-                ) => {
-                    gemm::parallel(vectors, pool, scratch, a, b, out);
-                }
-                (Kernels::Portable, false) => self.portable_parallel(a, b, out),
-                (_, true) => no_bf16(),
-            }
+        if a.dtype == DType::F32 && b.dtype != DType::F32 && !self.kernels.has_bf16() {
+            self.widened(a, b, out);
+            return;
         }
+        // SAFETY: as above.
+        unsafe { self.multiply(a, b, out) };
     }
 
     fn add_bias(&mut self, x: Tensor, bias: Tensor) {
@@ -433,37 +433,76 @@ impl Device for Cpu {
 /// Products with a side below this waste most of a tile.
 #[cfg(target_arch = "x86_64")]
 const TILE_SIDE: usize = 24;
-/// Up to this many rows of A a product is bound by reading B once: dot products beat packing.
-const MATVEC_ROWS: usize = 4;
-/// Rows of B (a weight's output features) one item covers.
-const MATVEC_ITEM: usize = 64;
 /// Rows of C one item of the portable product covers.
 const PORTABLE_ITEM: usize = 128;
 
+/// Rows of a weight that are widened to f32 at a time.
+const WIDENED_ROWS: usize = 512;
+
 impl Cpu {
-    /// A few rows times a weight in (n, k) layout: one dot product an output.
-    fn matvec(&self, a: View, b: View, out: Output) {
-        let (k, n) = (a.columns, b.columns);
-        let (a, b, out) = (Shared(a), Shared(b), Shared(out));
-        self.pool.run(n.div_ceil(MATVEC_ITEM), &|item, _| {
-            let (a, b, out) = (a.get(), b.get(), out.get());
-            for j in item * MATVEC_ITEM..((item + 1) * MATVEC_ITEM).min(n) {
-                for i in 0..a.rows {
-                    // SAFETY: rows of valid views with unit stride along k; output (i, j) belongs to this item.
-                    unsafe {
-                        let x = std::slice::from_raw_parts(a.elements::<f32>().add(i * a.row_stride), k);
-                        let w = std::slice::from_raw_parts(b.elements::<f32>().add(j * b.column_stride), k);
-                        let to = out.f32().add(i * out.row_stride + j);
-                        let start = match out.start {
-                            Start::Zero => 0.0,
-                            Start::Accumulate => *to,
-                            Start::Residual { pointer, row_stride } => *pointer.add(i * row_stride + j),
-                        };
-                        *to = start + simd::dot(x, w);
-                    }
+    /// The product on all threads, by the kernel that suits it.
+    ///
+    /// # Safety
+    /// Views and output must be valid for their shapes; the output overlaps no input (a residual may be the output itself).
+    unsafe fn multiply(&mut self, a: View, b: View, out: Output) {
+        let bf16 = in_bf16(a, b);
+        let (pool, scratch) = (&self.pool, &mut self.scratch);
+        #[cfg(target_arch = "x86_64")]
+        let small = a.rows.min(a.columns).min(b.columns) < TILE_SIDE;
+        // SAFETY: passed on.
+        unsafe {
+            match (self.kernels, bf16) {
+                #[cfg(target_arch = "x86_64")]
+                (Kernels::Amx(tiles, ..), true) if !small => {
+                    gemm::parallel(amx::AmxBf16(tiles), pool, scratch, a, b, out);
                 }
+                #[cfg(target_arch = "x86_64")]
+                (Kernels::Avx512Bf16(_, pairs) | Kernels::Amx(.., pairs), true) => {
+                    gemm::parallel(pairs, pool, scratch, a, b, out);
+                }
+                #[cfg(target_arch = "x86_64")]
+                (Kernels::Amx(tiles, ..), false) if !small => gemm::parallel(tiles, pool, scratch, a, b, out),
+                #[cfg(target_arch = "x86_64")]
+                (
+                    Kernels::Avx512(vectors) | Kernels::Avx512Bf16(vectors, _) | Kernels::Amx(_, vectors, _),
+                    false,
+                ) => {
+                    gemm::parallel(vectors, pool, scratch, a, b, out);
+                }
+                (Kernels::Portable, false) => self.portable_parallel(a, b, out),
+                (_, true) => no_bf16(),
             }
-        });
+        }
+    }
+
+    /// A product with a weight of fewer bits on a CPU that multiplies f32 alone: some of the weight's rows at a time.
+    fn widened(&mut self, a: View, b: View, out: Output) {
+        assert_eq!(b.row_stride, 1, "weights are read by rows");
+        let (k, n) = (b.rows, b.columns);
+        let mut buffer = std::mem::take(&mut self.widened);
+        for first in (0..n).step_by(WIDENED_ROWS) {
+            let rows = WIDENED_ROWS.min(n - first);
+            let to = Shared(buffer.ensure(rows * k * 4).cast::<f32>());
+            let from = Shared(b);
+            self.pool.run(rows, &|r, _| {
+                // SAFETY: row r of the buffer belongs to this item, and the weight's row exists.
+                unsafe {
+                    let to = std::slice::from_raw_parts_mut(to.get().add(r * k), k);
+                    from.get().read_column(first + r, to);
+                }
+            });
+            let part = View {
+                pointer: to.get().cast(),
+                dtype: DType::F32,
+                rows: k,
+                columns: rows,
+                row_stride: 1,
+                column_stride: k,
+            };
+            // SAFETY: valid operands; each part writes its own columns.
+            unsafe { self.multiply(a, part, out.at(0, first)) };
+        }
+        self.widened = buffer;
     }
 
     /// The `gemm` crate over fixed blocks of rows.

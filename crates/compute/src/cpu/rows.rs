@@ -98,7 +98,7 @@ impl Cpu {
         self.each_row(x.rows, |r| unsafe { to.row(r) }.fill(value));
     }
 
-    pub(super) fn copy_rows(&mut self, from: Tensor, to: Tensor) {
+    pub(super) fn copy_rows(&self, from: Tensor, to: Tensor) {
         assert_eq!((from.rows, from.columns), (to.rows, to.columns));
         with_element!(from.dtype, S => with_element!(to.dtype, T => {
             let (source, target) = (self.rows::<S>(from), self.rows::<T>(to));
@@ -155,12 +155,13 @@ impl Cpu {
     pub(super) fn embedding_rows(&mut self, ids: Tensor, table: Tensor, out: Tensor) {
         let ids = self.arena.ids(ids);
         assert_eq!((ids.len(), table.columns), (out.rows, out.columns));
-        let (from, to) = (self.rows::<f32>(table), self.rows::<f32>(out));
+        // Seen from its transpose, the table's rows are columns.
+        let (from, to) = (Shared(self.view(table).transposed()), self.rows::<f32>(out));
         self.each_row(out.rows, |r| {
             let id = ids[r] as usize;
             assert!(id < table.rows, "token id {id} is outside the vocabulary of {}", table.rows);
             // SAFETY: the table is only read; each output row belongs to one item.
-            unsafe { to.row(r).copy_from_slice(from.read(id)) };
+            unsafe { from.get().read_column(id, to.row(r)) };
         });
     }
 
@@ -273,15 +274,16 @@ impl Cpu {
 
     pub(super) fn rope_rows(&mut self, op: Rope) {
         let half = op.cos.columns;
-        let last = op.first_position + op.sequence_length.min(op.x.rows);
-        assert!(last <= op.cos.rows && op.x.columns.is_multiple_of(2 * half), "{op:?}");
+        let positions = self.arena.ids(op.positions);
+        assert!(positions.len() == op.x.rows && op.x.columns.is_multiple_of(2 * half), "{op:?}");
+        assert!(positions.iter().all(|&p| (p as usize) < op.cos.rows), "{op:?}");
         assert_eq!((op.cos.rows, op.cos.columns), (op.sin.rows, op.sin.columns));
         let (cos, sin) = (self.rows::<f32>(op.cos), self.rows::<f32>(op.sin));
         let sign = if op.inverse { -1.0 } else { 1.0 };
         with_element!(op.x.dtype, X => {
             let x = self.rows::<X>(op.x);
             self.each_row(op.x.rows, |r| {
-                let position = op.first_position + r % op.sequence_length;
+                let position = positions[r] as usize;
                 // SAFETY: each row of x belongs to one item; the tables are only read.
                 let (x, cos, sin) = unsafe { (x.row(r), cos.read(position), sin.read(position)) };
                 for head in x.chunks_exact_mut(2 * half) {

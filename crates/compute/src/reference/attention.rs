@@ -92,13 +92,29 @@ impl Reference {
     pub(super) fn cached_attention_kernel(&mut self, op: CachedAttention) {
         let d = op.head_dim;
         let group = op.q.columns / op.k.columns;
+        let place = |this: &Reference, row| {
+            let first = this.get(op.sequences, 0, row) as usize * op.capacity;
+            (first, first + this.get(op.positions, 0, row) as usize)
+        };
         for row in 0..op.q.rows {
+            let (_, at) = place(self, row);
+            for (from, to) in [(op.k, op.key_cache), (op.v, op.value_cache)] {
+                for c in 0..from.columns {
+                    let value = self.get(from, row, c);
+                    self.set(to, at, c, value);
+                }
+            }
+        }
+        for row in 0..op.q.rows {
+            let (first, last) = place(self, row);
             for head in 0..op.q.columns / d {
                 let kv_head = head / group;
-                let keys = 0..op.past + row + 1;
-                let (p, _) = self.probabilities((op.q, row, head), (op.k, kv_head), keys, d, op.scale);
+                let keys = first..last + 1;
+                let key_cache = (op.key_cache, kv_head);
+                let (p, _) = self.probabilities((op.q, row, head), key_cache, keys, d, op.scale);
                 for c in 0..d {
-                    let y = p.iter().enumerate().map(|(j, p)| p * self.get(op.v, j, kv_head * d + c)).sum();
+                    let value = |j| self.get(op.value_cache, first + j, kv_head * d + c);
+                    let y = p.iter().enumerate().map(|(j, p)| p * value(j)).sum();
                     self.set(op.out, row, head * d + c, y);
                 }
             }

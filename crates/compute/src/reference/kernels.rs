@@ -110,7 +110,7 @@ impl Reference {
     pub(super) fn rope_kernel(&mut self, op: Rope) {
         let half = op.cos.columns;
         for r in 0..op.x.rows {
-            let position = op.first_position + r % op.sequence_length;
+            let position = self.get(op.positions, 0, r) as usize;
             for head in 0..op.x.columns / (2 * half) {
                 for c in 0..half {
                     let at = head * 2 * half + c;

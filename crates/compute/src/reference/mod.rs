@@ -8,6 +8,7 @@ pub use kernels::dropout_keeps;
 
 use crate::Result;
 use crate::bf16::Bf16;
+use crate::blocks;
 use crate::device::{
     AdamW, Attention, AttentionBackward, CachedAttention, Device, Gemm, LinearCrossEntropy, RmsNorm, Rope,
 };
@@ -16,7 +17,7 @@ use crate::tensor::{DType, Tensor};
 /// The f64 device. Every element, whatever its dtype, is one f64; what a bfloat16 tensor is given is rounded to bfloat16.
 #[derive(Debug, Default)]
 pub struct Reference {
-    /// Indexed by byte offset, so that views of any dtype resolve as on a real device; most slots stay unused.
+    /// Indexed by twice the byte offset, so that views of any dtype resolve as on a real device; most slots stay unused.
     arena: Vec<f64>,
 }
 
@@ -28,7 +29,13 @@ impl Reference {
 
     fn index(t: Tensor, row: usize, column: usize) -> usize {
         assert!(row < t.rows && column < t.columns, "({row}, {column}) of {t:?}");
-        t.offset + (row * t.row_stride + column) * t.dtype.size()
+        // Half a byte is the least an element takes.
+        let size = match t.dtype {
+            DType::Q4_0 => 1,
+            DType::Q8_0 => 2,
+            dtype => 2 * dtype.size(),
+        };
+        2 * t.offset + (row * t.row_stride + column) * size
     }
 
     fn get(&self, t: Tensor, row: usize, column: usize) -> f64 {
@@ -78,12 +85,20 @@ impl Device for Reference {
     }
 
     fn allocate(&mut self, bytes: usize) -> Result<()> {
-        self.arena = vec![0.0; bytes];
+        self.arena = vec![0.0; 2 * bytes];
         Ok(())
     }
 
     fn upload(&mut self, to: Tensor, values: &[f32]) {
+        if to.dtype.is_blocks() {
+            return self.upload_blocks(to, &blocks::encode(to.dtype, values));
+        }
         let values: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
+        self.write(to, &values);
+    }
+
+    fn upload_blocks(&mut self, to: Tensor, from: &[u8]) {
+        let values: Vec<f64> = blocks::decode(to.dtype, from).into_iter().map(f64::from).collect();
         self.write(to, &values);
     }
 

@@ -129,6 +129,7 @@ pub fn each(visit: &mut Visit) {
     each_of(DType::F32, visit);
     embeddings(visit);
     cached_attentions(visit);
+    narrow_weights(visit);
     optimizers(visit);
 }
 
@@ -227,7 +228,8 @@ fn rotations_and_activations(element: DType, visit: &mut Visit) {
             let x = c.in_out(rows, heads * half * 2 + 3);
             let [cos, sin] = [0; 2].map(|_| c.input_of(DType::F32, length + 4, half));
             let x = x.column_range(3, heads * half * 2);
-            let op = Rope { x, cos, sin, sequence_length: length, first_position: 4, inverse };
+            let positions = c.ids(rows, length as u64 + 4);
+            let op = Rope { x, cos, sin, positions, inverse };
             visit(&c, &|d| d.rope(op));
         }
     }
@@ -287,12 +289,66 @@ fn attentions(element: DType, visit: &mut Visit) {
 
 fn cached_attentions(visit: &mut Visit) {
     for (_, length, heads, kv_heads, d) in ATTENTIONS {
-        let (q_width, kv_width, scale) = (heads * d, kv_heads * d, 1.0 / (d as f32).sqrt());
-        let mut c = Case::new(format!("cached attention {length} {heads} {kv_heads} {d}"));
-        let (q, out) = (c.input(3, q_width), c.output(3, q_width));
-        let (k, v) = (c.input(length + 5, kv_width), c.input(length + 5, kv_width));
-        let op = CachedAttention { q, k, v, out, past: length, head_dim: d, scale };
-        visit(&c, &|device| device.cached_attention(op));
+        for cache in [DType::F32, DType::Bf16] {
+            let (q_width, kv_width, scale) = (heads * d, kv_heads * d, 1.0 / (d as f32).sqrt());
+            let mut c = Case::new(format!("cached attention {length} {heads} {kv_heads} {d} {cache:?}"));
+            c.loose = cache == DType::Bf16;
+            // One token of the last sequence, a long stretch of the first, a short one of the second.
+            let (capacity, past, long) = (length + 5, length / 3, length - length / 3);
+            let rows = [(2, length, 1), (0, past, long), (1, 0, 3)];
+            let expand = |f: &dyn Fn(usize, usize) -> usize| {
+                rows.iter()
+                    .flat_map(|&(s, at, n)| (at..at + n).map(move |at| (s, at)))
+                    .map(|(s, at)| f(s, at) as u32)
+                    .collect::<Vec<u32>>()
+            };
+            let n = 1 + long + 3;
+            let (q, out) = (c.input(n, q_width), c.output(n, q_width));
+            let (k, v) = (c.input(n, kv_width), c.input(n, kv_width));
+            let key_cache = c.in_out_of(cache, 3 * capacity, kv_width);
+            let value_cache = c.in_out_of(cache, 3 * capacity, kv_width);
+            let [sequences, positions] = [expand(&|s, _| s), expand(&|_, at| at)].map(|values| {
+                let t = c.layout.reserve(DType::U32, 1, n);
+                c.ids.push((t, values));
+                t
+            });
+            let op = CachedAttention {
+                q,
+                k,
+                v,
+                key_cache,
+                value_cache,
+                sequences,
+                positions,
+                out,
+                capacity,
+                head_dim: d,
+                scale,
+            };
+            visit(&c, &|device| device.cached_attention(op));
+        }
+    }
+}
+
+/// Products with a weight of fewer bits, and rows read from it: few rows, as decoding has them, and many.
+fn narrow_weights(visit: &mut Visit) {
+    for weights in [DType::Bf16, DType::Q8_0, DType::Q4_0] {
+        for (m, k, n) in [(1, 32, 16), (1, 96, 50), (3, 320, 64), (5, 64, 200), (16, 576, 96), (33, 96, 70), (70, 1184, 612)]
+        {
+            for residual in [false, true] {
+                let mut c = Case::new(format!("narrow {m}×{k}×{n} {weights:?} {residual}"));
+                c.loose = true;
+                let (a, b) = (c.input(m, k), c.input_of(weights, n, k));
+                let (ids, rows) = (c.ids(m, n as u64), c.output(m, k));
+                let out = c.in_out(m, n);
+                let residual = residual.then_some(out);
+                let op = Gemm { a, a_transposed: false, b, b_transposed: true, out, residual, accumulate: false };
+                visit(&c, &|d| {
+                    d.gemm(op);
+                    d.embedding(ids, b, rows);
+                });
+            }
+        }
     }
 }
 

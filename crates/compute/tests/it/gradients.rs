@@ -89,12 +89,14 @@ fn rmsnorm() {
 fn rope_is_undone_by_its_inverse_and_is_its_own_transpose() {
     let mut b = Bench::new();
     let (x, cos, sin) = (b.input(4, 12), b.tensor(6, 3), b.tensor(6, 3));
+    let positions = b.tensor(1, 4);
     let mut d = b.device("rope");
+    d.write(positions, &[2.0, 5.0, 0.0, 3.0]);
     let angles: Vec<f64> = (0..18).map(|i| f64::from(i) * 0.3).collect();
     d.write(cos, &angles.iter().map(|a| a.cos()).collect::<Vec<_>>());
     d.write(sin, &angles.iter().map(|a| a.sin()).collect::<Vec<_>>());
     let before = d.read(x);
-    let op = Rope { x, cos, sin, sequence_length: 4, first_position: 2, inverse: false };
+    let op = Rope { x, cos, sin, positions, inverse: false };
     d.rope(op);
     let rotated = d.read(x);
     assert!(before.iter().zip(&rotated).any(|(a, b)| (a - b).abs() > 0.1));

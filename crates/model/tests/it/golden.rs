@@ -10,7 +10,7 @@ use compute::reference::Reference;
 use compute::{Batch, Device};
 use formats::hf::Config;
 use formats::safetensors::Reader;
-use model::{AdamW, Model, ModelConfig, Precision, Purpose, StateKind};
+use model::{AdamW, DType, Decoding, Model, ModelConfig, Precision, Purpose, StateKind, WeightTypes};
 use serde_json::Value;
 
 const VARIANTS: [&str; 3] = ["llama_tied", "qwen3_untied", "qwen2_llama3_rope"];
@@ -224,7 +224,7 @@ fn decoding_agrees_with_pytorch() {
         let (length, vocab) = (golden.batch.sequence_length, golden.config.vocab_size);
         let expected = golden.tensors.read_f32("logits").unwrap();
         let tokens = golden.batch.tokens[..length].to_vec();
-        let mut model = golden.model(Cpu::new(2), Purpose::Decode { max_sequence: length });
+        let mut model = golden.model(Cpu::new(2), Purpose::Decode(Decoding::one(length)));
         for (position, &token) in tokens.iter().enumerate() {
             let logits = model.decode(&[token]).unwrap();
             let difference = relative_difference(&logits, &expected[position * vocab..][..vocab]);
@@ -238,6 +238,52 @@ fn decoding_agrees_with_pytorch() {
             }
             let difference = relative_difference(&logits, &expected[(length - 1) * vocab..][..vocab]);
             assert!(difference <= 1e-5, "{name}, in parts of {cut}: logits differ by {difference:e}");
+        }
+    }
+}
+
+/// Several sequences at once, in parts of all sizes, in every type of weights: the same tokens must give the same logits as alone,
+/// and be as near to PyTorch's as the type allows.
+#[test]
+fn sequences_side_by_side_agree_with_pytorch() {
+    for name in VARIANTS {
+        let mut golden = Golden::open(name);
+        let (length, vocab) = (golden.batch.sequence_length, golden.config.vocab_size);
+        let expected = golden.tensors.read_f32("logits").unwrap();
+        let last = &expected[(length - 1) * vocab..][..vocab];
+        let tokens = golden.batch.tokens[..length].to_vec();
+        for (dtype, tolerance) in
+            [(DType::F32, 1e-5), (DType::Bf16, 2e-2), (DType::Q8_0, 4e-2), (DType::Q4_0, 0.4)]
+        {
+            let weights = WeightTypes::All(dtype);
+            let decoding = Decoding { sequences: 3, max_sequence: length, weights };
+            let mut model = golden.model(Cpu::new(2), Purpose::Decode(decoding));
+            let mut found = vec![Vec::new(); 3];
+            for (sequence, cut) in [(0, length / 2), (2, 3)] {
+                model.decode_each(&[(sequence, &tokens[..cut])]).unwrap();
+            }
+            // All three end with the same text, each from where it is, a token or more at a time.
+            let mut turn = 0;
+            while (0..3).any(|s| model.context_used(s) < length) {
+                let parts: Vec<(usize, &[u32])> = [2, 0, 1]
+                    .into_iter()
+                    .filter(|&s| model.context_used(s) < length)
+                    .map(|s| (s, &tokens[model.context_used(s)..][..(1 + (turn + s) % 2).min(length - model.context_used(s))]))
+                    .collect();
+                let logits = model.decode_each(&parts).unwrap();
+                for (logits, (sequence, _)) in logits.chunks(vocab).zip(&parts) {
+                    found[*sequence] = logits.to_vec();
+                }
+                turn += 1;
+            }
+            for (sequence, logits) in found.iter().enumerate() {
+                let difference = relative_difference(logits, last);
+                println!("{name} {dtype:?} sequence {sequence}: {difference:e}");
+                assert!(difference <= tolerance, "{name}, {dtype:?}, sequence {sequence}: {difference:e}");
+            }
+            model.forget(1);
+            let again = model.decode_each(&[(1, &tokens)]).unwrap();
+            assert!(relative_difference(&again, last) <= tolerance, "{name}, {dtype:?}, a sequence anew");
         }
     }
 }

@@ -4,7 +4,7 @@ use compute::cpu::{Cpu, InstructionSet};
 use compute::reference::Reference;
 use compute::rng::Rng;
 use compute::{Batch, Device};
-use model::{AdamW, MemoryPlan, Model, ModelConfig, Precision, Purpose, StateKind};
+use model::{AdamW, Decoding, MemoryPlan, Model, ModelConfig, Precision, Purpose, StateKind};
 
 fn config() -> ModelConfig {
     ModelConfig {
@@ -247,10 +247,10 @@ fn the_plan_is_the_arena() {
         for purpose in [
             Purpose::Train { batch_size: 3, sequence_length: 16, precision: Precision::F32 },
             Purpose::Train { batch_size: 3, sequence_length: 16, precision: Precision::Bf16 },
-            Purpose::Decode { max_sequence: 300 },
+            Purpose::Decode(Decoding::one(300)),
         ] {
-            let plan = MemoryPlan::new(&config, purpose);
-            let model = Model::new(Cpu::new(1), config.clone(), purpose).unwrap();
+            let plan = MemoryPlan::new(&config, purpose.clone());
+            let model = Model::new(Cpu::new(1), config.clone(), purpose.clone()).unwrap();
             assert_eq!(model.plan(), plan);
             let parts = plan.parameters_bytes
                 + plan.gradients_bytes
@@ -272,7 +272,7 @@ fn the_plan_is_the_arena() {
 #[test]
 fn shapes_that_cannot_be_built_are_named() {
     let refused = |config: ModelConfig| {
-        Model::new(Cpu::new(1), config, Purpose::Decode { max_sequence: 8 }).err().unwrap().to_string()
+        Model::new(Cpu::new(1), config, Purpose::Decode(Decoding::one(8))).err().unwrap().to_string()
     };
     let message = refused(ModelConfig { num_key_value_heads: 3, ..config() });
     assert!(message.contains("model.num_key_value_heads") && message.contains('3'), "{message}");

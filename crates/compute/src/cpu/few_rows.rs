@@ -1,0 +1,240 @@
+//! Products of a few rows (a token, or one of each of several sequences) with a weight: bound by reading the weight once.
+//!
+//! The weight is walked where it lies, each item some of its rows, and no sum depends on how many tokens there are. bfloat16 weights
+//! take the rows of A rounded to it, weights in blocks take them in blocks of signed bytes (as llama.cpp does).
+
+use super::gemm::{AlignedBuffer, Output, Shared, Start, View};
+use super::simd::{Element, dot};
+use super::{Cpu, Kernels, packed_blocks};
+use crate::bf16::Bf16;
+use crate::blocks;
+use crate::tensor::DType;
+
+/// Rows of B (a weight's output features) one item covers.
+const ITEM: usize = 64;
+
+/// What the rows of A are brought into.
+#[derive(Default)]
+pub(super) struct FewRows {
+    rounded: AlignedBuffer,
+    quantized: packed_blocks::Quantized,
+    /// (n, m): the product's transpose, where tiles make it.
+    transposed: AlignedBuffer,
+}
+
+/// Up to this many rows of A, packing B costs more than the dot products of rows.
+const DOT_ROWS: usize = 4;
+/// The same where dot products take pairs of bfloat16.
+#[cfg(target_arch = "x86_64")]
+const PAIR_ROWS: usize = 32;
+/// The same for integer products.
+const BLOCK_ROWS: usize = 16;
+
+impl Cpu {
+    /// Computes a product of few rows, or returns false: it is none, or better packed.
+    ///
+    /// # Safety
+    /// Views and output must be valid for their shapes; the output overlaps no input (a residual may be the output itself).
+    pub(super) unsafe fn few_rows(&mut self, a: View, b: View, out: Output) -> bool {
+        let by_rows = a.column_stride == 1 && b.row_stride == 1;
+        if !by_rows || a.dtype != DType::F32 || out.dtype != DType::F32 || a.rows > self.most_rows(b.dtype) {
+            return false;
+        }
+        // SAFETY: passed on.
+        unsafe {
+            match b.dtype {
+                DType::Q8_0 | DType::Q4_0 => self.dots_of_blocks(a, b, out),
+                #[cfg(target_arch = "x86_64")]
+                DType::Bf16 if self.kernels.has_bf16() => self.dots_of_pairs(a, b, out),
+                DType::Bf16 => self.dots::<Bf16>(a, b, out),
+                _ => self.dots::<f32>(a, b, out),
+            }
+        }
+        true
+    }
+
+    fn most_rows(&self, weights: DType) -> usize {
+        match weights {
+            DType::Q8_0 | DType::Q4_0 => BLOCK_ROWS,
+            #[cfg(target_arch = "x86_64")]
+            DType::Bf16 if self.kernels.has_bf16() => PAIR_ROWS,
+            _ => DOT_ROWS,
+        }
+    }
+
+    /// One dot product an output.
+    unsafe fn dots<E: Element>(&self, a: View, b: View, out: Output) {
+        let (k, n) = (a.columns, b.columns);
+        let (a, b, out) = (Shared(a), Shared(b), Shared(out));
+        self.pool.run(n.div_ceil(ITEM), &|item, _| {
+            let (a, b, out) = (a.get(), b.get(), out.get());
+            for j in item * ITEM..((item + 1) * ITEM).min(n) {
+                for i in 0..a.rows {
+                    // SAFETY: rows of valid views with unit stride along k; output (i, j) belongs to this item.
+                    unsafe {
+                        let x = std::slice::from_raw_parts(a.elements::<f32>().add(i * a.row_stride), k);
+                        let w = std::slice::from_raw_parts(b.elements::<E>().add(j * b.column_stride), k);
+                        put(out, i, j, &[dot(x, w)]);
+                    }
+                }
+            }
+        });
+    }
+
+    unsafe fn dots_of_blocks(&mut self, a: View, b: View, out: Output) {
+        // SAFETY: a valid view, f32, contiguous along k.
+        let tokens = unsafe { self.few_rows.quantized.fill(a, b.dtype) };
+        let (n, count) = (b.columns, a.rows);
+        let (b, out, tokens) = (Shared(b), Shared(out), Shared(tokens));
+        let kernel = packed_blocks::Kernel::detect(!matches!(self.kernels, Kernels::Portable));
+        self.pool.run(n.div_ceil(ITEM), &|item, _| {
+            let (b, out) = (b.get(), out.get());
+            for j in (item * ITEM..((item + 1) * ITEM).min(n)).step_by(blocks::ROWS) {
+                let columns = blocks::ROWS.min(n - j);
+                // SAFETY: the cells of 16 rows exist; outputs of these columns belong to this item.
+                unsafe {
+                    kernel.all_tokens(b.dtype, b.at(0, j), tokens.get(), count, |i, sums| {
+                        put(out, i, j, &sums[..columns]);
+                    });
+                }
+            }
+        });
+    }
+}
+
+/// Writes neighbouring outputs of row `i` from column `j` on.
+///
+/// # Safety
+/// They exist, and nobody else reads or writes them.
+#[inline]
+unsafe fn put(out: Output, i: usize, j: usize, sums: &[f32]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let to = out.f32().add(i * out.row_stride + j);
+        for (c, sum) in sums.iter().enumerate() {
+            let start = match out.start {
+                Start::Zero => 0.0,
+                Start::Accumulate => *to.add(c),
+                Start::Residual { pointer, row_stride } => *pointer.add(i * row_stride + j + c),
+            };
+            *to.add(c) = start + sum;
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod pairs {
+    use super::super::avx512bf16::numbers;
+    use super::super::{amx, gemm};
+    use super::*;
+    use std::arch::x86_64::*;
+
+    /// From this many rows on, and of products this large, tiles read the weight as their first operand.
+    const TILE_ROWS: usize = 5;
+    const TILE_SIDE: usize = 32;
+
+    impl Cpu {
+        pub(super) unsafe fn dots_of_pairs(&mut self, a: View, b: View, out: Output) {
+            let (m, k, n) = (a.rows, a.columns, b.columns);
+            if let Kernels::Amx(tiles, ..) = self.kernels
+                && m >= TILE_ROWS
+                && k >= TILE_SIDE
+                && n >= TILE_SIDE
+            {
+                let mut buffer = std::mem::take(&mut self.few_rows.transposed);
+                let product = Output {
+                    pointer: buffer.ensure(m * n * 4),
+                    dtype: DType::F32,
+                    row_stride: m,
+                    start: Start::Zero,
+                };
+                let (kernel, scratch) = (amx::AmxBf16(tiles), &mut self.scratch);
+                // SAFETY: passed on; the buffer holds n × m.
+                unsafe {
+                    gemm::parallel(kernel, &self.pool, scratch, b.transposed(), a.transposed(), product);
+                    let from = product.f32();
+                    for i in 0..m {
+                        for j in 0..n {
+                            put(out, i, j, &[*from.add(j * m + i)]);
+                        }
+                    }
+                }
+                self.few_rows.transposed = buffer;
+                return;
+            }
+            let rounded = Shared(self.few_rows.rounded.ensure(m * k * 2).cast::<Bf16>());
+            for i in 0..m {
+                // SAFETY: a row of a valid view; the buffer holds m × k.
+                unsafe {
+                    let from = std::slice::from_raw_parts(a.elements::<f32>().add(i * a.row_stride), k);
+                    let to = std::slice::from_raw_parts_mut(rounded.get().add(i * k), k);
+                    super::super::simd::scaled_copy(to, 1.0, from);
+                }
+            }
+            let (b, out) = (Shared(b), Shared(out));
+            self.pool.run(n.div_ceil(ITEM), &|item, _| {
+                let (b, out) = (b.get(), out.get());
+                for j in (item * ITEM..((item + 1) * ITEM).min(n)).step_by(4) {
+                    let rows = 4.min(n - j);
+                    // SAFETY: rows of valid views with unit stride along k; outputs of these columns belong to this item.
+                    unsafe {
+                        // A last group of fewer rows reads its last row again.
+                        let w = [0, 1, 2, 3].map(|r: usize| {
+                            b.elements::<Bf16>().add((j + r.min(rows - 1)) * b.column_stride)
+                        });
+                        let mut i = 0;
+                        while i < m {
+                            let x = rounded.get().cast_const().add(i * k);
+                            macro_rules! tokens_at_once {
+                                ($t:literal) => {{
+                                    let x: [*const Bf16; $t] = std::array::from_fn(|t| x.add(t * k));
+                                    let sums = dot_pairs::<$t>(k, w, x);
+                                    for (t, sums) in sums.iter().enumerate() {
+                                        put(out, i + t, j, &sums[..rows]);
+                                    }
+                                    i += $t;
+                                }};
+                            }
+                            match m - i {
+                                1 => tokens_at_once!(1),
+                                2..4 => tokens_at_once!(2),
+                                _ => tokens_at_once!(4),
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    }
+
+    /// Bytes ahead of the walk along four rows.
+    const AHEAD: usize = 1024;
+
+    /// Four rows of weights times `T` tokens.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    unsafe fn dot_pairs<const T: usize>(k: usize, w: [*const Bf16; 4], x: [*const Bf16; T]) -> [[f32; 4]; T] {
+        let mut sums = [[_mm512_setzero_ps(); 4]; T];
+        let mut add = |at: usize, mask: u32| {
+            // SAFETY: masked to the k that exist.
+            unsafe {
+                let w = w.map(|w| {
+                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(at).wrapping_byte_add(AHEAD).cast());
+                    numbers(_mm512_maskz_loadu_epi16(mask, w.wrapping_add(at).cast()))
+                });
+                for (sums, x) in sums.iter_mut().zip(&x) {
+                    let x = numbers(_mm512_maskz_loadu_epi16(mask, x.wrapping_add(at).cast()));
+                    for (sum, w) in sums.iter_mut().zip(w) {
+                        *sum = _mm512_dpbf16_ps(*sum, w, x);
+                    }
+                }
+            }
+        };
+        for at in (0..k / 32 * 32).step_by(32) {
+            add(at, u32::MAX);
+        }
+        if !k.is_multiple_of(32) {
+            add(k / 32 * 32, (1 << (k % 32)) - 1);
+        }
+        sums.map(|sums| sums.map(|sum| _mm512_reduce_add_ps(sum)))
+    }
+}

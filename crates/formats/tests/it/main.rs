@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used)] // a test says what broke by panicking
 
 mod config;
+mod gguf;
 mod plot;
 mod safetensors;

@@ -11,7 +11,7 @@ use clap::Args;
 use compute::Batch;
 use compute::cpu::Cpu;
 use formats::safetensors::{TensorSpec, write};
-use model::{Model, Precision, Purpose, folder};
+use model::{Decoding, Model, Precision, Purpose, folder};
 use serde_json::{Value, json};
 use store::fs::RealFs;
 use tokenizer::Tokenizer;
@@ -97,7 +97,7 @@ fn write_ours(exported: &Path, binary: &Path, work: &Path) -> Result<()> {
     let purpose = Purpose::Train { batch_size: 1, sequence_length: longest, precision: Precision::F32 };
     let mut full = Model::new(Cpu::new(0), config.clone(), purpose)?;
     folder::load(&RealFs, exported, &mut full)?;
-    let mut decoding = Model::new(Cpu::new(0), config.clone(), Purpose::Decode { max_sequence: longest })?;
+    let mut decoding = Model::new(Cpu::new(0), config.clone(), Purpose::Decode(Decoding::one(longest)))?;
     folder::load(&RealFs, exported, &mut decoding)?;
 
     let (mut cases, mut logits): (Vec<Value>, Vec<Vec<f32>>) = (Vec::new(), Vec::new());

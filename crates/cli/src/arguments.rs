@@ -96,6 +96,33 @@ pub enum DeviceChoice {
     Cpu,
 }
 
+/// Types that weights can be kept in for decoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WeightDtype {
+    /// 32-bit floats.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// Blocks of eight-bit integers.
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// Blocks of four-bit integers; the embedding and the output layer in eight bits.
+    #[value(name = "q4_0")]
+    Q4_0,
+}
+
+impl WeightDtype {
+    /// As the libraries name it.
+    pub fn dtype(self) -> model::DType {
+        match self {
+            WeightDtype::F32 => model::DType::F32,
+            WeightDtype::Bf16 => model::DType::Bf16,
+            WeightDtype::Q8_0 => model::DType::Q8_0,
+            WeightDtype::Q4_0 => model::DType::Q4_0,
+        }
+    }
+}
+
 /// The recipe and what is changed of it.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RecipeArguments {
@@ -144,7 +171,7 @@ pub enum Command {
     List(commands::list::Arguments),
     /// Continue a prompt with a trained model
     Generate(commands::generate::Arguments),
-    /// Time one training step
+    /// Time a training step, its kernels, or decoding
     Bench(commands::bench::Arguments),
     /// The recipe's JSON Schema
     Schema(commands::schema::Arguments),

@@ -10,6 +10,7 @@ pub mod blocks;
 pub mod cpu;
 pub mod device;
 pub mod mapped;
+pub mod profile;
 pub mod reference;
 pub mod rng;
 pub mod tensor;

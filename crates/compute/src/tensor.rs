@@ -33,6 +33,18 @@ impl DType {
         }
     }
 
+    /// As people write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::Bf16 => "bf16",
+            DType::Q8_0 => "q8_0",
+            DType::Q4_0 => "q4_0",
+            DType::U32 => "u32",
+            DType::F64 => "f64",
+        }
+    }
+
     /// Whether elements come in blocks with a scale of their own.
     pub const fn is_blocks(self) -> bool {
         matches!(self, DType::Q8_0 | DType::Q4_0)

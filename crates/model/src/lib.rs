@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`config`] (the shape), [`parameters`] (what is trained and where it lies), [`plan`] (every byte of the arena,
 //! before the first step), `training` (forward and backward of a micro-batch), `decoding` (with a key/value cache),
-//! [`sampling`], [`folder`] (Hugging Face form on disk). Non-goals: a graph, other architectures, the loop around a step.
+//! [`sampling`], [`folder`] (Hugging Face form on disk), [`stored`] (that or GGUF). Non-goals: a graph, other architectures, the loop around a step.
 //!
 //! Legend of shape suffixes: B batch, T time, N = B·T, D model width, H query heads, K key/value heads, F feed-forward, V vocabulary.
 
@@ -15,6 +15,7 @@ pub mod parameters;
 pub mod plan;
 mod rope;
 pub mod sampling;
+pub mod stored;
 mod training;
 
 pub use compute::{Batch, DType};
@@ -23,4 +24,5 @@ pub use error::{Error, ErrorKind, Result};
 pub use network::{Model, StateKind};
 pub use parameters::{Parameter, WeightTypes};
 pub use plan::{Decoding, MemoryPlan, Precision, Purpose};
+pub use stored::Stored;
 pub use training::{AdamW, StepOutcome};

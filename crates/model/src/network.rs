@@ -114,6 +114,33 @@ impl<D: Device> Model<D> {
         &self.device
     }
 
+    /// The device, to set something about it between calls.
+    pub fn device_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    /// Bytes that a parameter takes.
+    ///
+    /// # Errors
+    /// No such parameter.
+    pub fn parameter_bytes(&self, name: &str) -> Result<usize> {
+        let tensor = self.find(name, StateKind::Weight)?;
+        Ok(tensor.dtype.bytes(tensor.rows, tensor.columns))
+    }
+
+    /// The types of its matrices in words, the one with most elements first.
+    pub fn weight_types(&self) -> String {
+        let mut elements: Vec<(DType, usize)> = Vec::new();
+        for parameter in self.weights.parameters.iter().filter(|parameter| parameter.decay) {
+            match elements.iter_mut().find(|(dtype, _)| *dtype == parameter.tensor.dtype) {
+                Some((_, count)) => *count += parameter.len(),
+                None => elements.push((parameter.tensor.dtype, parameter.len())),
+            }
+        }
+        elements.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        elements.iter().map(|(dtype, _)| dtype.name()).collect::<Vec<_>>().join("+")
+    }
+
     /// Every trained tensor, in a fixed order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.weights.parameters
@@ -143,23 +170,30 @@ impl<D: Device> Model<D> {
         Ok(())
     }
 
-    /// Replaces a weight by blocks as [`compute::blocks`] describes them, exactly. Returns false, and changes nothing, where the model
-    /// does not keep it in blocks of this type.
+    /// Whether a weight is kept in this type.
     ///
     /// # Errors
-    /// No such parameter, or another number of blocks.
-    pub fn upload_blocks(&mut self, name: &str, dtype: DType, from: &[u8]) -> Result<bool> {
+    /// No such parameter.
+    pub fn keeps(&self, name: &str, dtype: DType) -> Result<bool> {
+        Ok(self.find(name, StateKind::Weight)?.dtype == dtype)
+    }
+
+    /// Replaces a weight that is kept in blocks by others, as [`compute::blocks`] describes them, to the bit.
+    ///
+    /// # Errors
+    /// No such parameter, one that is not kept in blocks, or another number of them.
+    pub fn upload_blocks(&mut self, name: &str, from: &[u8]) -> Result<()> {
         let tensor = self.find(name, StateKind::Weight)?;
-        if tensor.dtype != dtype || !dtype.is_blocks() {
-            return Ok(false);
+        let refuse = |message| Err(Error::Tensor { name: name.to_string(), message });
+        if !tensor.dtype.is_blocks() {
+            return refuse(format!("blocks for a tensor of {}", tensor.dtype.name()));
         }
-        let expected = tensor.len() / compute::blocks::LEN * compute::blocks::bytes(dtype);
+        let expected = tensor.len() / compute::blocks::LEN * compute::blocks::bytes(tensor.dtype);
         if from.len() != expected {
-            let message = format!("{} bytes where the model has {expected}", from.len());
-            return Err(Error::Tensor { name: name.to_string(), message });
+            return refuse(format!("{} bytes where the model has {expected}", from.len()));
         }
         self.device.upload_blocks(tensor, from);
-        Ok(true)
+        Ok(())
     }
 
     /// Copies all weights from another model of the same shape.

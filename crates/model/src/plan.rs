@@ -78,14 +78,14 @@ pub struct MemoryPlan {
 
 impl MemoryPlan {
     /// The plan of a model for a purpose.
-    pub fn new(config: &ModelConfig, purpose: Purpose) -> MemoryPlan {
+    pub fn new(config: &ModelConfig, purpose: &Purpose) -> MemoryPlan {
         match purpose {
-            Purpose::Train { batch_size, sequence_length, precision } => {
+            &Purpose::Train { batch_size, sequence_length, precision } => {
                 let weights = Weights::new(config);
                 TrainingLayout::new(config, &weights, batch_size, sequence_length, precision).plan
             }
             Purpose::Decode(decoding) => {
-                DecodingLayout::new(config, &Weights::of(config, &decoding.weights), &decoding).plan
+                DecodingLayout::new(config, &Weights::of(config, &decoding.weights), decoding).plan
             }
         }
     }
@@ -180,7 +180,8 @@ impl TrainingLayout {
         };
         let region_bytes = taken(&layout) / 4;
         let element = precision.dtype();
-        let rounded = (element != DType::F32).then(|| layout.reserve(element, 1, weights.bytes / DType::F32.size()).offset);
+        let rounded = (element != DType::F32)
+            .then(|| layout.reserve(element, 1, weights.bytes / DType::F32.size()).offset);
         plan.parameters_bytes = region_bytes + taken(&layout);
         plan.gradients_bytes = region_bytes;
         plan.moments_bytes = 2 * region_bytes;

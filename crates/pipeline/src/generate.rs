@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use compute::cpu::Cpu;
 use model::sampling::{Sampler, SamplingOptions};
-use model::{Decoding, Model, ModelConfig, Purpose};
+use model::{DType, Decoding, Model, ModelConfig, Purpose, Stored, WeightTypes};
 use serde::Serialize;
 use store::fs::RealFs;
 use store::manifest::Manifest;
@@ -146,22 +146,27 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Opens the model of `source` with its tokenizer, verifying every hash there is.
+    /// Opens the model of `source` with its tokenizer, verifying every hash there is. Weights are kept in `dtype`, or as they are.
     ///
     /// # Errors
     /// Nothing there, or something damaged.
-    pub fn open(project: &Project, source: &Source, threads: usize) -> Result<Generator> {
+    pub fn open(
+        project: &Project,
+        source: &Source,
+        threads: usize,
+        dtype: Option<DType>,
+    ) -> Result<Generator> {
         match source {
-            Source::Folder(folder) => Generator::open_folder(folder, threads),
+            Source::Folder(folder) => Generator::open_folder(folder, threads, dtype),
             Source::Run { run, checkpoint } => {
                 let run = RunDir::find(&RealFs, &project.runs(), run)?;
-                Generator::open_run(&run, checkpoint, threads)
+                Generator::open_run(&run, checkpoint, threads, dtype)
             }
             Source::Default if project.model().join(model::folder::CONFIG_FILE).exists() => {
-                Generator::open_folder(&project.model(), threads)
+                Generator::open_folder(&project.model(), threads, dtype)
             }
             Source::Default => match store::run::latest(&RealFs, &project.runs())? {
-                Some(run) => Generator::open_run(&run, "best", threads),
+                Some(run) => Generator::open_run(&run, "best", threads, dtype),
                 None => Err(Error::Argument {
                     message: format!(
                         "there is no model in `{}`: make one with `text2llm run`, or name one with --model DIR or --project DIR",
@@ -176,14 +181,18 @@ impl Generator {
     ///
     /// # Errors
     /// A folder that is none, or damaged.
-    pub fn open_folder(folder: &Path, threads: usize) -> Result<Generator> {
+    pub fn open_folder(folder: &Path, threads: usize, dtype: Option<DType>) -> Result<Generator> {
         if folder.join(store::manifest::FILE_NAME).exists() {
             Manifest::read(&RealFs, folder)?.verify(&RealFs, folder)?;
         }
-        let (config, _) = model::folder::read_config(&RealFs, folder)?;
+        let mut stored = Stored::open(&RealFs, folder)?;
         let tokenizer = Tokenizer::open(&RealFs, folder)?;
-        let mut model = decoder(&config, threads)?;
-        model::folder::load(&RealFs, folder, &mut model)?;
+        let weights = match dtype {
+            Some(dtype) => WeightTypes::All(dtype),
+            None => stored.weight_types(&RealFs)?,
+        };
+        let mut model = decoder(stored.config(), threads, weights)?;
+        stored.load(&RealFs, &mut model)?;
         Generator::new(model, tokenizer, folder.display().to_string())
     }
 
@@ -191,7 +200,12 @@ impl Generator {
     ///
     /// # Errors
     /// No such checkpoint, or a damaged one.
-    pub fn open_run(run: &RunDir, checkpoint: &str, threads: usize) -> Result<Generator> {
+    pub fn open_run(
+        run: &RunDir,
+        checkpoint: &str,
+        threads: usize,
+        dtype: Option<DType>,
+    ) -> Result<Generator> {
         let which: Which = checkpoint
             .parse()
             .map_err(|message| Error::Argument { message: format!("--checkpoint: {message}") })?;
@@ -213,7 +227,8 @@ impl Generator {
                 ),
             });
         }
-        let mut model = decoder(&config, threads)?;
+        let weights = WeightTypes::All(dtype.unwrap_or(DType::F32));
+        let mut model = decoder(&config, threads, weights)?;
         let step = load_weights(run, which, &mut model)?.ok_or_else(nothing)?;
         Generator::new(model, tokenizer, format!("run {} step {step}", run.id()))
     }
@@ -400,8 +415,8 @@ fn decoding_threads(config: &ModelConfig, threads: usize) -> usize {
 }
 
 /// A model laid out for decoding up to its whole context.
-pub(crate) fn decoder(config: &ModelConfig, threads: usize) -> Result<Model<Cpu>> {
-    let purpose = Purpose::Decode(Decoding::one(config.max_position_embeddings));
+pub(crate) fn decoder(config: &ModelConfig, threads: usize, weights: WeightTypes) -> Result<Model<Cpu>> {
+    let purpose = Purpose::Decode(Decoding { weights, ..Decoding::one(config.max_position_embeddings) });
     Ok(Model::new(Cpu::new(decoding_threads(config, threads)), config.clone(), purpose)?)
 }
 

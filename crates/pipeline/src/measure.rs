@@ -62,7 +62,7 @@ pub(crate) fn generation(
             ),
         }
     }
-    let mut generator = Generator::open_run(run, &step.to_string(), request.threads)?;
+    let mut generator = Generator::open_run(run, &step.to_string(), request.threads, None)?;
     let greedy = Options { ignore_end: true, ..Options::greedy(options.latency_tokens) };
     let mut times_ms = Vec::new();
     for _ in 0..options.latency_runs {

@@ -112,7 +112,7 @@ impl Memory {
         let sequence_length = recipe.train.sequence_length;
         let precision = recipe.train.settled_precision();
         let purpose = Purpose::Train { batch_size: micro_batch_size, sequence_length, precision };
-        let plan = MemoryPlan::new(config, purpose);
+        let plan = MemoryPlan::new(config, &purpose);
         Memory {
             plan,
             micro_batch_size,
@@ -352,7 +352,7 @@ impl Plan {
         }
         let precision = self.precision;
         let purpose = Purpose::Train { batch_size, sequence_length, precision };
-        let memory = MemoryPlan::new(&config, purpose);
+        let memory = MemoryPlan::new(&config, &purpose);
         if let Some(available) =
             self.memory.available_bytes.filter(|available| memory.total_bytes as u64 > *available)
         {
@@ -365,7 +365,7 @@ impl Plan {
             ));
             return Ok(());
         }
-        let first = time_steps(&config, purpose, 2, threads, 0)?;
+        let first = time_steps(&config, purpose.clone(), 2, threads, 0)?;
         let step_s = first.seconds[1].max(1e-6);
         let steps = ((CALIBRATION_S / 2.0 / step_s) as usize).clamp(2, 20);
         let timed = time_steps(&config, purpose, steps + 1, threads, 0)?;

@@ -49,7 +49,7 @@ pub fn micro_batch_size(config: &ModelConfig, options: &TrainOptions) -> usize {
     }
     let (sequence_length, precision) = (options.sequence_length, options.settled_precision());
     let fits = |batch_size: usize| {
-        let plan = MemoryPlan::new(config, Purpose::Train { batch_size, sequence_length, precision });
+        let plan = MemoryPlan::new(config, &Purpose::Train { batch_size, sequence_length, precision });
         plan.activations_bytes + plan.scratch_bytes <= ACTIVATIONS_BYTES
     };
     (1..=options.batch_size)

@@ -7,7 +7,7 @@ use clap::Args;
 use pipeline::generate::{Generator, Options, Source};
 use serde_json::json;
 
-use crate::arguments::GlobalArguments;
+use crate::arguments::{GlobalArguments, WeightDtype};
 use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 use crate::select;
@@ -28,6 +28,9 @@ pub struct Arguments {
     /// Model folder in Hugging Face's form
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    /// Type of the weights; fewer bits are faster and less exact [default: what the model holds]
+    #[arg(long, value_name = "DTYPE")]
+    pub dtype: Option<WeightDtype>,
     /// Text to continue; without it, standard input
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
@@ -83,7 +86,8 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         stop: arguments.stop.clone(),
         ignore_end: arguments.ignore_end,
     };
-    let mut generator = Generator::open(&project, &source, global.threads)?;
+    let mut generator =
+        Generator::open(&project, &source, global.threads, arguments.dtype.map(WeightDtype::dtype))?;
     if console.is_human() {
         console.stream(&prompt)?;
     }

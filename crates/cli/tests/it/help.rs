@@ -31,6 +31,8 @@ help_of! {
     list: "list --help",
     generate: "generate --help",
     bench: "bench --help",
+    bench_kernels: "bench kernels --help",
+    bench_decode: "bench decode --help",
     schema: "schema --help",
 }
 

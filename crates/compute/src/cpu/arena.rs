@@ -42,11 +42,7 @@ impl Arena {
             _ if dtype.is_blocks() => dtype.bytes(t.rows, t.columns),
             _ => ((t.rows - 1) * t.row_stride + t.columns) * dtype.size(),
         };
-        assert!(
-            t.offset + bytes <= self.bytes,
-            "{t:?} lies outside the arena of {} bytes",
-            self.bytes
-        );
+        assert!(t.offset + bytes <= self.bytes, "{t:?} lies outside the arena of {} bytes", self.bytes);
         self.pointer.wrapping_add(t.offset)
     }
 

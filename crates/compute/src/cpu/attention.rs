@@ -5,7 +5,7 @@
 
 use super::gemm::{AlignedBuffer, Output, Shared, Start, View};
 use super::simd::{
-    Element, axpy, dot, exp_in_place, maximum, scale_in_place, scaled_copy, simd, with_element,
+    self, Element, dot, exp_in_place, maximum, scale_in_place, scaled_copy, simd, with_element,
 };
 use super::{Cpu, Kernels, serial_gemm};
 use crate::device::{Attention, AttentionBackward, CachedAttention};
@@ -247,59 +247,58 @@ impl Cpu {
         let views = Shared([op.q, op.key_cache, op.value_cache, op.out].map(|x| self.view(x)));
         let kernels = self.kernels;
         let workspaces = Shared(self.workspaces.as_mut_ptr());
-        self.pool.run(tiles.len() * heads, &|item, thread| {
-            let (tile, head) = (&tiles[item / heads], item % heads);
-            let [q, k, v, out] = views.get();
-            let keys = tile.past + tile.rows;
-            let queries = |x: View| x.block(tile.first_row, head * d, tile.rows, d);
-            let cached = |x: View| x.block(tile.first_key, head / group * d, keys, d);
-            let (q, k, v, out) = (queries(q), cached(k), cached(v), queries(out));
-            // SAFETY: one workspace a thread; each item writes one head of its own rows; the caches are only read.
-            unsafe {
-                let workspace = &mut *workspaces.get().add(thread);
-                let scores = matrix(workspace.scores.ensure(tile.rows * keys * 4), tile.rows, keys);
-                let few = tile.rows < MULTIPLIED_ROWS;
-                // Where products are of f32 alone, the cache is brought to it.
-                let (k, v) = if few || C::DTYPE == DType::F32 || kernels.has_bf16() {
-                    (k, v)
-                } else {
-                    let wide = [(k, &mut workspace.dk), (v, &mut workspace.dv)].map(|(from, buffer)| {
-                        let to = matrix(buffer.ensure(keys * d * 4), keys, d);
-                        for key in 0..keys {
-                            scaled_copy(row::<f32>(to, key), 1.0, read::<C>(from, key));
-                        }
-                        to
-                    });
-                    (wide[0], wide[1])
-                };
-                if !few {
-                    workspace.multiply(kernels, q, k.transposed(), output(scores, Start::Zero));
-                }
-                let mut sums = [0.0; TILE];
-                for (i, sum) in sums.iter_mut().enumerate().take(tile.rows) {
-                    let (seen, rest) = row::<f32>(scores, i).split_at_mut(tile.past + i + 1);
-                    if few {
-                        let q = read::<f32>(q, i);
-                        for (key, score) in seen.iter_mut().enumerate() {
-                            *score = dot(q, read::<C>(k, key));
-                        }
+        // Heads are shared among threads where there are few tiles.
+        let parts = if tiles.len() < 4 * self.pool.threads() { heads } else { 1 };
+        self.pool.run(tiles.len() * parts, &|item, thread| {
+            let tile = &tiles[item / parts];
+            for head in (0..heads).filter(|head| head % parts == item % parts) {
+                let [q, k, v, out] = views.get();
+                let keys = tile.past + tile.rows;
+                let queries = |x: View| x.block(tile.first_row, head * d, tile.rows, d);
+                let cached = |x: View| x.block(tile.first_key, head / group * d, keys, d);
+                let (q, k, v, out) = (queries(q), cached(k), cached(v), queries(out));
+                // SAFETY: one workspace a thread; each item writes one head of its own rows; the caches are only read.
+                unsafe {
+                    let workspace = &mut *workspaces.get().add(thread);
+                    let scores = matrix(workspace.scores.ensure(tile.rows * keys * 4), tile.rows, keys);
+                    let few = tile.rows < MULTIPLIED_ROWS;
+                    // Where products are of f32 alone, the cache is brought to it.
+                    let (k, v) = if few || C::DTYPE == DType::F32 || kernels.has_bf16() {
+                        (k, v)
+                    } else {
+                        let wide = [(k, &mut workspace.dk), (v, &mut workspace.dv)].map(|(from, buffer)| {
+                            let to = matrix(buffer.ensure(keys * d * 4), keys, d);
+                            for key in 0..keys {
+                                scaled_copy(row::<f32>(to, key), 1.0, read::<C>(from, key));
+                            }
+                            to
+                        });
+                        (wide[0], wide[1])
+                    };
+                    if !few {
+                        workspace.multiply(kernels, q, k.transposed(), output(scores, Start::Zero));
                     }
-                    rest.fill(0.0);
-                    let max = maximum(seen) * op.scale;
-                    *sum = exp_in_place(seen, op.scale, max);
-                }
-                if !few {
-                    workspace.multiply(kernels, scores, v, output(out, Start::Zero));
-                }
-                for (i, &sum) in sums.iter().enumerate().take(tile.rows) {
-                    let to = row::<f32>(out, i);
-                    if few {
-                        to.fill(0.0);
-                        for (key, &p) in read::<f32>(scores, i)[..=tile.past + i].iter().enumerate() {
-                            axpy(to, p, read::<C>(v, key));
+                    let mut sums = [0.0; TILE];
+                    for (i, sum) in sums.iter_mut().enumerate().take(tile.rows) {
+                        let (seen, rest) = row::<f32>(scores, i).split_at_mut(tile.past + i + 1);
+                        if few {
+                            simd::scores(seen, read::<f32>(q, i), neighbours::<C>(k), k.row_stride);
                         }
+                        rest.fill(0.0);
+                        let max = maximum(seen) * op.scale;
+                        *sum = exp_in_place(seen, op.scale, max);
                     }
-                    scale_in_place(to, 1.0 / sum);
+                    if !few {
+                        workspace.multiply(kernels, scores, v, output(out, Start::Zero));
+                    }
+                    for (i, &sum) in sums.iter().enumerate().take(tile.rows) {
+                        let to = row::<f32>(out, i);
+                        if few {
+                            let p = &read::<f32>(scores, i)[..=tile.past + i];
+                            simd::mix(to, p, neighbours::<C>(v), v.row_stride);
+                        }
+                        scale_in_place(to, 1.0 / sum);
+                    }
                 }
             }
         });
@@ -318,6 +317,16 @@ struct CacheTile {
 
 /// From this many queries on, products beat dots of rows.
 const MULTIPLIED_ROWS: usize = 8;
+
+/// All of a matrix's rows, with what lies between them.
+///
+/// # Safety
+/// The view is valid and nobody writes its rows meanwhile.
+unsafe fn neighbours<'a, E: Element>(view: View) -> &'a [E] {
+    let len = (view.rows - 1) * view.row_stride + view.columns;
+    // SAFETY: the caller's promise; what lies between are other heads of the same rows.
+    unsafe { std::slice::from_raw_parts(view.elements::<E>(), len) }
+}
 
 simd! {
     /// Scores become probabilities, and their gradient the gradient of the unscaled scores: p·(dp − δ)·scale.

@@ -275,14 +275,14 @@ fn transpose_in_place(block: &mut Block) {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn bits(x: __m512bh) -> __m512i {
+pub(super) fn bits(x: __m512bh) -> __m512i {
     // SAFETY: both types are plain bits of one size.
     unsafe { std::mem::transmute::<__m512bh, __m512i>(x) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn half_bits(x: __m256bh) -> __m256i {
+fn half_bits(x: __m256bh) -> __m256i {
     // SAFETY: as above.
     unsafe { std::mem::transmute::<__m256bh, __m256i>(x) }
 }

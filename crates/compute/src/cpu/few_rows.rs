@@ -10,8 +10,8 @@ use crate::bf16::Bf16;
 use crate::blocks;
 use crate::tensor::DType;
 
-/// Rows of B (a weight's output features) one item covers.
-const ITEM: usize = 64;
+/// Items a thread: enough that one that is held up leaves work to the others, few enough that each walks a long stretch of memory.
+const ITEMS: usize = 8;
 
 /// What the rows of A are brought into.
 #[derive(Default)]
@@ -27,8 +27,8 @@ const DOT_ROWS: usize = 4;
 /// The same where dot products take pairs of bfloat16.
 #[cfg(target_arch = "x86_64")]
 const PAIR_ROWS: usize = 32;
-/// The same for integer products.
-const BLOCK_ROWS: usize = 16;
+/// The same for integer products: above, tiles win, and below they are not used.
+const BLOCK_ROWS: usize = 23;
 
 impl Cpu {
     /// Computes a product of few rows, or returns false: it is none, or better packed.
@@ -53,6 +53,11 @@ impl Cpu {
         true
     }
 
+    /// Rows of B (a weight's output features) that one item covers, of `n`.
+    fn item_rows(&self, n: usize) -> usize {
+        n.div_ceil(ITEMS * self.pool.threads()).next_multiple_of(blocks::ROWS)
+    }
+
     fn most_rows(&self, weights: DType) -> usize {
         match weights {
             DType::Q8_0 | DType::Q4_0 => BLOCK_ROWS,
@@ -66,9 +71,10 @@ impl Cpu {
     unsafe fn dots<E: Element>(&self, a: View, b: View, out: Output) {
         let (k, n) = (a.columns, b.columns);
         let (a, b, out) = (Shared(a), Shared(b), Shared(out));
-        self.pool.run(n.div_ceil(ITEM), &|item, _| {
+        let item_rows = self.item_rows(n);
+        self.pool.run(n.div_ceil(item_rows), &|item, _| {
             let (a, b, out) = (a.get(), b.get(), out.get());
-            for j in item * ITEM..((item + 1) * ITEM).min(n) {
+            for j in item * item_rows..((item + 1) * item_rows).min(n) {
                 for i in 0..a.rows {
                     // SAFETY: rows of valid views with unit stride along k; output (i, j) belongs to this item.
                     unsafe {
@@ -87,9 +93,10 @@ impl Cpu {
         let (n, count) = (b.columns, a.rows);
         let (b, out, tokens) = (Shared(b), Shared(out), Shared(tokens));
         let kernel = packed_blocks::Kernel::detect(!matches!(self.kernels, Kernels::Portable));
-        self.pool.run(n.div_ceil(ITEM), &|item, _| {
+        let item_rows = self.item_rows(n);
+        self.pool.run(n.div_ceil(item_rows), &|item, _| {
             let (b, out) = (b.get(), out.get());
-            for j in (item * ITEM..((item + 1) * ITEM).min(n)).step_by(blocks::ROWS) {
+            for j in (item * item_rows..((item + 1) * item_rows).min(n)).step_by(blocks::ROWS) {
                 let columns = blocks::ROWS.min(n - j);
                 // SAFETY: the cells of 16 rows exist; outputs of these columns belong to this item.
                 unsafe {
@@ -172,9 +179,10 @@ mod pairs {
                 }
             }
             let (b, out) = (Shared(b), Shared(out));
-            self.pool.run(n.div_ceil(ITEM), &|item, _| {
+            let item_rows = self.item_rows(n);
+            self.pool.run(n.div_ceil(item_rows), &|item, _| {
                 let (b, out) = (b.get(), out.get());
-                for j in (item * ITEM..((item + 1) * ITEM).min(n)).step_by(4) {
+                for j in (item * item_rows..((item + 1) * item_rows).min(n)).step_by(4) {
                     let rows = 4.min(n - j);
                     // SAFETY: rows of valid views with unit stride along k; outputs of these columns belong to this item.
                     unsafe {
@@ -188,7 +196,7 @@ mod pairs {
                             macro_rules! tokens_at_once {
                                 ($t:literal) => {{
                                     let x: [*const Bf16; $t] = std::array::from_fn(|t| x.add(t * k));
-                                    let sums = dot_pairs::<$t>(k, w, x);
+                                    let sums = dot_pairs::<$t>(k, w, b.column_stride, x);
                                     for (t, sums) in sums.iter().enumerate() {
                                         put(out, i + t, j, &sums[..rows]);
                                     }
@@ -207,18 +215,20 @@ mod pairs {
         }
     }
 
-    /// Bytes ahead of the walk along four rows.
-    const AHEAD: usize = 1024;
-
-    /// Four rows of weights times `T` tokens.
+    /// Four rows of weights times `T` tokens. The rows of weights `stride` further on are next.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-    unsafe fn dot_pairs<const T: usize>(k: usize, w: [*const Bf16; 4], x: [*const Bf16; T]) -> [[f32; 4]; T] {
+    unsafe fn dot_pairs<const T: usize>(
+        k: usize,
+        w: [*const Bf16; 4],
+        stride: usize,
+        x: [*const Bf16; T],
+    ) -> [[f32; 4]; T] {
         let mut sums = [[_mm512_setzero_ps(); 4]; T];
         let mut add = |at: usize, mask: u32| {
             // SAFETY: masked to the k that exist.
             unsafe {
                 let w = w.map(|w| {
-                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(at).wrapping_byte_add(AHEAD).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(at + 4 * stride).cast());
                     numbers(_mm512_maskz_loadu_epi16(mask, w.wrapping_add(at).cast()))
                 });
                 for (sums, x) in sums.iter_mut().zip(&x) {

@@ -271,6 +271,11 @@ unsafe fn blocked<K: MicroKernel>(
     let (m, k, n) = (a.rows, a.columns, b.columns);
     debug_assert_eq!(k, b.rows);
     let depth_step = depth_block::<K>(k, out.dtype);
+    if m <= NARROW_ROWS {
+        // SAFETY: passed on.
+        unsafe { narrow(kernel, pool, scratch, depth_step, a, b, out) };
+        return;
+    }
     let (row_block, group_columns) = items::<K>(m, n, depth_step, pool.threads());
     scratch.a.resize_with(scratch.a.len().max(pool.threads()), AlignedBuffer::default);
     let row_panels = row_block.div_ceil(K::ROWS);
@@ -333,6 +338,68 @@ unsafe fn blocked<K: MicroKernel>(
                 }
             });
         }
+    }
+}
+
+/// Up to this many rows, a panel of B is multiplied so few times that it should not leave the core that packed it.
+const NARROW_ROWS: usize = 96;
+
+/// [`blocked`] for few rows: whoever packs a panel of B multiplies it, by all of A.
+///
+/// # Safety
+/// As [`parallel`].
+unsafe fn narrow<K: MicroKernel>(
+    kernel: K,
+    pool: &Pool,
+    scratch: &mut Scratch,
+    depth_step: usize,
+    a: View,
+    b: View,
+    out: Output,
+) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    let panels = n.div_ceil(K::COLUMNS);
+    let a_buffer = Shared(scratch.b.ensure(m.div_ceil(K::ROWS) * K::a_panel_bytes(depth_step)));
+    scratch.a.resize_with(scratch.a.len().max(pool.threads()), AlignedBuffer::default);
+    let b_buffers: Vec<Shared<*mut u8>> =
+        scratch.a.iter_mut().map(|x| Shared(x.ensure(K::b_panel_bytes(depth_step)))).collect();
+    for depth_at in (0..k).step_by(depth_step) {
+        let depth = depth_step.min(k - depth_at);
+        let mut block_out = out;
+        if depth_at > 0 {
+            block_out.start = Start::Accumulate;
+        }
+        let (a, b, block_out) = (Shared(a), Shared(b), Shared(block_out));
+        let a_bytes = K::a_panel_bytes(depth);
+        let a_panel = |at: usize| a.get().block(at, depth_at, K::ROWS.min(m - at), depth);
+        for (panel, at) in (0..m).step_by(K::ROWS).enumerate() {
+            if !kernel.reads_in_place(a_panel(at)) {
+                // SAFETY: the buffer holds all row panels.
+                unsafe { kernel.pack_a(a_panel(at), a_buffer.get().add(panel * a_bytes)) };
+            }
+        }
+        pool.run(panels.div_ceil(PANELS_AN_ITEM), &|item, thread| {
+            let b_buffer = b_buffers[thread].get();
+            // SAFETY: this thread's own buffer; columns of C belong to one item; the views hold the blocks asked for.
+            unsafe {
+                kernel.enter();
+                for panel in item * PANELS_AN_ITEM..((item + 1) * PANELS_AN_ITEM).min(panels) {
+                    let j = panel * K::COLUMNS;
+                    let columns = K::COLUMNS.min(n - j);
+                    kernel.pack_b(b.get().block(depth_at, j, depth, columns), b_buffer);
+                    for (panel, at) in (0..m).step_by(K::ROWS).enumerate() {
+                        let (a, out) = (a_panel(at), block_out.get().at(at, j));
+                        if kernel.reads_in_place(a) {
+                            kernel.multiply_in_place(a, b_buffer, out, columns);
+                            continue;
+                        }
+                        let packed = a_buffer.get().add(panel * a_bytes);
+                        kernel.multiply(depth, packed, b_buffer, out, a.rows, columns);
+                    }
+                }
+                kernel.leave();
+            }
+        });
     }
 }
 

@@ -17,6 +17,7 @@ mod gemm;
 mod loss;
 mod optimizer;
 mod packed_blocks;
+mod peak;
 mod pool;
 mod rows;
 mod simd;

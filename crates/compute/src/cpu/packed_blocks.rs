@@ -33,7 +33,10 @@ const fn offset(dtype: DType) -> i32 {
 
 /// Byte offset of the cell that begins with element (row, column) of a matrix with `columns` columns.
 pub(super) fn cell_offset(dtype: DType, columns: usize, row: usize, column: usize) -> usize {
-    debug_assert!(row.is_multiple_of(ROWS) && column.is_multiple_of(LEN), "({row}, {column}) is inside a cell");
+    debug_assert!(
+        row.is_multiple_of(ROWS) && column.is_multiple_of(LEN),
+        "({row}, {column}) is inside a cell"
+    );
     (row / ROWS * (columns / LEN) + column / LEN) * cell_bytes(dtype)
 }
 
@@ -82,32 +85,46 @@ pub(super) unsafe fn read_row(dtype: DType, from: *const u8, row: usize, to: &mu
     }
 }
 
+/// The first half's elements and the second's, in turn.
+#[cfg(target_arch = "x86_64")]
+const ALTERNATE: [u16; 32] = {
+    let mut order = [0; 32];
+    let mut i = 0;
+    while i < 16 {
+        (order[2 * i], order[2 * i + 1]) = (i as u16, 16 + i as u16);
+        i += 1;
+    }
+    order
+};
+
 /// A cell's values as bfloat16, a vector a pair of k, whose lane is the row: as products read their second operand.
 ///
 /// # Safety
 /// The CPU has AVX512-BF16; the cell exists.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(super) unsafe fn pairs(
-    dtype: DType,
-    cell: *const u8,
-    to: &mut [std::arch::x86_64::__m512i; 16],
-) {
+pub(super) unsafe fn pairs(dtype: DType, cell: *const u8, to: &mut [std::arch::x86_64::__m512i; 16]) {
     use std::arch::x86_64::*;
+    for line in (0..cell_bytes(dtype)).step_by(64) {
+        _mm_prefetch::<_MM_HINT_T0>(cell.wrapping_add(AHEAD + line).cast());
+    }
     // SAFETY: the cell holds its vectors and 16 scales.
     unsafe {
         let scale = _mm512_cvtph_ps(_mm256_loadu_si256(cell.add(quant_bytes(dtype)).cast()));
+        // (stored − offset) · scale, in one instruction and one rounding.
+        let shift = _mm512_mul_ps(scale, _mm512_set1_ps(offset(dtype) as f32));
         let bytes = _mm512_set1_epi32(0xFF);
-        let zero = _mm512_set1_epi32(offset(dtype));
+        let order = ALTERNATE.as_ptr().cast::<__m512i>().read_unaligned();
         let store = |four: __m512i, to: &mut [__m512i]| {
             let value = |quants: __m512i| {
-                let quants = _mm512_sub_epi32(_mm512_and_si512(quants, bytes), zero);
-                let value = _mm512_mul_ps(_mm512_cvtepi32_ps(quants), scale);
-                _mm512_cvtepu16_epi32(super::avx512bf16::half_bits(_mm512_cvtneps_pbh(value)))
+                _mm512_fmsub_ps(_mm512_cvtepi32_ps(_mm512_and_si512(quants, bytes)), scale, shift)
             };
-            let pair = |even, odd| _mm512_or_si512(value(even), _mm512_slli_epi32::<16>(value(odd)));
-            to[0] = pair(four, _mm512_srli_epi32::<8>(four));
-            to[1] = pair(_mm512_srli_epi32::<16>(four), _mm512_srli_epi32::<24>(four));
+            let pair = |even: __m512, odd: __m512| {
+                let both = super::avx512bf16::bits(_mm512_cvtne2ps_pbh(odd, even));
+                _mm512_permutexvar_epi16(order, both)
+            };
+            to[0] = pair(value(four), value(_mm512_srli_epi32::<8>(four)));
+            to[1] = pair(value(_mm512_srli_epi32::<16>(four)), value(_mm512_srli_epi32::<24>(four)));
         };
         if dtype == DType::Q8_0 {
             for v in 0..8 {
@@ -437,10 +454,7 @@ unsafe fn avx2<const T: usize, const EIGHT: bool>(
                     for (dot, token) in dots.iter_mut().zip(&tokens) {
                         let products = if EIGHT {
                             let w = _mm256_xor_si256(w, top);
-                            _mm256_maddubs_epi16(
-                                _mm256_abs_epi8(w),
-                                _mm256_sign_epi8(four(token, 4 * v), w),
-                            )
+                            _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(four(token, 4 * v), w))
                         } else {
                             let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), half);
                             _mm256_add_epi16(

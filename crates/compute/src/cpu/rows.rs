@@ -4,7 +4,7 @@
 
 use super::Cpu;
 use super::gemm::Shared;
-use super::simd::{Element, LANES, axpy, exp, fold, scaled_copy, simd, sum2, with_element};
+use super::simd::{Element, axpy, dot, dot3, exp, scaled_copy, simd, with_element};
 use crate::device::{RmsNorm, Rope};
 use crate::reference::dropout_keeps;
 use crate::tensor::Tensor;
@@ -326,7 +326,7 @@ impl Cpu {
 simd! {
     /// y = x·rstd·weight; returns rstd.
     fn norm<X: Element, Y: Element>(x: &[X], y: &mut [Y], weight: &[f32], eps: f32) -> f32 {
-        let mean_square = sum2(x, x, |a, b| a * b) / x.len() as f32;
+        let mean_square = dot(x, x) / x.len() as f32;
         let rstd = 1.0 / (mean_square + eps).sqrt();
         for ((y, x), &w) in y.iter_mut().zip(x).zip(weight) {
             *y = Y::put(x.get() * rstd * w);
@@ -338,7 +338,7 @@ simd! {
 simd! {
     /// As [`norm`], from a row to itself.
     fn norm_in_place<Y: Element>(y: &mut [Y], weight: &[f32], eps: f32) -> f32 {
-        let mean_square = sum2(y, y, |a, b| a * b) / y.len() as f32;
+        let mean_square = dot(y, y) / y.len() as f32;
         let rstd = 1.0 / (mean_square + eps).sqrt();
         for (y, &w) in y.iter_mut().zip(weight) {
             *y = Y::put(y.get() * rstd * w);
@@ -380,19 +380,7 @@ simd! {
 /// mean(w·dy·x̂)
 #[inline(always)]
 fn weighted_mean<X: Element, Y: Element>(x: &[X], weight: &[f32], dy: &[Y], rstd: f32) -> f32 {
-    let n = x.len();
-    let (weight, dy) = (&weight[..n], &dy[..n]);
-    let mut lanes = [0.0f32; LANES];
-    let whole = n / LANES * LANES;
-    for base in (0..whole).step_by(LANES) {
-        for i in 0..LANES {
-            lanes[i] += weight[base + i] * dy[base + i].get() * x[base + i].get();
-        }
-    }
-    for i in whole..n {
-        lanes[i - whole] += weight[i] * dy[i].get() * x[i].get();
-    }
-    fold(lanes) * rstd / n as f32
+    dot3(x, dy, weight) * rstd / x.len() as f32
 }
 
 simd! {

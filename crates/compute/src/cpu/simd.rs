@@ -1,11 +1,12 @@
 //! Plain loops compiled for several instruction sets, and the arithmetic they share.
 //!
 //! [`simd!`] writes a function once and picks the widest version the CPU runs. Sums run over [`LANES`] accumulators in a fixed
-//! order, so they vectorise and the result does not depend on the instruction set's width. No fused multiply-add: the compiler
-//! does not contract, so AVX2 and AVX-512 agree to the bit.
+//! order, so they vectorise. Sums of products are written by hand ([`dot`] and its like).
 
 use crate::bf16::Bf16;
 use crate::tensor::DType;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
 
 /// Accumulators of a lane-wise sum.
 pub(super) const LANES: usize = 16;
@@ -18,6 +19,18 @@ pub(super) trait Element: Copy + Send + Sync {
     fn get(self) -> f32;
     /// To the nearest.
     fn put(value: f32) -> Self;
+    /// 16 neighbours.
+    ///
+    /// # Safety
+    /// They exist, and the CPU has AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load16(from: *const Self) -> __m512;
+    /// 8 neighbours.
+    ///
+    /// # Safety
+    /// They exist, and the CPU has AVX2.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load8(from: *const Self) -> __m256;
 }
 
 impl Element for f32 {
@@ -30,6 +43,20 @@ impl Element for f32 {
     fn put(value: f32) -> f32 {
         value
     }
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load16(from: *const f32) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn load8(from: *const f32) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_loadu_ps(from) }
+    }
 }
 
 impl Element for Bf16 {
@@ -41,6 +68,22 @@ impl Element for Bf16 {
     #[inline(always)]
     fn put(value: f32) -> Bf16 {
         Bf16::from_f32(value)
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load16(from: *const Bf16) -> __m512 {
+        // SAFETY: the caller's promise.
+        let upper = unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(upper))
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn load8(from: *const Bf16) -> __m256 {
+        // SAFETY: the caller's promise.
+        let upper = unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())) };
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(upper))
     }
 }
 
@@ -126,19 +169,247 @@ pub(super) fn fold(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Σ f(x[i], y[i]) over lanes.
-#[inline(always)]
-pub(super) fn sum2<X: Element, Y: Element>(x: &[X], y: &[Y], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    let (xs, x_tail) = x.as_chunks::<LANES>();
-    let (ys, y_tail) = y.as_chunks::<LANES>();
-    for (x, y) in xs.iter().zip(ys) {
-        for i in 0..LANES {
-            lanes[i] += f(x[i].get(), y[i].get());
+/// Defines sums of products in vectors of one width. By hand, since what compilers make of a loop over lanes that are folded in the
+/// end is five times slower.
+macro_rules! sums_of_products {
+    ($module:ident, $features:literal, $width:literal, $load:ident, $zero:ident, $add:ident, $multiply:ident, $fma:ident,
+        $set:ident, $store:ident, $reduce:ident) => {
+        #[cfg(target_arch = "x86_64")]
+        mod $module {
+            use super::*;
+
+            /// Σ x·y.
+            ///
+            /// # Safety
+            /// The CPU has the features, and `n` elements of both exist.
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub unsafe fn dot<X: Element, Y: Element>(n: usize, x: *const X, y: *const Y) -> f32 {
+                let mut sums = [$zero(); 4];
+                let mut at = 0;
+                // SAFETY: the caller's promise.
+                unsafe {
+                    while at + 4 * $width <= n {
+                        for (i, sum) in sums.iter_mut().enumerate() {
+                            let at = at + i * $width;
+                            *sum = $fma(X::$load(x.add(at)), Y::$load(y.add(at)), *sum);
+                        }
+                        at += 4 * $width;
+                    }
+                    while at + $width <= n {
+                        sums[0] = $fma(X::$load(x.add(at)), Y::$load(y.add(at)), sums[0]);
+                        at += $width;
+                    }
+                    let mut rest = 0.0;
+                    for at in at..n {
+                        rest += (*x.add(at)).get() * (*y.add(at)).get();
+                    }
+                    rest + $reduce($add($add(sums[0], sums[1]), $add(sums[2], sums[3])))
+                }
+            }
+
+            /// Σ x.
+            ///
+            /// # Safety
+            /// The CPU has the features.
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub unsafe fn sum(x: &[f32]) -> f32 {
+                let mut sums = [$zero(); 4];
+                let (chunks, rest) = x.as_chunks::<{ 4 * $width }>();
+                for chunk in chunks {
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        // SAFETY: the chunk holds four vectors.
+                        *sum = $add(*sum, unsafe { f32::$load(chunk.as_ptr().add(i * $width)) });
+                    }
+                }
+                rest.iter().sum::<f32>() + $reduce($add($add(sums[0], sums[1]), $add(sums[2], sums[3])))
+            }
+
+            /// Σ x·y·z.
+            ///
+            /// # Safety
+            /// As [`dot`].
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub unsafe fn dot3<X: Element, Y: Element>(
+                n: usize,
+                x: *const X,
+                y: *const Y,
+                z: *const f32,
+            ) -> f32 {
+                let mut sums = [$zero(); 2];
+                let mut at = 0;
+                // SAFETY: the caller's promise.
+                unsafe {
+                    while at + 2 * $width <= n {
+                        for (i, sum) in sums.iter_mut().enumerate() {
+                            let at = at + i * $width;
+                            let yz = $multiply(Y::$load(y.add(at)), f32::$load(z.add(at)));
+                            *sum = $fma(X::$load(x.add(at)), yz, *sum);
+                        }
+                        at += 2 * $width;
+                    }
+                    let mut rest = 0.0;
+                    for at in at..n {
+                        rest += (*x.add(at)).get() * ((*y.add(at)).get() * *z.add(at));
+                    }
+                    rest + $reduce($add(sums[0], sums[1]))
+                }
+            }
+
+            /// Σ p · row over rows that stand `stride` apart.
+            ///
+            /// # Safety
+            /// As [`dot`]; as many rows as `p` has elements exist.
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub unsafe fn mix<X: Element>(out: &mut [f32], p: &[f32], rows: *const X, stride: usize) {
+                let mut at = 0;
+                // SAFETY: the caller's promise.
+                unsafe {
+                    while at + 4 * $width <= out.len() {
+                        let mut sums = [$zero(); 4];
+                        for (row, p) in p.iter().enumerate() {
+                            let row = rows.add(row * stride + at);
+                            for (i, sum) in sums.iter_mut().enumerate() {
+                                *sum = $fma($set(*p), X::$load(row.add(i * $width)), *sum);
+                            }
+                        }
+                        for (i, sum) in sums.into_iter().enumerate() {
+                            $store(out.as_mut_ptr().add(at + i * $width), sum);
+                        }
+                        at += 4 * $width;
+                    }
+                    for (c, out) in out.iter_mut().enumerate().skip(at) {
+                        *out = p
+                            .iter()
+                            .enumerate()
+                            .map(|(row, p)| p * (*rows.add(row * stride + c)).get())
+                            .sum();
+                    }
+                }
+            }
+
+            /// Dot products of `q` with rows that stand `stride` apart.
+            ///
+            /// # Safety
+            /// As [`mix`].
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub unsafe fn scores<X: Element>(out: &mut [f32], q: &[f32], rows: *const X, stride: usize) {
+                for (row, out) in out.iter_mut().enumerate() {
+                    // SAFETY: the caller's promise.
+                    *out = unsafe { dot(q.len(), q.as_ptr(), rows.add(row * stride)) };
+                }
+            }
         }
-    }
-    for (i, (&x, &y)) in x_tail.iter().zip(y_tail).enumerate() {
-        lanes[i] += f(x.get(), y.get());
+    };
+}
+
+/// Σ lanes, in halves.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn reduce8(x: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+}
+
+sums_of_products!(
+    v4,
+    "avx512f,avx512dq,avx512bw,avx512vl",
+    16,
+    load16,
+    _mm512_setzero_ps,
+    _mm512_add_ps,
+    _mm512_mul_ps,
+    _mm512_fmadd_ps,
+    _mm512_set1_ps,
+    _mm512_storeu_ps,
+    _mm512_reduce_add_ps
+);
+sums_of_products!(
+    v3,
+    "avx2,fma",
+    8,
+    load8,
+    _mm256_setzero_ps,
+    _mm256_add_ps,
+    _mm256_mul_ps,
+    _mm256_fmadd_ps,
+    _mm256_set1_ps,
+    _mm256_storeu_ps,
+    reduce8
+);
+
+/// Calls the widest version of a sum of products that the CPU has, or evaluates what stands for none.
+macro_rules! widest {
+    ($name:ident($($arg:expr),*), $otherwise:expr) => {{
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
+                // SAFETY: the CPU has the features; lengths are the caller's checks.
+                return unsafe { v4::$name($($arg),*) };
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                // SAFETY: as above.
+                return unsafe { v3::$name($($arg),*) };
+            }
+        }
+        $otherwise
+    }};
+}
+
+/// Σ x·y.
+pub(super) fn dot<X: Element, Y: Element>(x: &[X], y: &[Y]) -> f32 {
+    let n = x.len().min(y.len());
+    widest!(dot(n, x.as_ptr(), y.as_ptr()), lanes_of(n, |i| x[i].get() * y[i].get()))
+}
+
+/// Σ x.
+pub(super) fn sum(x: &[f32]) -> f32 {
+    widest!(sum(x), lanes_of(x.len(), |i| x[i]))
+}
+
+/// Σ x·y·z.
+pub(super) fn dot3<X: Element, Y: Element>(x: &[X], y: &[Y], z: &[f32]) -> f32 {
+    let n = x.len().min(y.len()).min(z.len());
+    widest!(dot3(n, x.as_ptr(), y.as_ptr(), z.as_ptr()), lanes_of(n, |i| x[i].get() * (y[i].get() * z[i])))
+}
+
+/// Dot products of `q` with rows that stand `stride` apart.
+pub(super) fn scores<X: Element>(out: &mut [f32], q: &[f32], rows: &[X], stride: usize) {
+    assert!(out.is_empty() || (out.len() - 1) * stride + q.len() <= rows.len());
+    widest!(scores(out, q, rows.as_ptr(), stride), {
+        for (row, out) in out.iter_mut().enumerate() {
+            let row = &rows[row * stride..];
+            *out = lanes_of(q.len(), |i| q[i] * row[i].get());
+        }
+    });
+}
+
+/// `out` = Σ p · row over rows that stand `stride` apart.
+pub(super) fn mix<X: Element>(out: &mut [f32], p: &[f32], rows: &[X], stride: usize) {
+    assert!(p.is_empty() || (p.len() - 1) * stride + out.len() <= rows.len());
+    widest!(mix(out, p, rows.as_ptr(), stride), {
+        out.fill(0.0);
+        for (row, &p) in p.iter().enumerate() {
+            axpy(out, p, &rows[row * stride..]);
+        }
+    });
+}
+
+/// Σ f(i) over lanes.
+#[inline(always)]
+fn lanes_of(n: usize, f: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    for base in (0..n).step_by(LANES) {
+        for (i, lane) in lanes.iter_mut().enumerate().take(n - base) {
+            *lane += f(base + i);
+        }
     }
     fold(lanes)
 }
@@ -163,19 +434,10 @@ simd! {
 simd! {
     /// Replaces x by e^(x·scale − shift) and returns the sum.
     pub(super) fn exp_in_place(x: &mut [f32], scale: f32, shift: f32) -> f32 {
-        let mut lanes = [0.0f32; LANES];
-        let (chunks, tail) = x.as_chunks_mut::<LANES>();
-        for x in chunks {
-            for i in 0..LANES {
-                x[i] = exp(x[i] * scale - shift);
-                lanes[i] += x[i];
-            }
-        }
-        for (i, x) in tail.iter_mut().enumerate() {
+        for x in &mut *x {
             *x = exp(*x * scale - shift);
-            lanes[i] += *x;
         }
-        fold(lanes)
+        sum(x)
     }
 }
 
@@ -194,13 +456,6 @@ simd! {
         for x in x {
             *x *= factor;
         }
-    }
-}
-
-simd! {
-    /// Σ x·y.
-    pub(super) fn dot<X: Element, Y: Element>(x: &[X], y: &[Y]) -> f32 {
-        sum2(x, y, |x, y| x * y)
     }
 }
 

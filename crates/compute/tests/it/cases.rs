@@ -333,8 +333,15 @@ fn cached_attentions(visit: &mut Visit) {
 /// Products with a weight of fewer bits, and rows read from it: few rows, as decoding has them, and many.
 fn narrow_weights(visit: &mut Visit) {
     for weights in [DType::Bf16, DType::Q8_0, DType::Q4_0] {
-        for (m, k, n) in [(1, 32, 16), (1, 96, 50), (3, 320, 64), (5, 64, 200), (16, 576, 96), (33, 96, 70), (70, 1184, 612)]
-        {
+        for (m, k, n) in [
+            (1, 32, 16),
+            (1, 96, 50),
+            (3, 320, 64),
+            (5, 64, 200),
+            (16, 576, 96),
+            (33, 96, 70),
+            (70, 1184, 612),
+        ] {
             for residual in [false, true] {
                 let mut c = Case::new(format!("narrow {m}×{k}×{n} {weights:?} {residual}"));
                 c.loose = true;
@@ -342,7 +349,8 @@ fn narrow_weights(visit: &mut Visit) {
                 let (ids, rows) = (c.ids(m, n as u64), c.output(m, k));
                 let out = c.in_out(m, n);
                 let residual = residual.then_some(out);
-                let op = Gemm { a, a_transposed: false, b, b_transposed: true, out, residual, accumulate: false };
+                let op =
+                    Gemm { a, a_transposed: false, b, b_transposed: true, out, residual, accumulate: false };
                 visit(&c, &|d| {
                     d.gemm(op);
                     d.embedding(ids, b, rows);

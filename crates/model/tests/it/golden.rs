@@ -268,7 +268,13 @@ fn sequences_side_by_side_agree_with_pytorch() {
                 let parts: Vec<(usize, &[u32])> = [2, 0, 1]
                     .into_iter()
                     .filter(|&s| model.context_used(s) < length)
-                    .map(|s| (s, &tokens[model.context_used(s)..][..(1 + (turn + s) % 2).min(length - model.context_used(s))]))
+                    .map(|s| {
+                        (
+                            s,
+                            &tokens[model.context_used(s)..]
+                                [..(1 + (turn + s) % 2).min(length - model.context_used(s))],
+                        )
+                    })
                     .collect();
                 let logits = model.decode_each(&parts).unwrap();
                 for (logits, (sequence, _)) in logits.chunks(vocab).zip(&parts) {

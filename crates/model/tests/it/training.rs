@@ -249,7 +249,7 @@ fn the_plan_is_the_arena() {
             Purpose::Train { batch_size: 3, sequence_length: 16, precision: Precision::Bf16 },
             Purpose::Decode(Decoding::one(300)),
         ] {
-            let plan = MemoryPlan::new(&config, purpose.clone());
+            let plan = MemoryPlan::new(&config, &purpose);
             let model = Model::new(Cpu::new(1), config.clone(), purpose.clone()).unwrap();
             assert_eq!(model.plan(), plan);
             let parts = plan.parameters_bytes

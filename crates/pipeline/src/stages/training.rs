@@ -4,7 +4,7 @@ use std::path::Path;
 
 use compute::cpu::Cpu;
 use corpus::{Split, TokenDataset};
-use model::{Model, Purpose};
+use model::{DType, Model, Purpose, WeightTypes};
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
 use store::report::{Phase, Reporter};
@@ -384,7 +384,7 @@ impl train::Sampler<Cpu> for Sampler<'_> {
         model: &mut Model<Cpu>,
         prompts: &[String],
     ) -> std::result::Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
-        let mut decoding = decoder(model.config(), self.threads)?;
+        let mut decoding = decoder(model.config(), self.threads, WeightTypes::All(DType::F32))?;
         decoding.copy_weights_from(model)?;
         let tokenizer = Tokenizer::open(&RealFs, &self.run.path().join(RUN_TOKENIZER))?;
         let mut generator = Generator::new(decoding, tokenizer, "the model in training".to_owned())?;

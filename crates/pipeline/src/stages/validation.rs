@@ -101,7 +101,7 @@ pub(super) fn validate(
 
     let limits = &request.recipe.validate;
     let losses = losses(request, prepared, trained, step)?;
-    let mut generator = Generator::open_run(&trained.run, &step.to_string(), request.threads)?;
+    let mut generator = Generator::open_run(&trained.run, &step.to_string(), request.threads, None)?;
     let (samples, repetition) = samples(&mut generator, prepared, limits)?;
     for sample in &samples {
         reporter.event(&Event::Sample { step, prompt: sample.prompt.clone(), text: sample.text.clone() });

@@ -1,11 +1,15 @@
 //! The time of one whole training step, the same work as `pytorch_train_bench.py` does: forward, backward, gradient
-//! clipping, AdamW, on random tokens; median of the steps after three warm-up steps.
+//! clipping, AdamW, on random tokens; median of the steps after three warm-up steps. And, beside it, where that time goes
+//! ([`kernels`]) and how fast a model continues texts ([`decode`]).
+
+pub mod decode;
+pub mod kernels;
 
 use std::time::Instant;
 
-use compute::Batch;
 use compute::cpu::Cpu;
 use compute::rng::Rng;
+use compute::{Batch, Device};
 use model::{AdamW, Model, ModelConfig, Precision, Purpose};
 use serde::Serialize;
 
@@ -117,7 +121,6 @@ pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
     after.sort_by(f64::total_cmp);
     let step_s = after[after.len() / 2];
     let tokens = b * t;
-    let round = |value: f64, digits: i32| (value * 10f64.powi(digits)).round() / 10f64.powi(digits);
     Ok(BenchFigures {
         preset: options.preset.name(),
         dtype: options.precision,
@@ -149,32 +152,56 @@ pub(crate) fn time_steps(
 ) -> Result<Timed> {
     let device = Cpu::new(threads);
     let threads = device.threads();
-    let Purpose::Train { batch_size, sequence_length, .. } = purpose else {
-        unreachable!("steps are timed of a model in training")
-    };
-    let mut model = Model::new(device, config.clone(), purpose)?;
-    model.initialize(seed);
-    let batch = random_batch(config.vocab_size, batch_size, sequence_length, seed);
-    let scale = (1.0 / batch.weight_sum()) as f32;
+    let mut steps_on = Steps::new(device, config, purpose, seed)?;
     let mut timed = Timed { seconds: Vec::with_capacity(steps), threads, loss: f64::NAN };
-    for step in 0..steps {
+    for _ in 0..steps {
         let start = Instant::now();
-        model.begin_step();
-        model.accumulate(&batch, scale, step as u64);
-        model.optimizer_step(&AdamW {
+        timed.loss = steps_on.step();
+        timed.seconds.push(start.elapsed().as_secs_f64());
+    }
+    Ok(timed)
+}
+
+/// A model that trains on one batch of random tokens.
+struct Steps<D: Device> {
+    model: Model<D>,
+    batch: Batch,
+    taken: u64,
+}
+
+impl<D: Device> Steps<D> {
+    fn new(device: D, config: &ModelConfig, purpose: Purpose, seed: u64) -> Result<Steps<D>> {
+        let Purpose::Train { batch_size, sequence_length, .. } = purpose else {
+            unreachable!("steps are taken by a model in training")
+        };
+        let mut model = Model::new(device, config.clone(), purpose)?;
+        model.initialize(seed);
+        let batch = random_batch(config.vocab_size, batch_size, sequence_length, seed);
+        Ok(Steps { model, batch, taken: 0 })
+    }
+
+    /// One optimizer step; returns the loss in nats a token.
+    fn step(&mut self) -> f64 {
+        let weight = self.batch.weight_sum();
+        self.model.begin_step();
+        self.model.accumulate(&self.batch, (1.0 / weight) as f32, self.taken);
+        self.taken += 1;
+        self.model.optimizer_step(&AdamW {
             learning_rate: 3e-4,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
             weight_decay: 0.01,
             max_gradient_norm: 1.0,
-            step: step as u64 + 1,
+            step: self.taken,
         });
-        let outcome = model.step_outcome();
-        timed.seconds.push(start.elapsed().as_secs_f64());
-        timed.loss = outcome.loss_sum / batch.weight_sum();
+        self.model.step_outcome().loss_sum / weight
     }
-    Ok(timed)
+}
+
+/// To so many digits after the point.
+fn round(value: f64, digits: i32) -> f64 {
+    (value * 10f64.powi(digits)).round() / 10f64.powi(digits)
 }
 
 fn random_batch(vocab_size: usize, batch_size: usize, sequence_length: usize, seed: u64) -> Batch {

@@ -1,0 +1,151 @@
+//! `text2llm bench`: the time of one whole training step, for comparison with a peer on the same machine; where it goes; and how fast
+//! a model continues texts.
+
+mod decode;
+mod kernels;
+
+use clap::{Args, Subcommand, ValueEnum};
+use compute::cpu::InstructionSet;
+use model::Precision;
+use pipeline::bench::{self, BenchOptions, Preset};
+use serde::Serialize;
+
+use crate::arguments::GlobalArguments;
+use crate::failure::{Failure, Outcome};
+use crate::output::Console;
+
+/// Time one training step: forward, backward, gradient clipping, AdamW, on random tokens.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Presets (width, layers, heads, key/value heads, feed-forward, vocabulary, T, B):\n  \
+    tiny   256  4  4  4  768  4096 128 32   (4.5M parameters)\n  \
+    small  384  6  6  6 1024  8192 256 16   (13.8M)\n  \
+    base   768 12 12  4 2048 32000 512  4   (100M)\n\
+    The step time is the median after three warm-up steps. Model FLOPs a token: 6·parameters + 6·layers·width·T."
+)]
+pub struct Arguments {
+    /// What to time instead of a training step
+    #[command(subcommand)]
+    pub what: Option<What>,
+    /// The step
+    #[command(flatten)]
+    pub step: StepArguments,
+    /// Show where the step's time goes, kernel by kernel, beside what this machine could do
+    #[arg(long)]
+    pub profile: bool,
+}
+
+/// Other things to time.
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// Every kernel of a training step at its real shapes, beside this machine's measured peak
+    Kernels(StepArguments),
+    /// Reading a prompt and continuing it, alone and with several sequences at once
+    Decode(decode::Arguments),
+}
+
+/// A training step.
+#[derive(Clone, Debug, Args)]
+pub struct StepArguments {
+    /// Shape to time
+    #[arg(long, value_name = "PRESET", default_value = "small")]
+    pub preset: PresetName,
+    /// Arithmetic
+    #[arg(long, value_name = "DTYPE", default_value = "f32")]
+    pub dtype: StepDtype,
+    /// Steps in all; the first three are warm-up
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(4..=100_000))]
+    pub steps: u64,
+}
+
+/// The shapes.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PresetName {
+    /// 4.5M parameters.
+    Tiny,
+    /// 13.8M parameters.
+    Small,
+    /// 100M parameters.
+    Base,
+}
+
+/// Number formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StepDtype {
+    /// 32-bit floats.
+    F32,
+    /// bfloat16 operands.
+    Bf16,
+}
+
+impl StepArguments {
+    fn options(&self, global: &GlobalArguments) -> Result<BenchOptions, Failure> {
+        let precision = match self.dtype {
+            StepDtype::F32 => Precision::F32,
+            StepDtype::Bf16 => Precision::Bf16,
+        };
+        if precision == Precision::Bf16 && !InstructionSet::detect().has_bf16() {
+            return Err(Failure::message(
+                "bench: bf16 needs a CPU with AVX512-BF16, which this one is not; measure f32 with `text2llm bench --dtype f32`",
+            ));
+        }
+        let preset = match self.preset {
+            PresetName::Tiny => Preset::Tiny,
+            PresetName::Small => Preset::Small,
+            PresetName::Base => Preset::Base,
+        };
+        Ok(BenchOptions {
+            preset,
+            precision,
+            threads: global.threads,
+            steps: self.steps as usize,
+            seed: global.seed.unwrap_or(0),
+        })
+    }
+}
+
+/// Times what is asked for and prints the figures.
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    match arguments.what {
+        Some(What::Kernels(step)) => {
+            kernels::by_shape(&bench::kernels::run(&step.options(global)?)?, console)
+        }
+        Some(What::Decode(arguments)) => decode::run(global, &arguments, console),
+        None if arguments.profile => {
+            kernels::by_kernel(&bench::kernels::run(&arguments.step.options(global)?)?, console)
+        }
+        None => step(&arguments.step.options(global)?, console),
+    }
+}
+
+/// Prints figures for a program: one plain object with `--json`, a tagged line with `--output agent`. Returns whether it did.
+fn told_a_program(figures: &impl Serialize, console: &mut Console) -> Outcome<bool> {
+    if console.is_json() {
+        console.data(&serde_json::to_string(figures)?)?;
+    } else if !console.is_human() {
+        console.result("bench", &serde_json::to_value(figures)?)?;
+    }
+    Ok(!console.is_human())
+}
+
+fn step(options: &BenchOptions, console: &mut Console) -> Outcome {
+    // The same keys as the peer's script prints.
+    let figures = bench::run(options)?;
+    if told_a_program(&figures, console)? {
+        return Ok(());
+    }
+    console.prose(&format!(
+        "{} ({} parameters), {}, {} threads, {} tokens a step",
+        figures.preset,
+        figures.params,
+        figures.dtype.dtype().name(),
+        figures.threads,
+        figures.tokens_per_step
+    ));
+    console.data(&format!("step       {:>10.1} ms", figures.step_ms))?;
+    console.data(&format!("speed      {:>10.0} tokens/s", figures.tokens_per_s))?;
+    console.data(&format!("compute    {:>10.1} model GFLOP/s", figures.model_gflops))?;
+    console.data(&format!("peak RSS   {:>10.0} MB", figures.peak_rss_mb))?;
+    console.data(&format!("loss       {:>10.4} nats a token", figures.loss))
+}

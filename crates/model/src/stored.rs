@@ -1,0 +1,113 @@
+//! Models on disk, whatever their form: a folder of Hugging Face's, or a GGUF file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use compute::{DType, Device};
+use formats::gguf::{self, TensorType};
+use formats::safetensors::{self, Dtype};
+use store::fs::Fs;
+
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::folder;
+use crate::network::{Model, StateKind};
+use crate::parameters::{Parameter, WeightTypes, Weights};
+
+/// A model to be loaded.
+pub struct Stored {
+    form: Form,
+    config: ModelConfig,
+}
+
+enum Form {
+    Folder(PathBuf),
+    Gguf(Box<gguf::Reader>, Box<formats::hf::Config>),
+}
+
+impl Stored {
+    /// Opens a model folder, or a file that ends in `.gguf`.
+    ///
+    /// # Errors
+    /// Neither; a file that is damaged, or of another family.
+    pub fn open(fs: &dyn Fs, path: &Path) -> Result<Stored> {
+        if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+            let (config, _) = folder::read_config(fs, path)?;
+            return Ok(Stored { form: Form::Folder(path.to_path_buf()), config });
+        }
+        let mut reader = gguf::Reader::open(fs, path)?;
+        let hf = gguf::config(&mut reader)?;
+        let config = ModelConfig::from_hf(&hf);
+        config.validate()?;
+        Ok(Stored { form: Form::Gguf(Box::new(reader), Box::new(hf)), config })
+    }
+
+    /// The shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The types in which decoding keeps the weights as they are. Types without products of their own become f32.
+    ///
+    /// # Errors
+    /// A file without a weight that the shape asks for.
+    pub fn weight_types(&self, fs: &dyn Fs) -> Result<WeightTypes> {
+        let mut types = BTreeMap::new();
+        let matrices = Weights::new(&self.config).parameters.into_iter().filter(|parameter| parameter.decay);
+        match &self.form {
+            Form::Folder(path) => {
+                let reader = safetensors::Reader::open_with(fs, &path.join(folder::WEIGHTS_FILE))?;
+                for Parameter { name, .. } in matrices {
+                    let entry = reader.find(&name);
+                    let dtype =
+                        if entry.is_some_and(|e| e.dtype == Dtype::BF16) { DType::Bf16 } else { DType::F32 };
+                    types.insert(name, dtype);
+                }
+            }
+            Form::Gguf(reader, _) => {
+                for Parameter { name, .. } in matrices {
+                    let tensor = gguf::tensor_name(&name).map(|name| reader.require(&name)).transpose()?;
+                    types.insert(name, tensor.map_or(DType::F32, |tensor| kept(tensor.tensor_type)));
+                }
+            }
+        }
+        Ok(WeightTypes::Each(types))
+    }
+
+    /// Loads the weights. Blocks go over as they are where the model keeps them in the same type.
+    ///
+    /// # Errors
+    /// A missing tensor, another shape, a corrupt file: the file is named.
+    pub fn load<D: Device>(&mut self, fs: &dyn Fs, model: &mut Model<D>) -> Result<()> {
+        let (reader, hf) = match &mut self.form {
+            Form::Folder(path) => return folder::load(fs, path, model),
+            Form::Gguf(reader, hf) => (reader, hf),
+        };
+        for parameter in model.parameters().to_vec() {
+            let name = &parameter.name;
+            let file_name = gguf::tensor_name(name).ok_or_else(|| Error::Tensor {
+                name: name.clone(),
+                message: "GGUF has no name for it".to_string(),
+            })?;
+            let dtype = kept(reader.require(&file_name)?.tensor_type);
+            if dtype.is_blocks() && model.keeps(name, dtype)? {
+                let bytes = reader.read_parameter_bytes(name, hf)?;
+                model.upload_blocks(name, &bytes)?;
+            } else {
+                let values = reader.read_parameter_f32(name, hf)?;
+                model.upload(name, StateKind::Weight, &values)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The type that decoding keeps a tensor in.
+fn kept(tensor_type: TensorType) -> DType {
+    match tensor_type {
+        TensorType::BF16 => DType::Bf16,
+        TensorType::Q8_0 => DType::Q8_0,
+        TensorType::Q4_0 => DType::Q4_0,
+        _ => DType::F32,
+    }
+}

@@ -1,0 +1,287 @@
+//! How fast a model reads a prompt and continues it, alone and with several sequences at once: the same work as `llama-bench` and
+//! `llama-batched-bench` do, on random token ids, the likeliest token chosen.
+
+use std::path::Path;
+use std::time::Instant;
+
+use compute::Device;
+use compute::cpu::Cpu;
+use compute::profile::Profiled;
+use compute::rng::Rng;
+use model::{DType, Decoding, Model, ModelConfig, Purpose, Stored, WeightTypes};
+use serde::Serialize;
+use store::fs::RealFs;
+
+use super::kernels::{Peaks, StepFigures};
+use super::round;
+use crate::{Error, Result};
+
+/// What to time.
+#[derive(Clone, Debug)]
+pub struct DecodeOptions {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens written after it.
+    pub new_tokens: usize,
+    /// How many sequences to continue at the same time.
+    pub sequences: Vec<usize>,
+    /// Measurements of each figure.
+    pub runs: usize,
+    /// CPU threads; 0: all.
+    pub threads: usize,
+    /// Of weights and tokens.
+    pub seed: u64,
+}
+
+/// What was measured. Speeds are medians.
+#[derive(Clone, Debug, Serialize)]
+pub struct DecodeFigures {
+    /// What was decoded.
+    pub model: String,
+    /// Types of its matrices.
+    pub dtype: String,
+    /// Parameters.
+    pub params: usize,
+    /// Threads that worked.
+    pub threads: usize,
+    /// Tokens of a single sequence's prompt.
+    pub prompt_tokens: usize,
+    /// Tokens that each sequence writes.
+    pub new_tokens: usize,
+    /// Of the prompt, one sequence.
+    pub prefill_tokens_per_s: f64,
+    /// After one token, one sequence.
+    pub decode_tokens_per_s: f64,
+    /// Slowest and fastest run.
+    pub decode_min_max: [f64; 2],
+    /// Bytes of weights that each token reads.
+    pub weight_bytes: usize,
+    /// These bytes over a token's time.
+    pub weight_gbs: f64,
+    /// Reading as many bytes over and over and doing nothing else.
+    pub read_gbs: f64,
+    /// With several sequences.
+    pub batches: Vec<BatchFigures>,
+    /// Highest resident memory of the process, in MiB.
+    pub peak_rss_mb: f64,
+}
+
+/// Several sequences: a prompt of 64 tokens each, then one token of each at a time.
+#[derive(Clone, Debug, Serialize)]
+pub struct BatchFigures {
+    /// How many.
+    pub sequences: usize,
+    /// New tokens of all over the whole time, prompts included.
+    pub new_tokens_per_s: f64,
+    /// After the prompts.
+    pub decode_tokens_per_s: f64,
+}
+
+/// Tokens of each sequence's prompt where there are several.
+const BATCH_PROMPT: usize = 64;
+
+/// The shape of SmolLM2-135M.
+fn smollm2_135m() -> ModelConfig {
+    ModelConfig {
+        vocab_size: 49_152,
+        hidden_size: 576,
+        intermediate_size: 1536,
+        num_hidden_layers: 30,
+        num_attention_heads: 9,
+        num_key_value_heads: 3,
+        head_dim: 64,
+        max_position_embeddings: 8192,
+        rope_theta: 100_000.0,
+        rope_scaling: None,
+        rms_norm_eps: 1e-5,
+        tie_word_embeddings: true,
+        attention_bias: false,
+        qk_norm: false,
+        dropout: 0.0,
+        initializer_range: 0.02,
+    }
+}
+
+/// A model to time.
+pub struct Subject {
+    name: String,
+    config: ModelConfig,
+    weights: WeightTypes,
+    stored: Option<Stored>,
+}
+
+impl Subject {
+    /// A stored model, in the types it is stored in or in `dtype`.
+    ///
+    /// # Errors
+    /// No model there, or a damaged one.
+    pub fn stored(path: &Path, dtype: Option<DType>) -> Result<Subject> {
+        let stored = Stored::open(&RealFs, path)?;
+        let weights = match dtype {
+            Some(dtype) => WeightTypes::All(dtype),
+            None => stored.weight_types(&RealFs)?,
+        };
+        let (name, config) = (path.display().to_string(), stored.config().clone());
+        Ok(Subject { name, config, weights, stored: Some(stored) })
+    }
+
+    /// Random weights in the shape of SmolLM2-135M: speed does not depend on what they are.
+    pub fn random(dtype: Option<DType>) -> Subject {
+        let name = "random weights in the shape of SmolLM2-135M".to_owned();
+        let weights = WeightTypes::All(dtype.unwrap_or(DType::Bf16));
+        Subject { name, config: smollm2_135m(), weights, stored: None }
+    }
+
+    fn model<D: Device>(&mut self, device: D, sequences: usize, tokens: usize) -> Result<Model<D>> {
+        if tokens > self.config.max_position_embeddings {
+            let context = self.config.max_position_embeddings;
+            let message = format!("prompt and new tokens are {tokens}, and the model's context is {context}");
+            return Err(Error::Argument { message });
+        }
+        let decoding = Decoding { sequences, max_sequence: tokens, weights: self.weights.clone() };
+        let mut model = Model::new(device, self.config.clone(), Purpose::Decode(decoding))?;
+        match &mut self.stored {
+            Some(stored) => stored.load(&RealFs, &mut model)?,
+            None => model.initialize(0),
+        }
+        Ok(model)
+    }
+}
+
+/// Bytes of weights that a token reads: an embedding that is no output layer too is not read whole.
+fn weight_bytes<D: Device>(model: &Model<D>) -> Result<usize> {
+    let input_only = match model.config().tie_word_embeddings {
+        true => 0,
+        false => model.parameter_bytes("model.embed_tokens.weight")?,
+    };
+    Ok(model.plan().parameters_bytes - input_only)
+}
+
+/// Times the kernels of decoding a token at a time, of as many sequences as the options name if they name one number.
+///
+/// # Errors
+/// As [`run`].
+pub fn profile(mut subject: Subject, options: &DecodeOptions) -> Result<StepFigures> {
+    let sequences = if let [sequences] = options.sequences[..] { sequences } else { 1 };
+    let device = Profiled::new(Cpu::new(options.threads));
+    let mut model = subject.model(device, sequences, options.new_tokens + 1)?;
+    let peaks = Peaks::measure(model.device().device(), weight_bytes(&model)?);
+    let mut next = vec![0; sequences];
+    let mut seconds = Vec::new();
+    for step in 0..=options.new_tokens {
+        let start = Instant::now();
+        let parts: Vec<(usize, &[u32])> = next.chunks(1).enumerate().collect();
+        next = all_likeliest(&model.decode_each(&parts)?, subject.config.vocab_size);
+        if step == 0 {
+            model.device_mut().clear();
+        } else {
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+    }
+    let name = format!("a token of {sequences} sequence(s), {}, in {}", subject.name, model.weight_types());
+    let flops = 2.0 * (sequences * subject.config.parameter_count().total) as f64;
+    Ok(StepFigures::new(name, model.device(), &mut seconds, flops, peaks))
+}
+
+/// Times a model.
+///
+/// # Errors
+/// A machine without the memory; a context too short for the options; a damaged file.
+pub fn run(mut subject: Subject, options: &DecodeOptions) -> Result<DecodeFigures> {
+    let most = options.sequences.iter().copied().max().unwrap_or(1).max(1);
+    let longest = options.prompt_tokens.max(if most > 1 { BATCH_PROMPT } else { 1 }) + options.new_tokens;
+    let mut model = subject.model(Cpu::new(options.threads), most, longest)?;
+    let config = &subject.config;
+    let mut rng = Rng::from_parts(options.seed, "bench decode", &[]);
+    let mut tokens =
+        |n: usize| -> Vec<u32> { (0..n).map(|_| rng.below(config.vocab_size as u64) as u32).collect() };
+    let prompt = tokens(options.prompt_tokens);
+    let prompts: Vec<Vec<u32>> = (0..most).map(|_| tokens(BATCH_PROMPT)).collect();
+
+    // Warm-up: buffers grow, weights come from the disk's cache.
+    model.decode(&prompt)?;
+    let mut prefill = Vec::new();
+    let mut decode = Vec::new();
+    for _ in 0..options.runs {
+        model.reset();
+        prefill.push(prompt.len() as f64 / seconds(|| model.decode(&prompt).map(drop))?);
+        model.reset();
+        let mut next = prompt[0];
+        let took = seconds(|| {
+            for _ in 0..options.new_tokens {
+                next = likeliest(&model.decode(&[next])?);
+            }
+            Ok(())
+        })?;
+        decode.push(options.new_tokens as f64 / took);
+    }
+    let mut batches = Vec::new();
+    for &sequences in options.sequences.iter().filter(|&&n| n > 1) {
+        let mut whole = Vec::new();
+        let mut after = Vec::new();
+        for _ in 0..options.runs {
+            model.reset();
+            let count = (sequences * options.new_tokens) as f64;
+            let start = Instant::now();
+            let all: Vec<(usize, &[u32])> = prompts[..sequences].iter().map(|p| &p[..]).enumerate().collect();
+            let mut next = all_likeliest(&model.decode_each(&all)?, config.vocab_size);
+            let prompts_read = Instant::now();
+            for _ in 0..options.new_tokens {
+                let parts: Vec<(usize, &[u32])> = next.chunks(1).enumerate().collect();
+                next = all_likeliest(&model.decode_each(&parts)?, config.vocab_size);
+            }
+            whole.push(count / start.elapsed().as_secs_f64());
+            after.push(count / prompts_read.elapsed().as_secs_f64());
+        }
+        batches.push(BatchFigures {
+            sequences,
+            new_tokens_per_s: round(median(&mut whole), 1),
+            decode_tokens_per_s: round(median(&mut after), 1),
+        });
+    }
+
+    let weight_bytes = weight_bytes(&model)?;
+    let decode_tokens_per_s = median(&mut decode);
+    Ok(DecodeFigures {
+        model: subject.name,
+        dtype: model.weight_types(),
+        params: config.parameter_count().total,
+        threads: model.device().threads(),
+        prompt_tokens: options.prompt_tokens,
+        new_tokens: options.new_tokens,
+        prefill_tokens_per_s: round(median(&mut prefill), 1),
+        decode_tokens_per_s: round(decode_tokens_per_s, 1),
+        decode_min_max: [round(decode[0], 1), round(decode[decode.len() - 1], 1)],
+        weight_bytes,
+        weight_gbs: round(weight_bytes as f64 * decode_tokens_per_s / 1e9, 1),
+        read_gbs: round(model.device().peak_read_gbs(weight_bytes), 1),
+        batches,
+        peak_rss_mb: (store::system::peak_rss_bytes().unwrap_or(0) >> 20) as f64,
+    })
+}
+
+fn seconds(work: impl FnOnce() -> model::Result<()>) -> Result<f64> {
+    let start = Instant::now();
+    work()?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// Sorts, and returns the middle.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn likeliest(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (id, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = id;
+        }
+    }
+    best as u32
+}
+
+fn all_likeliest(logits: &[f32], vocab_size: usize) -> Vec<u32> {
+    logits.chunks(vocab_size).map(likeliest).collect()
+}

@@ -241,8 +241,8 @@ pub trait Device {
     fn cached_attention(&mut self, op: CachedAttention);
     /// `out = silu(gate) ⊙ up`, where `gate_up` is (N, 2F) with the gate first (Shazeer 2020).
     fn swiglu(&mut self, gate_up: Tensor, out: Tensor);
-    /// Replaces `gate_up` by its gradient.
-    fn swiglu_backward(&mut self, gate_up: Tensor, dout: Tensor);
+    /// Replaces `gate_up` by its gradient, and writes what the forward wrote to `out` once more.
+    fn swiglu_backward(&mut self, gate_up: Tensor, dout: Tensor, out: Tensor);
     /// Loss, and gradients if wanted.
     fn linear_cross_entropy(&mut self, op: LinearCrossEntropy);
     /// Writes Σx² of a contiguous tensor to the f64 scalar `out`.

@@ -221,9 +221,9 @@ impl<D: Device> Device for Profiled<D> {
         self.move_bytes("swiglu", out, &[gate_up, out], |d| d.swiglu(gate_up, out));
     }
 
-    fn swiglu_backward(&mut self, gate_up: Tensor, dout: Tensor) {
-        self.move_bytes("swiglu_backward", dout, &[gate_up, gate_up, dout], |d| {
-            d.swiglu_backward(gate_up, dout);
+    fn swiglu_backward(&mut self, gate_up: Tensor, dout: Tensor, out: Tensor) {
+        self.move_bytes("swiglu_backward", dout, &[gate_up, gate_up, dout, out], |d| {
+            d.swiglu_backward(gate_up, dout, out);
         });
     }
 

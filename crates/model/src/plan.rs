@@ -91,7 +91,8 @@ impl MemoryPlan {
     }
 }
 
-/// Room for the logits of one chunk of rows.
+/// Least room for the logits of one chunk of rows. More where the output layer is larger than that: each chunk reads it twice and
+/// adds to its gradient.
 const LOGITS_BYTES: usize = 32 << 20;
 
 /// What the forward of one layer keeps for its backward. The residual streams are kept beside.
@@ -190,7 +191,7 @@ impl TrainingLayout {
         let (d, f) = (config.hidden_size, config.intermediate_size);
         let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
         // The stream, statistics of rows and what sums over layers are f32; the rest has the type of operands.
-        let mut matrix = |dtype, columns| layout.reserve(dtype, n, columns);
+        let mut matrix = |dtype, columns| layout.reserve_spaced(dtype, n, columns);
         let residual = (0..=config.num_hidden_layers).map(|_| matrix(DType::F32, d)).collect();
         let layers = (0..config.num_hidden_layers)
             .map(|_| LayerActivations {
@@ -211,11 +212,13 @@ impl TrainingLayout {
         plan.activations_bytes = taken(&layout);
 
         let d_residual = layout.reserve(DType::F32, n, d);
-        let mut matrix = |columns| layout.reserve(element, n, columns);
+        let mut matrix = |columns| layout.reserve_spaced(element, n, columns);
         let (normed, hidden, d_normed, d_hidden) = (matrix(d), matrix(f), matrix(d), matrix(f));
         let (d_qkv, d_attention) = (matrix(config.qkv_width()), matrix(config.query_width()));
-        let chunk = (LOGITS_BYTES / (config.vocab_size * DType::F32.size())).clamp(16, n.max(16)).min(n);
-        let logits = layout.reserve(DType::F32, chunk, config.vocab_size);
+        let chunk = (LOGITS_BYTES / (config.vocab_size * DType::F32.size())).max(d);
+        let chunks = n.div_ceil(chunk.max(16));
+        let chunk = n.div_ceil(chunks);
+        let logits = layout.reserve_spaced(DType::F32, chunk, config.vocab_size);
         let [tokens, targets, document_starts, positions] = [0; 4].map(|_| layout.reserve(DType::U32, 1, n));
         let token_weights = layout.reserve(DType::F32, 1, n);
         let [cos, sin] = [0; 2].map(|_| layout.reserve(DType::F32, sequence_length, config.head_dim / 2));

@@ -372,7 +372,7 @@ impl<D: Device> Model<D> {
         self.device.embedding_backward(rows.vector(layout.tokens), d_residual, d_embedding);
     }
 
-    /// What reaches a block's output: the residual's gradient, through the block's dropout.
+    /// What reaches a block's output: the residual's gradient, through the block's dropout, in the type of operands.
     fn block_gradient(
         &mut self,
         layout: &TrainingLayout,
@@ -381,7 +381,7 @@ impl<D: Device> Model<D> {
         site: usize,
     ) -> Tensor {
         let d_residual = rows.of(layout.d_residual);
-        if self.config.dropout == 0.0 {
+        if self.config.dropout == 0.0 && layout.rounded.is_none() {
             return d_residual;
         }
         let masked = rows.of(layout.d_normed);
@@ -400,10 +400,9 @@ impl<D: Device> Model<D> {
         let middle = rows.of(a.middle);
 
         let d_out = self.block_gradient(layout, rows, dropout_seed, 2 * index + 2);
-        self.device.swiglu(gate_up, hidden);
-        self.weight_gradient(d_out, hidden, g.down);
         self.input_gradient(d_out, w.down, d_hidden);
-        self.device.swiglu_backward(gate_up, d_hidden);
+        self.device.swiglu_backward(gate_up, d_hidden, hidden);
+        self.weight_gradient(d_out, hidden, g.down);
         let norm = self.norm(middle, w.mlp_norm, rows.of(a.mlp_rstd));
         self.device.rmsnorm(norm, normed);
         self.weight_gradient(gate_up, normed, g.gate_up);

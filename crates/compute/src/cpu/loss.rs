@@ -2,8 +2,18 @@
 
 use super::Cpu;
 use super::gemm::Shared;
-use super::simd::{exp_in_place, maximum, scale_in_place};
+use super::simd::{exp_in_place, maximum, scale_in_place, scaled_copy};
+use crate::bf16::Bf16;
 use crate::device::{Device, Gemm, LinearCrossEntropy};
+use crate::tensor::{DType, Tensor};
+
+/// The gradient of logits where they lay: in bfloat16 it fills the first half of each row.
+fn gradient_of(logits: Tensor, operands: DType) -> Tensor {
+    match operands {
+        DType::Bf16 => Tensor { dtype: DType::Bf16, row_stride: 2 * logits.row_stride, ..logits },
+        _ => logits,
+    }
+}
 
 impl Cpu {
     pub(super) fn linear_cross_entropy_chunks(&mut self, op: LinearCrossEntropy) {
@@ -23,8 +33,9 @@ impl Cpu {
             });
             self.cross_entropy_rows(&op, first, rows);
             let Some(gradient) = op.gradient else { continue };
+            let dlogits = gradient_of(logits, op.weight.dtype);
             self.gemm(Gemm {
-                a: logits,
+                a: dlogits,
                 a_transposed: false,
                 b: op.weight,
                 b_transposed: false,
@@ -33,7 +44,7 @@ impl Cpu {
                 accumulate: false,
             });
             self.gemm(Gemm {
-                a: logits,
+                a: dlogits,
                 a_transposed: true,
                 b: x,
                 b_transposed: false,
@@ -71,12 +82,37 @@ impl Cpu {
             unsafe { *shared.get().add(r) = f64::from(weight) * loss };
             if let Some(gradient) = op.gradient {
                 let scale = weight * gradient.scale;
-                scale_in_place(row, scale / sum);
-                row[target] -= scale;
+                let at_target = row[target] * (scale / sum) - scale;
+                if op.weight.dtype == DType::Bf16 {
+                    let row = scale_to_bf16(row, scale / sum);
+                    row[target] = Bf16::from_f32(at_target);
+                } else {
+                    scale_in_place(row, scale / sum);
+                    row[target] = at_target;
+                }
             }
         });
         let total = losses.iter().sum::<f64>() + self.arena.scalar(op.loss_sum);
         self.arena.set_scalar(op.loss_sum, total);
         self.partials_f64 = losses;
     }
+}
+
+/// Scales a row and rounds it to bfloat16, in the first half of its own bytes.
+fn scale_to_bf16(row: &mut [f32], factor: f32) -> &mut [Bf16] {
+    const PIECE: usize = 256;
+    let mut piece = [Bf16::default(); PIECE];
+    let mut at = 0;
+    while at < row.len() {
+        let n = PIECE.min(row.len() - at);
+        scaled_copy(&mut piece[..n], factor, &row[at..at + n]);
+        // SAFETY: values of two bytes end before the f32 that come next, and the f32 they overwrite are read already.
+        unsafe {
+            let to = row.as_mut_ptr().cast::<Bf16>().add(at);
+            std::ptr::copy_nonoverlapping(piece.as_ptr(), to, n);
+        }
+        at += n;
+    }
+    // SAFETY: the row's bytes hold as many values of half the size, all written above; the borrow passes on.
+    unsafe { std::slice::from_raw_parts_mut(row.as_mut_ptr().cast(), row.len()) }
 }

@@ -414,8 +414,8 @@ impl Device for Cpu {
         self.swiglu_rows(gate_up, out);
     }
 
-    fn swiglu_backward(&mut self, gate_up: Tensor, dout: Tensor) {
-        self.swiglu_backward_rows(gate_up, dout);
+    fn swiglu_backward(&mut self, gate_up: Tensor, dout: Tensor, out: Tensor) {
+        self.swiglu_backward_rows(gate_up, dout, out);
     }
 
     fn linear_cross_entropy(&mut self, op: LinearCrossEntropy) {

@@ -308,16 +308,17 @@ impl Cpu {
         });
     }
 
-    pub(super) fn swiglu_backward_rows(&mut self, gate_up: Tensor, dout: Tensor) {
+    pub(super) fn swiglu_backward_rows(&mut self, gate_up: Tensor, dout: Tensor, out: Tensor) {
         let f = dout.columns;
         assert_eq!((gate_up.rows, gate_up.columns), (dout.rows, 2 * f));
+        assert_eq!((out.rows, out.columns), (dout.rows, f));
         with_element!(dout.dtype, E => {
-            let (gate_up_rows, dout_rows) = (self.rows::<E>(gate_up), self.rows::<E>(dout));
+            let [gate_up, dout_rows, out_rows] = [gate_up, dout, out].map(|x| self.rows::<E>(x));
             self.each_row(dout.rows, |r| {
                 // SAFETY: each row belongs to one item.
-                let (gate_up, dout) = unsafe { (gate_up_rows.row(r), dout_rows.read(r)) };
+                let (gate_up, dout, out) = unsafe { (gate_up.row(r), dout_rows.read(r), out_rows.row(r)) };
                 let (gate, up) = gate_up.split_at_mut(f);
-                swiglu_backward(gate, up, dout);
+                swiglu_backward(gate, up, dout, out);
             });
         });
     }
@@ -416,14 +417,16 @@ simd! {
 }
 
 simd! {
-    fn swiglu_backward<E: Element>(gate: &mut [E], up: &mut [E], dout: &[E]) {
+    fn swiglu_backward<E: Element>(gate: &mut [E], up: &mut [E], dout: &[E], out: &mut [E]) {
         let n = dout.len();
-        let (gate, up) = (&mut gate[..n], &mut up[..n]);
+        let (gate, up, out) = (&mut gate[..n], &mut up[..n], &mut out[..n]);
         for i in 0..n {
             let (g, u, dh) = (gate[i].get(), up[i].get(), dout[i].get());
             let sigmoid = 1.0 / (1.0 + exp(-g));
-            gate[i] = E::put(dh * u * sigmoid * (1.0 + g * (1.0 - sigmoid)));
-            up[i] = E::put(dh * g * sigmoid);
+            let silu = g * sigmoid;
+            out[i] = E::put(silu * u);
+            gate[i] = E::put(dh * u * sigmoid * (1.0 + g - silu));
+            up[i] = E::put(dh * silu);
         }
     }
 }

@@ -206,7 +206,8 @@ impl Device for Reference {
         self.swiglu_kernel(gate_up, out);
     }
 
-    fn swiglu_backward(&mut self, gate_up: Tensor, dout: Tensor) {
+    fn swiglu_backward(&mut self, gate_up: Tensor, dout: Tensor, out: Tensor) {
+        self.swiglu_kernel(gate_up, out);
         self.swiglu_backward_kernel(gate_up, dout);
     }
 

@@ -236,9 +236,10 @@ fn rotations_and_activations(element: DType, visit: &mut Visit) {
     for (rows, f) in [(1, 1), (7, 33), (65, 100)] {
         let mut c = Case::of(element, format!("swiglu {rows}×{f}"));
         let (gate_up, out, dout) = (c.in_out(rows, 2 * f), c.output(rows, f), c.input(rows, f));
+        let again = c.output(rows, f);
         visit(&c, &|d| {
             d.swiglu(gate_up, out);
-            d.swiglu_backward(gate_up, dout);
+            d.swiglu_backward(gate_up, dout, again);
         });
         let mut c = Case::of(element, format!("dropout {rows}×{f}"));
         let x = c.in_out(rows, f);

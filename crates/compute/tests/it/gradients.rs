@@ -115,7 +115,7 @@ fn swiglu() {
     let mut d = b.device("swiglu");
     let seed = d.read(dout);
     d.copy(gate_up, gradient);
-    d.swiglu_backward(gradient, dout);
+    d.swiglu_backward(gradient, dout, out);
     check("gate|up", &mut d, (gate_up, gradient), out, &seed, &|d| d.swiglu(gate_up, out));
 }
 

@@ -5,7 +5,7 @@
 //! accumulated (`+=`), gradients of activations are written, except where a field says otherwise. Every kernel's meaning is
 //! its implementation in [`crate::reference`].
 
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// `out = op(a) · op(b)`, plus `residual` or plus `out` itself. Where one operand is bfloat16 the other may be rounded to it; sums
 /// are f32 either way, and rounded once where `out` is bfloat16 (which is then never accumulated to). Where `b` is in blocks
@@ -183,6 +183,30 @@ pub struct AdamW {
     pub weight_decay: f32,
     /// 1-based step, for the bias correction.
     pub step: u64,
+}
+
+/// What decides the memory that kernels take beside the arena.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    /// Every product, as (m, k, n).
+    pub products: Vec<Product>,
+    /// (T, d) of attention.
+    pub attention: (usize, usize),
+}
+
+/// A product's sizes and types.
+#[derive(Clone, Copy, Debug)]
+pub struct Product {
+    /// Rows of the result.
+    pub m: usize,
+    /// Length of the sums.
+    pub k: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// Whether operands are bfloat16.
+    pub bf16: bool,
+    /// The result's type.
+    pub out: DType,
 }
 
 /// A set of kernels over one arena.

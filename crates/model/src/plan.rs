@@ -2,6 +2,7 @@
 
 use crate::config::ModelConfig;
 use crate::parameters::{WeightTypes, Weights};
+use compute::device::{Product, Work};
 use compute::{DType, Layout, Tensor};
 use serde::Serialize;
 
@@ -89,6 +90,37 @@ impl MemoryPlan {
             }
         }
     }
+}
+
+/// What training asks of the device beside the arena.
+///
+/// # Panics
+/// For another purpose.
+pub fn training_work(config: &ModelConfig, purpose: &Purpose) -> Work {
+    let &Purpose::Train { batch_size, sequence_length, precision } = purpose else {
+        panic!("work is planned of a model in training");
+    };
+    let layout = TrainingLayout::new(config, &Weights::new(config), batch_size, sequence_length, precision);
+    let bf16 = precision == Precision::Bf16;
+    let (n, d, v, chunk) =
+        (batch_size * sequence_length, config.hidden_size, config.vocab_size, layout.logits.rows);
+    let mut work = Work { attention: (sequence_length, config.head_dim), products: Vec::new() };
+    let mut add = |m, k, n, out| work.products.push(Product { m, k, n, bf16, out });
+    // (in, out) of each linear layer; those into the residual stream give f32.
+    for (inner, outer, out) in [
+        (d, config.qkv_width(), precision.dtype()),
+        (config.query_width(), d, DType::F32),
+        (d, 2 * config.intermediate_size, precision.dtype()),
+        (config.intermediate_size, d, DType::F32),
+    ] {
+        add(n, inner, outer, out);
+        add(n, outer, inner, precision.dtype());
+        add(outer, n, inner, DType::F32);
+    }
+    add(chunk, d, v, DType::F32);
+    add(chunk, v, d, precision.dtype());
+    add(v, chunk, d, DType::F32);
+    work
 }
 
 /// Least room for the logits of one chunk of rows. More where the output layer is larger than that: each chunk reads it twice and

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use compute::cpu::InstructionSet;
-use model::{MemoryPlan, ModelConfig, ParameterCount, Precision, Purpose};
+use compute::cpu::{Cpu, InstructionSet};
+use model::plan::training_work;
+use model::{Decoding, MemoryPlan, ModelConfig, ParameterCount, Precision, Purpose};
 use serde::{Serialize, Serializer};
 use tokenizer::Kind;
 
@@ -97,14 +98,28 @@ pub struct Memory {
     pub plan: MemoryPlan,
     /// Sequences that go through the model at once.
     pub micro_batch_size: usize,
-    /// The arena and what the program itself needs.
+    /// Packing buffers of products, tiles of attention, samples and checkpoints on their way out, tokenizer and batches.
+    pub workspace_bytes: u64,
+    /// All of it, and what the program itself needs.
     pub total_bytes: u64,
     /// What this process could take now.
     pub available_bytes: Option<u64>,
 }
 
-/// The program with its tokenizer, batches and packing buffers.
-const PROGRAM_BYTES: u64 = 96 << 20;
+/// The program itself: its code as far as it is used, its stacks and small allocations.
+const PROGRAM_BYTES: u64 = 12 << 20;
+/// What a run holds beside: its tokenizer, batches, shards that are mapped, and what preparing the data left in the heap.
+const RUN_BYTES: u64 = 56 << 20;
+
+/// Highest resident memory of a process that trains: the arena, the kernels' workspace, and the program.
+pub(crate) fn planned_bytes(config: &ModelConfig, purpose: &Purpose, threads: usize) -> u64 {
+    let arena = MemoryPlan::new(config, purpose).total_bytes as u64;
+    arena + workspace_bytes(config, purpose, threads) + PROGRAM_BYTES
+}
+
+fn workspace_bytes(config: &ModelConfig, purpose: &Purpose, threads: usize) -> u64 {
+    Cpu::new(threads).workspace_bytes(&training_work(config, purpose)) as u64
+}
 
 impl Memory {
     fn new(config: &ModelConfig, recipe: &Recipe) -> Memory {
@@ -113,10 +128,22 @@ impl Memory {
         let precision = recipe.train.settled_precision();
         let purpose = Purpose::Train { batch_size: micro_batch_size, sequence_length, precision };
         let plan = MemoryPlan::new(config, &purpose);
+        // Samples are written by a model of their own; a checkpoint passes through memory a tensor at a time.
+        let sampler = match recipe.train.sample_prompts.is_empty() {
+            true => 0,
+            false => {
+                let decoding = Purpose::Decode(Decoding::one(config.max_position_embeddings));
+                MemoryPlan::new(config, &decoding).total_bytes as u64
+            }
+        };
+        let largest_tensor = 4 * (config.vocab_size * config.hidden_size) as u64;
+        let beside = sampler.max(largest_tensor) + RUN_BYTES;
+        let workspace_bytes = workspace_bytes(config, &purpose, 0) + beside;
         Memory {
             plan,
             micro_batch_size,
-            total_bytes: plan.total_bytes as u64 + PROGRAM_BYTES,
+            workspace_bytes,
+            total_bytes: plan.total_bytes as u64 + workspace_bytes + PROGRAM_BYTES,
             available_bytes: store::system::available_memory_bytes(),
         }
     }
@@ -129,6 +156,7 @@ impl Memory {
             ("moments", self.plan.moments_bytes as u64),
             ("activations", self.plan.activations_bytes as u64),
             ("scratch", self.plan.scratch_bytes as u64),
+            ("workspace", self.workspace_bytes),
             ("program", PROGRAM_BYTES),
         ]
     }
@@ -143,6 +171,7 @@ impl Serialize for Memory {
             moments_bytes: usize,
             activations_bytes: usize,
             scratch_bytes: usize,
+            workspace_bytes: u64,
             program_bytes: u64,
             total_bytes: u64,
             micro_batch_size: usize,
@@ -154,6 +183,7 @@ impl Serialize for Memory {
             moments_bytes: self.plan.moments_bytes,
             activations_bytes: self.plan.activations_bytes,
             scratch_bytes: self.plan.scratch_bytes,
+            workspace_bytes: self.workspace_bytes,
             program_bytes: PROGRAM_BYTES,
             total_bytes: self.total_bytes,
             micro_batch_size: self.micro_batch_size,

@@ -119,7 +119,7 @@ fn feed_forward(hidden_size: usize) -> usize {
 }
 
 /// The shape whose parameters are nearest to `parameters`, preferring a width of 64 a layer.
-fn nearest(options: &ModelOptions, vocab_size: usize, parameters: u64) -> ModelConfig {
+pub(crate) fn nearest(options: &ModelOptions, vocab_size: usize, parameters: u64) -> ModelConfig {
     let mut best: Option<(f64, ModelConfig)> = None;
     for layers in 1..=128usize {
         // Wider or narrower than this a layer, and the same parameters learn less.

@@ -37,6 +37,14 @@ impl Workspace {
     }
 }
 
+/// Bytes of one thread's workspace for sequences of `length` tokens.
+pub(super) fn workspace_bytes(length: usize, head_dim: usize) -> usize {
+    let tile = TILE.min(length);
+    let (scores, sums, head) = (tile * length, tile * head_dim, length * head_dim);
+    // Scores and their gradients, a tile's sums, dK and dV, and keys or values packed for a product.
+    4 * (2 * scores + sums + 3 * head)
+}
+
 /// One head's queries of a tile and the keys they may see, as row indices within the sequence.
 struct Tile {
     first_query: usize,

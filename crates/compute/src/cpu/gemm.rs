@@ -4,10 +4,14 @@
 //! on the thread count. B is packed once a block and shared, A is packed by whoever computes a row block.
 //! Reading order: [`View`], [`MicroKernel`], [`parallel`], [`serial`].
 
+// Only x86 has micro-kernels of its own so far.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+
 use super::packed_blocks;
 use super::pool::Pool;
 use super::simd::{Element, scaled_copy, with_element};
 use crate::bf16::Bf16;
+use crate::device::Product;
 use crate::tensor::DType;
 
 /// A strided matrix of f32 or bfloat16 in memory: element (r, c) stands r·row_stride + c·column_stride elements after `pointer`.
@@ -415,6 +419,19 @@ fn items<K: MicroKernel>(m: usize, n: usize, depth: usize, threads: usize) -> (u
     let groups = wanted.div_ceil(m.div_ceil(row_block));
     let group_columns = columns.div_ceil(groups).max(COLUMN_GROUP).next_multiple_of(K::COLUMNS);
     (row_block, group_columns)
+}
+
+/// Bytes that [`parallel`] takes for a product: for B, for A on each thread, for sums.
+pub(super) fn scratch_bytes<K: MicroKernel>(op: &Product, threads: usize) -> [usize; 3] {
+    let in_one_go = op.out == DType::F32 || op.k <= WHOLE_DEPTH;
+    let depth = depth_block::<K>(op.k, if in_one_go { op.out } else { DType::F32 });
+    let sum = if in_one_go { 0 } else { op.m * op.n * 4 };
+    if op.m <= NARROW_ROWS {
+        return [op.m.div_ceil(K::ROWS) * K::a_panel_bytes(depth), K::b_panel_bytes(depth), sum];
+    }
+    let (row_block, _) = items::<K>(op.m, op.n, depth, threads);
+    let panels = op.n.min(COLUMN_BLOCK).div_ceil(K::COLUMNS);
+    [panels * K::b_panel_bytes(depth), row_block.div_ceil(K::ROWS) * K::a_panel_bytes(depth), sum]
 }
 
 /// C = A·B + start on the calling thread, for the small products inside attention.

@@ -24,6 +24,7 @@ mod simd;
 
 use crate::device::{
     AdamW, Attention, AttentionBackward, CachedAttention, Device, Gemm, LinearCrossEntropy, RmsNorm, Rope,
+    Work,
 };
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result, blocks};
@@ -134,6 +135,31 @@ impl Cpu {
             partials: Vec::new(),
             partials_f64: Vec::new(),
         }
+    }
+
+    /// Bytes that the kernels take beside the arena for this work, on the pages that they touch.
+    pub fn workspace_bytes(&self, work: &Work) -> usize {
+        let threads = self.pool.threads();
+        let mut most = [0; 3];
+        for op in &work.products {
+            let bytes = match (self.kernels, op.bf16) {
+                (Kernels::Portable, _) => [0; 3],
+                #[cfg(target_arch = "x86_64")]
+                (Kernels::Amx(..), true) => gemm::scratch_bytes::<amx::AmxBf16>(op, threads),
+                #[cfg(target_arch = "x86_64")]
+                (Kernels::Amx(..), false) => gemm::scratch_bytes::<amx::Amx>(op, threads),
+                #[cfg(target_arch = "x86_64")]
+                (Kernels::Avx512Bf16(..), true) => gemm::scratch_bytes::<avx512bf16::Avx512Bf16>(op, threads),
+                #[cfg(target_arch = "x86_64")]
+                (Kernels::Avx512(_) | Kernels::Avx512Bf16(..), _) => {
+                    gemm::scratch_bytes::<avx512::Avx512>(op, threads)
+                }
+            };
+            most.iter_mut().zip(bytes).for_each(|(most, bytes)| *most = bytes.max(*most));
+        }
+        let [b, a, sum] = most;
+        let (length, head_dim) = work.attention;
+        b + threads * (a + attention::workspace_bytes(length, head_dim)) + sum
     }
 
     /// Threads that work.

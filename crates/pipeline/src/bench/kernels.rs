@@ -95,8 +95,10 @@ pub struct StepFigures {
 pub fn run(options: &BenchOptions) -> Result<StepFigures> {
     let device = Cpu::new(options.threads);
     let peaks = Peaks::measure(&device, READ_BYTES);
-    let (config, t, b) = options.preset.shape();
-    let purpose = Purpose::Train { batch_size: b, sequence_length: t, precision: options.precision };
+    let (config, purpose) = options.subject();
+    let Purpose::Train { batch_size: b, sequence_length: t, .. } = purpose else {
+        unreachable!("a subject is trained")
+    };
     let mut steps = Steps::new(Profiled::new(device), &config, purpose, options.seed)?;
     for _ in 0..WARM_UP {
         steps.step();

@@ -13,7 +13,9 @@ use compute::{Batch, Device};
 use model::{AdamW, Model, ModelConfig, Precision, Purpose};
 use serde::Serialize;
 
-use crate::Result;
+use crate::plan::planned_bytes;
+use crate::recipe::ModelOptions;
+use crate::{Result, shape};
 
 /// Steps that warm up.
 const WARM_UP: usize = 3;
@@ -74,6 +76,12 @@ impl Preset {
 pub struct BenchOptions {
     /// The shape.
     pub preset: Preset,
+    /// Tokens of a sequence instead of the preset's.
+    pub sequence_length: Option<usize>,
+    /// Sequences of a batch instead of the preset's.
+    pub batch_size: Option<usize>,
+    /// Parameters instead of the preset's; its vocabulary stays.
+    pub parameters: Option<u64>,
     /// The arithmetic.
     pub precision: Precision,
     /// CPU threads; 0: all.
@@ -82,6 +90,20 @@ pub struct BenchOptions {
     pub steps: usize,
     /// Of weights and tokens.
     pub seed: u64,
+}
+
+impl BenchOptions {
+    /// The shape, and what it is built for.
+    fn subject(&self) -> (ModelConfig, Purpose) {
+        let (mut config, t, b) = self.preset.shape();
+        if let Some(parameters) = self.parameters {
+            config = shape::nearest(&ModelOptions::default(), config.vocab_size, parameters);
+        }
+        let sequence_length = self.sequence_length.unwrap_or(t);
+        let batch_size = self.batch_size.unwrap_or(b);
+        config.max_position_embeddings = sequence_length;
+        (config, Purpose::Train { batch_size, sequence_length, precision: self.precision })
+    }
 }
 
 /// What was measured; names as the peer's script prints them.
@@ -105,6 +127,8 @@ pub struct BenchFigures {
     pub model_gflops: f64,
     /// Highest resident memory of the process, in MiB as the peer counts.
     pub peak_rss_mb: f64,
+    /// The same as planned before the first step.
+    pub planned_mb: f64,
     /// Loss of the last step, in nats a token.
     pub loss: f64,
 }
@@ -114,8 +138,11 @@ pub struct BenchFigures {
 /// # Errors
 /// A machine without the memory.
 pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
-    let (config, t, b) = options.preset.shape();
-    let purpose = Purpose::Train { batch_size: b, sequence_length: t, precision: options.precision };
+    let (config, purpose) = options.subject();
+    let Purpose::Train { batch_size: b, sequence_length: t, .. } = purpose else {
+        unreachable!("a subject is trained")
+    };
+    let planned = planned_bytes(&config, &purpose, options.threads);
     let timed = time_steps(&config, purpose, options.steps, options.threads, options.seed)?;
     let mut after: Vec<f64> = timed.seconds.iter().skip(WARM_UP).copied().collect();
     after.sort_by(f64::total_cmp);
@@ -131,6 +158,7 @@ pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
         tokens_per_s: (tokens as f64 / step_s).round(),
         model_gflops: round(config.flops_per_token(t) * tokens as f64 / step_s / 1e9, 1),
         peak_rss_mb: (store::system::peak_rss_bytes().unwrap_or(0) >> 20) as f64,
+        planned_mb: (planned >> 20) as f64,
         loss: round(timed.loss, 4),
     })
 }

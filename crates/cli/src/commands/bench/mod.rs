@@ -54,6 +54,15 @@ pub struct StepArguments {
     /// Arithmetic
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     pub dtype: StepDtype,
+    /// Tokens of a sequence instead of the preset's
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub sequence_length: Option<u64>,
+    /// Sequences of a batch instead of the preset's
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub batch_size: Option<u64>,
+    /// Parameters instead of the preset's, such as 3M: width and layers are solved for as `plan --size` does
+    #[arg(long, value_name = "N", value_parser = parameters)]
+    pub size: Option<u64>,
     /// Steps in all; the first three are warm-up
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(4..=100_000))]
     pub steps: u64,
@@ -79,6 +88,11 @@ pub enum StepDtype {
     Bf16,
 }
 
+fn parameters(text: &str) -> Result<u64, String> {
+    pipeline::recipe::parse_size(text)
+        .ok_or_else(|| format!("`{text}` is not a number of parameters; write 500K, 3M or 1.5B"))
+}
+
 impl StepArguments {
     fn options(&self, global: &GlobalArguments) -> Result<BenchOptions, Failure> {
         let precision = match self.dtype {
@@ -97,6 +111,9 @@ impl StepArguments {
         };
         Ok(BenchOptions {
             preset,
+            sequence_length: self.sequence_length.map(|n| n as usize),
+            batch_size: self.batch_size.map(|n| n as usize),
+            parameters: self.size,
             precision,
             threads: global.threads,
             steps: self.steps as usize,
@@ -146,6 +163,7 @@ fn step(options: &BenchOptions, console: &mut Console) -> Outcome {
     console.data(&format!("step       {:>10.1} ms", figures.step_ms))?;
     console.data(&format!("speed      {:>10.0} tokens/s", figures.tokens_per_s))?;
     console.data(&format!("compute    {:>10.1} model GFLOP/s", figures.model_gflops))?;
-    console.data(&format!("peak RSS   {:>10.0} MB", figures.peak_rss_mb))?;
+    console
+        .data(&format!("peak RSS   {:>10.0} MB ({:.0} planned)", figures.peak_rss_mb, figures.planned_mb))?;
     console.data(&format!("loss       {:>10.4} nats a token", figures.loss))
 }

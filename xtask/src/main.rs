@@ -2,6 +2,7 @@
 
 mod bench_peers;
 mod parity;
+mod parity_gguf;
 mod python;
 
 use anyhow::Result;
@@ -19,6 +20,8 @@ struct Arguments {
 enum Task {
     /// Load an exported model in transformers and compare logits, greedy text and token ids with ours
     Parity(parity::Arguments),
+    /// Compare logits of GGUF files with transformers'
+    ParityGguf(parity_gguf::Arguments),
     /// Time text2llm beside PyTorch, in turn, and print the ratios
     BenchPeers(bench_peers::Arguments),
 }
@@ -26,6 +29,7 @@ enum Task {
 fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Parity(arguments) => parity::run(&arguments),
+        Task::ParityGguf(arguments) => parity_gguf::run(&arguments),
         Task::BenchPeers(arguments) => bench_peers::run(&arguments),
     }
 }

@@ -15,7 +15,7 @@ pub struct Call {
     pub kernel: &'static str,
     /// Sizes, as the field names them.
     pub shape: String,
-    /// Type of what decides the rate: operands of products, else the widest thing read.
+    /// Type of a product's operands, else of the tensor that the shape is of.
     pub dtype: &'static str,
 }
 

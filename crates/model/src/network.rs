@@ -149,9 +149,13 @@ impl<D: Device> Model<D> {
     /// Values of a parameter, row-major in its shape.
     ///
     /// # Errors
-    /// No such parameter, or a kind that this purpose does not keep.
+    /// No such parameter, a kind that this purpose does not keep, or weights in blocks.
     pub fn download(&mut self, name: &str, kind: StateKind) -> Result<Vec<f32>> {
         let tensor = self.find(name, kind)?;
+        if tensor.dtype.is_blocks() {
+            let message = format!("weights in {} are not read back", tensor.dtype.name());
+            return Err(Error::Tensor { name: name.to_string(), message });
+        }
         Ok(self.device.download(tensor))
     }
 

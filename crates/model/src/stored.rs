@@ -31,7 +31,8 @@ impl Stored {
     /// # Errors
     /// Neither; a file that is damaged, or of another family.
     pub fn open(fs: &dyn Fs, path: &Path) -> Result<Stored> {
-        if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+        let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+        if path.is_dir() || !is_gguf {
             let (config, _) = folder::read_config(fs, path)?;
             return Ok(Stored { form: Form::Folder(path.to_path_buf()), config });
         }
@@ -47,11 +48,15 @@ impl Stored {
         &self.config
     }
 
-    /// The types in which decoding keeps the weights as they are. Types without products of their own become f32.
+    /// The types in which decoding keeps the weights: `dtype` for all of them, or those they are stored in. Types without products of
+    /// their own become f32, and so does a fused matrix whose parts differ (bfloat16 where none of them is f32).
     ///
     /// # Errors
     /// A file without a weight that the shape asks for.
-    pub fn weight_types(&self, fs: &dyn Fs) -> Result<WeightTypes> {
+    pub fn weight_types(&self, fs: &dyn Fs, dtype: Option<DType>) -> Result<WeightTypes> {
+        if let Some(dtype) = dtype {
+            return Ok(WeightTypes::All(dtype));
+        }
         let mut types = BTreeMap::new();
         let matrices = Weights::new(&self.config).parameters.into_iter().filter(|parameter| parameter.decay);
         match &self.form {
@@ -89,7 +94,13 @@ impl Stored {
                 name: name.clone(),
                 message: "GGUF has no name for it".to_string(),
             })?;
-            let dtype = kept(reader.require(&file_name)?.tensor_type);
+            let tensor = reader.require(&file_name)?;
+            if tensor.shape != parameter.shape {
+                let message =
+                    format!("{file_name} is {:?} where the model has {:?}", tensor.shape, parameter.shape);
+                return Err(Error::Folder { path: reader.path().to_path_buf(), message });
+            }
+            let dtype = kept(tensor.tensor_type);
             if dtype.is_blocks() && model.keeps(name, dtype)? {
                 let bytes = reader.read_parameter_bytes(name, hf)?;
                 model.upload_blocks(name, &bytes)?;

@@ -185,12 +185,18 @@ impl Generator {
         if folder.join(store::manifest::FILE_NAME).exists() {
             Manifest::read(&RealFs, folder)?.verify(&RealFs, folder)?;
         }
+        if folder.is_file() {
+            return Err(Error::Argument {
+                message: format!(
+                    "--model: `{}` is a file; name the folder that holds {} and its tokenizer (a GGUF file alone can be timed: `text2llm bench decode --model FILE`)",
+                    folder.display(),
+                    model::folder::CONFIG_FILE
+                ),
+            });
+        }
         let mut stored = Stored::open(&RealFs, folder)?;
         let tokenizer = Tokenizer::open(&RealFs, folder)?;
-        let weights = match dtype {
-            Some(dtype) => WeightTypes::All(dtype),
-            None => stored.weight_types(&RealFs)?,
-        };
+        let weights = stored.weight_types(&RealFs, dtype)?;
         let mut model = decoder(stored.config(), threads, weights)?;
         stored.load(&RealFs, &mut model)?;
         Generator::new(model, tokenizer, folder.display().to_string())

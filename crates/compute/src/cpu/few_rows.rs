@@ -1,7 +1,8 @@
 //! Products of a few rows (a token, or one of each of several sequences) with a weight: bound by reading the weight once.
 //!
-//! The weight is walked where it lies, each item some of its rows, and no sum depends on how many tokens there are. bfloat16 weights
-//! take the rows of A rounded to it, weights in blocks take them in blocks of signed bytes (as llama.cpp does).
+//! The weight is walked where it lies, each item some of its rows. bfloat16 weights take the rows of A rounded to it, weights in blocks
+//! take them in blocks of signed bytes (as llama.cpp does). Which kernel runs depends on the number of rows, so a sequence's last
+//! bits may depend on how many are decoded with it; never on the threads.
 
 use super::gemm::{AlignedBuffer, Output, Shared, Start, View};
 use super::simd::{Element, dot};

@@ -1,8 +1,8 @@
 //! The CPU: a thread pool, SIMD chosen at run time, one arena.
 //!
 //! Reading order: this file (the device, and how a call becomes work items), [`gemm`] with its micro-kernels, [`attention`],
-//! [`rows`] (norms, activations, embeddings), [`loss`], [`optimizer`]. Work is cut in fixed items and sums are folded in a fixed
-//! order, so the same inputs give the same bits whatever the thread count.
+//! [`few_rows`] and [`packed_blocks`] (decoding), [`rows`] (norms, activations, embeddings), [`loss`], [`optimizer`], [`peak`]. Work
+//! is cut in fixed items and sums are folded in a fixed order, so the same inputs give the same bits whatever the thread count.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;

@@ -219,14 +219,17 @@ simd! {
             for x in x {
                 largest = largest.max(x.abs());
             }
-            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            let inverse = 127.0 / largest;
+            let inverse = if inverse.is_finite() { inverse } else { 0.0 };
             let mut sum = 0;
+            let mut all = 0.0;
             for (quant, x) in quants.iter_mut().zip(x) {
-                let q = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
-                *quant = q as i8;
-                sum += q;
+                *quant = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i8;
+                sum += i32::from(*quant);
+                all += x;
             }
-            *scale = largest / 127.0;
+            // What is no number stays none: the largest of a block does not see it, the sum of all does.
+            *scale = if all.is_finite() { largest / 127.0 } else { f32::NAN };
             *correction = -offset * sum;
         }
     }

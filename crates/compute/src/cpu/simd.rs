@@ -281,6 +281,14 @@ macro_rules! sums_of_products {
                         }
                         at += 4 * $width;
                     }
+                    while at + $width <= out.len() {
+                        let mut sum = $zero();
+                        for (row, p) in p.iter().enumerate() {
+                            sum = $fma($set(*p), X::$load(rows.add(row * stride + at)), sum);
+                        }
+                        $store(out.as_mut_ptr().add(at), sum);
+                        at += $width;
+                    }
                     for (c, out) in out.iter_mut().enumerate().skip(at) {
                         *out = p
                             .iter()

@@ -248,8 +248,14 @@ fn rotations_and_activations(element: DType, visit: &mut Visit) {
 }
 
 /// B, T, H, K, d.
-const ATTENTIONS: [(usize, usize, usize, usize, usize); 5] =
-    [(1, 1, 1, 1, 2), (2, 7, 2, 1, 4), (1, 97, 2, 2, 8), (2, 130, 4, 2, 16), (1, 230, 3, 1, 34)];
+const ATTENTIONS: [(usize, usize, usize, usize, usize); 6] = [
+    (1, 1, 1, 1, 2),
+    (2, 7, 2, 1, 4),
+    (1, 97, 2, 2, 8),
+    (2, 130, 4, 2, 16),
+    (1, 230, 3, 1, 34),
+    (1, 40, 2, 1, 80),
+];
 
 fn attentions(element: DType, visit: &mut Visit) {
     for (batch, length, heads, kv_heads, d) in ATTENTIONS {

@@ -29,7 +29,7 @@ pub struct DecodeOptions {
     pub runs: usize,
     /// CPU threads; 0: all.
     pub threads: usize,
-    /// Of weights and tokens.
+    /// Of the prompts' tokens.
     pub seed: u64,
 }
 
@@ -117,10 +117,7 @@ impl Subject {
     /// No model there, or a damaged one.
     pub fn stored(path: &Path, dtype: Option<DType>) -> Result<Subject> {
         let stored = Stored::open(&RealFs, path)?;
-        let weights = match dtype {
-            Some(dtype) => WeightTypes::All(dtype),
-            None => stored.weight_types(&RealFs)?,
-        };
+        let weights = stored.weight_types(&RealFs, dtype)?;
         let (name, config) = (path.display().to_string(), stored.config().clone());
         Ok(Subject { name, config, weights, stored: Some(stored) })
     }
@@ -241,6 +238,8 @@ pub fn run(mut subject: Subject, options: &DecodeOptions) -> Result<DecodeFigure
     }
 
     let weight_bytes = weight_bytes(&model)?;
+    // Before reading is measured, which takes a buffer of its own.
+    let peak_rss_mb = (store::system::peak_rss_bytes().unwrap_or(0) >> 20) as f64;
     let decode_tokens_per_s = median(&mut decode);
     Ok(DecodeFigures {
         model: subject.name,
@@ -256,7 +255,7 @@ pub fn run(mut subject: Subject, options: &DecodeOptions) -> Result<DecodeFigure
         weight_gbs: round(weight_bytes as f64 * decode_tokens_per_s / 1e9, 1),
         read_gbs: round(model.device().peak_read_gbs(weight_bytes), 1),
         batches,
-        peak_rss_mb: (store::system::peak_rss_bytes().unwrap_or(0) >> 20) as f64,
+        peak_rss_mb,
     })
 }
 

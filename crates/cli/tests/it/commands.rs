@@ -61,6 +61,7 @@ fn a_plan_solves_the_shape() {
         "moments_bytes",
         "activations_bytes",
         "scratch_bytes",
+        "workspace_bytes",
         "program_bytes",
     ];
     let sum: u64 = parts.iter().map(|part| memory[*part].as_u64().expect("a number")).sum();

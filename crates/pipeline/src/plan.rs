@@ -8,7 +8,7 @@ use model::{Decoding, MemoryPlan, ModelConfig, ParameterCount, Precision, Purpos
 use serde::{Serialize, Serializer};
 use tokenizer::Kind;
 
-use crate::bench::time_steps;
+use crate::bench::{median, time_steps};
 use crate::project::Project;
 use crate::recipe::Recipe;
 use crate::{Result, shape, text};
@@ -118,7 +118,7 @@ pub(crate) fn planned_bytes(config: &ModelConfig, purpose: &Purpose, threads: us
 }
 
 fn workspace_bytes(config: &ModelConfig, purpose: &Purpose, threads: usize) -> u64 {
-    Cpu::new(threads).workspace_bytes(&training_work(config, purpose)) as u64
+    Cpu::workspace_bytes(threads, &training_work(config, purpose)) as u64
 }
 
 impl Memory {
@@ -398,10 +398,9 @@ impl Plan {
         let first = time_steps(&config, purpose.clone(), 2, threads, 0)?;
         let step_s = first.seconds[1].max(1e-6);
         let steps = ((CALIBRATION_S / 2.0 / step_s) as usize).clamp(2, 20);
-        let timed = time_steps(&config, purpose, steps + 1, threads, 0)?;
-        let mut seconds: Vec<f64> = timed.seconds[1..].to_vec();
-        seconds.sort_by(f64::total_cmp);
-        let flops_per_s = step_flops(&config) / seconds[seconds.len() / 2];
+        let mut timed = time_steps(&config, purpose, steps + 1, threads, 0)?;
+        let seconds = &mut timed.seconds[1..];
+        let flops_per_s = step_flops(&config) / median(seconds);
         self.time = Some(Time {
             training_s: self.flops.total / flops_per_s,
             tokens_per_s: flops_per_s / self.flops.per_token,

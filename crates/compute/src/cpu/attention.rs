@@ -226,9 +226,8 @@ impl Cpu {
         }
         // Neighbours of one sequence share a tile.
         let mut tiles: Vec<CacheTile> = Vec::new();
-        let (sequences, positions) = (self.arena.ids(op.sequences), self.arena.ids(op.positions));
         for r in 0..op.q.rows {
-            let (sequence, position) = (sequences[r] as usize, positions[r] as usize);
+            let (sequence, position) = place(r);
             match tiles.last_mut() {
                 Some(tile)
                     if tile.rows < TILE

@@ -315,32 +315,64 @@ unsafe fn blocked<K: MicroKernel>(
                 let first = group * group_columns;
                 let last = (first + group_columns).min(columns);
                 let a_buffer = a_buffers[thread].get();
-                let a_bytes = K::a_panel_bytes(depth);
-                let a_panel = |at: usize| a.get().block(row + at, depth_at, K::ROWS.min(rows - at), depth);
+                let a = a.get().block(row, depth_at, rows, depth);
                 // SAFETY: this thread's own buffer; tiles of C belong to one item; the views hold the blocks asked for.
                 unsafe {
                     kernel.enter();
-                    for (panel, at) in (0..rows).step_by(K::ROWS).enumerate() {
-                        if !kernel.reads_in_place(a_panel(at)) {
-                            kernel.pack_a(a_panel(at), a_buffer.add(panel * a_bytes));
-                        }
-                    }
+                    pack_rows(kernel, a, a_buffer);
                     for j in (first..last).step_by(K::COLUMNS) {
                         let b_panel = b_buffer.get().add(j / K::COLUMNS * b_bytes);
                         let columns = K::COLUMNS.min(columns - j);
-                        for (panel, at) in (0..rows).step_by(K::ROWS).enumerate() {
-                            let (a, out) = (a_panel(at), block_out.get().at(row + at, j));
-                            if kernel.reads_in_place(a) {
-                                kernel.multiply_in_place(a, b_panel, out, columns);
-                                continue;
-                            }
-                            let packed = a_buffer.add(panel * a_bytes);
-                            kernel.multiply(depth, packed, b_panel, out, a.rows, columns);
-                        }
+                        multiply_rows(kernel, a, a_buffer, b_panel, block_out.get().at(row, j), columns);
                     }
                     kernel.leave();
                 }
             });
+        }
+    }
+}
+
+/// The panels of a block of A: where its rows begin, and what they hold.
+fn row_panels<K: MicroKernel>(a: View) -> impl Iterator<Item = (usize, View)> {
+    (0..a.rows).step_by(K::ROWS).map(move |at| (at, a.block(at, 0, K::ROWS.min(a.rows - at), a.columns)))
+}
+
+/// Packs a block of A, panel after panel, where it is not read in place.
+///
+/// # Safety
+/// The view is valid and the buffer has room for all of its panels.
+unsafe fn pack_rows<K: MicroKernel>(kernel: K, a: View, to: *mut u8) {
+    for (panel, (_, rows)) in row_panels::<K>(a).enumerate() {
+        if !kernel.reads_in_place(rows) {
+            // SAFETY: the caller's promise.
+            unsafe { kernel.pack_a(rows, to.add(panel * K::a_panel_bytes(a.columns))) };
+        }
+    }
+}
+
+/// A block of A that [`pack_rows`] saw, times a panel of B.
+///
+/// # Safety
+/// The view, both buffers and `columns` columns of the output are valid; between the kernel's `enter` and `leave`.
+#[inline]
+unsafe fn multiply_rows<K: MicroKernel>(
+    kernel: K,
+    a: View,
+    packed: *const u8,
+    b: *const u8,
+    out: Output,
+    columns: usize,
+) {
+    for (panel, (at, rows)) in row_panels::<K>(a).enumerate() {
+        let out = out.at(at, 0);
+        // SAFETY: the caller's promise.
+        unsafe {
+            if kernel.reads_in_place(rows) {
+                kernel.multiply_in_place(rows, b, out, columns);
+            } else {
+                let packed = packed.add(panel * K::a_panel_bytes(a.columns));
+                kernel.multiply(a.columns, packed, b, out, rows.rows, columns);
+            }
         }
     }
 }
@@ -373,15 +405,9 @@ unsafe fn narrow<K: MicroKernel>(
         if depth_at > 0 {
             block_out.start = Start::Accumulate;
         }
-        let (a, b, block_out) = (Shared(a), Shared(b), Shared(block_out));
-        let a_bytes = K::a_panel_bytes(depth);
-        let a_panel = |at: usize| a.get().block(at, depth_at, K::ROWS.min(m - at), depth);
-        for (panel, at) in (0..m).step_by(K::ROWS).enumerate() {
-            if !kernel.reads_in_place(a_panel(at)) {
-                // SAFETY: the buffer holds all row panels.
-                unsafe { kernel.pack_a(a_panel(at), a_buffer.get().add(panel * a_bytes)) };
-            }
-        }
+        let (a, b, block_out) = (Shared(a.block(0, depth_at, m, depth)), Shared(b), Shared(block_out));
+        // SAFETY: the buffer holds all row panels.
+        unsafe { pack_rows(kernel, a.get(), a_buffer.get()) };
         pool.run(panels.div_ceil(PANELS_AN_ITEM), &|item, thread| {
             let b_buffer = b_buffers[thread].get();
             // SAFETY: this thread's own buffer; columns of C belong to one item; the views hold the blocks asked for.
@@ -391,15 +417,8 @@ unsafe fn narrow<K: MicroKernel>(
                     let j = panel * K::COLUMNS;
                     let columns = K::COLUMNS.min(n - j);
                     kernel.pack_b(b.get().block(depth_at, j, depth, columns), b_buffer);
-                    for (panel, at) in (0..m).step_by(K::ROWS).enumerate() {
-                        let (a, out) = (a_panel(at), block_out.get().at(at, j));
-                        if kernel.reads_in_place(a) {
-                            kernel.multiply_in_place(a, b_buffer, out, columns);
-                            continue;
-                        }
-                        let packed = a_buffer.get().add(panel * a_bytes);
-                        kernel.multiply(depth, packed, b_buffer, out, a.rows, columns);
-                    }
+                    let out = block_out.get().at(0, j);
+                    multiply_rows(kernel, a.get(), a_buffer.get(), b_buffer, out, columns);
                 }
                 kernel.leave();
             }

@@ -108,6 +108,14 @@ impl InstructionSet {
     }
 }
 
+/// 0 stands for as many as the process may use, cgroup limits included.
+fn thread_count(threads: usize) -> usize {
+    match threads {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        _ => threads,
+    }
+}
+
 impl Cpu {
     /// A device with `threads` threads (0: as many as the process may use, cgroup limits included).
     pub fn new(threads: usize) -> Cpu {
@@ -116,11 +124,7 @@ impl Cpu {
 
     /// A device that uses this instruction set at most, for tests and comparisons.
     pub fn with_instruction_set(threads: usize, set: InstructionSet) -> Cpu {
-        let threads = if threads == 0 {
-            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-        } else {
-            threads
-        };
+        let threads = thread_count(threads);
         let kernels = Kernels::up_to(set);
         let pool = Pool::new(threads);
         let workspaces = (0..pool.threads()).map(|_| attention::Workspace::default()).collect();
@@ -137,12 +141,12 @@ impl Cpu {
         }
     }
 
-    /// Bytes that the kernels take beside the arena for this work, on the pages that they touch.
-    pub fn workspace_bytes(&self, work: &Work) -> usize {
-        let threads = self.pool.threads();
+    /// Bytes that the kernels of [`Cpu::new`] take beside the arena for this work, on the pages that they touch.
+    pub fn workspace_bytes(threads: usize, work: &Work) -> usize {
+        let (kernels, threads) = (Kernels::up_to(InstructionSet::detect()), thread_count(threads));
         let mut most = [0; 3];
         for op in &work.products {
-            let bytes = match (self.kernels, op.bf16) {
+            let bytes = match (kernels, op.bf16) {
                 (Kernels::Portable, _) => [0; 3],
                 #[cfg(target_arch = "x86_64")]
                 (Kernels::Amx(..), true) => gemm::scratch_bytes::<amx::AmxBf16>(op, threads),

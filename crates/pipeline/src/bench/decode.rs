@@ -13,7 +13,7 @@ use serde::Serialize;
 use store::fs::RealFs;
 
 use super::kernels::{Peaks, StepFigures};
-use super::round;
+use super::{Preset, median, round};
 use crate::{Error, Result};
 
 /// What to time.
@@ -92,13 +92,7 @@ fn smollm2_135m() -> ModelConfig {
         head_dim: 64,
         max_position_embeddings: 8192,
         rope_theta: 100_000.0,
-        rope_scaling: None,
-        rms_norm_eps: 1e-5,
-        tie_word_embeddings: true,
-        attention_bias: false,
-        qk_norm: false,
-        dropout: 0.0,
-        initializer_range: 0.02,
+        ..Preset::Small.shape().0
     }
 }
 
@@ -263,12 +257,6 @@ fn seconds(work: impl FnOnce() -> model::Result<()>) -> Result<f64> {
     let start = Instant::now();
     work()?;
     Ok(start.elapsed().as_secs_f64())
-}
-
-/// Sorts, and returns the middle.
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn likeliest(logits: &[f32]) -> u32 {

@@ -8,7 +8,7 @@ use compute::profile::{Call, Profiled, Timing};
 use model::{DType, Purpose};
 use serde::Serialize;
 
-use super::{BenchOptions, Steps, WARM_UP, round};
+use super::{BenchOptions, Steps, WARM_UP, median, round};
 use crate::Result;
 
 /// What the machine can do at most, measured in this run.
@@ -124,8 +124,7 @@ impl StepFigures {
         flops: f64,
         peaks: Peaks,
     ) -> StepFigures {
-        seconds.sort_by(f64::total_cmp);
-        let step_s = seconds[seconds.len() / 2];
+        let step_s = median(seconds);
         let mut kernels = figures(device, seconds.len(), step_s, &peaks);
         kernels.sort_by(|a, b| b.ms.total_cmp(&a.ms));
         StepFigures {

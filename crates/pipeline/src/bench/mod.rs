@@ -143,10 +143,8 @@ pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
         unreachable!("a subject is trained")
     };
     let planned = planned_bytes(&config, &purpose, options.threads);
-    let timed = time_steps(&config, purpose, options.steps, options.threads, options.seed)?;
-    let mut after: Vec<f64> = timed.seconds.iter().skip(WARM_UP).copied().collect();
-    after.sort_by(f64::total_cmp);
-    let step_s = after[after.len() / 2];
+    let mut timed = time_steps(&config, purpose, options.steps, options.threads, options.seed)?;
+    let step_s = median(&mut timed.seconds[WARM_UP..]);
     let tokens = b * t;
     Ok(BenchFigures {
         preset: options.preset.name(),
@@ -225,6 +223,12 @@ impl<D: Device> Steps<D> {
         });
         self.model.step_outcome().loss_sum / weight
     }
+}
+
+/// Sorts, and returns the middle.
+pub(crate) fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// To so many digits after the point.

@@ -11,7 +11,7 @@ use clap::Args;
 use compute::Batch;
 use compute::cpu::Cpu;
 use formats::safetensors::{TensorSpec, write};
-use model::{Decoding, Model, Precision, Purpose, folder};
+use model::{Decoding, Model, Precision, Purpose, Training, folder};
 use serde_json::{Value, json};
 use store::fs::RealFs;
 use tokenizer::Tokenizer;
@@ -94,7 +94,7 @@ fn write_ours(exported: &Path, binary: &Path, work: &Path) -> Result<()> {
     let whole = TEXTS.join("\n").repeat(4);
     let texts: Vec<&str> = TEXTS.iter().copied().chain([whole.as_str()]).collect();
 
-    let purpose = Purpose::Train { batch_size: 1, sequence_length: longest, precision: Precision::F32 };
+    let purpose = Purpose::Train(Training::new(1, longest, Precision::F32));
     let mut full = Model::new(Cpu::new(0), config.clone(), purpose)?;
     folder::load(&RealFs, exported, &mut full)?;
     let mut decoding = Model::new(Cpu::new(0), config.clone(), Purpose::Decode(Decoding::one(longest)))?;

@@ -23,6 +23,6 @@ pub use config::{ModelConfig, ParameterCount};
 pub use error::{Error, ErrorKind, Result};
 pub use network::{Model, StateKind};
 pub use parameters::{Parameter, WeightTypes};
-pub use plan::{Decoding, MemoryPlan, Precision, Purpose};
+pub use plan::{Decoding, MemoryPlan, Precision, Purpose, Training};
 pub use stored::Stored;
 pub use training::{AdamW, StepOutcome};

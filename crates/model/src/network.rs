@@ -3,7 +3,7 @@
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::parameters::{LayerWeights, Parameter, Weights};
-use crate::plan::{DecodingLayout, MemoryPlan, Purpose, TrainingLayout};
+use crate::plan::{DecodingLayout, MemoryPlan, Purpose, Training, TrainingLayout};
 use crate::rope;
 use compute::device::{Gemm, RmsNorm, Rope};
 use compute::{DType, Device, Tensor};
@@ -23,7 +23,7 @@ pub struct Model<D: Device> {
 /// The arena of one purpose.
 #[derive(Clone, Debug)]
 pub(crate) enum Arrangement {
-    Train(Box<TrainingLayout>, usize, usize),
+    Train(Box<TrainingLayout>, Training),
     Decode(Box<DecodingLayout>),
 }
 
@@ -48,16 +48,17 @@ impl<D: Device> Model<D> {
     pub fn new(mut device: D, config: ModelConfig, purpose: Purpose) -> Result<Model<D>> {
         config.validate()?;
         let (weights, layout, positions, [cos, sin], bytes) = match purpose {
-            Purpose::Train { batch_size, sequence_length, precision } => {
+            Purpose::Train(training) => {
+                let Training { batch_size, sequence_length, .. } = training;
                 for (key, value) in [("batch_size", batch_size), ("sequence_length", sequence_length)] {
                     if value == 0 {
                         return Err(Error::Configuration { key, message: "must be at least 1".to_string() });
                     }
                 }
                 let weights = Weights::new(&config);
-                let layout = TrainingLayout::new(&config, &weights, batch_size, sequence_length, precision);
+                let layout = TrainingLayout::new(&config, &weights, &training);
                 let (tables, bytes) = ([layout.cos, layout.sin], layout.plan.total_bytes);
-                let arrangement = Arrangement::Train(Box::new(layout), batch_size, sequence_length);
+                let arrangement = Arrangement::Train(Box::new(layout), training);
                 (weights, arrangement, sequence_length, tables, bytes)
             }
             Purpose::Decode(decoding) => {

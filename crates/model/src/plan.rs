@@ -9,17 +9,31 @@ use serde::Serialize;
 /// What a model is built for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Training on micro-batches of `batch_size` × `sequence_length` tokens.
-    Train {
-        /// B.
-        batch_size: usize,
-        /// T.
-        sequence_length: usize,
-        /// Arithmetic of products, and type of what layers keep.
-        precision: Precision,
-    },
+    /// Training.
+    Train(Training),
     /// Continuing sequences.
     Decode(Decoding),
+}
+
+/// What a model in training has room for, and how it computes: micro-batches of `batch_size` × `sequence_length` tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Training {
+    /// B.
+    pub batch_size: usize,
+    /// T.
+    pub sequence_length: usize,
+    /// Arithmetic of products, and type of what layers keep.
+    pub precision: Precision,
+    /// Keep the residual stream before each layer and nothing else of it; the backward computes the layer again (Chen et al.
+    /// 2016, "Training Deep Nets with Sublinear Memory Cost"). The same bits, for a third more arithmetic.
+    pub recompute: bool,
+}
+
+impl Training {
+    /// Every layer keeps what its backward reads.
+    pub fn new(batch_size: usize, sequence_length: usize, precision: Precision) -> Training {
+        Training { batch_size, sequence_length, precision, recompute: false }
+    }
 }
 
 /// What a model for decoding has room for.
@@ -81,10 +95,7 @@ impl MemoryPlan {
     /// The plan of a model for a purpose.
     pub fn new(config: &ModelConfig, purpose: &Purpose) -> MemoryPlan {
         match purpose {
-            &Purpose::Train { batch_size, sequence_length, precision } => {
-                let weights = Weights::new(config);
-                TrainingLayout::new(config, &weights, batch_size, sequence_length, precision).plan
-            }
+            Purpose::Train(training) => TrainingLayout::new(config, &Weights::new(config), training).plan,
             Purpose::Decode(decoding) => {
                 DecodingLayout::new(config, &Weights::of(config, &decoding.weights), decoding).plan
             }
@@ -93,14 +104,9 @@ impl MemoryPlan {
 }
 
 /// What training asks of the device beside the arena.
-///
-/// # Panics
-/// For another purpose.
-pub fn training_work(config: &ModelConfig, purpose: &Purpose) -> Work {
-    let &Purpose::Train { batch_size, sequence_length, precision } = purpose else {
-        panic!("work is planned of a model in training");
-    };
-    let layout = TrainingLayout::new(config, &Weights::new(config), batch_size, sequence_length, precision);
+pub fn training_work(config: &ModelConfig, training: &Training) -> Work {
+    let &Training { batch_size, sequence_length, precision, .. } = training;
+    let layout = TrainingLayout::new(config, &Weights::new(config), training);
     let bf16 = precision == Precision::Bf16;
     let (n, d, v, chunk) =
         (batch_size * sequence_length, config.hidden_size, config.vocab_size, layout.logits.rows);
@@ -158,7 +164,9 @@ pub(crate) struct TrainingLayout {
     pub gradients: usize,
     pub moment1: usize,
     pub moment2: usize,
+    /// Of each layer; all of them the same where layers are computed again.
     pub layers: Vec<LayerActivations>,
+    pub recompute: bool,
     /// (N, D) before each layer, and after the last.
     pub residual: Vec<Tensor>,
     pub final_rstd: Tensor,
@@ -195,13 +203,8 @@ fn region(layout: &mut Layout, weights: &Weights) -> usize {
 }
 
 impl TrainingLayout {
-    pub fn new(
-        config: &ModelConfig,
-        weights: &Weights,
-        batch_size: usize,
-        sequence_length: usize,
-        precision: Precision,
-    ) -> TrainingLayout {
+    pub fn new(config: &ModelConfig, weights: &Weights, training: &Training) -> TrainingLayout {
+        let &Training { batch_size, sequence_length, precision, recompute } = training;
         let mut layout = Layout::new();
         let mut mark = 0;
         let mut plan = MemoryPlan::default();
@@ -225,21 +228,23 @@ impl TrainingLayout {
         // The stream, statistics of rows and what sums over layers are f32; the rest has the type of operands.
         let mut matrix = |dtype, columns| layout.reserve_spaced(dtype, n, columns);
         let residual = (0..=config.num_hidden_layers).map(|_| matrix(DType::F32, d)).collect();
-        let layers = (0..config.num_hidden_layers)
-            .map(|_| LayerActivations {
-                middle: matrix(DType::F32, d),
-                attention_rstd: matrix(DType::F32, 1),
-                qkv: matrix(element, config.qkv_width()),
-                qk_raw: config.qk_norm.then(|| {
-                    let raw = matrix(element, (heads + kv_heads) * config.head_dim);
-                    (raw, matrix(DType::F32, heads + kv_heads))
-                }),
-                attention: matrix(element, config.query_width()),
-                lse: matrix(DType::F32, heads),
-                mlp_rstd: matrix(DType::F32, 1),
-                gate_up: matrix(element, 2 * f),
-            })
-            .collect();
+        let mut layer = || LayerActivations {
+            middle: matrix(DType::F32, d),
+            attention_rstd: matrix(DType::F32, 1),
+            qkv: matrix(element, config.qkv_width()),
+            qk_raw: config.qk_norm.then(|| {
+                let raw = matrix(element, (heads + kv_heads) * config.head_dim);
+                (raw, matrix(DType::F32, heads + kv_heads))
+            }),
+            attention: matrix(element, config.query_width()),
+            lse: matrix(DType::F32, heads),
+            mlp_rstd: matrix(DType::F32, 1),
+            gate_up: matrix(element, 2 * f),
+        };
+        let layers = match recompute {
+            true => vec![layer(); config.num_hidden_layers],
+            false => (0..config.num_hidden_layers).map(|_| layer()).collect(),
+        };
         let final_rstd = matrix(DType::F32, 1);
         plan.activations_bytes = taken(&layout);
 
@@ -266,6 +271,7 @@ impl TrainingLayout {
             moment1,
             moment2,
             layers,
+            recompute,
             residual,
             final_rstd,
             normed,

@@ -2,12 +2,12 @@
 //!
 //! A layer is x′ = x + Wo·attention(norm(x)), x″ = x′ + Wd·swiglu(norm(x′)). The forward keeps both streams, rotated QKV, the
 //! attention's output and gate|up; norms' outputs and swiglu's are computed again in the backward, which is cheaper than
-//! keeping them. The backward carries one gradient of the residual stream from the loss to the embedding. In bfloat16 the streams
+//! keeping them. With [`Training::recompute`] only the stream before each layer is kept. The backward carries one gradient of the residual stream from the loss to the embedding. In bfloat16 the streams
 //! stay f32, and products read copies of the weights that the optimizer rounds.
 
 use crate::network::{Arrangement, Model, StateKind, at};
 use crate::parameters::LayerWeights;
-use crate::plan::{LayerActivations, TrainingLayout};
+use crate::plan::{LayerActivations, Training, TrainingLayout};
 use compute::device::{Attention, AttentionBackward, Gemm, LinearCrossEntropy, LinearCrossEntropyGradient};
 use compute::rng;
 use compute::{Batch, DType, Device, Tensor};
@@ -189,7 +189,7 @@ impl<D: Device> Model<D> {
     }
 
     fn upload_batch(&mut self, layout: &TrainingLayout, batch: &Batch) -> Rows {
-        let Arrangement::Train(_, batch_size, sequence_length) = self.layout else {
+        let Arrangement::Train(_, Training { batch_size, sequence_length, .. }) = self.layout else {
             panic!("this model was built for decoding");
         };
         let n = batch.batch_size * batch.sequence_length;
@@ -236,11 +236,27 @@ impl<D: Device> Model<D> {
         index: usize,
         dropout_seed: Option<u64>,
     ) {
+        self.layer_activations(layout, rows, index, dropout_seed);
+        let a = layout.layers[index];
+        let (hidden, normed) = (rows.of(layout.hidden), rows.of(layout.normed));
+        let (middle, out) = (rows.of(a.middle), rows.of(layout.residual[index + 1]));
+        self.device.swiglu(rows.of(a.gate_up), hidden);
+        let down = self.operands(index, layout).down;
+        self.residual_linear(hidden, down, (middle, out), normed, dropout_seed, 2 * index + 2);
+    }
+
+    /// A layer from the stream before it to `gate_up`: all that its backward reads.
+    fn layer_activations(
+        &mut self,
+        layout: &TrainingLayout,
+        rows: &Rows,
+        index: usize,
+        dropout_seed: Option<u64>,
+    ) {
         let w = self.operands(index, layout);
         let a = layout.layers[index];
-        let (x, middle, out) =
-            (rows.of(layout.residual[index]), rows.of(a.middle), rows.of(layout.residual[index + 1]));
-        let (normed, qkv, hidden) = (rows.of(layout.normed), rows.of(a.qkv), rows.of(layout.hidden));
+        let (x, middle) = (rows.of(layout.residual[index]), rows.of(a.middle));
+        let (normed, qkv) = (rows.of(layout.normed), rows.of(a.qkv));
 
         let norm = self.norm(x, w.attention_norm, rows.of(a.attention_rstd));
         self.device.rmsnorm(norm, normed);
@@ -270,8 +286,6 @@ impl<D: Device> Model<D> {
         let norm = self.norm(middle, w.mlp_norm, rows.of(a.mlp_rstd));
         self.device.rmsnorm(norm, normed);
         self.linear(normed, w.gate_up, rows.of(a.gate_up), None);
-        self.device.swiglu(rows.of(a.gate_up), hidden);
-        self.residual_linear(hidden, w.down, (middle, out), normed, dropout_seed, 2 * index + 2);
     }
 
     /// `out = residual + dropout(x · weightᵀ)`; without dropout the residual rides on the product.
@@ -364,6 +378,10 @@ impl<D: Device> Model<D> {
         let d_weight = at(self.weights.norm, layout.gradients);
         self.device.rmsnorm_backward(norm, rows.of(layout.d_normed), d_residual, true, d_weight);
         for index in (0..self.config.num_hidden_layers).rev() {
+            // The last layer's activations are still there.
+            if layout.recompute && index + 1 < self.config.num_hidden_layers {
+                self.layer_activations(layout, rows, index, Some(dropout_seed));
+            }
             self.backward_mlp(layout, rows, index, dropout_seed);
             self.backward_attention(layout, rows, index, dropout_seed);
         }

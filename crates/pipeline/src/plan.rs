@@ -4,7 +4,7 @@ use std::path::Path;
 
 use compute::cpu::{Cpu, InstructionSet};
 use model::plan::training_work;
-use model::{Decoding, MemoryPlan, ModelConfig, ParameterCount, Precision, Purpose};
+use model::{Decoding, MemoryPlan, ModelConfig, ParameterCount, Precision, Purpose, Training};
 use serde::{Serialize, Serializer};
 use tokenizer::Kind;
 
@@ -31,6 +31,8 @@ pub struct Plan {
     pub sequence_length: usize,
     /// Arithmetic of training on this machine.
     pub precision: Precision,
+    /// Whether layers are computed again in the backward.
+    pub recompute: bool,
     /// By part.
     pub parameters: Parameters,
     /// Bytes of a training step, by part.
@@ -112,22 +114,20 @@ const PROGRAM_BYTES: u64 = 12 << 20;
 const RUN_BYTES: u64 = 56 << 20;
 
 /// Highest resident memory of a process that trains: the arena, the kernels' workspace, and the program.
-pub(crate) fn planned_bytes(config: &ModelConfig, purpose: &Purpose, threads: usize) -> u64 {
-    let arena = MemoryPlan::new(config, purpose).total_bytes as u64;
-    arena + workspace_bytes(config, purpose, threads) + PROGRAM_BYTES
+pub(crate) fn planned_bytes(config: &ModelConfig, training: &Training, threads: usize) -> u64 {
+    let arena = MemoryPlan::new(config, &Purpose::Train(*training)).total_bytes as u64;
+    arena + workspace_bytes(config, training, threads) + PROGRAM_BYTES
 }
 
-fn workspace_bytes(config: &ModelConfig, purpose: &Purpose, threads: usize) -> u64 {
-    Cpu::workspace_bytes(threads, &training_work(config, purpose)) as u64
+fn workspace_bytes(config: &ModelConfig, training: &Training, threads: usize) -> u64 {
+    Cpu::workspace_bytes(threads, &training_work(config, training)) as u64
 }
 
 impl Memory {
-    fn new(config: &ModelConfig, recipe: &Recipe) -> Memory {
+    fn new(config: &ModelConfig, recipe: &Recipe, threads: usize) -> Memory {
         let micro_batch_size = train::micro_batch_size(config, &recipe.train);
-        let sequence_length = recipe.train.sequence_length;
-        let precision = recipe.train.settled_precision();
-        let purpose = Purpose::Train { batch_size: micro_batch_size, sequence_length, precision };
-        let plan = MemoryPlan::new(config, &purpose);
+        let training = recipe.train.training(micro_batch_size);
+        let plan = MemoryPlan::new(config, &Purpose::Train(training));
         // Samples are written by a model of their own; a checkpoint passes through memory a tensor at a time.
         let sampler = match recipe.train.sample_prompts.is_empty() {
             true => 0,
@@ -138,7 +138,7 @@ impl Memory {
         };
         let largest_tensor = 4 * (config.vocab_size * config.hidden_size) as u64;
         let beside = sampler.max(largest_tensor) + RUN_BYTES;
-        let workspace_bytes = workspace_bytes(config, &purpose, 0) + beside;
+        let workspace_bytes = workspace_bytes(config, &training, threads) + beside;
         Memory {
             plan,
             micro_batch_size,
@@ -236,29 +236,35 @@ pub struct Time {
     pub measured_steps: usize,
 }
 
-/// The plan of a recipe in a project. Uses the tokenized text where there is one, else an estimate from its size.
+/// The plan of a recipe in a project on so many threads (0: all). Uses the tokenized text where there is one, else an estimate from its size.
 ///
 /// # Errors
 /// Text that is not there; a shape that cannot be built.
-pub fn plan(recipe: &Recipe, project: &Project, base_dir: &Path) -> Result<Plan> {
+pub fn plan(recipe: &Recipe, project: &Project, base_dir: &Path, threads: usize) -> Result<Plan> {
     // Asked for even where there are tokens: a path that leads nowhere must be told now.
     let estimate = text::estimate_train_tokens(recipe, base_dir)?;
     match text::prepared_tokens(project).filter(|prepared| text::is_of_recipe(prepared, recipe)) {
-        Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false),
-        None => of_tokens(recipe, expected_vocab_size(recipe), estimate, true),
+        Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false, threads),
+        None => of_tokens(recipe, expected_vocab_size(recipe), estimate, true, threads),
     }
 }
 
 /// The plan of a recipe whose text may be gone, from what was made of it.
-pub(crate) fn of_prepared(recipe: &Recipe, project: &Project) -> Result<Plan> {
+pub(crate) fn of_prepared(recipe: &Recipe, project: &Project, threads: usize) -> Result<Plan> {
     match text::prepared_tokens(project) {
-        Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false),
-        None => of_tokens(recipe, expected_vocab_size(recipe), 0, true),
+        Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false, threads),
+        None => of_tokens(recipe, expected_vocab_size(recipe), 0, true, threads),
     }
 }
 
 /// The plan for a known number of training tokens.
-pub(crate) fn of_tokens(recipe: &Recipe, vocab_size: usize, available: u64, estimated: bool) -> Result<Plan> {
+pub(crate) fn of_tokens(
+    recipe: &Recipe,
+    vocab_size: usize,
+    available: u64,
+    estimated: bool,
+    threads: usize,
+) -> Result<Plan> {
     let options = &recipe.train;
     let step_tokens = (options.batch_size * options.sequence_length) as u64;
     let steps = match (options.steps, options.epochs_wanted()) {
@@ -269,7 +275,7 @@ pub(crate) fn of_tokens(recipe: &Recipe, vocab_size: usize, available: u64, esti
     let model = shape::design(recipe, vocab_size, trained)?;
     let parameters = Parameters::from(model.parameter_count());
     let per_token = model.flops_per_token(options.sequence_length);
-    let memory = Memory::new(&model, recipe);
+    let memory = Memory::new(&model, recipe, threads);
     let tokens = Tokens {
         available,
         trained,
@@ -286,6 +292,7 @@ pub(crate) fn of_tokens(recipe: &Recipe, vocab_size: usize, available: u64, esti
         name: recipe.name.clone(),
         sequence_length: options.sequence_length,
         precision: options.settled_precision(),
+        recompute: options.recompute,
         flops: Flops { per_token, total: per_token * trained as f64 },
         model,
         parameters,
@@ -346,9 +353,10 @@ impl Plan {
     pub fn memory_shortage(&self) -> Option<String> {
         let available =
             self.memory.available_bytes.filter(|available| self.memory.total_bytes > *available)?;
+        let recompute = if self.recompute { "" } else { ", set train.recompute = true" };
         Some(format!(
             "training needs about {} MB of memory and {} MB are free: lower train.micro_batch_size (now {}) or \
-             train.sequence_length, or take a smaller model (model.size)",
+             train.sequence_length{recompute}, or take a smaller model (model.size)",
             self.memory.total_bytes / 1_000_000,
             available / 1_000_000,
             self.memory.micro_batch_size
@@ -381,8 +389,8 @@ impl Plan {
             return Ok(());
         }
         let precision = self.precision;
-        let purpose = Purpose::Train { batch_size, sequence_length, precision };
-        let memory = MemoryPlan::new(&config, &purpose);
+        let training = Training { batch_size, sequence_length, precision, recompute: self.recompute };
+        let memory = MemoryPlan::new(&config, &Purpose::Train(training));
         if let Some(available) =
             self.memory.available_bytes.filter(|available| memory.total_bytes as u64 > *available)
         {
@@ -395,10 +403,10 @@ impl Plan {
             ));
             return Ok(());
         }
-        let first = time_steps(&config, purpose.clone(), 2, threads, 0)?;
+        let first = time_steps(&config, training, 2, threads, 0)?;
         let step_s = first.seconds[1].max(1e-6);
         let steps = ((CALIBRATION_S / 2.0 / step_s) as usize).clamp(2, 20);
-        let mut timed = time_steps(&config, purpose, steps + 1, threads, 0)?;
+        let mut timed = time_steps(&config, training, steps + 1, threads, 0)?;
         let seconds = &mut timed.seconds[1..];
         let flops_per_s = step_flops(&config) / median(seconds);
         self.time = Some(Time {
@@ -418,7 +426,7 @@ mod tests {
 
     fn planned(text: &str, available: u64) -> Plan {
         let recipe = Recipe::load("r.toml", text, &[]).expect("valid");
-        of_tokens(&recipe, 4096, available, false).expect("a plan")
+        of_tokens(&recipe, 4096, available, false, 1).expect("a plan")
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `[train]` of the recipe: every knob of the loop, with its default here and nowhere else.
 
 use compute::cpu::InstructionSet;
-use model::Precision;
+use model::{Precision, Training};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ pub struct TrainOptions {
     pub sequence_length: usize,
     /// Arithmetic of training. auto: bf16 where the CPU multiplies it, else f32.
     pub precision: PrecisionChoice,
+    /// Keep less of the forward and compute it again in the backward (activation checkpointing): much less memory, about a
+    /// third more time, not a bit of difference.
+    pub recompute: bool,
     /// The highest learning rate, reached after the warm-up.
     #[schemars(range(min = 1e-12, max = 10.0))]
     pub learning_rate: f64,
@@ -92,6 +95,7 @@ impl Default for TrainOptions {
             micro_batch_size: 0,
             sequence_length: 256,
             precision: PrecisionChoice::Auto,
+            recompute: false,
             learning_rate: 1e-3,
             minimum_learning_rate_ratio: 0.1,
             schedule: ScheduleKind::Cosine,
@@ -203,6 +207,16 @@ impl TrainOptions {
             PrecisionChoice::F32 => Precision::F32,
             PrecisionChoice::Auto if !InstructionSet::detect().has_bf16() => Precision::F32,
             PrecisionChoice::Auto | PrecisionChoice::Bf16 => Precision::Bf16,
+        }
+    }
+
+    /// What the model is laid out for.
+    pub fn training(&self, micro_batch_size: usize) -> Training {
+        Training {
+            batch_size: micro_batch_size,
+            sequence_length: self.sequence_length,
+            precision: self.settled_precision(),
+            recompute: self.recompute,
         }
     }
 

@@ -47,9 +47,10 @@ pub fn micro_batch_size(config: &ModelConfig, options: &TrainOptions) -> usize {
     if options.micro_batch_size > 0 {
         return options.micro_batch_size;
     }
-    let (sequence_length, precision) = (options.sequence_length, options.settled_precision());
+    // Computing layers again saves memory and must not change a bit, so it does not move the cut either.
+    let kept = TrainOptions { recompute: false, ..options.clone() };
     let fits = |batch_size: usize| {
-        let plan = MemoryPlan::new(config, &Purpose::Train { batch_size, sequence_length, precision });
+        let plan = MemoryPlan::new(config, &Purpose::Train(kept.training(batch_size)));
         plan.activations_bytes + plan.scratch_bytes <= ACTIVATIONS_BYTES
     };
     (1..=options.batch_size)

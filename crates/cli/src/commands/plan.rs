@@ -37,7 +37,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         extra.push(Override::typed_flag("--depth", "model.depth", depth));
     }
     let selected = select::recipe(global, &arguments.recipe, &extra, &project)?;
-    let mut plan = plan::plan(&selected.recipe, &project, &selected.base_dir)?;
+    let mut plan = plan::plan(&selected.recipe, &project, &selected.base_dir, global.threads)?;
     if !arguments.no_calibration {
         plan.calibrate(global.threads)?;
     }
@@ -69,7 +69,11 @@ fn print(plan: &Plan, console: &mut Console) -> Outcome {
         Precision::F32 => "f32",
         Precision::Bf16 => "bf16 with f32 weights",
     };
-    console.data(&format!("Memory      {} to train in {arithmetic}", bytes(plan.memory.total_bytes)))?;
+    let recompute = if plan.recompute { ", layers computed again in the backward" } else { "" };
+    console.data(&format!(
+        "Memory      {} to train in {arithmetic}{recompute}",
+        bytes(plan.memory.total_bytes)
+    ))?;
     for (part, number) in plan.memory.parts() {
         console.data(&format!("  {part:<12}{:>10}", bytes(number)))?;
     }

@@ -6,10 +6,12 @@ use compute::Batch;
 use compute::cpu::Cpu;
 use formats::safetensors::{Reader, TensorSpec, pytorch_metadata, write};
 use model::folder::{self, TokenIds};
-use model::{Model, ModelConfig, Precision, Purpose};
+use model::{Model, ModelConfig, Precision, Purpose, Training};
 use store::fs::{Fs, RealFs};
 
-const PURPOSE: Purpose = Purpose::Train { batch_size: 1, sequence_length: 6, precision: Precision::F32 };
+fn purpose() -> Purpose {
+    Purpose::Train(Training::new(1, 6, Precision::F32))
+}
 
 fn shape(attention_bias: bool, qk_norm: bool, tie_word_embeddings: bool) -> ModelConfig {
     ModelConfig {
@@ -33,7 +35,7 @@ fn shape(attention_bias: bool, qk_norm: bool, tie_word_embeddings: bool) -> Mode
 }
 
 fn save(folder: &Path, config: ModelConfig) -> Vec<f32> {
-    let mut model = Model::new(Cpu::new(1), config, PURPOSE).unwrap();
+    let mut model = Model::new(Cpu::new(1), config, purpose()).unwrap();
     model.initialize(7);
     folder::save(&RealFs, folder, &mut model, TokenIds { bos: Some(1), eos: Some(2), pad: Some(0) }).unwrap();
     model.logits(&batch())
@@ -48,7 +50,7 @@ fn batch() -> Batch {
 fn load(folder: &Path) -> model::Result<Model<Cpu>> {
     let (config, hf) = folder::read_config(&RealFs, folder)?;
     assert_eq!((hf.bos_token_id, hf.eos_token_ids, hf.pad_token_id), (Some(1), vec![2], Some(0)));
-    let mut model = Model::new(Cpu::new(1), config, PURPOSE)?;
+    let mut model = Model::new(Cpu::new(1), config, purpose())?;
     folder::load(&RealFs, folder, &mut model)?;
     Ok(model)
 }

@@ -10,7 +10,9 @@ use compute::reference::Reference;
 use compute::{Batch, Device};
 use formats::hf::Config;
 use formats::safetensors::Reader;
-use model::{AdamW, DType, Decoding, Model, ModelConfig, Precision, Purpose, StateKind, WeightTypes};
+use model::{
+    AdamW, DType, Decoding, Model, ModelConfig, Precision, Purpose, StateKind, Training, WeightTypes,
+};
 use serde_json::Value;
 
 const VARIANTS: [&str; 3] = ["llama_tied", "qwen3_untied", "qwen2_llama3_rope"];
@@ -82,11 +84,7 @@ impl Golden {
     }
 
     fn purpose(&self) -> Purpose {
-        Purpose::Train {
-            batch_size: self.batch.batch_size,
-            sequence_length: self.batch.sequence_length,
-            precision: Precision::F32,
-        }
+        Purpose::Train(Training::new(self.batch.batch_size, self.batch.sequence_length, Precision::F32))
     }
 
     /// Compares every parameter's tensor of one kind with the golden ones; returns the largest relative difference.

@@ -4,7 +4,7 @@ use compute::cpu::{Cpu, InstructionSet};
 use compute::reference::Reference;
 use compute::rng::Rng;
 use compute::{Batch, Device};
-use model::{AdamW, Decoding, MemoryPlan, Model, ModelConfig, Precision, Purpose, StateKind};
+use model::{AdamW, Decoding, MemoryPlan, Model, ModelConfig, Precision, Purpose, StateKind, Training};
 
 fn config() -> ModelConfig {
     ModelConfig {
@@ -48,8 +48,11 @@ fn model_in<D: Device>(
     batch_size: usize,
     sequence_length: usize,
 ) -> Model<D> {
-    let mut model =
-        Model::new(device, config, Purpose::Train { batch_size, sequence_length, precision }).unwrap();
+    laid_out(device, config, Training::new(batch_size, sequence_length, precision))
+}
+
+fn laid_out<D: Device>(device: D, config: ModelConfig, training: Training) -> Model<D> {
+    let mut model = Model::new(device, config, Purpose::Train(training)).unwrap();
     model.initialize(7);
     model
 }
@@ -135,8 +138,9 @@ fn threads_do_not_change_a_bit() {
         ..config()
     };
     let batch = random_batch(&config, 3, 50);
-    let run = |precision, threads| {
-        let mut model = model_in(precision, Cpu::new(threads), config.clone(), 3, 50);
+    let run = |precision, threads, recompute| {
+        let training = Training { recompute, ..Training::new(3, 50, precision) };
+        let mut model = laid_out(Cpu::new(threads), config.clone(), training);
         for step in 1..=3 {
             model.begin_step();
             model.accumulate(&batch, 1.0 / 150.0, step);
@@ -154,9 +158,10 @@ fn threads_do_not_change_a_bit() {
         bits
     };
     for &precision in precisions() {
-        let one = run(precision, 1);
-        assert_eq!(one, run(precision, 2));
-        assert_eq!(one, run(precision, 3));
+        let one = run(precision, 1, false);
+        assert_eq!(one, run(precision, 2, false));
+        assert_eq!(one, run(precision, 3, false));
+        assert_eq!(one, run(precision, 2, true), "layers that are computed again");
     }
 }
 
@@ -245,8 +250,9 @@ fn the_plan_is_the_arena() {
         let config =
             ModelConfig { qk_norm, attention_bias: !qk_norm, tie_word_embeddings: qk_norm, ..config() };
         for purpose in [
-            Purpose::Train { batch_size: 3, sequence_length: 16, precision: Precision::F32 },
-            Purpose::Train { batch_size: 3, sequence_length: 16, precision: Precision::Bf16 },
+            Purpose::Train(Training::new(3, 16, Precision::F32)),
+            Purpose::Train(Training::new(3, 16, Precision::Bf16)),
+            Purpose::Train(Training { recompute: true, ..Training::new(3, 16, Precision::Bf16) }),
             Purpose::Decode(Decoding::one(300)),
         ] {
             let plan = MemoryPlan::new(&config, &purpose);
@@ -261,7 +267,7 @@ fn the_plan_is_the_arena() {
             // Every tensor is rounded up to a cache line; nothing else is added.
             let parameters: usize = model.parameters().iter().map(model::Parameter::len).sum();
             assert_eq!(parameters, config.parameter_count().total);
-            let is_bf16 = matches!(purpose, Purpose::Train { precision: Precision::Bf16, .. });
+            let is_bf16 = matches!(purpose, Purpose::Train(Training { precision: Precision::Bf16, .. }));
             let each = if is_bf16 { 4 + 2 } else { 4 };
             assert!(plan.parameters_bytes >= each * parameters);
             assert!(plan.parameters_bytes <= each * parameters + 128 * model.parameters().len());

@@ -5,7 +5,7 @@
 
 use compute::cpu::Cpu;
 use compute::profile::{Call, Profiled, Timing};
-use model::{DType, Purpose};
+use model::{DType, Training};
 use serde::Serialize;
 
 use super::{BenchOptions, Steps, WARM_UP, median, round};
@@ -95,11 +95,9 @@ pub struct StepFigures {
 pub fn run(options: &BenchOptions) -> Result<StepFigures> {
     let device = Cpu::new(options.threads);
     let peaks = Peaks::measure(&device, READ_BYTES);
-    let (config, purpose) = options.subject();
-    let Purpose::Train { batch_size: b, sequence_length: t, .. } = purpose else {
-        unreachable!("a subject is trained")
-    };
-    let mut steps = Steps::new(Profiled::new(device), &config, purpose, options.seed)?;
+    let (config, training) = options.subject();
+    let Training { batch_size: b, sequence_length: t, .. } = training;
+    let mut steps = Steps::new(Profiled::new(device), &config, training, options.seed)?;
     for _ in 0..WARM_UP {
         steps.step();
     }

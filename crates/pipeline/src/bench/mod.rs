@@ -10,7 +10,7 @@ use std::time::Instant;
 use compute::cpu::Cpu;
 use compute::rng::Rng;
 use compute::{Batch, Device};
-use model::{AdamW, Model, ModelConfig, Precision, Purpose};
+use model::{AdamW, Model, ModelConfig, Precision, Purpose, Training};
 use serde::Serialize;
 
 use crate::plan::planned_bytes;
@@ -84,6 +84,8 @@ pub struct BenchOptions {
     pub parameters: Option<u64>,
     /// The arithmetic.
     pub precision: Precision,
+    /// Compute layers again in the backward.
+    pub recompute: bool,
     /// CPU threads; 0: all.
     pub threads: usize,
     /// Steps in all.
@@ -94,7 +96,7 @@ pub struct BenchOptions {
 
 impl BenchOptions {
     /// The shape, and what it is built for.
-    fn subject(&self) -> (ModelConfig, Purpose) {
+    fn subject(&self) -> (ModelConfig, Training) {
         let (mut config, t, b) = self.preset.shape();
         if let Some(parameters) = self.parameters {
             config = shape::nearest(&ModelOptions::default(), config.vocab_size, parameters);
@@ -102,7 +104,10 @@ impl BenchOptions {
         let sequence_length = self.sequence_length.unwrap_or(t);
         let batch_size = self.batch_size.unwrap_or(b);
         config.max_position_embeddings = sequence_length;
-        (config, Purpose::Train { batch_size, sequence_length, precision: self.precision })
+        (
+            config,
+            Training { batch_size, sequence_length, precision: self.precision, recompute: self.recompute },
+        )
     }
 }
 
@@ -138,12 +143,10 @@ pub struct BenchFigures {
 /// # Errors
 /// A machine without the memory.
 pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
-    let (config, purpose) = options.subject();
-    let Purpose::Train { batch_size: b, sequence_length: t, .. } = purpose else {
-        unreachable!("a subject is trained")
-    };
-    let planned = planned_bytes(&config, &purpose, options.threads);
-    let mut timed = time_steps(&config, purpose, options.steps, options.threads, options.seed)?;
+    let (config, training) = options.subject();
+    let Training { batch_size: b, sequence_length: t, .. } = training;
+    let planned = planned_bytes(&config, &training, options.threads);
+    let mut timed = time_steps(&config, training, options.steps, options.threads, options.seed)?;
     let step_s = median(&mut timed.seconds[WARM_UP..]);
     let tokens = b * t;
     Ok(BenchFigures {
@@ -171,14 +174,14 @@ pub(crate) struct Timed {
 /// Trains `steps` steps on one batch of random tokens and times each.
 pub(crate) fn time_steps(
     config: &ModelConfig,
-    purpose: Purpose,
+    training: Training,
     steps: usize,
     threads: usize,
     seed: u64,
 ) -> Result<Timed> {
     let device = Cpu::new(threads);
     let threads = device.threads();
-    let mut steps_on = Steps::new(device, config, purpose, seed)?;
+    let mut steps_on = Steps::new(device, config, training, seed)?;
     let mut timed = Timed { seconds: Vec::with_capacity(steps), threads, loss: f64::NAN };
     for _ in 0..steps {
         let start = Instant::now();
@@ -196,11 +199,9 @@ struct Steps<D: Device> {
 }
 
 impl<D: Device> Steps<D> {
-    fn new(device: D, config: &ModelConfig, purpose: Purpose, seed: u64) -> Result<Steps<D>> {
-        let Purpose::Train { batch_size, sequence_length, .. } = purpose else {
-            unreachable!("steps are taken by a model in training")
-        };
-        let mut model = Model::new(device, config.clone(), purpose)?;
+    fn new(device: D, config: &ModelConfig, training: Training, seed: u64) -> Result<Steps<D>> {
+        let Training { batch_size, sequence_length, .. } = training;
+        let mut model = Model::new(device, config.clone(), Purpose::Train(training))?;
         model.initialize(seed);
         let batch = random_batch(config.vocab_size, batch_size, sequence_length, seed);
         Ok(Steps { model, batch, taken: 0 })

@@ -11,9 +11,9 @@ pub(super) fn check(request: &Request<'_>, reporter: &mut dyn Reporter) -> Resul
     request.recipe.train.check_precision()?;
     let plan = if request.skip_corpus {
         // The text may be gone; what was made of it is checked when it is opened.
-        plan::of_prepared(&request.recipe, request.project)?
+        plan::of_prepared(&request.recipe, request.project, request.threads)?
     } else {
-        plan::plan(&request.recipe, request.project, &request.base_dir)?
+        plan::plan(&request.recipe, request.project, &request.base_dir, request.threads)?
     };
     for warning in &plan.warnings {
         reporter.warning(Phase::Prerequisites, warning);

@@ -329,15 +329,8 @@ impl Session<'_> {
         let micro_batch_size = train::micro_batch_size(&config, options);
         let device = Cpu::new(self.threads);
         let threads = device.threads();
-        let mut model = Model::new(
-            device,
-            config.clone(),
-            Purpose::Train {
-                batch_size: micro_batch_size,
-                sequence_length: options.sequence_length,
-                precision: options.settled_precision(),
-            },
-        )?;
+        let mut model =
+            Model::new(device, config.clone(), Purpose::Train(options.training(micro_batch_size)))?;
         let mut sampler = Sampler { run: self.run, meta: self.meta, threads: self.threads };
         let job = Job {
             fs: &RealFs,

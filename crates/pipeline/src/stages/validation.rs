@@ -168,15 +168,14 @@ struct Losses {
 /// Measures both losses with the same weights and code; the training loss over as many windows as the validation set has.
 fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u64) -> Result<Losses> {
     // In f32, as whoever loads the exported weights will run them; the cut does not change the figures.
-    let precision = Precision::F32;
     let options = train::TrainOptions {
-        precision: precision.into(),
+        precision: Precision::F32.into(),
         micro_batch_size: 0,
         ..trained.meta.recipe.train.clone()
     };
     let micro_batch_size = train::micro_batch_size(&prepared.model, &options);
     let sequence_length = options.sequence_length;
-    let purpose = Purpose::Train { batch_size: micro_batch_size, sequence_length, precision };
+    let purpose = Purpose::Train(options.training(micro_batch_size));
     let mut model = Model::new(Cpu::new(request.threads), prepared.model.clone(), purpose)?;
     crate::generate::load_weights(&trained.run, Which::Step(step), &mut model)?;
     let stop = &trained.stop;

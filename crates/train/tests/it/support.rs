@@ -54,11 +54,7 @@ pub fn options() -> TrainOptions {
 }
 
 pub fn model(config: &ModelConfig, options: &TrainOptions, threads: usize) -> Model<Cpu> {
-    let purpose = Purpose::Train {
-        batch_size: options.micro_batch_size,
-        sequence_length: options.sequence_length,
-        precision: options.settled_precision(),
-    };
+    let purpose = Purpose::Train(options.training(options.micro_batch_size));
     Model::new(Cpu::new(threads), config.clone(), purpose).unwrap()
 }
 

@@ -63,6 +63,9 @@ pub struct StepArguments {
     /// Parameters instead of the preset's, such as 3M: width and layers are solved for as `plan --size` does
     #[arg(long, value_name = "N", value_parser = parameters)]
     pub size: Option<u64>,
+    /// Compute layers again in the backward instead of keeping their activations (train.recompute)
+    #[arg(long)]
+    pub recompute: bool,
     /// Steps in all; the first three are warm-up
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(4..=100_000))]
     pub steps: u64,
@@ -115,6 +118,7 @@ impl StepArguments {
             batch_size: self.batch_size.map(|n| n as usize),
             parameters: self.size,
             precision,
+            recompute: self.recompute,
             threads: global.threads,
             steps: self.steps as usize,
             seed: global.seed.unwrap_or(0),

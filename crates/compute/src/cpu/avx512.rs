@@ -15,10 +15,13 @@ const ROWS: usize = 12;
 const COLUMNS: usize = 32;
 
 impl Avx512 {
-    /// The kernel, if this CPU runs it.
+    /// The kernel, if this CPU runs it and the rest of what [`super::InstructionSet::Avx512`] stands for.
     pub fn detect() -> Option<Avx512> {
-        (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw"))
-            .then_some(Avx512 { _private: () })
+        let has = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl");
+        has.then_some(Avx512 { _private: () })
     }
 }
 

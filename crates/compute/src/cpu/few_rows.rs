@@ -93,7 +93,7 @@ impl Cpu {
         let tokens = unsafe { self.few_rows.quantized.fill(a, b.dtype) };
         let (n, count) = (b.columns, a.rows);
         let (b, out, tokens) = (Shared(b), Shared(out), Shared(tokens));
-        let kernel = packed_blocks::Kernel::detect(!matches!(self.kernels, Kernels::Portable));
+        let kernel = packed_blocks::Kernel::up_to(self.kernels.instruction_set());
         let item_rows = self.item_rows(n);
         self.pool.run(n.div_ceil(item_rows), &|item, _| {
             let (b, out) = (b.get(), out.get());

@@ -4,9 +4,6 @@
 //! on the thread count. B is packed once a block and shared, A is packed by whoever computes a row block.
 //! Reading order: [`View`], [`MicroKernel`], [`parallel`], [`serial`].
 
-// Only x86 has micro-kernels of its own so far.
-#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-
 use super::packed_blocks;
 use super::pool::Pool;
 use super::simd::{Element, scaled_copy, with_element};
@@ -364,6 +361,8 @@ unsafe fn multiply_rows<K: MicroKernel>(
     columns: usize,
 ) {
     for (panel, (at, rows)) in row_panels::<K>(a).enumerate() {
+        let next = at + K::ROWS;
+        prefetch(out.at(next, 0), K::ROWS.min(a.rows.saturating_sub(next)), columns);
         let out = out.at(at, 0);
         // SAFETY: the caller's promise.
         unsafe {
@@ -373,6 +372,30 @@ unsafe fn multiply_rows<K: MicroKernel>(
                 let packed = packed.add(panel * K::a_panel_bytes(a.columns));
                 kernel.multiply(a.columns, packed, b, out, rows.rows, columns);
             }
+        }
+    }
+}
+
+/// Asks for what a tile of C is added to, or for its own lines: C is larger than the caches, and its lines would be waited for.
+#[inline]
+fn prefetch(out: Output, rows: usize, columns: usize) {
+    let (from, row_bytes, bytes) = match out.start {
+        Start::Residual { pointer, row_stride } => (pointer.cast(), row_stride * 4, columns * 4),
+        _ => {
+            let size = out.dtype.size();
+            (out.pointer.cast_const(), out.row_stride * size, columns * size)
+        }
+    };
+    for row in 0..rows {
+        for line in (0..bytes).step_by(64) {
+            let at = from.wrapping_add(row * row_bytes + line);
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a hint, which cannot fault.
+            unsafe {
+                std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = at;
         }
     }
 }
@@ -485,13 +508,12 @@ pub(super) unsafe fn serial<K: MicroKernel>(
                 kernel.pack_b(view, b_pointer.add(panel * b_bytes));
             }
             for i in (0..m).step_by(K::ROWS) {
-                let rows = K::ROWS.min(m - i);
-                kernel.pack_a(a.block(i, depth_at, rows, depth), a_pointer);
+                let rows = a.block(i, depth_at, K::ROWS.min(m - i), depth);
+                pack_rows(kernel, rows, a_pointer);
                 for panel in 0..b_panels {
                     let j = panel * K::COLUMNS;
-                    let columns = K::COLUMNS.min(n - j);
-                    let tile = block_out.at(i, j);
-                    kernel.multiply(depth, a_pointer, b_pointer.add(panel * b_bytes), tile, rows, columns);
+                    let (tile, b_panel) = (block_out.at(i, j), b_pointer.add(panel * b_bytes));
+                    multiply_rows(kernel, rows, a_pointer, b_panel, tile, K::COLUMNS.min(n - j));
                 }
             }
             kernel.leave();

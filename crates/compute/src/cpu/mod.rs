@@ -14,13 +14,16 @@ mod avx512;
 mod avx512bf16;
 mod few_rows;
 mod gemm;
+mod lanes;
 mod loss;
+
 mod optimizer;
 mod packed_blocks;
 mod peak;
 mod pool;
 mod rows;
 mod simd;
+mod vector;
 
 use crate::device::{
     AdamW, Attention, AttentionBackward, CachedAttention, Device, Gemm, LinearCrossEntropy, RmsNorm, Rope,
@@ -37,8 +40,10 @@ use simd::{Element, with_element};
 /// Which micro-kernels multiply matrices.
 #[derive(Clone, Copy)]
 enum Kernels {
-    /// The `gemm` crate: AVX2, NEON, or plain code.
-    Portable,
+    /// NEON on aarch64, elsewhere plain code.
+    Portable(lanes::Portable),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(lanes::Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Avx512),
     /// AVX-512, and bfloat16 products.
@@ -68,8 +73,10 @@ pub struct Cpu {
 /// What the kernels are made of. Each holds what stands before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum InstructionSet {
-    /// What every CPU of the architecture has, and AVX2 or NEON where the `gemm` crate finds them.
+    /// What every CPU of the architecture has: NEON on aarch64.
     Portable,
+    /// AVX2 and FMA.
+    Avx2,
     /// AVX-512 for f32.
     Avx512,
     /// And products of bfloat16.
@@ -89,8 +96,9 @@ impl InstructionSet {
     /// # Errors
     /// [`Error::Unsupported`]: a name that is none of the known ones. A device takes everything then.
     pub fn allowed() -> Result<InstructionSet> {
-        const NAMES: [(&str, InstructionSet); 4] = [
-            ("avx2", InstructionSet::Portable),
+        const NAMES: [(&str, InstructionSet); 5] = [
+            ("portable", InstructionSet::Portable),
+            ("avx2", InstructionSet::Avx2),
             ("avx512", InstructionSet::Avx512),
             ("avx512bf16", InstructionSet::Avx512Bf16),
             ("amx", InstructionSet::Amx),
@@ -147,7 +155,9 @@ impl Cpu {
         let mut most = [0; 3];
         for op in &work.products {
             let bytes = match (kernels, op.bf16) {
-                (Kernels::Portable, _) => [0; 3],
+                (Kernels::Portable(_), _) => gemm::scratch_bytes::<lanes::Portable>(op, threads),
+                #[cfg(target_arch = "x86_64")]
+                (Kernels::Avx2(_), _) => gemm::scratch_bytes::<lanes::Avx2>(op, threads),
                 #[cfg(target_arch = "x86_64")]
                 (Kernels::Amx(..), true) => gemm::scratch_bytes::<amx::AmxBf16>(op, threads),
                 #[cfg(target_arch = "x86_64")]
@@ -187,8 +197,11 @@ impl Kernels {
     /// The best of this CPU that `set` allows.
     #[cfg(target_arch = "x86_64")]
     fn up_to(set: InstructionSet) -> Kernels {
+        let Some(avx2) = (set >= InstructionSet::Avx2).then(lanes::Avx2::detect).flatten() else {
+            return Kernels::Portable(lanes::Portable::new());
+        };
         let Some(avx512) = (set >= InstructionSet::Avx512).then(avx512::Avx512::detect).flatten() else {
-            return Kernels::Portable;
+            return Kernels::Avx2(avx2);
         };
         let Some(pairs) = set.has_bf16().then(avx512bf16::Avx512Bf16::detect).flatten() else {
             return Kernels::Avx512(avx512);
@@ -199,7 +212,7 @@ impl Kernels {
 
     #[cfg(not(target_arch = "x86_64"))]
     fn up_to(_set: InstructionSet) -> Kernels {
-        Kernels::Portable
+        Kernels::Portable(lanes::Portable::new())
     }
 
     fn has_bf16(self) -> bool {
@@ -208,7 +221,9 @@ impl Kernels {
 
     fn instruction_set(self) -> InstructionSet {
         match self {
-            Kernels::Portable => InstructionSet::Portable,
+            Kernels::Portable(_) => InstructionSet::Portable,
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Avx2(_) => InstructionSet::Avx2,
             #[cfg(target_arch = "x86_64")]
             Kernels::Avx512(_) => InstructionSet::Avx512,
             #[cfg(target_arch = "x86_64")]
@@ -249,7 +264,9 @@ unsafe fn serial_gemm(
             ) => {
                 gemm::serial(vectors, buffers, a, b, out);
             }
-            (Kernels::Portable, false) => portable_gemm(a, b, out),
+            #[cfg(target_arch = "x86_64")]
+            (Kernels::Avx2(kernel), false) => gemm::serial(kernel, buffers, a, b, out),
+            (Kernels::Portable(kernel), false) => gemm::serial(kernel, buffers, a, b, out),
             (_, true) => no_bf16(),
         }
     }
@@ -260,56 +277,12 @@ fn no_bf16() -> ! {
     panic!("this CPU, or the instruction set it is held to, has no bfloat16 products")
 }
 
-/// The `gemm` crate on the calling thread.
-///
-/// # Safety
-/// As [`serial_gemm`].
-unsafe fn portable_gemm(a: View, b: View, out: Output) {
-    let (m, k, n) = (a.rows, a.columns, b.columns);
-    let accumulate = match out.start {
-        Start::Zero => false,
-        Start::Accumulate => true,
-        Start::Residual { pointer, row_stride } => {
-            for row in 0..m {
-                // SAFETY: both matrices are m × n; `copy` allows the residual to be the output itself.
-                unsafe {
-                    let from = pointer.add(row * row_stride);
-                    std::ptr::copy(from, out.f32().add(row * out.row_stride), n);
-                }
-            }
-            true
-        }
-    };
-    // SAFETY: the caller's views and output are valid; strides are given in elements.
-    unsafe {
-        ::gemm::gemm(
-            m,
-            n,
-            k,
-            out.f32(),
-            1,
-            out.row_stride as isize,
-            accumulate,
-            a.elements::<f32>(),
-            a.column_stride as isize,
-            a.row_stride as isize,
-            b.elements::<f32>(),
-            b.column_stride as isize,
-            b.row_stride as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            ::gemm::Parallelism::None,
-        );
-    }
-}
-
 impl Device for Cpu {
     fn name(&self) -> String {
         let kernels = match self.kernels.instruction_set() {
+            InstructionSet::Portable if cfg!(target_arch = "aarch64") => "NEON",
             InstructionSet::Portable => "portable",
+            InstructionSet::Avx2 => "AVX2",
             InstructionSet::Avx512 => "AVX-512",
             InstructionSet::Avx512Bf16 => "AVX512-BF16",
             InstructionSet::Amx => "AMX",
@@ -464,8 +437,6 @@ impl Device for Cpu {
 /// Products with a side below this waste most of a tile.
 #[cfg(target_arch = "x86_64")]
 const TILE_SIDE: usize = 24;
-/// Rows of C one item of the portable product covers.
-const PORTABLE_ITEM: usize = 128;
 
 /// Rows of a weight that are widened to f32 at a time.
 const WIDENED_ROWS: usize = 512;
@@ -500,7 +471,9 @@ impl Cpu {
                 ) => {
                     gemm::parallel(vectors, pool, scratch, a, b, out);
                 }
-                (Kernels::Portable, false) => self.portable_parallel(a, b, out),
+                #[cfg(target_arch = "x86_64")]
+                (Kernels::Avx2(kernel), false) => gemm::parallel(kernel, pool, scratch, a, b, out),
+                (Kernels::Portable(kernel), false) => gemm::parallel(kernel, pool, scratch, a, b, out),
                 (_, true) => no_bf16(),
             }
         }
@@ -534,23 +507,6 @@ impl Cpu {
             unsafe { self.multiply(a, part, out.at(0, first)) };
         }
         self.widened = buffer;
-    }
-
-    /// The `gemm` crate over fixed blocks of rows.
-    fn portable_parallel(&self, a: View, b: View, out: Output) {
-        let m = a.rows;
-        let (a, b, out) = (Shared(a), Shared(b), Shared(out));
-        self.pool.run(m.div_ceil(PORTABLE_ITEM), &|item, _| {
-            let (a, b, mut out) = (a.get(), b.get(), out.get());
-            let row = item * PORTABLE_ITEM;
-            let rows = PORTABLE_ITEM.min(m - row);
-            out.pointer = out.f32().wrapping_add(row * out.row_stride).cast();
-            if let Start::Residual { pointer, row_stride } = &mut out.start {
-                *pointer = pointer.wrapping_add(row * *row_stride);
-            }
-            // SAFETY: valid operands; each item writes its own rows.
-            unsafe { portable_gemm(a.block(row, 0, rows, a.columns), b, out) };
-        });
     }
 }
 

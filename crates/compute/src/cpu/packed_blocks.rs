@@ -5,6 +5,7 @@
 //! 16 scales follow. Cells of one 16 rows follow each other along k. The same bytes as GGUF's, in another order; rows that fill up
 //! the last 16 are zeros.
 
+use super::InstructionSet;
 use super::gemm::{AlignedBuffer, View};
 use super::simd::simd;
 use crate::blocks;
@@ -246,12 +247,12 @@ pub(super) enum Kernel {
 }
 
 impl Kernel {
-    /// The best of this CPU, `wide` permitting AVX-512.
+    /// The best of this CPU that `set`, which it has, allows.
     #[cfg(target_arch = "x86_64")]
-    pub fn detect(wide: bool) -> Kernel {
-        if wide && is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw") {
+    pub fn up_to(set: InstructionSet) -> Kernel {
+        if set >= InstructionSet::Avx512 && is_x86_feature_detected!("avx512vnni") {
             Kernel::Vnni
-        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c") {
+        } else if set >= InstructionSet::Avx2 {
             Kernel::Avx2
         } else {
             Kernel::Portable
@@ -259,7 +260,7 @@ impl Kernel {
     }
 
     #[cfg(not(target_arch = "x86_64"))]
-    pub fn detect(_wide: bool) -> Kernel {
+    pub fn up_to(_set: InstructionSet) -> Kernel {
         Kernel::Portable
     }
 
@@ -517,7 +518,8 @@ mod tests {
             let mut quantized = Quantized::default();
             // SAFETY: a valid view.
             let tokens = unsafe { quantized.fill(view, dtype) };
-            for kernel in [Kernel::Portable, Kernel::detect(false), Kernel::detect(true)] {
+            for set in [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::detect()] {
+                let kernel = Kernel::up_to(set.min(InstructionSet::detect()));
                 for group in 0..rows / ROWS {
                     let cells = packed[cell_offset(dtype, columns, group * ROWS, 0)..].as_ptr();
                     let mut seen = 0;

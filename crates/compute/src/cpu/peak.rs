@@ -2,7 +2,7 @@
 
 use super::gemm::{AlignedBuffer, MicroKernel, Output, Shared, Start};
 use super::simd::sum;
-use super::{Cpu, Kernels, portable_gemm};
+use super::{Cpu, Kernels};
 use crate::tensor::DType;
 use std::time::Instant;
 
@@ -15,7 +15,9 @@ impl Cpu {
     /// where the CPU has no products of this type.
     pub fn peak_gflops(&self, dtype: DType) -> Option<f64> {
         match (self.kernels, dtype) {
-            (Kernels::Portable, DType::F32) => Some(self.portable_peak()),
+            (Kernels::Portable(kernel), DType::F32) => Some(self.peak_of(kernel)),
+            #[cfg(target_arch = "x86_64")]
+            (Kernels::Avx2(kernel), DType::F32) => Some(self.peak_of(kernel)),
             #[cfg(target_arch = "x86_64")]
             (Kernels::Avx512(kernel) | Kernels::Avx512Bf16(kernel, _), DType::F32) => {
                 Some(self.peak_of(kernel))
@@ -95,33 +97,6 @@ impl Cpu {
                 }
             });
             items as f64 * flops
-        }) / 1e9
-    }
-
-    /// The same of the `gemm` crate, whose micro-kernels are its own: small matrices that stay in L2.
-    fn portable_peak(&self) -> f64 {
-        const SIDE: usize = 192;
-        let threads = self.pool.threads();
-        let operands = vec![0.5f32; 2 * SIDE * SIDE];
-        let mut outs = vec![0.0f32; threads * SIDE * SIDE];
-        let (operands, outs) = (Shared(operands.as_ptr()), Shared(outs.as_mut_ptr()));
-        self.best_rate(|| {
-            let items = 4 * threads;
-            self.pool.run(items, &|_, thread| {
-                let view = |at: usize| super::View {
-                    pointer: operands.get().wrapping_add(at * SIDE * SIDE).cast(),
-                    dtype: DType::F32,
-                    rows: SIDE,
-                    columns: SIDE,
-                    row_stride: SIDE,
-                    column_stride: 1,
-                };
-                let pointer = outs.get().wrapping_add(thread * SIDE * SIDE).cast();
-                let out = Output { pointer, dtype: DType::F32, row_stride: SIDE, start: Start::Zero };
-                // SAFETY: both operands and this thread's own output are SIDE × SIDE.
-                unsafe { portable_gemm(view(0), view(1), out) };
-            });
-            (items * 2 * SIDE * SIDE * SIDE) as f64
         }) / 1e9
     }
 }

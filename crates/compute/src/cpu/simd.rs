@@ -1,15 +1,13 @@
 //! Plain loops compiled for several instruction sets, and the arithmetic they share.
 //!
-//! [`simd!`] writes a function once and picks the widest version the CPU runs. Sums run over [`LANES`] accumulators in a fixed
-//! order, so they vectorise. Sums of products are written by hand ([`dot`] and its like).
+//! [`simd!`] writes a function once and picks the widest version the CPU runs. Sums run over accumulators in a fixed order. Sums of
+//! products ([`dot`] and its like) are written over [`Vector`]: what compilers make of a loop over lanes is five times slower.
 
+use super::vector::{Baseline, Vector};
 use crate::bf16::Bf16;
 use crate::tensor::DType;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
-
-/// Accumulators of a lane-wise sum.
-pub(super) const LANES: usize = 16;
 
 /// A type that kernels read and write, and compute on as f32.
 pub(super) trait Element: Copy + Send + Sync {
@@ -19,18 +17,11 @@ pub(super) trait Element: Copy + Send + Sync {
     fn get(self) -> f32;
     /// To the nearest.
     fn put(value: f32) -> Self;
-    /// 16 neighbours.
+    /// Neighbours, widened.
     ///
     /// # Safety
-    /// They exist, and the CPU has AVX-512.
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn load16(from: *const Self) -> __m512;
-    /// 8 neighbours.
-    ///
-    /// # Safety
-    /// They exist, and the CPU has AVX2.
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn load8(from: *const Self) -> __m256;
+    /// As [`Vector`].
+    unsafe fn load<V: Vector>(from: *const Self) -> V;
 }
 
 impl Element for f32 {
@@ -43,19 +34,10 @@ impl Element for f32 {
     fn put(value: f32) -> f32 {
         value
     }
-    #[cfg(target_arch = "x86_64")]
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn load16(from: *const f32) -> __m512 {
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const f32) -> V {
         // SAFETY: the caller's promise.
-        unsafe { _mm512_loadu_ps(from) }
-    }
-    #[cfg(target_arch = "x86_64")]
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn load8(from: *const f32) -> __m256 {
-        // SAFETY: the caller's promise.
-        unsafe { _mm256_loadu_ps(from) }
+        unsafe { V::load_f32(from) }
     }
 }
 
@@ -69,21 +51,10 @@ impl Element for Bf16 {
     fn put(value: f32) -> Bf16 {
         Bf16::from_f32(value)
     }
-    #[cfg(target_arch = "x86_64")]
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn load16(from: *const Bf16) -> __m512 {
-        // SAFETY: the caller's promise.
-        let upper = unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())) };
-        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(upper))
-    }
-    #[cfg(target_arch = "x86_64")]
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn load8(from: *const Bf16) -> __m256 {
-        // SAFETY: the caller's promise.
-        let upper = unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())) };
-        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(upper))
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const Bf16) -> V {
+        // SAFETY: the caller's promise; a bfloat16 is its bits.
+        unsafe { V::load_bf16(from.cast()) }
     }
 }
 
@@ -120,12 +91,11 @@ macro_rules! simd {
                 fn v4$(<$($kind: $bound),+>)?($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
                 #[target_feature(enable = "avx2")]
                 fn v3$(<$($kind: $bound),+>)?($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
-                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
+                if crate::cpu::vector::level() >= crate::cpu::InstructionSet::Avx512 {
                     // SAFETY: the CPU has the features.
                     return unsafe { v4($($arg),*) };
                 }
-                if is_x86_feature_detected!("avx2") {
+                if crate::cpu::vector::level() >= crate::cpu::InstructionSet::Avx2 {
                     // SAFETY: the CPU has the feature.
                     return unsafe { v3($($arg),*) };
                 }
@@ -156,275 +126,191 @@ pub(super) fn exp(x: f32) -> f32 {
     p * f32::from_bits(exponent)
 }
 
-/// Folds lane sums in halves: the order is fixed.
-#[inline(always)]
-pub(super) fn fold(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
-}
-
-/// Defines sums of products in vectors of one width. By hand, since what compilers make of a loop over lanes that are folded in the
-/// end is five times slower.
-macro_rules! sums_of_products {
-    ($module:ident, $features:literal, $width:literal, $load:ident, $zero:ident, $add:ident, $multiply:ident, $fma:ident,
-        $set:ident, $store:ident, $reduce:ident) => {
-        #[cfg(target_arch = "x86_64")]
-        mod $module {
-            use super::*;
-
-            /// Σ x·y.
-            ///
-            /// # Safety
-            /// The CPU has the features, and `n` elements of both exist.
-            #[inline]
-            #[target_feature(enable = $features)]
-            pub unsafe fn dot<X: Element, Y: Element>(n: usize, x: *const X, y: *const Y) -> f32 {
-                let mut sums = [$zero(); 4];
-                let mut at = 0;
-                // SAFETY: the caller's promise.
-                unsafe {
-                    while at + 4 * $width <= n {
-                        for (i, sum) in sums.iter_mut().enumerate() {
-                            let at = at + i * $width;
-                            *sum = $fma(X::$load(x.add(at)), Y::$load(y.add(at)), *sum);
-                        }
-                        at += 4 * $width;
-                    }
-                    while at + $width <= n {
-                        sums[0] = $fma(X::$load(x.add(at)), Y::$load(y.add(at)), sums[0]);
-                        at += $width;
-                    }
-                    let mut rest = 0.0;
-                    for at in at..n {
-                        rest += (*x.add(at)).get() * (*y.add(at)).get();
-                    }
-                    rest + $reduce($add($add(sums[0], sums[1]), $add(sums[2], sums[3])))
-                }
+/// Defines a function over [`Vector`] and compiles it for each kind of them, dispatched at run time.
+macro_rules! vectors {
+    ($(#[$meta:meta])* unsafe fn $name:ident<$vector:ident $(, $kind:ident)*>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        unsafe fn $name<$($kind: Element),*>($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            unsafe fn body<$vector: Vector $(, $kind: Element)*>($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the function's own promise.
+                unsafe { $body }
             }
-
-            /// Σ x.
-            ///
-            /// # Safety
-            /// The CPU has the features.
-            #[inline]
-            #[target_feature(enable = $features)]
-            pub unsafe fn sum(x: &[f32]) -> f32 {
-                let mut sums = [$zero(); 4];
-                let (chunks, rest) = x.as_chunks::<{ 4 * $width }>();
-                for chunk in chunks {
-                    for (i, sum) in sums.iter_mut().enumerate() {
-                        // SAFETY: the chunk holds four vectors.
-                        *sum = $add(*sum, unsafe { f32::$load(chunk.as_ptr().add(i * $width)) });
+            // SAFETY: the CPU has the features that `level` names; the rest is the caller's promise.
+            unsafe {
+                #[cfg(target_arch = "x86_64")]
+                {
+                    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl")]
+                    unsafe fn v4<$($kind: Element),*>($($arg: $ty),*) $(-> $ret)? {
+                        // SAFETY: passed on.
+                        unsafe { body::<__m512 $(, $kind)*>($($arg),*) }
+                    }
+                    #[target_feature(enable = "avx2,fma")]
+                    unsafe fn v3<$($kind: Element),*>($($arg: $ty),*) $(-> $ret)? {
+                        // SAFETY: passed on.
+                        unsafe { body::<__m256 $(, $kind)*>($($arg),*) }
+                    }
+                    if crate::cpu::vector::level() >= crate::cpu::InstructionSet::Avx512 {
+                        return v4::<$($kind),*>($($arg),*);
+                    }
+                    if crate::cpu::vector::level() >= crate::cpu::InstructionSet::Avx2 {
+                        return v3::<$($kind),*>($($arg),*);
                     }
                 }
-                rest.iter().sum::<f32>() + $reduce($add($add(sums[0], sums[1]), $add(sums[2], sums[3])))
-            }
-
-            /// Σ x·y·z.
-            ///
-            /// # Safety
-            /// As [`dot`].
-            #[inline]
-            #[target_feature(enable = $features)]
-            pub unsafe fn dot3<X: Element, Y: Element>(
-                n: usize,
-                x: *const X,
-                y: *const Y,
-                z: *const f32,
-            ) -> f32 {
-                let mut sums = [$zero(); 2];
-                let mut at = 0;
-                // SAFETY: the caller's promise.
-                unsafe {
-                    while at + 2 * $width <= n {
-                        for (i, sum) in sums.iter_mut().enumerate() {
-                            let at = at + i * $width;
-                            let yz = $multiply(Y::$load(y.add(at)), f32::$load(z.add(at)));
-                            *sum = $fma(X::$load(x.add(at)), yz, *sum);
-                        }
-                        at += 2 * $width;
-                    }
-                    let mut rest = 0.0;
-                    for at in at..n {
-                        rest += (*x.add(at)).get() * ((*y.add(at)).get() * *z.add(at));
-                    }
-                    rest + $reduce($add(sums[0], sums[1]))
-                }
-            }
-
-            /// Σ p · row over rows that stand `stride` apart.
-            ///
-            /// # Safety
-            /// As [`dot`]; as many rows as `p` has elements exist.
-            #[inline]
-            #[target_feature(enable = $features)]
-            pub unsafe fn mix<X: Element>(out: &mut [f32], p: &[f32], rows: *const X, stride: usize) {
-                let mut at = 0;
-                // SAFETY: the caller's promise.
-                unsafe {
-                    while at + 4 * $width <= out.len() {
-                        let mut sums = [$zero(); 4];
-                        for (row, p) in p.iter().enumerate() {
-                            let row = rows.add(row * stride + at);
-                            for (i, sum) in sums.iter_mut().enumerate() {
-                                *sum = $fma($set(*p), X::$load(row.add(i * $width)), *sum);
-                            }
-                        }
-                        for (i, sum) in sums.into_iter().enumerate() {
-                            $store(out.as_mut_ptr().add(at + i * $width), sum);
-                        }
-                        at += 4 * $width;
-                    }
-                    while at + $width <= out.len() {
-                        let mut sum = $zero();
-                        for (row, p) in p.iter().enumerate() {
-                            sum = $fma($set(*p), X::$load(rows.add(row * stride + at)), sum);
-                        }
-                        $store(out.as_mut_ptr().add(at), sum);
-                        at += $width;
-                    }
-                    for (c, out) in out.iter_mut().enumerate().skip(at) {
-                        *out = p
-                            .iter()
-                            .enumerate()
-                            .map(|(row, p)| p * (*rows.add(row * stride + c)).get())
-                            .sum();
-                    }
-                }
-            }
-
-            /// Dot products of `q` with rows that stand `stride` apart.
-            ///
-            /// # Safety
-            /// As [`mix`].
-            #[inline]
-            #[target_feature(enable = $features)]
-            pub unsafe fn scores<X: Element>(out: &mut [f32], q: &[f32], rows: *const X, stride: usize) {
-                for (row, out) in out.iter_mut().enumerate() {
-                    // SAFETY: the caller's promise.
-                    *out = unsafe { dot(q.len(), q.as_ptr(), rows.add(row * stride)) };
-                }
+                body::<Baseline $(, $kind)*>($($arg),*)
             }
         }
     };
 }
 
-/// Σ lanes, in halves.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn reduce8(x: __m256) -> f32 {
-    let four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+/// Σ of two or three factors over what is left after whole vectors.
+#[inline(always)]
+fn rest(range: std::ops::Range<usize>, f: impl Fn(usize) -> f32) -> f32 {
+    range.map(f).sum()
 }
 
-sums_of_products!(
-    v4,
-    "avx512f,avx512dq,avx512bw,avx512vl",
-    16,
-    load16,
-    _mm512_setzero_ps,
-    _mm512_add_ps,
-    _mm512_mul_ps,
-    _mm512_fmadd_ps,
-    _mm512_set1_ps,
-    _mm512_storeu_ps,
-    _mm512_reduce_add_ps
-);
-sums_of_products!(
-    v3,
-    "avx2,fma",
-    8,
-    load8,
-    _mm256_setzero_ps,
-    _mm256_add_ps,
-    _mm256_mul_ps,
-    _mm256_fmadd_ps,
-    _mm256_set1_ps,
-    _mm256_storeu_ps,
-    reduce8
-);
-
-/// Calls the widest version of a sum of products that the CPU has, or evaluates what stands for none.
-macro_rules! widest {
-    ($name:ident($($arg:expr),*), $otherwise:expr) => {{
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
-                // SAFETY: the CPU has the features; lengths are the caller's checks.
-                return unsafe { v4::$name($($arg),*) };
+/// Σ x·y of `n` elements.
+///
+/// # Safety
+/// They exist, and the CPU has the vector's features.
+#[inline(always)]
+unsafe fn dot_in<V: Vector, X: Element, Y: Element>(n: usize, x: *const X, y: *const Y) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [V::zero(); 4];
+        let mut at = 0;
+        while at + 4 * V::WIDTH <= n {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let at = at + i * V::WIDTH;
+                *sum = sum.multiply_add(V::load(x.add(at)), V::load(y.add(at)));
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                // SAFETY: as above.
-                return unsafe { v3::$name($($arg),*) };
-            }
+            at += 4 * V::WIDTH;
         }
-        $otherwise
-    }};
+        while at + V::WIDTH <= n {
+            sums[0] = sums[0].multiply_add(V::load(x.add(at)), V::load(y.add(at)));
+            at += V::WIDTH;
+        }
+        let rest = rest(at..n, |at| (*x.add(at)).get() * (*y.add(at)).get());
+        rest + sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum()
+    }
+}
+
+vectors! {
+    /// Σ x·y of `n` elements, which exist.
+    unsafe fn dot_of<V, X, Y>(n: usize, x: *const X, y: *const Y) -> f32 {
+        dot_in::<V, X, Y>(n, x, y)
+    }
+}
+
+vectors! {
+    /// Dot products of `q` with rows that stand `stride` apart, as many as `out` has elements.
+    unsafe fn scores_of<V, X>(out: &mut [f32], q: &[f32], rows: *const X, stride: usize) {
+        for (row, out) in out.iter_mut().enumerate() {
+            *out = dot_in::<V, f32, X>(q.len(), q.as_ptr(), rows.add(row * stride));
+        }
+    }
+}
+
+vectors! {
+    /// Σ x of `n` elements, which exist.
+    unsafe fn sum_of<V>(n: usize, x: *const f32) -> f32 {
+        let mut sums = [V::zero(); 4];
+        let mut at = 0;
+        while at + 4 * V::WIDTH <= n {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.add(V::load(x.add(at + i * V::WIDTH)));
+            }
+            at += 4 * V::WIDTH;
+        }
+        rest(at..n, |at| *x.add(at)) + sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum()
+    }
+}
+
+vectors! {
+    /// Σ x·y·z of `n` elements, which exist.
+    unsafe fn dot3_of<V, X, Y>(n: usize, x: *const X, y: *const Y, z: *const f32) -> f32 {
+        let mut sums = [V::zero(); 2];
+        let mut at = 0;
+        while at + 2 * V::WIDTH <= n {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let at = at + i * V::WIDTH;
+                let yz = V::load(y.add(at)).multiply(V::load(z.add(at)));
+                *sum = sum.multiply_add(V::load(x.add(at)), yz);
+            }
+            at += 2 * V::WIDTH;
+        }
+        let rest = rest(at..n, |at| (*x.add(at)).get() * ((*y.add(at)).get() * *z.add(at)));
+        rest + sums[0].add(sums[1]).sum()
+    }
+}
+
+vectors! {
+    /// Σ p · row over rows that stand `stride` apart, as many as `p` has elements.
+    unsafe fn mix_of<V, X>(out: &mut [f32], p: &[f32], rows: *const X, stride: usize) {
+        let mut at = 0;
+        while at + 4 * V::WIDTH <= out.len() {
+            let mut sums = [V::zero(); 4];
+            for (row, p) in p.iter().enumerate() {
+                let row = rows.add(row * stride + at);
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    *sum = sum.multiply_add(V::splat(*p), V::load(row.add(i * V::WIDTH)));
+                }
+            }
+            for (i, sum) in sums.into_iter().enumerate() {
+                sum.store(out.as_mut_ptr().add(at + i * V::WIDTH));
+            }
+            at += 4 * V::WIDTH;
+        }
+        while at + V::WIDTH <= out.len() {
+            let mut sum = V::zero();
+            for (row, p) in p.iter().enumerate() {
+                sum = sum.multiply_add(V::splat(*p), V::load(rows.add(row * stride + at)));
+            }
+            sum.store(out.as_mut_ptr().add(at));
+            at += V::WIDTH;
+        }
+        for (c, out) in out.iter_mut().enumerate().skip(at) {
+            *out = rest(0..p.len(), |row| p[row] * (*rows.add(row * stride + c)).get());
+        }
+    }
 }
 
 /// Σ x·y.
 pub(super) fn dot<X: Element, Y: Element>(x: &[X], y: &[Y]) -> f32 {
-    let n = x.len().min(y.len());
-    widest!(dot(n, x.as_ptr(), y.as_ptr()), lanes_of(n, |i| x[i].get() * y[i].get()))
+    // SAFETY: both slices have so many.
+    unsafe { dot_of(x.len().min(y.len()), x.as_ptr(), y.as_ptr()) }
 }
 
 /// Σ x.
 pub(super) fn sum(x: &[f32]) -> f32 {
-    widest!(sum(x), lanes_of(x.len(), |i| x[i]))
+    // SAFETY: the slice has so many.
+    unsafe { sum_of(x.len(), x.as_ptr()) }
 }
 
 /// Σ x·y·z.
 pub(super) fn dot3<X: Element, Y: Element>(x: &[X], y: &[Y], z: &[f32]) -> f32 {
-    let n = x.len().min(y.len()).min(z.len());
-    widest!(dot3(n, x.as_ptr(), y.as_ptr(), z.as_ptr()), lanes_of(n, |i| x[i].get() * (y[i].get() * z[i])))
+    // SAFETY: all three slices have so many.
+    unsafe { dot3_of(x.len().min(y.len()).min(z.len()), x.as_ptr(), y.as_ptr(), z.as_ptr()) }
 }
 
 /// Dot products of `q` with rows that stand `stride` apart.
 pub(super) fn scores<X: Element>(out: &mut [f32], q: &[f32], rows: &[X], stride: usize) {
     assert!(out.is_empty() || (out.len() - 1) * stride + q.len() <= rows.len());
-    widest!(scores(out, q, rows.as_ptr(), stride), {
-        for (row, out) in out.iter_mut().enumerate() {
-            let row = &rows[row * stride..];
-            *out = lanes_of(q.len(), |i| q[i] * row[i].get());
-        }
-    });
+    // SAFETY: just checked.
+    unsafe { scores_of(out, q, rows.as_ptr(), stride) }
 }
 
 /// `out` = Σ p · row over rows that stand `stride` apart.
 pub(super) fn mix<X: Element>(out: &mut [f32], p: &[f32], rows: &[X], stride: usize) {
     assert!(p.is_empty() || (p.len() - 1) * stride + out.len() <= rows.len());
-    widest!(mix(out, p, rows.as_ptr(), stride), {
-        out.fill(0.0);
-        for (row, &p) in p.iter().enumerate() {
-            axpy(out, p, &rows[row * stride..]);
-        }
-    });
-}
-
-/// Σ f(i) over lanes.
-#[inline(always)]
-fn lanes_of(n: usize, f: impl Fn(usize) -> f32) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    for base in (0..n).step_by(LANES) {
-        for (i, lane) in lanes.iter_mut().enumerate().take(n - base) {
-            *lane += f(base + i);
-        }
-    }
-    fold(lanes)
+    // SAFETY: just checked.
+    unsafe { mix_of(out, p, rows.as_ptr(), stride) }
 }
 
 simd! {
     /// max(x), −∞ when empty.
     pub(super) fn maximum(x: &[f32]) -> f32 {
+        const LANES: usize = 16;
         let mut lanes = [f32::NEG_INFINITY; LANES];
         let (chunks, tail) = x.as_chunks::<LANES>();
         for x in chunks {

@@ -15,6 +15,11 @@ fn avx512_kernels_agree_with_the_reference() {
 }
 
 #[test]
+fn avx2_kernels_agree_with_the_reference() {
+    check_device(&|| Box::new(Cpu::with_instruction_set(2, InstructionSet::Avx2)));
+}
+
+#[test]
 fn portable_kernels_agree_with_the_reference() {
     check_device(&|| Box::new(Cpu::with_instruction_set(2, InstructionSet::Portable)));
 }
@@ -39,6 +44,7 @@ fn bf16_kernels_agree_with_the_reference() {
 fn same_bits_whatever_the_threads() {
     same_bits(InstructionSet::Amx, &mut each);
     same_bits(InstructionSet::Avx512, &mut each);
+    same_bits(InstructionSet::Avx2, &mut each);
     with_bf16(|set| same_bits(set, &mut |visit| each_of(DType::Bf16, visit)));
 }
 

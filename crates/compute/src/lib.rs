@@ -36,7 +36,7 @@ pub enum ErrorKind {
 pub enum Error {
     /// The arena could not be allocated.
     #[error(
-        "not enough memory: the plan needs {needed_bytes} bytes on {device}. Lower train.micro_batch_size or train.sequence_length, or choose a smaller model"
+        "not enough memory: the plan needs {needed_bytes} bytes on {device}. Lower train.micro_batch_size or train.sequence_length, set train.recompute = true, or choose a smaller model"
     )]
     OutOfMemory {
         /// Size of the arena asked for.

@@ -25,7 +25,7 @@ pub struct Training {
     /// Arithmetic of products, and type of what layers keep.
     pub precision: Precision,
     /// Keep the residual stream before each layer and nothing else of it; the backward computes the layer again (Chen et al.
-    /// 2016, "Training Deep Nets with Sublinear Memory Cost"). The same bits, for a third more arithmetic.
+    /// 2016, "Training Deep Nets with Sublinear Memory Cost"). The same bits, for a forward more.
     pub recompute: bool,
 }
 

@@ -125,7 +125,7 @@ impl RunMeta {
     /// that was continued beyond its end is still the run of its recipe.
     pub fn fingerprint(&self) -> String {
         store::manifest::hash_json(&json!({
-            "train": self.began_with(),
+            "train": self.began_with().deciding(),
             "model": self.model,
             "tokens": self.inputs.tokens,
             "tokenizer": self.inputs.tokenizer,

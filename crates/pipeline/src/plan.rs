@@ -381,8 +381,10 @@ impl Plan {
         let step_flops = |config: &ModelConfig| {
             config.flops_per_token(sequence_length) * (batch_size * sequence_length) as f64
         };
-        while config.num_hidden_layers > 1 && step_flops(&config) > CALIBRATION_FLOPS {
-            config.num_hidden_layers = config.num_hidden_layers.div_ceil(2);
+        // The last layer is never computed again: among few layers it would weigh too much.
+        let least = if self.recompute { 4 } else { 1 };
+        while config.num_hidden_layers > least && step_flops(&config) > CALIBRATION_FLOPS {
+            config.num_hidden_layers = config.num_hidden_layers.div_ceil(2).max(least);
         }
         if self.precision == Precision::Bf16 && !InstructionSet::detect().has_bf16() {
             self.warnings.push("the time was not measured: this CPU has no bf16 products".to_owned());

@@ -29,8 +29,8 @@ pub struct TrainOptions {
     pub sequence_length: usize,
     /// Arithmetic of training. auto: bf16 where the CPU multiplies it, else f32.
     pub precision: PrecisionChoice,
-    /// Keep less of the forward and compute it again in the backward (activation checkpointing): much less memory, about a
-    /// third more time, not a bit of difference.
+    /// Keep less of the forward and compute it again in the backward (activation checkpointing): less memory, about a quarter
+    /// more time, not a bit of difference.
     pub recompute: bool,
     /// The highest learning rate, reached after the warm-up.
     #[schemars(range(min = 1e-12, max = 10.0))]
@@ -208,6 +208,11 @@ impl TrainOptions {
             PrecisionChoice::Auto if !InstructionSet::detect().has_bf16() => Precision::F32,
             PrecisionChoice::Auto | PrecisionChoice::Bf16 => Precision::Bf16,
         }
+    }
+
+    /// The same without what changes no bit of the weights.
+    pub fn deciding(&self) -> TrainOptions {
+        TrainOptions { recompute: false, ..self.clone() }
     }
 
     /// What the model is laid out for.

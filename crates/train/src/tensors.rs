@@ -1,7 +1,7 @@
 //! The model as something with tensors to save, and how large its micro-batches should be.
 
 use compute::Device;
-use model::{MemoryPlan, Model, ModelConfig, Purpose, StateKind};
+use model::{MemoryPlan, Model, ModelConfig, Purpose, StateKind, Training};
 
 use crate::checkpoint::{SavedTensor, TensorKind, TensorStore};
 use crate::{Result, TrainOptions};
@@ -48,9 +48,9 @@ pub fn micro_batch_size(config: &ModelConfig, options: &TrainOptions) -> usize {
         return options.micro_batch_size;
     }
     // Computing layers again saves memory and must not change a bit, so it does not move the cut either.
-    let kept = TrainOptions { recompute: false, ..options.clone() };
     let fits = |batch_size: usize| {
-        let plan = MemoryPlan::new(config, &Purpose::Train(kept.training(batch_size)));
+        let training = Training { recompute: false, ..options.training(batch_size) };
+        let plan = MemoryPlan::new(config, &Purpose::Train(training));
         plan.activations_bytes + plan.scratch_bytes <= ACTIVATIONS_BYTES
     };
     (1..=options.batch_size)

@@ -4,9 +4,11 @@
 //! take them in blocks of signed bytes (as llama.cpp does). Which kernel runs depends on the number of rows, so a sequence's last
 //! bits may depend on how many are decoded with it; never on the threads.
 
+#[cfg(target_arch = "x86_64")]
+use super::Kernels;
 use super::gemm::{AlignedBuffer, Output, Shared, Start, View};
 use super::simd::{Element, dot};
-use super::{Cpu, Kernels, packed_blocks};
+use super::{Cpu, packed_blocks};
 use crate::bf16::Bf16;
 use crate::blocks;
 use crate::tensor::DType;
@@ -17,9 +19,11 @@ const ITEMS: usize = 8;
 /// What the rows of A are brought into.
 #[derive(Default)]
 pub(super) struct FewRows {
+    #[cfg(target_arch = "x86_64")]
     rounded: AlignedBuffer,
     quantized: packed_blocks::Quantized,
     /// (n, m): the product's transpose, where tiles make it.
+    #[cfg(target_arch = "x86_64")]
     transposed: AlignedBuffer,
 }
 
@@ -93,7 +97,7 @@ impl Cpu {
         let tokens = unsafe { self.few_rows.quantized.fill(a, b.dtype) };
         let (n, count) = (b.columns, a.rows);
         let (b, out, tokens) = (Shared(b), Shared(out), Shared(tokens));
-        let kernel = packed_blocks::Kernel::up_to(self.kernels.instruction_set());
+        let kernel = packed_blocks::Kernel::of(self.kernels.instruction_set());
         let item_rows = self.item_rows(n);
         self.pool.run(n.div_ceil(item_rows), &|item, _| {
             let (b, out) = (b.get(), out.get());

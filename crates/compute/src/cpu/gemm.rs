@@ -376,7 +376,8 @@ unsafe fn multiply_rows<K: MicroKernel>(
     }
 }
 
-/// Asks for what a tile of C is added to, or for its own lines: C is larger than the caches, and its lines would be waited for.
+/// Asks for what a tile of C is added to, or for its own lines: C is larger than the caches, and its lines would be waited for. The
+/// small products of [`serial`], whose C is in a cache, have no next tile here.
 #[inline]
 fn prefetch(out: Output, rows: usize, columns: usize) {
     let (from, row_bytes, bytes) = match out.start {
@@ -394,8 +395,13 @@ fn prefetch(out: Output, rows: usize, columns: usize) {
             unsafe {
                 std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
             }
-            #[cfg(not(target_arch = "x86_64"))]
-            let _ = at;
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            unsafe {
+                std::arch::asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+            }
+            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+            let _: *const u8 = at;
         }
     }
 }

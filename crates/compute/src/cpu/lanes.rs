@@ -1,4 +1,4 @@
-//! The f32 micro-kernel of CPUs without AVX-512: 6 rows × `N` vectors of C, for AVX2, for NEON, and for whatever the compiler finds.
+//! The f32 micro-kernel of CPUs without AVX-512: 6 rows × 16 columns of C, for AVX2, for NEON, and for whatever the compiler finds.
 //!
 //! A panel of A holds, for each k, its 6 rows; short rows along k are multiplied where they lie, unpacked.
 
@@ -9,10 +9,10 @@ use std::marker::PhantomData;
 const ROWS: usize = 6;
 /// Rows of A as short as attention's are not worth packing.
 const IN_PLACE_DEPTH: usize = 128;
-/// Columns of the widest tile.
-const MOST_COLUMNS: usize = 16;
+/// Of every kind's tile.
+const COLUMNS: usize = 16;
 
-/// Tiles of 6 × (`N` · width). Exists only where the CPU has the vectors.
+/// Tiles of 6 × 16, which are `N` vectors wide. Exists only where the CPU has the vectors.
 pub(super) struct Lanes<V, const N: usize> {
     _vector: PhantomData<fn() -> V>,
 }
@@ -30,7 +30,7 @@ impl<V, const N: usize> Copy for Lanes<V, N> {}
 pub(super) type Avx2 = Lanes<std::arch::x86_64::__m256, 2>;
 
 /// 6 × 16: in 24 of 32 registers where that is NEON.
-pub(super) type Portable = Lanes<Baseline, { MOST_COLUMNS / Baseline::WIDTH }>;
+pub(super) type Portable = Lanes<Baseline, { COLUMNS / Baseline::WIDTH }>;
 
 #[cfg(target_arch = "x86_64")]
 impl Avx2 {
@@ -52,7 +52,7 @@ impl Portable {
 
 /// A block of A: packed, or rows along k that stand so many elements apart.
 #[derive(Clone, Copy)]
-pub(super) enum Rows {
+pub(super) enum APanel {
     Packed(*const f32),
     InPlace(*const f32, usize),
 }
@@ -63,7 +63,7 @@ pub(super) trait Tile<const N: usize>: Vector {
     ///
     /// # Safety
     /// As [`MicroKernel::multiply`].
-    unsafe fn tile<const R: usize>(depth: usize, a: Rows, b: *const f32, c: Output, columns: usize);
+    unsafe fn tile<const R: usize>(depth: usize, a: APanel, b: *const f32, c: Output, columns: usize);
 }
 
 /// A macro, since a generic function's sums would not stay in registers: its vectors are known too late.
@@ -71,7 +71,7 @@ macro_rules! tile {
     ($vector:ty, $n:expr $(, $features:literal)?) => {
         impl Tile<{ $n }> for $vector {
             $(#[target_feature(enable = $features)])?
-            unsafe fn tile<const R: usize>(depth: usize, a: Rows, b: *const f32, c: Output, columns: usize) {
+            unsafe fn tile<const R: usize>(depth: usize, a: APanel, b: *const f32, c: Output, columns: usize) {
                 type V = $vector;
                 const N: usize = $n;
                 // SAFETY: A holds R × depth, B's panel depth × N vectors; C holds R × columns.
@@ -90,17 +90,17 @@ macro_rules! tile {
                                     *sum = sum.multiply_add(x, b);
                                 }
                             }
-                            b = b.add(N * V::WIDTH);
+                            b = b.add(COLUMNS);
                         };
                     }
                     match a {
-                        Rows::Packed(mut a) => {
+                        APanel::Packed(mut a) => {
                             for _ in 0..depth {
                                 step!(|i| *a.add(i));
                                 a = a.add(ROWS);
                             }
                         }
-                        Rows::InPlace(a, stride) => {
+                        APanel::InPlace(a, stride) => {
                             for p in 0..depth {
                                 step!(|i| *a.add(i * stride + p));
                             }
@@ -108,7 +108,7 @@ macro_rules! tile {
                     }
                     for (i, sums) in sums.into_iter().enumerate() {
                         let (to, start) = row_of(c, i);
-                        if columns == N * V::WIDTH {
+                        if columns == COLUMNS {
                             for (j, sum) in sums.into_iter().enumerate() {
                                 let at = j * V::WIDTH;
                                 let sum = if start.is_null() { sum } else { sum.add(V::load_f32(start.add(at))) };
@@ -116,7 +116,7 @@ macro_rules! tile {
                             }
                             continue;
                         }
-                        let mut whole = [0.0f32; MOST_COLUMNS];
+                        let mut whole = [0.0f32; COLUMNS];
                         for (j, sum) in sums.into_iter().enumerate() {
                             sum.store(whole.as_mut_ptr().add(j * V::WIDTH));
                         }
@@ -132,10 +132,10 @@ macro_rules! tile {
 
 #[cfg(target_arch = "x86_64")]
 tile!(std::arch::x86_64::__m256, 2, "avx2,fma");
-tile!(Baseline, MOST_COLUMNS / Baseline::WIDTH);
+tile!(Baseline, COLUMNS / Baseline::WIDTH);
 
 impl<V: Tile<N>, const N: usize> Lanes<V, N> {
-    unsafe fn by_rows(self, rows: usize, depth: usize, a: Rows, b: *const u8, c: Output, columns: usize) {
+    unsafe fn by_rows(self, rows: usize, depth: usize, a: APanel, b: *const u8, c: Output, columns: usize) {
         let b = b.cast();
         macro_rules! by_rows {
             ($($r:literal)*) => { match rows { $($r => V::tile::<$r>(depth, a, b, c, columns),)* _ => {} } };
@@ -147,7 +147,10 @@ impl<V: Tile<N>, const N: usize> Lanes<V, N> {
 
 impl<V: Tile<N>, const N: usize> MicroKernel for Lanes<V, N> {
     const ROWS: usize = ROWS;
-    const COLUMNS: usize = N * V::WIDTH;
+    const COLUMNS: usize = {
+        assert!(N * V::WIDTH == COLUMNS);
+        COLUMNS
+    };
     const DEPTH_UNIT: usize = 1;
     const DEPTH: usize = 256;
 
@@ -156,7 +159,7 @@ impl<V: Tile<N>, const N: usize> MicroKernel for Lanes<V, N> {
     }
 
     fn b_panel_bytes(depth: usize) -> usize {
-        depth * Self::COLUMNS * 4
+        depth * COLUMNS * 4
     }
 
     unsafe fn pack_a(self, a: View, to: *mut u8) {
@@ -166,12 +169,7 @@ impl<V: Tile<N>, const N: usize> MicroKernel for Lanes<V, N> {
 
     unsafe fn pack_b(self, b: View, to: *mut u8) {
         // SAFETY: passed on.
-        unsafe {
-            match Self::COLUMNS {
-                MOST_COLUMNS => pack::<MOST_COLUMNS>(b, to.cast()),
-                _ => unreachable!("tiles are {MOST_COLUMNS} wide"),
-            }
-        }
+        unsafe { pack::<COLUMNS>(b, to.cast()) }
     }
 
     unsafe fn multiply(
@@ -184,7 +182,7 @@ impl<V: Tile<N>, const N: usize> MicroKernel for Lanes<V, N> {
         columns: usize,
     ) {
         // SAFETY: passed on.
-        unsafe { self.by_rows(rows, depth, Rows::Packed(a.cast()), b, c, columns) }
+        unsafe { self.by_rows(rows, depth, APanel::Packed(a.cast()), b, c, columns) }
     }
 
     fn reads_in_place(self, a: View) -> bool {
@@ -192,7 +190,7 @@ impl<V: Tile<N>, const N: usize> MicroKernel for Lanes<V, N> {
     }
 
     unsafe fn multiply_in_place(self, a: View, b: *const u8, c: Output, columns: usize) {
-        let rows = Rows::InPlace(a.elements(), a.row_stride);
+        let rows = APanel::InPlace(a.elements(), a.row_stride);
         // SAFETY: passed on.
         unsafe { self.by_rows(a.rows, a.columns, rows, b, c, columns) }
     }

@@ -16,7 +16,6 @@ mod few_rows;
 mod gemm;
 mod lanes;
 mod loss;
-
 mod optimizer;
 mod packed_blocks;
 mod peak;
@@ -75,7 +74,7 @@ pub struct Cpu {
 pub enum InstructionSet {
     /// What every CPU of the architecture has: NEON on aarch64.
     Portable,
-    /// AVX2 and FMA.
+    /// AVX2, FMA and F16C.
     Avx2,
     /// AVX-512 for f32.
     Avx512,
@@ -130,7 +129,8 @@ impl Cpu {
         Cpu::with_instruction_set(threads, InstructionSet::detect())
     }
 
-    /// A device that uses this instruction set at most, for tests and comparisons.
+    /// A device whose products use this instruction set at most, for tests and comparisons. Its loops are those of the process:
+    /// `TEXT2LLM_CPU` holds both.
     pub fn with_instruction_set(threads: usize, set: InstructionSet) -> Cpu {
         let threads = thread_count(threads);
         let kernels = Kernels::up_to(set);
@@ -359,7 +359,8 @@ impl Device for Cpu {
             start,
         };
         let bf16 = in_bf16(a, b);
-        assert!(op.out.dtype == DType::F32 || (bf16 && !op.accumulate), "{op:?}");
+        assert!(op.out.dtype == DType::F32 || (bf16 && self.kernels.has_bf16() && !op.accumulate), "{op:?}");
+        assert!(a.columns > 0, "a product over nothing: {op:?}");
         assert!(!b.dtype.is_blocks() || op.b_transposed, "{op:?}");
         // SAFETY: the arena holds all operands; the output overlaps no input.
         if unsafe { self.few_rows(a, b, out) } {

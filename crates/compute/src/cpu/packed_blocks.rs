@@ -247,9 +247,9 @@ pub(super) enum Kernel {
 }
 
 impl Kernel {
-    /// The best of this CPU that `set`, which it has, allows.
+    /// The best that `set` allows, which this CPU must have.
     #[cfg(target_arch = "x86_64")]
-    pub fn up_to(set: InstructionSet) -> Kernel {
+    pub fn of(set: InstructionSet) -> Kernel {
         if set >= InstructionSet::Avx512 && is_x86_feature_detected!("avx512vnni") {
             Kernel::Vnni
         } else if set >= InstructionSet::Avx2 {
@@ -260,7 +260,7 @@ impl Kernel {
     }
 
     #[cfg(not(target_arch = "x86_64"))]
-    pub fn up_to(_set: InstructionSet) -> Kernel {
+    pub fn of(_set: InstructionSet) -> Kernel {
         Kernel::Portable
     }
 
@@ -519,7 +519,7 @@ mod tests {
             // SAFETY: a valid view.
             let tokens = unsafe { quantized.fill(view, dtype) };
             for set in [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::detect()] {
-                let kernel = Kernel::up_to(set.min(InstructionSet::detect()));
+                let kernel = Kernel::of(set.min(InstructionSet::detect()));
                 for group in 0..rows / ROWS {
                     let cells = packed[cell_offset(dtype, columns, group * ROWS, 0)..].as_ptr();
                     let mut seen = 0;

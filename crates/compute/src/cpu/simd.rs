@@ -1,6 +1,6 @@
 //! Plain loops compiled for several instruction sets, and the arithmetic they share.
 //!
-//! [`simd!`] writes a function once and picks the widest version the CPU runs. Sums run over accumulators in a fixed order. Sums of
+//! [`simd!`] writes a function once and picks the widest version that the CPU, and `TEXT2LLM_CPU`, allow. Sums run over accumulators in a fixed order. Sums of
 //! products ([`dot`] and its like) are written over [`Vector`]: what compilers make of a loop over lanes is five times slower.
 
 use super::vector::{Baseline, Vector};
@@ -163,7 +163,7 @@ macro_rules! vectors {
     };
 }
 
-/// Σ of two or three factors over what is left after whole vectors.
+/// What is left after whole vectors.
 #[inline(always)]
 fn rest(range: std::ops::Range<usize>, f: impl Fn(usize) -> f32) -> f32 {
     range.map(f).sum()

@@ -2,15 +2,18 @@
 //!
 //! A function over [`Vector`] is inlined into one that is compiled for the kind's features; on its own it would be slow.
 
+#[cfg(target_arch = "x86_64")]
 use super::InstructionSet;
 use super::simd::Element;
 #[cfg(target_arch = "aarch64")]
 use std::arch::aarch64::*;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
+#[cfg(target_arch = "x86_64")]
 use std::sync::LazyLock;
 
-/// What loops are compiled for in this process: [`InstructionSet::detect`], asked once.
+/// What loops run on in this process: [`InstructionSet::detect`], asked once.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn level() -> InstructionSet {
     static LEVEL: LazyLock<InstructionSet> = LazyLock::new(InstructionSet::detect);
     *LEVEL

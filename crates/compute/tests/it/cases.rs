@@ -154,6 +154,7 @@ fn products(element: DType, visit: &mut Visit) {
         (37, 129, 65),
         (197, 530, 34),
         (25, 70, 1030),
+        (120, 257, 600),
         (5, 1100, 4100),
     ];
     for (m, k, n) in shapes {

@@ -45,6 +45,7 @@ fn same_bits_whatever_the_threads() {
     same_bits(InstructionSet::Amx, &mut each);
     same_bits(InstructionSet::Avx512, &mut each);
     same_bits(InstructionSet::Avx2, &mut each);
+    same_bits(InstructionSet::Portable, &mut each);
     with_bf16(|set| same_bits(set, &mut |visit| each_of(DType::Bf16, visit)));
 }
 

@@ -118,6 +118,8 @@ pub struct BenchFigures {
     pub preset: &'static str,
     /// Number format of the arithmetic.
     pub dtype: Precision,
+    /// Whether layers were computed again in the backward.
+    pub recompute: bool,
     /// Threads that worked.
     pub threads: usize,
     /// Parameters.
@@ -152,6 +154,7 @@ pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
     Ok(BenchFigures {
         preset: options.preset.name(),
         dtype: options.precision,
+        recompute: options.recompute,
         threads: timed.threads,
         params: config.parameter_count().total,
         tokens_per_step: tokens,

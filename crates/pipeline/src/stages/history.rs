@@ -62,7 +62,7 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
         let message = format!("run {} is trained; continuing with what comes after", summary.run_id);
         reporter.note(Phase::Prerequisites, &message);
         meta.recipe.train = meta.began_with().clone();
-        adopt(request, &meta, &summary.run_id, reporter);
+        adopt(request, &mut meta, &summary.run_id, reporter);
         return Ok(ToContinue::AfterTraining(summary.run_id.clone()));
     }
     let Some(summary) = unfinished else {
@@ -76,15 +76,18 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
     };
     let run = RunDir::open(&RealFs, &summary.path)?;
     let lock = run.lock()?;
-    let meta = RunMeta::read(&RealFs, &run)?;
+    let mut meta = RunMeta::read(&RealFs, &run)?;
     let step = summary.state.as_ref().map_or(0, |state| state.step);
     reporter.note(Phase::Prerequisites, &format!("continuing run {} (it was at step {step})", run.id()));
-    adopt(request, &meta, &run.id(), reporter);
+    adopt(request, &mut meta, &run.id(), reporter);
     Ok(ToContinue::Training(Box::new(Begun { run, lock, meta, continued: true })))
 }
 
-/// A run that is continued goes on with the recipe it was started with.
-fn adopt(request: &mut Request<'_>, meta: &RunMeta, run_id: &str, reporter: &mut dyn Reporter) {
+/// A run that is continued goes on with the recipe it was started with, but may take less memory for the same bits.
+fn adopt(request: &mut Request<'_>, meta: &mut RunMeta, run_id: &str, reporter: &mut dyn Reporter) {
+    if request.recipe_is_explicit {
+        meta.recipe.train.recompute = request.recipe.train.recompute;
+    }
     if meta.recipe != request.recipe && request.recipe_is_explicit {
         let message = format!(
             "run {run_id} goes on with the recipe it was started with; these keys of the one given now are not used: {}. To use \
@@ -104,7 +107,9 @@ pub(super) fn has_finished_twin(request: &Request<'_>) -> Result<bool> {
     if request.fresh {
         return Ok(false);
     }
-    Ok(finished(request)?.iter().any(|(_, meta)| *meta.began_with() == request.recipe.train))
+    Ok(finished(request)?
+        .iter()
+        .any(|(_, meta)| meta.began_with().deciding() == request.recipe.train.deciding()))
 }
 
 /// The newest finished run whose weights are what this run would train.

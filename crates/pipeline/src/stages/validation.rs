@@ -6,7 +6,7 @@ use std::path::Path;
 
 use compute::cpu::Cpu;
 use corpus::{Split, TokenDataset};
-use model::{Model, Precision, Purpose};
+use model::{Model, Precision, Purpose, Training};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::fs::{Fs, RealFs};
@@ -175,7 +175,9 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
     };
     let micro_batch_size = train::micro_batch_size(&prepared.model, &options);
     let sequence_length = options.sequence_length;
-    let purpose = Purpose::Train(options.training(micro_batch_size));
+    // Nothing is kept for a backward that does not come.
+    let training = Training { recompute: true, ..options.training(micro_batch_size) };
+    let purpose = Purpose::Train(training);
     let mut model = Model::new(Cpu::new(request.threads), prepared.model.clone(), purpose)?;
     crate::generate::load_weights(&trained.run, Which::Step(step), &mut model)?;
     let stop = &trained.stop;

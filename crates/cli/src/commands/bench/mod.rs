@@ -157,10 +157,11 @@ fn step(options: &BenchOptions, console: &mut Console) -> Outcome {
         return Ok(());
     }
     console.prose(&format!(
-        "{} ({} parameters), {}, {} threads, {} tokens a step",
+        "{} ({} parameters), {}{}, {} threads, {} tokens a step",
         figures.preset,
         figures.params,
         figures.dtype.dtype().name(),
+        if figures.recompute { " with layers computed again" } else { "" },
         figures.threads,
         figures.tokens_per_step
     ));

@@ -6,7 +6,9 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::Kernels;
-use super::gemm::{AlignedBuffer, Output, Shared, Start, View};
+#[cfg(target_arch = "x86_64")]
+use super::gemm::AlignedBuffer;
+use super::gemm::{Output, Shared, Start, View};
 use super::simd::{Element, dot};
 use super::{Cpu, packed_blocks};
 use crate::bf16::Bf16;

@@ -173,6 +173,8 @@ pub enum Command {
     Generate(commands::generate::Arguments),
     /// Time a training step, its kernels, or decoding
     Bench(commands::bench::Arguments),
+    /// What this machine has to train on, and what brings what is missing
+    Doctor(commands::doctor::Arguments),
     /// The recipe's JSON Schema
     Schema(commands::schema::Arguments),
 }

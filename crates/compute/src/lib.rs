@@ -8,6 +8,8 @@ pub mod batch;
 pub mod bf16;
 pub mod blocks;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod device;
 pub mod mapped;
 pub mod profile;

@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod bench;
+pub mod doctor;
 pub mod generate;
 pub mod list;
 pub mod new;
@@ -28,6 +29,7 @@ pub fn dispatch(cli: Cli, console: &mut Console) -> Outcome {
         Command::List(arguments) => list::run(&global, arguments, console),
         Command::Generate(arguments) => generate::run(&global, arguments, console),
         Command::Bench(arguments) => bench::run(&global, arguments, console),
+        Command::Doctor(arguments) => doctor::run(&global, arguments, console),
         Command::Schema(arguments) => schema::run(&global, arguments, console),
     }
 }

@@ -78,6 +78,15 @@ fn the_calibration_gives_a_time() {
 }
 
 #[test]
+fn the_doctor_names_the_cpu() {
+    let finished = sandbox().run("doctor --json").expect(0);
+    let found: serde_json::Value = serde_json::from_str(finished.last_line()).expect("JSON");
+    assert!(found["cpu"]["threads"].as_u64().expect("counted") > 0, "{found}");
+    assert!(found["cpu"]["instruction_set"].is_string() && found["cpu"]["bf16"].is_boolean(), "{found}");
+    assert_eq!(found["cuda"].is_null(), cfg!(not(feature = "cuda")), "{found}");
+}
+
+#[test]
 fn wrong_arguments_are_usage_errors() {
     let sandbox = sandbox();
     for arguments in

@@ -109,6 +109,18 @@ impl InstructionSet {
         })
     }
 
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            InstructionSet::Portable if cfg!(target_arch = "aarch64") => "NEON",
+            InstructionSet::Portable => "portable",
+            InstructionSet::Avx2 => "AVX2",
+            InstructionSet::Avx512 => "AVX-512",
+            InstructionSet::Avx512Bf16 => "AVX512-BF16",
+            InstructionSet::Amx => "AMX",
+        }
+    }
+
     /// Whether it multiplies bfloat16.
     pub fn has_bf16(self) -> bool {
         self >= InstructionSet::Avx512Bf16
@@ -279,14 +291,7 @@ fn no_bf16() -> ! {
 
 impl Device for Cpu {
     fn name(&self) -> String {
-        let kernels = match self.kernels.instruction_set() {
-            InstructionSet::Portable if cfg!(target_arch = "aarch64") => "NEON",
-            InstructionSet::Portable => "portable",
-            InstructionSet::Avx2 => "AVX2",
-            InstructionSet::Avx512 => "AVX-512",
-            InstructionSet::Avx512Bf16 => "AVX512-BF16",
-            InstructionSet::Amx => "AMX",
-        };
+        let kernels = self.kernels.instruction_set().name();
         format!("CPU ({} threads, {kernels})", self.pool.threads())
     }
 

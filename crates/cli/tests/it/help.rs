@@ -33,6 +33,7 @@ help_of! {
     bench: "bench --help",
     bench_kernels: "bench kernels --help",
     bench_decode: "bench decode --help",
+    doctor: "doctor --help",
     schema: "schema --help",
 }
 
@@ -49,7 +50,7 @@ fn every_command_has_its_snapshot() {
         .collect();
     assert_eq!(
         commands,
-        ["run", "plan", "new", "train", "resume", "status", "list", "generate", "bench", "schema"],
+        ["run", "plan", "new", "train", "resume", "status", "list", "generate", "bench", "doctor", "schema"],
         "add a snapshot of the new command's help"
     );
 }

@@ -390,8 +390,8 @@ impl Plan {
             self.warnings.push("the time was not measured: this CPU has no bf16 products".to_owned());
             return Ok(());
         }
-        let precision = self.precision;
-        let training = Training { batch_size, sequence_length, precision, recompute: self.recompute };
+        let training =
+            Training { batch_size, sequence_length, precision: self.precision, recompute: self.recompute };
         let memory = MemoryPlan::new(&config, &Purpose::Train(training));
         if let Some(available) =
             self.memory.available_bytes.filter(|available| memory.total_bytes as u64 > *available)

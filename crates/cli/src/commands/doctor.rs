@@ -1,6 +1,10 @@
 //! `text2llm doctor`: what this machine has to train on, and what brings what is missing.
 
 use clap::Args;
+#[cfg(feature = "cuda")]
+use compute::cuda::libraries::{Found, Gpu, Part};
+#[cfg(feature = "cuda")]
+use serde_json::Map;
 use serde_json::{Value, json};
 
 use crate::arguments::GlobalArguments;
@@ -48,69 +52,63 @@ fn print_cuda(console: &mut Console) -> Outcome {
 
 #[cfg(feature = "cuda")]
 fn cuda_findings() -> Value {
-    use compute::cuda::libraries::{PARTS, Part, gpus};
-    let mut libraries = serde_json::Map::new();
-    let mut devices = json!([]);
-    for part in PARTS {
-        let found = part.find();
-        if let (Part::Driver, Some(driver)) = (part, &found) {
-            devices = match gpus(driver) {
-                Ok(gpus) => gpus.iter().map(describe).collect(),
-                Err(message) => json!({ "error": message }),
-            };
-        }
+    let survey = compute::cuda::libraries::survey();
+    let library = |(part, found): &(Part, Option<Found>)| {
         let value = match found {
             Some(found) => json!({ "path": found.path, "version": found.version }),
             None => json!({ "missing": part.remedy(), "optional": part.is_optional() }),
         };
-        libraries.insert(part.name().to_owned(), value);
-    }
-    json!({ "libraries": libraries, "gpus": devices })
-}
-
-#[cfg(feature = "cuda")]
-fn describe(gpu: &compute::cuda::libraries::Gpu) -> Value {
-    json!({
-        "name": gpu.name,
-        "capability": format!("{}.{}", gpu.capability.0, gpu.capability.1),
-        "memory_bytes": gpu.memory_bytes,
-        "multiprocessors": gpu.multiprocessors,
-        "supported": gpu.is_supported(),
-    })
+        (part.name().to_owned(), value)
+    };
+    let gpu = |gpu: &Gpu| {
+        json!({
+            "name": gpu.name,
+            "capability": format!("{}.{}", gpu.capability.0, gpu.capability.1),
+            "memory_bytes": gpu.memory_bytes,
+            "multiprocessors": gpu.multiprocessors,
+            "supported": gpu.is_supported(),
+        })
+    };
+    let gpus = match &survey.gpus {
+        Ok(gpus) => gpus.iter().map(gpu).collect(),
+        Err(message) => json!({ "error": message }),
+    };
+    json!({ "libraries": survey.libraries.iter().map(library).collect::<Map<_, _>>(), "gpus": gpus })
 }
 
 #[cfg(feature = "cuda")]
 fn print_cuda(console: &mut Console) -> Outcome {
-    use compute::cuda::libraries::{PARTS, Part, gpus};
-    for part in PARTS {
-        let found = part.find();
-        match &found {
-            Some(found) => {
-                console.data(&format!("{:<15} {} ({})", part.name(), found.version, found.path.display()))?;
-            }
-            None => {
-                let missing = if part.is_optional() { "not found, and not needed" } else { "not found" };
-                console.data(&format!("{:<15} {missing}; {}", part.name(), part.remedy()))?;
-            }
+    let survey = compute::cuda::libraries::survey();
+    for (part, found) in &survey.libraries {
+        let told = match found {
+            Some(found) => format!("{} ({})", found.version, found.path.display()),
+            None if part.is_optional() => format!("not found, and not needed; {}", part.remedy()),
+            None => format!("not found; {}", part.remedy()),
+        };
+        console.data(&format!("{:<15} {told}", part.name()))?;
+        if *part == Part::Driver {
+            print_gpus(&survey.gpus, console)?;
         }
-        if let (Part::Driver, Some(driver)) = (part, &found) {
-            match gpus(driver) {
-                Ok(gpus) => {
-                    for gpu in gpus {
-                        let old = if gpu.is_supported() { "" } else { ", too old: sm_80 is the least" };
-                        console.data(&format!(
-                            "  {}, {}, sm_{}{}, {} multiprocessors{old}",
-                            gpu.name,
-                            bytes(gpu.memory_bytes),
-                            gpu.capability.0,
-                            gpu.capability.1,
-                            gpu.multiprocessors
-                        ))?;
-                    }
-                }
-                Err(message) => console.data(&format!("  {message}"))?,
-            }
-        }
+    }
+    Ok(())
+}
+
+#[cfg(feature = "cuda")]
+fn print_gpus(gpus: &Result<Vec<Gpu>, String>, console: &mut Console) -> Outcome {
+    let gpus = match gpus {
+        Ok(gpus) => gpus,
+        Err(message) => return console.data(&format!("  {message}")),
+    };
+    for gpu in gpus {
+        console.data(&format!(
+            "  {}, {}, sm_{}{}, {} multiprocessors{}",
+            gpu.name,
+            bytes(gpu.memory_bytes),
+            gpu.capability.0,
+            gpu.capability.1,
+            gpu.multiprocessors,
+            if gpu.is_supported() { "" } else { ", too old: sm_80 is the least" },
+        ))?;
     }
     Ok(())
 }

@@ -138,22 +138,12 @@ struct Edge([f32; SIDE * SIDE]);
 
 /// Fills the four sums.
 unsafe fn load_start(c: Output) {
-    let (from, row_stride) = match c.start {
-        Start::Zero => {
-            // SAFETY: tiles are configured.
-            unsafe {
-                asm!(
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "tilezero tmm2",
-                    "tilezero tmm3",
-                    options(nostack, nomem)
-                )
-            };
-            return;
-        }
-        Start::Accumulate => (c.f32().cast_const(), c.row_stride),
-        Start::Residual { pointer, row_stride } => (pointer, row_stride),
+    let Some((from, row_stride)) = c.added() else {
+        // SAFETY: tiles are configured.
+        unsafe {
+            asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem))
+        };
+        return;
     };
     // SAFETY: 32 × 32 floats at the given stride are valid: the caller handles edges elsewhere.
     unsafe {

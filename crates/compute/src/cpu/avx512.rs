@@ -2,7 +2,7 @@
 //!
 //! A panel holds, for each k, its 12 rows; a B panel, for each k, its 32 columns. Broadcasts of A come from memory operands.
 
-use super::gemm::{MicroKernel, Output, Start, View};
+use super::gemm::{MicroKernel, Output, View};
 use std::arch::x86_64::*;
 
 /// Proof by construction that the CPU has AVX-512F.
@@ -225,11 +225,10 @@ pub(super) unsafe fn store_row(c: Output, row: usize, sum: [__m512; 2], masks: [
     unsafe {
         for (half, (sum, mask)) in sum.into_iter().zip(masks).enumerate() {
             let to = c.f32().wrapping_add(row * c.row_stride + half * 16);
-            let start = match c.start {
-                Start::Zero => _mm512_setzero_ps(),
-                Start::Accumulate => _mm512_maskz_loadu_ps(mask, to),
-                Start::Residual { pointer, row_stride } => {
-                    _mm512_maskz_loadu_ps(mask, pointer.wrapping_add(row * row_stride + half * 16))
+            let start = match c.added() {
+                None => _mm512_setzero_ps(),
+                Some((from, row_stride)) => {
+                    _mm512_maskz_loadu_ps(mask, from.wrapping_add(row * row_stride + half * 16))
                 }
             };
             _mm512_mask_storeu_ps(to, mask, _mm512_add_ps(sum, start));

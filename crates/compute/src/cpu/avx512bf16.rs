@@ -4,7 +4,7 @@
 //! Operands may be f32 in memory: they are rounded as they are packed. Sums are f32.
 
 use super::avx512::{mask, transpose};
-use super::gemm::{MicroKernel, Output, Start, View};
+use super::gemm::{MicroKernel, Output, View};
 use super::packed_blocks;
 use crate::bf16::Bf16;
 use crate::tensor::DType;
@@ -333,8 +333,8 @@ pub(super) unsafe fn store_row(c: Output, row: usize, sum: [__m512; 2], columns:
             return super::avx512::store_row(c, row, sum, masks);
         }
         for (half, (mut sum, mask)) in sum.into_iter().zip(masks).enumerate() {
-            if let Start::Residual { pointer, row_stride } = c.start {
-                let from = pointer.wrapping_add(row * row_stride + half * 16);
+            if let Some((from, row_stride)) = c.added() {
+                let from = from.wrapping_add(row * row_stride + half * 16);
                 sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, from));
             }
             let to = c.pointer.cast::<Bf16>().wrapping_add(row * c.row_stride + half * 16);

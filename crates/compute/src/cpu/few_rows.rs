@@ -7,8 +7,8 @@
 #[cfg(target_arch = "x86_64")]
 use super::Kernels;
 #[cfg(target_arch = "x86_64")]
-use super::gemm::AlignedBuffer;
-use super::gemm::{Output, Shared, Start, View};
+use super::gemm::{AlignedBuffer, Start};
+use super::gemm::{Output, Shared, View};
 use super::simd::{Element, dot};
 use super::{Cpu, packed_blocks};
 use crate::bf16::Bf16;
@@ -126,11 +126,7 @@ unsafe fn put(out: Output, i: usize, j: usize, sums: &[f32]) {
     unsafe {
         let to = out.f32().add(i * out.row_stride + j);
         for (c, sum) in sums.iter().enumerate() {
-            let start = match out.start {
-                Start::Zero => 0.0,
-                Start::Accumulate => *to.add(c),
-                Start::Residual { pointer, row_stride } => *pointer.add(i * row_stride + j + c),
-            };
+            let start = out.added().map_or(0.0, |(from, row_stride)| *from.add(i * row_stride + j + c));
             *to.add(c) = start + sum;
         }
     }

@@ -108,6 +108,16 @@ impl Output {
         Output { pointer: self.pointer.wrapping_add(offset), start, ..self }
     }
 
+    /// What the product is added to, and how far its rows stand apart.
+    #[inline(always)]
+    pub fn added(self) -> Option<(*const f32, usize)> {
+        match self.start {
+            Start::Zero => None,
+            Start::Accumulate => Some((self.f32().cast_const(), self.row_stride)),
+            Start::Residual { pointer, row_stride } => Some((pointer, row_stride)),
+        }
+    }
+
     /// Its elements, which must be f32.
     pub fn f32(self) -> *mut f32 {
         debug_assert_eq!(self.dtype, DType::F32);
@@ -380,9 +390,9 @@ unsafe fn multiply_rows<K: MicroKernel>(
 /// small products of [`serial`], whose C is in a cache, have no next tile here.
 #[inline]
 fn prefetch(out: Output, rows: usize, columns: usize) {
-    let (from, row_bytes, bytes) = match out.start {
-        Start::Residual { pointer, row_stride } => (pointer.cast(), row_stride * 4, columns * 4),
-        _ => {
+    let (from, row_bytes, bytes) = match out.added() {
+        Some((from, row_stride)) => (from.cast(), row_stride * 4, columns * 4),
+        None => {
             let size = out.dtype.size();
             (out.pointer.cast_const(), out.row_stride * size, columns * size)
         }

@@ -2,7 +2,7 @@
 //!
 //! A panel of A holds, for each k, its 6 rows; short rows along k are multiplied where they lie, unpacked.
 
-use super::gemm::{MicroKernel, Output, Start, View};
+use super::gemm::{MicroKernel, Output, View};
 use super::vector::{Baseline, Vector, transpose4};
 use std::marker::PhantomData;
 
@@ -106,12 +106,17 @@ macro_rules! tile {
                             }
                         }
                     }
+                    let added = c.added();
                     for (i, sums) in sums.into_iter().enumerate() {
-                        let (to, start) = row_of(c, i);
+                        let to = c.f32().wrapping_add(i * c.row_stride);
+                        let added = added.map(|(from, row_stride)| from.wrapping_add(i * row_stride));
                         if columns == COLUMNS {
                             for (j, sum) in sums.into_iter().enumerate() {
                                 let at = j * V::WIDTH;
-                                let sum = if start.is_null() { sum } else { sum.add(V::load_f32(start.add(at))) };
+                                let sum = match added {
+                                    Some(from) => sum.add(V::load_f32(from.add(at))),
+                                    None => sum,
+                                };
                                 sum.store(to.add(at));
                             }
                             continue;
@@ -121,7 +126,10 @@ macro_rules! tile {
                             sum.store(whole.as_mut_ptr().add(j * V::WIDTH));
                         }
                         for (j, &value) in whole.iter().enumerate().take(columns) {
-                            *to.add(j) = if start.is_null() { value } else { value + *start.add(j) };
+                            *to.add(j) = match added {
+                                Some(from) => value + *from.add(j),
+                                None => value,
+                            };
                         }
                     }
                 }
@@ -238,16 +246,4 @@ unsafe fn pack<const W: usize>(from: View, to: *mut f32) {
             }
         }
     }
-}
-
-/// Where a row of C stands, and what its sums are added to: null for nothing.
-#[inline(always)]
-fn row_of(c: Output, row: usize) -> (*mut f32, *const f32) {
-    let to = c.f32().wrapping_add(row * c.row_stride);
-    let start = match c.start {
-        Start::Zero => std::ptr::null(),
-        Start::Accumulate => to.cast_const(),
-        Start::Residual { pointer, row_stride } => pointer.wrapping_add(row * row_stride),
-    };
-    (to, start)
 }

@@ -18,7 +18,7 @@ pub enum Part {
 }
 
 /// All of them, the most needed first.
-pub const PARTS: [Part; 4] = [Part::Driver, Part::Nvrtc, Part::CublasLt, Part::Cudnn];
+const PARTS: [Part; 4] = [Part::Driver, Part::Nvrtc, Part::CublasLt, Part::Cudnn];
 
 impl Part {
     /// As people call it.
@@ -136,11 +136,28 @@ impl Gpu {
     }
 }
 
+/// What this machine has to train on a GPU with.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// Every library, and where it was found.
+    pub libraries: Vec<(Part, Option<Found>)>,
+    /// The GPUs, or why the driver shows none; none without a driver.
+    pub gpus: Result<Vec<Gpu>, String>,
+}
+
+/// Looks for all of it.
+pub fn survey() -> Survey {
+    let libraries: Vec<_> = PARTS.into_iter().map(|part| (part, part.find())).collect();
+    let driver = libraries.iter().find(|(part, _)| *part == Part::Driver);
+    let gpus = driver.and_then(|(_, found)| found.as_ref()).map_or(Ok(Vec::new()), gpus);
+    Survey { libraries, gpus }
+}
+
 /// The GPUs that the driver shows to this process.
 ///
 /// # Errors
 /// Why it shows none, in words.
-pub fn gpus(driver: &Found) -> Result<Vec<Gpu>, String> {
+fn gpus(driver: &Found) -> Result<Vec<Gpu>, String> {
     // SAFETY: signatures as in cuda.h; each call's pointers live through it, and its result is checked.
     unsafe {
         let library = Library::new(&driver.path).map_err(|error| error.to_string())?;
@@ -240,8 +257,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_no_error() {
-        for part in PARTS {
-            match part.find() {
+        for (part, found) in survey().libraries {
+            match found {
                 Some(found) => assert!(found.version.contains('.'), "{part:?}: {found:?}"),
                 None => println!("{}: not found; {}", part.name(), part.remedy()),
             }

@@ -6,22 +6,22 @@ use compute::cpu::{Cpu, InstructionSet};
 
 #[test]
 fn agrees_with_the_reference() {
-    check_device(&|| Box::new(Cpu::new(2)));
+    check_device(&mut Cpu::new(2));
 }
 
 #[test]
 fn avx512_kernels_agree_with_the_reference() {
-    check_device(&|| Box::new(Cpu::with_instruction_set(2, InstructionSet::Avx512)));
+    check_device(&mut Cpu::with_instruction_set(2, InstructionSet::Avx512));
 }
 
 #[test]
 fn avx2_kernels_agree_with_the_reference() {
-    check_device(&|| Box::new(Cpu::with_instruction_set(2, InstructionSet::Avx2)));
+    check_device(&mut Cpu::with_instruction_set(2, InstructionSet::Avx2));
 }
 
 #[test]
 fn portable_kernels_agree_with_the_reference() {
-    check_device(&|| Box::new(Cpu::with_instruction_set(2, InstructionSet::Portable)));
+    check_device(&mut Cpu::with_instruction_set(2, InstructionSet::Portable));
 }
 
 /// Runs a check on every instruction set with bfloat16 products that this CPU has.
@@ -37,7 +37,7 @@ fn with_bf16(check: impl Fn(InstructionSet)) {
 
 #[test]
 fn bf16_kernels_agree_with_the_reference() {
-    with_bf16(|set| check_bf16(&|| Box::new(Cpu::with_instruction_set(2, set))));
+    with_bf16(|set| check_bf16(&mut Cpu::with_instruction_set(2, set)));
 }
 
 #[test]

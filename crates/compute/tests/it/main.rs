@@ -4,4 +4,6 @@
 
 mod cases;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod gradients;

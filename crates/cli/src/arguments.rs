@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use compute::{Place, Target};
 
 use crate::commands;
 
@@ -94,6 +95,19 @@ pub enum DeviceChoice {
     Auto,
     /// The CPU.
     Cpu,
+    /// An NVIDIA GPU, with a program that was built with `--features cuda`.
+    Cuda,
+}
+
+impl GlobalArguments {
+    /// Where to compute. `auto` takes a GPU where there is all that it needs.
+    pub fn target(&self) -> Target {
+        match self.device {
+            DeviceChoice::Auto => Target::best(self.threads),
+            DeviceChoice::Cpu => Target::cpu(self.threads),
+            DeviceChoice::Cuda => Target { place: Place::Cuda(0), threads: self.threads },
+        }
+    }
 }
 
 /// Types that weights can be kept in for decoding.

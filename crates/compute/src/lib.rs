@@ -15,11 +15,13 @@ pub mod mapped;
 pub mod profile;
 pub mod reference;
 pub mod rng;
+pub mod target;
 pub mod tensor;
 
 pub use batch::Batch;
 pub use bf16::Bf16;
 pub use device::Device;
+pub use target::{AnyDevice, Place, Target};
 pub use tensor::{DType, Layout, Tensor};
 
 /// What a kind of failure this is, for callers that decide by it.

@@ -102,6 +102,14 @@ impl<D: Device> Model<D> {
         &self.config
     }
 
+    /// What the model was laid out for, where that is training.
+    pub fn training_room(&self) -> Option<&Training> {
+        match &self.layout {
+            Arrangement::Train(_, training) => Some(training),
+            Arrangement::Decode(..) => None,
+        }
+    }
+
     /// What the arena holds, by part.
     pub fn plan(&self) -> MemoryPlan {
         match &self.layout {

@@ -3,7 +3,7 @@
 use crate::config::ModelConfig;
 use crate::parameters::{WeightTypes, Weights};
 use compute::device::{Product, Work};
-use compute::{DType, Layout, Tensor};
+use compute::{DType, Layout, Target, Tensor};
 use serde::Serialize;
 
 /// What a model is built for.
@@ -27,12 +27,16 @@ pub struct Training {
     /// Keep the residual stream before each layer and nothing else of it; the backward computes the layer again (Chen et al.
     /// 2016, "Training Deep Nets with Sublinear Memory Cost"). The same bits, for a forward more.
     pub recompute: bool,
+    /// Least room for the logits of one chunk of rows. More where the output layer is larger than that: each chunk reads it twice and
+    /// adds to its gradient.
+    pub logits_bytes: usize,
 }
 
 impl Training {
     /// Every layer keeps what its backward reads.
     pub fn new(batch_size: usize, sequence_length: usize, precision: Precision) -> Training {
-        Training { batch_size, sequence_length, precision, recompute: false }
+        let logits_bytes = Target::cpu(0).logits_bytes();
+        Training { batch_size, sequence_length, precision, recompute: false, logits_bytes }
     }
 }
 
@@ -129,10 +133,6 @@ pub fn training_work(config: &ModelConfig, training: &Training) -> Work {
     work
 }
 
-/// Least room for the logits of one chunk of rows. More where the output layer is larger than that: each chunk reads it twice and
-/// adds to its gradient.
-const LOGITS_BYTES: usize = 32 << 20;
-
 /// What the forward of one layer keeps for its backward. The residual streams are kept beside.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LayerActivations {
@@ -204,7 +204,7 @@ fn region(layout: &mut Layout, weights: &Weights) -> usize {
 
 impl TrainingLayout {
     pub fn new(config: &ModelConfig, weights: &Weights, training: &Training) -> TrainingLayout {
-        let &Training { batch_size, sequence_length, precision, recompute } = training;
+        let &Training { batch_size, sequence_length, precision, recompute, logits_bytes } = training;
         let mut layout = Layout::new();
         let mut mark = 0;
         let mut plan = MemoryPlan::default();
@@ -252,7 +252,7 @@ impl TrainingLayout {
         let mut matrix = |columns| layout.reserve_spaced(element, n, columns);
         let (normed, hidden, d_normed, d_hidden) = (matrix(d), matrix(f), matrix(d), matrix(f));
         let (d_qkv, d_attention) = (matrix(config.qkv_width()), matrix(config.query_width()));
-        let chunk = (LOGITS_BYTES / (config.vocab_size * DType::F32.size())).max(d);
+        let chunk = (logits_bytes / (config.vocab_size * DType::F32.size())).max(d);
         let chunks = n.div_ceil(chunk.max(16));
         let chunk = n.div_ceil(chunks);
         let logits = layout.reserve_spaced(DType::F32, chunk, config.vocab_size);

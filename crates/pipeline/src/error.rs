@@ -88,6 +88,9 @@ pub enum Error {
         /// What and the remedy.
         message: String,
     },
+    /// A device that cannot be used.
+    #[error(transparent)]
+    Device(#[from] compute::Error),
     /// A shape that cannot be built, or a model file that cannot be used.
     #[error(transparent)]
     Model(#[from] model::Error),
@@ -144,7 +147,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Recipe(_) | Error::Argument { .. } => ErrorKind::Configuration,
-            Error::Environment { .. } | Error::Store(_) => ErrorKind::Environment,
+            Error::Environment { .. } | Error::Store(_) | Error::Device(_) => ErrorKind::Environment,
             Error::Corpus(_) | Error::Tokenizer(_) | Error::Data { .. } => ErrorKind::Corpus,
             Error::Model(error) => match error.kind() {
                 model::ErrorKind::Configuration => ErrorKind::Configuration,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use compute::cpu::Cpu;
+use compute::{AnyDevice, Target};
 use model::sampling::{Sampler, SamplingOptions};
 use model::{DType, Decoding, Model, ModelConfig, Purpose, Stored, WeightTypes};
 use serde::Serialize;
@@ -136,7 +136,7 @@ pub struct Generated {
 
 /// A model ready to continue texts.
 pub struct Generator {
-    model: Model<Cpu>,
+    model: Model<AnyDevice>,
     tokenizer: Tokenizer,
     /// Ids that were never trained to be written: all special tokens but EOS.
     barred: Vec<u32>,
@@ -153,20 +153,20 @@ impl Generator {
     pub fn open(
         project: &Project,
         source: &Source,
-        threads: usize,
+        target: Target,
         dtype: Option<DType>,
     ) -> Result<Generator> {
         match source {
-            Source::Folder(folder) => Generator::open_folder(folder, threads, dtype),
+            Source::Folder(folder) => Generator::open_folder(folder, target, dtype),
             Source::Run { run, checkpoint } => {
                 let run = RunDir::find(&RealFs, &project.runs(), run)?;
-                Generator::open_run(&run, checkpoint, threads, dtype)
+                Generator::open_run(&run, checkpoint, target, dtype)
             }
             Source::Default if project.model().join(model::folder::CONFIG_FILE).exists() => {
-                Generator::open_folder(&project.model(), threads, dtype)
+                Generator::open_folder(&project.model(), target, dtype)
             }
             Source::Default => match store::run::latest(&RealFs, &project.runs())? {
-                Some(run) => Generator::open_run(&run, "best", threads, dtype),
+                Some(run) => Generator::open_run(&run, "best", target, dtype),
                 None => Err(Error::Argument {
                     message: format!(
                         "there is no model in `{}`: make one with `text2llm run`, or name one with --model DIR or --project DIR",
@@ -181,7 +181,7 @@ impl Generator {
     ///
     /// # Errors
     /// A folder that is none, or damaged.
-    pub fn open_folder(folder: &Path, threads: usize, dtype: Option<DType>) -> Result<Generator> {
+    pub fn open_folder(folder: &Path, target: Target, dtype: Option<DType>) -> Result<Generator> {
         if folder.join(store::manifest::FILE_NAME).exists() {
             Manifest::read(&RealFs, folder)?.verify(&RealFs, folder)?;
         }
@@ -197,7 +197,7 @@ impl Generator {
         let mut stored = Stored::open(&RealFs, folder)?;
         let tokenizer = Tokenizer::open(&RealFs, folder)?;
         let weights = stored.weight_types(&RealFs, dtype)?;
-        let mut model = decoder(stored.config(), threads, weights)?;
+        let mut model = decoder(stored.config(), target, weights)?;
         stored.load(&RealFs, &mut model)?;
         Generator::new(model, tokenizer, folder.display().to_string())
     }
@@ -209,7 +209,7 @@ impl Generator {
     pub fn open_run(
         run: &RunDir,
         checkpoint: &str,
-        threads: usize,
+        target: Target,
         dtype: Option<DType>,
     ) -> Result<Generator> {
         let which: Which = checkpoint
@@ -234,7 +234,7 @@ impl Generator {
             });
         }
         let weights = WeightTypes::All(dtype.unwrap_or(DType::F32));
-        let mut model = decoder(&config, threads, weights)?;
+        let mut model = decoder(&config, target, weights)?;
         let step = load_weights(run, which, &mut model)?.ok_or_else(nothing)?;
         Generator::new(model, tokenizer, format!("run {} step {step}", run.id()))
     }
@@ -243,7 +243,7 @@ impl Generator {
     ///
     /// # Errors
     /// A tokenizer of another size than the model.
-    pub fn new(model: Model<Cpu>, tokenizer: Tokenizer, source: String) -> Result<Generator> {
+    pub fn new(model: Model<AnyDevice>, tokenizer: Tokenizer, source: String) -> Result<Generator> {
         if tokenizer.vocab_size() > model.config().vocab_size {
             return Err(Error::Data {
                 message: format!(
@@ -406,7 +406,7 @@ impl Generator {
     }
 
     /// The model itself, for an export.
-    pub(crate) fn model_mut(&mut self) -> &mut Model<Cpu> {
+    pub(crate) fn model_mut(&mut self) -> &mut Model<AnyDevice> {
         &mut self.model
     }
 }
@@ -414,21 +414,26 @@ impl Generator {
 /// Below this many parameters a token takes about as long as waking a second thread.
 const SINGLE_THREAD_PARAMETERS: usize = 8_000_000;
 
-/// `threads`, or for 0 what suits the model: one thread for a small one, whose many short kernels would otherwise wait for
-/// each other as soon as anything else runs on the machine; all threads for a larger one.
-fn decoding_threads(config: &ModelConfig, threads: usize) -> usize {
-    if threads == 0 && config.parameter_count().total < SINGLE_THREAD_PARAMETERS { 1 } else { threads }
+/// The target, where nobody asked for a number of threads with what suits the model: one for a small one, whose many short kernels
+/// would otherwise wait for each other as soon as anything else runs on the machine; all of them for a larger one.
+fn decoding_target(config: &ModelConfig, target: Target) -> Target {
+    let one = target.threads == 0 && config.parameter_count().total < SINGLE_THREAD_PARAMETERS;
+    if one { Target { threads: 1, ..target } } else { target }
 }
 
 /// A model laid out for decoding up to its whole context.
-pub(crate) fn decoder(config: &ModelConfig, threads: usize, weights: WeightTypes) -> Result<Model<Cpu>> {
+pub(crate) fn decoder(
+    config: &ModelConfig,
+    target: Target,
+    weights: WeightTypes,
+) -> Result<Model<AnyDevice>> {
     let purpose = Purpose::Decode(Decoding { weights, ..Decoding::one(config.max_position_embeddings) });
-    Ok(Model::new(Cpu::new(decoding_threads(config, threads)), config.clone(), purpose)?)
+    Ok(Model::new(decoding_target(config, target).open()?, config.clone(), purpose)?)
 }
 
 /// Loads a checkpoint's weights; the best falls back to the latest in a run that was never validated.
 /// Returns the checkpoint's step.
-pub(crate) fn load_weights(run: &RunDir, which: Which, model: &mut Model<Cpu>) -> Result<Option<u64>> {
+pub(crate) fn load_weights(run: &RunDir, which: Which, model: &mut Model<AnyDevice>) -> Result<Option<u64>> {
     let folder = run.checkpoints();
     let checkpoints = Checkpoints::new(&RealFs, &folder);
     let which = match which {

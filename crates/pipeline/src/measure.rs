@@ -45,7 +45,7 @@ pub(crate) fn generation(
             .args(["generate", "--json", "--ignore-end", "--temperature", "0"])
             .args(["--project".as_ref(), request.project.root().as_os_str()])
             .args(["--run", &run.id(), "--checkpoint", &step.to_string()])
-            .args(["--threads", &request.threads.to_string()])
+            .args(["--threads", &request.target.threads.to_string()])
             .args(["--repeat", &options.latency_runs.to_string()])
             .args(["--max-new-tokens", &options.latency_tokens.to_string()])
             .arg(format!("--prompt={prompt}"))
@@ -62,7 +62,7 @@ pub(crate) fn generation(
             ),
         }
     }
-    let mut generator = Generator::open_run(run, &step.to_string(), request.threads, None)?;
+    let mut generator = Generator::open_run(run, &step.to_string(), request.target, None)?;
     let greedy = Options { ignore_end: true, ..Options::greedy(options.latency_tokens) };
     let mut times_ms = Vec::new();
     for _ in 0..options.latency_runs {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use compute::Target;
 use model::ModelConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -67,7 +68,7 @@ impl RunMeta {
         recipe_source: String,
         base_dir: PathBuf,
         until: Until,
-        threads: usize,
+        target: Target,
     ) -> RunMeta {
         RunMeta {
             format: FORMAT,
@@ -79,7 +80,7 @@ impl RunMeta {
             model: None,
             parameters: None,
             inputs: RunInputs::default(),
-            environment: train::environment("cpu", threads),
+            environment: train::environment(target),
             until,
             began_with: None,
             finished: None,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use compute::cpu::{Cpu, InstructionSet};
+use compute::Target;
 use model::plan::training_work;
 use model::{Decoding, MemoryPlan, ModelConfig, ParameterCount, Precision, Purpose, Training};
 use serde::{Serialize, Serializer};
@@ -19,6 +19,8 @@ const CALIBRATION_S: f64 = 4.0;
 const FEW_TOKENS_PER_PARAMETER: f64 = 0.2;
 /// A shape that needs more FLOPs a step than this is timed with fewer layers.
 const CALIBRATION_FLOPS: f64 = 4e11;
+/// The same on a GPU.
+const GPU_CALIBRATION_FLOPS: f64 = 1e14;
 
 /// Costs of a recipe.
 #[derive(Clone, Debug, Serialize)]
@@ -113,20 +115,21 @@ const PROGRAM_BYTES: u64 = 12 << 20;
 /// What a run holds beside: its tokenizer, batches, shards that are mapped, and what preparing the data left in the heap.
 const RUN_BYTES: u64 = 56 << 20;
 
-/// Highest resident memory of a process that trains: the arena, the kernels' workspace, and the program.
-pub(crate) fn planned_bytes(config: &ModelConfig, training: &Training, threads: usize) -> u64 {
+/// Highest memory of training, in the process or on the GPU: the arena, the kernels' workspace, and the program.
+pub(crate) fn planned_bytes(config: &ModelConfig, training: &Training, target: Target) -> u64 {
     let arena = MemoryPlan::new(config, &Purpose::Train(*training)).total_bytes as u64;
-    arena + workspace_bytes(config, training, threads) + PROGRAM_BYTES
+    let program = if target.is_cpu() { PROGRAM_BYTES } else { 0 };
+    arena + workspace_bytes(config, training, target) + program
 }
 
-fn workspace_bytes(config: &ModelConfig, training: &Training, threads: usize) -> u64 {
-    Cpu::workspace_bytes(threads, &training_work(config, training)) as u64
+fn workspace_bytes(config: &ModelConfig, training: &Training, target: Target) -> u64 {
+    target.workspace_bytes(&training_work(config, training)) as u64
 }
 
 impl Memory {
-    fn new(config: &ModelConfig, recipe: &Recipe, threads: usize) -> Memory {
-        let micro_batch_size = train::micro_batch_size(config, &recipe.train);
-        let training = recipe.train.training(micro_batch_size);
+    fn new(config: &ModelConfig, recipe: &Recipe, target: Target) -> Memory {
+        let micro_batch_size = train::micro_batch_size(config, &recipe.train, target);
+        let training = recipe.train.training(micro_batch_size, target);
         let plan = MemoryPlan::new(config, &Purpose::Train(training));
         // Samples are written by a model of their own; a checkpoint passes through memory a tensor at a time.
         let sampler = match recipe.train.sample_prompts.is_empty() {
@@ -138,13 +141,13 @@ impl Memory {
         };
         let largest_tensor = 4 * (config.vocab_size * config.hidden_size) as u64;
         let beside = sampler.max(largest_tensor) + RUN_BYTES;
-        let workspace_bytes = workspace_bytes(config, &training, threads) + beside;
+        let workspace_bytes = workspace_bytes(config, &training, target) + beside;
         Memory {
             plan,
             micro_batch_size,
             workspace_bytes,
             total_bytes: plan.total_bytes as u64 + workspace_bytes + PROGRAM_BYTES,
-            available_bytes: store::system::available_memory_bytes(),
+            available_bytes: target.free_bytes().or_else(store::system::available_memory_bytes),
         }
     }
 
@@ -236,24 +239,24 @@ pub struct Time {
     pub measured_steps: usize,
 }
 
-/// The plan of a recipe in a project on so many threads (0: all). Uses the tokenized text where there is one, else an estimate from its size.
+/// The plan of a recipe in a project on a device. Uses the tokenized text where there is one, else an estimate from its size.
 ///
 /// # Errors
 /// Text that is not there; a shape that cannot be built.
-pub fn plan(recipe: &Recipe, project: &Project, base_dir: &Path, threads: usize) -> Result<Plan> {
+pub fn plan(recipe: &Recipe, project: &Project, base_dir: &Path, target: Target) -> Result<Plan> {
     // Asked for even where there are tokens: a path that leads nowhere must be told now.
     let estimate = text::estimate_train_tokens(recipe, base_dir)?;
     match text::prepared_tokens(project).filter(|prepared| text::is_of_recipe(prepared, recipe)) {
-        Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false, threads),
-        None => of_tokens(recipe, expected_vocab_size(recipe), estimate, true, threads),
+        Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false, target),
+        None => of_tokens(recipe, expected_vocab_size(recipe), estimate, true, target),
     }
 }
 
 /// The plan of a recipe whose text may be gone, from what was made of it.
-pub(crate) fn of_prepared(recipe: &Recipe, project: &Project, threads: usize) -> Result<Plan> {
+pub(crate) fn of_prepared(recipe: &Recipe, project: &Project, target: Target) -> Result<Plan> {
     match text::prepared_tokens(project) {
-        Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false, threads),
-        None => of_tokens(recipe, expected_vocab_size(recipe), 0, true, threads),
+        Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false, target),
+        None => of_tokens(recipe, expected_vocab_size(recipe), 0, true, target),
     }
 }
 
@@ -263,7 +266,7 @@ pub(crate) fn of_tokens(
     vocab_size: usize,
     available: u64,
     estimated: bool,
-    threads: usize,
+    target: Target,
 ) -> Result<Plan> {
     let options = &recipe.train;
     let step_tokens = (options.batch_size * options.sequence_length) as u64;
@@ -275,7 +278,7 @@ pub(crate) fn of_tokens(
     let model = shape::design(recipe, vocab_size, trained)?;
     let parameters = Parameters::from(model.parameter_count());
     let per_token = model.flops_per_token(options.sequence_length);
-    let memory = Memory::new(&model, recipe, threads);
+    let memory = Memory::new(&model, recipe, target);
     let tokens = Tokens {
         available,
         trained,
@@ -291,7 +294,7 @@ pub(crate) fn of_tokens(
     let mut plan = Plan {
         name: recipe.name.clone(),
         sequence_length: options.sequence_length,
-        precision: options.settled_precision(),
+        precision: options.settled_precision(target),
         recompute: options.recompute,
         flops: Flops { per_token, total: per_token * trained as f64 },
         model,
@@ -368,13 +371,13 @@ impl Plan {
     ///
     /// # Errors
     /// A machine without the memory for even that.
-    pub fn calibrate(&mut self, threads: usize) -> Result<()> {
+    pub fn calibrate(&mut self, target: Target) -> Result<()> {
         let sequence_length = self.sequence_length;
+        let most = if target.is_cpu() { CALIBRATION_FLOPS } else { GPU_CALIBRATION_FLOPS };
         let mut config = self.model.clone();
         let mut batch_size = self.memory.micro_batch_size;
         while batch_size > 1
-            && config.flops_per_token(sequence_length) * (batch_size * sequence_length) as f64
-                > CALIBRATION_FLOPS
+            && config.flops_per_token(sequence_length) * (batch_size * sequence_length) as f64 > most
         {
             batch_size = batch_size.div_ceil(2);
         }
@@ -383,15 +386,18 @@ impl Plan {
         };
         // The last layer is never computed again: among few layers it would weigh too much.
         let least = if self.recompute { 4 } else { 1 };
-        while config.num_hidden_layers > least && step_flops(&config) > CALIBRATION_FLOPS {
+        while config.num_hidden_layers > least && step_flops(&config) > most {
             config.num_hidden_layers = config.num_hidden_layers.div_ceil(2).max(least);
         }
-        if self.precision == Precision::Bf16 && !InstructionSet::detect().has_bf16() {
+        if self.precision == Precision::Bf16 && !target.has_bf16() {
             self.warnings.push("the time was not measured: this CPU has no bf16 products".to_owned());
             return Ok(());
         }
-        let training =
-            Training { batch_size, sequence_length, precision: self.precision, recompute: self.recompute };
+        let training = Training {
+            recompute: self.recompute,
+            logits_bytes: target.logits_bytes(),
+            ..Training::new(batch_size, sequence_length, self.precision)
+        };
         let memory = MemoryPlan::new(&config, &Purpose::Train(training));
         if let Some(available) =
             self.memory.available_bytes.filter(|available| memory.total_bytes as u64 > *available)
@@ -405,10 +411,10 @@ impl Plan {
             ));
             return Ok(());
         }
-        let first = time_steps(&config, training, 2, threads, 0)?;
+        let first = time_steps(&config, training, 2, target, 0)?;
         let step_s = first.seconds[1].max(1e-6);
         let steps = ((CALIBRATION_S / 2.0 / step_s) as usize).clamp(2, 20);
-        let mut timed = time_steps(&config, training, steps + 1, threads, 0)?;
+        let mut timed = time_steps(&config, training, steps + 1, target, 0)?;
         let seconds = &mut timed.seconds[1..];
         let flops_per_s = step_flops(&config) / median(seconds);
         self.time = Some(Time {
@@ -428,7 +434,7 @@ mod tests {
 
     fn planned(text: &str, available: u64) -> Plan {
         let recipe = Recipe::load("r.toml", text, &[]).expect("valid");
-        of_tokens(&recipe, 4096, available, false, 1).expect("a plan")
+        of_tokens(&recipe, 4096, available, false, Target::cpu(1)).expect("a plan")
     }
 
     #[test]
@@ -475,7 +481,7 @@ mod tests {
             "[model]\ndepth = 2\n[train]\nsteps = 4\nbatch_size = 2\nsequence_length = 32\n",
             1_000_000,
         );
-        plan.calibrate(1).expect("timed");
+        plan.calibrate(Target::cpu(1)).expect("timed");
         let time = plan.time.expect("filled in");
         assert!(time.training_s > 0.0 && time.tokens_per_s > 0.0 && time.threads == 1);
     }

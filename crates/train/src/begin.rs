@@ -8,7 +8,7 @@ use store::report::Reporter;
 
 use crate::checkpoint::{Checkpoints, EpochLoss, TrainerState, Which};
 use crate::job::{Job, Start};
-use crate::tensors::{ModelTensors, micro_batch_size};
+use crate::tensors::ModelTensors;
 use crate::{Error, Result, TrainOptions};
 
 pub(crate) struct Started {
@@ -26,10 +26,10 @@ pub(crate) fn begin<D: Device>(
     reporter: &mut dyn Reporter,
 ) -> Result<Started> {
     job.options.validate()?;
-    job.options.check_precision()?;
     let mut options = job.options.clone();
-    options.micro_batch_size = micro_batch_size(model.config(), &options);
-    options.precision = options.settled_precision().into();
+    let training = *model.training_room().expect("invariant: the model was laid out for training");
+    options.micro_batch_size = training.batch_size;
+    options.precision = training.precision.into();
     let shape = serde_json::to_value(model.config()).expect("invariant: a configuration is plain data");
     let total_steps = total_steps(job.training, &options)?;
     let fresh = fresh_state(job, &options, shape, total_steps);

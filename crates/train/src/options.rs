@@ -1,6 +1,6 @@
 //! `[train]` of the recipe: every knob of the loop, with its default here and nowhere else.
 
-use compute::cpu::InstructionSet;
+use compute::Target;
 use model::{Precision, Training};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -201,11 +201,11 @@ impl TrainOptions {
         }
     }
 
-    /// The arithmetic of training: what is asked for, or what this machine is fastest with.
-    pub fn settled_precision(&self) -> Precision {
+    /// The arithmetic of training: what is asked for, or what the device is fastest with.
+    pub fn settled_precision(&self, target: Target) -> Precision {
         match self.precision {
             PrecisionChoice::F32 => Precision::F32,
-            PrecisionChoice::Auto if !InstructionSet::detect().has_bf16() => Precision::F32,
+            PrecisionChoice::Auto if !target.has_bf16() => Precision::F32,
             PrecisionChoice::Auto | PrecisionChoice::Bf16 => Precision::Bf16,
         }
     }
@@ -215,19 +215,20 @@ impl TrainOptions {
         TrainOptions { recompute: false, ..self.clone() }
     }
 
-    /// What the model is laid out for.
-    pub fn training(&self, micro_batch_size: usize) -> Training {
+    /// What the model is laid out for on a device.
+    pub fn training(&self, micro_batch_size: usize, target: Target) -> Training {
         Training {
             batch_size: micro_batch_size,
             sequence_length: self.sequence_length,
-            precision: self.settled_precision(),
+            precision: self.settled_precision(target),
             recompute: self.recompute,
+            logits_bytes: target.logits_bytes(),
         }
     }
 
-    /// Refuses an arithmetic that this machine has not.
-    pub fn check_precision(&self) -> Result<()> {
-        if self.settled_precision() == Precision::F32 || InstructionSet::detect().has_bf16() {
+    /// Refuses an arithmetic that the device has not.
+    pub fn check_precision(&self, target: Target) -> Result<()> {
+        if self.settled_precision(target) == Precision::F32 || target.has_bf16() {
             return Ok(());
         }
         let message = "bf16 needs a CPU with AVX512-BF16, which this one is not: a new run can use \"auto\" or \"f32\"; a run that \

@@ -1,19 +1,20 @@
 //! `training_metrics.json`: the run in one file, for people and scripts that compare runs.
 
+use compute::Target;
 use serde_json::{Value, json};
 use store::run::RunStatus;
 
 use crate::checkpoint::TrainerState;
 
 /// This machine and program, for [`crate::Job::environment`].
-pub fn environment(device: &str, threads: usize) -> Value {
+pub fn environment(target: Target) -> Value {
     json!({
         "program_version": env!("CARGO_PKG_VERSION"),
         "os": std::env::consts::OS,
         "architecture": std::env::consts::ARCH,
         "cpu": store::system::cpu_model(),
-        "device": device,
-        "threads": threads,
+        "device": target.word(),
+        "threads": target.cpu_threads(),
     })
 }
 

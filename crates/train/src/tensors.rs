@@ -1,6 +1,6 @@
 //! The model as something with tensors to save, and how large its micro-batches should be.
 
-use compute::Device;
+use compute::{Device, Target};
 use model::{MemoryPlan, Model, ModelConfig, Purpose, StateKind, Training};
 
 use crate::checkpoint::{SavedTensor, TensorKind, TensorStore};
@@ -38,20 +38,17 @@ impl<D: Device> TensorStore for ModelTensors<'_, D> {
     }
 }
 
-/// What activations and scratch of an automatic micro-batch may take. A constant and not this machine's free memory: the
-/// cut decides the order of sums, and the same recipe and precision should give the same bits whatever else runs here.
-const ACTIVATIONS_BYTES: usize = 1 << 30;
-
-/// `micro_batch_size`, or for 0 the largest divisor of `batch_size` whose activations fit in 1 GiB.
-pub fn micro_batch_size(config: &ModelConfig, options: &TrainOptions) -> usize {
+/// `micro_batch_size`, or for 0 the largest divisor of `batch_size` whose activations fit in [`Target::activations_bytes`]: the same recipe
+/// and precision should give the same bits whatever else runs on the machine.
+pub fn micro_batch_size(config: &ModelConfig, options: &TrainOptions, target: Target) -> usize {
     if options.micro_batch_size > 0 {
         return options.micro_batch_size;
     }
     // Computing layers again saves memory and must not change a bit, so it does not move the cut either.
     let fits = |batch_size: usize| {
-        let training = Training { recompute: false, ..options.training(batch_size) };
+        let training = Training { recompute: false, ..options.training(batch_size, target) };
         let plan = MemoryPlan::new(config, &Purpose::Train(training));
-        plan.activations_bytes + plan.scratch_bytes <= ACTIVATIONS_BYTES
+        plan.activations_bytes + plan.scratch_bytes <= target.activations_bytes()
     };
     (1..=options.batch_size)
         .rev()

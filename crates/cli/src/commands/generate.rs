@@ -87,7 +87,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         ignore_end: arguments.ignore_end,
     };
     let mut generator =
-        Generator::open(&project, &source, global.threads, arguments.dtype.map(WeightDtype::dtype))?;
+        Generator::open(&project, &source, global.target(), arguments.dtype.map(WeightDtype::dtype))?;
     if console.is_human() {
         console.stream(&prompt)?;
     }

@@ -37,9 +37,10 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         extra.push(Override::typed_flag("--depth", "model.depth", depth));
     }
     let selected = select::recipe(global, &arguments.recipe, &extra, &project)?;
-    let mut plan = plan::plan(&selected.recipe, &project, &selected.base_dir, global.threads)?;
+    let target = global.target();
+    let mut plan = plan::plan(&selected.recipe, &project, &selected.base_dir, target)?;
     if !arguments.no_calibration {
-        plan.calibrate(global.threads)?;
+        plan.calibrate(target)?;
     }
     if !console.is_human() {
         return console.result("plan", &serde_json::to_value(&plan)?);

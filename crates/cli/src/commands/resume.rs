@@ -39,7 +39,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         run: arguments.run,
         checkpoint: arguments.checkpoint,
         more,
-        threads: global.threads,
+        target: global.target(),
         accept_risks: global.yes,
         generator: std::env::current_exe().ok(),
     };

@@ -57,7 +57,7 @@ pub fn run_until(
         resume: arguments.resume,
         fresh: arguments.fresh,
         until,
-        threads: global.threads,
+        target: global.target(),
         accept_risks: global.yes,
         generator: std::env::current_exe().ok(),
     };

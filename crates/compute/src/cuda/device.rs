@@ -66,9 +66,16 @@ impl Cuda {
         })
     }
 
-    /// Memory that is free on the GPU now, and all of it, in bytes.
-    pub fn memory(&self) -> (usize, usize) {
-        self.driver.memory()
+    /// Memory of the GPU of a number that is free now, in bytes; `None` where it cannot be asked.
+    pub fn free_bytes(index: u32) -> Option<u64> {
+        Part::Driver.find()?;
+        Some(Driver::open(index).ok()?.memory().0 as u64)
+    }
+
+    /// Memory that is taken on the GPU now, by this process and by others, in bytes.
+    pub fn taken_bytes(&self) -> u64 {
+        let (free, total) = self.driver.memory();
+        (total - free) as u64
     }
 
     /// Sequences of calls that came more than once and are launched as CUDA graphs now.

@@ -133,6 +133,12 @@ fn rows(batch: &Batch, from: usize, to: usize) -> Batch {
     }
 }
 
+/// The golden numbers on a GPU, in f32.
+#[cfg(feature = "cuda")]
+pub fn check_gpu(device: impl Fn() -> compute::cuda::Cuda) {
+    check(device, &F32, &[0, 2, 3]);
+}
+
 /// Everything golden, with each step's batch cut at these rows.
 fn check<D: Device>(device: impl Fn() -> D, tolerance: &Tolerance, cuts: &[usize]) {
     for name in VARIANTS {

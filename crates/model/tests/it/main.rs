@@ -1,6 +1,8 @@
 //! The model against what PyTorch computes, its training, its folders.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test says what broke by panicking
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod folder;
 mod golden;
 mod training;

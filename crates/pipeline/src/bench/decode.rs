@@ -4,10 +4,9 @@
 use std::path::Path;
 use std::time::Instant;
 
-use compute::Device;
-use compute::cpu::Cpu;
 use compute::profile::Profiled;
 use compute::rng::Rng;
+use compute::{Device, Target};
 use model::{DType, Decoding, Model, ModelConfig, Purpose, Stored, WeightTypes};
 use serde::Serialize;
 use store::fs::RealFs;
@@ -27,8 +26,8 @@ pub struct DecodeOptions {
     pub sequences: Vec<usize>,
     /// Measurements of each figure.
     pub runs: usize,
-    /// CPU threads; 0: all.
-    pub threads: usize,
+    /// Where to compute.
+    pub target: Target,
     /// Of the prompts' tokens.
     pub seed: u64,
 }
@@ -42,7 +41,9 @@ pub struct DecodeFigures {
     pub dtype: String,
     /// Parameters.
     pub params: usize,
-    /// Threads that worked.
+    /// What computed.
+    pub device: String,
+    /// Threads of the CPU that worked.
     pub threads: usize,
     /// Tokens of a single sequence's prompt.
     pub prompt_tokens: usize,
@@ -154,9 +155,9 @@ fn weight_bytes<D: Device>(model: &Model<D>) -> Result<usize> {
 /// As [`run`].
 pub fn profile(mut subject: Subject, options: &DecodeOptions) -> Result<StepFigures> {
     let sequences = if let [sequences] = options.sequences[..] { sequences } else { 1 };
-    let device = Profiled::new(Cpu::new(options.threads));
+    let device = Profiled::new(options.target.open()?);
     let mut model = subject.model(device, sequences, options.new_tokens + 1)?;
-    let peaks = Peaks::measure(model.device().device(), weight_bytes(&model)?);
+    let peaks = Peaks::measure(options.target, weight_bytes(&model)?)?;
     let mut next = vec![0; sequences];
     let mut seconds = Vec::new();
     for step in 0..=options.new_tokens {
@@ -181,7 +182,7 @@ pub fn profile(mut subject: Subject, options: &DecodeOptions) -> Result<StepFigu
 pub fn run(mut subject: Subject, options: &DecodeOptions) -> Result<DecodeFigures> {
     let most = options.sequences.iter().copied().max().unwrap_or(1).max(1);
     let longest = options.prompt_tokens.max(if most > 1 { BATCH_PROMPT } else { 1 }) + options.new_tokens;
-    let mut model = subject.model(Cpu::new(options.threads), most, longest)?;
+    let mut model = subject.model(options.target.open()?, most, longest)?;
     let config = &subject.config;
     let mut rng = Rng::from_parts(options.seed, "bench decode", &[]);
     let mut tokens =
@@ -239,6 +240,7 @@ pub fn run(mut subject: Subject, options: &DecodeOptions) -> Result<DecodeFigure
         model: subject.name,
         dtype: model.weight_types(),
         params: config.parameter_count().total,
+        device: model.device().name(),
         threads: model.device().threads(),
         prompt_tokens: options.prompt_tokens,
         new_tokens: options.new_tokens,
@@ -247,7 +249,7 @@ pub fn run(mut subject: Subject, options: &DecodeOptions) -> Result<DecodeFigure
         decode_min_max: [round(decode[0], 1), round(decode[decode.len() - 1], 1)],
         weight_bytes,
         weight_gbs: round(weight_bytes as f64 * decode_tokens_per_s / 1e9, 1),
-        read_gbs: round(model.device().peak_read_gbs(weight_bytes), 1),
+        read_gbs: round(options.target.open()?.peak_read_gbs(weight_bytes)?, 1),
         batches,
         peak_rss_mb,
     })

@@ -3,8 +3,8 @@
 //! A kernel's limit is the longer of two times: its operations at the measured peak of the micro-kernel, and its bytes at the measured
 //! read bandwidth (Williams, Waterman & Patterson 2009, the roofline model).
 
-use compute::cpu::Cpu;
 use compute::profile::{Call, Profiled, Timing};
+use compute::{AnyDevice, Device, Target};
 use model::{DType, Training};
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ use crate::Result;
 pub struct Peaks {
     /// Products in f32, GFLOP/s.
     pub f32_gflops: f64,
-    /// Products in bfloat16, where the CPU has them.
+    /// Products in bfloat16, where the device has them.
     pub bf16_gflops: Option<f64>,
     /// Reading memory, GB/s.
     pub read_gbs: f64,
@@ -27,12 +27,16 @@ const READ_BYTES: usize = 512 << 20;
 
 impl Peaks {
     /// Measures, about a second; reading goes over and over `read_bytes`.
-    pub fn measure(device: &Cpu, read_bytes: usize) -> Peaks {
-        Peaks {
-            f32_gflops: round(device.peak_gflops(DType::F32).unwrap_or(f64::NAN), 1),
-            bf16_gflops: device.peak_gflops(DType::Bf16).map(|rate| round(rate, 1)),
-            read_gbs: round(device.peak_read_gbs(read_bytes), 1),
-        }
+    ///
+    /// # Errors
+    /// A device without the memory.
+    pub fn measure(target: Target, read_bytes: usize) -> Result<Peaks> {
+        let mut device = target.open()?;
+        Ok(Peaks {
+            f32_gflops: round(device.peak_gflops(DType::F32)?.unwrap_or(f64::NAN), 1),
+            bf16_gflops: device.peak_gflops(DType::Bf16)?.map(|rate| round(rate, 1)),
+            read_gbs: round(device.peak_read_gbs(read_bytes)?, 1),
+        })
     }
 
     fn gflops(&self, dtype: &str) -> f64 {
@@ -74,7 +78,9 @@ pub struct KernelFigures {
 pub struct StepFigures {
     /// What was timed.
     pub name: String,
-    /// Threads that worked.
+    /// What computed.
+    pub device: String,
+    /// Threads of the CPU that worked.
     pub threads: usize,
     /// Ceilings.
     pub peaks: Peaks,
@@ -93,11 +99,10 @@ pub struct StepFigures {
 /// # Errors
 /// A machine without the memory.
 pub fn run(options: &BenchOptions) -> Result<StepFigures> {
-    let device = Cpu::new(options.threads);
-    let peaks = Peaks::measure(&device, READ_BYTES);
+    let peaks = Peaks::measure(options.target, READ_BYTES)?;
     let (config, training) = options.subject();
     let Training { batch_size: b, sequence_length: t, .. } = training;
-    let mut steps = Steps::new(Profiled::new(device), &config, training, options.seed)?;
+    let mut steps = Steps::new(Profiled::new(options.target.open()?), &config, training, options.seed)?;
     for _ in 0..WARM_UP {
         steps.step();
     }
@@ -117,7 +122,7 @@ impl StepFigures {
     /// From the times of equal steps of `flops` model FLOPs each.
     pub(super) fn new(
         name: String,
-        device: &Profiled<Cpu>,
+        device: &Profiled<AnyDevice>,
         seconds: &mut [f64],
         flops: f64,
         peaks: Peaks,
@@ -127,6 +132,7 @@ impl StepFigures {
         kernels.sort_by(|a, b| b.ms.total_cmp(&a.ms));
         StepFigures {
             name,
+            device: device.name(),
             threads: device.device().threads(),
             peaks,
             step_ms: round(step_s * 1e3, 2),
@@ -138,7 +144,7 @@ impl StepFigures {
 }
 
 /// The figures of `steps` equal steps.
-fn figures(device: &Profiled<Cpu>, steps: usize, step_s: f64, peaks: &Peaks) -> Vec<KernelFigures> {
+fn figures(device: &Profiled<AnyDevice>, steps: usize, step_s: f64, peaks: &Peaks) -> Vec<KernelFigures> {
     let one = |(call, timing): (&Call, &Timing)| {
         let median = timing.median();
         let calls = timing.seconds.len() / steps;

@@ -7,9 +7,8 @@ pub mod kernels;
 
 use std::time::Instant;
 
-use compute::cpu::Cpu;
 use compute::rng::Rng;
-use compute::{Batch, Device};
+use compute::{Batch, Device, Target};
 use model::{AdamW, Model, ModelConfig, Precision, Purpose, Training};
 use serde::Serialize;
 
@@ -29,6 +28,12 @@ pub enum Preset {
     Small,
     /// 100M parameters.
     Base,
+    /// 124M parameters, for a GPU.
+    Gpu124m,
+    /// 360M parameters, for a GPU.
+    Gpu350m,
+    /// 1.5B parameters, for a GPU.
+    Gpu1b5,
 }
 
 impl Preset {
@@ -38,6 +43,9 @@ impl Preset {
             Preset::Tiny => "tiny",
             Preset::Small => "small",
             Preset::Base => "base",
+            Preset::Gpu124m => "gpu124m",
+            Preset::Gpu350m => "gpu350m",
+            Preset::Gpu1b5 => "gpu1b5",
         }
     }
 
@@ -48,6 +56,9 @@ impl Preset {
             Preset::Tiny => (256, 4, 4, 4, 768, 4096, 128, 32),
             Preset::Small => (384, 6, 6, 6, 1024, 8192, 256, 16),
             Preset::Base => (768, 12, 12, 4, 2048, 32_000, 512, 4),
+            Preset::Gpu124m => (768, 12, 12, 12, 2048, 50_304, 1024, 32),
+            Preset::Gpu350m => (1024, 24, 16, 16, 2816, 50_304, 1024, 16),
+            Preset::Gpu1b5 => (2048, 28, 16, 16, 5632, 32_000, 2048, 8),
         };
         let config = ModelConfig {
             vocab_size: vocab,
@@ -86,8 +97,8 @@ pub struct BenchOptions {
     pub precision: Precision,
     /// Compute layers again in the backward.
     pub recompute: bool,
-    /// CPU threads; 0: all.
-    pub threads: usize,
+    /// Where to compute.
+    pub target: Target,
     /// Steps in all.
     pub steps: usize,
     /// Of weights and tokens.
@@ -104,10 +115,12 @@ impl BenchOptions {
         let sequence_length = self.sequence_length.unwrap_or(t);
         let batch_size = self.batch_size.unwrap_or(b);
         config.max_position_embeddings = sequence_length;
-        (
-            config,
-            Training { batch_size, sequence_length, precision: self.precision, recompute: self.recompute },
-        )
+        let training = Training {
+            recompute: self.recompute,
+            logits_bytes: self.target.logits_bytes(),
+            ..Training::new(batch_size, sequence_length, self.precision)
+        };
+        (config, training)
     }
 }
 
@@ -120,7 +133,9 @@ pub struct BenchFigures {
     pub dtype: Precision,
     /// Whether layers were computed again in the backward.
     pub recompute: bool,
-    /// Threads that worked.
+    /// What computed.
+    pub device: String,
+    /// Threads of the CPU that worked.
     pub threads: usize,
     /// Parameters.
     pub params: usize,
@@ -132,8 +147,14 @@ pub struct BenchFigures {
     pub tokens_per_s: f64,
     /// (6·params + 6·layers·d·T) · tokens a second.
     pub model_gflops: f64,
+    /// The same over what the GPU's maker states for dense bfloat16 products; `None` on a CPU, in f32, or for an unknown GPU.
+    pub mfu: Option<f64>,
+    /// From taking the device to the end of the first step.
+    pub first_step_s: f64,
     /// Highest resident memory of the process, in MiB as the peer counts.
     pub peak_rss_mb: f64,
+    /// Memory taken on the GPU, whoever took it, in MiB.
+    pub gpu_mb: Option<f64>,
     /// The same as planned before the first step.
     pub planned_mb: f64,
     /// Loss of the last step, in nats a token.
@@ -147,21 +168,27 @@ pub struct BenchFigures {
 pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
     let (config, training) = options.subject();
     let Training { batch_size: b, sequence_length: t, .. } = training;
-    let planned = planned_bytes(&config, &training, options.threads);
-    let mut timed = time_steps(&config, training, options.steps, options.threads, options.seed)?;
+    let planned = planned_bytes(&config, &training, options.target);
+    let mut timed = time_steps(&config, training, options.steps, options.target, options.seed)?;
     let step_s = median(&mut timed.seconds[WARM_UP..]);
     let tokens = b * t;
+    let model_gflops = config.flops_per_token(t) * tokens as f64 / step_s / 1e9;
+    let stated = timed.stated_gflops.filter(|_| options.precision == Precision::Bf16);
     Ok(BenchFigures {
         preset: options.preset.name(),
         dtype: options.precision,
         recompute: options.recompute,
+        device: timed.device,
         threads: timed.threads,
         params: config.parameter_count().total,
         tokens_per_step: tokens,
         step_ms: round(step_s * 1e3, 1),
         tokens_per_s: (tokens as f64 / step_s).round(),
-        model_gflops: round(config.flops_per_token(t) * tokens as f64 / step_s / 1e9, 1),
+        model_gflops: round(model_gflops, 1),
+        mfu: stated.map(|stated| round(model_gflops / stated, 4)),
+        first_step_s: round(timed.first_step_s, 2),
         peak_rss_mb: (store::system::peak_rss_bytes().unwrap_or(0) >> 20) as f64,
+        gpu_mb: timed.taken_bytes.map(|bytes| (bytes >> 20) as f64),
         planned_mb: (planned >> 20) as f64,
         loss: round(timed.loss, 4),
     })
@@ -170,7 +197,13 @@ pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
 /// Times of single steps.
 pub(crate) struct Timed {
     pub seconds: Vec<f64>,
+    pub device: String,
     pub threads: usize,
+    /// From taking the device to the end of the first step.
+    pub first_step_s: f64,
+    /// Memory taken on the GPU at the end.
+    pub taken_bytes: Option<u64>,
+    pub stated_gflops: Option<f64>,
     pub loss: f64,
 }
 
@@ -179,18 +212,30 @@ pub(crate) fn time_steps(
     config: &ModelConfig,
     training: Training,
     steps: usize,
-    threads: usize,
+    target: Target,
     seed: u64,
 ) -> Result<Timed> {
-    let device = Cpu::new(threads);
-    let threads = device.threads();
+    let began = Instant::now();
+    let device = target.open()?;
+    let mut timed = Timed {
+        seconds: Vec::with_capacity(steps),
+        device: device.name(),
+        threads: device.threads(),
+        first_step_s: 0.0,
+        taken_bytes: None,
+        stated_gflops: device.stated_gflops(),
+        loss: f64::NAN,
+    };
     let mut steps_on = Steps::new(device, config, training, seed)?;
-    let mut timed = Timed { seconds: Vec::with_capacity(steps), threads, loss: f64::NAN };
     for _ in 0..steps {
         let start = Instant::now();
         timed.loss = steps_on.step();
         timed.seconds.push(start.elapsed().as_secs_f64());
+        if timed.seconds.len() == 1 {
+            timed.first_step_s = began.elapsed().as_secs_f64();
+        }
     }
+    timed.taken_bytes = steps_on.model.device().taken_bytes();
     Ok(timed)
 }
 

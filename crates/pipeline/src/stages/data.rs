@@ -166,13 +166,8 @@ pub(super) fn model(
     let manifest = Manifest::read(&RealFs, &project.tokens()).map_err(Error::disk(Phase::Corpus))?;
     tell_usage(&tokens, reporter);
     enough(request, &tokens)?;
-    let plan = plan::of_tokens(
-        &request.recipe,
-        tokenizer.vocab_size(),
-        tokens.train.tokens,
-        false,
-        request.threads,
-    )?;
+    let plan =
+        plan::of_tokens(&request.recipe, tokenizer.vocab_size(), tokens.train.tokens, false, request.target)?;
     let summary = format!(
         "{:.1}M parameters ({} layers, width {}, {} heads, vocabulary {}), {} training tokens, {} steps, {:.1} tokens a parameter",
         plan.parameters.total as f64 / 1e6,

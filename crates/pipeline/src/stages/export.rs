@@ -56,7 +56,7 @@ pub(super) fn export(
     }
     trained.check_stop()?;
     let step = evaluation.checkpoint_step.to_string();
-    let mut checkpoint = Generator::open_run(&trained.run, &step, request.threads, None)?;
+    let mut checkpoint = Generator::open_run(&trained.run, &step, request.target, None)?;
     let staged = StagedFolder::begin(&RealFs, &target).map_err(&disk)?;
     write(request, prepared, trained, evaluation, &mut checkpoint, staged.path())?;
     let difference = compare(&mut checkpoint, staged.path(), evaluation, request, &target)?;
@@ -109,7 +109,7 @@ fn compare(
     target: &Path,
 ) -> Result<f32> {
     let refuse = |message: String| Error::Export { folder: target.to_owned(), message };
-    let mut export = Generator::open_folder(written, request.threads, None)?;
+    let mut export = Generator::open_folder(written, request.target, None)?;
     let prompts = evaluation.samples.iter().map(|sample| sample.prompt.as_str());
     let mut largest = 0.0f32;
     for prompt in prompts.chain([""]) {
@@ -189,9 +189,9 @@ fn card(request: &Request<'_>, prepared: &Prepared, trained: &Trained, evaluatio
                 ),
                 row(
                     "Arithmetic",
-                    match train.settled_precision() {
-                        model::Precision::F32 => "f32",
-                        model::Precision::Bf16 => "bfloat16 operands, f32 sums and weights",
+                    match train.precision {
+                        train::PrecisionChoice::F32 => "f32",
+                        _ => "bfloat16 operands, f32 sums and weights",
                     }
                     .to_owned(),
                 ),

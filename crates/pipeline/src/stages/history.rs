@@ -138,13 +138,12 @@ fn finished(request: &Request<'_>) -> Result<Vec<(RunDir, RunMeta)>> {
 pub(super) fn begin(request: &Request<'_>) -> Result<Begun> {
     let run = RunDir::create(&RealFs, &request.project.runs(), &request.recipe.name)?;
     let lock = run.lock()?;
-    let threads = compute::cpu::Cpu::new(request.threads).threads();
     let meta = RunMeta::new(
         request.recipe.clone(),
         request.recipe_source.clone(),
         request.base_dir.clone(),
         request.until,
-        threads,
+        request.target,
     );
     meta.write(&RealFs, &run)?;
     Ok(Begun { run, lock, meta, continued: false })

@@ -15,6 +15,7 @@ mod validation;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use compute::Target;
 use serde::{Deserialize, Serialize};
 use store::fs::RealFs;
 use store::report::{Event, Phase, Reporter};
@@ -63,8 +64,8 @@ pub struct Request<'a> {
     pub fresh: bool,
     /// How far to go.
     pub until: Until,
-    /// CPU threads; 0: all.
-    pub threads: usize,
+    /// Where to compute.
+    pub target: Target,
     /// Go on where a prerequisite is not met but work may still succeed.
     pub accept_risks: bool,
     /// The program to measure generation with, in a process of its own; `None`: this process.
@@ -82,8 +83,8 @@ pub struct ResumeRequest<'a> {
     pub checkpoint: String,
     /// How far beyond the run's end.
     pub more: Option<More>,
-    /// CPU threads; 0: all.
-    pub threads: usize,
+    /// Where to compute.
+    pub target: Target,
     /// Go on where a prerequisite is not met but work may still succeed.
     pub accept_risks: bool,
     /// The program to measure generation with, in a process of its own; `None`: this process.
@@ -171,7 +172,7 @@ pub fn run(mut request: Request<'_>, reporter: &mut dyn Reporter) -> Result<RunO
     let start = Instant::now();
     let of = if request.until == Until::Training { 5 } else { PHASES.len() };
     // What "auto" means here is written down with the run, so that it means the same wherever the run goes on.
-    request.recipe.train.precision = request.recipe.train.settled_precision().into();
+    request.recipe.train.precision = request.recipe.train.settled_precision(request.target).into();
     prerequisites::writable(&request)?;
     // One job at a time: two would write the same folders.
     let _busy = history::lock_project(request.project)?;
@@ -249,7 +250,7 @@ pub fn resume(request: ResumeRequest<'_>, reporter: &mut dyn Reporter) -> Result
         resume: true,
         fresh: false,
         until,
-        threads: request.threads,
+        target: request.target,
         accept_risks: request.accept_risks,
         generator: request.generator.clone(),
     };

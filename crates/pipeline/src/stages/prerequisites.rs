@@ -8,12 +8,12 @@ use crate::{Error, Result, plan};
 
 pub(super) fn check(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<((), Done)> {
     let root = request.project.root();
-    request.recipe.train.check_precision()?;
+    request.recipe.train.check_precision(request.target)?;
     let plan = if request.skip_corpus {
         // The text may be gone; what was made of it is checked when it is opened.
-        plan::of_prepared(&request.recipe, request.project, request.threads)?
+        plan::of_prepared(&request.recipe, request.project, request.target)?
     } else {
-        plan::plan(&request.recipe, request.project, &request.base_dir, request.threads)?
+        plan::plan(&request.recipe, request.project, &request.base_dir, request.target)?
     };
     for warning in &plan.warnings {
         reporter.warning(Phase::Prerequisites, warning);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use compute::cpu::Cpu;
+use compute::{AnyDevice, Target};
 use corpus::{Split, TokenDataset};
 use model::{DType, Model, Purpose, WeightTypes};
 use store::fs::{Fs, RealFs};
@@ -60,7 +60,7 @@ pub(super) fn train_or_reuse(
         request.recipe_source.clone(),
         request.base_dir.clone(),
         request.until,
-        request.threads,
+        request.target,
     );
     describe(&mut trial, prepared);
     if begun.as_ref().is_none_or(|begun| !begun.continued)
@@ -116,7 +116,7 @@ pub(super) fn train_or_reuse(
         project: request.project,
         resume_command: resume_command.clone(),
         start,
-        threads: request.threads,
+        target: request.target,
     };
     let stop = StopFlag::on_signals()?;
     let outcome = session.train(&stop, reporter)?;
@@ -174,7 +174,7 @@ pub(super) fn resume(
         project: request.project,
         resume_command: resume_command.clone(),
         start: Start::Resume(which),
-        threads: request.threads,
+        target: request.target,
     };
     let stop = StopFlag::on_signals()?;
     let outcome = match session.train(&stop, reporter) {
@@ -293,7 +293,7 @@ struct Session<'a> {
     /// What goes on with it after it was stopped.
     resume_command: String,
     start: Start,
-    threads: usize,
+    target: Target,
 }
 
 impl Trained {
@@ -326,12 +326,10 @@ impl Session<'_> {
                 "there is no validation text: the best checkpoint cannot be told from the last",
             );
         }
-        let micro_batch_size = train::micro_batch_size(&config, options);
-        let device = Cpu::new(self.threads);
-        let threads = device.threads();
-        let mut model =
-            Model::new(device, config.clone(), Purpose::Train(options.training(micro_batch_size)))?;
-        let mut sampler = Sampler { run: self.run, meta: self.meta, threads: self.threads };
+        let micro_batch_size = train::micro_batch_size(&config, options, self.target);
+        let purpose = Purpose::Train(options.training(micro_batch_size, self.target));
+        let mut model = Model::new(self.target.open()?, config.clone(), purpose)?;
+        let mut sampler = Sampler { run: self.run, meta: self.meta, target: self.target };
         let job = Job {
             fs: &RealFs,
             run: self.run,
@@ -342,7 +340,7 @@ impl Session<'_> {
             validation,
             stop,
             patience: Patience::default(),
-            environment: train::environment("cpu", threads),
+            environment: train::environment(self.target),
         };
         let outcome = train::train(&mut model, &job, Some(&mut sampler), reporter);
         // A run that failed has a history too. Its error is what must be heard, not one of copying.
@@ -368,16 +366,16 @@ impl Session<'_> {
 struct Sampler<'a> {
     run: &'a RunDir,
     meta: &'a RunMeta,
-    threads: usize,
+    target: Target,
 }
 
-impl train::Sampler<Cpu> for Sampler<'_> {
+impl train::Sampler<AnyDevice> for Sampler<'_> {
     fn sample(
         &mut self,
-        model: &mut Model<Cpu>,
+        model: &mut Model<AnyDevice>,
         prompts: &[String],
     ) -> std::result::Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
-        let mut decoding = decoder(model.config(), self.threads, WeightTypes::All(DType::F32))?;
+        let mut decoding = decoder(model.config(), self.target, WeightTypes::All(DType::F32))?;
         decoding.copy_weights_from(model)?;
         let tokenizer = Tokenizer::open(&RealFs, &self.run.path().join(RUN_TOKENIZER))?;
         let mut generator = Generator::new(decoding, tokenizer, "the model in training".to_owned())?;

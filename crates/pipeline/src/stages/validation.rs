@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use compute::cpu::Cpu;
 use corpus::{Split, TokenDataset};
 use model::{Model, Precision, Purpose, Training};
 use serde::{Deserialize, Serialize};
@@ -101,7 +100,7 @@ pub(super) fn validate(
 
     let limits = &request.recipe.validate;
     let losses = losses(request, prepared, trained, step)?;
-    let mut generator = Generator::open_run(&trained.run, &step.to_string(), request.threads, None)?;
+    let mut generator = Generator::open_run(&trained.run, &step.to_string(), request.target, None)?;
     let (samples, repetition) = samples(&mut generator, prepared, limits)?;
     for sample in &samples {
         reporter.event(&Event::Sample { step, prompt: sample.prompt.clone(), text: sample.text.clone() });
@@ -173,12 +172,12 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
         micro_batch_size: 0,
         ..trained.meta.recipe.train.clone()
     };
-    let micro_batch_size = train::micro_batch_size(&prepared.model, &options);
+    let micro_batch_size = train::micro_batch_size(&prepared.model, &options, request.target);
     let sequence_length = options.sequence_length;
     // Nothing is kept for a backward that does not come.
-    let training = Training { recompute: true, ..options.training(micro_batch_size) };
+    let training = Training { recompute: true, ..options.training(micro_batch_size, request.target) };
     let purpose = Purpose::Train(training);
-    let mut model = Model::new(Cpu::new(request.threads), prepared.model.clone(), purpose)?;
+    let mut model = Model::new(request.target.open()?, prepared.model.clone(), purpose)?;
     crate::generate::load_weights(&trained.run, Which::Step(step), &mut model)?;
     let stop = &trained.stop;
     let tokens = request.project.tokens();

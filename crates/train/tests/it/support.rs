@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use compute::Target;
 use compute::cpu::Cpu;
 use corpus::{CorpusOptions, Split, TokenDataset};
 use model::{Model, ModelConfig, Purpose, StateKind};
@@ -54,7 +55,7 @@ pub fn options() -> TrainOptions {
 }
 
 pub fn model(config: &ModelConfig, options: &TrainOptions, threads: usize) -> Model<Cpu> {
-    let purpose = Purpose::Train(options.training(options.micro_batch_size));
+    let purpose = Purpose::Train(options.training(options.micro_batch_size, Target::cpu(threads)));
     Model::new(Cpu::new(threads), config.clone(), purpose).unwrap()
 }
 
@@ -160,7 +161,7 @@ impl Bench {
             validation: Some(&self.data.validation),
             stop,
             patience: self.patience,
-            environment: train::environment("cpu", self.threads),
+            environment: train::environment(Target::cpu(self.threads)),
         };
         train::train(&mut model(&self.config, &self.options, self.threads), &job, sampler, reporter)
     }

@@ -47,7 +47,7 @@ pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Consol
         new_tokens: arguments.new_tokens as usize,
         sequences: arguments.sequences.iter().map(|&n| n as usize).collect(),
         runs: arguments.runs as usize,
-        threads: global.threads,
+        target: global.target(),
         seed: global.seed.unwrap_or(0),
     };
     let dtype = arguments.dtype.map(WeightDtype::dtype);
@@ -63,8 +63,8 @@ pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Consol
         return Ok(());
     }
     console.prose(&format!(
-        "{} ({} parameters), {}, {} threads",
-        figures.model, figures.params, figures.dtype, figures.threads
+        "{} ({} parameters), {}, on {}",
+        figures.model, figures.params, figures.dtype, figures.device
     ));
     console.data(&format!(
         "prompt of {:<6} {:>10.1} tokens/s",

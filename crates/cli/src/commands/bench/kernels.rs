@@ -70,8 +70,8 @@ fn heading(figures: &StepFigures, console: &mut Console) {
     let peaks = &figures.peaks;
     let bf16 = peaks.bf16_gflops.map_or(String::new(), |rate| format!(", bf16 {rate:.0} GFLOP/s"));
     console.prose(&format!(
-        "this machine at most, {} threads: f32 {:.0} GFLOP/s{bf16}, reading memory {:.1} GB/s",
-        figures.threads, peaks.f32_gflops, peaks.read_gbs
+        "{} at most: f32 {:.0} GFLOP/s{bf16}, reading memory {:.1} GB/s",
+        figures.device, peaks.f32_gflops, peaks.read_gbs
     ));
     console.prose(&format!(
         "{}: {:.2} ms, {:.0} model GFLOP/s; every kernel at its limit: {:.2} ms\n",

@@ -5,7 +5,6 @@ mod decode;
 mod kernels;
 
 use clap::{Args, Subcommand, ValueEnum};
-use compute::cpu::InstructionSet;
 use model::Precision;
 use pipeline::bench::{self, BenchOptions, Preset};
 use serde::Serialize;
@@ -21,7 +20,10 @@ use crate::output::Console;
     after_help = "Presets (width, layers, heads, key/value heads, feed-forward, vocabulary, T, B):\n  \
     tiny   256  4  4  4  768  4096 128 32   (4.5M parameters)\n  \
     small  384  6  6  6 1024  8192 256 16   (13.8M)\n  \
-    base   768 12 12  4 2048 32000 512  4   (100M)\n\
+    base   768 12 12  4 2048 32000 512  4   (100M)\n  \
+    gpu124m  768 12 12 12 2048 50304 1024 32  (for a GPU)\n  \
+    gpu350m 1024 24 16 16 2816 50304 1024 16\n  \
+    gpu1b5  2048 28 16 16 5632 32000 2048  8\n\
     The step time is the median after three warm-up steps. Model FLOPs a token: 6·parameters + 6·layers·width·T."
 )]
 pub struct Arguments {
@@ -80,6 +82,12 @@ pub enum PresetName {
     Small,
     /// 100M parameters.
     Base,
+    /// 124M parameters.
+    Gpu124m,
+    /// 360M parameters.
+    Gpu350m,
+    /// 1.5B parameters.
+    Gpu1b5,
 }
 
 /// Number formats.
@@ -102,7 +110,8 @@ impl StepArguments {
             StepDtype::F32 => Precision::F32,
             StepDtype::Bf16 => Precision::Bf16,
         };
-        if precision == Precision::Bf16 && !InstructionSet::detect().has_bf16() {
+        let target = global.target();
+        if precision == Precision::Bf16 && !target.has_bf16() {
             return Err(Failure::message(
                 "bench: bf16 needs a CPU with AVX512-BF16, which this one is not; measure f32 with `text2llm bench --dtype f32`",
             ));
@@ -111,6 +120,9 @@ impl StepArguments {
             PresetName::Tiny => Preset::Tiny,
             PresetName::Small => Preset::Small,
             PresetName::Base => Preset::Base,
+            PresetName::Gpu124m => Preset::Gpu124m,
+            PresetName::Gpu350m => Preset::Gpu350m,
+            PresetName::Gpu1b5 => Preset::Gpu1b5,
         };
         Ok(BenchOptions {
             preset,
@@ -119,7 +131,7 @@ impl StepArguments {
             parameters: self.size,
             precision,
             recompute: self.recompute,
-            threads: global.threads,
+            target,
             steps: self.steps as usize,
             seed: global.seed.unwrap_or(0),
         })
@@ -157,18 +169,24 @@ fn step(options: &BenchOptions, console: &mut Console) -> Outcome {
         return Ok(());
     }
     console.prose(&format!(
-        "{} ({} parameters), {}{}, {} threads, {} tokens a step",
+        "{} ({} parameters), {}{}, on {}, {} tokens a step",
         figures.preset,
         figures.params,
         figures.dtype.dtype().name(),
         if figures.recompute { " with layers computed again" } else { "" },
-        figures.threads,
+        figures.device,
         figures.tokens_per_step
     ));
     console.data(&format!("step       {:>10.1} ms", figures.step_ms))?;
     console.data(&format!("speed      {:>10.0} tokens/s", figures.tokens_per_s))?;
     console.data(&format!("compute    {:>10.1} model GFLOP/s", figures.model_gflops))?;
-    console
-        .data(&format!("peak RSS   {:>10.0} MB ({:.0} planned)", figures.peak_rss_mb, figures.planned_mb))?;
+    if let Some(mfu) = figures.mfu {
+        console.data(&format!("MFU        {:>10.1} % of the GPU's stated bf16 rate", 100.0 * mfu))?;
+    }
+    let (place, taken) = match figures.gpu_mb {
+        Some(taken) => ("GPU memory", taken),
+        None => ("peak RSS  ", figures.peak_rss_mb),
+    };
+    console.data(&format!("{place} {taken:>10.0} MB ({:.0} planned)", figures.planned_mb))?;
     console.data(&format!("loss       {:>10.4} nats a token", figures.loss))
 }

@@ -1,0 +1,256 @@
+//! Where to compute, decided when the program runs, and a device that is any of those.
+
+use crate::Result;
+use crate::cpu::{Cpu, InstructionSet};
+#[cfg(feature = "cuda")]
+use crate::cuda::Cuda;
+use crate::device::*;
+use crate::tensor::{DType, Tensor};
+
+/// A kind of device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The CPU.
+    Cpu,
+    /// The NVIDIA GPU of a number.
+    Cuda(u32),
+}
+
+/// Where to compute, and with how many threads of the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The device of training and decoding.
+    pub place: Place,
+    /// Threads of the CPU, there and for everything else; 0: all.
+    pub threads: usize,
+}
+
+impl Target {
+    /// The CPU with so many threads; 0: all.
+    pub fn cpu(threads: usize) -> Target {
+        Target { place: Place::Cpu, threads }
+    }
+
+    /// The first GPU that the kernels run on where all is there that they need, else the CPU.
+    pub fn best(threads: usize) -> Target {
+        #[cfg(feature = "cuda")]
+        {
+            let survey = crate::cuda::libraries::survey();
+            let complete = survey.libraries.iter().all(|(part, found)| found.is_some() || part.is_optional());
+            let gpu = survey.gpus.iter().flatten().position(|gpu| gpu.is_supported());
+            if let (true, Some(index)) = (complete, gpu) {
+                return Target { place: Place::Cuda(index as u32), threads };
+            }
+        }
+        Target::cpu(threads)
+    }
+
+    /// Takes the device.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unsupported`] with what is missing.
+    pub fn open(&self) -> Result<AnyDevice> {
+        match self.place {
+            Place::Cpu => Ok(AnyDevice::Cpu(Box::new(Cpu::new(self.threads)))),
+            #[cfg(feature = "cuda")]
+            Place::Cuda(index) => Ok(AnyDevice::Cuda(Box::new(Cuda::new(index)?))),
+            #[cfg(not(feature = "cuda"))]
+            Place::Cuda(_) => Err(without_cuda()),
+        }
+    }
+
+    /// Whether products of bfloat16 are what the device is fastest with, or multiplies at all.
+    pub fn has_bf16(&self) -> bool {
+        match self.place {
+            Place::Cpu => InstructionSet::detect().has_bf16(),
+            Place::Cuda(_) => true,
+        }
+    }
+
+    /// What activations of a micro-batch may take where nobody says how large it should be: a constant of the kind of device and not
+    /// what is free now, since the cut decides the order of sums.
+    pub fn activations_bytes(&self) -> usize {
+        match self.place {
+            Place::Cpu => 1 << 30,
+            Place::Cuda(_) => 8 << 30,
+        }
+    }
+
+    /// Room for a chunk of logits, at least: more where launching a kernel costs more than the memory.
+    pub fn logits_bytes(&self) -> usize {
+        match self.place {
+            Place::Cpu => 32 << 20,
+            Place::Cuda(_) => 512 << 20,
+        }
+    }
+
+    /// Memory that kernels take beside the arena, in bytes.
+    pub fn workspace_bytes(&self, work: &Work) -> usize {
+        match self.place {
+            Place::Cpu => Cpu::workspace_bytes(self.threads, work),
+            #[cfg(feature = "cuda")]
+            Place::Cuda(_) => Cuda::workspace_bytes(work),
+            #[cfg(not(feature = "cuda"))]
+            Place::Cuda(_) => 0,
+        }
+    }
+
+    /// Threads of the CPU that work there.
+    pub fn cpu_threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            threads => threads,
+        }
+    }
+
+    /// Memory of the GPU that is free; `None` for the CPU, and for a GPU that does not tell.
+    pub fn free_bytes(&self) -> Option<u64> {
+        match self.place {
+            Place::Cpu => None,
+            #[cfg(feature = "cuda")]
+            Place::Cuda(index) => Cuda::free_bytes(index),
+            #[cfg(not(feature = "cuda"))]
+            Place::Cuda(_) => None,
+        }
+    }
+
+    /// The word for it in flags and records.
+    pub fn word(&self) -> &'static str {
+        match self.place {
+            Place::Cpu => "cpu",
+            Place::Cuda(_) => "cuda",
+        }
+    }
+
+    /// Whether the arena lies in the memory of this process, not of a GPU.
+    pub fn is_cpu(&self) -> bool {
+        self.place == Place::Cpu
+    }
+}
+
+/// Why a program that was built without the feature has no GPU.
+#[cfg(not(feature = "cuda"))]
+fn without_cuda() -> crate::Error {
+    crate::Error::Unsupported(
+        "this program was built without CUDA: build it with `cargo build --release --features cuda`, or use --device cpu"
+            .to_owned(),
+    )
+}
+
+/// A device of any kind.
+pub enum AnyDevice {
+    /// The CPU.
+    Cpu(Box<Cpu>),
+    /// An NVIDIA GPU.
+    #[cfg(feature = "cuda")]
+    Cuda(Box<Cuda>),
+}
+
+impl AnyDevice {
+    /// Threads of the CPU that compute.
+    pub fn threads(&self) -> usize {
+        match self {
+            AnyDevice::Cpu(cpu) => cpu.threads(),
+            #[cfg(feature = "cuda")]
+            AnyDevice::Cuda(_) => 1,
+        }
+    }
+
+    /// Memory that this process and others have taken of the GPU, in bytes; `None` for the CPU.
+    pub fn taken_bytes(&self) -> Option<u64> {
+        match self {
+            AnyDevice::Cpu(_) => None,
+            #[cfg(feature = "cuda")]
+            AnyDevice::Cuda(cuda) => Some(cuda.taken_bytes()),
+        }
+    }
+
+    /// Products of this type at most, measured, in GFLOP/s; `None` where there are none of it. Takes a GPU's arena.
+    ///
+    /// # Errors
+    /// A GPU without the memory.
+    pub fn peak_gflops(&mut self, dtype: DType) -> Result<Option<f64>> {
+        match self {
+            AnyDevice::Cpu(cpu) => Ok(cpu.peak_gflops(dtype)),
+            #[cfg(feature = "cuda")]
+            AnyDevice::Cuda(cuda) => cuda.peak_gflops(dtype).map(Some),
+        }
+    }
+
+    /// Reading `bytes` of memory again and again, measured, in GB/s. Takes a GPU's arena.
+    ///
+    /// # Errors
+    /// A GPU without the memory.
+    pub fn peak_read_gbs(&mut self, bytes: usize) -> Result<f64> {
+        match self {
+            AnyDevice::Cpu(cpu) => Ok(cpu.peak_read_gbs(bytes)),
+            #[cfg(feature = "cuda")]
+            AnyDevice::Cuda(cuda) => cuda.peak_read_gbs(bytes),
+        }
+    }
+
+    /// bfloat16 products of dense matrices a second at most, in GFLOP/s, as the maker states it; `None` where it is not known.
+    pub fn stated_gflops(&self) -> Option<f64> {
+        match self {
+            AnyDevice::Cpu(_) => None,
+            #[cfg(feature = "cuda")]
+            AnyDevice::Cuda(cuda) => crate::cuda::stated_gflops(&cuda.name()),
+        }
+    }
+}
+
+/// Hands every call on.
+macro_rules! hand_on {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {
+        $(
+            #[inline]
+            fn $name(&mut self, $($argument: $type),*) $(-> $result)? {
+                match self {
+                    AnyDevice::Cpu(device) => device.$name($($argument),*),
+                    #[cfg(feature = "cuda")]
+                    AnyDevice::Cuda(device) => device.$name($($argument),*),
+                }
+            }
+        )*
+    };
+}
+
+impl Device for AnyDevice {
+    fn name(&self) -> String {
+        match self {
+            AnyDevice::Cpu(device) => device.name(),
+            #[cfg(feature = "cuda")]
+            AnyDevice::Cuda(device) => device.name(),
+        }
+    }
+
+    hand_on! {
+        fn allocate(bytes: usize) -> Result<()>;
+        fn upload(to: Tensor, values: &[f32]);
+        fn upload_blocks(to: Tensor, blocks: &[u8]);
+        fn upload_ids(to: Tensor, values: &[u32]);
+        fn download(from: Tensor) -> Vec<f32>;
+        fn download_scalar(from: Tensor) -> f64;
+        fn synchronize();
+        fn fill(x: Tensor, value: f32);
+        fn copy(from: Tensor, to: Tensor);
+        fn add(x: Tensor, y: Tensor);
+        fn dropout(x: Tensor, p: f32, seed: u64);
+        fn gemm(op: Gemm);
+        fn add_bias(x: Tensor, bias: Tensor);
+        fn bias_backward(dy: Tensor, dbias: Tensor);
+        fn embedding(ids: Tensor, table: Tensor, out: Tensor);
+        fn embedding_backward(ids: Tensor, dout: Tensor, dtable: Tensor);
+        fn rmsnorm(op: RmsNorm, out: Tensor);
+        fn rmsnorm_backward(op: RmsNorm, dout: Tensor, dx: Tensor, overwrite: bool, dweight: Tensor);
+        fn rope(op: Rope);
+        fn attention(op: Attention);
+        fn attention_backward(op: AttentionBackward);
+        fn cached_attention(op: CachedAttention);
+        fn swiglu(gate_up: Tensor, out: Tensor);
+        fn swiglu_backward(gate_up: Tensor, dout: Tensor, out: Tensor);
+        fn linear_cross_entropy(op: LinearCrossEntropy);
+        fn squared_norm(x: Tensor, out: Tensor);
+        fn adamw(op: AdamW);
+    }
+}

@@ -4,8 +4,26 @@
 #include "modules.h"
 #include "streams.h"
 #include <algorithm>
+#include <set>
 
 namespace emulator {
+namespace {
+
+// Of captures and graphs that have not been destroyed: a node's handle is worth nothing beyond its graph.
+std::set<const Node*> living;
+
+} // namespace
+
+Node::Node(Graph* graph, Work work, std::vector<Node*> dependencies)
+    : graph(graph), work(std::move(work)), dependencies(std::move(dependencies)) {
+    living.insert(this);
+}
+Node::~Node() { living.erase(this); }
+
+Node* Graph::add(Work work, std::vector<Node*> dependencies) {
+    nodes.push_back(std::make_unique<Node>(this, std::move(work), std::move(dependencies)));
+    return nodes.back().get();
+}
 
 struct ExecutableNode {
     const Node* origin; // only its address: the handle by which parameters are changed
@@ -70,6 +88,7 @@ API cuGraphExecDestroy(Executable* executable) {
 }
 API cuGraphExecKernelNodeSetParams_v2(Executable* executable, Node* handle, const KernelNodeParameters* parameters) {
     IN_CONTEXT;
+    if (!living.count(handle)) return INVALID_VALUE;
     for (ExecutableNode& node : executable->nodes) {
         if (node.origin != handle) continue;
         if (!node.work.launch) return INVALID_VALUE; // not a kernel of a module

@@ -10,8 +10,10 @@ namespace {
 const emulator::Machine* emulated_machine;
 const emulator::Kernel* emulated_kernels;
 } // namespace
-// What the driver calls once a module is loaded: gives the machine, takes the list of kernels.
-extern "C" __attribute__((visibility("default"))) const emulator::Kernel* emulated_connect(const emulator::Machine* machine) {
+// What the driver calls once a module is loaded: tells its state of this text, gives the machine, takes the list of kernels.
+extern "C" __attribute__((visibility("default"))) const emulator::Kernel* emulated_connect(unsigned long long version,
+                                                                                           const emulator::Machine* machine) {
+    if (version != EMULATED_VERSION) return nullptr;
     emulated_machine = machine;
     return emulated_kernels;
 }

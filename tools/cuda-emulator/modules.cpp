@@ -3,6 +3,8 @@
 #include "modules.h"
 #include "driver.h"
 #include "streams.h"
+#include "text.h"
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <dlfcn.h>
@@ -20,6 +22,10 @@ struct Module {
     int file = -1;
     std::map<std::string, Function> functions;
     std::vector<std::pair<char*, std::size_t>> static_shared;
+    ~Module() {
+        if (library) dlclose(library);
+        if (file >= 0) close(file);
+    }
 };
 
 int prepare(const KernelNodeParameters& p, std::shared_ptr<const Launch>& launch) {
@@ -67,12 +73,12 @@ API cuModuleLoadData(Module** handle, const void* image) {
     module->library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!module->library) {
         std::fprintf(stderr, "emulator: %s\n", dlerror());
-        close(module->file);
         return INVALID_IMAGE;
     }
-    const auto connect = reinterpret_cast<const Kernel* (*)(const Machine*)>(dlsym(module->library, "emulated_connect"));
-    if (!connect) return INVALID_IMAGE;
-    for (const Kernel* kernel = connect(shared_machine()); kernel; kernel = kernel->next) {
+    const auto connect = reinterpret_cast<const Kernel* (*)(unsigned long long, const Machine*)>(dlsym(module->library, "emulated_connect"));
+    const Kernel* kernels = connect ? connect(text_version(), shared_machine()) : nullptr;
+    if (!kernels) return INVALID_IMAGE; // without kernels, or of another state of the emulator
+    for (const Kernel* kernel = kernels; kernel; kernel = kernel->next) {
         module->functions[kernel->name] = {kernel, module.get()};
     }
     const auto* map = static_cast<const link_map*>(module->library);
@@ -91,8 +97,6 @@ API cuModuleUnload(Module* module) {
     IN_CONTEXT;
     if (const int result = unsafe_call()) return result;
     run_everything();
-    dlclose(module->library);
-    close(module->file);
     delete module;
     return SUCCESS;
 }

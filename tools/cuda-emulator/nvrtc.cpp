@@ -1,6 +1,7 @@
 // libnvrtc.so.13: compiles kernels for this CPU with g++. What it calls a cubin is a shared library. Compiled programs are kept in
 // $XDG_CACHE_HOME (or /tmp) by the hash of everything that g++ is given.
 
+#include "text.h"
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -14,21 +15,6 @@
 #include <vector>
 
 #define API extern "C" __attribute__((visibility("default")))
-
-// The two headers, as they stand beside this file.
-asm(R"(
-.section .rodata
-.globl emulated_interface
-.hidden emulated_interface
-emulated_interface: .incbin "interface.h"
-.byte 0
-.globl emulated_machine_text
-.hidden emulated_machine_text
-emulated_machine_text: .incbin "machine.h"
-.byte 0
-.text
-)");
-extern "C" const char emulated_interface[], emulated_machine_text[];
 
 namespace {
 
@@ -73,12 +59,6 @@ bool translate(int count, const char* const* options, std::string& flags, std::s
     return true;
 }
 
-std::uint64_t hash(const std::string& text) { // FNV-1a
-    std::uint64_t value = 14695981039346656037u;
-    for (unsigned char c : text) value = (value ^ c) * 1099511628211u;
-    return value;
-}
-
 std::string cache() {
     const char* home = std::getenv("XDG_CACHE_HOME");
     const std::string folder = std::string(home && *home ? home : "/tmp") + "/emulated-cuda-" + std::to_string(getuid());
@@ -98,7 +78,9 @@ API const char* nvrtcGetErrorString(int result) {
     }
     return "NVRTC_ERROR unknown";
 }
-API int nvrtcVersion(int* major, int* minor) { return *major = 13, *minor = 0, SUCCESS; }
+// Callers keep binaries by the compiler's version: this one's minor number names the text of its headers, so that neither a real
+// compiler's binaries nor those of another state of the emulator are taken for its own.
+API int nvrtcVersion(int* major, int* minor) { return *major = 13, *minor = 1000 + int(emulator::text_version() % 1000000), SUCCESS; }
 API int nvrtcGetNumSupportedArchs(int* count) { return *count = 3, SUCCESS; }
 API int nvrtcGetSupportedArchs(int* archs) { return archs[0] = 80, archs[1] = 89, archs[2] = 90, SUCCESS; }
 
@@ -114,10 +96,10 @@ API int nvrtcDestroyProgram(Program** program) {
 API int nvrtcCompileProgram(Program* program, int count, const char* const* options) {
     std::string flags = "-O2 -march=native -DEMULATED -shared -fPIC -fno-gnu-unique -fvisibility=hidden -w";
     if (!translate(count, options, flags, program->log)) return INVALID_OPTION;
-    const std::string text = std::string("#line 1 \"interface.h\"\n") + emulated_interface + "#line 1 \"machine.h\"\n" +
-                             emulated_machine_text + "namespace {\n#line 1 \"" + program->name + "\"\n" + program->text + "\n}\n";
+    const std::string text = "#define EMULATED_VERSION " + std::to_string(emulator::text_version()) + "u\n#line 1 \"interface.h\"\n" +
+                             emulated_interface + "#line 1 \"machine.h\"\n" + emulated_machine_text + "namespace {\n#line 1 \"" + program->name + "\"\n" + program->text + "\n}\n";
     std::ostringstream key;
-    key << std::hex << hash(flags + "\n" + text) << hash(text + flags);
+    key << std::hex << emulator::hash(flags + "\n" + text) << emulator::hash(text + flags);
     const std::string made = cache() + "/" + key.str() + ".so";
     program->binary = read(made);
     program->log.clear();

@@ -31,11 +31,6 @@ int invalidate(Capture& capture, int result) { return capture.invalidated = true
 
 } // namespace
 
-Node* Graph::add(Work work, std::vector<Node*> dependencies) {
-    nodes.push_back(std::make_unique<Node>(Node{this, std::move(work), std::move(dependencies)}));
-    return nodes.back().get();
-}
-
 std::shared_ptr<Stream> find_stream(Stream* handle) {
     const auto number = reinterpret_cast<std::uintptr_t>(handle);
     if (number <= 1) return legacy;

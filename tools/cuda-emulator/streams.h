@@ -31,6 +31,8 @@ struct Node {
     Graph* graph;
     Work work;
     std::vector<Node*> dependencies;
+    Node(Graph* graph, Work work, std::vector<Node*> dependencies);
+    ~Node();
 };
 
 struct Graph {

@@ -436,8 +436,11 @@ void test_graphs() {
     OK(cuGraphLaunch(executable, stream));
     OK(cuStreamSynchronize(stream));
     CHECK(x.get()[0] == 30 * 30 * 5 && x.get()[3] == 15 * 15 * 2.5f);
-    OK(cuGraphExecDestroy(executable));
     OK(cuGraphDestroy(graph));
+    CHECK(cuGraphExecKernelNodeSetParams_v2(executable, node, &changed) == 1); // its graph is gone
+    OK(cuGraphLaunch(executable, stream));
+    OK(cuStreamSynchronize(stream));
+    OK(cuGraphExecDestroy(executable));
     OK(cuStreamDestroy_v2(stream));
 }
 

@@ -251,13 +251,13 @@ API int cublasLtMatmulPreferenceSetAttribute(Preference* preference, int attribu
     return INVALID_VALUE;
 }
 
-// Three ways that differ in what they ask for, so that a caller's choosing, caching and workspace are tried.
+// Two ways that differ in what they ask for, so that a caller's choosing, caching and workspace are tried.
 API int cublasLtMatmulAlgoGetHeuristic(void*, const Product* product, const Layout* a, const Layout* b, const Layout* c, const Layout* d,
                                        const Preference* preference, int wanted, Heuristic* results, int* found) {
     *found = 0;
     if (wanted < 1) return INVALID_VALUE;
     if (const int status = check(*product, *a, *b, *c, *d)) return status;
-    for (std::uint32_t id = 0; id < 3 && *found < wanted; id++) {
+    for (std::uint32_t id = 0; id < 2 && *found < wanted; id++) {
         const std::uint64_t workspace = std::uint64_t(id) * (1 << 20);
         if (workspace > preference->workspace_bytes) break;
         Heuristic& result = results[(*found)++];

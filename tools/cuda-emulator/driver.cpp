@@ -50,6 +50,11 @@ constexpr Name names[] = {
 
 bool has_context() { return current_context != nullptr; }
 
+int max_shared_bytes() {
+    const Capability sm = capability();
+    return sm.major >= 9 ? 227 << 10 : sm.minor == 0 ? 163 << 10 : 99 << 10;
+}
+
 std::uint64_t setting(const char* name, std::uint64_t otherwise) {
     const char* text = std::getenv(name);
     return text ? std::strtoull(text, nullptr, 10) : otherwise;
@@ -105,8 +110,8 @@ API cuDeviceGetAttribute(int* value, int attribute, int device) {
     case 39: *value = large ? 2048 : 1536; break;                   // threads a multiprocessor
     case 75: *value = sm.major; break;
     case 76: *value = sm.minor; break;
-    case 81: *value = sm.major >= 9 ? 233472 : large ? 167936 : 102400; break; // shared memory a multiprocessor
-    case 97: *value = sm.major >= 9 ? 232448 : large ? 166912 : 101376; break; // shared memory a block, opted in
+    case 81: *value = max_shared_bytes() + 1024; break;             // shared memory a multiprocessor
+    case 97: *value = max_shared_bytes(); break;                    // shared memory a block, opted in
     case 106: *value = 32; break;                                   // blocks a multiprocessor
     case 111: *value = 1024; break;                                 // shared memory that the system keeps
     default: *value = 0;                                            // what is not emulated is not there: pools, managed memory…

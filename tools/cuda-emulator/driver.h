@@ -33,6 +33,8 @@ enum Result {
 // Calls come from many threads and are served one at a time, kernels included.
 extern std::recursive_mutex lock;
 bool has_context();
+// That a block may have, opted in.
+int max_shared_bytes();
 // A number from the environment.
 std::uint64_t setting(const char* name, std::uint64_t otherwise);
 

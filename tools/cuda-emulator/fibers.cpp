@@ -61,8 +61,8 @@ struct Fiber {
     const Collective* collective;
     unsigned mask;
     void* operand;
-    std::vector<Copy> open_group;
-    std::vector<std::vector<Copy>> groups; // committed, the oldest first
+    std::vector<Copy> copies;        // under way, the oldest first
+    std::vector<std::size_t> groups; // committed: how many copies up to each one's end
 };
 
 struct Warp {
@@ -158,24 +158,23 @@ void copy_async(void* shared, const void* global, bool valid) {
     require_shared(shared, 16, "the target of copy_async_16");
     if (std::uintptr_t(global) % 16) give_up_thread("the source of copy_async_16 is not aligned to 16 bytes");
     std::memset(shared, 0xff, 16);
-    running->open_group.push_back({static_cast<char*>(shared), valid ? global : nullptr});
+    running->copies.push_back({static_cast<char*>(shared), valid ? global : nullptr});
 }
 
-void copy_async_commit() {
-    running->groups.push_back(std::move(running->open_group));
-    running->open_group.clear();
-}
+void copy_async_commit() { running->groups.push_back(running->copies.size()); }
 
 void copy_async_wait(unsigned under_way) {
+    auto& copies = running->copies;
     auto& groups = running->groups;
-    const std::size_t done = groups.size() > under_way ? groups.size() - under_way : 0;
-    for (std::size_t group = 0; group < done; group++) {
-        for (const Copy& copy : groups[group]) {
-            if (copy.from) std::memcpy(copy.to, copy.from, 16);
-            else std::memset(copy.to, 0, 16);
-        }
+    if (groups.size() <= under_way) return;
+    const std::size_t done_groups = groups.size() - under_way, done = groups[done_groups - 1];
+    for (std::size_t i = 0; i < done; i++) {
+        if (copies[i].from) std::memcpy(copies[i].to, copies[i].from, 16);
+        else std::memset(copies[i].to, 0, 16);
     }
-    groups.erase(groups.begin(), groups.begin() + std::ptrdiff_t(done));
+    copies.erase(copies.begin(), copies.begin() + std::ptrdiff_t(done));
+    groups.erase(groups.begin(), groups.begin() + std::ptrdiff_t(done_groups));
+    for (std::size_t& end : groups) end -= done;
 }
 
 [[noreturn]] void thread_main() {
@@ -197,7 +196,7 @@ void prepare_fiber(unsigned thread) {
     fiber.index = {thread % block.x, thread / block.x % block.y, thread / (block.x * block.y)};
     fiber.lane = thread % 32, fiber.warp = thread / 32;
     fiber.state = State::Runnable;
-    fiber.open_group.clear();
+    fiber.copies.clear();
     fiber.groups.clear();
     // As if emulator_switch had been called by nobody from the start of thread_main: six registers, where to return to, one word
     // that leaves the stack aligned as after a call.
@@ -285,7 +284,7 @@ void on_fault(int signal, siginfo_t* info, void*) {
 void prepare_machine() {
     stacks = reserve(max_threads * stack_bytes);
     for (unsigned t = 0; t < max_threads; t++) mprotect(stacks + t * stack_bytes, page, PROT_NONE);
-    const std::size_t bytes = (max_shared_bytes + page - 1) / page * page;
+    const std::size_t bytes = 256 * 1024; // more than any GPU's block has
     dynamic_end = reserve(bytes + page) + bytes;
     mprotect(dynamic_end, page, PROT_NONE);
 }

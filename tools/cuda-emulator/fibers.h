@@ -18,8 +18,6 @@ struct Launch {
     std::vector<std::vector<char>> parameters;
 };
 
-constexpr std::size_t max_shared_bytes = 227 * 1024;
-
 // What modules are connected to.
 const Machine* shared_machine();
 

@@ -120,7 +120,7 @@ API cuFuncSetAttribute(Function* function, int attribute, int value) {
     IN_CONTEXT;
     if (!function) return INVALID_HANDLE;
     if (attribute == 8) {
-        if (value < 0 || std::size_t(value) > max_shared_bytes) return INVALID_VALUE;
+        if (value < 0 || value > max_shared_bytes()) return INVALID_VALUE;
         function->max_dynamic_shared_bytes = value;
     }
     return SUCCESS;

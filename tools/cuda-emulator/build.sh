@@ -24,7 +24,7 @@ done
 library libnvrtc 13 nvrtc.cpp &
 for job in $(jobs -p); do wait "$job"; done
 library libcuda 1 "${objects[@]}" -ldl -lpthread
-library libcublasLt 13 -O3 cublaslt.cpp -L"$out" -l:libcuda.so.1 -Wl,-rpath,'$ORIGIN'
+library libcublasLt 13 -O3 -ffp-contract=fast cublaslt.cpp -L"$out" -l:libcuda.so.1 -Wl,-rpath,'$ORIGIN'
 rm "${objects[@]}"
 
 if $test; then

@@ -99,13 +99,19 @@ float load(const void* matrix, int type, std::size_t index) {
 template <int height>
 void pack(const char* matrix, const Layout& layout, bool by_columns, std::size_t first, std::size_t rows, std::size_t k_begin,
           std::size_t k_end, float* out) {
+    const std::size_t row_step = by_columns ? 1 : std::size_t(layout.leading), k_step = by_columns ? std::size_t(layout.leading) : 1;
+    const std::size_t there = std::min(rows - first, std::size_t(height));
     const auto one = [&](auto* values) {
+        const auto wide = [](auto x) {
+            if constexpr (sizeof x == 4) return x;
+            else return widen(x);
+        };
         for (std::size_t k = k_begin; k < k_end; k++, out += height) {
-            for (std::size_t i = 0; i < height; i++) {
-                const std::size_t row = first + i;
-                const std::size_t index = by_columns ? std::size_t(layout.leading) * k + row : std::size_t(layout.leading) * row + k;
-                if constexpr (sizeof(*values) == 4) out[i] = row < rows ? values[index] : 0;
-                else out[i] = row < rows ? widen(values[index]) : 0;
+            const auto* from = values + k * k_step + first * row_step;
+            if (by_columns && there == height) {
+                for (std::size_t i = 0; i < height; i++) out[i] = wide(from[i]); // the usual case, in vectors
+            } else {
+                for (std::size_t i = 0; i < height; i++) out[i] = i < there ? wide(from[i * row_step]) : 0;
             }
         }
     };
@@ -158,13 +164,15 @@ void run_batch(const Operands& o, const char* a, const char* b, const char* c, c
         }
     }
     for (std::size_t column = 0; column < n; column++) {
-        for (std::size_t row = 0; row < m; row++) {
-            const std::size_t tile = row / tile_m * panels_n + column / tile_n;
-            float value = o.alpha * sums[tile * tile_m * tile_n + column % tile_n * tile_m + row % tile_m];
-            if (o.beta != 0) value += o.beta * load(c, o.c.type, std::size_t(o.c.leading) * column + row);
-            const std::size_t index = std::size_t(o.d.leading) * column + row;
-            if (o.d.type == F32) reinterpret_cast<float*>(d)[index] = value;
-            else reinterpret_cast<std::uint16_t*>(d)[index] = narrow(value);
+        for (std::size_t first = 0; first < m; first += tile_m) {
+            const float* tile = &sums[(first / tile_m * panels_n + column / tile_n) * tile_m * tile_n + column % tile_n * tile_m];
+            const std::size_t c_at = std::size_t(o.c.leading) * column + first, d_at = std::size_t(o.d.leading) * column + first;
+            for (std::size_t i = 0; i < std::min(m - first, std::size_t(tile_m)); i++) {
+                float value = o.alpha * tile[i];
+                if (o.beta != 0) value += o.beta * load(c, o.c.type, c_at + i);
+                if (o.d.type == F32) reinterpret_cast<float*>(d)[d_at + i] = value;
+                else reinterpret_cast<std::uint16_t*>(d)[d_at + i] = narrow(value);
+            }
         }
     }
 }

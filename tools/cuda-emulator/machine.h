@@ -18,6 +18,18 @@ extern "C" __attribute__((visibility("default"))) const emulator::Kernel* emulat
     return emulated_kernels;
 }
 
+// What g++'s checks call (-fsanitize=alignment,bounds): addresses that a GPU refuses for a type, and indices beyond an array.
+struct EmulatedPlace {
+    const char* file;
+    unsigned line, column;
+};
+extern "C" __attribute__((visibility("hidden"))) void __ubsan_handle_type_mismatch_v1_abort(const EmulatedPlace* place, const void*) {
+    emulated_machine->fail("misaligned access", place->file, int(place->line));
+}
+extern "C" __attribute__((visibility("hidden"))) void __ubsan_handle_out_of_bounds_abort(const EmulatedPlace* place, const void*) {
+    emulated_machine->fail("index beyond the array", place->file, int(place->line));
+}
+
 namespace {
 
 // ---- The kernel's parameters, told to the driver ----

@@ -156,6 +156,16 @@ KERNEL void misaligned_row() {
 }
 EXPORT(misaligned_row)
 
+KERNEL void misaligned_access(char* x, int offset) { *(float4*)(x + offset) = make_float4(1, 2, 3, 4); }
+EXPORT(misaligned_access)
+
+KERNEL void overrun_array(float* x, int index) {
+    __shared__ float values[32];
+    values[threadIdx.x] = 1;
+    *x = values[index];
+}
+EXPORT(overrun_array)
+
 KERNEL void overrun(float* x, int index) { x[index] = 1; }
 EXPORT(overrun)
 

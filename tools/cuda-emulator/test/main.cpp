@@ -345,6 +345,11 @@ void test_deaths() {
     said = dies([] { launch("asserts", 1, 32, 0, 0); });
     CHECK(has(said, "assert(n == (int)threadIdx.x) (kernels.cu:"));
     Array<float> x(64);
+    said = dies([&] { launch("misaligned_access", 1, 1, 0, x.address, 8); });
+    CHECK(has(said, "misaligned access (kernels.cu:"));
+    CHECK(has(dies([&] { launch("misaligned_access", 1, 1, 0, x.address, 16); }), "survived"));
+    said = dies([&] { launch("overrun_array", 1, 32, 0, x.address, 32); });
+    CHECK(has(said, "index beyond the array (kernels.cu:"));
     said = dies([&] { launch("overrun", 1, 1, 0, x.address, 64); });
     CHECK(has(said, "kernel overrun") && has(said, "0 bytes behind an allocation of 256 bytes"));
     said = dies([&] { launch("overrun", 1, 1, 0, x.address, -1100); });

@@ -142,6 +142,12 @@ KERNEL void deadlock() {
 }
 EXPORT(deadlock)
 
+// One mask, but half of the lanes vote while the others shuffle.
+KERNEL void different_collectives(unsigned* out) {
+    out[threadIdx.x] = threadIdx.x < 16 ? __ballot_sync(0xffffffff, 1) : __shfl_sync(0xffffffff, threadIdx.x, 0);
+}
+EXPORT(different_collectives)
+
 KERNEL void ends_before_matrix() {
     float d[4] = {};
     unsigned a[4] = {}, b[2] = {};

@@ -336,6 +336,9 @@ void test_deaths() {
     auto said = dies([] { launch("deadlock", 1, 32, 0); });
     CHECK(has(said, "kernel deadlock, block (0, 0, 0)") && has(said, "threads 0 to 7 wait at __syncthreads") &&
           has(said, "threads 8 to 31 wait in __syncwarp with mask ffffffff"));
+    Array<unsigned> lanes(32);
+    said = dies([&] { launch("different_collectives", 1, 32, 0, lanes.address); });
+    CHECK(has(said, "threads 0 to 15 wait in __ballot_sync") && has(said, "threads 16 to 31 wait in __shfl_sync"));
     said = dies([] { launch("ends_before_matrix", 1, 32, 0); });
     CHECK(has(said, "threads 0 to 0 have ended") && has(said, "threads 1 to 31 wait in mma_m16n8k16"));
     said = dies([] { launch("misaligned_row", 1, 32, 32768); });

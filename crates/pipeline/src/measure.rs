@@ -45,7 +45,7 @@ pub(crate) fn generation(
             .args(["generate", "--json", "--ignore-end", "--temperature", "0"])
             .args(["--project".as_ref(), request.project.root().as_os_str()])
             .args(["--run", &run.id(), "--checkpoint", &step.to_string()])
-            .args(["--threads", &request.target.threads.to_string()])
+            .args(["--threads", &request.target.threads.to_string(), "--device", request.target.word()])
             .args(["--repeat", &options.latency_runs.to_string()])
             .args(["--max-new-tokens", &options.latency_tokens.to_string()])
             .arg(format!("--prompt={prompt}"))

@@ -64,6 +64,8 @@ impl Work {
 #[derive(Debug)]
 struct Graph {
     executable: sys::CUgraphExec,
+    /// What it was made of; the nodes are its, and go with it.
+    graph: sys::CUgraph,
     /// As it was launched last.
     works: Vec<Work>,
     /// The graph's node of each launch.
@@ -156,9 +158,8 @@ impl Graph {
             }
             expect("cuStreamEndCapture", sys::cuStreamEndCapture(driver.stream, &mut graph));
             expect("cuGraphInstantiate", sys::cuGraphInstantiateWithFlags(&mut executable, graph, 0));
-            expect("cuGraphDestroy", sys::cuGraphDestroy(graph));
         }
-        Graph { executable, works, nodes, used }
+        Graph { executable, graph, works, nodes, used }
     }
 
     fn launch(&mut self, driver: &Driver, works: Vec<Work>) {
@@ -205,7 +206,10 @@ impl Graph {
 impl Drop for Graph {
     fn drop(&mut self) {
         // SAFETY: made by `capture`, destroyed once; the driver waits for a launch under way.
-        unsafe { sys::cuGraphExecDestroy(self.executable) };
+        unsafe {
+            sys::cuGraphExecDestroy(self.executable);
+            sys::cuGraphDestroy(self.graph);
+        }
     }
 }
 

@@ -258,8 +258,12 @@ __device__ __forceinline__ void attention_delta_of(const AttentionBackward& p, i
     int head = (int)(item % heads), column = head * D + threadIdx.x % 32 * (D / 32);
     float sum = 0.0f;
 #pragma unroll
-    for (int i = 0; i < D / 32; i++)
-        sum += widen(p.dout[row * p.dout_stride + column + i]) * widen(p.forward.out[row * p.forward.out_stride + column + i]);
+    for (int i = 0; i < D / 32; i += 2) {
+        float a, b, c, d;
+        widen_pair(*(const unsigned*)(p.dout + row * p.dout_stride + column + i), a, b);
+        widen_pair(*(const unsigned*)(p.forward.out + row * p.forward.out_stride + column + i), c, d);
+        sum += a * c + b * d;
+    }
     sum = sum_of_warp(sum);
     if (threadIdx.x % 32 == 0) p.delta[row * heads + head] = sum;
 }

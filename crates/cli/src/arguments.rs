@@ -181,14 +181,29 @@ pub enum Command {
     Resume(commands::resume::Arguments),
     /// Where a run stands
     Status(commands::status::Arguments),
+    /// What happened in a run
+    Logs(commands::logs::Arguments),
+    /// Watch runs in the terminal: curves, figures, samples, log
+    Tui(commands::tui::Arguments),
+    /// Save a checkpoint of a run that trains now, then stop it
+    Stop(commands::stop::Arguments),
     /// All runs of the project
     List(commands::list::Arguments),
+    /// Delete a run
+    Rm(commands::rm::Arguments),
     /// Continue a prompt with a trained model
     Generate(commands::generate::Arguments),
     /// Time a training step, its kernels, or decoding
     Bench(commands::bench::Arguments),
     /// What this machine has to train on, and what brings what is missing
     Doctor(commands::doctor::Arguments),
+    /// Try whether a killed and resumed run is the same to the bit
+    VerifyResume(commands::verify_resume::Arguments),
+    /// Kill a run at random moments and compare its end
+    Chaos(commands::chaos::Arguments),
     /// The recipe's JSON Schema
     Schema(commands::schema::Arguments),
+    /// What --detach starts
+    #[command(hide = true)]
+    Supervise(commands::supervise::Arguments),
 }

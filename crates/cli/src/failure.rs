@@ -12,6 +12,8 @@ pub const USAGE: u8 = 1;
 pub enum Failure {
     /// From the pipeline, which knows the phase.
     Pipeline(pipeline::Error),
+    /// A job in the background: its exit code and why. Its own words are on the console already.
+    Child(u8, String),
     /// Anything else.
     Other(anyhow::Error),
 }
@@ -29,6 +31,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Pipeline(error) => error.kind().exit_code(),
+            Failure::Child(code, _) => *code,
             Failure::Other(_) => USAGE,
         }
     }
@@ -36,7 +39,7 @@ impl Failure {
     /// Whether the reader of our output has gone away.
     pub fn is_broken_pipe(&self) -> bool {
         match self {
-            Failure::Pipeline(_) => false,
+            Failure::Pipeline(_) | Failure::Child(..) => false,
             Failure::Other(error) => error.chain().any(|cause| {
                 cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
             }),
@@ -48,6 +51,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Pipeline(error) => write!(f, "{error}"),
+            Failure::Child(_, why) => write!(f, "{why}"),
             Failure::Other(error) => write!(f, "{error:#}"),
         }
     }

@@ -5,10 +5,12 @@
 
 mod arguments;
 mod commands;
+mod detach;
 mod failure;
 mod output;
 mod select;
 mod summary;
+mod tui;
 
 use std::process::ExitCode;
 

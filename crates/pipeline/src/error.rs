@@ -115,6 +115,12 @@ pub enum Error {
         /// Where the whole report is.
         report: PathBuf,
     },
+    /// A promise of training that was tried and does not hold on this machine.
+    #[error("{message}")]
+    Promise {
+        /// Which, and where to look.
+        message: String,
+    },
     /// An export that is not what was trained.
     #[error("the export is not the model that was trained: {message}. `{}` was not touched", folder.display())]
     Export {
@@ -154,7 +160,7 @@ impl Error {
                 _ => ErrorKind::Environment,
             },
             Error::Training(error) if error.kind() == train::ErrorKind::Data => ErrorKind::Corpus,
-            Error::Training(_) | Error::Interrupted { .. } => ErrorKind::Training,
+            Error::Training(_) | Error::Interrupted { .. } | Error::Promise { .. } => ErrorKind::Training,
             Error::Gates { .. } | Error::Export { .. } => ErrorKind::Validation,
             Error::Disk { phase, .. } => ErrorKind::of_phase(*phase),
             Error::Formats(_) => ErrorKind::Environment,

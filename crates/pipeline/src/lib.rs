@@ -5,6 +5,7 @@
 pub mod bench;
 mod error;
 pub mod examples;
+pub mod forecast;
 pub mod generate;
 mod measure;
 mod meta;
@@ -13,7 +14,9 @@ pub mod project;
 pub mod recipe;
 pub mod shape;
 pub mod stages;
+pub mod supervise;
 mod text;
+pub mod trials;
 
 pub use error::{Error, ErrorKind, Result, Unmet};
 pub use measure::Generation;

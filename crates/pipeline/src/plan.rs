@@ -47,6 +47,8 @@ pub struct Plan {
     pub disk_bytes: u64,
     /// On this machine, once calibrated.
     pub time: Option<Time>,
+    /// Where the memory does not suffice: settings with which it would, as flags.
+    pub fits_with: Option<String>,
     /// What looks wrong.
     pub warnings: Vec<String>,
 }
@@ -274,8 +276,30 @@ pub(crate) fn of_tokens(
         (Some(steps), _) => steps,
         (None, epochs) => (epochs.unwrap_or(1) * available).div_ceil(step_tokens.max(1)),
     };
-    let trained = steps * step_tokens;
-    let model = shape::design(recipe, vocab_size, trained)?;
+    let model = shape::design(recipe, vocab_size, steps * step_tokens)?;
+    Ok(of_design(recipe, model, Available { tokens: available, estimated }, steps, target))
+}
+
+/// The plan for a shape that is settled.
+pub(crate) fn of_shape(recipe: &Recipe, model: ModelConfig, available: u64, target: Target) -> Plan {
+    let options = &recipe.train;
+    let step_tokens = (options.batch_size * options.sequence_length) as u64;
+    let steps = options
+        .steps
+        .unwrap_or_else(|| (options.epochs_wanted().unwrap_or(1) * available).div_ceil(step_tokens.max(1)));
+    of_design(recipe, model, Available { tokens: available, estimated: false }, steps, target)
+}
+
+/// Training tokens of one pass.
+struct Available {
+    tokens: u64,
+    estimated: bool,
+}
+
+fn of_design(recipe: &Recipe, model: ModelConfig, available: Available, steps: u64, target: Target) -> Plan {
+    let options = &recipe.train;
+    let Available { tokens: available, estimated } = available;
+    let trained = steps * (options.batch_size * options.sequence_length) as u64;
     let parameters = Parameters::from(model.parameter_count());
     let per_token = model.flops_per_token(options.sequence_length);
     let memory = Memory::new(&model, recipe, target);
@@ -303,10 +327,38 @@ pub(crate) fn of_tokens(
         tokens,
         disk_bytes,
         time: None,
+        fits_with: None,
         warnings: Vec::new(),
     };
+    plan.fits_with = fits_with(&plan, recipe, target);
     plan.warnings = warnings(&plan, recipe);
-    Ok(plan)
+    plan
+}
+
+/// The first settings that need no more memory than there is: those that change no bit first, then ever smaller micro-batches.
+fn fits_with(plan: &Plan, recipe: &Recipe, target: Target) -> Option<String> {
+    let available = plan.memory.available_bytes.filter(|&available| plan.memory.total_bytes > available)?;
+    let now = plan.memory.micro_batch_size;
+    let divisors = (1..=now).rev().filter(|micro| recipe.train.batch_size.is_multiple_of(*micro));
+    for micro_batch_size in divisors {
+        for recompute in [plan.recompute, true] {
+            let mut trial = recipe.clone();
+            (trial.train.micro_batch_size, trial.train.recompute) = (micro_batch_size, recompute);
+            let needed = Memory::new(&plan.model, &trial, target).total_bytes;
+            if needed > available {
+                continue;
+            }
+            let mut flags = Vec::new();
+            if micro_batch_size != now {
+                flags.push(format!("--set train.micro_batch_size={micro_batch_size}"));
+            }
+            if recompute != plan.recompute {
+                flags.push("--set train.recompute=true".to_owned());
+            }
+            return Some(format!("{} ({} MB)", flags.join(" "), needed / 1_000_000));
+        }
+    }
+    None
 }
 
 /// The vocabulary before the tokenizer is trained: characters and bytes have few.
@@ -356,13 +408,14 @@ impl Plan {
     pub fn memory_shortage(&self) -> Option<String> {
         let available =
             self.memory.available_bytes.filter(|available| self.memory.total_bytes > *available)?;
-        let recompute = if self.recompute { "" } else { ", set train.recompute = true" };
+        let remedy = match &self.fits_with {
+            Some(flags) => format!("it fits with {flags}"),
+            None => "no micro-batch is small enough: take a shorter train.sequence_length or a smaller model (model.size)".to_owned(),
+        };
         Some(format!(
-            "training needs about {} MB of memory and {} MB are free: lower train.micro_batch_size (now {}) or \
-             train.sequence_length{recompute}, or take a smaller model (model.size)",
+            "training needs about {} MB of memory and {} MB are free: {remedy}",
             self.memory.total_bytes / 1_000_000,
-            available / 1_000_000,
-            self.memory.micro_batch_size
+            available / 1_000_000
         ))
     }
 

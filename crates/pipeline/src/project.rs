@@ -61,6 +61,11 @@ impl Project {
         self.root.join("runs")
     }
 
+    /// `job/`: what was started with --detach: `job.json`, `console.log`.
+    pub fn job(&self) -> PathBuf {
+        self.root.join("job")
+    }
+
     /// `evals/`.
     pub fn evals(&self) -> PathBuf {
         self.root.join("evals")

@@ -62,14 +62,23 @@ pub struct RunState {
     pub validation_loss: Option<f64>,
     /// The lowest validation loss so far.
     pub best_validation_loss: Option<f64>,
+    /// Learning rate of the last step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
     /// Speed of the last steps.
     pub tokens_per_s: f64,
+    /// What computes: "cpu".
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub device: String,
     /// Estimated time to the end.
     pub eta_s: f64,
     /// Step of the newest verified checkpoint.
     pub checkpoint_step: Option<u64>,
     /// Why it failed or stopped, or what it does now.
     pub message: String,
+    /// What kind of failure, in one word for programs: "diverged", "storage_full".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
     /// When this was written (UTC, RFC 3339).
     pub updated_at: String,
 }
@@ -94,7 +103,14 @@ pub struct RunSummary {
 impl RunDir {
     /// Makes `runs/<time>-<name>/`. Two runs begun in the same second get different ids.
     pub fn create(fs: &dyn Fs, runs: &Path, name: &str) -> Result<RunDir> {
-        RunDir::create_at(fs, runs, name, Timestamp::now())
+        // Ids sort by time. A clock that was set back must not put a new run before older ones.
+        let newest = ids(fs, runs)?.pop().and_then(|id| Timestamp::from_compact(id.get(..15)?));
+        let now = Timestamp::now();
+        let time = match newest {
+            Some(newest) if newest > now => Timestamp::from_unix(newest.unix_s() + 1),
+            _ => now,
+        };
+        RunDir::create_at(fs, runs, name, time)
     }
 
     fn create_at(fs: &dyn Fs, runs: &Path, name: &str, time: Timestamp) -> Result<RunDir> {
@@ -170,6 +186,11 @@ impl RunDir {
         self.path.join(metrics::FILE_NAME)
     }
 
+    /// `resume_metadata.json`: what the supervisor remembers of crashes and resumes.
+    pub fn resume_metadata(&self) -> PathBuf {
+        self.path.join("resume_metadata.json")
+    }
+
     /// `train.log`, prose for a person.
     pub fn log(&self) -> PathBuf {
         self.path.join("train.log")
@@ -212,6 +233,26 @@ impl RunDir {
         }
         Ok(state)
     }
+}
+
+/// Removes a run's folder with all it holds. `lock` shows that nobody works on it.
+///
+/// # Errors
+/// What the disk says; the folder is then gone from lists all the same, or untouched.
+pub fn remove(fs: &dyn Fs, run: &RunDir, _lock: RunLock) -> Result<()> {
+    // Renamed first: what is left of a removal that was cut off is no run any more.
+    let aside = run.path.with_file_name(format!(".{}.deleting", run.id()));
+    if fs.exists(&aside) {
+        fs.remove_dir_all(&aside).map_err(Error::io("remove", &aside))?;
+    }
+    fs.rename(&run.path, &aside).map_err(Error::io("remove", &run.path))?;
+    fs.remove_dir_all(&aside).map_err(Error::io("remove", &aside))
+}
+
+/// The run that `process` works on: the one whose lock it holds.
+pub fn held_by(fs: &dyn Fs, runs: &Path, process: u32) -> Option<RunDir> {
+    let held = |id: &String| RunLock::holder(&runs.join(id)) == Some(process);
+    ids(fs, runs).ok()?.into_iter().rev().find(held).map(|id| RunDir { path: runs.join(id) })
 }
 
 /// All runs, oldest first.
@@ -309,6 +350,32 @@ mod tests {
         drop(lock);
         let state = run.state(&RealFs).unwrap();
         assert_eq!((state.status, state.step), (RunStatus::Interrupted, 7));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_hide_the_newest_run() {
+        let disk = MemoryFs::new();
+        let runs = Path::new("/runs");
+        let tomorrow = Timestamp::from_unix(Timestamp::now().unix_s() + 86_400);
+        RunDir::create_at(&disk, runs, "z", tomorrow).unwrap();
+        let next = RunDir::create(&disk, runs, "a").unwrap();
+        assert_eq!(latest(&disk, runs).unwrap().unwrap(), next);
+    }
+
+    #[test]
+    fn a_run_is_found_by_its_process_and_removed_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (kept, gone) = (
+            RunDir::create(&RealFs, folder.path(), "kept").unwrap(),
+            RunDir::create(&RealFs, folder.path(), "gone").unwrap(),
+        );
+        assert_eq!(held_by(&RealFs, folder.path(), std::process::id()), None);
+        let lock = gone.lock().unwrap();
+        assert_eq!(held_by(&RealFs, folder.path(), std::process::id()), Some(gone.clone()));
+        remove(&RealFs, &gone, lock).unwrap();
+        let left: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left, [kept.path()]);
     }
 
     #[test]

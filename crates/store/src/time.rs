@@ -32,6 +32,26 @@ impl Timestamp {
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
 
+    /// Reads what [`Timestamp::compact`] writes.
+    pub fn from_compact(text: &str) -> Option<Timestamp> {
+        let (date, time) = text.split_once('-')?;
+        if date.len() != 8 || time.len() != 6 || !text.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
+            return None;
+        }
+        let number = |text: &str| text.parse::<u64>().ok();
+        let (year, month, day) = (number(&date[..4])?, number(&date[4..6])?, number(&date[6..])?);
+        let (hour, minute, second) = (number(&time[..2])?, number(&time[2..4])?, number(&time[4..])?);
+        if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+            return None;
+        }
+        // Hinnant's days_from_civil, the inverse of `parts`.
+        let shifted = if month > 2 { year } else { year - 1 };
+        let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+        let day_of_era = shifted % 400 * 365 + shifted % 400 / 4 - shifted % 400 / 100 + day_of_year;
+        let days = (shifted / 400 * 146_097 + day_of_era).checked_sub(719_468)?;
+        Some(Timestamp { unix_s: days * 86_400 + hour * 3_600 + minute * 60 + second })
+    }
+
     /// `20261122-153012`, as run ids begin.
     pub fn compact(self) -> String {
         let (year, month, day, hour, minute, second) = self.parts();
@@ -70,5 +90,16 @@ mod tests {
         check(1_735_689_599, "2024-12-31T23:59:59Z");
         check(4_107_542_400, "2100-03-01T00:00:00Z");
         assert_eq!(Timestamp::from_unix(1_795_361_412).compact(), "20261122-153012");
+    }
+
+    #[test]
+    fn compact_times_come_back() {
+        for unix_s in [0, 951_782_400, 1_709_210_096, 1_795_361_412, 4_102_444_799] {
+            let time = Timestamp::from_unix(unix_s);
+            assert_eq!(Timestamp::from_compact(&time.compact()), Some(time));
+        }
+        for text in ["", "20261122-1530é", "20261322-153011", "x0261122-153011", "19260101-000000"] {
+            assert_eq!(Timestamp::from_compact(text), None, "{text}");
+        }
     }
 }

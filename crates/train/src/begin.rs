@@ -6,13 +6,15 @@ use model::Model;
 use serde_json::Value;
 use store::report::Reporter;
 
-use crate::checkpoint::{Checkpoints, EpochLoss, TrainerState, Which};
+use crate::checkpoint::{Checkpoints, EpochLoss, Rollbacks, SpikeWindow, TrainerState, Which};
 use crate::job::{Job, Start};
 use crate::tensors::ModelTensors;
 use crate::{Error, Result, TrainOptions};
 
 pub(crate) struct Started {
     pub state: TrainerState,
+    /// The state of step 0.
+    pub fresh: TrainerState,
     /// The step of the checkpoint it came from.
     pub resumed_from: Option<u64>,
     /// What a person should know about it.
@@ -38,7 +40,8 @@ pub(crate) fn begin<D: Device>(
         let checkpoints = Checkpoints::new(job.fs, &job.run.checkpoints());
         if let Some(state) = checkpoints.load(which, &mut ModelTensors(model), reporter)? {
             check(&state, &fresh)?;
-            return Ok(resumed(state, fresh, which));
+            let (state, notes) = resumed(state, &fresh, which);
+            return Ok(Started { resumed_from: Some(state.step), state, fresh, notes });
         }
     }
     model.initialize(options.seed);
@@ -46,7 +49,7 @@ pub(crate) fn begin<D: Device>(
         Start::Fresh => Vec::new(),
         Start::Resume(_) => vec!["this run has no checkpoint yet: it starts again at step 0".to_owned()],
     };
-    Ok(Started { state: fresh, resumed_from: None, notes })
+    Ok(Started { state: fresh.clone(), fresh, resumed_from: None, notes })
 }
 
 /// Optimizer steps of a run with these options over this data.
@@ -85,6 +88,9 @@ fn fresh_state(job: &Job, options: &TrainOptions, model: Value, total_steps: u64
         best: None,
         non_finite_in_a_row: 0,
         non_finite_steps: 0,
+        anchors: Vec::new(),
+        spikes: SpikeWindow::default(),
+        rollbacks: Rollbacks::default(),
         options: options.clone(),
         model,
         data_hash: job.training.hash().to_owned(),
@@ -133,8 +139,7 @@ fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
     Ok(())
 }
 
-fn resumed(mut state: TrainerState, now: TrainerState, which: Which) -> Started {
-    let resumed_from = Some(state.step);
+fn resumed(mut state: TrainerState, now: &TrainerState, which: Which) -> (TrainerState, Vec<String>) {
     let mut notes = Vec::new();
     let which = if which == Which::Latest { "latest whole" } else { "chosen" };
     notes
@@ -152,8 +157,8 @@ fn resumed(mut state: TrainerState, now: TrainerState, which: Which) -> Started 
         notes.push("all steps are done: ask for more with `text2llm resume --more-epochs N`".to_owned());
     }
     state.total_steps = now.total_steps.max(state.step);
-    state.options = now.options;
-    Started { state, resumed_from, notes }
+    state.options = now.options.clone();
+    (state, notes)
 }
 
 /// Keys whose values differ, other than the run's length.

@@ -29,6 +29,23 @@ pub enum ErrorKind {
     Model,
 }
 
+impl ErrorKind {
+    /// As `state.json` spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ErrorKind::Options => "options",
+            ErrorKind::Data => "data",
+            ErrorKind::StorageFull => "storage_full",
+            ErrorKind::Io => "io",
+            ErrorKind::Corrupt => "corrupt",
+            ErrorKind::NotFound => "not_found",
+            ErrorKind::Incompatible => "incompatible",
+            ErrorKind::Diverged => "diverged",
+            ErrorKind::Model => "model",
+        }
+    }
+}
+
 /// Everything that can stop training; each message says what to do next.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -119,6 +136,24 @@ pub enum Error {
         /// Used in the last of them.
         learning_rate: f64,
     },
+    /// The loss left its course and did not come back.
+    #[error(
+        "the loss spiked to {loss:.3} at step {step}, where {median:.3} was usual: the run has diverged, {tries} rollbacks in a row did not \
+         help. Start a new one with a lower train.learning_rate (it was {learning_rate:e}) or a longer warm-up, or look at the text \
+         around there; the checkpoints of this one are sound and stay"
+    )]
+    Spike {
+        /// Where it was noticed.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// What was usual before.
+        median: f64,
+        /// Rollbacks tried.
+        tries: u64,
+        /// Used there.
+        learning_rate: f64,
+    },
     /// A weight or moment is NaN or infinite; no such thing is ever saved.
     #[error("`{tensor}` holds a value that is not finite after step {step}: no checkpoint is written of it")]
     NonFiniteWeights {
@@ -126,6 +161,15 @@ pub enum Error {
         step: u64,
         /// The tensor.
         tensor: String,
+    },
+    /// The run's folder was deleted or moved while it trained.
+    #[error(
+        "the run's folder `{}` is gone: it was deleted or moved while it trained. Training stops, since nothing can be kept; \
+         put the folder back and go on with `text2llm resume`, or start a new run", folder.display()
+    )]
+    FolderGone {
+        /// Where it was.
+        folder: PathBuf,
     },
     /// Signal handlers could not be installed.
     #[error("cannot listen for SIGINT and SIGTERM: {source}")]
@@ -163,7 +207,10 @@ impl Error {
             Error::NoneWhole { .. } | Error::Corrupt { .. } => ErrorKind::Corrupt,
             Error::NotFound { .. } => ErrorKind::NotFound,
             Error::Incompatible { .. } => ErrorKind::Incompatible,
-            Error::Diverged { .. } | Error::NonFiniteWeights { .. } => ErrorKind::Diverged,
+            Error::Diverged { .. } | Error::Spike { .. } | Error::NonFiniteWeights { .. } => {
+                ErrorKind::Diverged
+            }
+            Error::FolderGone { .. } => ErrorKind::NotFound,
             Error::Signals { .. } => ErrorKind::Io,
             Error::Store(error) => of_store(error.kind()),
             Error::Formats(formats::Error::Store(error)) => of_store(error.kind()),

@@ -17,6 +17,8 @@ use crate::checkpoint::TrainerState;
 
 /// Between two routine writes of `state.json`.
 const STATE_EVERY: Duration = Duration::from_secs(2);
+/// Between two lines of `train.log` that only tell a step.
+const STEP_LINE_EVERY: Duration = Duration::from_secs(10);
 
 pub(crate) struct Ledger<'a> {
     fs: &'a dyn Fs,
@@ -24,6 +26,7 @@ pub(crate) struct Ledger<'a> {
     metrics: MetricsLog,
     log: Option<Box<dyn FsFile>>,
     state_written: Option<Instant>,
+    step_told: Option<Instant>,
     troubled: bool,
 }
 
@@ -53,6 +56,7 @@ impl<'a> Ledger<'a> {
             metrics: log,
             log: fs.append(&run.log()).ok(),
             state_written: None,
+            step_told: None,
             troubled: false,
         };
         Ok((ledger, past))
@@ -62,6 +66,13 @@ impl<'a> Ledger<'a> {
     pub fn metric(&mut self, metric: &Metric, reporter: &mut dyn Reporter) {
         let written = self.metrics.append(metric);
         self.settle(written, reporter);
+    }
+
+    /// Takes back the metrics after `step`: the run has gone back to it.
+    pub fn cut_back(&mut self, step: u64) -> Result<()> {
+        // Lines still waiting for space are of later steps, or of steps that are on the disk.
+        self.metrics = MetricsLog::open(self.fs, &self.run.metrics(), step)?;
+        Ok(())
     }
 
     /// Forces metrics to the disk, before a checkpoint counts on them.
@@ -85,6 +96,18 @@ impl<'a> Ledger<'a> {
                 format!("step {step}: checkpoint {}", path.display())
             }
             Event::Sample { step, prompt, text } => format!("step {step}: sample {prompt:?} → {text:?}"),
+            Event::Step(record) if self.step_told.is_none_or(|at| at.elapsed() >= STEP_LINE_EVERY) => {
+                self.step_told = Some(Instant::now());
+                format!(
+                    "step {} of {}: loss {:.4}, learning rate {:.2e}, {:.0} tokens/s, {:.0} s left",
+                    record.step,
+                    record.total_steps,
+                    record.loss,
+                    record.learning_rate,
+                    record.tokens_per_s,
+                    record.eta_s
+                )
+            }
             _ => String::new(),
         };
         if !line.is_empty() {
@@ -109,6 +132,19 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// Refuses to go on in a folder that somebody has removed: writing there would make an empty shell of the run.
+    pub fn check_folder(&self) -> Result<()> {
+        if self.fs.exists(self.run.path()) {
+            return Ok(());
+        }
+        Err(crate::Error::FolderGone { folder: self.run.path().to_owned() })
+    }
+
+    /// Whether the next routine write of `state.json` is due.
+    pub fn state_is_due(&self) -> bool {
+        self.state_written.is_none_or(|at| at.elapsed() >= STATE_EVERY)
+    }
+
     /// Writes `state.json` when the last write is long enough ago, or `status` is not simply running.
     pub fn state(
         &mut self,
@@ -118,8 +154,7 @@ impl<'a> Ledger<'a> {
         message: &str,
         reporter: &mut dyn Reporter,
     ) {
-        let recent = self.state_written.is_some_and(|at| at.elapsed() < STATE_EVERY);
-        if status == RunStatus::Running && recent {
+        if status == RunStatus::Running && !self.state_is_due() {
             return;
         }
         self.state_written = Some(Instant::now());
@@ -133,6 +168,9 @@ impl<'a> Ledger<'a> {
                 train_loss: state.train_loss,
                 validation_loss: state.validation_loss,
                 best_validation_loss: state.best.map(|best| best.loss),
+                learning_rate: figures.learning_rate,
+                device: figures.device,
+                failure: figures.failure.map(str::to_owned),
                 tokens_per_s: figures.tokens_per_s,
                 eta_s: figures.eta_s,
                 checkpoint_step: figures.checkpoint_step,
@@ -162,9 +200,12 @@ impl<'a> Ledger<'a> {
 }
 
 /// What `state.json` shows beside the trainer's state.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     pub epoch: f64,
+    pub learning_rate: Option<f64>,
+    pub device: String,
+    pub failure: Option<&'static str>,
     pub tokens_per_s: f64,
     pub eta_s: f64,
     pub checkpoint_step: Option<u64>,

@@ -14,6 +14,7 @@ mod options;
 mod patience;
 mod schedule;
 mod signals;
+mod spike;
 mod summary;
 mod tensors;
 mod trainer;

@@ -65,6 +65,10 @@ pub struct TrainOptions {
     /// Largest global norm of the gradient; 0: no clipping.
     #[schemars(range(min = 0.0, max = 1e9))]
     pub gradient_clip: f64,
+    /// Times in a row to go back to the last good checkpoint and leave out the batches since, when the loss spikes or is not
+    /// finite; then the run stops. 0: never go back.
+    #[schemars(range(min = 0, max = 100))]
+    pub rollbacks: u64,
     /// Decides initial weights, the order of data and dropout.
     pub seed: u64,
     /// Steps between validations; 0: only at the end of each epoch.
@@ -108,6 +112,7 @@ impl Default for TrainOptions {
             epsilon: 1e-8,
             weight_decay: 0.1,
             gradient_clip: 1.0,
+            rollbacks: 3,
             seed: 42,
             validate_every: 0,
             sample_every: 0,

@@ -65,6 +65,7 @@ pub(crate) fn training_metrics(
         "best_step": state.best.map(|best| best.step),
         "trained_tokens": state.tokens_seen,
         "non_finite_steps": state.non_finite_steps,
+        "rollbacks": state.rollbacks.count,
         "elapsed_s": measured.elapsed_s,
         "tokens_per_s": measured.tokens_per_s,
         "peak_rss_bytes": store::system::peak_rss_bytes(),

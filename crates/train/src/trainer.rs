@@ -2,7 +2,7 @@
 //!
 //! After each step its duties follow in a fixed order: validation, end of epoch, samples, checkpoint. A stop in the middle
 //! of a step drops the step (nothing but gradients has changed); a stop in the middle of the duties saves them as due, and
-//! the next session begins with them. So a run that was stopped anywhere goes through the same sequence as one that
+//! the next session begins with them. A loss that spikes or is not finite sends the run back to a checkpoint. So a run that was stopped anywhere goes through the same sequence as one that
 //! was not.
 
 use std::time::Instant;
@@ -15,7 +15,7 @@ use store::metrics::{EpochRecord, Metric};
 use store::report::{Event, Phase, Reporter, StepRecord, ValidationRecord};
 use store::run::RunStatus;
 
-use crate::checkpoint::{Best, Checkpoints, EpochLoss, EpochSummary, TrainerState};
+use crate::checkpoint::{Best, Checkpoints, EpochLoss, EpochSummary, Spike, TrainerState, Which};
 use crate::evaluate::evaluate;
 use crate::job::{Ending, Job, Outcome, Sampler};
 use crate::ledger::{Figures, Ledger};
@@ -26,6 +26,10 @@ use crate::{Error, Result, begin};
 
 /// Steps in a row without a finite loss and gradient before the run counts as diverged.
 const NON_FINITE_LIMIT: u64 = 10;
+/// Checkpoints to roll back to.
+const ANCHORS: usize = 2;
+/// Steps after a trouble within which the next one is the same.
+const ROLLBACKS_APART: u64 = 64;
 
 /// Trains until done or stopped. The state is on the disk when it returns `Ok`; after an error the newest whole checkpoint is.
 ///
@@ -62,6 +66,8 @@ struct Trainer<'a, 'j, 's, D: Device> {
     state: TrainerState,
     /// What the newest checkpoint of this session holds.
     saved: Option<TrainerState>,
+    /// The state of step 0, to roll back to before there is a checkpoint.
+    fresh: TrainerState,
     checkpoint_step: Option<u64>,
     epoch_seconds: Vec<f64>,
     epoch_began_s: f64,
@@ -85,7 +91,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         started: begin::Started,
         reporter: &mut dyn Reporter,
     ) -> Result<Self> {
-        let begin::Started { state, resumed_from, notes } = started;
+        let begin::Started { state, fresh, resumed_from, notes } = started;
         let options = &state.options;
         let micro = options.micro_batch_size;
         let mut loader = Loader::new(
@@ -108,6 +114,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
             ledger,
             meter: Meter::start(past.elapsed_s),
             saved: resumed_from.map(|_| state.clone()),
+            fresh,
             checkpoint_step: resumed_from,
             epoch_began_s: past.epoch_seconds.iter().sum::<f64>().min(past.elapsed_s),
             epoch_seconds: past.epoch_seconds,
@@ -131,17 +138,25 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         if self.state.duties_due && self.duties(reporter)? == Flow::Stop {
             return self.interrupt(reporter);
         }
-        while self.state.step < self.state.total_steps {
-            if self.job.stop.is_raised()
-                || self.step(reporter)? == Flow::Stop
-                || self.duties(reporter)? == Flow::Stop
-            {
-                return self.interrupt(reporter);
+        loop {
+            while self.state.step < self.state.total_steps {
+                if self.job.stop.is_raised()
+                    || self.step(reporter)? == Flow::Stop
+                    || (self.state.duties_due && self.duties(reporter)? == Flow::Stop)
+                {
+                    return self.interrupt(reporter);
+                }
+                if self.ledger.state_is_due() {
+                    self.ledger.check_folder()?;
+                }
+                self.write_state(RunStatus::Running, "training", reporter);
             }
-            self.write_state(RunStatus::Running, "training", reporter);
+            // Weights that are not finite send the run back.
+            self.save_as_anchor(reporter)?;
+            if self.state.step == self.state.total_steps {
+                return Ok(Ending::Completed);
+            }
         }
-        self.save(true, reporter)?;
-        Ok(Ending::Completed)
     }
 
     /// One optimizer step. On `Stop` nothing has changed.
@@ -207,7 +222,84 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         };
         self.ledger.metric(&Metric::Step(record.clone()), reporter);
         self.ledger.tell(&Event::Step(record), reporter);
+        let watched = self.state.options.rollbacks > 0;
+        if let Some(Spike { loss, median, .. }) = watched.then(|| self.state.spikes.push(loss)).flatten() {
+            let tries = self.state.options.rollbacks;
+            self.roll_back(Error::Spike { step, loss, median, tries, learning_rate }, reporter)?;
+        }
         Ok(Flow::Continue)
+    }
+
+    /// Back to the last good state, to go on from there with the batches after the trouble: what was met between is left out.
+    /// Gives `trouble` back as the error when that was tried often enough.
+    fn roll_back(&mut self, trouble: Error, reporter: &mut dyn Reporter) -> Result<()> {
+        let at = self.state.step;
+        let mut rollbacks = self.state.rollbacks;
+        let again = rollbacks.tries > 0 && at <= rollbacks.last_trouble + ROLLBACKS_APART;
+        rollbacks.tries = if again { rollbacks.tries + 1 } else { 1 };
+        if rollbacks.tries > self.state.options.rollbacks {
+            return Err(trouble);
+        }
+        (rollbacks.count, rollbacks.last_trouble) = (rollbacks.count + 1, at);
+        let mut state = self.load_anchor(rollbacks.tries, reporter)?;
+        let message = format!(
+            "{}. Rolled back to step {} (try {} of {}); the batches up to step {at} are left out",
+            self.told(&trouble),
+            state.step,
+            rollbacks.tries,
+            self.state.options.rollbacks
+        );
+        state.rollbacks = rollbacks;
+        state.cursor = self.state.cursor.clone();
+        // What a resume may have changed since that checkpoint.
+        (state.options, state.total_steps) = (self.state.options.clone(), self.state.total_steps);
+        self.checkpoint_step = (state.step > 0).then_some(state.step);
+        self.epoch_seconds.truncate(state.history.len());
+        self.ledger.cut_back(state.step)?;
+        self.state = state;
+        self.saved = None;
+        self.ledger.warning(message, reporter);
+        Ok(())
+    }
+
+    /// In a sentence; the remedies in an error's message are for when it has come to the worst.
+    fn told(&self, trouble: &Error) -> String {
+        match trouble {
+            Error::Spike { step, loss, median, .. } => {
+                format!("step {step}: the loss has spiked to {loss:.3}, where {median:.3} was usual")
+            }
+            Error::Diverged { step, count, .. } => {
+                format!("step {step}: loss or gradient was not finite in {count} steps in a row")
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// The state to roll back to, with the model's weights and moments. It is one that every course of the run comes by,
+    /// whether it was stopped or not, or else a stop would change the bits. The second try goes one further back: what ruined
+    /// the run may have been saved before it showed.
+    fn load_anchor(&mut self, tries: u64, reporter: &mut dyn Reporter) -> Result<TrainerState> {
+        let anchors = &self.state.anchors;
+        let there = |step: &&u64| self.job.fs.exists(&self.checkpoints.path(**step));
+        let passed_over = usize::from(tries > 1);
+        let step =
+            anchors.iter().rev().skip(passed_over).find(there).or_else(|| anchors.last().filter(there));
+        if let Some(&step) = step {
+            let mut tensors = crate::tensors::ModelTensors(self.model);
+            match self.checkpoints.load(Which::Step(step), &mut tensors, reporter) {
+                Ok(Some(state)) => return Ok(state),
+                Ok(None) => {}
+                Err(error) => {
+                    let message = format!("the checkpoint to roll back to cannot be used: {error}");
+                    self.ledger.warning(message, reporter);
+                    if let Some(state) = self.checkpoints.load(Which::Latest, &mut tensors, reporter)? {
+                        return Ok(state);
+                    }
+                }
+            }
+        }
+        self.model.initialize(self.state.options.seed);
+        Ok(self.fresh.clone())
     }
 
     /// Gradients and the update; `None` when stopped before the update.
@@ -258,7 +350,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         );
         self.ledger.warning(message, reporter);
         if count >= NON_FINITE_LIMIT {
-            return Err(Error::Diverged { step, count, learning_rate });
+            self.roll_back(Error::Diverged { step, count, learning_rate }, reporter)?;
         }
         Ok(Flow::Continue)
     }
@@ -287,7 +379,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
             self.sample(reporter);
         }
         if save_due || new_best {
-            self.save(true, reporter)?;
+            self.save_as_anchor(reporter)?;
         }
         Ok(Flow::Continue)
     }
@@ -368,11 +460,30 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         }
     }
 
+    /// Writes a checkpoint that is due by the schedule alone; weights that are not finite send the run back instead.
+    fn save_as_anchor(&mut self, reporter: &mut dyn Reporter) -> Result<()> {
+        let before = self.state.anchors.clone();
+        let calm = self.state.spikes.is_calm() && self.state.non_finite_in_a_row == 0;
+        if calm && self.state.anchors.last() != Some(&self.state.step) {
+            self.state.anchors.push(self.state.step);
+            let old = self.state.anchors.len().saturating_sub(ANCHORS);
+            self.state.anchors.drain(..old);
+        }
+        match self.save(true, reporter) {
+            Err(trouble @ Error::NonFiniteWeights { .. }) => {
+                self.state.anchors = before;
+                self.roll_back(trouble, reporter)
+            }
+            done => done,
+        }
+    }
+
     /// Writes a checkpoint unless the newest one holds the same.
     fn save(&mut self, prune: bool, reporter: &mut dyn Reporter) -> Result<()> {
         if self.saved.as_ref() == Some(&self.state) {
             return Ok(());
         }
+        self.ledger.check_folder()?;
         let began = Instant::now();
         let step = self.state.step;
         let mut tensors = crate::tensors::ModelTensors(self.model);
@@ -405,7 +516,9 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         self.ledger.tell(&event, reporter);
         if prune {
             let best = self.state.best.map(|best| best.step);
-            if let Err(error) = self.checkpoints.prune(step, self.state.options.keep_last, best, reporter) {
+            let spared: Vec<u64> = best.into_iter().chain(self.state.anchors.iter().copied()).collect();
+            let keep_last = self.state.options.keep_last;
+            if let Err(error) = self.checkpoints.prune(step, keep_last, &spared, reporter) {
                 self.ledger.warning(format!("old checkpoints were not removed: {error}"), reporter);
             }
         }
@@ -452,8 +565,11 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
     }
 
     fn fail(&mut self, error: &Error, reporter: &mut dyn Reporter) {
+        if self.ledger.check_folder().is_err() {
+            return;
+        }
         self.write_training_metrics(RunStatus::Failed, reporter);
-        self.write_state(RunStatus::Failed, &error.to_string(), reporter);
+        self.write_state_of(RunStatus::Failed, &error.to_string(), Some(error.kind().name()), reporter);
     }
 
     fn write_training_metrics(
@@ -476,8 +592,22 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
     }
 
     fn write_state(&mut self, status: RunStatus, message: &str, reporter: &mut dyn Reporter) {
+        self.write_state_of(status, message, None, reporter);
+    }
+
+    fn write_state_of(
+        &mut self,
+        status: RunStatus,
+        message: &str,
+        failure: Option<&'static str>,
+        reporter: &mut dyn Reporter,
+    ) {
+        let step = self.state.step;
         let figures = Figures {
             epoch: self.epoch(),
+            learning_rate: (step > 0).then(|| self.schedule.learning_rate(step)),
+            device: self.job.environment["device"].as_str().unwrap_or_default().to_owned(),
+            failure,
             tokens_per_s: self.tokens_per_s(),
             eta_s: self.meter.eta_s(self.state.total_steps.saturating_sub(self.state.step)),
             checkpoint_step: self.checkpoint_step,

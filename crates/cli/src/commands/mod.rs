@@ -1,16 +1,23 @@
 //! One file a subcommand.
 
 pub mod bench;
+pub mod chaos;
 pub mod doctor;
 pub mod generate;
 pub mod list;
+pub mod logs;
 pub mod new;
 pub mod plan;
 pub mod resume;
+pub mod rm;
 pub mod run;
 pub mod schema;
 pub mod status;
+pub mod stop;
+pub mod supervise;
 pub mod train;
+pub mod tui;
+pub mod verify_resume;
 
 use crate::arguments::{Cli, Command};
 use crate::failure::Outcome;
@@ -26,10 +33,17 @@ pub fn dispatch(cli: Cli, console: &mut Console) -> Outcome {
         Command::Train(arguments) => train::run(&global, arguments, console),
         Command::Resume(arguments) => resume::run(&global, arguments, console),
         Command::Status(arguments) => status::run(&global, arguments, console),
+        Command::Logs(arguments) => logs::run(&global, arguments, console),
+        Command::Stop(arguments) => stop::run(&global, arguments, console),
+        Command::Rm(arguments) => rm::run(&global, arguments, console),
+        Command::Supervise(arguments) => supervise::run(&global, arguments, console),
         Command::List(arguments) => list::run(&global, arguments, console),
         Command::Generate(arguments) => generate::run(&global, arguments, console),
         Command::Bench(arguments) => bench::run(&global, arguments, console),
         Command::Doctor(arguments) => doctor::run(&global, arguments, console),
+        Command::VerifyResume(arguments) => verify_resume::run(&global, arguments, console),
+        Command::Chaos(arguments) => chaos::run(&global, arguments, console),
+        Command::Tui(arguments) => tui::run(&global, arguments),
         Command::Schema(arguments) => schema::run(&global, arguments, console),
     }
 }

@@ -107,7 +107,8 @@ fn print(plan: &Plan, console: &mut Console) -> Outcome {
         ))?,
         None => console.data("Time        not measured")?,
     }
-    for warning in plan.warnings.iter().chain(&plan.memory_shortage()) {
+    console.data(&format!("Verdict     {}", pipeline::forecast::verdict(plan)))?;
+    for warning in &plan.warnings {
         console.warning(warning);
     }
     console.prose("\nNext: text2llm run");

@@ -1,9 +1,13 @@
 //! `text2llm resume`: go on with a run, from where it stopped or beyond its end.
 
 use clap::Args;
+use pipeline::project::Project;
 use pipeline::stages::{self, More, ResumeRequest};
+use store::fs::RealFs;
+use store::run::RunDir;
 
 use crate::arguments::GlobalArguments;
+use crate::detach::{self, Detached};
 use crate::failure::Outcome;
 use crate::output::Console;
 use crate::{select, summary};
@@ -24,11 +28,17 @@ pub struct Arguments {
     /// Where to continue from: latest, best, or a step; later checkpoints are given up
     #[arg(long, value_name = "WHICH", default_value = "latest")]
     pub checkpoint: String,
+    /// Work in the background, watched over and resumed after a crash; returns once it is seen to train
+    #[arg(long)]
+    pub detach: bool,
 }
 
 /// Continues the run.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
+    if arguments.detach {
+        return detach(&project, &arguments, console);
+    }
     let more = match (arguments.more_epochs, arguments.more_steps) {
         (Some(epochs), _) => Some(More::Epochs(epochs)),
         (_, Some(steps)) => Some(More::Steps(steps)),
@@ -45,4 +55,24 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     };
     let outcome = stages::resume(request, console.reporter().as_mut())?;
     summary::print(&outcome, &project, console)
+}
+
+fn detach(project: &Project, arguments: &Arguments, console: &mut Console) -> Outcome {
+    // Settled now: `latest` could be another run by the time of a resume.
+    let run_id = RunDir::find(&RealFs, &project.runs(), &arguments.run)?.id();
+    let name = |mut given: Vec<String>| {
+        if let Some(at) = given.iter().position(|argument| *argument == arguments.run) {
+            given.remove(at);
+        }
+        if let Some(at) = given.iter().position(|argument| argument == "resume") {
+            given.insert(at + 1, run_id.clone());
+        }
+        given
+    };
+    let first = detach::arguments_without(&detach::OUTPUT_FLAGS);
+    let mut once = detach::OUTPUT_FLAGS.to_vec();
+    once.extend([("--more-epochs", 1), ("--more-steps", 1), ("--checkpoint", 1)]);
+    let again = detach::arguments_without(&once);
+    let detached = Detached { project, first: name(first), again: name(again), run_id: Some(run_id.clone()) };
+    detach::launch(detached, console)
 }

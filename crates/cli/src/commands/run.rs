@@ -4,6 +4,7 @@ use clap::Args;
 use pipeline::stages::{self, Request, Until};
 
 use crate::arguments::{GlobalArguments, RecipeArguments};
+use crate::detach::{self, Detached};
 use crate::failure::Outcome;
 use crate::output::Console;
 use crate::{select, summary};
@@ -26,9 +27,15 @@ pub struct Arguments {
     /// Continue the latest unfinished run, with the recipe it was started with
     #[arg(long)]
     pub resume: bool,
+    /// Continue with what was changed of the recipe since and may change within a run: schedule, checkpoints, validation, export
+    #[arg(long, requires = "resume")]
+    pub accept_changes: bool,
     /// Train again although a finished run has this recipe and text
     #[arg(long, conflicts_with = "resume")]
     pub fresh: bool,
+    /// Work in the background, watched over and resumed after a crash; returns once it is seen to train
+    #[arg(long)]
+    pub detach: bool,
 }
 
 /// Carries out all phases.
@@ -45,6 +52,14 @@ pub fn run_until(
 ) -> Outcome {
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
     let selected = select::recipe(global, &arguments.recipe, &[], &project)?;
+    if arguments.detach {
+        let first = detach::arguments_without(&detach::OUTPUT_FLAGS);
+        let mut again: Vec<String> =
+            first.iter().filter(|flag| !matches!(flag.as_str(), "--fresh" | "--resume")).cloned().collect();
+        again.push("--resume".to_owned());
+        let detached = Detached { project: &project, first, again, run_id: None };
+        return detach::launch(detached, console);
+    }
     console.heading(&selected, &project);
     let request = Request {
         project: &project,
@@ -55,6 +70,7 @@ pub fn run_until(
         skip_corpus: arguments.skip_corpus,
         skip_tokenizer: arguments.skip_tokenizer,
         resume: arguments.resume,
+        accept_changes: arguments.accept_changes,
         fresh: arguments.fresh,
         until,
         target: global.target(),

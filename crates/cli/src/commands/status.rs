@@ -1,14 +1,22 @@
 //! `text2llm status`: where a run stands, from its small `state.json`; nothing heavy is touched.
 
+use std::io::IsTerminal;
+use std::time::Duration;
+
 use clap::Args;
+use pipeline::project::Project;
+use pipeline::supervise::{self, ResumeMetadata};
 use serde_json::json;
 use store::fs::RealFs;
-use store::run::{RunDir, RunStatus};
+use store::lock::RunLock;
+use store::run::{RunDir, RunState, RunStatus};
 
 use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::output::{Console, short_duration};
 use crate::select;
+
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Tell where a run stands.
 #[derive(Debug, Args)]
@@ -16,6 +24,9 @@ pub struct Arguments {
     /// Run id, its unique beginning or end, or `latest`
     #[arg(value_name = "RUN", default_value = "latest")]
     pub run: String,
+    /// Show it again each second, until the run ends
+    #[arg(long, short = 'w')]
+    pub watch: bool,
 }
 
 /// Prints the state.
@@ -30,46 +41,122 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         return console.result("status", &json!({ "run_id": null }));
     }
     let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
-    let state = run.state(&RealFs)?;
-    if !console.is_human() {
-        let mut value = serde_json::to_value(&state)?;
-        value["run_id"] = json!(run.id());
-        value["path"] = json!(run.path());
-        return console.result("status", &value);
+    loop {
+        let standing = Standing::of(&project, &run)?;
+        let clear = arguments.watch && console.is_human() && std::io::stdout().is_terminal();
+        if clear {
+            console.stream("\u{1b}[H\u{1b}[2J")?;
+        }
+        standing.print(&project, console)?;
+        if !arguments.watch || !standing.at_work() {
+            return Ok(());
+        }
+        std::thread::sleep(WATCH_EVERY);
     }
-    console.data(&format!("run         {}", run.id()))?;
-    console.data(&format!("status      {}", state.status))?;
-    if !state.message.is_empty() {
-        console.data(&format!("            {}", state.message))?;
+}
+
+/// A run's state and who works on it.
+struct Standing {
+    run: RunDir,
+    state: RunState,
+    worker: Option<u32>,
+    supervisor: Option<u32>,
+    resumes: ResumeMetadata,
+}
+
+impl Standing {
+    fn of(project: &Project, run: &RunDir) -> Outcome<Standing> {
+        let job = supervise::JobRecord::read(project);
+        let supervised = job.is_some_and(|job| job.run_id.as_deref() == Some(run.id().as_str()));
+        Ok(Standing {
+            state: run.state(&RealFs)?,
+            worker: RunLock::holder(run.path()),
+            supervisor: supervise::living_supervisor(project).filter(|_| supervised),
+            resumes: ResumeMetadata::read(run),
+            run: run.clone(),
+        })
     }
-    let share = 100.0 * state.step as f64 / state.total_steps.max(1) as f64;
-    console.data(&format!(
-        "step        {} of {} ({share:.0} %), epoch {:.2}",
-        state.step, state.total_steps, state.epoch
-    ))?;
-    if let Some(loss) = state.train_loss {
-        console.data(&format!("loss        {loss:.4} nats a token"))?;
+
+    fn at_work(&self) -> bool {
+        self.worker.is_some() || self.supervisor.is_some()
     }
-    if let Some(loss) = state.validation_loss {
-        let best = state.best_validation_loss.map(|best| format!(" (best {best:.4})")).unwrap_or_default();
-        console.data(&format!("validation  {loss:.4}{best}"))?;
-    }
-    if state.status == RunStatus::Running && state.eta_s > 0.0 {
+
+    fn print(&self, project: &Project, console: &mut Console) -> Outcome {
+        let Standing { run, state, worker, supervisor, resumes } = self;
+        if !console.is_human() {
+            let mut value = serde_json::to_value(state)?;
+            value["run_id"] = json!(run.id());
+            value["path"] = json!(run.path());
+            value["alive"] = json!(worker.is_some());
+            value["supervisor_pid"] = json!(supervisor);
+            value["resume_count"] = json!(resumes.resume_count);
+            return console.result("status", &value);
+        }
+        console.data(&format!("run         {}", run.id()))?;
+        let status = match (worker, state.status) {
+            // Its state is that of the training; the job goes on to validation and export.
+            (Some(_), RunStatus::Completed) => "trained; validation and export are at work".to_owned(),
+            (Some(_), RunStatus::Queued) => "preparing corpus and tokenizer".to_owned(),
+            (_, status) => status.to_string(),
+        };
+        console.data(&format!("status      {status}"))?;
+        if !state.message.is_empty() {
+            console.data(&format!("            {}", state.message))?;
+        }
+        let share = 100.0 * state.step as f64 / state.total_steps.max(1) as f64;
         console.data(&format!(
-            "speed       {:.0} tokens/s, {} left",
-            state.tokens_per_s,
-            short_duration(state.eta_s)
+            "step        {} of {} ({share:.0} %), epoch {:.2}",
+            state.step, state.total_steps, state.epoch
         ))?;
+        if let Some(loss) = state.train_loss {
+            let rate =
+                state.learning_rate.map(|rate| format!(", learning rate {rate:.2e}")).unwrap_or_default();
+            console.data(&format!("loss        {loss:.4} nats a token{rate}"))?;
+        }
+        if let Some(loss) = state.validation_loss {
+            let best =
+                state.best_validation_loss.map(|best| format!(" (best {best:.4})")).unwrap_or_default();
+            console.data(&format!("validation  {loss:.4}{best}"))?;
+        }
+        if state.status == RunStatus::Running && state.eta_s > 0.0 {
+            console.data(&format!(
+                "speed       {:.0} tokens/s on the {}, {} left",
+                state.tokens_per_s,
+                state.device,
+                short_duration(state.eta_s)
+            ))?;
+        }
+        if let Some(step) = state.checkpoint_step {
+            console.data(&format!("checkpoint  step {step}"))?;
+        }
+        let process = match worker {
+            Some(pid) => format!("{pid}, alive"),
+            None if state.pid != 0 => format!("{}, gone", state.pid),
+            None => "none".to_owned(),
+        };
+        let watched = supervisor.map(|pid| format!("; supervisor {pid}, alive")).unwrap_or_default();
+        console.data(&format!("process     {process}{watched}"))?;
+        if resumes.resume_count > 0 {
+            let crash = resumes
+                .last_crash
+                .as_ref()
+                .map(|crash| format!(", last crash: {}", crash.kind))
+                .unwrap_or_default();
+            console.data(&format!(
+                "resumes     {}, the last at {} from step {}{crash}",
+                resumes.resume_count,
+                resumes.last_resume_time.as_deref().unwrap_or("?"),
+                resumes.last_step
+            ))?;
+        }
+        console.data(&format!("updated     {}", state.updated_at))?;
+        let next = match state.status {
+            _ if self.at_work() => return Ok(()),
+            RunStatus::Completed => "generate --prompt \"The \"",
+            RunStatus::Running => return Ok(()),
+            _ => "run --resume",
+        };
+        console.prose(&format!("Next: {}", project.command(next)));
+        Ok(())
     }
-    if let Some(step) = state.checkpoint_step {
-        console.data(&format!("checkpoint  step {step}"))?;
-    }
-    console.data(&format!("updated     {}", state.updated_at))?;
-    let next = match state.status {
-        RunStatus::Completed => "generate --prompt \"The \"",
-        RunStatus::Running => return Ok(()),
-        _ => "run --resume",
-    };
-    console.prose(&format!("Next: {}", project.command(next)));
-    Ok(())
 }

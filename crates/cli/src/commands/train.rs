@@ -20,11 +20,28 @@ pub struct Arguments {
     /// Use the tokenizer in tokenizer/ as it is, even if [tokenizer] changed
     #[arg(long)]
     pub skip_tokenizer: bool,
+    /// Continue the latest unfinished run, with the recipe it was started with
+    #[arg(long)]
+    pub resume: bool,
+    /// Continue with what was changed of the recipe since and may change within a run: schedule, checkpoints, validation, export
+    #[arg(long, requires = "resume")]
+    pub accept_changes: bool,
+    /// Work in the background, watched over and resumed after a crash; returns once it is seen to train
+    #[arg(long)]
+    pub detach: bool,
 }
 
 /// Carries out the phases up to training.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
-    let Arguments { recipe, skip_corpus, skip_tokenizer } = arguments;
-    let whole = run::Arguments { recipe, skip_corpus, skip_tokenizer, resume: false, fresh: true };
+    let Arguments { recipe, skip_corpus, skip_tokenizer, resume, accept_changes, detach } = arguments;
+    let whole = run::Arguments {
+        recipe,
+        skip_corpus,
+        skip_tokenizer,
+        resume,
+        accept_changes,
+        fresh: !resume,
+        detach,
+    };
     run::run_until(global, whole, Until::Training, console)
 }

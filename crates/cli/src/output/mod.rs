@@ -135,6 +135,9 @@ impl Console {
                 let _ = self.data(&line.to_string());
             }
         }
+        if matches!(failure, Failure::Child(..)) {
+            return;
+        }
         let mark = if human::colors() { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
         self.prose(&format!("{mark}: {failure}"));
     }

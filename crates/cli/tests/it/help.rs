@@ -28,12 +28,18 @@ help_of! {
     train: "train --help",
     resume: "resume --help",
     status: "status --help",
+    logs: "logs --help",
+    tui: "tui --help",
+    stop: "stop --help",
     list: "list --help",
+    rm: "rm --help",
     generate: "generate --help",
     bench: "bench --help",
     bench_kernels: "bench kernels --help",
     bench_decode: "bench decode --help",
     doctor: "doctor --help",
+    verify_resume: "verify-resume --help",
+    chaos: "chaos --help",
     schema: "schema --help",
 }
 
@@ -50,7 +56,25 @@ fn every_command_has_its_snapshot() {
         .collect();
     assert_eq!(
         commands,
-        ["run", "plan", "new", "train", "resume", "status", "list", "generate", "bench", "doctor", "schema"],
+        [
+            "run",
+            "plan",
+            "new",
+            "train",
+            "resume",
+            "status",
+            "logs",
+            "tui",
+            "stop",
+            "list",
+            "rm",
+            "generate",
+            "bench",
+            "doctor",
+            "verify-resume",
+            "chaos",
+            "schema"
+        ],
         "add a snapshot of the new command's help"
     );
 }

@@ -70,6 +70,59 @@ fn a_resumed_run_keeps_the_recipe_it_was_started_with() {
 }
 
 #[test]
+fn a_changed_recipe_is_told_and_taken_over_only_when_asked() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    assert!(sandbox.run_and_kill("run --json", |line| line.contains("\"step\":9,")));
+    let changed = crate::TINY
+        .replace("checkpoint_every = 7", "checkpoint_every = 5")
+        .replace("batch_size = 4", "batch_size = 8")
+        .replace("sample_tokens = 8", "sample_tokens = 9");
+    sandbox.write("text2llm.toml", changed);
+    let told = |text: &str| {
+        text.lines().filter(|line| line.contains("\"warning\"")).map(str::to_owned).collect::<String>()
+    };
+    let left = |line: &str| line.contains("\"event\":\"step\"");
+    let mut words = String::new();
+    assert!(sandbox.run_and_kill("run --json --resume", |line| {
+        words.push_str(line);
+        words.push('\n');
+        left(line)
+    }));
+    let unused = told(&words);
+    for key in ["train.batch_size", "train.checkpoint_every", "validate.sample_tokens", "--accept-changes"] {
+        assert!(unused.contains(key), "{key}: {unused}");
+    }
+    let finished = sandbox.run("run --json --resume --accept-changes").expect(0);
+    let taken = told(&finished.stdout);
+    assert!(
+        taken.contains("goes on with what was changed: train.checkpoint_every, validate.sample_tokens"),
+        "{taken}"
+    );
+    assert!(taken.contains("are not used: train.batch_size"), "{taken}");
+    assert!(finished.stdout.contains("step-00000035"), "a checkpoint each 5 steps: {}", finished.stdout);
+}
+
+#[test]
+fn a_resumed_run_is_the_same_to_the_bit_by_the_program_s_own_word() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    let finished = sandbox.run("verify-resume --steps 20 --json").expect(0);
+    let found: serde_json::Value = serde_json::from_str(finished.last_line()).expect("JSON");
+    assert_eq!((&found["equal"], &found["steps"]), (&true.into(), &20.into()), "{found}");
+    assert_eq!(found["compared"].as_array().expect("a list").len(), 4);
+    assert!(found["killed_at"].as_u64() >= Some(10) && found["resumed_from"].as_u64() >= Some(8), "{found}");
+    let chaos = sandbox.run("chaos text2llm.toml --kills 6 --steps 60 --json").expect(0);
+    let found: serde_json::Value = serde_json::from_str(chaos.last_line()).expect("JSON");
+    assert_eq!((&found["kills"], &found["sound"]), (&6.into(), &true.into()), "{found}");
+    let left: Vec<_> = std::fs::read_dir(sandbox.path())
+        .expect("there")
+        .map(|entry| entry.expect("there").file_name())
+        .collect();
+    assert_eq!(left.len(), 2, "no scratch is left, only the recipe and its text: {left:?}");
+}
+
+#[test]
 fn two_processes_never_work_on_one_run() {
     use std::io::{BufRead, BufReader};
     let sandbox = sandbox();

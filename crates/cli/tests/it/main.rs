@@ -1,5 +1,7 @@
 //! Tests that run the built program.
 
+#[cfg(unix)]
+mod background;
 mod bad_input;
 mod commands;
 mod help;

@@ -11,6 +11,7 @@ mod diagnostic;
 mod document;
 mod gates;
 mod model;
+mod notify;
 mod overrides;
 mod rope;
 mod schema;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use diagnostic::{Diagnostic, Origin, Place};
 pub use gates::{CheckpointChoice, ExportOptions, ValidateOptions};
 pub use model::{ModelOptions, ShapeChoice, parse_size};
+pub use notify::NotifyOptions;
 pub use overrides::{ENVIRONMENT_PREFIX, Override};
 pub use rope::RopeScalingOptions;
 pub use schema::json_schema;
@@ -51,6 +53,8 @@ pub struct Recipe {
     pub validate: ValidateOptions,
     /// What is written of it.
     pub export: ExportOptions,
+    /// Whom to tell of a run in the background.
+    pub notify: NotifyOptions,
 }
 
 impl Default for Recipe {
@@ -63,6 +67,7 @@ impl Default for Recipe {
             train: train::TrainOptions::default(),
             validate: ValidateOptions::default(),
             export: ExportOptions::default(),
+            notify: NotifyOptions::default(),
         }
     }
 }

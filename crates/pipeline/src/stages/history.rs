@@ -80,6 +80,9 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
     let step = summary.state.as_ref().map_or(0, |state| state.step);
     reporter.note(Phase::Prerequisites, &format!("continuing run {} (it was at step {step})", run.id()));
     adopt(request, &mut meta, &run.id(), reporter);
+    if request.accept_changes {
+        meta.write(&RealFs, &run)?;
+    }
     Ok(ToContinue::Training(Box::new(Begun { run, lock, meta, continued: true })))
 }
 
@@ -88,11 +91,40 @@ fn adopt(request: &mut Request<'_>, meta: &mut RunMeta, run_id: &str, reporter: 
     if request.recipe_is_explicit {
         meta.recipe.train.recompute = request.recipe.train.recompute;
     }
-    if meta.recipe != request.recipe && request.recipe_is_explicit {
+    // A recipe that was not named is the project's file; where the run came from another one they have nothing in common.
+    let comparable = request.recipe_is_explicit || request.recipe_source == meta.recipe_source;
+    let changed = if comparable { differing_keys(meta, request) } else { Vec::new() };
+    let (taken, left): (Vec<String>, Vec<String>) =
+        changed.into_iter().partition(|key| request.accept_changes && may_change(key));
+    if !taken.is_empty() {
+        let begun = meta.recipe.train.clone();
+        let given = &request.recipe;
+        (meta.recipe.validate, meta.recipe.export) = (given.validate.clone(), given.export.clone());
+        meta.recipe.notify = given.notify.clone();
+        meta.recipe.train = train::TrainOptions {
+            // What decides the stream of batches, the arithmetic, or how long the run is.
+            epochs: begun.epochs,
+            steps: begun.steps,
+            batch_size: begun.batch_size,
+            micro_batch_size: begun.micro_batch_size,
+            sequence_length: begun.sequence_length,
+            precision: begun.precision,
+            seed: begun.seed,
+            ..given.train.clone()
+        };
+        meta.began_with.get_or_insert(begun);
+        let message = format!("run {run_id} goes on with what was changed: {}", taken.join(", "));
+        reporter.warning(Phase::Prerequisites, &message);
+    }
+    if !left.is_empty() {
+        let accept = match left.iter().any(|key| may_change(key)) {
+            true => "To take over what may change within a run, add --accept-changes; for the rest",
+            false => "To use them",
+        };
         let message = format!(
-            "run {run_id} goes on with the recipe it was started with; these keys of the one given now are not used: {}. To use \
-             them, start a new run (without --resume); to train longer, `{}`",
-            differing_keys(meta, request).join(", "),
+            "run {run_id} goes on with the recipe it was started with; these keys of the one given now are not used: {}. {accept} \
+             start a new run (without --resume); to train longer, `{}`",
+            left.join(", "),
             request.project.command("resume --more-epochs N")
         );
         reporter.warning(Phase::Prerequisites, &message);
@@ -100,6 +132,21 @@ fn adopt(request: &mut Request<'_>, meta: &mut RunMeta, run_id: &str, reporter: 
     request.recipe = meta.recipe.clone();
     request.base_dir.clone_from(&meta.base_dir);
     request.recipe_source.clone_from(&meta.recipe_source);
+}
+
+/// Whether a key may change within a run: everything that leaves model, data and the stream of batches what they are.
+fn may_change(key: &str) -> bool {
+    const FIXED: [&str; 7] = [
+        "train.epochs",
+        "train.steps",
+        "train.batch_size",
+        "train.micro_batch_size",
+        "train.sequence_length",
+        "train.precision",
+        "train.seed",
+    ];
+    let section = key.split('.').next().unwrap_or_default();
+    matches!(section, "train" | "validate" | "export" | "notify") && !FIXED.contains(&key)
 }
 
 /// Whether a finished run has this very recipe. Its data is compared later, once it is known.

@@ -60,6 +60,8 @@ pub struct Request<'a> {
     pub skip_tokenizer: bool,
     /// Continue the latest unfinished run.
     pub resume: bool,
+    /// Continue it with what of the recipe was changed since and may change within a run.
+    pub accept_changes: bool,
     /// Train although a finished run has the same recipe and data.
     pub fresh: bool,
     /// How far to go.
@@ -248,6 +250,7 @@ pub fn resume(request: ResumeRequest<'_>, reporter: &mut dyn Reporter) -> Result
         skip_corpus: true,
         skip_tokenizer: true,
         resume: true,
+        accept_changes: false,
         fresh: false,
         until,
         target: request.target,

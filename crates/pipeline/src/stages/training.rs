@@ -20,7 +20,7 @@ use super::{Done, Request, ResumeRequest};
 use crate::generate::{Generator, Options, RUN_TOKENIZER, decoder};
 use crate::meta::{RunInputs, RunMeta};
 use crate::project::Project;
-use crate::{Error, Result};
+use crate::{Error, Result, forecast};
 
 /// How far beyond a run's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -326,6 +326,12 @@ impl Session<'_> {
                 "there is no validation text: the best checkpoint cannot be told from the last",
             );
         }
+        let done = match self.start {
+            Start::Fresh => 0,
+            Start::Resume(_) => self.run.read_state(&RealFs).map_or(0, |state| state.step),
+        };
+        let forecast =
+            forecast::before(self.meta, training.token_count() as u64, done, self.target, reporter)?;
         let micro_batch_size = train::micro_batch_size(&config, options, self.target);
         let purpose = Purpose::Train(options.training(micro_batch_size, self.target));
         let mut model = Model::new(self.target.open()?, config.clone(), purpose)?;
@@ -347,6 +353,9 @@ impl Session<'_> {
         let copied = copy_metrics(self.run, &self.project.training_metrics());
         let outcome = outcome?;
         copied?;
+        if let Some(forecast) = forecast.filter(|_| outcome.steps_this_session > 0) {
+            forecast.compare(&outcome, reporter);
+        }
         if let Err(error) = curves::draw(self.run, &self.meta.recipe.name) {
             // A picture is not worth a finished training.
             reporter.warning(Phase::Training, &format!("the loss curve could not be drawn: {error}"));

@@ -18,8 +18,9 @@ use store::manifest::Manifest;
 
 use crate::{Error, Result};
 
+pub use crate::spike::{Spike, SpikeWindow};
 pub use load::Which;
-pub use state::{Best, EpochLoss, EpochSummary, TrainerState};
+pub use state::{Best, EpochLoss, EpochSummary, Rollbacks, TrainerState};
 
 /// The stage's name in a checkpoint's manifest.
 const STAGE: &str = "checkpoint";

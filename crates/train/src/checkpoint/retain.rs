@@ -9,14 +9,14 @@ use crate::{ErrorKind, Result};
 pub(super) const DELETING: &str = "deleting";
 
 impl Checkpoints<'_> {
-    /// Removes checkpoints beyond the newest `keep_last` whole ones, sparing `best`. `newest` was just saved and verified;
+    /// Removes checkpoints beyond the newest `keep_last` whole ones, sparing some: the best, the one to roll back to. `newest` was just saved and verified;
     /// those of later steps (the run went back to an earlier checkpoint) are superseded by it. A checkpoint that does not
     /// verify counts for nothing and is removed only once `keep_last` others are whole.
     pub fn prune(
         &self,
         newest: u64,
         keep_last: usize,
-        best: Option<u64>,
+        spared: &[u64],
         reporter: &mut dyn Reporter,
     ) -> Result<Vec<u64>> {
         let mut whole = 1;
@@ -38,12 +38,12 @@ impl Checkpoints<'_> {
                     }
                     Err(error) => return Err(error),
                 }
-            } else if best != Some(step) {
+            } else if !spared.contains(&step) {
                 doomed.push(step);
             }
         }
         if whole >= keep_last {
-            doomed.extend(damaged.into_iter().filter(|step| best != Some(*step)));
+            doomed.extend(damaged.into_iter().filter(|step| !spared.contains(step)));
         }
         for &step in &doomed {
             self.remove(step)?;

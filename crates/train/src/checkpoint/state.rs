@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::TrainOptions;
+use crate::spike::SpikeWindow;
 
 /// Where a run stands after a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,15 @@ pub struct TrainerState {
     pub non_finite_in_a_row: u64,
     /// All such steps.
     pub non_finite_steps: u64,
+    /// The last two checkpoints to roll back to: those that every course of this run has, stopped or not.
+    #[serde(default)]
+    pub anchors: Vec<u64>,
+    /// Recent losses, by which a spike is noticed.
+    #[serde(default)]
+    pub spikes: SpikeWindow,
+    /// What was rolled back so far.
+    #[serde(default)]
+    pub rollbacks: Rollbacks,
     /// The options, with what the program chose written out.
     pub options: TrainOptions,
     /// The model's shape.
@@ -50,6 +60,18 @@ pub struct TrainerState {
     pub data_hash: String,
     /// BLAKE3 of the tokenizer.
     pub tokenizer_hash: String,
+}
+
+/// Rollbacks of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollbacks {
+    /// All.
+    pub count: u64,
+    /// In a row, without a stretch of sound steps between them.
+    pub tries: u64,
+    /// The step that the last one began at.
+    pub last_trouble: u64,
 }
 
 /// Sums over the epoch under way.

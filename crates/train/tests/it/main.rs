@@ -4,5 +4,6 @@
 
 mod loop_;
 mod resume;
+mod spike;
 mod support;
 mod trouble;

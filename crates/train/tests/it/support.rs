@@ -211,10 +211,14 @@ impl Bench {
     }
 
     pub fn latest_weights_are_finite(&self) -> bool {
+        self.weights_are_finite(Which::Latest)
+    }
+
+    pub fn weights_are_finite(&self, which: Which) -> bool {
         let mut model = model(&self.config, &self.options, 1);
         let mut tensors = train::ModelTensors(&mut model);
         let state: Option<TrainerState> =
-            self.checkpoints().load(Which::Latest, &mut tensors, &mut NoReport).unwrap();
+            self.checkpoints().load(which, &mut tensors, &mut NoReport).unwrap();
         let names: Vec<String> = model.parameters().iter().map(|parameter| parameter.name.clone()).collect();
         state.is_some()
             && names.iter().all(|name| {

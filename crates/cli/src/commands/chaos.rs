@@ -1,0 +1,61 @@
+//! `text2llm chaos`: kill a real run again and again, and see whether anything is lost.
+
+use clap::Args;
+use pipeline::trials::{self, Trial};
+
+use super::verify_resume::{not_kept, print};
+use crate::arguments::{GlobalArguments, RecipeArguments};
+use crate::failure::Outcome;
+use crate::output::{Console, short_duration};
+use crate::select;
+
+/// Kill -9 a training at random moments, resume it each time, and compare its end with that of a run nobody killed. After each
+/// kill every checkpoint must verify and no more than one interval may be lost. Works in a scratch folder of the project.
+#[derive(Debug, Args)]
+#[command(after_help = "Without RECIPE it is the example quick-test. --seed chooses other moments.")]
+pub struct Arguments {
+    #[command(flatten)]
+    pub recipe: RecipeArguments,
+    /// How often to kill
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub kills: u64,
+    /// Optimizer steps of a run
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..))]
+    pub steps: u64,
+}
+
+/// Tries, and tells.
+pub fn run(global: &GlobalArguments, mut arguments: Arguments, console: &mut Console) -> Outcome {
+    let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
+    arguments.recipe.recipe.get_or_insert_with(|| "quick-test".to_owned());
+    let selected = select::recipe(global, &arguments.recipe, &[], &project)?;
+    let trial = Trial {
+        project: &project,
+        recipe: &selected.recipe,
+        base_dir: &selected.base_dir,
+        program: std::env::current_exe()?,
+        steps: arguments.steps,
+        target: global.target(),
+    };
+    let human = console.is_human();
+    let found = trials::chaos(&trial, arguments.kills, global.seed.unwrap_or(0), |kills| {
+        if human && kills.is_multiple_of(25) {
+            console.prose(&format!("  {kills} kills"));
+        }
+    })?;
+    if human {
+        console.data(&format!(
+            "{} kills over {} runs of {} steps, a checkpoint each {}: {} in the middle of a save, at most {} steps lost",
+            found.kills, found.runs, found.steps, found.checkpoint_every, found.kills_in_a_save, found.most_steps_lost
+        ))?;
+        print(&found.compared, console)?;
+        console.prose(&format!("({})", short_duration(found.seconds)));
+    } else {
+        console.result("chaos", &serde_json::to_value(&found)?)?;
+    }
+    if found.sound {
+        return Ok(());
+    }
+    let kept = found.kept.map(|path| format!("; kept in {}", path.display())).unwrap_or_default();
+    Err(not_kept(&format!("{}{kept}", found.violations.join("\n"))))
+}

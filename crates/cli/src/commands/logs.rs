@@ -1,0 +1,104 @@
+//! `text2llm logs`: what happened in a run.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use pipeline::supervise;
+use serde_json::json;
+use store::fs::RealFs;
+use store::lock::RunLock;
+use store::run::RunDir;
+
+use crate::arguments::GlobalArguments;
+use crate::failure::{Failure, Outcome};
+use crate::output::Console;
+use crate::select;
+
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Show a run's log: steps now and then, validations, samples, checkpoints, warnings, and what its supervisor did.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Run id, its unique beginning or end, or `latest`
+    #[arg(value_name = "RUN", default_value = "latest")]
+    pub run: String,
+    /// Go on showing what is added, until the run ends
+    #[arg(long, short = 'f')]
+    pub follow: bool,
+    /// Last lines to show first; 0: all
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 200)]
+    pub lines: usize,
+    /// What the job in the background wrote instead: corpus, tokenizer, errors
+    #[arg(long)]
+    pub console: bool,
+}
+
+/// Prints the log.
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    let project = select::existing_project(global)?;
+    let (path, holder) = if arguments.console {
+        (supervise::console_path(&project), project.job())
+    } else {
+        let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
+        (run.log(), run.path().to_owned())
+    };
+    if !path.exists() {
+        return Err(Failure::message(format!(
+            "there is no log `{}` yet: the run has not begun to train; `{}` shows what a job in the background does",
+            path.display(),
+            project.command("logs --console -f")
+        )));
+    }
+    let mut text = read_from(&path, 0)?;
+    let mut at = text.len() as u64;
+    if arguments.lines > 0 {
+        let starts: Vec<usize> = text.match_indices('\n').map(|(i, _)| i + 1).collect();
+        // The last newline ends a line and begins none.
+        if let Some(cut) = starts.len().checked_sub(arguments.lines + 1) {
+            text = text.split_off(starts[cut]);
+        }
+    }
+    show(&text, console)?;
+    while arguments.follow {
+        // Looked at before the last read, so that a run's last words are not missed.
+        let lives = RunLock::is_held(&holder);
+        std::thread::sleep(LOOK_EVERY);
+        let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        if length < at {
+            at = 0;
+        }
+        let added = read_from(&path, at)?;
+        at += added.len() as u64;
+        show(&added, console)?;
+        if !lives {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn show(text: &str, console: &mut Console) -> Outcome {
+    if console.is_human() {
+        return if text.is_empty() { Ok(()) } else { console.stream(text) };
+    }
+    text.lines().try_for_each(|line| console.result("log", &json!({ "line": line })))
+}
+
+fn read_from(path: &Path, at: u64) -> Outcome<String> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        // Deleted while it is followed.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(error.into()),
+    };
+    file.seek(SeekFrom::Start(at))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    bytes.truncate(whole);
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}

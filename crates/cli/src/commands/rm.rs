@@ -1,0 +1,53 @@
+//! `text2llm rm`: delete a run.
+
+use clap::Args;
+use serde_json::json;
+use store::fs::RealFs;
+use store::run::RunDir;
+
+use crate::arguments::GlobalArguments;
+use crate::failure::{Failure, Outcome};
+use crate::output::{Console, bytes};
+use crate::select;
+
+/// Delete a run with its checkpoints, metrics and log. Asks first; a run that works now is refused. What was exported stays.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Run id, or its unique beginning or end
+    #[arg(value_name = "RUN")]
+    pub run: String,
+}
+
+/// Deletes.
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    let project = select::existing_project(global)?;
+    let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
+    if let Some(process) = super::stop::responsible(&project, &run) {
+        return Err(Failure::message(format!(
+            "run {} is at work (process {process}): stop it first with `{}`",
+            run.id(),
+            project.command(&format!("stop {}", run.id()))
+        )));
+    }
+    let lock = run.lock()?;
+    let size = bytes_below(run.path());
+    let step = run.read_state(&RealFs).map_or(0, |state| state.step);
+    let question = format!("Delete run {} (step {step}, {}) for good?", run.id(), bytes(size));
+    if !console.confirm(&question)? {
+        return Err(Failure::message(format!("run {} was not deleted: say --yes to delete it", run.id())));
+    }
+    let id = run.id();
+    store::run::remove(&RealFs, &run, lock)?;
+    if !console.is_human() {
+        return console.result("removed", &json!({ "run_id": id, "bytes": size }));
+    }
+    console.prose(&format!("run {id} is deleted; {} are free again", bytes(size)));
+    Ok(())
+}
+
+fn bytes_below(path: &std::path::Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    };
+    entries.flatten().map(|entry| bytes_below(&entry.path())).sum()
+}

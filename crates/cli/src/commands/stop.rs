@@ -1,0 +1,89 @@
+//! `text2llm stop`: save a checkpoint, then stop.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use pipeline::project::Project;
+use pipeline::supervise;
+use serde_json::json;
+use store::fs::RealFs;
+use store::lock::RunLock;
+use store::run::RunDir;
+
+use crate::arguments::GlobalArguments;
+use crate::failure::{Failure, Outcome};
+use crate::output::{Console, short_duration};
+use crate::select;
+
+/// Promised for a checkpoint; a slower disk is told of, not cut off.
+const SOON: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Stop a run that trains now: it saves a checkpoint first, and `resume` goes on from there to the bit.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Run id, its unique beginning or end, or `latest`
+    #[arg(value_name = "RUN", default_value = "latest")]
+    pub run: String,
+}
+
+/// Asks the run's process, waits, and tells what is on the disk.
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    let project = select::existing_project(global)?;
+    let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
+    let Some(process) = responsible(&project, &run) else {
+        let state = run.state(&RealFs)?;
+        return Err(Failure::message(format!(
+            "run {} does not work now (it is {}): nothing to stop. All runs: `{}`",
+            run.id(),
+            state.status,
+            project.command("list")
+        )));
+    };
+    let started = Instant::now();
+    store::process::terminate(process)
+        .map_err(|error| Failure::message(format!("cannot reach process {process}: {error}")))?;
+    let mut told = false;
+    while responsible(&project, &run).is_some() {
+        if !told && started.elapsed() > SOON {
+            told = true;
+            console.prose(&format!(
+                "run {} is still saving; it stops when the checkpoint is on the disk (Ctrl-C ends only this waiting)",
+                run.id()
+            ));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let state = run.state(&RealFs)?;
+    if !console.is_human() {
+        return console.result(
+            "stopped",
+            &json!({
+                "run_id": run.id(), "status": state.status, "step": state.step, "total_steps": state.total_steps,
+                "checkpoint_step": state.checkpoint_step, "seconds": seconds,
+            }),
+        );
+    }
+    let saved = state
+        .checkpoint_step
+        .map_or("no checkpoint yet".to_owned(), |step| format!("checkpoint of step {step}"));
+    console.data(&format!(
+        "run {} is {} at step {} of {}, {saved}, after {}",
+        run.id(),
+        state.status,
+        state.step,
+        state.total_steps,
+        short_duration(seconds)
+    ))?;
+    console.prose(&format!("Go on with: {}", project.command(&format!("resume {} --detach", run.id()))));
+    Ok(())
+}
+
+/// The process to ask: the supervisor, if it works on this run, since it would take a worker's end for a crash; else whoever
+/// holds the run.
+pub fn responsible(project: &Project, run: &RunDir) -> Option<u32> {
+    let supervised = supervise::JobRecord::read(project)
+        .is_some_and(|record| record.run_id.as_deref() == Some(run.id().as_str()));
+    supervise::living_supervisor(project).filter(|_| supervised).or_else(|| RunLock::holder(run.path()))
+}

@@ -1,0 +1,47 @@
+//! `text2llm supervise` (hidden): what `--detach` starts; see `pipeline::supervise`.
+
+use clap::Args;
+use pipeline::supervise::{self, Job};
+use std::time::Duration;
+
+use crate::arguments::GlobalArguments;
+use crate::failure::{Failure, Outcome};
+use crate::output::Console;
+use crate::select;
+
+/// Watch over a worker process and resume it after a crash.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The worker's arguments, as a JSON list
+    #[arg(long, value_name = "JSON")]
+    pub first: String,
+    /// Its arguments once there is something to resume, as a JSON list
+    #[arg(long, value_name = "JSON")]
+    pub again: String,
+    /// The run, where it is an existing one
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// Milliseconds before the first resume
+    #[arg(long, value_name = "MS", env = "TEXT2LLM_RESUME_PAUSE_MS", default_value_t = 2000)]
+    pub pause_ms: u64,
+}
+
+/// Supervises until the job has ended.
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    // Fails only where it leads a session already.
+    let _ = store::process::leave_session();
+    let project = select::existing_project(global)?;
+    let job = Job {
+        project: &project,
+        program: std::env::current_exe()?,
+        first: serde_json::from_str(&arguments.first)?,
+        again: serde_json::from_str(&arguments.again)?,
+        run_id: arguments.run,
+        pause: Duration::from_millis(arguments.pause_ms),
+    };
+    let stop = train::StopFlag::on_signals().map_err(pipeline::Error::from)?;
+    match supervise::supervise(&job, &stop, console.reporter().as_mut())? {
+        0 => Ok(()),
+        code => Err(Failure::Child(code, String::new())),
+    }
+}

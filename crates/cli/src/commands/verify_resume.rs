@@ -1,0 +1,62 @@
+//! `text2llm verify-resume`: is a killed and resumed run the same, to the bit?
+
+use clap::Args;
+use pipeline::trials::{self, Compared, Trial};
+
+use crate::arguments::{GlobalArguments, RecipeArguments};
+use crate::failure::{Failure, Outcome};
+use crate::output::{Console, bytes, short_duration};
+use crate::select;
+
+/// Train N steps, then N/2 steps, kill -9, and the rest; compare weights, moments, loader and metrics bit for bit. Works in a
+/// scratch folder of the project, which it removes.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub recipe: RecipeArguments,
+    /// Optimizer steps of each run
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u64).range(2..))]
+    pub steps: u64,
+}
+
+/// Tries, and tells.
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
+    let selected = select::recipe(global, &arguments.recipe, &[], &project)?;
+    let found = trials::verify_resume(&Trial {
+        project: &project,
+        recipe: &selected.recipe,
+        base_dir: &selected.base_dir,
+        program: std::env::current_exe()?,
+        steps: arguments.steps,
+        target: global.target(),
+    })?;
+    if console.is_human() {
+        console.data(&format!(
+            "{} ({}): killed at step {} of {}, resumed from the checkpoint of step {}",
+            selected.recipe.name, selected.source, found.killed_at, found.steps, found.resumed_from
+        ))?;
+        print(&found.compared, console)?;
+        console.prose(&format!("({})", short_duration(found.seconds)));
+    } else {
+        console.result("verify_resume", &serde_json::to_value(&found)?)?;
+    }
+    match found.kept {
+        None => Ok(()),
+        Some(kept) => Err(not_kept(&format!("the resumed run differs; both are kept in {}", kept.display()))),
+    }
+}
+
+/// A line for each thing that was compared.
+pub fn print(compared: &[Compared], console: &mut Console) -> Outcome {
+    for part in compared {
+        let equal = if part.equal { "equal, every bit" } else { "DIFFERENT" };
+        console.data(&format!("  {:<18}{:>10}  {equal}", part.what, bytes(part.bytes)))?;
+    }
+    Ok(())
+}
+
+/// A promise of training that does not hold here.
+pub fn not_kept(message: &str) -> Failure {
+    Failure::Pipeline(pipeline::Error::Promise { message: message.to_owned() })
+}

@@ -1,0 +1,92 @@
+//! What a training is expected to take, told when it begins and compared with what it took at its end.
+
+use compute::Target;
+use store::report::{Phase, Reporter};
+use train::Outcome;
+
+use crate::Result;
+use crate::meta::RunMeta;
+use crate::plan::{self, Plan};
+
+/// Less work than this is done before its time is measured.
+const WORTH_TIMING_FLOPS: f64 = 5e12;
+
+/// Expected of the steps still to be done.
+pub(crate) struct Forecast {
+    memory_bytes: u64,
+    /// Optimizer steps alone; validations and checkpoints come on top.
+    tokens_per_s: Option<f64>,
+}
+
+/// Says whether the training fits and how long it takes, from `done_steps` on.
+///
+/// # Errors
+/// A shape that cannot be timed.
+pub(crate) fn before(
+    meta: &RunMeta,
+    available_tokens: u64,
+    done_steps: u64,
+    target: Target,
+    reporter: &mut dyn Reporter,
+) -> Result<Option<Forecast>> {
+    let Some(model) = &meta.model else { return Ok(None) };
+    let mut plan = plan::of_shape(&meta.recipe, model.clone(), available_tokens, target);
+    let share = 1.0 - (done_steps as f64 / plan.tokens.steps.max(1) as f64).min(1.0);
+    if plan.flops.total * share >= WORTH_TIMING_FLOPS {
+        plan.calibrate(target)?;
+    }
+    let tokens_per_s = plan.time.map(|time| time.tokens_per_s);
+    let time = plan.time.map_or_else(
+        || "it will not take long".to_owned(),
+        |time| format!("about {} for its steps, measured on this machine", duration(time.training_s * share)),
+    );
+    reporter.note(Phase::Training, &format!("{}; {time}", verdict(&plan)));
+    Ok(Some(Forecast { memory_bytes: plan.memory.total_bytes, tokens_per_s }))
+}
+
+/// "fits: …" or "does not fit: …".
+pub fn verdict(plan: &Plan) -> String {
+    if let Some(shortage) = plan.memory_shortage() {
+        return format!("does not fit: {shortage}");
+    }
+    let free = plan
+        .memory
+        .available_bytes
+        .map_or_else(String::new, |bytes| format!(" of {} MB free", bytes / 1_000_000));
+    format!("fits: {} MB of memory{free}", plan.memory.total_bytes / 1_000_000)
+}
+
+impl Forecast {
+    /// Compares with what happened.
+    pub fn compare(&self, outcome: &Outcome, reporter: &mut dyn Reporter) {
+        let mut told = Vec::new();
+        if let Some(expected) = self.tokens_per_s.filter(|_| outcome.tokens_per_s > 0.0) {
+            told.push(format!(
+                "speed {:.0} tokens/s, expected {expected:.0} ({:+.0} %)",
+                outcome.tokens_per_s,
+                100.0 * (outcome.tokens_per_s / expected - 1.0)
+            ));
+        }
+        if let Some(peak) = store::system::peak_rss_bytes() {
+            told.push(format!(
+                "memory {} MB at its highest, expected {} ({:+.0} %)",
+                peak / 1_000_000,
+                self.memory_bytes / 1_000_000,
+                100.0 * (peak as f64 / self.memory_bytes as f64 - 1.0)
+            ));
+        }
+        if !told.is_empty() {
+            reporter.note(Phase::Training, &told.join("; "));
+        }
+    }
+}
+
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..120 => format!("{whole} s"),
+        120..7200 => format!("{} min", whole / 60),
+        7200..172_800 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{:.1} days", seconds / 86_400.0),
+    }
+}

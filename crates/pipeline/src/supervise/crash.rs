@@ -1,0 +1,194 @@
+//! What a worker's end means: done, stopped, hopeless, or a crash that is worth a resume.
+
+use std::fmt;
+use std::process::ExitStatus;
+
+use serde::{Deserialize, Serialize};
+use store::run::{RunState, RunStatus};
+
+/// Why a worker crashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CrashKind {
+    /// The system killed it for want of memory, or refused it some.
+    OutOfMemory,
+    /// A full or failing disk.
+    Disk,
+    /// A signal: somebody killed it, or the machine failed.
+    Signal,
+    /// The program itself went wrong.
+    Bug,
+}
+
+impl fmt::Display for CrashKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            CrashKind::OutOfMemory => "out of memory",
+            CrashKind::Disk => "disk",
+            CrashKind::Signal => "signal",
+            CrashKind::Bug => "bug",
+        })
+    }
+}
+
+impl CrashKind {
+    /// What a person can do about it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            CrashKind::OutOfMemory => {
+                "close what else takes memory, or take less of it: --set train.recompute=true changes no bit of the run; a smaller \
+                 train.micro_batch_size, train.sequence_length or model.size need a new one"
+            }
+            CrashKind::Disk => {
+                "free space on the disk of the run, or keep fewer checkpoints (train.keep_last)"
+            }
+            CrashKind::Signal => {
+                "see the system's log (`dmesg`, `journalctl`) for who killed it; a process that uses too much memory is killed so too"
+            }
+            CrashKind::Bug => {
+                "this is a mistake of text2llm or of the machine's memory: report it with job/console.log and train.log of the run"
+            }
+        }
+    }
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All is done.
+    Completed,
+    /// Somebody asked it to stop; a checkpoint is there.
+    Stopped,
+    /// It would end so again, since training is exact: the exit code and why.
+    Hopeless(u8, String),
+    /// Worth a resume.
+    Crashed(CrashKind, String),
+}
+
+/// What the supervisor saw of a worker.
+#[derive(Clone, Debug)]
+pub struct Witness<'a> {
+    /// The process's end.
+    pub status: ExitStatus,
+    /// The run's `state.json` after it, if there is a run.
+    pub state: Option<&'a RunState>,
+    /// What it last wrote.
+    pub console_tail: &'a str,
+    /// Processes that the system killed for want of memory while it ran.
+    pub out_of_memory_kills: u64,
+    /// Whether the supervisor passed on a request to stop.
+    pub asked_to_stop: bool,
+}
+
+/// Decides what an end means.
+pub fn classify(witness: &Witness<'_>) -> End {
+    let Witness { status, state, console_tail, out_of_memory_kills, asked_to_stop } = witness;
+    let last_words = last_error(console_tail);
+    if status.success() {
+        return End::Completed;
+    }
+    let interrupted = state.is_some_and(|state| state.status == RunStatus::Interrupted);
+    let code = status.code();
+    // 130 and 143: whoever asks twice wants no checkpoint.
+    if *asked_to_stop || (code == Some(4) && interrupted) || matches!(code, Some(130 | 143)) {
+        return End::Stopped;
+    }
+    let no_memory = *out_of_memory_kills > 0 || console_tail.contains("memory allocation of");
+    match (code, signal(status)) {
+        (_, Some(number)) if no_memory => End::Crashed(
+            CrashKind::OutOfMemory,
+            format!("it was ended by signal {number} for want of memory"),
+        ),
+        (_, Some(number @ (4 | 6 | 8 | 11))) => {
+            End::Crashed(CrashKind::Bug, format!("it was ended by signal {number}: {last_words}"))
+        }
+        (_, Some(7)) => {
+            End::Crashed(CrashKind::Disk, "a mapped file could not be read (signal 7)".to_owned())
+        }
+        (_, Some(number)) => End::Crashed(CrashKind::Signal, format!("it was ended by signal {number}")),
+        (Some(4), _) => match state.and_then(|state| state.failure.as_deref()) {
+            Some("storage_full" | "io") => End::Crashed(CrashKind::Disk, last_words),
+            _ => End::Hopeless(4, last_words),
+        },
+        (Some(code @ (1 | 3 | 5)), _) => End::Hopeless(code as u8, last_words),
+        (code, _) => {
+            let code = code.map_or_else(|| "no exit code".to_owned(), |code| format!("exit code {code}"));
+            End::Crashed(CrashKind::Bug, format!("it ended with {code}: {last_words}"))
+        }
+    }
+}
+
+/// From the last line that tells of an error on.
+fn last_error(console: &str) -> String {
+    let lines: Vec<&str> = console.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let tells = |line: &&str| {
+        line.starts_with("error") || line.contains("panicked at") || line.contains("memory allocation")
+    };
+    let from = lines.iter().rposition(tells).unwrap_or(lines.len().saturating_sub(1));
+    let text = lines[from..].join(" ");
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    if text.is_empty() { "it said nothing".to_owned() } else { text.chars().take(600).collect() }
+}
+
+#[cfg(unix)]
+fn signal(status: &ExitStatus) -> Option<i32> {
+    std::os::unix::process::ExitStatusExt::signal(status)
+}
+
+#[cfg(not(unix))]
+fn signal(_status: &ExitStatus) -> Option<i32> {
+    None
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    fn exited(code: i32) -> ExitStatus {
+        ExitStatus::from_raw(code << 8)
+    }
+
+    fn end(status: ExitStatus, state: Option<RunState>, console_tail: &str, kills: u64) -> End {
+        classify(&Witness {
+            status,
+            state: state.as_ref(),
+            console_tail,
+            out_of_memory_kills: kills,
+            asked_to_stop: false,
+        })
+    }
+
+    fn failed(failure: &str) -> Option<RunState> {
+        Some(RunState { status: RunStatus::Failed, failure: Some(failure.into()), ..RunState::default() })
+    }
+
+    #[test]
+    fn each_end_is_what_it_is() {
+        let interrupted = Some(RunState { status: RunStatus::Interrupted, ..RunState::default() });
+        assert_eq!(end(exited(0), None, "", 0), End::Completed);
+        assert_eq!(end(exited(4), interrupted, "", 0), End::Stopped);
+        assert_eq!(end(exited(143), None, "", 0), End::Stopped);
+        let kind = |end: End| match end {
+            End::Crashed(kind, _) => kind,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(kind(end(ExitStatus::from_raw(9), None, "", 0)), CrashKind::Signal);
+        assert_eq!(kind(end(ExitStatus::from_raw(9), None, "", 1)), CrashKind::OutOfMemory);
+        let refused = "memory allocation of 4000000000 bytes failed";
+        assert_eq!(kind(end(ExitStatus::from_raw(6), None, refused, 0)), CrashKind::OutOfMemory);
+        assert_eq!(kind(end(ExitStatus::from_raw(11), None, "", 0)), CrashKind::Bug);
+        assert_eq!(kind(end(exited(101), None, "thread 'main' panicked at x.rs:1", 0)), CrashKind::Bug);
+        assert_eq!(kind(end(exited(4), failed("storage_full"), "", 0)), CrashKind::Disk);
+    }
+
+    #[test]
+    fn what_would_happen_again_is_not_tried_again() {
+        let console = "step 7\nerror: loss or gradient was not finite\n  and more";
+        let ended = end(exited(4), failed("diverged"), console, 0);
+        assert_eq!(ended, End::Hopeless(4, "loss or gradient was not finite and more".into()));
+        assert!(matches!(end(exited(3), None, "error: no text", 0), End::Hopeless(3, _)));
+        assert!(matches!(end(exited(5), None, "", 0), End::Hopeless(5, _)));
+    }
+}

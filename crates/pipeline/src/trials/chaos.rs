@@ -1,0 +1,179 @@
+//! Many kills at random moments, over as many runs as that takes.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use compute::rng::Rng;
+use serde::Serialize;
+use store::fs::RealFs;
+use store::run::{RunDir, RunStatus};
+use train::Checkpoints;
+
+use super::{Compared, Scratch, Trial, compare};
+use crate::{Error, Result};
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Chaos {
+    /// Times that the process was killed.
+    pub kills: u64,
+    /// Of these, how many left a half-written checkpoint behind.
+    pub kills_in_a_save: u64,
+    /// Runs that it took; each was compared at its end.
+    pub runs: u64,
+    /// Steps of a run.
+    pub steps: u64,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Most steps that a kill cost.
+    pub most_steps_lost: u64,
+    /// Of the last run.
+    pub compared: Vec<Compared>,
+    /// Whether every run ended in the bits of one that nobody killed, every checkpoint verified, and no kill cost more than an
+    /// interval.
+    pub sound: bool,
+    /// What was not, in words.
+    pub violations: Vec<String>,
+    /// All of it.
+    pub seconds: f64,
+    /// Where the runs are, kept only where something was not sound.
+    pub kept: Option<PathBuf>,
+}
+
+/// Kills a training `kills` times. `progress` hears of each.
+///
+/// # Errors
+/// A run that fails for another reason than being killed.
+pub fn chaos(trial: &Trial<'_>, kills: u64, seed: u64, mut progress: impl FnMut(u64)) -> Result<Chaos> {
+    let started = Instant::now();
+    let checkpoint_every = (trial.steps / 40).max(2);
+    let mut scratch = Scratch::new(trial, checkpoint_every)?;
+    scratch.finish(&["train"])?;
+    let whole = scratch.newest_run()?;
+    let training_s = run_seconds(&whole);
+    let mut rng = Rng::from_parts(seed, "chaos", &[]);
+    let mut found = Chaos {
+        kills: 0,
+        kills_in_a_save: 0,
+        runs: 0,
+        steps: trial.steps,
+        checkpoint_every,
+        most_steps_lost: 0,
+        compared: Vec::new(),
+        sound: true,
+        violations: Vec::new(),
+        seconds: 0.0,
+        kept: None,
+    };
+    while found.kills < kills {
+        found.runs += 1;
+        let mut arguments = vec!["train"];
+        loop {
+            let mut child = scratch.start(&arguments)?;
+            // Some kills come before the first step, most while it trains and saves.
+            let share = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+            let last_kill = found.kills == kills;
+            let deadline = Instant::now() + Duration::from_secs_f64(0.6 * share * training_s);
+            // Nobody reads its words: with the pipe closed they are dropped, and it works on.
+            drop(child.stdout.take());
+            let status = loop {
+                if let Some(status) =
+                    child.try_wait().map_err(|error| Error::Environment { message: error.to_string() })?
+                {
+                    break Some(status);
+                }
+                if !last_kill && Instant::now() >= deadline {
+                    break None;
+                }
+                std::thread::sleep(Duration::from_micros(300));
+            };
+            match status {
+                Some(status) if status.success() => break,
+                Some(status) => {
+                    scratch.keep = true;
+                    return Err(Error::Environment {
+                        message: format!(
+                            "a run ended by itself with {status} after {} kills; see {}",
+                            found.kills,
+                            scratch.project.root().display()
+                        ),
+                    });
+                }
+                None => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    found.kills += 1;
+                    progress(found.kills);
+                    look(&scratch, &whole, &mut found)?;
+                    // A run that was killed before it was begun leaves nothing to resume; a new one begins then.
+                    arguments =
+                        if begun(&scratch, &whole)? { vec!["train", "--resume"] } else { vec!["train"] };
+                }
+            }
+        }
+        let run = scratch.newest_run()?;
+        found.compared = compare(&whole, &run, trial.steps)?;
+        for part in found.compared.iter().filter(|part| !part.equal) {
+            found.violations.push(format!("run {}: the {} differ", run.id(), part.what));
+        }
+        if !found.violations.is_empty() {
+            break;
+        }
+        store::run::remove(&RealFs, &run, run.lock()?)?;
+    }
+    found.sound = found.violations.is_empty();
+    scratch.keep = !found.sound;
+    found.kept = scratch.keep.then(|| scratch.project.root().to_owned());
+    found.seconds = started.elapsed().as_secs_f64();
+    Ok(found)
+}
+
+/// Whether the newest run is one to resume.
+fn begun(scratch: &Scratch, whole: &RunDir) -> Result<bool> {
+    let run = scratch.newest_run()?;
+    Ok(run != *whole
+        && run.path().join("meta.json").exists()
+        && run.state(&RealFs)?.status != RunStatus::Completed)
+}
+
+/// After a kill: every checkpoint that is there must verify, and no more than one interval may be lost.
+fn look(scratch: &Scratch, whole: &RunDir, found: &mut Chaos) -> Result<()> {
+    let run = scratch.newest_run()?;
+    if run == *whole {
+        return Ok(());
+    }
+    let folder = run.checkpoints();
+    if let Ok(entries) = std::fs::read_dir(&folder)
+        && entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(".partial"))
+    {
+        found.kills_in_a_save += 1;
+    }
+    let checkpoints = Checkpoints::new(&RealFs, &folder);
+    let steps = checkpoints.steps()?;
+    for &step in &steps {
+        if let Err(error) = checkpoints.verify(step) {
+            found.violations.push(format!("run {}: {error}", run.id()));
+        }
+    }
+    let reached = store::metrics::read(&RealFs, &run.metrics())?
+        .iter()
+        .map(store::metrics::Metric::step)
+        .max()
+        .unwrap_or(0);
+    let lost = reached.saturating_sub(steps.last().copied().unwrap_or(0));
+    found.most_steps_lost = found.most_steps_lost.max(lost);
+    if lost > found.checkpoint_every {
+        found.violations.push(format!("run {}: {lost} steps are lost, from step {reached} on", run.id()));
+    }
+    Ok(())
+}
+
+/// How long the whole run trained, by its own clock, with what a start takes.
+fn run_seconds(run: &RunDir) -> f64 {
+    let metrics = store::metrics::read(&RealFs, &run.metrics()).unwrap_or_default();
+    let trained = metrics.iter().rev().find_map(|metric| match metric {
+        store::metrics::Metric::Step(record) => Some(record.elapsed_s),
+        _ => None,
+    });
+    trained.unwrap_or(1.0) + 0.1
+}

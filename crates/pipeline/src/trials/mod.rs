@@ -1,0 +1,188 @@
+//! Promises tried on this machine, with the program itself: exact resume after kill -9 (`verify`), and many kills at random
+//! moments (`chaos`).
+//!
+//! A trial makes a scratch project beside the real one, trains the same recipe without and with kills in processes of their
+//! own, and compares what is on the disk byte for byte. Nothing of the real project is touched.
+
+mod chaos;
+mod verify;
+
+use compute::Target;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde::Serialize;
+use store::fs::{Fs, RealFs};
+use store::metrics::Metric;
+use store::run::RunDir;
+use train::Checkpoints;
+
+use crate::project::Project;
+use crate::recipe::Recipe;
+use crate::{Error, Result};
+
+pub use chaos::{Chaos, chaos};
+pub use verify::{VerifiedResume, verify_resume};
+
+/// What to try, and with what.
+#[derive(Clone, Debug)]
+pub struct Trial<'a> {
+    /// The scratch project is made in its folder, on its disk.
+    pub project: &'a Project,
+    /// What to train; its steps, checkpoints and samples are set by the trial.
+    pub recipe: &'a Recipe,
+    /// The folder that relative corpus paths start from.
+    pub base_dir: &'a Path,
+    /// The program to run.
+    pub program: PathBuf,
+    /// Optimizer steps of a run.
+    pub steps: u64,
+    /// Where to compute.
+    pub target: Target,
+}
+
+/// One thing that must be equal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Compared {
+    /// "weights", "moments", "loader and state", "metrics".
+    pub what: &'static str,
+    /// How much was compared.
+    pub bytes: u64,
+    /// Whether no bit differs.
+    pub equal: bool,
+}
+
+/// The scratch project; removed when dropped, unless kept.
+struct Scratch {
+    project: Project,
+    program: PathBuf,
+    target: Target,
+    keep: bool,
+}
+
+impl Scratch {
+    /// Writes the trial's recipe into a new folder.
+    fn new(trial: &Trial<'_>, checkpoint_every: u64) -> Result<Scratch> {
+        let root = trial.project.root().join(format!(".text2llm-trial-{}", std::process::id()));
+        let mut recipe = trial.recipe.clone();
+        for path in &mut recipe.data.paths {
+            if path != "sample" {
+                *path = trial.base_dir.join(path.as_str()).display().to_string();
+            }
+        }
+        let options = &mut recipe.train;
+        (options.steps, options.epochs) = (Some(trial.steps), None);
+        (options.checkpoint_every, options.validate_every) = (checkpoint_every, (trial.steps / 3).max(1));
+        (options.sample_every, options.sample_prompts) = (0, Vec::new());
+        recipe.notify = crate::recipe::NotifyOptions::default();
+        let project = Project::new(root);
+        store::atomic::write(&RealFs, &project.recipe_file(), recipe.to_toml().as_bytes())?;
+        Ok(Scratch { project, program: trial.program.clone(), target: trial.target, keep: false })
+    }
+
+    fn start(&self, arguments: &[&str]) -> Result<Child> {
+        let mut command = Command::new(&self.program);
+        for (name, _) in std::env::vars_os() {
+            // Settings of the caller's would change the recipe of the trial.
+            if name.to_string_lossy().starts_with("TEXT2LLM_") && name != "TEXT2LLM_CPU" {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(arguments)
+            .args(["--json", "--yes", "--threads", &self.target.threads.to_string()])
+            .args(["--device", self.target.word()])
+            .args(["--project".as_ref(), self.project.root().as_os_str()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| Error::Environment {
+                message: format!("cannot start `{}`: {error}", self.program.display()),
+            })
+    }
+
+    /// Runs to the end.
+    fn finish(&self, arguments: &[&str]) -> Result<()> {
+        let mut last_error = String::new();
+        let mut child = self.start(arguments)?;
+        each_line(&mut child, |line| {
+            if line["event"] == "error" {
+                last_error = line["message"].as_str().unwrap_or_default().to_owned();
+            }
+            true
+        });
+        match child.wait() {
+            Ok(status) if status.success() => Ok(()),
+            ended => Err(Error::Environment {
+                message: format!(
+                    "`text2llm {}` failed in the trial: {ended:?} {last_error}",
+                    arguments.join(" ")
+                ),
+            }),
+        }
+    }
+
+    fn newest_run(&self) -> Result<RunDir> {
+        RunDir::find(&RealFs, &self.project.runs(), "latest").map_err(Error::from)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !self.keep {
+            // What is left of a trial is only space on the disk.
+            let _ = RealFs.remove_dir_all(self.project.root());
+        }
+    }
+}
+
+/// Hands over each event until the callback has seen enough.
+fn each_line(child: &mut Child, mut heard: impl FnMut(&serde_json::Value) -> bool) {
+    let Some(stdout) = child.stdout.take() else { return };
+    for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
+        if let Ok(value) = serde_json::from_str(&line)
+            && !heard(&value)
+        {
+            return;
+        }
+    }
+}
+
+/// Compares the ends of two runs.
+fn compare(whole: &RunDir, other: &RunDir, step: u64) -> Result<Vec<Compared>> {
+    let read = |run: &RunDir, file: &str| {
+        let path = Checkpoints::new(&RealFs, &run.checkpoints()).path(step).join(file);
+        RealFs.read(&path).map_err(store::Error::io("read", &path))
+    };
+    let mut compared = Vec::new();
+    for (what, file) in [
+        ("weights", "weights.safetensors"),
+        ("moments", "moments.safetensors"),
+        ("loader and state", "trainer.json"),
+    ] {
+        let (a, b) = (read(whole, file)?, read(other, file)?);
+        compared.push(Compared { what, bytes: a.len() as u64, equal: a == b });
+    }
+    let (a, b) = (timeless(whole)?, timeless(other)?);
+    let bytes = RealFs.file_bytes(&whole.metrics()).unwrap_or(0);
+    compared.push(Compared { what: "metrics", bytes, equal: a == b });
+    Ok(compared)
+}
+
+/// A run's metrics without what a clock or the system says.
+fn timeless(run: &RunDir) -> Result<Vec<Metric>> {
+    let mut metrics = store::metrics::read(&RealFs, &run.metrics())?;
+    for metric in &mut metrics {
+        match metric {
+            Metric::Step(record) => {
+                (record.tokens_per_s, record.elapsed_s, record.eta_s, record.rss_bytes) = (0.0, 0.0, 0.0, 0);
+            }
+            Metric::Validation(record) => record.seconds = 0.0,
+            Metric::EpochFinished(record) => record.seconds = 0.0,
+            _ => {}
+        }
+    }
+    Ok(metrics)
+}

@@ -250,7 +250,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
             self.state.options.rollbacks
         );
         state.rollbacks = rollbacks;
-        state.cursor = self.state.cursor.clone();
+        state.cursor = self.state.cursor;
         // What a resume may have changed since that checkpoint.
         (state.options, state.total_steps) = (self.state.options.clone(), self.state.total_steps);
         self.checkpoint_step = (state.step > 0).then_some(state.step);

@@ -192,6 +192,10 @@ pub struct Work {
     pub products: Vec<Product>,
     /// (T, d) of attention.
     pub attention: (usize, usize),
+    /// (N, D) of the stream.
+    pub stream: (usize, usize),
+    /// H.
+    pub heads: usize,
 }
 
 /// A product's sizes and types.

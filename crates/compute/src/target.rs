@@ -156,12 +156,12 @@ impl AnyDevice {
         }
     }
 
-    /// Memory that this process and others have taken of the GPU, in bytes; `None` for the CPU.
-    pub fn taken_bytes(&self) -> Option<u64> {
+    /// Memory of the GPU that the device has allocated, in bytes; `None` for the CPU.
+    pub fn allocated_bytes(&self) -> Option<u64> {
         match self {
             AnyDevice::Cpu(_) => None,
             #[cfg(feature = "cuda")]
-            AnyDevice::Cuda(cuda) => Some(cuda.taken_bytes()),
+            AnyDevice::Cuda(cuda) => Some(cuda.allocated_bytes()),
         }
     }
 

@@ -114,7 +114,12 @@ pub fn training_work(config: &ModelConfig, training: &Training) -> Work {
     let bf16 = precision == Precision::Bf16;
     let (n, d, v, chunk) =
         (batch_size * sequence_length, config.hidden_size, config.vocab_size, layout.logits.rows);
-    let mut work = Work { attention: (sequence_length, config.head_dim), products: Vec::new() };
+    let mut work = Work {
+        attention: (sequence_length, config.head_dim),
+        stream: (n, d),
+        heads: config.num_attention_heads,
+        products: Vec::new(),
+    };
     let mut add = |m, k, n, out| work.products.push(Product { m, k, n, bf16, out });
     // (in, out) of each linear layer; those into the residual stream give f32.
     for (inner, outer, out) in [

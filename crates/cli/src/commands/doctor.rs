@@ -82,7 +82,7 @@ fn print_cuda(console: &mut Console) -> Outcome {
     for (part, found) in &survey.libraries {
         let told = match found {
             Some(found) => format!("{} ({})", found.version, found.path.display()),
-            None if part.is_optional() => format!("not found, and not needed; {}", part.remedy()),
+            None if part.is_optional() => "not found, and not used yet".to_owned(),
             None => format!("not found; {}", part.remedy()),
         };
         console.data(&format!("{:<15} {told}", part.name()))?;

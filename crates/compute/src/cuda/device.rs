@@ -29,8 +29,33 @@ const THREADS: u32 = 256;
 const FEW_ROWS: usize = 8;
 /// Blocks that a sum over all elements is cut into: fixed, so that its bits are.
 const SUM_BLOCKS: usize = 1024;
+/// Blocks that the gradient of a norm's weight is summed in, whatever the GPU's size.
+const NORM_BLOCKS: usize = 1024;
 /// Widest head of the kernels without tensor cores.
 const WIDEST_HEAD: usize = 256;
+
+/// What the gradient of an embedding needs beside it.
+struct EmbeddingRoom {
+    rows: usize,
+    width: usize,
+    /// Of the sort's ITEMS ids each.
+    blocks: usize,
+    /// Of WINDOW sorted ids each.
+    windows: usize,
+}
+
+impl EmbeddingRoom {
+    fn new(rows: usize, width: usize) -> EmbeddingRoom {
+        EmbeddingRoom { rows, width, blocks: rows.div_ceil(1024), windows: rows.div_ceil(32) }
+    }
+
+    /// Ids and their places, twice each; counts of digits; the first and last pieces of windows.
+    fn bytes(&self) -> [usize; 7] {
+        let list = self.rows * DType::U32.size();
+        let pieces = self.windows * self.width * DType::F32.size();
+        [list, list, list, list, 256 * self.blocks * DType::U32.size(), pieces, pieces]
+    }
+}
 
 impl Cuda {
     /// Takes the GPU of a number, as `CUDA_VISIBLE_DEVICES` leaves them to this process.
@@ -72,10 +97,9 @@ impl Cuda {
         Some(Driver::open(index).ok()?.memory().0 as u64)
     }
 
-    /// Memory that is taken on the GPU now, by this process and by others, in bytes.
-    pub fn taken_bytes(&self) -> u64 {
-        let (free, total) = self.driver.memory();
-        (total - free) as u64
+    /// Memory of the GPU that this device has allocated, in bytes; its context, code and the driver's own come on top.
+    pub fn allocated_bytes(&self) -> u64 {
+        (self.arena.bytes + self.scratch.bytes + WORKSPACE_BYTES) as u64
     }
 
     /// Sequences of calls that came more than once and are launched as CUDA graphs now.
@@ -85,9 +109,12 @@ impl Cuda {
 
     /// Memory that kernels take beside the arena for this work, in bytes.
     pub fn workspace_bytes(work: &crate::device::Work) -> usize {
-        let bf16 = |elements: usize| elements * DType::Bf16.size();
-        let rounding = work.products.iter().filter(|p| p.bf16).map(|p| bf16(p.m * p.k + p.k * p.n)).max();
-        WORKSPACE_BYTES + rounding.unwrap_or(0)
+        let (rows, width) = work.stream;
+        // The largest room of a call: sorted ids and pieces of runs, sums of attention's gradients, sums of norms' gradients, losses.
+        let sorted = EmbeddingRoom::new(rows, width).bytes().iter().sum();
+        let norms = NORM_BLOCKS * width * DType::F32.size();
+        let others = [rows * work.heads * DType::F32.size(), norms, rows * DType::F64.size()];
+        WORKSPACE_BYTES + others.into_iter().fold(sorted, usize::max)
     }
 
     fn matrix(&self, tensor: Tensor) -> Matrix {
@@ -358,13 +385,9 @@ impl Device for Cuda {
         if count == 0 {
             return;
         }
-        const ITEMS: usize = 1024;
-        const WINDOW: usize = 32;
-        let (blocks, windows) = (count.div_ceil(ITEMS), count.div_ceil(WINDOW));
-        let list = count * DType::U32.size();
-        let pieces = windows * width * DType::F32.size();
-        let [keys, other_keys, places, other_places, counts, head, tail] =
-            self.scratch([list, list, list, list, 256 * blocks * DType::U32.size(), pieces, pieces]);
+        let room = EmbeddingRoom::new(count, width);
+        let (blocks, windows) = (room.blocks, room.windows);
+        let [keys, other_keys, places, other_places, counts, head, tail] = self.scratch(room.bytes());
         // Ids have as many bits as the table has rows.
         let bits = usize::BITS - (dtable.rows - 1).leading_zeros();
         let (mut from, mut to) = ((self.address(ids), 0), (keys, places));
@@ -391,7 +414,7 @@ impl Device for Cuda {
         let (dout, dtable) = (self.matrix(dout), self.matrix(dtable));
         let wide = dout.is_wide() && dtable.is_wide();
         let (form, columns) = if wide { ("8", width / 8) } else { ("1", width) };
-        let threads = (columns.next_multiple_of(32) as u32).clamp(WINDOW as u32, THREADS);
+        let threads = (columns.next_multiple_of(32) as u32).clamp(32, THREADS);
         for kernel in ["embedding_runs", "embedding_pieces"] {
             let arguments = Arguments::default()
                 .long(from.0)
@@ -430,8 +453,7 @@ impl Device for Cuda {
         let threads = width.div_ceil(piece).next_multiple_of(32).min(512);
         assert!(width <= threads * piece * owned, "norms over {width} elements are too wide for this device");
         let items = op.x.rows * groups;
-        // As many blocks as run at once, whatever the GPU's size: so bits are the same on all of them.
-        let blocks = items.clamp(1, 1024);
+        let blocks = items.clamp(1, NORM_BLOCKS);
         let [room] = self.scratch([blocks * width * DType::F32.size()]);
         let partial = scratch_matrix(room, blocks, width);
         let arguments = Arguments::default()

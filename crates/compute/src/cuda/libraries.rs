@@ -13,7 +13,7 @@ pub enum Part {
     Nvrtc,
     /// Matrix products.
     CublasLt,
-    /// Attention, where it is faster than the program's own.
+    /// NVIDIA's own attention; looked for, and not used yet.
     Cudnn,
 }
 

@@ -113,6 +113,10 @@ fn ten_steps_agree_with_the_cpu() {
             assert!((ratio - 1.0).abs() < 10.0 * tolerance, "{precision:?} step {at}: norm off by {ratio}");
         }
         assert!(on_gpu.device().graphs() > 0, "repeated steps are launched as graphs");
+        let work = model::plan::training_work(&config(), &training(precision, false));
+        let planned = (on_gpu.plan().total_bytes + Cuda::workspace_bytes(&work)) as f64;
+        let ratio = on_gpu.device().allocated_bytes() as f64 / planned;
+        assert!((0.97..1.001).contains(&ratio), "{ratio} of the memory that was planned");
     }
 }
 

@@ -153,7 +153,7 @@ pub struct BenchFigures {
     pub first_step_s: f64,
     /// Highest resident memory of the process, in MiB as the peer counts.
     pub peak_rss_mb: f64,
-    /// Memory taken on the GPU, whoever took it, in MiB.
+    /// Memory allocated on the GPU, in MiB, as PyTorch counts its own.
     pub gpu_mb: Option<f64>,
     /// The same as planned before the first step.
     pub planned_mb: f64,
@@ -188,7 +188,7 @@ pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
         mfu: stated.map(|stated| round(model_gflops / stated, 4)),
         first_step_s: round(timed.first_step_s, 2),
         peak_rss_mb: (store::system::peak_rss_bytes().unwrap_or(0) >> 20) as f64,
-        gpu_mb: timed.taken_bytes.map(|bytes| (bytes >> 20) as f64),
+        gpu_mb: timed.allocated_bytes.map(|bytes| (bytes >> 20) as f64),
         planned_mb: (planned >> 20) as f64,
         loss: round(timed.loss, 4),
     })
@@ -201,8 +201,8 @@ pub(crate) struct Timed {
     pub threads: usize,
     /// From taking the device to the end of the first step.
     pub first_step_s: f64,
-    /// Memory taken on the GPU at the end.
-    pub taken_bytes: Option<u64>,
+    /// Memory allocated on the GPU.
+    pub allocated_bytes: Option<u64>,
     pub stated_gflops: Option<f64>,
     pub loss: f64,
 }
@@ -222,7 +222,7 @@ pub(crate) fn time_steps(
         device: device.name(),
         threads: device.threads(),
         first_step_s: 0.0,
-        taken_bytes: None,
+        allocated_bytes: None,
         stated_gflops: device.stated_gflops(),
         loss: f64::NAN,
     };
@@ -235,7 +235,7 @@ pub(crate) fn time_steps(
             timed.first_step_s = began.elapsed().as_secs_f64();
         }
     }
-    timed.taken_bytes = steps_on.model.device().taken_bytes();
+    timed.allocated_bytes = steps_on.model.device().allocated_bytes();
     Ok(timed)
 }
 

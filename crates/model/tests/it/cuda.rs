@@ -125,10 +125,10 @@ fn runs_are_equal_to_the_bit_and_go_on_from_what_was_saved() {
     for recompute in [false, true] {
         let Some(first) = gpu() else { return };
         let mut whole = started(first, training(Precision::Bf16, recompute));
-        let losses: Vec<f64> = (0..6).map(|at| step(&mut whole, at).loss_sum).collect();
+        let losses: Vec<f64> = (0..4).map(|at| step(&mut whole, at).loss_sum).collect();
 
         let mut before = started(gpu().unwrap(), training(Precision::Bf16, false));
-        for (at, loss) in losses.iter().enumerate().take(3) {
+        for (at, loss) in losses.iter().enumerate().take(2) {
             assert_eq!(step(&mut before, at as u64).loss_sum, *loss, "step {at}");
         }
         let names: Vec<String> = before.parameters().iter().map(|p| p.name.clone()).collect();
@@ -139,7 +139,7 @@ fn runs_are_equal_to_the_bit_and_go_on_from_what_was_saved() {
                 after.upload(name, kind, &values).unwrap();
             }
         }
-        for (at, loss) in losses.iter().enumerate().skip(3) {
+        for (at, loss) in losses.iter().enumerate().skip(2) {
             assert_eq!(step(&mut after, at as u64).loss_sum, *loss, "step {at}");
         }
         assert!(state(&mut whole) == state(&mut after), "recompute {recompute}: weights and moments");

@@ -529,6 +529,35 @@ mod tests {
     }
 
     #[test]
+    fn where_memory_is_short_the_settings_that_fit_are_named() {
+        let text = "[model]\ndepth = 8\n[train]\nsteps = 10\nbatch_size = 8\nmicro_batch_size = 8\nsequence_length = 256\n";
+        let recipe = Recipe::load("r.toml", text, &[]).expect("valid");
+        let mut plan = of_tokens(&recipe, 4096, 1_000_000, false, Target::cpu(1)).expect("a plan");
+        let whole = plan.memory.total_bytes;
+        let mut with = |available_bytes: u64| {
+            plan.memory.available_bytes = Some(available_bytes);
+            fits_with(&plan, &recipe, Target::cpu(1))
+        };
+        assert_eq!(with(whole), None);
+        let bits_stay = with(whole - 1).expect("recomputing suffices");
+        assert!(bits_stay.starts_with("--set train.recompute=true ("), "{bits_stay}");
+        let mut least = recipe.clone();
+        (least.train.micro_batch_size, least.train.recompute) = (1, true);
+        let least = Memory::new(&plan.model, &least, Target::cpu(1)).total_bytes;
+        plan.memory.available_bytes = Some(least);
+        let smallest = fits_with(&plan, &recipe, Target::cpu(1)).expect("the smallest fits");
+        assert!(
+            smallest.starts_with("--set train.micro_batch_size=1 --set train.recompute=true ("),
+            "{smallest}"
+        );
+        plan.memory.available_bytes = Some(least - 1);
+        assert_eq!(fits_with(&plan, &recipe, Target::cpu(1)), None);
+        plan.fits_with = None;
+        plan.memory.available_bytes = Some(1 << 20);
+        assert!(plan.memory_shortage().expect("short").contains("no micro-batch is small enough"));
+    }
+
+    #[test]
     fn a_large_shape_is_calibrated_in_little_time() {
         let mut plan = planned(
             "[model]\ndepth = 2\n[train]\nsteps = 4\nbatch_size = 2\nsequence_length = 32\n",

@@ -83,7 +83,7 @@ mod tests {
 
     /// A loss curve as training gives it: falling, noisy, with a bad batch now and then.
     fn usual(step: u64, rng: &mut Rng) -> f64 {
-        let bad_batch = if rng.next_u64().is_multiple_of(97) { 2.0 } else { 0.0 };
+        let bad_batch = if rng.below(97) == 0 { 2.0 } else { 0.0 };
         2.0 + 6.0 / (1.0 + step as f64 / 50.0) + 0.08 * rng.normal() + bad_batch
     }
 

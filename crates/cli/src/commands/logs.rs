@@ -62,7 +62,10 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         }
     }
     show(&text, console)?;
-    while arguments.follow {
+    if !arguments.follow {
+        return Ok(());
+    }
+    loop {
         // Looked at before the last read, so that a run's last words are not missed.
         let lives = RunLock::is_held(&holder);
         std::thread::sleep(LOOK_EVERY);
@@ -74,10 +77,9 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         at += added.len() as u64;
         show(&added, console)?;
         if !lives {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 fn show(text: &str, console: &mut Console) -> Outcome {

@@ -25,6 +25,9 @@ pub struct Arguments {
     /// Train N steps beyond the run's end
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub more_steps: Option<u64>,
+    /// End a run with train.schedule = "wsd" (or "constant") here: decay the learning rate over the next N steps, and stop
+    #[arg(long, value_name = "N", conflicts_with_all = ["more_steps", "more_epochs"], value_parser = clap::value_parser!(u64).range(1..))]
+    pub decay_now: Option<u64>,
     /// Where to continue from: latest, best, or a step; later checkpoints are given up
     #[arg(long, value_name = "WHICH", default_value = "latest")]
     pub checkpoint: String,
@@ -39,9 +42,10 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     if arguments.detach {
         return detach(&project, &arguments, console);
     }
-    let more = match (arguments.more_epochs, arguments.more_steps) {
-        (Some(epochs), _) => Some(More::Epochs(epochs)),
-        (_, Some(steps)) => Some(More::Steps(steps)),
+    let more = match (arguments.more_epochs, arguments.more_steps, arguments.decay_now) {
+        (Some(epochs), _, _) => Some(More::Epochs(epochs)),
+        (_, Some(steps), _) => Some(More::Steps(steps)),
+        (_, _, Some(steps)) => Some(More::DecayNow(steps)),
         _ => None,
     };
     let request = ResumeRequest {
@@ -71,7 +75,7 @@ fn detach(project: &Project, arguments: &Arguments, console: &mut Console) -> Ou
     };
     let first = detach::arguments_without(&detach::OUTPUT_FLAGS);
     let mut once = detach::OUTPUT_FLAGS.to_vec();
-    once.extend([("--more-epochs", 1), ("--more-steps", 1), ("--checkpoint", 1)]);
+    once.extend([("--more-epochs", 1), ("--more-steps", 1), ("--decay-now", 1), ("--checkpoint", 1)]);
     let again = detach::arguments_without(&once);
     let detached = Detached { project, first: name(first), again: name(again), run_id: Some(run_id.clone()) };
     detach::launch(detached, console)

@@ -88,6 +88,8 @@ impl Standing {
             value["run_id"] = json!(run.id());
             value["path"] = json!(run.path());
             value["alive"] = json!(worker.is_some());
+            // A worker that has just been resumed holds the run before it writes its number.
+            value["pid"] = json!(worker.unwrap_or(state.pid));
             value["supervisor_pid"] = json!(supervisor);
             value["resume_count"] = json!(resumes.resume_count);
             return console.result("status", &value);

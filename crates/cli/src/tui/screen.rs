@@ -140,7 +140,7 @@ fn figures(watched: &Watched) -> Vec<Line<'_>> {
             Color::Red,
         )];
     };
-    let status = if watched.lives || state.status != RunStatus::Running {
+    let status = if watched.process.is_some() || state.status != RunStatus::Running {
         state.status
     } else {
         RunStatus::Interrupted
@@ -150,8 +150,8 @@ fn figures(watched: &Watched) -> Vec<Line<'_>> {
         Span::raw("  "),
         Span::styled(status.to_string(), colour(status)),
     ];
-    if watched.lives {
-        first.push(Span::raw(format!("  process {}", state.pid)));
+    if let Some(process) = watched.process {
+        first.push(Span::raw(format!("  process {process}")));
     } else if !state.message.is_empty() {
         first.push(Span::raw(format!("  {}", super::watched::plain(&state.message))));
     }
@@ -173,7 +173,7 @@ fn figures(watched: &Watched) -> Vec<Line<'_>> {
             step.gradient_norm
         ));
     }
-    if watched.lives && state.eta_s > 0.0 {
+    if watched.process.is_some() && state.eta_s > 0.0 {
         third.push_str(&format!("  {} left", short_duration(state.eta_s)));
     }
     if let Some(step) = state.checkpoint_step {

@@ -122,7 +122,7 @@ fn no_terminal_is_too_small_and_no_file_too_broken() {
         }
     };
     check(&mut app, "whole");
-    assert!(app.watched.as_ref().is_some_and(|watched| !watched.lives), "nobody holds it");
+    assert!(app.watched.as_ref().is_some_and(|watched| watched.process.is_none()), "nobody holds it");
     let metrics = std::fs::read(run.join("metrics.jsonl")).unwrap();
     for cut in (0..metrics.len()).step_by(997) {
         std::fs::write(run.join("metrics.jsonl"), &metrics[..cut]).unwrap();

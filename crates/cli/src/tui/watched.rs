@@ -66,8 +66,8 @@ pub struct Watched {
     pub run_id: String,
     /// `None` where it cannot be read, or is gone.
     pub state: Option<RunState>,
-    /// Whether a process holds it.
-    pub lives: bool,
+    /// Who holds it.
+    pub process: Option<u32>,
     pub losses: Curve,
     pub validations: Curve,
     pub last_step: Option<StepRecord>,
@@ -85,11 +85,11 @@ impl Watched {
     pub fn refresh(&mut self, runs: &Path) {
         let path = runs.join(&self.run_id);
         let Ok(run) = RunDir::open(&RealFs, &path) else {
-            (self.state, self.lives) = (None, false);
+            (self.state, self.process) = (None, None);
             return;
         };
         self.state = run.state(&RealFs).ok();
-        self.lives = RunLock::is_held(&path);
+        self.process = RunLock::holder(&path);
         self.read_metrics(&run.metrics());
         self.log = tail(&run.log(), LOG_BYTES).unwrap_or_default().lines().map(plain).collect();
     }
@@ -99,7 +99,7 @@ impl Watched {
         if length < self.read_bytes {
             // Cut back by a resume.
             let run_id = std::mem::take(&mut self.run_id);
-            *self = Watched { state: self.state.take(), lives: self.lives, ..Watched::new(&run_id) };
+            *self = Watched { state: self.state.take(), process: self.process, ..Watched::new(&run_id) };
         }
         let Ok(text) = read_from(path, self.read_bytes) else { return };
         let whole = text.rfind('\n').map_or(0, |at| at + 1);

@@ -20,7 +20,10 @@ const CUTS: [&[&str]; 10] = [
 fn killed_at_every_phase_and_resumed_it_ends_with_the_same_bits() {
     let whole = sandbox();
     write_tiny(&whole);
-    whole.run("run --json").expect(0);
+    let told = whole.run("run --json").expect(0).stdout;
+    for what in ["fits: ", "it will not take long", "at its highest, expected"] {
+        assert!(told.contains(what), "{what}: {told}");
+    }
 
     let killed = sandbox();
     write_tiny(&killed);
@@ -112,9 +115,9 @@ fn a_resumed_run_is_the_same_to_the_bit_by_the_program_s_own_word() {
     assert_eq!((&found["equal"], &found["steps"]), (&true.into(), &20.into()), "{found}");
     assert_eq!(found["compared"].as_array().expect("a list").len(), 4);
     assert!(found["killed_at"].as_u64() >= Some(10) && found["resumed_from"].as_u64() >= Some(8), "{found}");
-    let chaos = sandbox.run("chaos text2llm.toml --kills 6 --steps 60 --json").expect(0);
+    let chaos = sandbox.run("chaos text2llm.toml --kills 50 --steps 60 --json").expect(0);
     let found: serde_json::Value = serde_json::from_str(chaos.last_line()).expect("JSON");
-    assert_eq!((&found["kills"], &found["sound"]), (&6.into(), &true.into()), "{found}");
+    assert_eq!((&found["kills"], &found["sound"]), (&50.into(), &true.into()), "{found}");
     let left: Vec<_> = std::fs::read_dir(sandbox.path())
         .expect("there")
         .map(|entry| entry.expect("there").file_name())
@@ -205,4 +208,28 @@ fn a_continued_run_that_was_killed_while_validated_is_not_trained_again() {
     let finished = sandbox.run("run --json --resume").expect(0);
     assert!(!finished.stdout.contains("\"event\":\"step\""), "{}", finished.stdout);
     assert_eq!(sandbox.run("list --json").expect(0).stdout.lines().count(), 2, "still one run");
+}
+
+#[test]
+fn a_stable_run_decays_when_it_is_told_to() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    let wsd = "train --json --set train.schedule=wsd --set train.steps=4000 --set train.warmup_steps=5";
+    assert!(
+        sandbox
+            .run_and_kill(wsd, |line| line.contains("\"event\":\"step\"") && line.contains("\"step\":30,"))
+    );
+    let finished = sandbox.run("resume --json --decay-now 12").expect(0);
+    let steps: Vec<serde_json::Value> = finished
+        .stdout
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|line: &serde_json::Value| line["event"] == "step")
+        .collect();
+    let rate = |step: &serde_json::Value| step["learning_rate"].as_f64().expect("a number");
+    assert_eq!(steps.len(), 12);
+    assert!(steps.windows(2).all(|pair| rate(&pair[1]) < rate(&pair[0])), "it falls at each step");
+    assert!((rate(&steps[11]) / 1e-3 - 0.1).abs() < 1e-6, "to the minimum: {}", steps[11]);
+    sandbox.run("train --json --set train.steps=10").expect(0);
+    assert!(sandbox.run("resume --decay-now 5").expect(1).stderr.contains("train.schedule"));
 }

@@ -11,7 +11,7 @@ use store::report::{Phase, Reporter};
 use store::run::RunDir;
 use tokenizer::Tokenizer;
 use train::checkpoint::Which;
-use train::{Ending, Job, Patience, Start, StopFlag};
+use train::{Ending, Job, Patience, ScheduleKind, Start, StopFlag};
 
 use super::curves;
 use super::data::Prepared;
@@ -29,6 +29,8 @@ pub enum More {
     Epochs(u64),
     /// Optimizer steps.
     Steps(u64),
+    /// The decay of a warm-up-stable-decay schedule, begun at the checkpoint, over so many steps; the run then ends.
+    DecayNow(u64),
 }
 
 /// A finished training.
@@ -154,6 +156,9 @@ pub(super) fn resume(
             meta.recipe.train.steps = Some(total + more);
             meta.recipe.train.epochs = None;
         }
+        (Some(More::DecayNow(steps)), _) => {
+            decay_now(&mut meta, total, checkpoint_step(&run, which)?, steps)?
+        }
         (Some(More::Epochs(more)), None) => {
             meta.recipe.train.epochs = Some(meta.recipe.train.epochs.unwrap_or(1) + more);
         }
@@ -190,6 +195,47 @@ pub(super) fn resume(
     };
     let summary = summary(&outcome);
     Ok((trained(resume_command, run, lock, meta, &outcome, stop), Done::Worked(summary)))
+}
+
+/// Ends the stable part of a WSD schedule at `step`: the rest of the run is its decay.
+fn decay_now(meta: &mut RunMeta, total_steps: u64, step: u64, steps: u64) -> Result<()> {
+    let options = &mut meta.recipe.train;
+    if !matches!(options.schedule, ScheduleKind::Wsd | ScheduleKind::Constant) {
+        return Err(Error::Argument {
+            message: "--decay-now is for runs whose learning rate is still at its peak: train.schedule = \"wsd\" or \"constant\". This one \
+                      has been decaying since its warm-up"
+                .to_owned(),
+        });
+    }
+    let warmup_steps = options.schedule(total_steps).warmup_steps;
+    if step < warmup_steps {
+        return Err(Error::Argument {
+            message: format!(
+                "--decay-now: the warm-up is over at step {warmup_steps}, and the checkpoint is of step {step}: train on first"
+            ),
+        });
+    }
+    // A ratio would move it with the run's new length.
+    options.warmup_steps = Some(warmup_steps);
+    options.schedule = ScheduleKind::Wsd;
+    (options.epochs, options.steps) = (None, Some(step + steps));
+    options.decay_fraction = steps as f64 / (step + steps) as f64;
+    Ok(())
+}
+
+/// The step that a resume goes on from.
+fn checkpoint_step(run: &RunDir, which: Which) -> Result<u64> {
+    let newest =
+        || train::Checkpoints::new(&RealFs, &run.checkpoints()).steps().map(|steps| steps.last().copied());
+    match which {
+        Which::Step(step) => Ok(step),
+        Which::Latest => newest()?.ok_or_else(|| Error::Argument {
+            message: format!("run {} has no checkpoint to decay from yet", run.id()),
+        }),
+        Which::Best => Err(Error::Argument {
+            message: "--decay-now: name the checkpoint by its step (--checkpoint N), or leave it out for the newest".to_owned(),
+        }),
+    }
 }
 
 fn steps_per_epoch(dataset: &TokenDataset, meta: &RunMeta) -> u64 {

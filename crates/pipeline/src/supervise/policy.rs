@@ -87,8 +87,7 @@ mod tests {
             let (mut step, mut in_vain, mut resumed) = (0, 0, false);
             loop {
                 // Progress in most crashes at first, then none: a run that breaks for good.
-                let gain =
-                    if step < 50 + seed && rng.next_u64() % 3 > 0 { 1 + rng.next_u64() % 9 } else { 0 };
+                let gain = if step < 50 + seed && rng.below(3) > 0 { 1 + rng.below(9) } else { 0 };
                 step += gain;
                 in_vain = match (gain, resumed) {
                     (0, true) => in_vain + 1,

@@ -103,7 +103,7 @@ fn a_run_stopped_around_a_spike_ends_in_the_same_bits() {
     whole.train_with(Start::Fresh, &StopFlag::new(), Some(&mut ThrowAt(&once)), &mut NoReport).unwrap();
     let (fingerprint, metrics) = (whole.fingerprint(), whole.metrics());
     let mut stopped_between = 0;
-    for look in (240..400).step_by(4) {
+    for look in (240..400).step_by(8) {
         let mut bench = bench(75);
         bench.options.steps = Some(120);
         let once = std::cell::Cell::new(1);

@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod bench;
+pub mod data;
 pub mod doctor;
 pub mod generate;
 pub mod list;
@@ -25,6 +26,7 @@ pub fn dispatch(cli: Cli, console: &mut Console) -> Outcome {
         Command::New(arguments) => new::run(&global, arguments, console),
         Command::Train(arguments) => train::run(&global, arguments, console),
         Command::Resume(arguments) => resume::run(&global, arguments, console),
+        Command::Data(arguments) => data::run(&global, arguments, console),
         Command::Status(arguments) => status::run(&global, arguments, console),
         Command::List(arguments) => list::run(&global, arguments, console),
         Command::Generate(arguments) => generate::run(&global, arguments, console),

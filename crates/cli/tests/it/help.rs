@@ -27,6 +27,9 @@ help_of! {
     new: "new --help",
     train: "train --help",
     resume: "resume --help",
+    data: "data --help",
+    data_prepare: "data prepare --help",
+    data_extract: "data extract --help",
     status: "status --help",
     list: "list --help",
     generate: "generate --help",
@@ -50,7 +53,10 @@ fn every_command_has_its_snapshot() {
         .collect();
     assert_eq!(
         commands,
-        ["run", "plan", "new", "train", "resume", "status", "list", "generate", "bench", "doctor", "schema"],
+        [
+            "run", "plan", "new", "train", "resume", "data", "status", "list", "generate", "bench", "doctor",
+            "schema"
+        ],
         "add a snapshot of the new command's help"
     );
 }

@@ -24,6 +24,14 @@ pub fn decode<'a>(bytes: &'a [u8], server_says: Option<&str>) -> (Cow<'a, str>, 
     (text, repaired)
 }
 
+/// Whether the start of a file says that it is no page: another format's mark, or zero bytes outside UTF-16.
+pub fn is_binary(bytes: &[u8]) -> bool {
+    let begins = |marks: &[&[u8]]| marks.iter().any(|mark| bytes.starts_with(mark));
+    let start = &bytes[..bytes.len().min(LOOKED_AT_BYTES)];
+    begins(&[b"%PDF", &[0x1f, 0x8b], b"PK\x03\x04"])
+        || (!begins(&[&[0xff, 0xfe], &[0xfe, 0xff]]) && start.contains(&0))
+}
+
 fn declared(bytes: &[u8]) -> Option<&'static Encoding> {
     let start = bytes[..bytes.len().min(LOOKED_AT_BYTES)].to_ascii_lowercase();
     let at = memchr::memmem::find(&start, b"charset=")? + b"charset=".len();
@@ -45,6 +53,14 @@ fn is_mostly_utf8(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_formats_are_no_pages() {
+        for bytes in [b"%PDF-1.7".as_slice(), b"\x1f\x8b\x08", b"PK\x03\x04", b"<p>\0"] {
+            assert!(is_binary(bytes));
+        }
+        assert!(!is_binary(b"<p>caf\xe9") && !is_binary(b"\xff\xfe<\0") && !is_binary(b""));
+    }
 
     #[test]
     fn encodings_by_mark_server_page_and_looks() {

@@ -23,7 +23,7 @@ use std::sync::LazyLock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use encoding::decode;
+pub use encoding::{decode, is_binary};
 pub use metadata::Metadata;
 
 use forest::Forest;

@@ -236,7 +236,8 @@ pub struct PreparedData {
 /// See [`Error`]. Whatever was finished before is kept and used by the next call.
 pub fn prepare_data(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<PreparedData> {
     let _busy = history::lock_project(request.project)?;
-    let of = 3;
+    // Numbered as in a whole run.
+    let of = 4;
     let documents = phase(Phase::Corpus, of, reporter, |reporter| data::documents(request, reporter))?;
     let tokenizer =
         phase(Phase::Tokenizer, of, reporter, |reporter| data::tokenizer(request, &documents, reporter))?;

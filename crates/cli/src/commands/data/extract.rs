@@ -51,7 +51,7 @@ pub fn run(arguments: Arguments, console: &mut Console) -> Outcome {
     if bytes.len() as u64 > LARGEST_PAGE_BYTES {
         return Err(Failure::message(format!("`{shown}` is larger than 256 MB: give one HTML page")));
     }
-    if bytes.starts_with(b"%PDF") || bytes.starts_with(&[0x1f, 0x8b]) || bytes.starts_with(b"PK") {
+    if extract::is_binary(&bytes) {
         return Err(Failure::message(format!("`{shown}` is no HTML page: unpack it, or give a page")));
     }
     let mode = match arguments.mode {

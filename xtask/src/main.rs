@@ -1,6 +1,9 @@
 //! Developer tasks that need other programs: `cargo xtask <task>`. None of them is needed to build, test or use text2llm.
 
+mod bench_extraction;
 mod bench_peers;
+mod extraction_features;
+mod golden_corpus;
 mod parity;
 mod parity_gguf;
 mod python;
@@ -24,6 +27,12 @@ enum Task {
     ParityGguf(parity_gguf::Arguments),
     /// Time text2llm beside PyTorch, in turn, and print the ratios
     BenchPeers(bench_peers::Arguments),
+    /// Time main-text extraction on labelled pages, and score it
+    BenchExtraction(bench_extraction::Arguments),
+    /// Compare filters and near-duplicates with datatrove's decisions, and time them
+    GoldenCorpus(golden_corpus::Arguments),
+    /// Write the features of labelled pages, for `tools/train_extraction.py`
+    ExtractionFeatures(extraction_features::Arguments),
 }
 
 fn main() -> Result<()> {
@@ -31,5 +40,8 @@ fn main() -> Result<()> {
         Task::Parity(arguments) => parity::run(&arguments),
         Task::ParityGguf(arguments) => parity_gguf::run(&arguments),
         Task::BenchPeers(arguments) => bench_peers::run(&arguments),
+        Task::BenchExtraction(arguments) => bench_extraction::run(&arguments),
+        Task::GoldenCorpus(arguments) => golden_corpus::run(&arguments),
+        Task::ExtractionFeatures(arguments) => extraction_features::run(&arguments),
     }
 }

@@ -179,6 +179,8 @@ pub enum Command {
     Train(commands::train::Arguments),
     /// Continue a run, from where it stopped or beyond its end
     Resume(commands::resume::Arguments),
+    /// The corpus alone: prepare it, or look at what is extracted of a page
+    Data(commands::data::Arguments),
     /// Where a run stands
     Status(commands::status::Arguments),
     /// What happened in a run

@@ -21,13 +21,22 @@ pub struct Document {
     /// ISO 639-1 code, where known or detected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
+    /// Its address on the web, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Its title, of pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The day it was published, of pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
 }
 
 impl Document {
     /// A document of `text`.
     pub fn new(text: String, source: String, language: Option<String>) -> Document {
         let hash = blake3::hash(text.as_bytes()).to_hex()[..32].to_owned();
-        Document { text, source, hash, language }
+        Document { text, source, hash, language, url: None, title: None, date: None }
     }
 }
 

@@ -1,15 +1,24 @@
-//! Which language a text is in, for reports; never a filter.
+//! Which language a text is in: for reports, and for the filter by languages.
 
 use whatlang::Lang;
 
 /// Enough to tell; more only costs time.
 const LOOKED_AT_BYTES: usize = 800;
+/// A document may be dropped for it, so more is looked at.
+const JUDGED_BYTES: usize = 4096;
 
 /// The ISO 639-1 code of a text's language (639-3 where there is none), when the detector is sure.
 pub fn detect(text: &str) -> Option<String> {
     let start = &text[..text.floor_char_boundary(LOOKED_AT_BYTES)];
     let info = whatlang::detect(start).filter(whatlang::Info::is_reliable)?;
     Some(short_code(info.lang()).to_owned())
+}
+
+/// The likeliest language and how likely it is, by a longer look.
+pub fn likeliest(text: &str) -> Option<(&'static str, f64)> {
+    let start = &text[..text.floor_char_boundary(JUDGED_BYTES)];
+    let info = whatlang::detect(start)?;
+    Some((short_code(info.lang()), info.confidence()))
 }
 
 fn short_code(language: Lang) -> &'static str {

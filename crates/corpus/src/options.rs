@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::dedup::DuplicateOptions;
+use crate::extract::ExtractionMode;
+use crate::filter::FilterOptions;
 use crate::{Error, Result};
 
 /// What is done to the characters of a text.
@@ -20,8 +23,8 @@ pub enum Normalize {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CorpusOptions {
-    /// Files, folders and globs, relative to the project folder; "sample" is the bundled corpus. Of a folder, the .txt, .md
-    /// and .jsonl files are read, also when packed as .gz or .zst.
+    /// Files, folders and globs, relative to the project folder; "sample" is the bundled corpus. Of a folder, the .txt, .md,
+    /// .jsonl, .html and .warc files are read, also when packed as .gz or .zst.
     #[schemars(length(min = 1))]
     pub paths: Vec<String>,
     /// The field of a .jsonl line that holds the text.
@@ -30,6 +33,13 @@ pub struct CorpusOptions {
     /// The field of a .jsonl line that names its language, where there is one.
     #[schemars(length(min = 1))]
     pub language_field: String,
+    /// The field of a .jsonl line that holds its address, where there is one.
+    #[schemars(length(min = 1))]
+    #[serde(skip_serializing_if = "is_url_field")]
+    pub url_field: String,
+    /// What is taken of an HTML page: "balanced", "precision", "recall" or "everything".
+    #[serde(skip_serializing_if = "is_default")]
+    pub extraction: ExtractionMode,
     /// What separates the documents of a plain text file ("\n\n" for blank lines). Empty: a file is one document.
     pub document_separator: String,
     /// A longer document is cut at the end of a line; bounds memory.
@@ -41,11 +51,27 @@ pub struct CorpusOptions {
     pub normalize: Normalize,
     /// Drop documents whose text is the same as an earlier one's.
     pub deduplicate: bool,
+    /// Quality filters; each stands in a table of its own, and an empty one has the published parameters.
+    #[serde(skip_serializing_if = "is_default")]
+    pub filters: FilterOptions,
+    /// Drop documents that are nearly the same as an earlier one (MinHash); an empty table has FineWeb's parameters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub near_duplicates: Option<DuplicateOptions>,
     /// The part of the documents that is kept for validation; 0 keeps none. A corpus of one document gives its last part.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub validation_fraction: f64,
     /// Chooses which documents are kept for validation.
     pub seed: u64,
+}
+
+/// Keys of later versions are left out of a stage's options where they change nothing, so that what was prepared before stays
+/// valid.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn is_url_field(field: &String) -> bool {
+    field == "url"
 }
 
 impl Default for CorpusOptions {
@@ -54,11 +80,15 @@ impl Default for CorpusOptions {
             paths: vec!["sample".to_owned()],
             text_field: "text".to_owned(),
             language_field: "language".to_owned(),
+            url_field: "url".to_owned(),
+            extraction: ExtractionMode::Balanced,
             document_separator: String::new(),
             maximum_document_bytes: 64 << 20,
             minimum_characters: 1,
             normalize: Normalize::Nfc,
             deduplicate: true,
+            filters: FilterOptions::default(),
+            near_duplicates: None,
             validation_fraction: 0.05,
             seed: 0,
         }
@@ -83,7 +113,21 @@ impl CorpusOptions {
             let message = format!("{} is not between 1,024 and 1,073,741,824", self.maximum_document_bytes);
             return fail("maximum_document_bytes", message);
         }
-        for (key, field) in [("text_field", &self.text_field), ("language_field", &self.language_field)] {
+        let fields = [
+            ("text_field", &self.text_field),
+            ("language_field", &self.language_field),
+            ("url_field", &self.url_field),
+        ];
+        if let Some(options) = &self.near_duplicates {
+            let (bands, rows, words) = (options.bands, options.rows, options.shingle_words);
+            if !(1..=256).contains(&bands) || !(1..=64).contains(&rows) || !(1..=64).contains(&words) {
+                let message = format!(
+                    "{bands} bands of {rows} rows over {words} words: 1 to 256, 64 and 64 are possible"
+                );
+                return fail("near_duplicates", message);
+            }
+        }
+        for (key, field) in fields {
             if field.is_empty() {
                 return fail(key, "name a field of the .jsonl lines".to_owned());
             }

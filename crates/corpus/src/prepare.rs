@@ -1,25 +1,26 @@
 //! The data stage: the recipe's files become cleaned documents, split for training and validation.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use store::atomic;
 use store::fs::Fs;
-use store::manifest::Manifest;
+use store::manifest::{self, Manifest};
 use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 
-use crate::document::DocumentWriter;
-use crate::read::{self, RawDocument, Sink};
+use crate::filter::UrlFilter;
+use crate::keeper::Keeper;
+use crate::read::{self, Sink};
 use crate::sources::{self, Place, Source};
-use crate::split::{self, Borderline};
-use crate::{CorpusOptions, CorpusSummary, Document, Error, Result, Split, language};
+use crate::{CorpusOptions, CorpusSummary, Error, Result, report_page, split};
 
 /// The stage's name in its manifest.
 pub const DOCUMENTS_STAGE: &str = "documents";
 
 const REPORT_FILE: &str = "report.json";
+const REPORT_PAGE: &str = "report.html";
 /// Raised when the same options and files would give other documents.
 const STAGE_VERSION: u32 = 1;
 /// How many quarantined files and lines are told one by one.
@@ -27,8 +28,8 @@ const TOLD: usize = 5;
 /// More repairs than one in so many bytes: probably another encoding.
 const BYTES_PER_REPAIR: u64 = 200;
 
-/// Reads, cleans, deduplicates and splits the text that `options` names into `out`, a folder with `train.jsonl.zst`,
-/// `validation.jsonl.zst`, `report.json` and a manifest. Where the folder is already of these options and files, it is left
+/// Reads, cleans, filters, deduplicates and splits the text that `options` names into `out`, a folder with
+/// `train.jsonl.zst`, `validation.jsonl.zst`, `report.json`, `report.html` and a manifest. Where the folder is already of these options and files, it is left
 /// as it is.
 ///
 /// # Errors
@@ -43,7 +44,13 @@ pub fn prepare(
 ) -> Result<CorpusSummary> {
     options.validate()?;
     let resolved = sources::resolve(options, project)?;
-    let inputs = sources::hashes(fs, &resolved.sources)?;
+    let mut inputs = sources::hashes(fs, &resolved.sources)?;
+    let lists = block_lists(options, project)?;
+    inputs.extend(
+        lists
+            .iter()
+            .map(|(name, text)| (format!("url_block_lists:{name}"), manifest::hash_bytes(text.as_bytes()))),
+    );
     let stage_options = stage_options(options);
     if stage::current(fs, out, DOCUMENTS_STAGE, &stage_options, &inputs)?.is_some() {
         let summary: CorpusSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
@@ -52,21 +59,37 @@ pub fn prepare(
 
     let staged = StagedFolder::begin(fs, out)?;
     let mut summary = CorpusSummary { ignored_files: resolved.ignored_files, ..CorpusSummary::default() };
-    let mut keeper = Keeper::new(fs, staged.path(), options)?;
+    let urls = UrlFilter::new(&options.filters, lists.values().flat_map(|text| text.lines()));
+    let mut keeper = Keeper::new(fs, staged.path(), options, urls)?;
     read_all(fs, &resolved.sources, options, &mut keeper, &mut summary, reporter)?;
-    let borderline = keeper.finish()?;
+    let borderline = keeper.finish(&mut summary)?;
     if summary.documents() == 0 {
         return Err(Error::Data { message: nothing_left(&summary, options) });
     }
     split::settle(fs, staged.path(), options.validation_fraction, &borderline, &mut summary)?;
     tell(&summary, options, reporter);
     atomic::write_json(fs, &staged.path().join(REPORT_FILE), &summary)?;
+    let page = report_page::html(&summary);
+    atomic::write(fs, &staged.path().join(REPORT_PAGE), page.as_bytes())?;
     staged.commit(Manifest::new(DOCUMENTS_STAGE, stage_options, inputs))?;
     Ok(summary)
 }
 
 fn stage_options(options: &CorpusOptions) -> Value {
     json!({ "stage_version": STAGE_VERSION, "data": options })
+}
+
+/// The block lists' names and texts.
+fn block_lists(options: &CorpusOptions, project: &Path) -> Result<BTreeMap<String, String>> {
+    let read = |name: &String| {
+        let path = project.join(name);
+        let text = std::fs::read_to_string(&path).map_err(|error| Error::Options {
+            key: "filters.url_block_lists",
+            message: format!("`{name}` cannot be read ({error}; looked for `{}`)", path.display()),
+        })?;
+        Ok((name.clone(), text))
+    };
+    options.filters.url_block_lists.iter().map(read).collect()
 }
 
 fn read_all(
@@ -112,54 +135,6 @@ fn bytes_of(fs: &dyn Fs, source: &Source) -> u64 {
     }
 }
 
-/// Filters documents and writes those that stay.
-struct Keeper<'a> {
-    options: &'a CorpusOptions,
-    writers: [DocumentWriter; 2],
-    /// 128 bits of each text's hash: 16 bytes a document is what deduplication costs.
-    seen: HashSet<u128>,
-    borderline: Borderline,
-}
-
-impl<'a> Keeper<'a> {
-    fn new(fs: &dyn Fs, folder: &Path, options: &'a CorpusOptions) -> Result<Keeper<'a>> {
-        let [train, validation] =
-            Split::ALL.map(|split| DocumentWriter::create(fs, &folder.join(split.documents_file())));
-        let writers = [train?, validation?];
-        Ok(Keeper { options, writers, seen: HashSet::new(), borderline: Borderline::default() })
-    }
-
-    fn take(&mut self, raw: RawDocument, summary: &mut CorpusSummary) -> Result<()> {
-        let length = raw.text.trim().chars().count();
-        if length < self.options.minimum_characters.max(1) {
-            summary.too_short += 1;
-            return Ok(());
-        }
-        let mut document = Document::new(raw.text, raw.source, raw.language);
-        let hash = u128::from_str_radix(&document.hash, 16).unwrap_or_default();
-        if self.options.deduplicate && !self.seen.insert(hash) {
-            summary.duplicates += 1;
-            return Ok(());
-        }
-        if document.language.is_none() {
-            document.language = language::detect(&document.text);
-        }
-        let place = split::place(self.options.seed, &document);
-        let split = if place < self.options.validation_fraction { Split::Validation } else { Split::Train };
-        let counts = split::counts(summary, split);
-        self.borderline.see(split, place, counts.documents);
-        counts.add(&document);
-        self.writers[split as usize].write(&document)
-    }
-
-    fn finish(self) -> Result<Borderline> {
-        for writer in self.writers {
-            writer.finish()?;
-        }
-        Ok(self.borderline)
-    }
-}
-
 fn nothing_left(summary: &CorpusSummary, options: &CorpusOptions) -> String {
     let mut message = format!(
         "no text is left: {} documents in {} files, {} of them empty or shorter than data.minimum_characters = {}",
@@ -171,6 +146,10 @@ fn nothing_left(summary: &CorpusSummary, options: &CorpusOptions) -> String {
         if rest > 0 {
             message += &format!(", and {rest} more like it");
         }
+    }
+    if let Some((filter, drops)) = summary.drops.iter().max_by_key(|(_, drops)| drops.documents) {
+        message += &format!("; the filter {filter} dropped {} of them", drops.documents);
+        return message + ": check data.paths and data.filters";
     }
     message + ": check data.paths"
 }

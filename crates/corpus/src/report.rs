@@ -1,13 +1,24 @@
 //! What the data stage did, as numbers: returned, written beside the documents, and told to the user.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Document;
+use crate::filter::names;
 
 /// How many entries of a list are kept; the counts are of all.
 pub const LISTED: usize = 100;
+/// Samples of a reason, and of a cluster's documents.
+const SAMPLES: usize = 5;
+/// Clusters that are told.
+const CLUSTERS: usize = 20;
+/// Bytes of a text that are shown.
+const SHOWN_BYTES: usize = 200;
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
 
 /// `report.json` of the documents folder.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,6 +37,15 @@ pub struct CorpusSummary {
     pub too_short: u64,
     /// Dropped: the text of an earlier document.
     pub duplicates: u64,
+    /// Dropped: nearly the text of another document.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub near_duplicates: u64,
+    /// Dropped by filters and block lists, by filter.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub drops: BTreeMap<String, Drops>,
+    /// The largest clusters of near-duplicates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<Cluster>,
     /// Invalid UTF-8 sequences replaced by U+FFFD.
     pub repaired_sequences: u64,
     /// Documents changed by Unicode NFC or by unifying line ends.
@@ -39,6 +59,61 @@ pub struct CorpusSummary {
     /// Whether the stage was already done and its folder still good.
     #[serde(skip)]
     pub reused: bool,
+}
+
+/// What one filter dropped.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Drops {
+    /// How many documents.
+    pub documents: u64,
+    /// How many by reason.
+    pub reasons: BTreeMap<String, u64>,
+    /// The first few of each reason.
+    pub samples: Vec<Sample>,
+}
+
+/// A dropped document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Where it came from.
+    pub source: String,
+    /// The rule that dropped it.
+    pub reason: String,
+    /// How its text begins.
+    pub start: String,
+}
+
+/// Documents that are nearly the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// How many there are.
+    pub documents: u64,
+    /// The one that stays.
+    pub survivor: String,
+    /// How its text begins.
+    pub start: String,
+    /// Some of the others.
+    pub others: Vec<String>,
+}
+
+/// Finds the largest clusters while documents go by.
+pub(crate) struct ClusterReport {
+    /// By survivor: sizes, then what is told of the largest.
+    largest: HashMap<u32, Cluster>,
+    dropped: u64,
+}
+
+impl ClusterReport {
+    pub(crate) fn see(&mut self, index: u32, survivor: u32, document: &Document) {
+        self.dropped += u64::from(index != survivor);
+        let Some(cluster) = self.largest.get_mut(&survivor) else { return };
+        if index == survivor {
+            cluster.survivor.clone_from(&document.source);
+            cluster.start = document.text[..document.text.floor_char_boundary(SHOWN_BYTES)].to_owned();
+        } else if cluster.others.len() < SAMPLES {
+            cluster.others.push(document.source.clone());
+        }
+    }
 }
 
 /// A file or line that could not be used.
@@ -109,6 +184,44 @@ impl CorpusSummary {
         let mut sorted: Vec<_> = sums.into_iter().collect();
         sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         sorted
+    }
+
+    pub(crate) fn drop(&mut self, filter: &str, reason: &str, source: &str, start: String) {
+        // Too short ones have a count of their own, as ever.
+        if filter == names::TOO_SHORT {
+            return;
+        }
+        let drops = self.drops.entry(filter.to_owned()).or_default();
+        drops.documents += 1;
+        let count = drops.reasons.entry(reason.to_owned()).or_default();
+        *count += 1;
+        if *count <= SAMPLES as u64 {
+            drops.samples.push(Sample { source: source.to_owned(), reason: reason.to_owned(), start });
+        }
+    }
+
+    /// Begins to tell of clusters: `survivors` names each document's.
+    pub(crate) fn begin_clusters(&self, survivors: &[u32]) -> ClusterReport {
+        let mut sizes: HashMap<u32, u64> = HashMap::new();
+        for (index, &survivor) in (0u32..).zip(survivors) {
+            if index != survivor {
+                *sizes.entry(survivor).or_insert(1) += 1;
+            }
+        }
+        let mut largest: Vec<(u32, u64)> = sizes.into_iter().collect();
+        largest.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+        largest.truncate(CLUSTERS);
+        let cluster = |documents| Cluster { documents, ..Cluster::default() };
+        ClusterReport {
+            largest: largest.into_iter().map(|(at, size)| (at, cluster(size))).collect(),
+            dropped: 0,
+        }
+    }
+
+    pub(crate) fn end_clusters(&mut self, report: ClusterReport) {
+        self.near_duplicates = report.dropped;
+        self.clusters = report.largest.into_values().collect();
+        self.clusters.sort_by(|a, b| b.documents.cmp(&a.documents).then_with(|| a.survivor.cmp(&b.survivor)));
     }
 
     pub(crate) fn quarantine(&mut self, source: &str, reason: &str) {

@@ -34,6 +34,8 @@ pub enum Place {
 pub enum Format {
     Text,
     JsonLines,
+    Html,
+    Warc,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +73,7 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
             finder.folder(&path, entry.trim_end_matches('/'))?;
             if finder.sources.len() + finder.files.len() == before {
                 let message = format!(
-                    "the folder `{entry}` holds no .txt, .md or .jsonl file that is not already read"
+                    "the folder `{entry}` holds no .txt, .md, .jsonl, .html or .warc file that is not already read"
                 );
                 return Err(Error::NotFound { message });
             }
@@ -150,6 +152,8 @@ fn format_of(name: &str) -> (Option<Format>, Packing) {
     let format = match stem.rsplit_once('.') {
         Some((_, "txt" | "text" | "md" | "markdown")) => Some(Format::Text),
         Some((_, "jsonl" | "ndjson")) => Some(Format::JsonLines),
+        Some((_, "html" | "htm" | "xhtml")) => Some(Format::Html),
+        Some((_, "warc" | "wet")) => Some(Format::Warc),
         _ => None,
     };
     (format, packing)
@@ -248,7 +252,9 @@ mod tests {
         assert_eq!(format_of("a.txt"), (Some(Format::Text), Packing::None));
         assert_eq!(format_of("A.MD.GZ"), (Some(Format::Text), Packing::Gzip));
         assert_eq!(format_of("a.b.jsonl.zst"), (Some(Format::JsonLines), Packing::Zstd));
-        assert_eq!(format_of("a.html"), (None, Packing::None));
+        assert_eq!(format_of("a.html"), (Some(Format::Html), Packing::None));
+        assert_eq!(format_of("a.warc.gz"), (Some(Format::Warc), Packing::Gzip));
+        assert_eq!(format_of("a.png"), (None, Packing::None));
         assert_eq!(format_of("txt"), (None, Packing::None));
     }
 
@@ -261,7 +267,7 @@ mod tests {
             "a.md",
             "sub/z.jsonl",
             "sub/.hidden.txt",
-            "x.html",
+            "x.css",
             "runs/r/metrics.jsonl",
             "model/README.md",
         ] {
@@ -278,7 +284,7 @@ mod tests {
         assert_eq!(names(&["."]).unwrap(), ["./a.md", "./b.txt", "./sub/z.jsonl"]);
         assert_eq!(names(&["sub", "b.txt", "."]).unwrap(), ["sub/z.jsonl", "b.txt", "./a.md"]);
         assert_eq!(names(&["*.txt", "sub/*"]).unwrap(), ["b.txt", "sub/.hidden.txt", "sub/z.jsonl"]);
-        assert_eq!(names(&["sample", "x.html", "sample"]).unwrap(), ["sample", "x.html"]);
+        assert_eq!(names(&["sample", "x.css", "sample"]).unwrap(), ["sample", "x.css"]);
         for (path, wanted) in [
             ("nope.txt", "`nope.txt` does not exist (looked for"),
             ("q*.txt", "nothing matches"),

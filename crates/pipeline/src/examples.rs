@@ -3,12 +3,14 @@
 /// The default recipe.
 pub const QUICKSTART: &str = include_str!("../../../examples/quickstart.toml");
 
-const EXAMPLES: [(&str, &str); 6] = [
+const EXAMPLES: [(&str, &str); 8] = [
     ("quickstart", QUICKSTART),
     ("quick-test", include_str!("../../../examples/quick-test.toml")),
     ("high-quality", include_str!("../../../examples/high-quality.toml")),
     ("low-memory", include_str!("../../../examples/low-memory.toml")),
     ("shakespeare-char", include_str!("../../../examples/shakespeare-char.toml")),
+    ("linux-doc", include_str!("../../../examples/linux-doc.toml")),
+    ("medical", include_str!("../../../examples/medical.toml")),
     ("bilingual-20-epochs", include_str!("../../../examples/bilingual-20-epochs.toml")),
 ];
 

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod chaos;
+pub mod data;
 pub mod doctor;
 pub mod generate;
 pub mod list;
@@ -32,6 +33,7 @@ pub fn dispatch(cli: Cli, console: &mut Console) -> Outcome {
         Command::New(arguments) => new::run(&global, arguments, console),
         Command::Train(arguments) => train::run(&global, arguments, console),
         Command::Resume(arguments) => resume::run(&global, arguments, console),
+        Command::Data(arguments) => data::run(&global, arguments, console),
         Command::Status(arguments) => status::run(&global, arguments, console),
         Command::Logs(arguments) => logs::run(&global, arguments, console),
         Command::Stop(arguments) => stop::run(&global, arguments, console),

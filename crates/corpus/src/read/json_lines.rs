@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use serde_json::Value;
 
 use super::text::cut_place;
-use super::{Outcome, Sink, Unusable};
+use super::{Content, Outcome, RawDocument, Sink, Unusable};
 use crate::clean;
 
 /// Longer names of languages are no codes.
@@ -32,9 +32,9 @@ pub fn read(bytes: &mut impl Read, name: &str, sink: &mut Sink<'_>) -> Outcome<R
             None
         } else {
             match parse(line, sink) {
-                Ok((text, language)) => {
+                Ok(line) => {
                     used += 1;
-                    take(text, language, &format!("{name}:{number}"), sink)?;
+                    take(line, &format!("{name}:{number}"), sink)?;
                     None
                 }
                 Err(reason) => Some(reason),
@@ -54,8 +54,15 @@ pub fn read(bytes: &mut impl Read, name: &str, sink: &mut Sink<'_>) -> Outcome<R
     })
 }
 
-/// The text and language of a line, or why there is none.
-fn parse(line: Vec<u8>, sink: &mut Sink<'_>) -> Result<(String, Option<String>), String> {
+/// What a line gives.
+struct Line {
+    text: String,
+    language: Option<String>,
+    url: Option<String>,
+}
+
+/// What a line gives, or why it gives nothing.
+fn parse(line: Vec<u8>, sink: &mut Sink<'_>) -> Result<Line, String> {
     let (line, repaired) = clean::repair(line);
     sink.summary.repaired_sequences += repaired;
     let mut value: Value = serde_json::from_str(&line).map_err(|error| format!("is not JSON: {error}"))?;
@@ -74,14 +81,21 @@ fn parse(line: Vec<u8>, sink: &mut Sink<'_>) -> Result<(String, Option<String>),
     };
     let language = fields.get(language_field).and_then(Value::as_str);
     let language = language.filter(|code| !code.is_empty() && code.len() <= LONGEST_LANGUAGE);
-    Ok((text, language.map(str::to_lowercase)))
+    let language = language.map(str::to_lowercase);
+    let url = fields.get(&sink.options.url_field).and_then(Value::as_str).map(ToOwned::to_owned);
+    Ok(Line { text, language, url })
 }
 
-fn take(text: String, language: Option<String>, place: &str, sink: &mut Sink<'_>) -> Outcome<()> {
+fn take(line: Line, place: &str, sink: &mut Sink<'_>) -> Outcome<()> {
+    let Line { text, language, url } = line;
     let text = sink.normalize(text);
+    let document = |text: String, source: String| {
+        let content = Content::Text(text);
+        RawDocument { content, source, language: language.clone(), url: url.clone() }
+    };
     let limit = sink.options.maximum_document_bytes;
     if text.len() <= limit {
-        return Ok(sink.take(text, place.to_owned(), language)?);
+        return Ok(sink.raw(document(text, place.to_owned()))?);
     }
     let (mut rest, mut part) = (text.as_str(), 0);
     while !rest.is_empty() {
@@ -92,7 +106,7 @@ fn take(text: String, language: Option<String>, place: &str, sink: &mut Sink<'_>
         }
         part += 1;
         let place = if part == 1 { place.to_owned() } else { format!("{place}#{part}") };
-        sink.take(rest[..cut].to_owned(), place, language.clone())?;
+        sink.raw(document(rest[..cut].to_owned(), place))?;
         rest = &rest[cut..];
     }
     Ok(())

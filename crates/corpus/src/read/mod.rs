@@ -6,7 +6,9 @@
 //! word in the report.
 
 mod json_lines;
+mod pages;
 mod text;
+mod warc;
 
 use std::io::{self, BufReader, Cursor, Read};
 
@@ -20,9 +22,18 @@ const SNIFFED_BYTES: u64 = 64 << 10;
 
 /// A document before filtering.
 pub struct RawDocument {
-    pub text: String,
+    pub content: Content,
     pub source: String,
     pub language: Option<String>,
+    pub url: Option<String>,
+}
+
+/// What a document is before filtering.
+pub enum Content {
+    /// Text, repaired and normalised.
+    Text(String),
+    /// A page as it was sent, and the encoding that the server named. Its text is found later, on all threads.
+    Html(Vec<u8>, Option<String>),
 }
 
 /// Takes raw documents as they are found, and counts what reading did to them.
@@ -34,8 +45,12 @@ pub struct Sink<'a> {
 
 impl Sink<'_> {
     fn take(&mut self, text: String, source: String, language: Option<String>) -> Result<()> {
+        self.raw(RawDocument { content: Content::Text(text), source, language, url: None })
+    }
+
+    fn raw(&mut self, raw: RawDocument) -> Result<()> {
         self.summary.documents_read += 1;
-        (self.take)(RawDocument { text, source, language }, self.summary)
+        (self.take)(raw, self.summary)
     }
 
     /// Repairs and normalises.
@@ -62,6 +77,8 @@ pub fn read(fs: &dyn Fs, source: &Source, sink: &mut Sink<'_>) -> Result<std::re
         Ok(mut bytes) => match source.format {
             Format::Text => text::read(&mut bytes, &source.name, sink),
             Format::JsonLines => json_lines::read(&mut bytes, &source.name, sink),
+            Format::Html => pages::read(&mut bytes, &source.name, sink),
+            Format::Warc => warc::read(bytes, &source.name, sink),
         },
         Err(unusable) => Ok(Err(unusable)),
     });
@@ -123,11 +140,15 @@ fn open(fs: &dyn Fs, source: &Source) -> Outcome<std::result::Result<Bytes, Unus
     };
     let mut start = Vec::new();
     (&mut bytes).take(SNIFFED_BYTES).read_to_end(&mut start)?;
-    clean::strip_byte_order_mark(&mut start);
+    if source.format != Format::Html {
+        clean::strip_byte_order_mark(&mut start);
+    }
     if start.is_empty() {
         return empty();
     }
-    if let Some(reason) = clean::not_text(&start) {
+    // Pages may be in any encoding, and an archive may begin with an image.
+    let is_text = matches!(source.format, Format::Text | Format::JsonLines);
+    if let Some(reason) = clean::not_text(&start).filter(|_| is_text) {
         return Ok(Err(Unusable(reason.to_owned())));
     }
     Ok(Ok(Cursor::new(start).chain(bytes)))

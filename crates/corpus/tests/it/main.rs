@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used)] // a test says what broke by panicking
 
 mod bad_input;
+mod filters;
 mod loader;
+mod near_duplicates;
+mod pages;
 mod prepare;
 mod tokens;
 

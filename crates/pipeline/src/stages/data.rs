@@ -73,7 +73,9 @@ pub(super) fn documents(
     let manifest = Manifest::read(&RealFs, &folder).map_err(Error::disk(Phase::Corpus))?;
     let mut words = in_words(&summary);
     for (number, what) in [
+        (summary.drops.values().map(|drops| drops.documents).sum(), "dropped by filters"),
         (summary.duplicates, "duplicates dropped"),
+        (summary.near_duplicates, "near-duplicates dropped"),
         (summary.too_short, "too short"),
         (summary.repaired_sequences, "invalid UTF-8 sequences repaired"),
         (summary.quarantined, "files or lines passed over"),
@@ -152,6 +154,20 @@ pub(super) fn tokenizer(
     staged.commit(Manifest::new(TOKENIZER_STAGE, options, inputs)).map_err(&disk)?;
     let summary = format!("{} tokens", tokenizer.vocab_size());
     Ok((tokenizer, Done::Worked(summary)))
+}
+
+/// The shards alone.
+pub(super) fn tokens(
+    request: &Request<'_>,
+    tokenizer: &Tokenizer,
+    reporter: &mut dyn Reporter,
+) -> Result<(TokenSummary, Done)> {
+    let project = request.project;
+    let tokens = corpus::tokenize(&RealFs, &project.documents(), tokenizer, &project.tokens(), reporter)?;
+    tell_usage(&tokens, reporter);
+    let words =
+        format!("{} training tokens, {} for validation", tokens.train.tokens, tokens.validation.tokens);
+    Ok((tokens, Done::Worked(words)))
 }
 
 /// The model phase: token shards, the shape, and what training it takes.

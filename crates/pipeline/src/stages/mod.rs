@@ -222,6 +222,33 @@ fn phases(
     Ok(outcome)
 }
 
+/// What preparing the data gave.
+#[derive(Clone, Debug)]
+pub struct PreparedData {
+    /// What became of the documents.
+    pub summary: corpus::CorpusSummary,
+    /// What became of the text.
+    pub tokens: corpus::TokenSummary,
+    /// The report to look at.
+    pub report: PathBuf,
+}
+
+/// Text to token shards, without a model.
+///
+/// # Errors
+/// See [`Error`]. Whatever was finished before is kept and used by the next call.
+pub fn prepare_data(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<PreparedData> {
+    let _busy = history::lock_project(request.project)?;
+    // Numbered as in a whole run.
+    let of = 4;
+    let documents = phase(Phase::Corpus, of, reporter, |reporter| data::documents(request, reporter))?;
+    let tokenizer =
+        phase(Phase::Tokenizer, of, reporter, |reporter| data::tokenizer(request, &documents, reporter))?;
+    let tokens = phase(Phase::Model, of, reporter, |reporter| data::tokens(request, &tokenizer, reporter))?;
+    let report = request.project.documents().join("report.html");
+    Ok(PreparedData { summary: documents.summary, tokens, report })
+}
+
 /// Goes on with a run, from where it stopped or beyond its end.
 ///
 /// # Errors

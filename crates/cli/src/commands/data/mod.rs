@@ -1,0 +1,35 @@
+//! `text2llm data`: the corpus alone.
+
+mod extract;
+mod prepare;
+
+use clap::{Args, Subcommand};
+
+use crate::arguments::GlobalArguments;
+use crate::failure::Outcome;
+use crate::output::Console;
+
+/// Work on the corpus alone.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub what: What,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// Text to token shards: corpus and tokenizer, no training
+    Prepare(prepare::Arguments),
+    /// Print the main text of an HTML page
+    Extract(extract::Arguments),
+}
+
+/// Carries it out.
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    match arguments.what {
+        What::Prepare(arguments) => prepare::run(global, arguments, console),
+        What::Extract(arguments) => extract::run(arguments, console),
+    }
+}

@@ -1,0 +1,85 @@
+//! `text2llm data prepare`: from raw files to token shards, without a model.
+
+use clap::Args;
+use pipeline::stages::{self, Request, Until};
+use serde_json::json;
+
+use crate::arguments::{GlobalArguments, RecipeArguments};
+use crate::failure::Outcome;
+use crate::output::{Console, bytes, count};
+use crate::select;
+
+/// Read, clean, filter and deduplicate the recipe's text, train its tokenizer and cut the text into token shards. What is
+/// done already and still verifies is skipped; a later run goes on from here.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub recipe: RecipeArguments,
+}
+
+/// Carries out the phases before the model.
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
+    let selected = select::recipe(global, &arguments.recipe, &[], &project)?;
+    console.heading(&selected, &project);
+    let request = Request {
+        project: &project,
+        recipe: selected.recipe,
+        base_dir: selected.base_dir,
+        recipe_source: selected.source,
+        recipe_is_explicit: selected.explicit,
+        skip_corpus: false,
+        skip_tokenizer: false,
+        resume: false,
+        fresh: false,
+        until: Until::Training,
+        target: global.target(),
+        accept_changes: false,
+        accept_risks: global.yes,
+        generator: None,
+    };
+    let done = stages::prepare_data(&request, console.reporter().as_mut())?;
+    let summary = &done.summary;
+    if !console.is_human() {
+        let value = json!({
+            "documents_read": summary.documents_read,
+            "documents": summary.documents(),
+            "bytes": summary.bytes(),
+            "quarantined": summary.quarantined,
+            "tokens": { "train": done.tokens.train.tokens, "validation": done.tokens.validation.tokens },
+            "report": done.report,
+        });
+        return console.result("data", &value);
+    }
+    console.data(&format!("{:<18} {:>12}", "documents read", count(summary.documents_read)))?;
+    let mut row = |what: &str, number: u64| match number {
+        0 => Ok(()),
+        number => console.data(&format!(
+            "  {what:<24} {:>6}  {:>5.1} %",
+            number,
+            share(number, summary.documents_read)
+        )),
+    };
+    row("too short", summary.too_short)?;
+    for (filter, drops) in &summary.drops {
+        row(filter, drops.documents)?;
+    }
+    row("exact duplicates", summary.duplicates)?;
+    row("near-duplicates", summary.near_duplicates)?;
+    console.data(&format!(
+        "{:<18} {:>12}  {}",
+        "documents kept",
+        count(summary.documents()),
+        bytes(summary.bytes())
+    ))?;
+    if summary.quarantined > 0 {
+        console.data(&format!("{:<18} {:>12}  see the report", "not usable", count(summary.quarantined)))?;
+    }
+    let tokens = done.tokens.train.tokens + done.tokens.validation.tokens;
+    console.data(&format!("{:<18} {:>12}", "tokens", count(tokens)))?;
+    console.data(&format!("{:<18} {}", "report", done.report.display()))
+}
+
+fn share(number: u64, of: u64) -> f64 {
+    100.0 * number as f64 / of.max(1) as f64
+}

@@ -1,0 +1,85 @@
+//! Near-duplicates: MinHash with locality-sensitive hashing, by datatrove's parameters.
+//!
+//! Documents that share all hashes of a band are one cluster, of which one survives. The size of runs does not change the
+//! outcome. Reading order: `signature`, `pairs`, `clusters`, this file.
+
+mod clusters;
+mod pairs;
+mod parameters;
+mod signature;
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use store::fs::Fs;
+
+use crate::Result;
+use clusters::Clusters;
+use pairs::PairSorter;
+pub use signature::{Band, Signer};
+
+/// The recipe's `[data.near_duplicates]`. The defaults are FineWeb's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DuplicateOptions {
+    /// Bands: documents that agree in one of them are near-duplicates.
+    #[schemars(range(min = 1, max = 256))]
+    pub bands: usize,
+    /// Hash functions a band. Texts of similarity s are found with probability 1 − (1 − s^rows)^bands.
+    #[schemars(range(min = 1, max = 64))]
+    pub rows: usize,
+    /// Words of a shingle.
+    #[schemars(range(min = 1, max = 64))]
+    pub shingle_words: usize,
+    /// Chooses the hash functions.
+    pub seed: u32,
+    /// Memory for sorting, in MB; what does not fit is sorted on disk.
+    #[schemars(range(min = 1, max = 65536))]
+    pub memory_mb: usize,
+}
+
+impl Default for DuplicateOptions {
+    fn default() -> DuplicateOptions {
+        DuplicateOptions { bands: 14, rows: 8, shingle_words: 5, seed: 1, memory_mb: 512 }
+    }
+}
+
+/// Collects signatures, then tells who is whose duplicate.
+pub struct NearDuplicates<'a> {
+    sorter: PairSorter<'a>,
+    documents: u32,
+}
+
+impl<'a> NearDuplicates<'a> {
+    /// Spills to files in `folder`.
+    pub fn new(fs: &'a dyn Fs, folder: &Path, options: &DuplicateOptions) -> NearDuplicates<'a> {
+        let run_pairs = (options.memory_mb << 20) / size_of::<pairs::Pair>();
+        NearDuplicates { sorter: PairSorter::new(fs, folder, run_pairs), documents: 0 }
+    }
+
+    /// Takes the next document's signature.
+    pub fn push(&mut self, bands: Option<&[Band]>) -> Result<()> {
+        for (number, band) in (0u64..).zip(bands.unwrap_or_default()) {
+            // A row has 61 bits: its upper 56 are order enough.
+            self.sorter.push((number << 56 | band.first >> 5, band.all, self.documents))?;
+        }
+        self.documents += 1;
+        Ok(())
+    }
+
+    /// For each document, the survivor of its cluster: itself, where it survives.
+    pub fn finish(self) -> Result<Vec<u32>> {
+        let mut clusters = Clusters::new(self.documents as usize);
+        let mut before: Option<pairs::Pair> = None;
+        self.sorter.finish(|pair| {
+            if let Some((order, hash, document)) = before
+                && (order, hash) == (pair.0, pair.1)
+            {
+                clusters.join(document, pair.2);
+            }
+            before = Some(pair);
+        })?;
+        Ok((0..self.documents).map(|document| clusters.root(document)).collect())
+    }
+}

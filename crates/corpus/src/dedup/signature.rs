@@ -1,0 +1,205 @@
+//! A text to its MinHash signature: simplified, split into words, shingled, hashed, and the least of each hash function kept.
+
+use twox_hash::XxHash64;
+use unicode_normalization::char::decompose_canonical;
+
+use super::DuplicateOptions;
+use super::parameters::{MERSENNE, draw};
+use crate::words::{self, Token, classes};
+
+/// One band of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Band {
+    /// Its first row: bands are ordered by it, as datatrove orders them.
+    pub first: u64,
+    /// A hash of all its rows: bands that agree in it are equal.
+    pub all: u64,
+}
+
+/// Computes signatures, with its working memory.
+pub struct Signer {
+    bands: usize,
+    rows: usize,
+    shingle_words: usize,
+    a: Vec<u64>,
+    b: Vec<u64>,
+    least: Vec<u64>,
+    words: Vec<Token>,
+    simple: String,
+    joined: String,
+    starts: Vec<u32>,
+}
+
+impl Signer {
+    /// With the recipe's numbers of bands and rows.
+    pub fn new(options: &DuplicateOptions) -> Signer {
+        let (a, b) = draw(options.seed, options.bands * options.rows);
+        Signer {
+            bands: options.bands,
+            rows: options.rows,
+            shingle_words: options.shingle_words,
+            a,
+            b,
+            least: Vec::new(),
+            words: Vec::new(),
+            simple: String::new(),
+            joined: String::new(),
+            starts: Vec::new(),
+        }
+    }
+
+    /// What stands for each band; `None` for a text with fewer words than a shingle, which has no near-duplicates.
+    pub fn sign(&mut self, text: &str) -> Option<Vec<Band>> {
+        simplify(text, &mut self.simple);
+        self.words.clear();
+        words::split(&self.simple, &mut self.words);
+        let count = (self.words.len() + 1).checked_sub(self.shingle_words).filter(|&count| count > 0)?;
+        // The words with one space between, so that a shingle is a slice.
+        self.joined.clear();
+        self.starts.clear();
+        for word in &self.words {
+            self.starts.push(self.joined.len() as u32);
+            self.joined.push_str(&self.simple[word.start as usize..word.end as usize]);
+            self.joined.push(' ');
+        }
+        self.starts.push(self.joined.len() as u32);
+        self.least.clear();
+        self.least.resize(self.a.len(), u64::MAX);
+        for at in 0..count {
+            let (start, end) = (self.starts[at] as usize, self.starts[at + self.shingle_words] as usize - 1);
+            let shingle = XxHash64::oneshot(0, &self.joined.as_bytes()[start..end]);
+            for ((least, &a), &b) in self.least.iter_mut().zip(&self.a).zip(&self.b) {
+                let hash = shingle.wrapping_mul(a).wrapping_add(b);
+                // Folded, not yet reduced: where that is at least 2⁶¹ − 1, which is rare, the rest is small. A new least is rare
+                // too, so the branch costs less than the reduction.
+                let folded = (hash & MERSENNE) + (hash >> 61);
+                if folded < *least || folded >= MERSENNE {
+                    *least = (*least).min(modulo(hash));
+                }
+            }
+        }
+        let band = |rows: &[u64]| {
+            let bytes = rows.iter().flat_map(|row| row.to_le_bytes()).collect::<Vec<u8>>();
+            Band { first: rows.first().copied().unwrap_or(0), all: XxHash64::oneshot(1, &bytes) }
+        };
+        Some(self.least.chunks(self.rows).take(self.bands).map(band).collect())
+    }
+}
+
+/// x mod 2⁶¹ − 1.
+fn modulo(x: u64) -> u64 {
+    let folded = (x & MERSENNE) + (x >> 61);
+    if folded >= MERSENNE { folded - MERSENNE } else { folded }
+}
+
+/// datatrove's `simplify_text`: lower case, numbers as 0, punctuation as spaces, white space folded, diacritics dropped.
+fn simplify(text: &str, out: &mut String) {
+    out.clear();
+    if text.is_ascii() {
+        return simplify_ascii(text.as_bytes(), out);
+    }
+    let lower = text.to_lowercase();
+    let mut simple = String::with_capacity(lower.len());
+    let mut rest = lower.chars().peekable();
+    let is_digit = |c: char| if c.is_ascii() { c.is_ascii_digit() } else { classes::DIGITS.contains(c) };
+    while let Some(c) = rest.next() {
+        if is_digit(c) {
+            while rest.next_if(|&c| is_digit(c)).is_some() {}
+            // One separator with digits behind it belongs to the number.
+            let mut ahead = rest.clone();
+            if ahead.next().is_some_and(|c| ".,،٫⎖⎗⎘".contains(c))
+                && ahead.peek().is_some_and(|&c| is_digit(c))
+            {
+                rest = ahead;
+                while rest.next_if(|&c| is_digit(c)).is_some() {}
+            }
+            simple.push('0');
+        } else if classes::is_simplified_away(c) || is_space(c) {
+            if !simple.ends_with(' ') && !simple.is_empty() {
+                simple.push(' ');
+            }
+        } else {
+            simple.push(c);
+        }
+    }
+    // The order of marks does not matter to what drops them, so that characters are decomposed one by one.
+    for c in simple.trim_matches(is_space).chars() {
+        if c.is_ascii() {
+            out.push(c);
+        } else {
+            decompose_canonical(c, |part| {
+                if part.is_ascii() || !classes::NONSPACING_MARKS.contains(part) {
+                    out.push(part);
+                }
+            });
+        }
+    }
+}
+
+fn is_space(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
+fn simplify_ascii(text: &[u8], out: &mut String) {
+    let mut at = 0;
+    let digits = |from: usize| text[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    while let Some(&byte) = text.get(at) {
+        at += 1;
+        match byte {
+            b'0'..=b'9' => {
+                at += digits(at);
+                if matches!(text.get(at), Some(b'.' | b',')) {
+                    let fraction = digits(at + 1);
+                    at += if fraction > 0 { fraction + 1 } else { 0 };
+                }
+                out.push('0');
+            }
+            b'a'..=b'z' => out.push(char::from(byte)),
+            b'A'..=b'Z' => out.push(char::from(byte.to_ascii_lowercase())),
+            _ => {
+                if !out.ends_with(' ') && !out.is_empty() {
+                    out.push(' ');
+                }
+            }
+        }
+    }
+    if out.ends_with(' ') {
+        out.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_simplified_as_datatrove_does() {
+        // Each checked with datatrove.utils.text.simplify_text 0.10.1.
+        let check = |text: &str, wanted: &str| {
+            let mut out = String::new();
+            simplify(text, &mut out);
+            assert_eq!(out, wanted);
+        };
+        check("  Hello, World! 3.14 and 1,000,000\n", "hello world 0 and 0 0");
+        check("Él  niño—“so” ١٢٫٥", "el nino so 0");
+        check("a_b\tc", "a b c");
+        check("", "");
+    }
+
+    #[test]
+    fn a_signature_is_datatrove_s() {
+        // MinhashDedupSignature 0.10.1 with 14 buckets of 8, xxhash, 64 bits.
+        let mut signer = Signer::new(&DuplicateOptions::default());
+        signer.sign("The quick brown fox jumps over the lazy dog, and 3.14 more.").unwrap();
+        assert_eq!(signer.least[..3], [85330943174081874, 663359892825767826, 302227827184868053]);
+        assert_eq!(signer.least[111], 3963570588256049);
+        assert_eq!(signer.sign("too few words here"), None);
+    }
+
+    #[test]
+    fn the_modulus_is_exact() {
+        for x in [0, 1, MERSENNE - 1, MERSENNE, MERSENNE + 1, u64::MAX] {
+            assert_eq!(modulo(x), x % MERSENNE);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Quality filters as published, each with its parameters: which documents stay, and why others do not.
+//!
+//! The decisions are datatrove's: the same words, the same order, the same traps (its `max_non_alpha_words_ratio` is a
+//! minimum). Reading order: `options`, this file, then the filters.
+
+mod c4;
+mod ngrams;
+pub mod options;
+mod quality;
+mod repetition;
+mod urls;
+
+use std::borrow::Cow;
+
+use crate::words::{self, Token};
+use ngrams::{Counts, WordHashes};
+pub use options::FilterOptions;
+pub use urls::UrlFilter;
+
+/// Names of the filters, as the report has them.
+pub mod names {
+    /// Fewer characters than `data.minimum_characters`.
+    pub const TOO_SHORT: &str = "too_short";
+    /// The address.
+    pub const URL: &str = "url";
+    /// The language.
+    pub const LANGUAGE: &str = "language";
+    /// Gopher's repetition filter.
+    pub const GOPHER_REPETITION: &str = "gopher_repetition";
+    /// Gopher's quality filter.
+    pub const GOPHER_QUALITY: &str = "gopher_quality";
+    /// C4's.
+    pub const C4: &str = "c4";
+    /// FineWeb's.
+    pub const FINEWEB: &str = "fineweb";
+    /// The same text as an earlier document's.
+    pub const EXACT_DUPLICATE: &str = "exact_duplicate";
+    /// Nearly the same text as an earlier document's.
+    pub const NEAR_DUPLICATE: &str = "near_duplicate";
+}
+
+/// Which filter dropped a text, and for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// One of [`names`].
+    pub filter: &'static str,
+    /// The rule.
+    pub reason: &'static str,
+}
+
+/// What the filters work with, kept from one document to the next.
+#[derive(Default)]
+pub struct Scratch {
+    words: Vec<Token>,
+    sentence_words: Vec<Token>,
+    hashes: WordHashes,
+    counts: Counts,
+    characters: usize,
+    is_split: bool,
+}
+
+impl Scratch {
+    /// Begins with another text.
+    pub(crate) fn begin(&mut self, text: &str) {
+        self.characters = repetition::characters(text);
+        self.is_split = false;
+    }
+
+    /// Splits the text into words, once.
+    fn split(&mut self, text: &str) {
+        if !self.is_split {
+            self.words.clear();
+            words::split(text, &mut self.words);
+            self.hashes.fill(text, &self.words);
+            self.is_split = true;
+        }
+    }
+}
+
+/// The text that the quality filters leave, or which of them dropped it.
+pub fn judge<'t>(
+    text: &'t str,
+    options: &FilterOptions,
+    scratch: &mut Scratch,
+) -> Result<Cow<'t, str>, Dropped> {
+    let verdict = |filter, reason: Option<&'static str>| match reason {
+        Some(reason) => Err(Dropped { filter, reason }),
+        None => Ok(()),
+    };
+    scratch.begin(text);
+    if let Some(options) = &options.gopher_repetition {
+        verdict(names::GOPHER_REPETITION, repetition::judge(text, options, scratch))?;
+    }
+    if let Some(options) = &options.gopher_quality {
+        verdict(names::GOPHER_QUALITY, quality::gopher(text, options, scratch))?;
+    }
+    let mut text = Cow::Borrowed(text);
+    if let Some(options) = &options.c4 {
+        let cleaned =
+            c4::clean(&text, options, scratch).map_err(|reason| Dropped { filter: names::C4, reason })?;
+        if cleaned != *text {
+            scratch.begin(&cleaned);
+            text = Cow::Owned(cleaned);
+        }
+    }
+    if let Some(options) = &options.fineweb {
+        verdict(names::FINEWEB, quality::fineweb(&text, options, scratch))?;
+    }
+    Ok(text)
+}

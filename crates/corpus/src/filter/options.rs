@@ -1,0 +1,198 @@
+//! The recipe's `[data.filters]`: the published quality filters, each with its published parameters.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Which filters judge a document, in this order: languages, addresses, Gopher repetition, Gopher quality, C4, FineWeb. None does by default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FilterOptions {
+    /// Keep only documents whose language (ISO 639-1) is one of these; empty: all.
+    pub languages: Vec<String>,
+    /// A detected language must be this likely; one that the source names is believed.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub minimum_language_probability: f64,
+    /// Files of blocked addresses, one a line: a domain blocks its subdomains too, an address with a path what begins with it.
+    pub url_block_lists: Vec<String>,
+    /// Drop documents whose address contains one of these.
+    pub url_block_words: Vec<String>,
+    /// Repeated lines, paragraphs and n-grams (Rae et al. 2021, arXiv:2112.11446, table A1).
+    pub gopher_repetition: Option<GopherRepetition>,
+    /// Lengths, symbols and stop words (the same paper).
+    pub gopher_quality: Option<GopherQuality>,
+    /// C4's rules (Raffel et al. 2020), which also drop lines.
+    pub c4: Option<C4>,
+    /// FineWeb's own (Penedo et al. 2024, arXiv:2406.17557).
+    pub fineweb: Option<FineWeb>,
+}
+
+/// Parameters of Gopher's repetition filter; a limit of 0 is no limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GopherRepetition {
+    /// Highest share of lines that repeat an earlier one.
+    pub duplicate_line_fraction: f64,
+    /// Highest share of paragraphs that do.
+    pub duplicate_paragraph_fraction: f64,
+    /// Highest share of characters in repeated lines.
+    pub duplicate_line_character_fraction: f64,
+    /// Highest share of characters in repeated paragraphs.
+    pub duplicate_paragraph_character_fraction: f64,
+    /// Highest shares of characters in the most frequent 2-, 3- and 4-gram.
+    pub top_ngram_character_fractions: [f64; 3],
+    /// Highest shares of characters in repeated 5- to 10-grams.
+    pub duplicate_ngram_character_fractions: [f64; 6],
+}
+
+impl Default for GopherRepetition {
+    fn default() -> GopherRepetition {
+        GopherRepetition {
+            duplicate_line_fraction: 0.3,
+            duplicate_paragraph_fraction: 0.3,
+            duplicate_line_character_fraction: 0.2,
+            duplicate_paragraph_character_fraction: 0.2,
+            top_ngram_character_fractions: [0.2, 0.18, 0.16],
+            duplicate_ngram_character_fractions: [0.15, 0.14, 0.13, 0.12, 0.11, 0.10],
+        }
+    }
+}
+
+/// Parameters of Gopher's quality filter; a limit of 0 is no limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GopherQuality {
+    /// Fewest words, punctuation not counted.
+    pub minimum_words: u64,
+    /// Most words.
+    pub maximum_words: u64,
+    /// Shortest mean length of words, in characters.
+    pub minimum_mean_word_length: f64,
+    /// Longest mean length of words.
+    pub maximum_mean_word_length: f64,
+    /// Most hash signs, and most ellipses, a word.
+    pub maximum_symbols_per_word: f64,
+    /// Highest share of lines that begin with a bullet.
+    pub maximum_bullet_line_fraction: f64,
+    /// Highest share of lines that end in an ellipsis.
+    pub maximum_ellipsis_line_fraction: f64,
+    /// Lowest share of words with a letter.
+    pub minimum_alphabetic_word_fraction: f64,
+    /// Fewest different stop words.
+    pub minimum_stop_words: u64,
+    /// The stop words.
+    pub stop_words: Vec<String>,
+}
+
+impl Default for GopherQuality {
+    fn default() -> GopherQuality {
+        let stop_words = ["the", "be", "to", "of", "and", "that", "have", "with"];
+        GopherQuality {
+            minimum_words: 50,
+            maximum_words: 100_000,
+            minimum_mean_word_length: 3.0,
+            maximum_mean_word_length: 10.0,
+            maximum_symbols_per_word: 0.1,
+            maximum_bullet_line_fraction: 0.9,
+            maximum_ellipsis_line_fraction: 0.3,
+            minimum_alphabetic_word_fraction: 0.8,
+            minimum_stop_words: 2,
+            stop_words: stop_words.map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+/// Parameters of C4's filter. FineWeb's choice is the default: lines need not end in punctuation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct C4 {
+    /// Drop lines that do not end in punctuation.
+    pub require_terminal_punctuation: bool,
+    /// Fewest sentences in the lines that stay; 0: any number.
+    pub minimum_sentences: u64,
+    /// Drop lines with fewer words.
+    pub minimum_words_per_line: u64,
+    /// Drop lines with a longer word, in characters; 0: no limit.
+    pub maximum_word_length: u64,
+    /// Remove citations such as [1] and [edit].
+    pub remove_citations: bool,
+    /// Drop documents with "lorem ipsum".
+    pub drop_lorem_ipsum: bool,
+    /// Drop lines with "javascript".
+    pub drop_javascript_lines: bool,
+    /// Drop documents with a curly bracket: also drops code.
+    pub drop_curly_brackets: bool,
+    /// Drop lines about cookies, privacy and terms of use.
+    pub drop_policy_lines: bool,
+}
+
+impl Default for C4 {
+    fn default() -> C4 {
+        C4 {
+            require_terminal_punctuation: false,
+            minimum_sentences: 5,
+            minimum_words_per_line: 3,
+            maximum_word_length: 1000,
+            remove_citations: true,
+            drop_lorem_ipsum: true,
+            drop_javascript_lines: true,
+            drop_curly_brackets: true,
+            drop_policy_lines: true,
+        }
+    }
+}
+
+/// Parameters of FineWeb's filter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FineWeb {
+    /// Lowest share of lines that end in punctuation.
+    pub minimum_terminal_punctuation_fraction: f64,
+    /// Highest share of short lines.
+    pub maximum_short_line_fraction: f64,
+    /// Lines of so many characters are short.
+    pub short_line_length: u64,
+    /// Highest share of characters in repeated lines: 0.01 in the code that made FineWeb, 0.1 in its paper.
+    pub maximum_duplicate_line_character_fraction: f64,
+    /// Most line breaks a word.
+    pub maximum_line_breaks_per_word: f64,
+}
+
+impl Default for FineWeb {
+    fn default() -> FineWeb {
+        FineWeb {
+            minimum_terminal_punctuation_fraction: 0.12,
+            maximum_short_line_fraction: 0.67,
+            short_line_length: 30,
+            maximum_duplicate_line_character_fraction: 0.01,
+            maximum_line_breaks_per_word: 0.3,
+        }
+    }
+}
+
+impl Default for FilterOptions {
+    fn default() -> FilterOptions {
+        FilterOptions {
+            languages: Vec::new(),
+            minimum_language_probability: 0.65,
+            url_block_lists: Vec::new(),
+            url_block_words: Vec::new(),
+            gopher_repetition: None,
+            gopher_quality: None,
+            c4: None,
+            fineweb: None,
+        }
+    }
+}
+
+impl FilterOptions {
+    /// FineWeb's four, with its parameters.
+    pub fn of_fineweb() -> FilterOptions {
+        FilterOptions {
+            gopher_repetition: Some(GopherRepetition::default()),
+            gopher_quality: Some(GopherQuality::default()),
+            c4: Some(C4::default()),
+            fineweb: Some(FineWeb::default()),
+            ..FilterOptions::default()
+        }
+    }
+}

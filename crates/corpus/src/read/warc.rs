@@ -1,0 +1,244 @@
+//! WARC and WET archives: pages of `response` records, texts of `conversion` records.
+//!
+//! A record that cannot be used is passed over and listed; where the archive breaks off, what came before is kept and the
+//! break is listed. Memory stays within one record of `maximum_document_bytes`, whatever lengths the headers claim.
+
+use std::io::{BufRead, BufReader, Read};
+
+use super::{Content, Outcome, RawDocument, Sink, Unusable};
+
+/// Longer header lines and more of them are damage.
+const LONGEST_LINE: u64 = 64 << 10;
+const MOST_HEADERS: usize = 256;
+
+/// Reads an archive.
+pub fn read(bytes: impl Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Result<(), Unusable>> {
+    let mut archive = BufReader::with_capacity(256 << 10, bytes);
+    let (mut number, mut found_records) = (0u64, false);
+    loop {
+        number += 1;
+        let place = format!("{name}#{number}");
+        let record = match Record::read(&mut archive) {
+            Ok(Some(record)) => record,
+            Ok(None) => break,
+            Err(reason) if found_records => {
+                sink.summary.quarantine(&place, &format!("the archive is damaged or cut off here: {reason}"));
+                break;
+            }
+            Err(reason) => return Ok(Err(Unusable(format!("is no WARC archive: {reason}")))),
+        };
+        found_records = true;
+        let wanted = match record.kind.as_str() {
+            "response" => record.content_type.starts_with("application/http"),
+            "conversion" => record.content_type.starts_with("text/plain"),
+            _ => false,
+        };
+        let limit = sink.options.maximum_document_bytes as u64;
+        let is_too_long = record.length > limit;
+        let mut body = Vec::new();
+        let mut rest = archive.by_ref().take(record.length);
+        let outcome = if wanted && !is_too_long {
+            rest.read_to_end(&mut body).map(|_| ())
+        } else {
+            std::io::copy(&mut rest, &mut std::io::sink()).map(|_| ())
+        };
+        let missing = rest.limit();
+        if outcome.is_err() || missing > 0 {
+            let reason =
+                outcome.err().map_or(format!("{missing} bytes are missing"), |error| error.to_string());
+            sink.summary.quarantine(&place, &format!("the archive is damaged or cut off here: {reason}"));
+            break;
+        }
+        if !wanted {
+            continue;
+        }
+        if is_too_long {
+            sink.summary.quarantine(&place, "is longer than data.maximum_document_bytes");
+            continue;
+        }
+        let url = record.url;
+        if record.kind == "conversion" {
+            let content = Content::Text(sink.clean(body));
+            sink.raw(RawDocument { content, source: place, language: None, url })?;
+            continue;
+        }
+        match page(&body, limit) {
+            Ok(Some((page, charset))) => {
+                sink.raw(RawDocument {
+                    content: Content::Html(page, charset),
+                    source: place,
+                    language: None,
+                    url,
+                })?;
+            }
+            Ok(None) => {}
+            Err(reason) => sink.summary.quarantine(&place, &reason),
+        }
+    }
+    Ok(Ok(()))
+}
+
+struct Record {
+    kind: String,
+    content_type: String,
+    url: Option<String>,
+    length: u64,
+}
+
+impl Record {
+    /// The next record's headers; `None` at the end.
+    fn read(archive: &mut impl BufRead) -> Result<Option<Record>, String> {
+        let mut line = Vec::new();
+        // Records end with two empty lines.
+        loop {
+            if header_line(archive, &mut line)? == 0 {
+                return Ok(None);
+            }
+            if !line.trim_ascii().is_empty() {
+                break;
+            }
+        }
+        if !line.starts_with(b"WARC/") {
+            return Err("a record does not begin with WARC/".to_owned());
+        }
+        let mut record = Record { kind: String::new(), content_type: String::new(), url: None, length: 0 };
+        let mut has_length = false;
+        for _ in 0..MOST_HEADERS {
+            if header_line(archive, &mut line)? == 0 {
+                return Err("it ends within a header".to_owned());
+            }
+            if line.trim_ascii().is_empty() {
+                return if has_length {
+                    Ok(Some(record))
+                } else {
+                    Err("a record has no Content-Length".to_owned())
+                };
+            }
+            let Some((name, value)) = header(&line) else { continue };
+            match name.as_str() {
+                "warc-type" => record.kind = value,
+                "content-type" => record.content_type = value.to_ascii_lowercase(),
+                "warc-target-uri" => {
+                    record.url =
+                        Some(value.trim_matches(['<', '>']).to_owned()).filter(|url| !url.is_empty());
+                }
+                "content-length" => {
+                    record.length = value.parse().map_err(|_| format!("Content-Length is `{value}`"))?;
+                    has_length = true;
+                }
+                _ => {}
+            }
+        }
+        Err(format!("a record has more than {MOST_HEADERS} headers"))
+    }
+}
+
+fn header_line(archive: &mut impl BufRead, line: &mut Vec<u8>) -> Result<usize, String> {
+    line.clear();
+    let read = archive.take(LONGEST_LINE).read_until(b'\n', line).map_err(|error| error.to_string())?;
+    if read as u64 == LONGEST_LINE { Err("a header line is too long".to_owned()) } else { Ok(read) }
+}
+
+fn header(line: &[u8]) -> Option<(String, String)> {
+    let line = String::from_utf8_lossy(line);
+    let (name, value) = line.split_once(':')?;
+    Some((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+}
+
+/// A page, and the encoding that its server told.
+type Page = (Vec<u8>, Option<String>);
+
+/// The page of an HTTP response; `None` where it is no page.
+fn page(response: &[u8], limit: u64) -> Result<Option<Page>, String> {
+    let mut rest = response;
+    let mut line = Vec::new();
+    header_line(&mut rest, &mut line)?;
+    let status =
+        String::from_utf8_lossy(&line).split_whitespace().nth(1).and_then(|code| code.parse::<u16>().ok());
+    if !status.is_some_and(|status| (200..300).contains(&status)) {
+        return Ok(None);
+    }
+    let (mut kind, mut encoding, mut is_chunked) = (String::new(), String::new(), false);
+    loop {
+        if header_line(&mut rest, &mut line)? == 0 || line.trim_ascii().is_empty() {
+            break;
+        }
+        match header(&line) {
+            Some((name, value)) if name == "content-type" => kind = value.to_ascii_lowercase(),
+            Some((name, value)) if name == "content-encoding" => encoding = value.to_ascii_lowercase(),
+            Some((name, value)) if name == "transfer-encoding" => {
+                is_chunked = value.to_ascii_lowercase().contains("chunked")
+            }
+            _ => {}
+        }
+    }
+    if !(kind.is_empty() || kind.starts_with("text/html") || kind.starts_with("application/xhtml")) {
+        return Ok(None);
+    }
+    let body = if is_chunked { unchunked(rest) } else { rest.to_vec() };
+    let mut page = Vec::new();
+    // Archives often hold the page unpacked and keep the header: what is not gzip is taken as it is.
+    match encoding.as_str() {
+        "gzip" | "x-gzip" if body.starts_with(&[0x1f, 0x8b]) => {
+            let mut unpacked = flate2::read::MultiGzDecoder::new(&body[..]).take(limit + 1);
+            unpacked.read_to_end(&mut page).map_err(|error| format!("its gzip is damaged: {error}"))?;
+        }
+        "br" | "zstd" | "deflate" if std::str::from_utf8(&body).is_err() => {
+            return Err(format!("is packed as {encoding}, which is not read"));
+        }
+        _ => page = body,
+    }
+    if page.len() as u64 > limit {
+        return Err("unpacks to more than data.maximum_document_bytes".to_owned());
+    }
+    let charset =
+        kind.split_once("charset=").map(|(_, charset)| charset.trim_matches(['"', '\'', ' ']).to_owned());
+    Ok(Some((page, charset)))
+}
+
+/// The chunks of a chunked body put together; a body that is none is taken as it is.
+fn unchunked(body: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::with_capacity(body.len()), body);
+    while let Some(end) = memchr::memchr(b'\n', &rest[..rest.len().min(64)]) {
+        let size = std::str::from_utf8(&rest[..end]).ok().and_then(|line| line.trim().split(';').next());
+        let Some(size) = size.and_then(|size| usize::from_str_radix(size, 16).ok()) else { break };
+        if size == 0 {
+            return out;
+        }
+        let Some(chunk) = rest.get(end + 1..).and_then(|after| after.get(..size)) else { break };
+        out.extend_from_slice(chunk);
+        rest = rest.get(end + 1 + size + 2..).unwrap_or_default();
+    }
+    if out.is_empty() { body.to_vec() } else { out }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_responses() {
+        let check = |response: &[u8], wanted: Option<(&str, Option<&str>)>| {
+            let found = page(response, 1000).unwrap();
+            let found = found
+                .as_ref()
+                .map(|(page, charset)| (std::str::from_utf8(page).unwrap(), charset.as_deref()));
+            assert_eq!(found, wanted);
+        };
+        check(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=latin1\r\n\r\n<p>x",
+            Some(("<p>x", Some("latin1"))),
+        );
+        check(b"HTTP/1.1 404 No\r\nContent-Type: text/html\r\n\r\n<p>x", None);
+        check(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\nx", None);
+        check(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+            Some(("abcde", None)),
+        );
+        check(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot chunked",
+            Some(("not chunked", None)),
+        );
+        assert!(page(&[b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &[b'x'; 2000]].concat(), 1000).is_err());
+    }
+}

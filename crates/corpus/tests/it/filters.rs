@@ -1,0 +1,75 @@
+//! The published filters in the data stage, and their decisions beside datatrove's.
+
+use std::path::Path;
+
+use corpus::filter::{self, FilterOptions, Scratch};
+
+use crate::{Project, undivided};
+
+#[test]
+fn drops_are_counted_by_filter_and_reason_with_samples() {
+    let good = "The cat sat on the mat and it was glad. Then it got up to look for food. It had to be \
+        somewhere in the house with the others. That is what cats have always thought of. So it went on and looked. \
+        It did not find any of it, and that was the end of the day for the cat and for all.";
+    let code = format!("{good}\nfn main() {{ }}");
+    let files: [(&str, &[u8]); 3] = [
+        ("in/a.txt", good.as_bytes()),
+        ("in/b.txt", code.as_bytes()),
+        ("in/c.txt", b"again and again and again"),
+    ];
+    let project = Project::new(&files);
+    let mut options = undivided(&["in"]);
+    options.filters = FilterOptions::of_fineweb();
+    let summary = project.prepare(&options).unwrap();
+    assert_eq!(summary.documents(), 1, "{:?}", summary.drops);
+    assert_eq!(summary.drops["c4"].reasons["curly_bracket"], 1);
+    assert_eq!(summary.drops["c4"].samples[0].source, "in/b.txt");
+    let total: u64 = summary.drops.values().map(|drops| drops.documents).sum();
+    assert_eq!(total + summary.documents(), summary.documents_read);
+    // Without filters nothing is dropped.
+    assert_eq!(project.prepare(&undivided(&["in"])).unwrap().documents(), 3);
+}
+
+#[test]
+fn languages_not_wanted_are_dropped() {
+    let english =
+        "The river flows through the valley and the people who live there have built many bridges over it.";
+    let french =
+        "La rivière coule dans la vallée et les gens qui y habitent ont construit de nombreux ponts.";
+    let project = Project::new(&[("in/a.txt", english.as_bytes()), ("in/b.txt", french.as_bytes())]);
+    let mut options = undivided(&["in"]);
+    options.filters.languages = vec!["fr".to_owned()];
+    let summary = project.prepare(&options).unwrap();
+    assert_eq!((summary.documents(), summary.drops["language"].documents), (1, 1));
+}
+
+/// MedQuAD's part of datatrove 0.10.1's decisions. The rest needs Debian packages: `cargo xtask golden-corpus`.
+#[test]
+fn decisions_are_datatrove_s() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    let read = |name: &str| {
+        let bytes = zstd::decode_all(std::fs::File::open(data.join(name)).ok()?).unwrap();
+        let parse = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        Some(String::from_utf8(bytes).unwrap().lines().map(parse).collect::<Vec<_>>())
+    };
+    let (Some(documents), Some(known)) =
+        (read("medquad.jsonl.zst"), read("datatrove_golden/filters.jsonl.zst"))
+    else {
+        println!("skipped: no {}", data.display());
+        return;
+    };
+    let options = FilterOptions::of_fineweb();
+    let mut scratch = Scratch::default();
+    let (mut alike, mut compared) = (0, 0);
+    for (document, known) in documents.iter().zip(&known).step_by(4) {
+        assert_eq!(document["id"], known["id"]);
+        let verdict = filter::judge(document["text"].as_str().unwrap(), &options, &mut scratch);
+        let ours = verdict.as_ref().err().map(|dropped| dropped.filter.replace("_quality", ""));
+        let theirs = known["step"].as_str().map(|step| step.replace("_quality", ""));
+        alike += i32::from(ours == theirs);
+        compared += 1;
+    }
+    let share = f64::from(alike) / f64::from(compared);
+    println!("{share:.4} of {compared} decided alike");
+    assert!(share >= 0.995, "{share}");
+}

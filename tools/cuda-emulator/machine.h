@@ -124,6 +124,7 @@ inline int __mulhi(int a, int b) { return int((long long)a * b >> 32); }
 inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
     return (unsigned long long)((unsigned __int128)a * b >> 64);
 }
+inline float power_of_two(float x) { return exp2f(x); }
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline float __frsqrt_rn(float x) { return rsqrtf(x); }
 inline float __fsqrt_rn(float x) { return sqrtf(x); }

@@ -24,6 +24,10 @@ cp "$(tests_of compute)" "$out/compute-tests"
 cp "$(tests_of model)" "$out/model/model-tests"
 cp -r crates/model/tests/golden "$out/model/tests/"
 cp examples/quick-test.toml tools/gpu/measure.py "$out/"
+# PyTorch's side, where it is at hand.
+for peer in ../shared/peers/pytorch_train_bench.py; do
+  if [ -e "$peer" ]; then cp "$peer" "$out/"; fi
+done
 # Symbols of a test's functions are not worth carrying.
 strip "$out/text2llm" "$out/compute-tests" "$out/model/model-tests"
 du -sh "$out"

@@ -72,15 +72,19 @@ class Report:
 
 def run(command, timeout_s, environment=None, folder=None):
     """(exit status, stdout, the end of both outputs); a command that takes too long has None for its status."""
+    process = subprocess.Popen(
+        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", cwd=folder,
+        # A script of the folder one stands in must not pass for one of Python's own modules.
+        env={**os.environ, "PYTHONSAFEPATH": "1", **(environment or {})}, stdin=subprocess.DEVNULL, start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            [str(part) for part in command], capture_output=True, text=True, errors="replace", timeout=max(timeout_s, 1),
-            # A script of the folder one stands in must not pass for one of Python's own modules.
-            env={**os.environ, "PYTHONSAFEPATH": "1", **(environment or {})}, cwd=folder, stdin=subprocess.DEVNULL,
-        )
+        stdout, stderr = process.communicate(timeout=max(timeout_s, 1))
     except subprocess.TimeoutExpired:
-        return None, "", f"no answer within {timeout_s:.0f} s"
-    return done.returncode, done.stdout, (done.stdout + done.stderr)[-3000:]
+        # With its children: what a tool runs under itself would go on.
+        os.killpg(process.pid, signal.SIGKILL)
+        stdout, stderr = process.communicate()
+        return None, "", f"no answer within {timeout_s:.0f} s: {(stdout + stderr)[-1000:]}"
+    return process.returncode, stdout, (stdout + stderr)[-3000:]
 
 
 def last_json(text):
@@ -96,7 +100,7 @@ def last_json(text):
 
 def tests(report, binary, folder, names):
     environment = {"TEXT2LLM_TEST_CUDA": "1"} if report.data["device"] == "cuda" else {}
-    status, _, output = run([binary, names, "--test-threads", "1"], report.left_s(), environment, folder)
+    status, _, output = run([binary, names, "--test-threads", "1"], min(report.left_s(), 150), environment, folder)
     result = {"passed": status == 0, "summary": next((l for l in output.splitlines()[::-1] if l.startswith("test result")), "")}
     return result if status == 0 else {**result, "output": output}
 
@@ -157,7 +161,7 @@ def killed_and_resumed(report, program):
         if killed and status != 0:
             return {"error": output}
         losses = [tail_of_losses(folder / name) for name in ("whole", "cut")]
-        return {"killed": killed, "equal": losses[0] == losses[1], "steps": len(losses[0])}
+        return {"killed": killed, "passed": killed and losses[0] == losses[1], "steps": len(losses[0])}
 
 
 def tail_of_losses(project):
@@ -196,13 +200,20 @@ def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--bundle", type=pathlib.Path, default=HERE, help="the folder that bundle.sh made [default: this script's]")
     args.add_argument("--out", type=pathlib.Path, default=pathlib.Path("gpu.json"))
-    args.add_argument("--peer", type=pathlib.Path, help="pytorch_train_bench.py")
+    args.add_argument("--peer", type=pathlib.Path, help="pytorch_train_bench.py [default: that of the bundle, where there is one]")
     args.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     args.add_argument("--presets", nargs="+", default=["gpu124m", "gpu350m", "gpu1b5"])
     args.add_argument("--dtype", default="bf16")
     args.add_argument("--steps", type=int, default=23, help="of each bench; three are warm-up")
     args.add_argument("--budget-s", type=float, default=570)
     a = args.parse_args()
+    a.bundle = a.bundle.resolve()
+    beside = a.bundle / "pytorch_train_bench.py"
+    a.peer = a.peer or (beside if beside.exists() else None)
+    if a.peer is None:
+        print("without --peer nothing is compared with PyTorch", file=sys.stderr)
+    # Libraries from the wheels of the Python that runs this are found without its environment being activated.
+    os.environ.setdefault("VIRTUAL_ENV", sys.prefix)
     report = Report(a.out, a)
     report.data["presets"] = a.presets
     program = a.bundle / "text2llm"
@@ -211,23 +222,29 @@ def main():
     names = "cuda" if on_gpu else "agrees_with_the_reference"
     report.part("kernel suite", lambda: tests(report, a.bundle / "compute-tests", a.bundle, names))
     # The first is without a cache of kernels, the second has one.
+    before = os.environ.get("XDG_CACHE_HOME")
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache
         report.part("first step, compiled", lambda: steps(report, program, a.presets[0], a.dtype, 4))
         report.part("first step, from the cache", lambda: steps(report, program, a.presets[0], a.dtype, 4))
-        for preset in a.presets:
-            report.part(f"step {preset}", lambda preset=preset: steps(report, program, preset, a.dtype, a.steps))
-            if a.peer:
-                for name, more in [("", []), (", cuDNN attention", ["--cudnn-sdpa"])] if on_gpu else [("", [])]:
-                    work = lambda preset=preset, more=more: peer(report, a.peer, preset, a.dtype, a.steps, ["--compile", *more])
-                    report.part(f"peer {preset}{name}", work)
-        names = "cuda" if on_gpu else "golden"
-        report.part("model tests", lambda: tests(report, a.bundle / "model" / "model-tests", a.bundle / "model", names))
-        report.part("killed and resumed", lambda: killed_and_resumed(report, program))
-        profile = [program, "bench", "--device", a.device, "--preset", a.presets[0], "--dtype", a.dtype, "--profile", "--json"]
-        report.part("profile", lambda: last_json(run(profile, min(report.left_s(), 60))[1]))
-        if on_gpu:
-            report.part("compute-sanitizer", lambda: sanitized(report, a.bundle / "compute-tests", a.bundle, "cuda::bf16"))
+    if before is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = before
+    for preset in a.presets:
+        report.part(f"step {preset}", lambda preset=preset: steps(report, program, preset, a.dtype, a.steps))
+    names = "cuda" if on_gpu else "golden"
+    report.part("model tests", lambda: tests(report, a.bundle / "model" / "model-tests", a.bundle / "model", names))
+    report.part("killed and resumed", lambda: killed_and_resumed(report, program))
+    profile = [program, "bench", "--device", a.device, "--preset", a.presets[0], "--dtype", a.dtype, "--profile", "--json"]
+    report.part("profile", lambda: last_json(run(profile, min(report.left_s(), 60))[1]))
+    # PyTorch's compiler takes its time: what is ours is done by now, and the shortest comes first.
+    for preset in a.presets if a.peer else []:
+        for name, more in [(", cuDNN attention", ["--cudnn-sdpa"]), ("", [])] if on_gpu else [("", [])]:
+            work = lambda preset=preset, more=more: peer(report, a.peer, preset, a.dtype, a.steps, ["--compile", *more])
+            report.part(f"peer {preset}{name}", work)
+    if on_gpu:
+        report.part("compute-sanitizer", lambda: sanitized(report, a.bundle / "compute-tests", a.bundle, "cuda::bf16"))
     text = table(report)
     report.data["table"] = text
     report.data["bounds"] = {

@@ -38,6 +38,32 @@ impl Rng {
         mix(self.state)
     }
 
+    /// Fills `values` with [`Rng::normal`] times `scale`, on as many threads as there are cores: each draw is a function of its place, so
+    /// the numbers are those of drawing them one by one.
+    pub fn fill_normal(&mut self, values: &mut [f32], scale: f64) {
+        const PIECE: usize = 1 << 16;
+        const DRAWS: u64 = 2;
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let start = self.state;
+        let at =
+            |index: usize| start.wrapping_add((index as u64).wrapping_mul(DRAWS.wrapping_mul(GOLDEN_GAMMA)));
+        self.state = at(values.len());
+        let helpers = (threads - 1).min(values.len() / PIECE);
+        let pieces = std::sync::Mutex::new(values.chunks_mut(PIECE).enumerate());
+        let work = || {
+            while let Some((piece, values)) = pieces.lock().ok().and_then(|mut pieces| pieces.next()) {
+                let mut rng = Rng { state: at(piece * PIECE) };
+                values.iter_mut().for_each(|value| *value = (rng.normal() * scale) as f32);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..helpers {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
+
     /// Uniform over `0..n` without bias (Lemire 2019, with rejection). `n` must be positive.
     pub fn below(&mut self, n: u64) -> u64 {
         debug_assert!(n > 0);
@@ -81,6 +107,17 @@ mod tests {
         assert_ne!(a, Rng::from_parts(2, "loader", &[0]).next_u64());
         assert_ne!(a, Rng::from_parts(1, "loader", &[1]).next_u64());
         assert_ne!(a, Rng::from_parts(1, "init", &[0]).next_u64());
+    }
+
+    #[test]
+    fn numbers_drawn_by_many_are_those_drawn_by_one() {
+        let (mut one, mut many) = (Rng::from_parts(3, "fill", &[]), Rng::from_parts(3, "fill", &[]));
+        for count in [0, 5, (1 << 17) + 77] {
+            let mut filled = vec![0.0; count];
+            many.fill_normal(&mut filled, 0.02);
+            assert!(filled.iter().all(|&value| value == (one.normal() * 0.02) as f32));
+            assert_eq!(one.next_u64(), many.next_u64());
+        }
     }
 
     #[test]

@@ -47,8 +47,9 @@ impl Parameter {
             Start::Ones => vec![1.0; self.len()],
             Start::Zeros => vec![0.0; self.len()],
             Start::Normal { deviation } => {
-                let mut rng = Rng::from_parts(seed, &self.name, &[]);
-                (0..self.len()).map(|_| (rng.normal() * deviation) as f32).collect()
+                let mut values = vec![0.0; self.len()];
+                Rng::from_parts(seed, &self.name, &[]).fill_normal(&mut values, deviation);
+                values
             }
         }
     }

@@ -199,6 +199,8 @@ impl<D: Device> Model<D> {
             batch.batch_size,
             batch.sequence_length
         );
+        let known = |ids: &[u32]| ids.iter().all(|&id| (id as usize) < self.config.vocab_size);
+        assert!(known(&batch.tokens) && known(&batch.targets), "a batch has ids outside the vocabulary");
         for row in batch.document_starts.chunks(batch.sequence_length) {
             let ordered = row.windows(2).all(|pair| pair[0] <= pair[1]);
             let behind = row.iter().enumerate().all(|(at, &start)| start as usize <= at);

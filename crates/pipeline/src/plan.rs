@@ -106,7 +106,9 @@ pub struct Memory {
     pub micro_batch_size: usize,
     /// Packing buffers of products, tiles of attention, samples and checkpoints on their way out, tokenizer and batches.
     pub workspace_bytes: u64,
-    /// All of it, and what the program itself needs.
+    /// What the program itself needs.
+    pub program_bytes: u64,
+    /// All of it.
     pub total_bytes: u64,
     /// What this process could take now.
     pub available_bytes: Option<u64>,
@@ -114,6 +116,8 @@ pub struct Memory {
 
 /// The program itself: its code as far as it is used, its stacks and small allocations.
 const PROGRAM_BYTES: u64 = 12 << 20;
+/// On a GPU: code that libraries load as they need it, and captured graphs.
+const GPU_PROGRAM_BYTES: u64 = 256 << 20;
 /// What a run holds beside: its tokenizer, batches, shards that are mapped, and what preparing the data left in the heap.
 const RUN_BYTES: u64 = 56 << 20;
 
@@ -144,11 +148,13 @@ impl Memory {
         let largest_tensor = 4 * (config.vocab_size * config.hidden_size) as u64;
         let beside = sampler.max(largest_tensor) + RUN_BYTES;
         let workspace_bytes = workspace_bytes(config, &training, target) + beside;
+        let program_bytes = if target.is_cpu() { PROGRAM_BYTES } else { GPU_PROGRAM_BYTES };
         Memory {
             plan,
             micro_batch_size,
             workspace_bytes,
-            total_bytes: plan.total_bytes as u64 + workspace_bytes + PROGRAM_BYTES,
+            program_bytes,
+            total_bytes: plan.total_bytes as u64 + workspace_bytes + program_bytes,
             available_bytes: target.free_bytes().or_else(store::system::available_memory_bytes),
         }
     }
@@ -162,7 +168,7 @@ impl Memory {
             ("activations", self.plan.activations_bytes as u64),
             ("scratch", self.plan.scratch_bytes as u64),
             ("workspace", self.workspace_bytes),
-            ("program", PROGRAM_BYTES),
+            ("program", self.program_bytes),
         ]
     }
 }
@@ -189,7 +195,7 @@ impl Serialize for Memory {
             activations_bytes: self.plan.activations_bytes,
             scratch_bytes: self.plan.scratch_bytes,
             workspace_bytes: self.workspace_bytes,
-            program_bytes: PROGRAM_BYTES,
+            program_bytes: self.program_bytes,
             total_bytes: self.total_bytes,
             micro_batch_size: self.micro_batch_size,
             available_bytes: self.available_bytes,

@@ -23,6 +23,13 @@ pub struct Cuda {
     driver: Driver,
 }
 
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        // What goes now may be in use until then.
+        self.driver.settle();
+    }
+}
+
 /// Elements that a thread of the plain kernels goes through at least, where there are enough.
 const THREADS: u32 = 256;
 /// Rows of x that are multiplied by a weight where it lies.
@@ -196,7 +203,14 @@ impl Cuda {
         to
     }
 
-    fn copy_matrix(&mut self, from: Matrix, to: Matrix) {
+    fn copy_matrix(&mut self, mut from: Matrix, mut to: Matrix) {
+        // One row of all weights may be longer than a kernel's `int`.
+        for matrix in [&mut from, &mut to] {
+            let (rows, columns) = (matrix.tensor.rows, matrix.tensor.columns);
+            if rows == 1 && columns.is_multiple_of(16) {
+                matrix.tensor = matrix.tensor.reshape(columns / 16, 16);
+            }
+        }
         let wide = from.is_wide() && to.is_wide();
         let count = from.tensor.len();
         self.over_elements("copy", wide, count, Arguments::default().matrix(from).matrix(to));
@@ -263,12 +277,15 @@ impl Device for Cuda {
         assert_eq!(values.len(), to.len());
         match to.dtype {
             DType::F32 => {
-                let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_ne_bytes()).collect();
-                self.write(to, &bytes);
+                // SAFETY: any f32 is four bytes.
+                let bytes =
+                    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) };
+                self.write(to, bytes);
             }
             DType::Bf16 => {
-                let bytes: Vec<u8> = values.iter().flat_map(|&x| Bf16::from_f32(x).0.to_ne_bytes()).collect();
-                self.write(to, &bytes);
+                let rounded: Vec<[u8; 2]> =
+                    values.iter().map(|&x| Bf16::from_f32(x).0.to_ne_bytes()).collect();
+                self.write(to, rounded.as_flattened());
             }
             DType::Q8_0 | DType::Q4_0 => self.upload_blocks(to, &blocks::encode(to.dtype, values)),
             dtype => panic!("numbers are not uploaded as {dtype:?}"),
@@ -510,6 +527,8 @@ impl Device for Cuda {
 
     fn linear_cross_entropy(&mut self, op: LinearCrossEntropy) {
         let rows = op.x.rows;
+        // Products of mixed types would take the scratch that losses are in.
+        assert_eq!(op.x.dtype, op.weight.dtype, "the output layer's operands have one type");
         let [losses] = self.scratch([rows * DType::F64.size()]);
         // Logits have the type of operands; as bfloat16 they take the first half of each row.
         let dtype = op.x.dtype;

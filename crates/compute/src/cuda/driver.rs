@@ -33,13 +33,14 @@ fn set_up(what: &str, code: sys::CUresult) -> Result<()> {
 /// A GPU that this thread works on, with one stream that everything is put into.
 #[derive(Debug)]
 pub struct Driver {
-    device: sys::CUdevice,
     /// Where work is enqueued.
     pub stream: sys::CUstream,
     /// The product's name.
     pub name: String,
     /// Compute capability.
     pub capability: (u32, u32),
+    /// Whether the driver tells a captured stream's last node: CUDA 12.3 and later.
+    pub tells_nodes: bool,
     /// Streaming multiprocessors.
     pub multiprocessors: u32,
 }
@@ -68,14 +69,16 @@ impl Driver {
                 set_up("cuDeviceGetAttribute", sys::cuDeviceGetAttribute(&mut value, which, device))
                     .map(|()| value as u32)
             };
+            let mut version = 0;
+            set_up("cuDriverGetVersion", sys::cuDriverGetVersion(&mut version))?;
             Ok(Driver {
-                device,
                 stream,
                 name: CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned(),
                 capability: (
                     attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
                     attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
                 ),
+                tells_nodes: version >= 12_030,
                 multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
             })
         }
@@ -87,6 +90,12 @@ impl Driver {
         // SAFETY: as in `open`.
         expect("cuMemGetInfo", unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) });
         (free, total)
+    }
+
+    /// Waits for all that was enqueued, whatever came of it.
+    pub fn settle(&self) {
+        // SAFETY: the stream lives as long as self.
+        unsafe { sys::cuStreamSynchronize(self.stream) };
     }
 
     /// Waits for all that was enqueued.
@@ -119,11 +128,9 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        // The context stays: to make it anew takes a third of a second, and cuBLASLt keeps things in it.
         // SAFETY: what `open` made; whoever enqueued waits before. There is nobody to tell a failure to.
-        unsafe {
-            sys::cuStreamDestroy_v2(self.stream);
-            sys::cuDevicePrimaryCtxRelease_v2(self.device);
-        }
+        unsafe { sys::cuStreamDestroy_v2(self.stream) };
     }
 }
 

@@ -218,7 +218,12 @@ fn folders() -> Vec<PathBuf> {
     }
     let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(variable);
     let home = variable("HOME").map(|home| home.join(".local"));
-    for environment in environments.chain(home).chain([PathBuf::from("/usr/local")]) {
+    // Also those whose Python one would get without having activated them.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let pythons = std::env::split_paths(&path).filter(|folder| folder.join("python3").exists());
+    let pythons: Vec<PathBuf> = pythons.filter_map(|folder| folder.parent().map(Path::to_owned)).collect();
+    let places = environments.chain(home).chain(pythons).chain([PathBuf::from("/usr/local")]);
+    for environment in places {
         for python in children(&environment.join("lib")) {
             for packages in ["site-packages", "dist-packages"] {
                 found.extend(

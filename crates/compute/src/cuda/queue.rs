@@ -101,7 +101,7 @@ impl Queue {
         }
         self.flushes += 1;
         let works = std::mem::take(&mut self.works);
-        if works.len() < WORTHWHILE {
+        if works.len() < WORTHWHILE || !driver.tells_nodes {
             return enqueue_all(driver, &works);
         }
         let mut hasher = DefaultHasher::new();
@@ -132,8 +132,9 @@ impl Queue {
         self.graphs.insert(key, graph);
     }
 
-    /// Forgets the graphs: memory that they name is about to go.
+    /// Forgets the graphs, and what was not flushed: memory that they name is about to go.
     pub fn forget(&mut self) {
+        self.works.clear();
         self.graphs.clear();
         self.seen.clear();
     }

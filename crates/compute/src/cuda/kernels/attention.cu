@@ -208,13 +208,13 @@ __device__ __forceinline__ void attention_of(const Attention& p) {
             max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 2));
             // A query may see no key of this tile: nothing may be taken from −∞ then.
             float base = max == LOWEST ? 0.0f : max * scale;
-            float shrink = exp2f(highest[half] * scale - base);
+            float shrink = power_of_two(highest[half] * scale - base);
             highest[half] = max;
             sum[half] *= shrink;
 #pragma unroll
             for (int n = 0; n < N; n++) {
-                x[n][2 * half] = exp2f(x[n][2 * half] * scale - base);
-                x[n][2 * half + 1] = exp2f(x[n][2 * half + 1] * scale - base);
+                x[n][2 * half] = power_of_two(x[n][2 * half] * scale - base);
+                x[n][2 * half + 1] = power_of_two(x[n][2 * half + 1] * scale - base);
                 sum[half] += x[n][2 * half] + x[n][2 * half + 1];
             }
 #pragma unroll
@@ -337,8 +337,8 @@ __device__ __forceinline__ void attention_keys_of(const AttentionBackward& b) {
         } else {
             copy_async_wait<0>();
         }
-        for (int i = threadIdx.x; i < QUERIES; i += THREADS) {
-            int query = first_query + i;
+        if (threadIdx.x < QUERIES) {
+            int i = threadIdx.x, query = first_query + i;
             bool there = query < p.length;
             // In units of the powers of two; +∞ makes the probability zero.
             rows_lse[i] = there ? p.lse[(row + query) * p.lse_stride + head] * LOG2E : -LOWEST;
@@ -355,8 +355,10 @@ __device__ __forceinline__ void attention_keys_of(const AttentionBackward& b) {
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 int column = n * 8 + lane % 4 * 2 + i % 2, key = mine[i / 2];
-                bool seen = key <= first_query + column && key >= rows_start[column];
-                x[n][i] = seen ? exp2f(x[n][i] * scale - rows_lse[column]) : 0.0f;
+                // Nothing that is read depends on what is seen, or each element would be a branch.
+                float probability = power_of_two(x[n][i] * scale - rows_lse[column]);
+                bool seen = (key <= first_query + column) & (key >= rows_start[column]);
+                x[n][i] = seen ? probability : 0.0f;
             }
         multiply_by_columns<N, D>(dv, x, douts);
         clear(dx);
@@ -435,9 +437,9 @@ __device__ __forceinline__ void attention_queries_of(const AttentionBackward& b)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 int key = first_key + n * 8 + lane % 4 * 2 + i % 2, half = i / 2;
-                bool seen = key <= mine[half] && key >= start[half];
-                float probability = seen ? exp2f(x[n][i] * scale - lse[half]) : 0.0f;
-                dx[n][i] = probability * (dx[n][i] - delta[half]);
+                float probability = power_of_two(x[n][i] * scale - lse[half]);
+                bool seen = (key <= mine[half]) & (key >= start[half]);
+                dx[n][i] = seen ? probability * (dx[n][i] - delta[half]) : 0.0f;
             }
         multiply_by_columns<N, D>(dq, dx, key_tiles[now]);
         __syncthreads();

@@ -27,7 +27,8 @@ __device__ __forceinline__ void cross_entropy_of(const CrossEntropy& p) {
         for (int j = 0; j < W; j++) sum += __expf(x[j] - max);
     }
     float highest = max_of_block(max, room);
-    sum = sum_of_block(max == LOWEST ? 0.0f : sum * __expf(max - highest), room);
+    // A thread without a column has summed nothing; one that saw no number keeps it.
+    sum = sum_of_block(sum == 0.0f ? 0.0f : sum * __expf(max - highest), room);
     unsigned target = p.targets[row];
     float weight = p.weights[row];
     if (threadIdx.x == 0) p.losses[row] = (double)weight * ((double)highest + log((double)sum) - (double)get(p.logits, row, target));

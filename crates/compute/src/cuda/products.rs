@@ -168,6 +168,8 @@ const CANDIDATES: usize = 8;
 const ROUNDS: usize = 3;
 /// Timed runs of each in a round.
 const RUNS: usize = 4;
+/// A smaller product takes about as long as its launch, whatever the algorithm.
+const WORTH_TIMING_FLOPS: f64 = 2e8;
 /// How long the first runs before that, for the GPU's clock to rise.
 const WARM_UP_S: f64 = 0.05;
 
@@ -385,7 +387,10 @@ impl Products {
         [a, b, start, out]: [u64; 4],
     ) -> Result<Option<sys::cublasLtMatmulAlgo_t>> {
         let none = || Error::Unsupported("cuBLASLt offers no algorithm".to_owned());
-        candidates.first().ok_or_else(none)?;
+        let &offered = candidates.first().ok_or_else(none)?;
+        if 2.0 * plan.shape.m as f64 * plan.shape.k as f64 * (plan.shape.n as f64) < WORTH_TIMING_FLOPS {
+            return Ok(Some(offered));
+        }
         // Adding to the result again and again would change it: that is tried elsewhere.
         let room = match start == out && plan.shape.start == Start::Matrix {
             true => {

@@ -10,6 +10,7 @@ mod failure;
 mod output;
 mod select;
 mod summary;
+mod tail;
 mod tui;
 
 use std::process::ExitCode;

@@ -115,7 +115,8 @@ pub fn read(fs: &dyn Fs, path: &Path) -> Result<Vec<Metric>> {
     Ok(parse(&text, u64::MAX).0)
 }
 
-/// The lines up to the first torn one or one beyond `last_step`, and how many bytes they take.
+/// The lines up to a torn last one or one beyond `last_step`, and how many bytes they take. A whole line that cannot be read stays in
+/// the file and is left out: one damaged line must not cost all after it.
 fn parse(text: &[u8], last_step: u64) -> (Vec<Metric>, usize) {
     let mut metrics = Vec::new();
     let mut kept = 0;
@@ -123,6 +124,7 @@ fn parse(text: &[u8], last_step: u64) -> (Vec<Metric>, usize) {
         let whole = line.ends_with(b"\n");
         match serde_json::from_slice::<Metric>(line) {
             Ok(metric) if whole && metric.step() <= last_step => metrics.push(metric),
+            Err(_) if whole => {}
             _ => break,
         }
         kept += line.len();

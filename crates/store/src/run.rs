@@ -133,6 +133,9 @@ impl RunDir {
 
     /// An existing run: `name` is an id below `runs`, or the unique beginning or end of one, or `latest`.
     pub fn find(fs: &dyn Fs, runs: &Path, name: &str) -> Result<RunDir> {
+        if name.is_empty() {
+            return Err(Error::Invalid { message: "no run is named: give an id, or `latest`".to_owned() });
+        }
         let ids = ids(fs, runs)?;
         let matching: Vec<&String> = match name {
             "latest" => ids.last().into_iter().collect(),

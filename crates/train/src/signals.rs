@@ -1,4 +1,4 @@
-//! Stopping from outside: SIGINT and SIGTERM set a flag that the loop looks at; a second one quits at once.
+//! Stopping from outside: SIGINT and SIGTERM set a flag that the loop looks at; a second Ctrl-C quits at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,16 +19,16 @@ impl StopFlag {
         StopFlag::default()
     }
 
-    /// A flag that SIGINT (Ctrl-C) and SIGTERM raise. The second signal ends the process with 128 + its number: a person
-    /// who asks twice does not want to wait. Install it once a process.
+    /// A flag that SIGINT (Ctrl-C) and SIGTERM raise. Ctrl-C once more ends the process with 130: a person who asks twice does not want
+    /// to wait. SIGTERM once more does not: two who ask for a stop at the same time want the checkpoint. Install it once a process.
     pub fn on_signals() -> Result<StopFlag> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
         let flag = StopFlag::new();
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // In this order: the check runs before the flag is set by the same signal.
-            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&flag.raised))
-                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag.raised)))
-                .map_err(|source| Error::Signals { source })?;
-        }
+        // In this order: the check runs before the flag is set by the same signal.
+        signal_hook::flag::register_conditional_shutdown(SIGINT, 128 + SIGINT, Arc::clone(&flag.raised))
+            .and_then(|_| signal_hook::flag::register(SIGINT, Arc::clone(&flag.raised)))
+            .and_then(|_| signal_hook::flag::register(SIGTERM, Arc::clone(&flag.raised)))
+            .map_err(|source| Error::Signals { source })?;
         Ok(flag)
     }
 
@@ -70,5 +70,7 @@ mod tests {
         assert!(!flag.is_raised());
         signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
         assert!(flag.is_raised() && flag.clone().is_raised());
+        // Somebody else asks too: this process would be gone if that ended it.
+        signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
     }
 }

@@ -1,7 +1,5 @@
 //! `text2llm logs`: what happened in a run.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,7 +13,7 @@ use store::run::RunDir;
 use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
 use crate::output::Console;
-use crate::select;
+use crate::{select, tail};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -52,7 +50,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
             project.command("logs --console -f")
         )));
     }
-    let mut text = read_from(&path, 0)?;
+    let mut text = lines_from(&path, 0)?;
     let mut at = text.len() as u64;
     if arguments.lines > 0 {
         let starts: Vec<usize> = text.match_indices('\n').map(|(i, _)| i + 1).collect();
@@ -73,7 +71,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         if length < at {
             at = 0;
         }
-        let added = read_from(&path, at)?;
+        let added = lines_from(&path, at)?;
         at += added.len() as u64;
         show(&added, console)?;
         if !lives {
@@ -89,18 +87,13 @@ fn show(text: &str, console: &mut Console) -> Outcome {
     text.lines().try_for_each(|line| console.result("log", &json!({ "line": line })))
 }
 
-fn read_from(path: &Path, at: u64) -> Outcome<String> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        // Deleted while it is followed.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+/// Whole lines from `at` on; none where the file is gone: a run may be deleted while its log is followed.
+fn lines_from(path: &Path, at: u64) -> Outcome<String> {
+    let mut text = match tail::read_from(path, at) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error.into()),
     };
-    file.seek(SeekFrom::Start(at))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    bytes.truncate(whole);
-    Ok(String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    text.truncate(text.rfind('\n').map_or(0, |at| at + 1));
+    Ok(text)
 }

@@ -65,10 +65,11 @@ fn detach(project: &Project, arguments: &Arguments, console: &mut Console) -> Ou
     // Settled now: `latest` could be another run by the time of a resume.
     let run_id = RunDir::find(&RealFs, &project.runs(), &arguments.run)?.id();
     let name = |mut given: Vec<String>| {
-        if let Some(at) = given.iter().position(|argument| *argument == arguments.run) {
+        // The last of that name: a project may be called as the run is.
+        if let Some(at) = given.iter().rposition(|argument| *argument == arguments.run) {
             given.remove(at);
         }
-        if let Some(at) = given.iter().position(|argument| argument == "resume") {
+        if let Some(at) = given.iter().rposition(|argument| argument == "resume") {
             given.insert(at + 1, run_id.clone());
         }
         given

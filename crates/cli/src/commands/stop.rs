@@ -31,7 +31,7 @@ pub struct Arguments {
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
     let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
-    let Some(process) = responsible(&project, &run) else {
+    let Some(mut process) = responsible(&project, &run) else {
         let state = run.state(&RealFs)?;
         return Err(Failure::message(format!(
             "run {} does not work now (it is {}): nothing to stop. All runs: `{}`",
@@ -41,10 +41,18 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         )));
     };
     let started = Instant::now();
-    store::process::terminate(process)
-        .map_err(|error| Failure::message(format!("cannot reach process {process}: {error}")))?;
+    let ask = |process| {
+        store::process::terminate(process)
+            .map_err(|error| Failure::message(format!("cannot reach process {process}: {error}")))
+    };
+    ask(process)?;
     let mut told = false;
-    while responsible(&project, &run).is_some() {
+    while let Some(now) = responsible(&project, &run) {
+        // The supervisor is gone and has left its worker, or another took over.
+        if now != process {
+            process = now;
+            ask(process)?;
+        }
         if !told && started.elapsed() > SOON {
             told = true;
             console.prose(&format!(

@@ -1,8 +1,6 @@
 //! What is read of one run: its state, its metrics as they grow, the end of its log. Files may be half-written, cut back by a
 //! resume, or gone at any moment; what can be read is shown.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use store::fs::RealFs;
@@ -10,6 +8,8 @@ use store::lock::RunLock;
 use store::metrics::Metric;
 use store::report::StepRecord;
 use store::run::{RunDir, RunState};
+
+use crate::tail::read_from;
 
 /// Of the log.
 const LOG_BYTES: u64 = 16 << 10;
@@ -131,16 +131,6 @@ fn tail(path: &Path, bytes: u64) -> std::io::Result<String> {
         true => Ok(text.split_once('\n').map_or(String::new(), |(_, rest)| rest.to_owned())),
         false => Ok(text),
     }
-}
-
-fn read_from(path: &Path, at: u64) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(at))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    // In place, so that offsets stay what they are for text that is ours.
-    Ok(String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// Without what could steer the terminal: a log holds text of models.

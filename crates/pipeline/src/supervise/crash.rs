@@ -90,8 +90,9 @@ pub fn classify(witness: &Witness<'_>) -> End {
     }
     let interrupted = state.is_some_and(|state| state.status == RunStatus::Interrupted);
     let code = status.code();
-    // 130 and 143: whoever asks twice wants no checkpoint.
-    if *asked_to_stop || (code == Some(4) && interrupted) || matches!(code, Some(130 | 143)) {
+    let failed = state.is_some_and(|state| state.failure.is_some());
+    // 130 and 143: whoever presses Ctrl-C twice, or kills it before it listens, wants no checkpoint.
+    if (*asked_to_stop && !failed) || (code == Some(4) && interrupted) || matches!(code, Some(130 | 143)) {
         return End::Stopped;
     }
     let no_memory = *out_of_memory_kills > 0 || console_tail.contains("memory allocation of");

@@ -99,11 +99,17 @@ impl Supervisor<'_, '_> {
             let console_bytes =
                 std::fs::metadata(console_path(self.job.project)).map_or(0, |meta| meta.len());
             let kills_before = out_of_memory_kills();
-            let mut worker = self.start()?;
+            let mut worker = match self.start() {
+                Ok(worker) => worker,
+                // The program was replaced or removed: that must not go unheard.
+                Err(error) => return Ok(self.end(JobStatus::Failed, 1, error.to_string())),
+            };
             let asked_to_stop = self.wait(&mut worker, stop)?;
             let status = worker.wait().map_err(|error| cannot("wait for the worker", &error))?;
             self.find_run_of(worker.id());
+            // A worker that failed before it wrote its state has left that of another.
             let state = self.run().and_then(|run| run.read_state(&RealFs).ok());
+            let state = state.filter(|state| state.pid == worker.id());
             let end = classify(&Witness {
                 status,
                 state: state.as_ref(),

@@ -9,9 +9,15 @@ use crate::{ErrorKind, Result};
 pub(super) const DELETING: &str = "deleting";
 
 impl Checkpoints<'_> {
-    /// Removes checkpoints beyond the newest `keep_last` whole ones, sparing some: the best, the one to roll back to. `newest` was just saved and verified;
-    /// those of later steps (the run went back to an earlier checkpoint) are superseded by it. A checkpoint that does not
-    /// verify counts for nothing and is removed only once `keep_last` others are whole.
+    /// Removes the checkpoints of steps beyond `newest`, which was just saved: the run went back to an earlier one, and would go on from
+    /// what it has left behind.
+    pub fn supersede(&self, newest: u64) -> Result<()> {
+        self.steps()?.into_iter().filter(|&step| step > newest).try_for_each(|step| self.remove(step))
+    }
+
+    /// Removes checkpoints beyond the newest `keep_last` whole ones, sparing some: the best, the one to roll back to. `newest` was just
+    /// saved and verified; those of later steps are superseded by it. A checkpoint that does not verify counts for nothing
+    /// and is removed only once `keep_last` others are whole.
     pub fn prune(
         &self,
         newest: u64,

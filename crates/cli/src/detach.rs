@@ -110,11 +110,9 @@ pub fn launch(detached: Detached<'_>, console: &mut Console) -> Outcome {
     }
     let run_id = watched.run_id.unwrap_or_default();
     if watched.over {
-        console.prose(&format!(
-            "Done already: run {run_id} is {}. See `{}`",
-            state.status,
-            project.command("list")
-        ));
+        let which =
+            if run_id.is_empty() { String::new() } else { format!(": run {run_id} is {}", state.status) };
+        console.prose(&format!("Done already{which}. See `{}`", project.command("list")));
         return Ok(());
     }
     let loss = state.train_loss.map(|loss| format!(", loss {loss:.3}")).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use pipeline::project::Project;
-use pipeline::supervise::{self, ResumeMetadata};
+use pipeline::supervise::{self, JobRecord, JobStatus, ResumeMetadata};
 use serde_json::json;
 use store::fs::RealFs;
 use store::lock::RunLock;
@@ -62,17 +62,19 @@ struct Standing {
     worker: Option<u32>,
     supervisor: Option<u32>,
     resumes: ResumeMetadata,
+    /// The job in the background that worked on it last.
+    job: Option<JobRecord>,
 }
 
 impl Standing {
     fn of(project: &Project, run: &RunDir) -> Outcome<Standing> {
-        let job = supervise::JobRecord::read(project);
-        let supervised = job.is_some_and(|job| job.run_id.as_deref() == Some(run.id().as_str()));
+        let job = JobRecord::read(project).filter(|job| job.run_id.as_deref() == Some(run.id().as_str()));
         Ok(Standing {
             state: run.state(&RealFs)?,
             worker: RunLock::holder(run.path()),
-            supervisor: supervise::living_supervisor(project).filter(|_| supervised),
+            supervisor: supervise::living_supervisor(project).filter(|_| job.is_some()),
             resumes: ResumeMetadata::read(run),
+            job,
             run: run.clone(),
         })
     }
@@ -82,7 +84,7 @@ impl Standing {
     }
 
     fn print(&self, project: &Project, console: &mut Console) -> Outcome {
-        let Standing { run, state, worker, supervisor, resumes } = self;
+        let Standing { run, state, worker, supervisor, resumes, job } = self;
         if !console.is_human() {
             let mut value = serde_json::to_value(state)?;
             value["run_id"] = json!(run.id());
@@ -92,6 +94,11 @@ impl Standing {
             value["pid"] = json!(worker.unwrap_or(state.pid));
             value["supervisor_pid"] = json!(supervisor);
             value["resume_count"] = json!(resumes.resume_count);
+            value["diagnosis"] = json!(resumes.diagnosis);
+            value["job"] = job.as_ref().map_or(
+                json!(null),
+                |job| json!({ "status": job.status, "message": job.message, "exit_code": job.exit_code }),
+            );
             return console.result("status", &value);
         }
         console.data(&format!("run         {}", run.id()))?;
@@ -151,10 +158,18 @@ impl Standing {
                 resumes.last_step
             ))?;
         }
+        let unwell = |job: &&JobRecord| {
+            matches!(job.status, JobStatus::Pausing | JobStatus::Failed | JobStatus::GivenUp)
+        };
+        let unwell = job.as_ref().filter(unwell);
+        if let Some(job) = unwell {
+            let code = job.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
+            console.data(&format!("job         {}{code}: {}", job.status, job.message))?;
+        }
         console.data(&format!("updated     {}", state.updated_at))?;
         let next = match state.status {
             _ if self.at_work() => return Ok(()),
-            RunStatus::Completed => "generate --prompt \"The \"",
+            RunStatus::Completed if unwell.is_none() => "generate --prompt \"The \"",
             RunStatus::Running => return Ok(()),
             _ => "run --resume",
         };

@@ -156,6 +156,13 @@ impl Recipe {
             let path = format!("tokenizer.{key}");
             found.push(Problem { message: format!("`{path}`: {message}"), path, help: None });
         }
+        if self.notify.webhook.as_ref().is_some_and(|webhook| !webhook.starts_with("env:")) {
+            found.push(Problem::new(
+                "notify.webhook",
+                "`notify.webhook`: its URL lets whoever reads it post, and would be copied into every run's records".to_owned(),
+                "put it into a variable of the environment and write webhook = \"env:NAME\"",
+            ));
+        }
         if let Some(context) = self.model.max_position_embeddings
             && context < self.train.sequence_length
         {

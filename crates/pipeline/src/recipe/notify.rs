@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct NotifyOptions {
     /// Program and arguments to run, without a shell; the event comes as one line of JSON on its standard input.
     pub command: Vec<String>,
-    /// URL that the event is posted to as JSON, by the system's `curl`; "env:NAME" takes it from a variable, so that a secret
-    /// URL is not written into the run's record.
+    /// "env:NAME": the variable of the environment that holds the URL which the event is posted to as JSON, by the system's `curl`. The URL
+    /// itself, a secret, does not stand here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<String>,
 }

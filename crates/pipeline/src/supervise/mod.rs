@@ -215,8 +215,11 @@ impl Supervisor<'_, '_> {
             return;
         }
         let runs = store::run::list(&RealFs, &self.job.project.runs()).unwrap_or_default();
-        let worked =
-            |run: &&store::run::RunSummary| run.state.as_ref().is_some_and(|state| state.pid == worker);
+        // Numbers come again, in containers soon: what was written before this job began was another's.
+        let worked = |run: &&store::run::RunSummary| {
+            let mine = |state: &RunState| state.pid == worker && state.updated_at >= self.record.started_at;
+            run.state.as_ref().is_some_and(mine)
+        };
         self.record.run_id = runs.iter().rev().find(worked).map(|run| run.run_id.clone());
     }
 

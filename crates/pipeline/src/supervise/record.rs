@@ -27,6 +27,19 @@ pub enum JobStatus {
     GivenUp,
 }
 
+impl std::fmt::Display for JobStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            JobStatus::Running => "running",
+            JobStatus::Pausing => "pausing before a resume",
+            JobStatus::Completed => "completed",
+            JobStatus::Stopped => "stopped",
+            JobStatus::Failed => "failed",
+            JobStatus::GivenUp => "given up",
+        })
+    }
+}
+
 /// `job/job.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -7,7 +7,7 @@ use crate::{CorpusSummary, SplitCounts};
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse;width:100%}\
 td,th{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #ddd;vertical-align:top}td.n,th.n{text-align:right}\
-.bar{background:#4a78b5;height:.8rem;min-width:1px}.bar.k{background:#4d9a6a}small{color:#666}\
+.b{width:40%}.bar{background:#4a78b5;height:.8rem;min-width:1px}.bar.k{background:#4d9a6a}small{color:#666}\
 code{white-space:pre-wrap;overflow-wrap:anywhere}";
 
 /// The page.
@@ -25,7 +25,7 @@ fn write(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
     )?;
     write!(
         out,
-        "<h1>Corpus report</h1><p>{} documents of {} kept: {:.1} MB, from {} files.</p>",
+        "<h1>Corpus report</h1><p>{} documents of {} kept: {:.1} MB, from {} file(s).</p>",
         summary.documents(),
         summary.documents_read,
         summary.bytes() as f64 / 1e6,
@@ -40,7 +40,7 @@ fn write(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
         let share = 100.0 * documents as f64 / total;
         write!(
             out,
-            "<tr><td>{}<td class=n>{documents}<td class=n>{share:.1} %<td><div class='bar {class}' style='width:{:.2}%'></div>",
+            "<tr><td>{}<td class=n>{documents}<td class=n>{share:.1} %<td class=b><div class='bar {class}' style='width:{:.2}%'></div>",
             escaped(what),
             share.min(100.0)
         )
@@ -79,7 +79,7 @@ fn write(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
             let share = 100.0 * *count as f64 / drops.documents.max(1) as f64;
             write!(
                 out,
-                "<tr><td>{}<td class=n>{count}<td><div class=bar style='width:{share:.2}%'></div>",
+                "<tr><td>{}<td class=n>{count}<td class=b><div class=bar style='width:{share:.2}%'></div>",
                 escaped(reason)
             )?;
         }

@@ -67,17 +67,19 @@ fn step<D: Device>(model: &mut Model<D>, step: u64) -> StepOutcome {
     for part in 0..2 {
         model.accumulate(&batch(2 * step + part), 1.0 / 360.0, 2 * step + part);
     }
-    model.optimizer_step(&AdamW {
-        learning_rate: 1e-3,
-        beta1: 0.9,
-        beta2: 0.95,
-        epsilon: 1e-8,
-        weight_decay: 0.1,
-        max_gradient_norm: 1.0,
-        step: step + 1,
-    });
+    model.optimizer_step(&AdamW { step: step + 1, ..STEP });
     model.step_outcome()
 }
+
+const STEP: AdamW = AdamW {
+    learning_rate: 1e-3,
+    beta1: 0.9,
+    beta2: 0.95,
+    epsilon: 1e-8,
+    weight_decay: 0.1,
+    max_gradient_norm: 1.0,
+    step: 1,
+};
 
 fn state<D: Device>(model: &mut Model<D>) -> Vec<Vec<u32>> {
     let names: Vec<String> = model.parameters().iter().map(|p| p.name.clone()).collect();
@@ -154,16 +156,7 @@ fn a_gradient_that_is_no_number_changes_nothing() {
     let before = state(&mut model);
     model.begin_step();
     model.accumulate(&batch(1), f32::NAN, 1);
-    let options = AdamW {
-        learning_rate: 1e-3,
-        beta1: 0.9,
-        beta2: 0.95,
-        epsilon: 1e-8,
-        weight_decay: 0.1,
-        max_gradient_norm: 1.0,
-        step: 2,
-    };
-    model.optimizer_step(&options);
+    model.optimizer_step(&AdamW { step: 2, ..STEP });
     assert!(model.step_outcome().skipped_non_finite);
     assert!(state(&mut model) == before);
     assert!(model.state_is_finite());

@@ -1,7 +1,6 @@
 //! Starting a job in the background, and watching its first minutes: a run left alone should have been seen to train.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use store::run::{RunDir, RunState, RunStatus};
 
 use crate::failure::{Failure, Outcome};
 use crate::output::{Console, short_duration};
+use crate::tail::lines_from;
 
 /// Steps after which the time that is left is a fair estimate, and how long to wait for them.
 const ESTIMATE_STEPS: u64 = 100;
@@ -188,14 +188,8 @@ impl Watch<'_> {
 
     /// Shows what the job has written since the last look.
     fn echo(&mut self, console: &mut Console) -> Outcome {
-        let mut file = File::open(self.log)?;
-        file.seek(SeekFrom::Start(self.echoed))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        // Whole lines only: the rest comes with the next look.
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        self.echoed += whole as u64;
-        let text = String::from_utf8_lossy(&bytes[..whole]);
+        let text = lines_from(self.log, self.echoed)?;
+        self.echoed += text.len() as u64;
         if !text.is_empty() {
             console.prose(text.trim_end_matches('\n'));
         }

@@ -10,21 +10,24 @@ pub fn read_from(path: &Path, at: u64) -> Result<String> {
     file.seek(SeekFrom::Start(at))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
-    Ok(text(bytes))
+    Ok(text(&bytes))
 }
 
-fn text(mut bytes: Vec<u8>) -> String {
-    loop {
-        match String::from_utf8(bytes) {
-            Ok(text) => return text,
-            Err(error) => {
-                let at = error.utf8_error().valid_up_to();
-                bytes = error.into_bytes();
-                // A character that is not written to its end yet is cut here as well.
-                bytes[at] = b'?';
-            }
-        }
+/// Whole lines from byte `at` on; the rest comes with a later look.
+pub fn lines_from(path: &Path, at: u64) -> Result<String> {
+    let mut text = read_from(path, at)?;
+    text.truncate(text.rfind('\n').map_or(0, |at| at + 1));
+    Ok(text)
+}
+
+fn text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        // A character that is not written to its end yet is cut here as well.
+        text.extend(chunk.invalid().iter().map(|_| '?'));
     }
+    text
 }
 
 #[cfg(test)]
@@ -33,6 +36,6 @@ mod tests {
 
     #[test]
     fn what_is_no_text_keeps_its_length() {
-        assert_eq!(text(b"a\xff\xfe\xc3\xa9b\xc3".to_vec()), "a??éb?");
+        assert_eq!(text(b"a\xff\xfe\xc3\xa9b\xc3"), "a??éb?");
     }
 }

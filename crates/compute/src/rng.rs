@@ -43,12 +43,11 @@ impl Rng {
     pub fn fill_normal(&mut self, values: &mut [f32], scale: f64) {
         const PIECE: usize = 1 << 16;
         const DRAWS: u64 = 2;
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let start = self.state;
         let at =
             |index: usize| start.wrapping_add((index as u64).wrapping_mul(DRAWS.wrapping_mul(GOLDEN_GAMMA)));
         self.state = at(values.len());
-        let helpers = (threads - 1).min(values.len() / PIECE);
+        let helpers = (crate::cpu::thread_count(0) - 1).min(values.len() / PIECE);
         let pieces = std::sync::Mutex::new(values.chunks_mut(PIECE).enumerate());
         let work = || {
             while let Some((piece, values)) = pieces.lock().ok().and_then(|mut pieces| pieces.next()) {

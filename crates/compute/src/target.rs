@@ -1,7 +1,7 @@
 //! Where to compute, decided when the program runs, and a device that is any of those.
 
 use crate::Result;
-use crate::cpu::{Cpu, InstructionSet};
+use crate::cpu::{Cpu, InstructionSet, thread_count};
 #[cfg(feature = "cuda")]
 use crate::cuda::Cuda;
 use crate::device::*;
@@ -97,10 +97,7 @@ impl Target {
 
     /// Threads of the CPU that work there.
     pub fn cpu_threads(&self) -> usize {
-        match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
-            threads => threads,
-        }
+        thread_count(self.threads)
     }
 
     /// Memory of the GPU that is free; `None` for the CPU, and for a GPU that does not tell.

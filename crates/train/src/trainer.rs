@@ -514,10 +514,11 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         self.saved = Some(self.state.clone());
         let event = Event::CheckpointSaved { step, path: saved.path, seconds: began.elapsed().as_secs_f64() };
         self.ledger.tell(&event, reporter);
-        if let Err(error) = self.checkpoints.supersede(step) {
-            self.ledger.warning(format!("superseded checkpoints were not removed: {error}"), reporter);
-        }
-        if prune {
+        if !prune {
+            if let Err(error) = self.checkpoints.supersede(step) {
+                self.ledger.warning(format!("superseded checkpoints were not removed: {error}"), reporter);
+            }
+        } else {
             let best = self.state.best.map(|best| best.step);
             let spared: Vec<u64> = best.into_iter().chain(self.state.anchors.iter().copied()).collect();
             let keep_last = self.state.options.keep_last;

@@ -89,11 +89,8 @@ fn show(text: &str, console: &mut Console) -> Outcome {
 
 /// Whole lines from `at` on; none where the file is gone: a run may be deleted while its log is followed.
 fn lines_from(path: &Path, at: u64) -> Outcome<String> {
-    let mut text = match tail::read_from(path, at) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error.into()),
-    };
-    text.truncate(text.rfind('\n').map_or(0, |at| at + 1));
-    Ok(text)
+    match tail::lines_from(path, at) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        read => Ok(read?),
+    }
 }

@@ -128,7 +128,7 @@ impl InstructionSet {
 }
 
 /// 0 stands for as many as the process may use, cgroup limits included.
-fn thread_count(threads: usize) -> usize {
+pub(crate) fn thread_count(threads: usize) -> usize {
     match threads {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         _ => threads,

@@ -101,7 +101,7 @@ impl Cuda {
     /// Memory of the GPU of a number that is free now, in bytes; `None` where it cannot be asked.
     pub fn free_bytes(index: u32) -> Option<u64> {
         Part::Driver.find()?;
-        Some(Driver::open(index).ok()?.memory().0 as u64)
+        Some(Driver::open(index).ok()?.free_bytes() as u64)
     }
 
     /// Memory of the GPU that this device has allocated, in bytes; its context, code and the driver's own come on top.

@@ -84,12 +84,12 @@ impl Driver {
         }
     }
 
-    /// Memory that is free now, and all of it, in bytes.
-    pub fn memory(&self) -> (usize, usize) {
+    /// Memory that is free now, in bytes.
+    pub fn free_bytes(&self) -> usize {
         let (mut free, mut total) = (0, 0);
         // SAFETY: as in `open`.
         expect("cuMemGetInfo", unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) });
-        (free, total)
+        free
     }
 
     /// Waits for all that was enqueued, whatever came of it.
@@ -158,7 +158,7 @@ impl Memory {
             sys::CUresult::CUDA_SUCCESS => Ok(Memory { address, bytes }),
             _ => Err(Error::OutOfMemory {
                 needed_bytes: bytes,
-                device: format!("{} ({} bytes free)", driver.name, driver.memory().0),
+                device: format!("{} ({} bytes free)", driver.name, driver.free_bytes()),
             }),
         }
     }

@@ -66,7 +66,7 @@ fn precisions() -> &'static [Precision] {
     &[Precision::F32]
 }
 
-const STEP: AdamW = AdamW {
+pub const STEP: AdamW = AdamW {
     learning_rate: 1e-2,
     beta1: 0.9,
     beta2: 0.95,

@@ -193,6 +193,8 @@ pub enum Command {
     List(commands::list::Arguments),
     /// Delete a run
     Rm(commands::rm::Arguments),
+    /// One model from several checkpoints of a run: the mean of their weights
+    Average(commands::average::Arguments),
     /// Continue a prompt with a trained model
     Generate(commands::generate::Arguments),
     /// Time a training step, its kernels, or decoding

@@ -185,6 +185,54 @@ pub struct AdamW {
     pub step: u64,
 }
 
+/// The first part of a Muon update (Jordan et al. 2024): momentum over the clipped gradient, which Nesterov's form of it then replaces.
+/// All contiguous and of one length.
+#[derive(Clone, Copy, Debug)]
+pub struct Momentum {
+    /// g, which becomes β·m′ + (1 − β)·g.
+    pub gradient: Tensor,
+    /// m, which becomes m′ = β·m + (1 − β)·g.
+    pub moment: Tensor,
+    /// (1, 1) of f64: the squared global gradient norm. Not finite: nothing is changed.
+    pub squared_norm: Tensor,
+    /// Gradients are scaled to at most this norm; 0 = off.
+    pub max_gradient_norm: f32,
+    /// β.
+    pub beta: f32,
+}
+
+/// The last part of a Muon update: a step against a direction, with decoupled decay. All contiguous and of one length.
+#[derive(Clone, Copy, Debug)]
+pub struct Descend {
+    /// Of f32; becomes (1 − `decay`)·weight − `step`·direction.
+    pub weight: Tensor,
+    /// Of bfloat16: the updated weights as products read them.
+    pub rounded: Option<Tensor>,
+    /// Of f32 or bfloat16.
+    pub direction: Tensor,
+    /// (1, 1) of f64: the squared global gradient norm. Not finite: nothing is changed.
+    pub squared_norm: Tensor,
+    /// Learning rate times the direction's scale.
+    pub step: f32,
+    /// Learning rate times weight decay.
+    pub decay: f32,
+}
+
+/// `out = a·x + b·y`, element by element. Contiguous tensors of one length, each f32 or bfloat16; `out` may be `x` or `y`.
+#[derive(Clone, Copy, Debug)]
+pub struct Blend {
+    /// Multiplies `x`.
+    pub a: f32,
+    /// x.
+    pub x: Tensor,
+    /// Multiplies `y`.
+    pub b: f32,
+    /// y.
+    pub y: Tensor,
+    /// Written.
+    pub out: Tensor,
+}
+
 /// What decides the memory that kernels take beside the arena.
 #[derive(Clone, Debug, Default)]
 pub struct Work {
@@ -277,4 +325,13 @@ pub trait Device {
     fn squared_norm(&mut self, x: Tensor, out: Tensor);
     /// One optimizer step.
     fn adamw(&mut self, op: AdamW);
+    /// Momentum, Nesterov's.
+    fn momentum(&mut self, op: Momentum);
+    /// `out = x / (1.02·√squared_norm + 1e-6)`: no singular value is above 1 then, nor will rounding lift one there. `x` is f32,
+    /// `out` f32 or bfloat16, both contiguous; `squared_norm` is an f64 scalar.
+    fn normalize(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor);
+    /// Sum of two, weighted.
+    fn blend(&mut self, op: Blend);
+    /// A step of the weights.
+    fn descend(&mut self, op: Descend);
 }

@@ -249,6 +249,24 @@ impl<D: Device> Device for Profiled<D> {
             .collect();
         self.move_bytes("adamw", op.weight, &moved, |d| d.adamw(op));
     }
+
+    fn momentum(&mut self, op: Momentum) {
+        let moved = [op.gradient, op.moment, op.gradient, op.moment];
+        self.move_bytes("momentum", op.gradient, &moved, |d| d.momentum(op));
+    }
+
+    fn normalize(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
+        self.move_bytes("normalize", x, &[x, out], |d| d.normalize(x, squared_norm, out));
+    }
+
+    fn blend(&mut self, op: Blend) {
+        self.move_bytes("blend", op.out, &[op.x, op.y, op.out], |d| d.blend(op));
+    }
+
+    fn descend(&mut self, op: Descend) {
+        let moved: Vec<Tensor> = [op.weight, op.direction, op.weight].into_iter().chain(op.rounded).collect();
+        self.move_bytes("descend", op.weight, &moved, |d| d.descend(op));
+    }
 }
 
 fn attention_shape(op: &Attention) -> String {

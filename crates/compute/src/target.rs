@@ -249,5 +249,9 @@ impl Device for AnyDevice {
         fn linear_cross_entropy(op: LinearCrossEntropy);
         fn squared_norm(x: Tensor, out: Tensor);
         fn adamw(op: AdamW);
+        fn momentum(op: Momentum);
+        fn normalize(x: Tensor, squared_norm: Tensor, out: Tensor);
+        fn blend(op: Blend);
+        fn descend(op: Descend);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
-use crate::parameters::{LayerWeights, Parameter, Weights};
+use crate::parameters::{LayerWeights, Parameter, Role, Weights};
 use crate::plan::{DecodingLayout, MemoryPlan, Purpose, Training, TrainingLayout};
 use crate::rope;
 use compute::device::{Gemm, RmsNorm, Rope};
@@ -32,10 +32,12 @@ pub(crate) enum Arrangement {
 pub enum StateKind {
     /// The weights themselves.
     Weight,
-    /// AdamW's first moment.
+    /// AdamW's first moment, or Muon's momentum.
     Moment1,
-    /// AdamW's second moment.
+    /// AdamW's second moment; of a matrix that Muon updates there is none.
     Moment2,
+    /// The moving average of the weights.
+    Average,
     /// The gradient accumulated since `begin_step`.
     Gradient,
 }
@@ -79,7 +81,7 @@ impl<D: Device> Model<D> {
         Ok(Model { device, config, weights, layout, past: vec![0; sequences], rounded_is_stale: true })
     }
 
-    /// Draws initial weights (normal, norms 1, biases 0) and clears the moments.
+    /// Draws initial weights (normal, norms 1, biases 0), clears the moments, and begins the average anew.
     pub fn initialize(&mut self, seed: u64) {
         for index in 0..self.weights.parameters.len() {
             let values = self.weights.parameters[index].initial(seed);
@@ -90,10 +92,14 @@ impl<D: Device> Model<D> {
         }
         self.rounded_is_stale = true;
         for kind in [StateKind::Moment1, StateKind::Moment2] {
-            if let Some(start) = self.region(kind) {
-                let flat = self.flat(start);
+            if let Some(flat) = self.whole(kind) {
                 self.device.fill(flat, 0.0);
             }
+        }
+        if let (Some(weights), Some(average)) =
+            (self.whole(StateKind::Weight), self.whole(StateKind::Average))
+        {
+            self.device.copy(weights, average);
         }
     }
 
@@ -140,7 +146,7 @@ impl<D: Device> Model<D> {
     /// The types of its matrices in words, the one with most elements first.
     pub fn weight_types(&self) -> String {
         let mut elements: Vec<(DType, usize)> = Vec::new();
-        for parameter in self.weights.parameters.iter().filter(|parameter| parameter.decay) {
+        for parameter in self.weights.parameters.iter().filter(|parameter| parameter.is_matrix()) {
             match elements.iter_mut().find(|(dtype, _)| *dtype == parameter.tensor.dtype) {
                 Some((_, count)) => *count += parameter.len(),
                 None => elements.push((parameter.tensor.dtype, parameter.len())),
@@ -226,22 +232,44 @@ impl<D: Device> Model<D> {
         let refuse = |message: &str| Error::Tensor { name: name.to_string(), message: message.to_string() };
         let index = self.weights.parameters.iter().position(|p| p.name == name);
         let index = index.ok_or_else(|| refuse("this model has no such tensor"))?;
-        self.handle(index, kind).ok_or_else(|| refuse("a model for decoding keeps weights only"))
+        self.handle(index, kind).ok_or_else(|| refuse("this model keeps no such state of it"))
     }
 
     fn handle(&self, index: usize, kind: StateKind) -> Option<Tensor> {
-        Some(at(self.weights.parameters[index].tensor, self.region(kind)?))
+        let parameter = &self.weights.parameters[index];
+        let kept = kind != StateKind::Moment2 || parameter.role != Role::Hidden || !self.has_muon();
+        kept.then(|| Some(at(parameter.tensor, self.region(kind)?))).flatten()
+    }
+
+    /// Whether a parameter has values of this kind.
+    pub fn has(&self, parameter: &Parameter, kind: StateKind) -> bool {
+        self.find(&parameter.name, kind).is_ok()
+    }
+
+    fn has_muon(&self) -> bool {
+        matches!(&self.layout, Arrangement::Train(layout, ..) if layout.muon.is_some())
+    }
+
+    /// A region as one vector, as far as it exists.
+    pub(crate) fn whole(&self, kind: StateKind) -> Option<Tensor> {
+        let flat = self.flat(self.region(kind)?);
+        let absent = match kind {
+            StateKind::Moment2 if self.has_muon() => self.weights.hidden_bytes / DType::F32.size(),
+            _ => 0,
+        };
+        Some(flat.column_range(absent, flat.columns - absent))
     }
 
     /// Where a region of parameters starts.
     pub(crate) fn region(&self, kind: StateKind) -> Option<usize> {
         match &self.layout {
-            Arrangement::Train(layout, ..) => Some(match kind {
-                StateKind::Weight => layout.weights,
-                StateKind::Moment1 => layout.moment1,
-                StateKind::Moment2 => layout.moment2,
-                StateKind::Gradient => layout.gradients,
-            }),
+            Arrangement::Train(layout, ..) => match kind {
+                StateKind::Weight => Some(layout.weights),
+                StateKind::Moment1 => Some(layout.moment1),
+                StateKind::Moment2 => Some(layout.moment2),
+                StateKind::Average => layout.average,
+                StateKind::Gradient => Some(layout.gradients),
+            },
             Arrangement::Decode(layout) => (kind == StateKind::Weight).then_some(layout.weights),
         }
     }

@@ -1,7 +1,8 @@
 //! Which tensors are trained, their Hugging Face names, and where they lie.
 //!
 //! Queries, keys and values of a layer lie row after row, and so do gate and up: each pair or triple is one matrix to the
-//! kernels and separate tensors by name. Matrices come first, norms and biases after, so that weight decay is two ranges.
+//! kernels and separate tensors by name. The layers' matrices come first, then embedding and output layer, then norms and biases: what is
+//! treated alike lies together.
 
 use crate::config::ModelConfig;
 use compute::rng::Rng;
@@ -17,9 +18,24 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Its place from the start of the parameter region: the same for weights, gradients and moments.
     pub(crate) tensor: Tensor,
-    /// Whether weight decay applies: matrices only.
-    pub decay: bool,
+    /// What it is to the model.
+    pub role: Role,
+    /// Of which layer it is part, from 0.
+    pub layer: Option<usize>,
     pub(crate) start: Start,
+}
+
+/// What a parameter is to the model: how fast it learns, and by which rule, may depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A matrix of a layer.
+    Hidden,
+    /// The token embedding, and where they are tied the output layer.
+    Embedding,
+    /// The output layer.
+    Head,
+    /// A norm or a bias.
+    Vector,
 }
 
 /// How a parameter begins.
@@ -39,6 +55,11 @@ impl Parameter {
     /// Whether there is no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether weight decay applies.
+    pub fn is_matrix(&self) -> bool {
+        self.role != Role::Vector
     }
 
     /// The initial values for a seed: a function of the name, so that neither order nor fusion changes them.
@@ -87,8 +108,8 @@ pub(crate) struct Weights {
     /// (1, D).
     pub norm: Tensor,
     pub layers: Vec<LayerWeights>,
-    /// Bytes of the range with weight decay, padding included.
-    pub decayed_bytes: usize,
+    /// Bytes of the layers' matrices, which come first, padding included.
+    pub hidden_bytes: usize,
     /// Bytes in all, padding included.
     pub bytes: usize,
 }
@@ -101,7 +122,7 @@ impl Weights {
 
     /// Matrices in the types asked for, as far as their shapes can be kept in them.
     pub fn of(config: &ModelConfig, types: &WeightTypes) -> Weights {
-        let mut b = Builder { layout: Layout::new(), parameters: Vec::new(), types };
+        let mut b = Builder { layout: Layout::new(), parameters: Vec::new(), layer: None, types };
         let (d, f) = (config.hidden_size, config.intermediate_size);
         let (query, key_value) = (config.query_width(), config.key_value_width());
         let normal = Start::Normal { deviation: config.initializer_range };
@@ -113,45 +134,53 @@ impl Weights {
                 .map(|(projection, rows)| (name(layer, &format!("self_attn.{projection}.{kind}")), rows))
         };
 
-        let embedding = b.matrix(&[("model.embed_tokens.weight".to_string(), config.vocab_size)], d, normal);
         let matrices: Vec<[Tensor; 4]> = (0..config.num_hidden_layers)
             .map(|layer| {
                 let gate_up = ["gate_proj", "up_proj"].map(|p| (name(layer, &format!("mlp.{p}.weight")), f));
+                b.layer = Some(layer);
                 [
-                    b.matrix(&qkv(layer, "weight"), d, normal),
-                    b.matrix(&[(name(layer, "self_attn.o_proj.weight"), d)], query, into_residual),
-                    b.matrix(&gate_up, d, normal),
-                    b.matrix(&[(name(layer, "mlp.down_proj.weight"), d)], f, into_residual),
+                    b.matrix(Role::Hidden, &qkv(layer, "weight"), d, normal),
+                    b.matrix(
+                        Role::Hidden,
+                        &[(name(layer, "self_attn.o_proj.weight"), d)],
+                        query,
+                        into_residual,
+                    ),
+                    b.matrix(Role::Hidden, &gate_up, d, normal),
+                    b.matrix(Role::Hidden, &[(name(layer, "mlp.down_proj.weight"), d)], f, into_residual),
                 ]
             })
             .collect();
-        let head = if config.tie_word_embeddings {
-            embedding
-        } else {
-            b.matrix(&[("lm_head.weight".to_string(), config.vocab_size)], d, normal)
-        };
-        let decayed_bytes = b.layout.bytes();
+        let hidden_bytes = b.layout.bytes();
+        b.layer = None;
+        let mut end = |role, name: &str| b.matrix(role, &[(name.to_string(), config.vocab_size)], d, normal);
+        let embedding = end(Role::Embedding, "model.embed_tokens.weight");
+        let head = if config.tie_word_embeddings { embedding } else { end(Role::Head, "lm_head.weight") };
 
         let layers = matrices
             .into_iter()
             .enumerate()
-            .map(|(layer, [qkv_weight, output, gate_up, down])| LayerWeights {
-                attention_norm: b.vector(&[(name(layer, "input_layernorm.weight"), d)], Start::Ones),
-                qkv: qkv_weight,
-                qkv_bias: config.attention_bias.then(|| b.vector(&qkv(layer, "bias"), Start::Zeros)),
-                qk_norm: config.qk_norm.then(|| {
-                    let mut norm = |part| b.vector(&[(name(layer, part), config.head_dim)], Start::Ones);
-                    (norm("self_attn.q_norm.weight"), norm("self_attn.k_norm.weight"))
-                }),
-                output,
-                mlp_norm: b.vector(&[(name(layer, "post_attention_layernorm.weight"), d)], Start::Ones),
-                gate_up,
-                down,
+            .map(|(layer, [qkv_weight, output, gate_up, down])| {
+                b.layer = Some(layer);
+                LayerWeights {
+                    attention_norm: b.vector(&[(name(layer, "input_layernorm.weight"), d)], Start::Ones),
+                    qkv: qkv_weight,
+                    qkv_bias: config.attention_bias.then(|| b.vector(&qkv(layer, "bias"), Start::Zeros)),
+                    qk_norm: config.qk_norm.then(|| {
+                        let mut norm = |part| b.vector(&[(name(layer, part), config.head_dim)], Start::Ones);
+                        (norm("self_attn.q_norm.weight"), norm("self_attn.k_norm.weight"))
+                    }),
+                    output,
+                    mlp_norm: b.vector(&[(name(layer, "post_attention_layernorm.weight"), d)], Start::Ones),
+                    gate_up,
+                    down,
+                }
             })
             .collect();
+        b.layer = None;
         let norm = b.vector(&[("model.norm.weight".to_string(), d)], Start::Ones);
         let bytes = b.layout.bytes();
-        Weights { parameters: b.parameters, embedding, head, norm, layers, decayed_bytes, bytes }
+        Weights { parameters: b.parameters, embedding, head, norm, layers, hidden_bytes, bytes }
     }
 }
 
@@ -189,19 +218,21 @@ const ENDS: [&str; 2] = ["model.embed_tokens.weight", "lm_head.weight"];
 struct Builder<'a> {
     layout: Layout,
     parameters: Vec<Parameter>,
+    /// Which one is being built.
+    layer: Option<usize>,
     types: &'a WeightTypes,
 }
 
 impl Builder<'_> {
     /// Named blocks of rows of one (Σ rows, columns) matrix.
-    fn matrix(&mut self, parts: &[(String, usize)], columns: usize, start: Start) -> Tensor {
+    fn matrix(&mut self, role: Role, parts: &[(String, usize)], columns: usize, start: Start) -> Tensor {
         let rows = parts.iter().map(|(_, rows)| rows).sum();
         let whole = self.layout.reserve(self.dtype(parts, columns), rows, columns);
         let mut first = 0;
         for (name, rows) in parts {
             let tensor = whole.row_range(first, *rows);
             let (name, shape) = (name.clone(), vec![*rows, columns]);
-            self.parameters.push(Parameter { name, shape, tensor, decay: true, start });
+            self.parameters.push(Parameter { name, shape, tensor, role, layer: self.layer, start });
             first += rows;
         }
         whole
@@ -230,7 +261,14 @@ impl Builder<'_> {
         for (name, len) in parts {
             let tensor = whole.column_range(first, *len);
             let (name, shape) = (name.clone(), vec![*len]);
-            self.parameters.push(Parameter { name, shape, tensor, decay: false, start });
+            self.parameters.push(Parameter {
+                name,
+                shape,
+                tensor,
+                role: Role::Vector,
+                layer: self.layer,
+                start,
+            });
             first += len;
         }
         whole

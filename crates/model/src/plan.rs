@@ -1,7 +1,7 @@
 //! Every byte of the arena, laid out before the first step: what `plan` prints is what the device allocates.
 
 use crate::config::ModelConfig;
-use crate::parameters::{WeightTypes, Weights};
+use crate::parameters::{Role, WeightTypes, Weights};
 use compute::device::{Product, Work};
 use compute::{DType, Layout, Target, Tensor};
 use serde::Serialize;
@@ -27,6 +27,10 @@ pub struct Training {
     /// Keep the residual stream before each layer and nothing else of it; the backward computes the layer again (Chen et al.
     /// 2016, "Training Deep Nets with Sublinear Memory Cost"). The same bits, for a forward more.
     pub recompute: bool,
+    /// By which rule the layers' matrices are updated.
+    pub optimizer: Optimizer,
+    /// Whether a moving average of the weights is kept.
+    pub average: bool,
     /// Least room for the logits of one chunk of rows. More where the output layer is larger than that: each chunk reads it twice and
     /// adds to its gradient.
     pub logits_bytes: usize,
@@ -36,8 +40,26 @@ impl Training {
     /// Every layer keeps what its backward reads.
     pub fn new(batch_size: usize, sequence_length: usize, precision: Precision) -> Training {
         let logits_bytes = Target::cpu(0).logits_bytes();
-        Training { batch_size, sequence_length, precision, recompute: false, logits_bytes }
+        Training {
+            batch_size,
+            sequence_length,
+            precision,
+            recompute: false,
+            optimizer: Optimizer::AdamW,
+            average: false,
+            logits_bytes,
+        }
     }
+}
+
+/// The rule that updates the matrices of the layers; all else is updated by AdamW (Loshchilov & Hutter 2019).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// AdamW, two moments a weight.
+    AdamW,
+    /// Muon (Jordan et al. 2024): orthogonalised momentum, one moment a weight.
+    Muon,
 }
 
 /// What a model for decoding has room for.
@@ -85,7 +107,7 @@ pub struct MemoryPlan {
     pub parameters_bytes: usize,
     /// Their gradients.
     pub gradients_bytes: usize,
-    /// AdamW's two moments.
+    /// What the optimizer keeps: moments, and the average of the weights.
     pub moments_bytes: usize,
     /// What the forward keeps for the backward; the key/value cache when decoding.
     pub activations_bytes: usize,
@@ -109,7 +131,7 @@ impl MemoryPlan {
 
 /// What training asks of the device beside the arena.
 pub fn training_work(config: &ModelConfig, training: &Training) -> Work {
-    let &Training { batch_size, sequence_length, precision, .. } = training;
+    let &Training { batch_size, sequence_length, precision, optimizer, .. } = training;
     let layout = TrainingLayout::new(config, &Weights::new(config), training);
     let bf16 = precision == Precision::Bf16;
     let (n, d, v, chunk) =
@@ -132,10 +154,43 @@ pub fn training_work(config: &ModelConfig, training: &Training) -> Work {
         add(n, outer, inner, precision.dtype());
         add(outer, n, inner, DType::F32);
     }
+    if optimizer == Optimizer::Muon {
+        for (rows, columns) in hidden_shapes(&Weights::new(config)) {
+            let side = rows.min(columns);
+            add(side, rows.max(columns), side, precision.dtype());
+            add(side, side, side, precision.dtype());
+            add(rows, if rows <= columns { rows } else { columns }, columns, precision.dtype());
+        }
+    }
     add(chunk, d, v, DType::F32);
     add(chunk, v, d, precision.dtype());
     add(v, chunk, d, DType::F32);
     work
+}
+
+/// The different shapes of what Muon updates.
+fn hidden_shapes(weights: &Weights) -> Vec<(usize, usize)> {
+    let hidden = weights.parameters.iter().filter(|parameter| parameter.role == Role::Hidden);
+    let mut shapes: Vec<_> =
+        hidden.map(|parameter| (parameter.tensor.rows, parameter.tensor.columns)).collect();
+    shapes.sort_unstable();
+    shapes.dedup();
+    shapes
+}
+
+/// Where Muon finds a direction; in the type of products.
+#[derive(Clone, Debug)]
+pub(crate) struct MuonRoom {
+    /// (1, the longest matrix).
+    pub x: Tensor,
+    /// As `x`.
+    pub next: Tensor,
+    /// (1, the square of the longest shorter side).
+    pub gram: Tensor,
+    /// As `gram`.
+    pub square: Tensor,
+    /// (1, 1) of f64: of one matrix's momentum.
+    pub squared_norm: Tensor,
 }
 
 /// What the forward of one layer keeps for its backward. The residual streams are kept beside.
@@ -168,7 +223,10 @@ pub(crate) struct TrainingLayout {
     pub rounded: Option<usize>,
     pub gradients: usize,
     pub moment1: usize,
+    /// With Muon it begins where the layers' matrices end: nothing before that is read or written.
     pub moment2: usize,
+    pub average: Option<usize>,
+    pub muon: Option<MuonRoom>,
     /// Of each layer; all of them the same where layers are computed again.
     pub layers: Vec<LayerActivations>,
     pub recompute: bool,
@@ -209,23 +267,28 @@ fn region(layout: &mut Layout, weights: &Weights) -> usize {
 
 impl TrainingLayout {
     pub fn new(config: &ModelConfig, weights: &Weights, training: &Training) -> TrainingLayout {
-        let &Training { batch_size, sequence_length, precision, recompute, logits_bytes } = training;
+        let &Training { batch_size, sequence_length, precision, recompute, optimizer, average, logits_bytes } =
+            training;
         let mut layout = Layout::new();
         let mut mark = 0;
         let mut plan = MemoryPlan::default();
-        let regions = [0; 4].map(|_| region(&mut layout, weights));
+        let [weights_at, gradients, moment1] = [0; 3].map(|_| region(&mut layout, weights));
         let mut taken = |layout: &Layout| {
             let bytes = layout.bytes() - mark;
             mark = layout.bytes();
             bytes
         };
-        let region_bytes = taken(&layout) / 4;
+        let region_bytes = taken(&layout) / 3;
+        let absent = if optimizer == Optimizer::Muon { weights.hidden_bytes } else { 0 };
+        let moment2 =
+            layout.reserve(DType::F32, 1, (weights.bytes - absent) / DType::F32.size()).offset - absent;
+        let average = average.then(|| region(&mut layout, weights));
+        plan.moments_bytes = region_bytes + taken(&layout);
         let element = precision.dtype();
         let rounded = (element != DType::F32)
             .then(|| layout.reserve(element, 1, weights.bytes / DType::F32.size()).offset);
         plan.parameters_bytes = region_bytes + taken(&layout);
         plan.gradients_bytes = region_bytes;
-        plan.moments_bytes = 2 * region_bytes;
 
         let n = batch_size * sequence_length;
         let (d, f) = (config.hidden_size, config.intermediate_size);
@@ -265,16 +328,26 @@ impl TrainingLayout {
         let token_weights = layout.reserve(DType::F32, 1, n);
         let [cos, sin] = [0; 2].map(|_| layout.reserve(DType::F32, sequence_length, config.head_dim / 2));
         let [loss_sum, squared_norm] = [0; 2].map(|_| layout.reserve(DType::F64, 1, 1));
+        let muon = (optimizer == Optimizer::Muon).then(|| {
+            let shapes = hidden_shapes(weights);
+            let longest = shapes.iter().map(|(rows, columns)| rows * columns).max().unwrap_or(0);
+            let side = shapes.iter().map(|(rows, columns)| *rows.min(columns)).max().unwrap_or(0);
+            let mut room = |len| layout.reserve(element, 1, len);
+            let (x, next, gram, square) =
+                (room(longest), room(longest), room(side * side), room(side * side));
+            MuonRoom { x, next, gram, square, squared_norm: layout.reserve(DType::F64, 1, 1) }
+        });
         plan.scratch_bytes = taken(&layout);
         plan.total_bytes = layout.bytes();
-        let [weights, gradients, moment1, moment2] = regions;
         TrainingLayout {
             plan,
-            weights,
+            weights: weights_at,
             rounded,
             gradients,
             moment1,
             moment2,
+            average,
+            muon,
             layers,
             recompute,
             residual,

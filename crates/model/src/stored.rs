@@ -58,7 +58,7 @@ impl Stored {
             return Ok(WeightTypes::All(dtype));
         }
         let mut types = BTreeMap::new();
-        let matrices = Weights::new(&self.config).parameters.into_iter().filter(|parameter| parameter.decay);
+        let matrices = Weights::new(&self.config).parameters.into_iter().filter(Parameter::is_matrix);
         match &self.form {
             Form::Folder(path) => {
                 let reader = safetensors::Reader::open_with(fs, &path.join(folder::WEIGHTS_FILE))?;

@@ -12,25 +12,6 @@ use compute::device::{Attention, AttentionBackward, Gemm, LinearCrossEntropy, Li
 use compute::rng;
 use compute::{Batch, DType, Device, Tensor};
 
-/// Options of one optimizer step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamW {
-    /// Step size.
-    pub learning_rate: f32,
-    /// Decay of the first moment.
-    pub beta1: f32,
-    /// Decay of the second moment.
-    pub beta2: f32,
-    /// Added to the root of the second moment.
-    pub epsilon: f32,
-    /// Decoupled decay of matrices; norms and biases have none.
-    pub weight_decay: f32,
-    /// Gradients are scaled to at most this global norm; 0 = off.
-    pub max_gradient_norm: f32,
-    /// 1-based.
-    pub step: u64,
-}
-
 /// What a step did, read when the device is done.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOutcome {
@@ -60,7 +41,7 @@ impl Rows {
 }
 
 impl<D: Device> Model<D> {
-    fn training(&self) -> TrainingLayout {
+    pub(crate) fn training(&self) -> TrainingLayout {
         match &self.layout {
             Arrangement::Train(layout, ..) => (**layout).clone(),
             Arrangement::Decode(..) => panic!("this model was built for decoding"),
@@ -86,34 +67,6 @@ impl<D: Device> Model<D> {
         self.forward(&layout, &rows, Some(dropout_seed));
         self.loss(&layout, &rows, Some(gradient_scale));
         self.backward(&layout, &rows, dropout_seed);
-    }
-
-    /// Applies the accumulated gradients. When they are not finite nothing changes, which the outcome says.
-    pub fn optimizer_step(&mut self, options: &AdamW) {
-        let layout = self.training();
-        let gradients = self.flat(layout.gradients);
-        self.device.squared_norm(gradients, layout.squared_norm);
-        let [decayed, elements] =
-            [self.weights.decayed_bytes, self.weights.bytes].map(|bytes| bytes / DType::F32.size());
-        for (first, len, decay) in [(0, decayed, options.weight_decay), (decayed, elements - decayed, 0.0)] {
-            let range = |start| self.flat(start).column_range(first, len);
-            let op = compute::device::AdamW {
-                weight: range(layout.weights),
-                rounded: layout.rounded.map(|start| self.rounded_flat(start).column_range(first, len)),
-                gradient: range(layout.gradients),
-                moment1: range(layout.moment1),
-                moment2: range(layout.moment2),
-                squared_norm: layout.squared_norm,
-                max_gradient_norm: options.max_gradient_norm,
-                learning_rate: options.learning_rate,
-                beta1: options.beta1,
-                beta2: options.beta2,
-                epsilon: options.epsilon,
-                weight_decay: decay,
-                step: options.step,
-            };
-            self.device.adamw(op);
-        }
     }
 
     /// Waits for the step and reads its figures.
@@ -157,7 +110,7 @@ impl<D: Device> Model<D> {
         logits
     }
 
-    fn rounded_flat(&self, start: usize) -> Tensor {
+    pub(crate) fn rounded_flat(&self, start: usize) -> Tensor {
         rounded(self.flat(0), start)
     }
 
@@ -488,13 +441,13 @@ impl<D: Device> Model<D> {
         });
     }
 
-    /// Whether every weight and moment is a finite number: a checkpoint must never hold anything else.
+    /// Whether every weight, moment and mean is a finite number: a checkpoint must never hold anything else.
     pub fn state_is_finite(&mut self) -> bool {
         let layout = self.training();
         let scalar = layout.squared_norm;
-        [StateKind::Weight, StateKind::Moment1, StateKind::Moment2].into_iter().all(|kind| {
-            let Some(start) = self.region(kind) else { return true };
-            let flat = self.flat(start);
+        let kinds = [StateKind::Weight, StateKind::Moment1, StateKind::Moment2, StateKind::Average];
+        kinds.into_iter().all(|kind| {
+            let Some(flat) = self.whole(kind) else { return true };
             self.device.squared_norm(flat, scalar);
             self.device.download_scalar(scalar).is_finite()
         })

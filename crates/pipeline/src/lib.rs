@@ -2,6 +2,7 @@
 //!
 //! Reading order: `recipe`, `shape`, `plan`, `stages`. Prints nothing; what happens is told to a `store::report::Reporter`.
 
+pub mod average;
 pub mod bench;
 mod error;
 pub mod examples;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use compute::Target;
 use model::plan::training_work;
-use model::{Decoding, MemoryPlan, ModelConfig, ParameterCount, Precision, Purpose, Training};
+use model::{Decoding, MemoryPlan, ModelConfig, Optimizer, ParameterCount, Precision, Purpose, Training};
 use serde::{Serialize, Serializer};
 use tokenizer::Kind;
 
@@ -35,6 +35,10 @@ pub struct Plan {
     pub precision: Precision,
     /// Whether layers are computed again in the backward.
     pub recompute: bool,
+    /// The rule that updates the layers' matrices.
+    pub optimizer: Optimizer,
+    /// Whether an average of the weights is kept.
+    pub average: bool,
     /// By part.
     pub parameters: Parameters,
     /// Bytes of a training step, by part.
@@ -278,7 +282,7 @@ pub(crate) fn of_tokens(
 ) -> Result<Plan> {
     let options = &recipe.train;
     let step_tokens = (options.batch_size * options.sequence_length) as u64;
-    let steps = match (options.steps, options.epochs_wanted()) {
+    let steps = match (options.steps.or(options.steps_of_phases()), options.epochs_wanted()) {
         (Some(steps), _) => steps,
         (None, epochs) => (epochs.unwrap_or(1) * available).div_ceil(step_tokens.max(1)),
     };
@@ -292,6 +296,7 @@ pub(crate) fn of_shape(recipe: &Recipe, model: ModelConfig, available: u64, targ
     let step_tokens = (options.batch_size * options.sequence_length) as u64;
     let steps = options
         .steps
+        .or(options.steps_of_phases())
         .unwrap_or_else(|| (options.epochs_wanted().unwrap_or(1) * available).div_ceil(step_tokens.max(1)));
     of_design(recipe, model, Available { tokens: available, estimated: false }, steps, target)
 }
@@ -318,14 +323,18 @@ fn of_design(recipe: &Recipe, model: ModelConfig, available: Available, steps: u
         batch_size: options.batch_size,
         per_parameter: trained as f64 / parameters.total.max(1) as f64,
     };
-    // Weights and two moments a checkpoint: the last ones, the best, and one being written.
-    let checkpoints = 12 * parameters.total * (options.keep_last as u64 + 2);
+    // Weights, moments and an average a checkpoint: the last ones, the best, and one being written.
+    let each = if options.ema_decay > 0.0 { 16 } else { 12 };
+    let checkpoints = each * parameters.total * (options.keep_last as u64 + 2);
     let disk_bytes = checkpoints + 4 * parameters.total + 4 * available + (16 << 20);
+    let training = options.training(options.batch_size, target);
     let mut plan = Plan {
         name: recipe.name.clone(),
         sequence_length: options.sequence_length,
-        precision: options.settled_precision(target),
-        recompute: options.recompute,
+        precision: training.precision,
+        recompute: training.recompute,
+        optimizer: training.optimizer,
+        average: training.average,
         flops: Flops { per_token, total: per_token * trained as f64 },
         model,
         parameters,
@@ -454,6 +463,8 @@ impl Plan {
         }
         let training = Training {
             recompute: self.recompute,
+            optimizer: self.optimizer,
+            average: self.average,
             logits_bytes: target.logits_bytes(),
             ..Training::new(batch_size, sequence_length, self.precision)
         };

@@ -66,7 +66,7 @@ pub(crate) fn total_steps(training: &TokenDataset, options: &TrainOptions) -> Re
             ),
         });
     }
-    Ok(match (options.steps, options.epochs_wanted()) {
+    Ok(match (options.steps.or(options.steps_of_phases()), options.epochs_wanted()) {
         (Some(steps), _) => steps,
         (None, epochs) => (epochs.unwrap_or(1) * windows).div_ceil(options.batch_size as u64),
     })
@@ -86,6 +86,8 @@ fn fresh_state(job: &Job, options: &TrainOptions, model: Value, total_steps: u64
         train_loss: None,
         validation_loss: None,
         best: None,
+        validations_since_best: 0,
+        stopped_early: false,
         non_finite_in_a_row: 0,
         non_finite_steps: 0,
         anchors: Vec::new(),
@@ -103,6 +105,8 @@ fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
     let restore = "restore it in the recipe, or start a new run";
     let number = |n: usize| n.to_string();
     let precision = |state: &TrainerState| format!("{:?}", state.options.precision).to_lowercase();
+    let optimizer = |state: &TrainerState| format!("{:?}", state.options.optimizer).to_lowercase();
+    let averages = |state: &TrainerState| if state.options.ema_decay > 0.0 { "on" } else { "off" }.to_owned();
     for (what, was, is, remedy) in [
         (
             "the model",
@@ -124,6 +128,8 @@ fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
         ),
         ("train.seed", state.options.seed.to_string(), now.options.seed.to_string(), restore),
         ("train.precision", precision(state), precision(now), restore),
+        ("train.optimizer", optimizer(state), optimizer(now), restore),
+        ("the averaging of weights (train.ema_decay)", averages(state), averages(now), restore),
         ("train.batch_size", number(state.options.batch_size), number(now.options.batch_size), restore),
         (
             "train.sequence_length",
@@ -153,8 +159,14 @@ fn resumed(mut state: TrainerState, now: &TrainerState, which: Which) -> (Traine
     for key in changed(&state.options, &now.options) {
         notes.push(format!("train.{key} was changed since the checkpoint; the new value holds from here on"));
     }
-    if state.step >= now.total_steps && !state.duties_due {
+    if (state.step >= now.total_steps || state.stopped_early) && !state.duties_due {
         notes.push("all steps are done: ask for more with `text2llm resume --more-epochs N`".to_owned());
+    }
+    if state.stopped_early
+        && (state.total_steps != now.total_steps
+            || state.options.early_stopping != now.options.early_stopping)
+    {
+        (state.stopped_early, state.validations_since_best) = (false, 0);
     }
     state.total_steps = now.total_steps.max(state.step);
     state.options = now.options.clone();

@@ -1,10 +1,11 @@
 //! `[train]` of the recipe: every knob of the loop, with its default here and nowhere else.
 
 use compute::Target;
-use model::{Precision, Training};
+use model::{Optimizer, Precision, Scales, Training, Update};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::phase::PhaseOptions;
 use crate::schedule::{DecayShape, Schedule, ScheduleKind};
 use crate::{Error, Result};
 
@@ -50,6 +51,17 @@ pub struct TrainOptions {
     pub decay_fraction: f64,
     /// The curve of wsd's decay.
     pub decay_shape: DecayShape,
+    /// The run in parts, each with its own length, context and course of the learning rate, as `[[train.phase]]` tables. None: one
+    /// part.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub phase: Vec<PhaseOptions>,
+    /// The rule that updates the matrices of the layers.
+    pub optimizer: OptimizerChoice,
+    /// Factors on the learning rate by kind of parameter.
+    pub learning_rate_scales: LearningRateScales,
+    /// Muon's decay of the mean of gradients.
+    #[schemars(range(min = 0.0, max = 0.999_999))]
+    pub momentum: f64,
     /// AdamW's decay of the mean of gradients.
     #[schemars(range(min = 0.0, max = 0.999_999))]
     pub beta1: f64,
@@ -65,6 +77,12 @@ pub struct TrainOptions {
     /// Largest global norm of the gradient; 0: no clipping.
     #[schemars(range(min = 0.0, max = 1e9))]
     pub gradient_clip: f64,
+    /// Decay a step of a moving average of the weights (EMA), which is then what is validated, sampled and exported; usual are 0.99 to
+    /// 0.9999. 0: no average.
+    #[schemars(range(min = 0.0, max = 0.999_999_9))]
+    pub ema_decay: f64,
+    /// Validations in a row without a new best after which the run ends (early stopping). 0: never.
+    pub early_stopping: u64,
     /// Times in a row to go back to the last good checkpoint and leave out the batches since, when the loss spikes or is not
     /// finite; then the run stops. 0: never go back.
     #[schemars(range(min = 0, max = 100))]
@@ -107,11 +125,17 @@ impl Default for TrainOptions {
             warmup_ratio: 0.02,
             decay_fraction: 0.2,
             decay_shape: DecayShape::Sqrt,
+            phase: Vec::new(),
+            optimizer: OptimizerChoice::Adamw,
+            learning_rate_scales: LearningRateScales::default(),
+            momentum: 0.95,
             beta1: 0.9,
             beta2: 0.95,
             epsilon: 1e-8,
             weight_decay: 0.1,
             gradient_clip: 1.0,
+            ema_decay: 0.0,
+            early_stopping: 0,
             rollbacks: 3,
             seed: 42,
             validate_every: 0,
@@ -143,6 +167,51 @@ impl From<Precision> for PrecisionChoice {
             Precision::F32 => PrecisionChoice::F32,
             Precision::Bf16 => PrecisionChoice::Bf16,
         }
+    }
+}
+
+/// `train.optimizer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerChoice {
+    /// AdamW for every parameter (Loshchilov & Hutter 2019).
+    Adamw,
+    /// Muon for the matrices of the layers (Jordan et al. 2024), AdamW for embedding, output layer and norms.
+    Muon,
+}
+
+/// `[train.learning_rate_scales]`: what multiplies the learning rate of some parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LearningRateScales {
+    /// The token embedding, and the output layer where they are tied.
+    #[schemars(range(min = 0.0, max = 1000.0))]
+    pub embedding: f64,
+    /// The output layer where it is not tied.
+    #[schemars(range(min = 0.0, max = 1000.0))]
+    pub head: f64,
+    /// The matrices of the layers.
+    #[schemars(range(min = 0.0, max = 1000.0))]
+    pub hidden: f64,
+    /// Norms and biases.
+    #[schemars(range(min = 0.0, max = 1000.0))]
+    pub vectors: f64,
+    /// From a layer to the one below it; 0.8 to 0.95 is usual in fine-tuning.
+    #[schemars(range(min = 0.01, max = 1.0))]
+    pub layer_decay: f64,
+}
+
+impl Default for LearningRateScales {
+    fn default() -> LearningRateScales {
+        LearningRateScales { embedding: 1.0, head: 1.0, hidden: 1.0, vectors: 1.0, layer_decay: 1.0 }
+    }
+}
+
+impl LearningRateScales {
+    fn are_valid(&self) -> bool {
+        let LearningRateScales { embedding, head, hidden, vectors, layer_decay } = *self;
+        [embedding, head, hidden, vectors].iter().all(|scale| (0.0..=1000.0).contains(scale))
+            && (0.01..=1.0).contains(&layer_decay)
     }
 }
 
@@ -187,6 +256,13 @@ impl TrainOptions {
         check("minimum_learning_rate_ratio", ratio(self.minimum_learning_rate_ratio), "must be from 0 to 1");
         check("warmup_ratio", ratio(self.warmup_ratio), "must be from 0 to 1");
         check("decay_fraction", ratio(self.decay_fraction), "must be from 0 to 1");
+        check(
+            "learning_rate_scales",
+            self.learning_rate_scales.are_valid(),
+            "must be from 0 to 1000 each, layer_decay from 0.01 to 1",
+        );
+        check("momentum", (0.0..=0.999_999).contains(&self.momentum), "must be from 0 to below 1");
+        check("ema_decay", (0.0..=0.999_999_9).contains(&self.ema_decay), "must be from 0 (none) to below 1");
         check("beta1", (0.0..=0.999_999).contains(&self.beta1), "must be from 0 to below 1");
         check("beta2", (0.0..=0.999_999).contains(&self.beta2), "must be from 0 to below 1");
         check("epsilon", (1e-30..=0.1).contains(&self.epsilon), "must be above 0 and at most 0.1");
@@ -195,6 +271,7 @@ impl TrainOptions {
         check("sample_max_new_tokens", self.sample_max_new_tokens >= 1, "must be at least 1");
         check("sample_temperature", (0.0..=10.0).contains(&self.sample_temperature), "must be from 0 to 10");
         check("keep_last", self.keep_last >= 1, "must be at least 1");
+        problems.extend(crate::phase::problems(self));
         problems
     }
 
@@ -227,8 +304,40 @@ impl TrainOptions {
             sequence_length: self.sequence_length,
             precision: self.settled_precision(target),
             recompute: self.recompute,
+            optimizer: match self.optimizer {
+                OptimizerChoice::Adamw => Optimizer::AdamW,
+                OptimizerChoice::Muon => Optimizer::Muon,
+            },
+            average: self.ema_decay > 0.0,
             logits_bytes: target.logits_bytes(),
         }
+    }
+
+    /// The optimizer's step number `updates`, from 1.
+    pub fn update(&self, learning_rate: f64, updates: u64) -> Update {
+        let scales = &self.learning_rate_scales;
+        Update {
+            learning_rate: learning_rate as f32,
+            beta1: self.beta1 as f32,
+            beta2: self.beta2 as f32,
+            epsilon: self.epsilon as f32,
+            momentum: self.momentum as f32,
+            weight_decay: self.weight_decay as f32,
+            max_gradient_norm: self.gradient_clip as f32,
+            step: updates,
+            scales: Scales {
+                embedding: scales.embedding as f32,
+                head: scales.head as f32,
+                hidden: scales.hidden as f32,
+                vectors: scales.vectors as f32,
+                layer_decay: scales.layer_decay as f32,
+            },
+        }
+    }
+
+    /// The decay of the weights' average at a step: less at first, so that what the run began with is soon forgotten.
+    pub fn ema_decay_at(&self, updates: u64) -> f64 {
+        self.ema_decay.min((1.0 + updates as f64) / (10.0 + updates as f64))
     }
 
     /// Refuses an arithmetic that the device has not.
@@ -245,7 +354,7 @@ impl TrainOptions {
     /// Passes over the data, where the run is measured in them.
     pub fn epochs_wanted(&self) -> Option<u64> {
         match (self.epochs, self.steps) {
-            (None, None) => Some(1),
+            (None, None) if self.steps_of_phases().is_none() => Some(1),
             (epochs, _) => epochs,
         }
     }
@@ -253,14 +362,16 @@ impl TrainOptions {
     /// The learning rate of every step of a run of `total_steps`.
     pub fn schedule(&self, total_steps: u64) -> Schedule {
         let share = |ratio: f64| (ratio * total_steps as f64).round() as u64;
+        let warmup_steps = self.warmup_steps.unwrap_or_else(|| share(self.warmup_ratio)).min(total_steps);
         Schedule {
             kind: self.schedule,
             peak: self.learning_rate,
             minimum: self.learning_rate * self.minimum_learning_rate_ratio,
             total_steps,
-            warmup_steps: self.warmup_steps.unwrap_or_else(|| share(self.warmup_ratio)).min(total_steps),
+            warmup_steps,
             decay_steps: share(self.decay_fraction).min(total_steps),
             decay_shape: self.decay_shape,
+            pieces: self.pieces(total_steps, warmup_steps),
         }
     }
 }
@@ -340,5 +451,8 @@ mod tests {
         check("weight_decay = inf", "weight_decay");
         check("gradient_clip = -1.0", "gradient_clip");
         check("keep_last = 0", "keep_last");
+        check("ema_decay = 1.0", "ema_decay");
+        check("momentum = 1.0", "momentum");
+        check("learning_rate_scales = { layer_decay = 0.0 }", "learning_rate_scales");
     }
 }

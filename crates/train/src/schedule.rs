@@ -44,8 +44,39 @@ impl DecayShape {
     }
 }
 
-/// A schedule with its lengths settled.
+/// The course of the learning rate within one phase.
 #[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Piece {
+    /// The step before its first.
+    pub after: u64,
+    /// Its last step.
+    pub until: u64,
+    /// The rate before it, where its warm-up begins.
+    pub from: f64,
+    /// Steps of linear warm-up, within its steps.
+    pub warmup: u64,
+    /// The rate after the warm-up.
+    pub start: f64,
+    /// The rate of its last step.
+    pub end: f64,
+    /// How it goes from one to the other; `None`: it stays.
+    pub shape: Option<DecayShape>,
+}
+
+impl Piece {
+    fn learning_rate(&self, step: u64) -> f64 {
+        let done = step.min(self.until) - self.after;
+        if done <= self.warmup && self.warmup > 0 {
+            return self.from + (self.start - self.from) * done as f64 / self.warmup as f64;
+        }
+        let length = (self.until - self.after - self.warmup).max(1);
+        let progress = (done - self.warmup) as f64 / length as f64;
+        self.shape.map_or(self.start, |shape| self.end + (self.start - self.end) * shape.left(progress))
+    }
+}
+
+/// A schedule with its lengths settled.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
     /// The form.
     pub kind: ScheduleKind,
@@ -61,12 +92,18 @@ pub struct Schedule {
     pub decay_steps: u64,
     /// Form of wsd's decay.
     pub decay_shape: DecayShape,
+    /// What phases say of the learning rate, in their order; then nothing else counts.
+    pub pieces: Vec<Piece>,
 }
 
 impl Schedule {
     /// The learning rate of `step`, counted from 1. The peak is reached at the last warm-up step and the minimum at the
     /// last step; beyond it the minimum stays.
     pub fn learning_rate(&self, step: u64) -> f64 {
+        let piece = self.pieces.iter().find(|piece| step <= piece.until).or(self.pieces.last());
+        if let Some(piece) = piece {
+            return piece.learning_rate(step);
+        }
         if step <= self.warmup_steps {
             return self.peak * step as f64 / self.warmup_steps as f64;
         }
@@ -100,6 +137,7 @@ mod tests {
             warmup_steps: 4,
             decay_steps: 4,
             decay_shape,
+            pieces: Vec::new(),
         }
     }
 
@@ -154,7 +192,7 @@ mod tests {
     #[test]
     fn wsd_before_its_decay_does_not_depend_on_the_length() {
         let short = schedule(ScheduleKind::Wsd, DecayShape::Sqrt);
-        let long = Schedule { total_steps: 1000, ..short };
+        let long = Schedule { total_steps: 1000, ..short.clone() };
         for step in 1..=16 {
             assert_eq!(short.learning_rate(step).to_bits(), long.learning_rate(step).to_bits());
         }

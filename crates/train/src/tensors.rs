@@ -14,19 +14,22 @@ fn kind(kind: TensorKind) -> StateKind {
         TensorKind::Weight => StateKind::Weight,
         TensorKind::Moment1 => StateKind::Moment1,
         TensorKind::Moment2 => StateKind::Moment2,
+        TensorKind::Average => StateKind::Average,
     }
 }
 
 impl<D: Device> TensorStore for ModelTensors<'_, D> {
     fn saved_tensors(&self) -> Vec<SavedTensor> {
-        let of = |kind| {
-            self.0.parameters().iter().map(move |parameter| SavedTensor {
+        let kinds = [TensorKind::Weight, TensorKind::Moment1, TensorKind::Moment2, TensorKind::Average];
+        let of = |of| {
+            let kept = self.0.parameters().iter().filter(move |parameter| self.0.has(parameter, kind(of)));
+            kept.map(move |parameter| SavedTensor {
                 name: parameter.name.clone(),
-                kind,
+                kind: of,
                 shape: parameter.shape.clone(),
             })
         };
-        of(TensorKind::Weight).chain(of(TensorKind::Moment1)).chain(of(TensorKind::Moment2)).collect()
+        kinds.into_iter().flat_map(of).collect()
     }
 
     fn read_tensor(&mut self, tensor: &SavedTensor) -> Result<Vec<f32>> {

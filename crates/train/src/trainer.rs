@@ -10,7 +10,7 @@ use std::time::Instant;
 use compute::rng::Rng;
 use compute::{Batch, Device};
 use corpus::{Loader, LoaderOptions};
-use model::{AdamW, Model, StepOutcome};
+use model::{Model, StepOutcome};
 use store::metrics::{EpochRecord, Metric};
 use store::report::{Event, Phase, Reporter, StepRecord, ValidationRecord};
 use store::run::RunStatus;
@@ -22,7 +22,7 @@ use crate::ledger::{Figures, Ledger};
 use crate::meter::Meter;
 use crate::schedule::Schedule;
 use crate::summary::{Measured, training_metrics};
-use crate::{Error, Result, begin};
+use crate::{Error, Result, begin, phase};
 
 /// Steps in a row without a finite loss and gradient before the run counts as diverged.
 const NON_FINITE_LIMIT: u64 = 10;
@@ -60,6 +60,7 @@ struct Trainer<'a, 'j, 's, D: Device> {
     /// The micro-batches of one step; their weights must be known before the first goes through the model.
     batches: Vec<Batch>,
     schedule: Schedule,
+    phases: Vec<phase::Phase>,
     checkpoints: Checkpoints<'a>,
     ledger: Ledger<'a>,
     meter: Meter,
@@ -110,6 +111,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
                 .map(|_| Batch::new(micro, options.sequence_length))
                 .collect(),
             schedule: options.schedule(state.total_steps),
+            phases: options.phases(state.total_steps),
             checkpoints: Checkpoints::new(job.fs, &job.run.checkpoints()),
             ledger,
             meter: Meter::start(past.elapsed_s),
@@ -135,11 +137,12 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
 
     fn run(&mut self, reporter: &mut dyn Reporter) -> Result<Ending> {
         self.write_state(RunStatus::Running, "training", reporter);
+        self.tell_phase(reporter);
         if self.state.duties_due && self.duties(reporter)? == Flow::Stop {
             return self.interrupt(reporter);
         }
         loop {
-            while self.state.step < self.state.total_steps {
+            while self.state.step < self.state.total_steps && !self.state.stopped_early {
                 if self.job.stop.is_raised()
                     || self.step(reporter)? == Flow::Stop
                     || (self.state.duties_due && self.duties(reporter)? == Flow::Stop)
@@ -153,9 +156,28 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
             }
             // Weights that are not finite send the run back.
             self.save_as_anchor(reporter)?;
-            if self.state.step == self.state.total_steps {
+            if self.state.step == self.state.total_steps || self.state.stopped_early {
                 return Ok(Ending::Completed);
             }
+        }
+    }
+
+    fn phase_of(&self, step: u64) -> Option<&phase::Phase> {
+        self.phases.iter().find(|phase| step <= phase.until)
+    }
+
+    /// Says in which phase the run is, where it has several.
+    fn tell_phase(&mut self, reporter: &mut dyn Reporter) {
+        let (next, count) = (self.state.step + 1, self.phases.len());
+        if let Some(phase) = self.phase_of(next).filter(|_| count > 1) {
+            let message = format!(
+                "phase \"{}\": steps {} to {}, {} tokens a sequence",
+                phase.name,
+                phase.after + 1,
+                phase.until,
+                self.state.options.sequence_length / phase.cut
+            );
+            self.ledger.note(message, reporter);
         }
     }
 
@@ -164,10 +186,12 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         let began = Instant::now();
         let step = self.state.step + 1;
         let before = self.loader.cursor();
+        let cut = self.phase_of(step).map_or(1, |phase| phase.cut);
         let mut weight_sum = 0.0;
         let mut tokens = 0;
         for batch in &mut self.batches {
             self.loader.next_batch(batch)?;
+            phase::cut(batch, cut);
             weight_sum += batch.weight_sum();
             tokens += batch.weights.iter().filter(|&&weight| weight > 0.0).count() as u64;
         }
@@ -315,16 +339,11 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
                 Rng::from_parts(self.state.options.seed, "dropout", &[step, i as u64]).next_u64();
             self.model.accumulate(batch, gradient_scale, dropout_seed);
         }
-        let options = &self.state.options;
-        self.model.optimizer_step(&AdamW {
-            learning_rate: learning_rate as f32,
-            beta1: options.beta1 as f32,
-            beta2: options.beta2 as f32,
-            epsilon: options.epsilon as f32,
-            weight_decay: options.weight_decay as f32,
-            max_gradient_norm: options.gradient_clip as f32,
-            step: self.state.updates + 1,
-        });
+        let (options, updates) = (&self.state.options, self.state.updates + 1);
+        self.model.optimizer_step(&options.update(learning_rate, updates));
+        if options.ema_decay > 0.0 {
+            self.model.average_weights(options.ema_decay_at(updates) as f32);
+        }
         Some(self.model.step_outcome())
     }
 
@@ -362,10 +381,12 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         let every = |n: u64| n > 0 && step.is_multiple_of(n);
         let last = step == self.state.total_steps;
         let epoch_done = self.state.cursor.epoch > self.state.epoch.epoch;
+        let phase_done = !last && self.phases.iter().any(|phase| phase.until == step);
         let sample_due = every(options.sample_every) || last;
-        let save_due = every(options.checkpoint_every) || (options.checkpoint_every == 0 && epoch_done);
+        let save_due =
+            every(options.checkpoint_every) || phase_done || (options.checkpoint_every == 0 && epoch_done);
         let mut new_best = false;
-        if every(options.validate_every) || epoch_done || last {
+        if every(options.validate_every) || epoch_done || phase_done || last {
             match self.validate(reporter)? {
                 Some(best) => new_best = best,
                 None => return Ok(Flow::Stop),
@@ -374,12 +395,16 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         if epoch_done {
             self.finish_epoch(reporter);
         }
+        self.stop_early(reporter);
         self.state.duties_due = false;
         if sample_due {
             self.sample(reporter);
         }
         if save_due || new_best {
             self.save_as_anchor(reporter)?;
+        }
+        if phase_done {
+            self.tell_phase(reporter);
         }
         Ok(Flow::Continue)
     }
@@ -390,7 +415,10 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         let began = Instant::now();
         let options = &self.state.options;
         let batches = dataset.batches(options.micro_batch_size, options.sequence_length);
-        let Some(evaluation) = evaluate(self.model, batches, self.job.stop)? else {
+        self.model.swap_average();
+        let evaluation = evaluate(self.model, batches, self.job.stop);
+        self.model.swap_average();
+        let Some(evaluation) = evaluation? else {
             return Ok(if self.job.stop.is_raised() { None } else { Some(false) });
         };
         let loss = evaluation.loss;
@@ -402,6 +430,9 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         let best = self.state.best.is_none_or(|best| loss < best.loss);
         if best {
             self.state.best = Some(Best { step, loss });
+            self.state.validations_since_best = 0;
+        } else {
+            self.state.validations_since_best += 1;
         }
         self.state.validation_loss = Some(loss);
         let record = ValidationRecord {
@@ -415,6 +446,22 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         self.ledger.metric(&Metric::Validation(record.clone()), reporter);
         self.ledger.tell(&Event::Validation(record), reporter);
         Ok(Some(best))
+    }
+
+    /// Ends the run where validation has not improved for as long as was asked for.
+    fn stop_early(&mut self, reporter: &mut dyn Reporter) {
+        let (patience, since) = (self.state.options.early_stopping, self.state.validations_since_best);
+        if patience == 0 || since < patience || self.state.stopped_early {
+            return;
+        }
+        if let Some(Best { step, loss }) = self.state.best {
+            self.state.stopped_early = true;
+            let message = format!(
+                "stopping early at step {} of {}: {since} validations in a row were no better than {loss:.4}, of step {step}",
+                self.state.step, self.state.total_steps
+            );
+            self.ledger.note(message, reporter);
+        }
     }
 
     fn finish_epoch(&mut self, reporter: &mut dyn Reporter) {
@@ -449,7 +496,10 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
     fn sample(&mut self, reporter: &mut dyn Reporter) {
         let prompts = &self.state.options.sample_prompts;
         let Some(sampler) = self.sampler.as_mut().filter(|_| !prompts.is_empty()) else { return };
-        match sampler.sample(self.model, prompts) {
+        self.model.swap_average();
+        let texts = sampler.sample(self.model, prompts);
+        self.model.swap_average();
+        match texts {
             Ok(texts) => {
                 for (prompt, text) in prompts.clone().into_iter().zip(texts) {
                     let event = Event::Sample { step: self.state.step, prompt, text };
@@ -538,6 +588,9 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
 
     fn finish(mut self, ending: Ending, reporter: &mut dyn Reporter) -> Result<Outcome> {
         let (status, message) = match ending {
+            Ending::Completed if self.state.stopped_early => {
+                (RunStatus::Completed, format!("stopped early at step {}", self.state.step))
+            }
             Ending::Completed => (RunStatus::Completed, "all steps are done".to_owned()),
             Ending::Interrupted => {
                 let message = format!("stopped at step {}: go on with `text2llm resume`", self.state.step);

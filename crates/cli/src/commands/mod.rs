@@ -1,5 +1,6 @@
 //! One file a subcommand.
 
+pub mod average;
 pub mod bench;
 pub mod chaos;
 pub mod data;
@@ -41,6 +42,7 @@ pub fn dispatch(cli: Cli, console: &mut Console) -> Outcome {
         Command::Supervise(arguments) => supervise::run(&global, arguments, console),
         Command::List(arguments) => list::run(&global, arguments, console),
         Command::Generate(arguments) => generate::run(&global, arguments, console),
+        Command::Average(arguments) => average::run(&global, arguments, console),
         Command::Bench(arguments) => bench::run(&global, arguments, console),
         Command::Doctor(arguments) => doctor::run(&global, arguments, console),
         Command::VerifyResume(arguments) => verify_resume::run(&global, arguments, console),

@@ -25,8 +25,8 @@ mod simd;
 mod vector;
 
 use crate::device::{
-    AdamW, Attention, AttentionBackward, CachedAttention, Device, Gemm, LinearCrossEntropy, RmsNorm, Rope,
-    Work,
+    AdamW, Attention, AttentionBackward, Blend, CachedAttention, Descend, Device, Gemm, LinearCrossEntropy,
+    Momentum, RmsNorm, Rope, Work,
 };
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result, blocks};
@@ -437,6 +437,22 @@ impl Device for Cpu {
 
     fn adamw(&mut self, op: AdamW) {
         self.adamw_chunks(op);
+    }
+
+    fn momentum(&mut self, op: Momentum) {
+        self.momentum_chunks(op);
+    }
+
+    fn normalize(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
+        self.normalize_chunks(x, squared_norm, out);
+    }
+
+    fn blend(&mut self, op: Blend) {
+        self.blend_chunks(op);
+    }
+
+    fn descend(&mut self, op: Descend) {
+        self.descend_chunks(op);
     }
 }
 

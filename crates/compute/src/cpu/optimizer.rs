@@ -2,9 +2,9 @@
 
 use super::Cpu;
 use super::gemm::Shared;
-use super::simd::{scaled_copy, simd};
+use super::simd::{Element, scaled_copy, simd, with_element};
 use crate::bf16::Bf16;
-use crate::device::AdamW;
+use crate::device::{AdamW, Blend, Descend, Momentum};
 use crate::tensor::Tensor;
 
 /// Elements one work item covers.
@@ -65,6 +65,144 @@ impl Cpu {
                 scaled_copy(to, 1.0, w);
             }
         });
+    }
+}
+
+/// Muon's parts, and the mean of weights: contiguous tensors, a chunk an item.
+impl Cpu {
+    pub(super) fn momentum_chunks(&mut self, op: Momentum) {
+        let squared_norm = self.arena.scalar(op.squared_norm);
+        if !squared_norm.is_finite() {
+            return;
+        }
+        let limit = f64::from(op.max_gradient_norm);
+        let clip = if limit > 0.0 { (limit / (squared_norm.sqrt() + 1e-6)).min(1.0) } else { 1.0 };
+        let pointers = [op.gradient, op.moment].map(|t| Shared(self.contiguous::<f32>(t, op.gradient)));
+        self.in_chunks(op.gradient, |range| {
+            // SAFETY: two tensors that do not overlap; each item has a range of its own.
+            let [g, m] = pointers.each_ref().map(|p| unsafe { part(p, &range) });
+            momentum(g, m, clip as f32, op.beta);
+        });
+    }
+
+    pub(super) fn normalize_chunks(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
+        let scale = (1.0 / (1.02 * self.arena.scalar(squared_norm).sqrt() + 1e-6)) as f32;
+        with_element!(out.dtype, O => {
+            let from = Shared(self.contiguous::<f32>(x, x));
+            let to = Shared(self.contiguous::<O>(out, x));
+            // SAFETY: as above.
+            self.in_chunks(x, |range| unsafe { scaled_copy(part::<O>(&to, &range), scale, part::<f32>(&from, &range)) });
+        });
+    }
+
+    pub(super) fn blend_chunks(&mut self, op: Blend) {
+        with_element!(op.x.dtype, X => with_element!(op.y.dtype, Y => with_element!(op.out.dtype, O => {
+            let x = Shared(self.contiguous::<X>(op.x, op.out));
+            let y = Shared(self.contiguous::<Y>(op.y, op.out));
+            let out = Shared(self.contiguous::<O>(op.out, op.out));
+            self.in_chunks(op.out, |range| {
+                let (x, y, out) = (x.get().wrapping_add(range.start), y.get().wrapping_add(range.start), out.get().wrapping_add(range.start));
+                // SAFETY: each item has a range of its own, and an element is read before it is written where `out` is an operand.
+                unsafe { blend::<X, Y, O>(x, y, out, range.len(), op.a, op.b) };
+            });
+        })));
+    }
+
+    pub(super) fn descend_chunks(&mut self, op: Descend) {
+        if !self.arena.scalar(op.squared_norm).is_finite() {
+            return;
+        }
+        with_element!(op.direction.dtype, D => {
+            let weight = Shared(self.contiguous::<f32>(op.weight, op.weight));
+            let direction = Shared(self.contiguous::<D>(op.direction, op.weight));
+            let rounded = op.rounded.map(|t| Shared(self.contiguous::<Bf16>(t, op.weight)));
+            self.in_chunks(op.weight, |range| {
+                // SAFETY: tensors that do not overlap; each item has a range of its own.
+                let (w, d) = unsafe { (part(&weight, &range), part::<D>(&direction, &range)) };
+                descend(w, d, op.step, 1.0 - op.decay);
+                if let Some(to) = &rounded {
+                    // SAFETY: as above.
+                    scaled_copy(unsafe { part(to, &range) }, 1.0, w);
+                }
+            });
+        });
+    }
+
+    /// Where a tensor lies that must be as long as `like`.
+    fn contiguous<T: Element>(&mut self, tensor: Tensor, like: Tensor) -> *mut T {
+        assert!(tensor.is_contiguous() && tensor.len() == like.len(), "{tensor:?} beside {like:?}");
+        self.arena.elements::<T>(tensor)
+    }
+
+    fn in_chunks(&self, tensor: Tensor, f: impl Fn(std::ops::Range<usize>) + Sync) {
+        let n = tensor.len();
+        self.pool.run(n.div_ceil(CHUNK), &|item, _| f(item * CHUNK..n.min((item + 1) * CHUNK)));
+    }
+}
+
+/// # Safety
+/// The range must lie in the tensor, and nobody else may use it meanwhile.
+unsafe fn part<'a, T>(pointer: &'a Shared<*mut T>, range: &std::ops::Range<usize>) -> &'a mut [T] {
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts_mut(pointer.get().add(range.start), range.len()) }
+}
+
+simd! {
+    fn momentum(g: &mut [f32], m: &mut [f32], clip: f32, beta: f32) {
+        let n = g.len();
+        let m = &mut m[..n];
+        for i in 0..n {
+            let clipped = g[i] * clip;
+            m[i] = beta * m[i] + (1.0 - beta) * clipped;
+            g[i] = beta * m[i] + (1.0 - beta) * clipped;
+        }
+    }
+}
+
+simd! {
+    fn descend<D: Element>(w: &mut [f32], direction: &[D], step: f32, keep: f32) {
+        let n = w.len();
+        let direction = &direction[..n];
+        for i in 0..n {
+            w[i] = w[i] * keep - step * direction[i].get();
+        }
+    }
+}
+
+/// # Safety
+/// Pointers must be valid for `n` elements; `out` may be `x` or `y` where the types agree.
+unsafe fn blend<X: Element, Y: Element, O: Element>(
+    x: *const X,
+    y: *const Y,
+    out: *mut O,
+    n: usize,
+    a: f32,
+    b: f32,
+) {
+    const BLOCK: usize = 512;
+    let mut room = [0.0f32; BLOCK];
+    for first in (0..n).step_by(BLOCK) {
+        let len = BLOCK.min(n - first);
+        // SAFETY: the caller's promise. The operands' borrows end before `out` is borrowed.
+        unsafe {
+            let (x, y) = (
+                std::slice::from_raw_parts(x.add(first), len),
+                std::slice::from_raw_parts(y.add(first), len),
+            );
+            weighted(&mut room[..len], x, y, a, b);
+        }
+        // SAFETY: as above.
+        scaled_copy(unsafe { std::slice::from_raw_parts_mut(out.add(first), len) }, 1.0, &room[..len]);
+    }
+}
+
+simd! {
+    fn weighted<X: Element, Y: Element>(out: &mut [f32], x: &[X], y: &[Y], a: f32, b: f32) {
+        let n = out.len();
+        let (x, y) = (&x[..n], &y[..n]);
+        for i in 0..n {
+            out[i] = a * x[i].get() + b * y[i].get();
+        }
     }
 }
 

@@ -602,6 +602,49 @@ impl Device for Cuda {
             .int(0);
         self.over("adamw", op.weight.columns.div_ceil(4), arguments);
     }
+
+    fn momentum(&mut self, op: Momentum) {
+        let arguments = Arguments::default()
+            .long(self.address(op.gradient))
+            .long(self.address(op.moment))
+            .long(self.address(op.squared_norm))
+            .long(op.gradient.len() as u64)
+            .float(op.max_gradient_norm)
+            .float(op.beta);
+        self.over("momentum", op.gradient.len().div_ceil(4), arguments);
+    }
+
+    fn normalize(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
+        let arguments = [x, out]
+            .into_iter()
+            .fold(Arguments::default(), |arguments, t| self.vector(arguments, t))
+            .long(self.address(squared_norm))
+            .long(x.len() as u64);
+        self.over("normalize", x.len().div_ceil(4), arguments);
+    }
+
+    fn blend(&mut self, op: Blend) {
+        let arguments = [op.x, op.y, op.out]
+            .into_iter()
+            .fold(Arguments::default(), |arguments, t| self.vector(arguments, t))
+            .long(op.out.len() as u64)
+            .float(op.a)
+            .float(op.b);
+        self.over("blend", op.out.len().div_ceil(4), arguments);
+    }
+
+    fn descend(&mut self, op: Descend) {
+        let arguments = Arguments::default()
+            .long(self.address(op.weight))
+            .long(op.rounded.map_or(0, |t| self.address(t)));
+        let arguments = self
+            .vector(arguments, op.direction)
+            .long(self.address(op.squared_norm))
+            .long(op.weight.len() as u64)
+            .float(op.step)
+            .float((1.0 - f64::from(op.decay)) as f32);
+        self.over("descend", op.weight.len().div_ceil(4), arguments);
+    }
 }
 
 /// The bytes of shared memory that tiles of bfloat16 take.
@@ -610,6 +653,12 @@ fn tiles_bytes(rows: usize, head_dim: usize) -> u32 {
 }
 
 impl Cuda {
+    /// A contiguous tensor as kernels take it that go over elements alone.
+    fn vector(&self, arguments: Arguments, t: Tensor) -> Arguments {
+        assert!(t.is_contiguous() && matches!(t.dtype, DType::F32 | DType::Bf16), "{t:?}");
+        arguments.long(self.address(t)).int(usize::from(t.dtype == DType::Bf16)).int(0)
+    }
+
     fn sum_parts(&mut self, parts: u64, out: Tensor, count: usize, accumulate: bool) {
         let arguments =
             Arguments::default().long(parts).long(self.address(out)).int(count).int(usize::from(accumulate));

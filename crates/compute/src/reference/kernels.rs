@@ -1,7 +1,7 @@
 //! Every kernel but attention, as plain loops.
 
 use super::{Reference, bf16};
-use crate::device::{AdamW, Gemm, LinearCrossEntropy, RmsNorm, Rope};
+use crate::device::{AdamW, Blend, Descend, Gemm, LinearCrossEntropy, Momentum, RmsNorm, Rope};
 use crate::rng;
 use crate::tensor::{DType, Tensor};
 
@@ -202,6 +202,52 @@ impl Reference {
             if let Some(rounded) = op.rounded {
                 self.set(rounded, 0, i, updated);
             }
+        }
+    }
+
+    pub(super) fn momentum_kernel(&mut self, op: Momentum) {
+        let squared_norm = self.get(op.squared_norm, 0, 0);
+        if !squared_norm.is_finite() {
+            return;
+        }
+        let (beta, limit) = (f64::from(op.beta), f64::from(op.max_gradient_norm));
+        let clip = if limit > 0.0 { (limit / (squared_norm.sqrt() + 1e-6)).min(1.0) } else { 1.0 };
+        let gradient: Vec<f64> = self.read(op.gradient).iter().map(|g| g * clip).collect();
+        let blend = |a: &[f64], b: &[f64]| -> Vec<f64> {
+            a.iter().zip(b).map(|(a, b)| beta * a + (1.0 - beta) * b).collect()
+        };
+        let moment = blend(&self.read(op.moment), &gradient);
+        self.write(op.moment, &moment);
+        self.write(op.gradient, &blend(&moment, &gradient));
+    }
+
+    pub(super) fn normalize_kernel(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
+        let norm = 1.02 * self.get(squared_norm, 0, 0).sqrt() + 1e-6;
+        let values: Vec<f64> = self.read(x).iter().map(|x| x / norm).collect();
+        self.write(out, &values);
+    }
+
+    pub(super) fn blend_kernel(&mut self, op: Blend) {
+        let (a, b) = (f64::from(op.a), f64::from(op.b));
+        let values: Vec<f64> =
+            self.read(op.x).iter().zip(self.read(op.y)).map(|(x, y)| a * x + b * y).collect();
+        self.write(op.out, &values);
+    }
+
+    pub(super) fn descend_kernel(&mut self, op: Descend) {
+        if !self.get(op.squared_norm, 0, 0).is_finite() {
+            return;
+        }
+        let (step, keep) = (f64::from(op.step), 1.0 - f64::from(op.decay));
+        let values: Vec<f64> = self
+            .read(op.weight)
+            .iter()
+            .zip(self.read(op.direction))
+            .map(|(w, d)| w * keep - step * d)
+            .collect();
+        self.write(op.weight, &values);
+        if let Some(rounded) = op.rounded {
+            self.write(rounded, &values);
         }
     }
 }

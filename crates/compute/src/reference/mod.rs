@@ -10,7 +10,8 @@ use crate::Result;
 use crate::bf16::Bf16;
 use crate::blocks;
 use crate::device::{
-    AdamW, Attention, AttentionBackward, CachedAttention, Device, Gemm, LinearCrossEntropy, RmsNorm, Rope,
+    AdamW, Attention, AttentionBackward, Blend, CachedAttention, Descend, Device, Gemm, LinearCrossEntropy,
+    Momentum, RmsNorm, Rope,
 };
 use crate::tensor::{DType, Tensor};
 
@@ -222,5 +223,21 @@ impl Device for Reference {
 
     fn adamw(&mut self, op: AdamW) {
         self.adamw_kernel(op);
+    }
+
+    fn momentum(&mut self, op: Momentum) {
+        self.momentum_kernel(op);
+    }
+
+    fn normalize(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
+        self.normalize_kernel(x, squared_norm, out);
+    }
+
+    fn blend(&mut self, op: Blend) {
+        self.blend_kernel(op);
+    }
+
+    fn descend(&mut self, op: Descend) {
+        self.descend_kernel(op);
     }
 }

@@ -137,6 +137,7 @@ pub fn each(visit: &mut Visit) {
 
 /// Calls `visit` with every case of the kernels that take `element`.
 pub fn each_of(element: DType, visit: &mut Visit) {
+    muon(element, visit);
     products(element, visit);
     norms(element, visit);
     rotations_and_activations(element, visit);
@@ -483,6 +484,60 @@ fn optimizers(visit: &mut Visit) {
     visit(&c, &|d| {
         d.squared_norm(gradient, squared_norm);
         d.adamw(op);
+    });
+}
+
+/// Muon's parts. Parts of a matrix begin anywhere, so ranges that are not aligned are among them.
+fn muon(element: DType, visit: &mut Visit) {
+    for (n, skip) in [(1, 0), (33, 1), (40_000, 0), (40_000, 3)] {
+        let part = |t: Tensor| t.column_range(skip, n);
+        for max_gradient_norm in [0.0, 1.0] {
+            let mut c = Case::new(format!("momentum {n} from {skip}, {max_gradient_norm}"));
+            let (gradient, moment) = (part(c.in_out(1, n + skip)), part(c.in_out(1, n + skip)));
+            let squared_norm = c.scalar();
+            let op = Momentum { gradient, moment, squared_norm, max_gradient_norm, beta: 0.95 };
+            visit(&c, &|d| {
+                d.squared_norm(gradient, squared_norm);
+                d.momentum(op);
+            });
+        }
+        let mut c = Case::of(element, format!("normalize {n} from {skip} {element:?}"));
+        let (x, out) = (part(c.input_of(DType::F32, 1, n + skip)), part(c.output(1, n + skip)));
+        let squared_norm = c.scalar();
+        visit(&c, &|d| {
+            d.squared_norm(x, squared_norm);
+            d.normalize(x, squared_norm, out);
+        });
+
+        let mut c = Case::of(element, format!("blend {n} from {skip} {element:?}"));
+        let (x, y) = (part(c.in_out(1, n + skip)), part(c.input(1, n + skip)));
+        let out = part(c.output_of(DType::F32, 1, n + skip));
+        visit(&c, &|d| {
+            d.blend(Blend { a: 1.5, x, b: -0.25, y, out });
+            d.blend(Blend { a: -2.0, x, b: 0.5, y, out: x });
+        });
+
+        let mut c = Case::new(format!("descend {n} from {skip} {element:?}"));
+        let (weight, direction) = (part(c.in_out(1, n + skip)), part(c.input_of(element, 1, n + skip)));
+        let rounded = (element == DType::Bf16).then(|| part(c.output_of(element, 1, n + skip)));
+        let squared_norm = c.scalar();
+        let op = Descend { weight, rounded, direction, squared_norm, step: 0.1, decay: 0.01 };
+        visit(&c, &|d| {
+            d.squared_norm(weight, squared_norm);
+            d.descend(op);
+        });
+    }
+    let mut c = Case::new("muon leaves everything when the norm is not finite".to_string());
+    let [weight, moment] = [c.in_out(1, 9), c.in_out(1, 9)];
+    let gradient = c.layout.reserve(DType::F32, 1, 9);
+    c.uploads.push((gradient, vec![f32::INFINITY; 9]));
+    let squared_norm = c.layout.reserve(DType::F64, 1, 1);
+    let first = Momentum { gradient, moment, squared_norm, max_gradient_norm: 1.0, beta: 0.95 };
+    let last = Descend { weight, rounded: None, direction: gradient, squared_norm, step: 0.1, decay: 0.01 };
+    visit(&c, &|d| {
+        d.squared_norm(gradient, squared_norm);
+        d.momentum(first);
+        d.descend(last);
     });
 }
 

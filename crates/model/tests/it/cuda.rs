@@ -6,7 +6,7 @@ use compute::cuda::Cuda;
 use compute::rng::Rng;
 use compute::{Batch, DType, Device, Target};
 use model::{
-    AdamW, Decoding, Model, ModelConfig, Precision, Purpose, StateKind, StepOutcome, Training, WeightTypes,
+    Decoding, Model, ModelConfig, Precision, Purpose, StateKind, StepOutcome, Training, Update, WeightTypes,
 };
 
 /// The first GPU, or a printed reason why there is none to test. With `TEXT2LLM_TEST_CUDA` set there must be one.
@@ -67,12 +67,12 @@ fn step<D: Device>(model: &mut Model<D>, step: u64) -> StepOutcome {
     for part in 0..2 {
         model.accumulate(&batch(2 * step + part), 1.0 / 360.0, 2 * step + part);
     }
-    model.optimizer_step(&AdamW { step: step + 1, ..STEP });
+    model.optimizer_step(&Update { step: step + 1, ..STEP });
     model.step_outcome()
 }
 
 /// A smaller rate than the other tests take: bfloat16 has to stay beside f32.
-const STEP: AdamW = AdamW { learning_rate: 1e-3, ..crate::training::STEP };
+const STEP: Update = Update { learning_rate: 1e-3, ..crate::training::STEP };
 
 fn state<D: Device>(model: &mut Model<D>) -> Vec<Vec<u32>> {
     let names: Vec<String> = model.parameters().iter().map(|p| p.name.clone()).collect();
@@ -149,7 +149,7 @@ fn a_gradient_that_is_no_number_changes_nothing() {
     let before = state(&mut model);
     model.begin_step();
     model.accumulate(&batch(1), f32::NAN, 1);
-    model.optimizer_step(&AdamW { step: 2, ..STEP });
+    model.optimizer_step(&Update { step: 2, ..STEP });
     assert!(model.step_outcome().skipped_non_finite);
     assert!(state(&mut model) == before);
     assert!(model.state_is_finite());

@@ -11,7 +11,7 @@ use compute::{Batch, Device};
 use formats::hf::Config;
 use formats::safetensors::Reader;
 use model::{
-    AdamW, DType, Decoding, Model, ModelConfig, Precision, Purpose, StateKind, Training, WeightTypes,
+    DType, Decoding, Model, ModelConfig, Precision, Purpose, Scales, StateKind, Training, Update, WeightTypes,
 };
 use serde_json::Value;
 
@@ -171,14 +171,16 @@ fn check<D: Device>(device: impl Fn() -> D, tolerance: &Tolerance, cuts: &[usize
                 gradient_difference =
                     golden.compare(&mut model, StateKind::Gradient, "gradient", tolerance.gradient);
             }
-            model.optimizer_step(&AdamW {
+            model.optimizer_step(&Update {
                 learning_rate: golden.option("learning_rate"),
                 beta1: golden.option("beta1"),
                 beta2: golden.option("beta2"),
                 epsilon: golden.option("epsilon"),
                 weight_decay: golden.option("weight_decay"),
                 max_gradient_norm: golden.option("max_gradient_norm"),
+                momentum: 0.95,
                 step: step as u64 + 1,
+                scales: Scales::default(),
             });
             let outcome = model.step_outcome();
             let difference = (outcome.loss_sum / weight_sum / loss - 1.0).abs();

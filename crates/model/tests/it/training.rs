@@ -4,7 +4,10 @@ use compute::cpu::{Cpu, InstructionSet};
 use compute::reference::Reference;
 use compute::rng::Rng;
 use compute::{Batch, Device};
-use model::{AdamW, Decoding, MemoryPlan, Model, ModelConfig, Precision, Purpose, StateKind, Training};
+use model::{
+    Decoding, MemoryPlan, Model, ModelConfig, Optimizer, Precision, Purpose, Role, Scales, StateKind,
+    Training, Update,
+};
 
 fn config() -> ModelConfig {
     ModelConfig {
@@ -66,14 +69,16 @@ fn precisions() -> &'static [Precision] {
     &[Precision::F32]
 }
 
-pub const STEP: AdamW = AdamW {
+pub const STEP: Update = Update {
     learning_rate: 1e-2,
     beta1: 0.9,
     beta2: 0.95,
     epsilon: 1e-8,
     weight_decay: 0.1,
+    momentum: 0.95,
     max_gradient_norm: 1.0,
     step: 1,
+    scales: Scales { embedding: 1.0, head: 1.0, hidden: 1.0, vectors: 1.0, layer_decay: 1.0 },
 };
 
 /// With a fixed seed dropout is a fixed function, so central differences hold for it as for any.
@@ -138,28 +143,31 @@ fn threads_do_not_change_a_bit() {
         ..config()
     };
     let batch = random_batch(&config, 3, 50);
-    let run = |precision, threads| {
-        let mut model = model_in(precision, Cpu::new(threads), config.clone(), 3, 50);
+    let run = |precision, optimizer, threads| {
+        let training = Training { optimizer, ..Training::new(3, 50, precision) };
+        let mut model = laid_out(Cpu::new(threads), config.clone(), training);
         for step in 1..=3 {
             model.begin_step();
             model.accumulate(&batch, 1.0 / 150.0, step);
-            model.optimizer_step(&AdamW { step, ..STEP });
+            model.optimizer_step(&Update { step, ..STEP });
         }
         let outcome = model.step_outcome();
         let names: Vec<String> = model.parameters().iter().map(|p| p.name.clone()).collect();
         let mut bits = vec![outcome.loss_sum.to_bits(), outcome.gradient_norm.to_bits()];
         for name in names {
             for kind in [StateKind::Weight, StateKind::Moment1, StateKind::Moment2] {
-                let values = model.download(&name, kind).unwrap();
+                let values = model.download(&name, kind).unwrap_or_default();
                 bits.extend(values.iter().map(|v| u64::from(v.to_bits())));
             }
         }
         bits
     };
     for &precision in precisions() {
-        let one = run(precision, 1);
-        assert_eq!(one, run(precision, 2));
-        assert_eq!(one, run(precision, 3));
+        for optimizer in [Optimizer::AdamW, Optimizer::Muon] {
+            let one = run(precision, optimizer, 1);
+            assert_eq!(one, run(precision, optimizer, 2));
+            assert_eq!(one, run(precision, optimizer, 3));
+        }
     }
 }
 
@@ -190,7 +198,7 @@ fn recomputed_layers_change_no_bit() {
                     let gradient = model.download(&name, StateKind::Gradient).unwrap();
                     bits.extend(gradient.iter().map(|g| u64::from(g.to_bits())));
                 }
-                model.optimizer_step(&AdamW { step, ..STEP });
+                model.optimizer_step(&Update { step, ..STEP });
                 bits.push(model.step_outcome().gradient_norm.to_bits());
                 bits.push(model.evaluate(&batches[0]).to_bits());
             }
@@ -230,7 +238,7 @@ fn bf16_trains_like_f32() {
             model.begin_step();
             model.accumulate(&batch, 1.0 / 150.0, step);
             losses.push(model.step_outcome().loss_sum / 150.0);
-            model.optimizer_step(&AdamW { step, ..STEP });
+            model.optimizer_step(&Update { step, ..STEP });
         }
         (model, losses)
     };
@@ -267,6 +275,134 @@ fn bf16_trains_like_f32() {
     }
 }
 
+/// Columns that are orthonormal: Gram–Schmidt over random ones. Row-major (rows, columns).
+fn orthonormal(rng: &mut Rng, rows: usize, columns: usize) -> Vec<f64> {
+    let mut q: Vec<Vec<f64>> = Vec::new();
+    while q.len() < columns {
+        let mut v: Vec<f64> = (0..rows).map(|_| rng.normal()).collect();
+        for _ in 0..2 {
+            for u in &q {
+                let along: f64 = u.iter().zip(&v).map(|(a, b)| a * b).sum();
+                v.iter_mut().zip(u).for_each(|(v, u)| *v -= along * u);
+            }
+        }
+        let norm = v.iter().map(|v| v * v).sum::<f64>().sqrt();
+        q.push(v.iter().map(|v| v / norm).collect());
+    }
+    (0..rows * columns).map(|at| q[at % columns][at / columns]).collect()
+}
+
+/// A gradient U·S·Vᵀ moves the matrix along U·Vᵀ, singular values from 1e-3 of the norm on near 1, whatever its shape.
+#[test]
+fn muon_moves_along_the_orthogonal_factor() {
+    let config = config();
+    for &precision in precisions() {
+        for name in [
+            "model.layers.0.self_attn.k_proj.weight",
+            "model.layers.1.mlp.gate_proj.weight",
+            "model.layers.1.mlp.down_proj.weight",
+        ] {
+            let training = Training { optimizer: Optimizer::Muon, ..Training::new(1, 4, precision) };
+            let mut model = laid_out(Cpu::new(2), config.clone(), training);
+            let shape = model.parameters().iter().find(|p| p.name == name).unwrap().shape.clone();
+            let (rows, columns, side) = (shape[0], shape[1], shape[0].min(shape[1]));
+            let mut rng = Rng::from_parts(5, name, &[]);
+            let (u, v) = (orthonormal(&mut rng, rows, side), orthonormal(&mut rng, columns, side));
+            let singular: Vec<f64> = (0..side).map(|i| 10f64.powf(-2.0 * i as f64 / side as f64)).collect();
+            let gradient: Vec<f32> = (0..rows * columns)
+                .map(|at| {
+                    (0..side)
+                        .map(|i| u[at / columns * side + i] * singular[i] * v[at % columns * side + i])
+                        .sum::<f64>() as f32
+                })
+                .collect();
+            let before = model.download(name, StateKind::Weight).unwrap();
+            model.begin_step();
+            model.upload(name, StateKind::Gradient, &gradient).unwrap();
+            model.optimizer_step(&Update { weight_decay: 0.0, ..STEP });
+            let after = model.download(name, StateKind::Weight).unwrap();
+            let length = f64::from(STEP.learning_rate) * 0.2 * (rows.max(columns) as f64).sqrt();
+            let moved: Vec<f64> = before.iter().zip(&after).map(|(b, a)| f64::from(b - a) / length).collect();
+            // Uᵀ·moved·V is diagonal.
+            for i in 0..side {
+                for j in 0..side {
+                    let along: f64 = (0..rows * columns)
+                        .map(|at| u[at / columns * side + i] * moved[at] * v[at % columns * side + j])
+                        .sum();
+                    let (expected, tolerance) = if i == j { (1.0, 0.16) } else { (0.0, 1e-3) };
+                    let tolerance = if precision == Precision::Bf16 { tolerance + 0.05 } else { tolerance };
+                    assert!((along - expected).abs() < tolerance, "{name} {precision:?} ({i}, {j}): {along}");
+                }
+            }
+            assert!(model.download(name, StateKind::Moment2).is_err(), "Muon keeps no second moment");
+        }
+    }
+}
+
+/// The first step of AdamW is as long as its learning rate, so what a parameter moved shows it.
+#[test]
+fn scales_multiply_the_learning_rate_of_their_parameters() {
+    let config = ModelConfig { tie_word_embeddings: false, num_hidden_layers: 3, ..config() };
+    let scales = Scales { embedding: 2.0, head: 0.5, hidden: 4.0, vectors: 0.0, layer_decay: 0.5 };
+    let mut model = model(Cpu::new(1), config.clone(), 1, 4);
+    let parameters = model.parameters().to_vec();
+    model.begin_step();
+    let mut before = Vec::new();
+    for parameter in &parameters {
+        before.push(model.download(&parameter.name, StateKind::Weight).unwrap());
+        model.upload(&parameter.name, StateKind::Gradient, &vec![1e-3; parameter.len()]).unwrap();
+    }
+    model.optimizer_step(&Update { weight_decay: 0.0, scales, ..STEP });
+    for (parameter, before) in parameters.iter().zip(before) {
+        let name = &parameter.name;
+        let expected = STEP.learning_rate
+            * match (parameter.role, parameter.layer) {
+                (Role::Embedding, _) => 2.0 * 0.125,
+                (Role::Head, _) => 0.5,
+                (Role::Hidden, Some(layer)) => 4.0 * 0.5f32.powi(2 - layer as i32),
+                _ => 0.0,
+            };
+        for (before, after) in before.iter().zip(model.download(name, StateKind::Weight).unwrap()) {
+            assert!((before - after - expected).abs() < 1e-3 * expected + 1e-6, "{name}: {}", before - after);
+        }
+    }
+}
+
+#[test]
+fn the_average_follows_the_weights_and_takes_their_place() {
+    let config = config();
+    let batch = random_batch(&config, 1, 4);
+    for &precision in precisions() {
+        let training = Training { average: true, ..Training::new(1, 4, precision) };
+        let mut model = laid_out(Cpu::new(2), config.clone(), training);
+        let name = "model.layers.1.mlp.up_proj.weight";
+        let mut expected = model.download(name, StateKind::Weight).unwrap();
+        assert_eq!(model.download(name, StateKind::Average).unwrap(), expected);
+        for step in 1..=3 {
+            model.begin_step();
+            model.accumulate(&batch, 0.25, 0);
+            model.optimizer_step(&Update { step, ..STEP });
+            model.average_weights(0.75);
+            let weights = model.download(name, StateKind::Weight).unwrap();
+            expected.iter_mut().zip(weights).for_each(|(e, w)| *e = 0.75 * *e + 0.25 * w);
+        }
+        let found = model.download(name, StateKind::Average).unwrap();
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-6, "{found}, not {expected}");
+        }
+        let loss = model.evaluate(&batch);
+        model.swap_average();
+        assert_eq!(model.download(name, StateKind::Weight).unwrap(), found);
+        let mut plain = laid_out(Cpu::new(2), config.clone(), Training::new(1, 4, precision));
+        plain.copy_weights_from(&mut model).unwrap();
+        let of_average = model.evaluate(&batch);
+        assert_eq!(of_average, plain.evaluate(&batch));
+        model.swap_average();
+        assert_eq!(model.evaluate(&batch), loss);
+        assert_ne!(loss, of_average);
+    }
+}
+
 #[test]
 fn gradients_that_are_not_finite_change_nothing() {
     let config = config();
@@ -295,6 +431,11 @@ fn the_plan_is_the_arena() {
             Purpose::Train(Training::new(3, 16, Precision::F32)),
             Purpose::Train(Training::new(3, 16, Precision::Bf16)),
             Purpose::Train(Training { recompute: true, ..Training::new(3, 16, Precision::Bf16) }),
+            Purpose::Train(Training {
+                optimizer: Optimizer::Muon,
+                average: true,
+                ..Training::new(3, 16, Precision::F32)
+            }),
             Purpose::Decode(Decoding::one(300)),
         ] {
             let plan = MemoryPlan::new(&config, &purpose);
@@ -313,6 +454,17 @@ fn the_plan_is_the_arena() {
             let each = if is_bf16 { 4 + 2 } else { 4 };
             assert!(plan.parameters_bytes >= each * parameters);
             assert!(plan.parameters_bytes <= each * parameters + 128 * model.parameters().len());
+            if let Purpose::Train(training) = &purpose {
+                let hidden = model.parameters().iter().filter(|p| p.role == Role::Hidden);
+                let hidden: usize = hidden.map(model::Parameter::len).sum();
+                let moments = match training.optimizer {
+                    Optimizer::AdamW => 2 * parameters,
+                    Optimizer::Muon => 2 * parameters - hidden,
+                };
+                let kept = 4 * (moments + if training.average { parameters } else { 0 });
+                assert!(plan.moments_bytes >= kept, "{} of {kept}", plan.moments_bytes);
+                assert!(plan.moments_bytes <= kept + 384 * model.parameters().len());
+            }
         }
     }
 }

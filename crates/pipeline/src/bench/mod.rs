@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use compute::rng::Rng;
 use compute::{Batch, Device, Target};
-use model::{AdamW, Model, ModelConfig, Precision, Purpose, Training};
+use model::{Model, ModelConfig, Optimizer, Precision, Purpose, Scales, Training, Update};
 use serde::Serialize;
 
 use crate::plan::planned_bytes;
@@ -97,6 +97,8 @@ pub struct BenchOptions {
     pub precision: Precision,
     /// Compute layers again in the backward.
     pub recompute: bool,
+    /// The rule that updates the layers' matrices.
+    pub optimizer: Optimizer,
     /// Where to compute.
     pub target: Target,
     /// Steps in all.
@@ -117,6 +119,7 @@ impl BenchOptions {
         config.max_position_embeddings = sequence_length;
         let training = Training {
             recompute: self.recompute,
+            optimizer: self.optimizer,
             logits_bytes: self.target.logits_bytes(),
             ..Training::new(batch_size, sequence_length, self.precision)
         };
@@ -133,6 +136,8 @@ pub struct BenchFigures {
     pub dtype: Precision,
     /// Whether layers were computed again in the backward.
     pub recompute: bool,
+    /// The rule that updates the layers' matrices.
+    pub optimizer: Optimizer,
     /// What computed.
     pub device: String,
     /// Threads of the CPU that worked.
@@ -178,6 +183,7 @@ pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
         preset: options.preset.name(),
         dtype: options.precision,
         recompute: options.recompute,
+        optimizer: options.optimizer,
         device: timed.device,
         threads: timed.threads,
         params: config.parameter_count().total,
@@ -261,14 +267,16 @@ impl<D: Device> Steps<D> {
         self.model.begin_step();
         self.model.accumulate(&self.batch, (1.0 / weight) as f32, self.taken);
         self.taken += 1;
-        self.model.optimizer_step(&AdamW {
+        self.model.optimizer_step(&Update {
             learning_rate: 3e-4,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
+            momentum: 0.95,
             weight_decay: 0.01,
             max_gradient_norm: 1.0,
             step: self.taken,
+            scales: Scales::default(),
         });
         self.model.step_outcome().loss_sum / weight
     }

@@ -109,6 +109,8 @@ fn adopt(request: &mut Request<'_>, meta: &mut RunMeta, run_id: &str, reporter: 
             micro_batch_size: begun.micro_batch_size,
             sequence_length: begun.sequence_length,
             precision: begun.precision,
+            optimizer: begun.optimizer,
+            ema_decay: begun.ema_decay,
             seed: begun.seed,
             ..given.train.clone()
         };
@@ -136,9 +138,11 @@ fn adopt(request: &mut Request<'_>, meta: &mut RunMeta, run_id: &str, reporter: 
 
 /// Whether a key may change within a run: everything that leaves model, data and the stream of batches what they are.
 fn may_change(key: &str) -> bool {
-    const FIXED: [&str; 7] = [
+    const FIXED: [&str; 9] = [
         "train.epochs",
         "train.steps",
+        "train.optimizer",
+        "train.ema_decay",
         "train.batch_size",
         "train.micro_batch_size",
         "train.sequence_length",

@@ -146,11 +146,12 @@ pub(super) fn resume(
     }
     let before = meta.clone();
     let state = run.read_state(&RealFs)?;
-    let total = meta.recipe.train.steps.unwrap_or(state.total_steps);
+    let begun_with_steps = meta.recipe.train.steps.or(meta.recipe.train.steps_of_phases());
+    let total = begun_with_steps.unwrap_or(state.total_steps);
     if request.more.is_some() && meta.began_with.is_none() {
         meta.began_with = Some(meta.recipe.train.clone());
     }
-    match (request.more, meta.recipe.train.steps) {
+    match (request.more, begun_with_steps) {
         (None, _) => {}
         (Some(More::Steps(more)), _) => {
             meta.recipe.train.steps = Some(total + more);
@@ -207,7 +208,14 @@ fn decay_now(meta: &mut RunMeta, total_steps: u64, step: u64, steps: u64) -> Res
                 .to_owned(),
         });
     }
-    let warmup_steps = options.schedule(total_steps).warmup_steps;
+    let schedule = options.schedule(total_steps);
+    if !schedule.pieces.is_empty() {
+        return Err(Error::Argument {
+            message: "--decay-now: the phases of this run say how its learning rate moves (train.phase); start a new run with another one"
+                .to_owned(),
+        });
+    }
+    let warmup_steps = schedule.warmup_steps;
     if step < warmup_steps {
         return Err(Error::Argument {
             message: format!(

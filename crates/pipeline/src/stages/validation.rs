@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use corpus::{Split, TokenDataset};
-use model::{Model, Precision, Purpose, Training};
+use model::{Model, Optimizer, Precision, Purpose, Training};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::fs::{Fs, RealFs};
@@ -175,7 +175,12 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
     let micro_batch_size = train::micro_batch_size(&prepared.model, &options, request.target);
     let sequence_length = options.sequence_length;
     // Nothing is kept for a backward that does not come.
-    let training = Training { recompute: true, ..options.training(micro_batch_size, request.target) };
+    let training = Training {
+        recompute: true,
+        optimizer: Optimizer::AdamW,
+        average: false,
+        ..options.training(micro_batch_size, request.target)
+    };
     let purpose = Purpose::Train(training);
     let mut model = Model::new(request.target.open()?, prepared.model.clone(), purpose)?;
     crate::generate::load_weights(&trained.run, Which::Step(step), &mut model)?;

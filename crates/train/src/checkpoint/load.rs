@@ -4,7 +4,10 @@ use formats::safetensors::Reader;
 use store::report::{Phase, Reporter};
 use store::stage;
 
-use super::{Checkpoints, MOMENTS, TRAINER, TensorKind, TensorStore, TrainerState, WEIGHTS, step_of};
+use super::{
+    AVERAGE, Checkpoints, MOMENTS, SavedTensor, TRAINER, TensorKind, TensorStore, TrainerState, WEIGHTS,
+    step_of,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// Which checkpoint is wanted.
@@ -80,7 +83,7 @@ impl Checkpoints<'_> {
         self.load_part(which, Part::All, tensors, reporter)
     }
 
-    /// As [`Checkpoints::load`], the weights alone: for sampling and export.
+    /// As [`Checkpoints::load`], the weights alone, or their average where the run keeps one: for sampling and export.
     pub fn load_weights(
         &self,
         which: Which,
@@ -189,20 +192,22 @@ impl Checkpoints<'_> {
 
     fn load_step(&self, step: u64, part: Part, tensors: &mut dyn TensorStore) -> Result<TrainerState> {
         let state = self.read_state(step)?;
-        for file in [WEIGHTS, MOMENTS] {
-            if file == MOMENTS && part == Part::Weights {
-                continue;
-            }
+        let averaged = self.fs.exists(&self.path(step).join(AVERAGE));
+        let files: &[&str] = match part {
+            Part::All if averaged => &[WEIGHTS, MOMENTS, AVERAGE],
+            Part::All => &[WEIGHTS, MOMENTS],
+            Part::Weights if averaged => &[AVERAGE],
+            Part::Weights => &[WEIGHTS],
+        };
+        for &file in files {
             let path = self.path(step).join(file);
             let source = self.fs.open(&path).map_err(store::Error::io("open", &path))?;
             let mut reader = Reader::new(source, &path)?;
-            let wanted: Vec<_> = tensors
-                .saved_tensors()
-                .into_iter()
-                .filter(|tensor| {
-                    tensor.file() == file && (part == Part::All || tensor.kind == TensorKind::Weight)
-                })
-                .collect();
+            let is_wanted = |tensor: &SavedTensor| match part {
+                Part::All => tensor.file() == file,
+                Part::Weights => tensor.kind == TensorKind::Weight,
+            };
+            let wanted: Vec<_> = tensors.saved_tensors().into_iter().filter(is_wanted).collect();
             if reader.tensors().len() != wanted.len() {
                 return Err(Error::Incompatible {
                     step,

@@ -1,6 +1,7 @@
 //! Checkpoints: everything that decides the next step, in a folder that is whole or does not exist.
 //!
-//! `checkpoints/step-00000500/` holds `weights.safetensors`, `moments.safetensors` (`….exp_avg`, `….exp_avg_sq`),
+//! `checkpoints/step-00000500/` holds `weights.safetensors`, `moments.safetensors` (`….exp_avg`, `….exp_avg_sq`), with
+//! `train.ema_decay` `average.safetensors`,
 //! `trainer.json` ([`TrainerState`]) and `manifest.json`, written last. Nothing in it is a time, so the same training
 //! gives the same bytes. Reading order: `state`, `save`, `load`, `retain`.
 
@@ -26,6 +27,8 @@ pub use state::{Best, EpochLoss, EpochSummary, Rollbacks, TrainerState};
 const STAGE: &str = "checkpoint";
 const WEIGHTS: &str = "weights.safetensors";
 const MOMENTS: &str = "moments.safetensors";
+/// Only where the run keeps an average.
+const AVERAGE: &str = "average.safetensors";
 const TRAINER: &str = "trainer.json";
 
 /// What a saved tensor is.
@@ -33,10 +36,12 @@ const TRAINER: &str = "trainer.json";
 pub enum TensorKind {
     /// A parameter.
     Weight,
-    /// AdamW's mean of gradients.
+    /// The mean of gradients.
     Moment1,
     /// AdamW's mean of squared gradients.
     Moment2,
+    /// The moving average of the parameter.
+    Average,
 }
 
 /// One tensor that a checkpoint holds.
@@ -52,13 +57,17 @@ pub struct SavedTensor {
 
 impl SavedTensor {
     fn file(&self) -> &'static str {
-        if self.kind == TensorKind::Weight { WEIGHTS } else { MOMENTS }
+        match self.kind {
+            TensorKind::Weight => WEIGHTS,
+            TensorKind::Moment1 | TensorKind::Moment2 => MOMENTS,
+            TensorKind::Average => AVERAGE,
+        }
     }
 
     /// As PyTorch's AdamW names its state.
     fn name_in_file(&self) -> String {
         match self.kind {
-            TensorKind::Weight => self.name.clone(),
+            TensorKind::Weight | TensorKind::Average => self.name.clone(),
             TensorKind::Moment1 => format!("{}.exp_avg", self.name),
             TensorKind::Moment2 => format!("{}.exp_avg_sq", self.name),
         }

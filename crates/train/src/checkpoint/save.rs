@@ -9,7 +9,7 @@ use serde_json::json;
 use store::manifest::Manifest;
 use store::stage::StagedFolder;
 
-use super::{Checkpoints, MOMENTS, STAGE, SavedTensor, TRAINER, TensorStore, TrainerState, WEIGHTS};
+use super::{AVERAGE, Checkpoints, MOMENTS, STAGE, SavedTensor, TRAINER, TensorStore, TrainerState, WEIGHTS};
 use crate::{Error, Result};
 
 /// A checkpoint that was written and verified.
@@ -31,8 +31,11 @@ impl Checkpoints<'_> {
     pub fn save(&self, state: &TrainerState, tensors: &mut dyn TensorStore) -> Result<Saved> {
         let list = tensors.saved_tensors();
         let staged = StagedFolder::begin(self.fs, &self.path(state.step))?;
-        for file in [WEIGHTS, MOMENTS] {
+        for file in [WEIGHTS, MOMENTS, AVERAGE] {
             let of_file: Vec<&SavedTensor> = list.iter().filter(|tensor| tensor.file() == file).collect();
+            if file == AVERAGE && of_file.is_empty() {
+                continue;
+            }
             self.write_tensors(&staged.path().join(file), &of_file, state.step, tensors)?;
         }
         store::atomic::write_json(self.fs, &staged.path().join(TRAINER), state)?;

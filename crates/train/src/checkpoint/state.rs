@@ -39,18 +39,19 @@ pub struct TrainerState {
     pub validation_loss: Option<f64>,
     /// The lowest validation loss.
     pub best: Option<Best>,
+    /// Validations since then, none of them better.
+    pub validations_since_best: u64,
+    /// There were so many of them that the run has ended.
+    pub stopped_early: bool,
     /// Steps in a row, up to this one, whose loss or gradient was not finite.
     pub non_finite_in_a_row: u64,
     /// All such steps.
     pub non_finite_steps: u64,
     /// The last two checkpoints to roll back to: those that every course of this run has, stopped or not.
-    #[serde(default)]
     pub anchors: Vec<u64>,
     /// Recent losses, by which a spike is noticed.
-    #[serde(default)]
     pub spikes: SpikeWindow,
     /// What was rolled back so far.
-    #[serde(default)]
     pub rollbacks: Rollbacks,
     /// The options, with what the program chose written out.
     pub options: TrainOptions,
@@ -116,5 +117,5 @@ pub struct Best {
 
 impl TrainerState {
     /// The version that this program writes and reads.
-    pub const FORMAT: u32 = 1;
+    pub const FORMAT: u32 = 2;
 }

@@ -68,6 +68,8 @@ fn state(step: u64) -> TrainerState {
         train_loss: Some(0.1 + 0.2),
         validation_loss: None,
         best: Some(Best { step: 1, loss: f64::MIN_POSITIVE }),
+        validations_since_best: 0,
+        stopped_early: false,
         non_finite_in_a_row: 0,
         non_finite_steps: 0,
         anchors: vec![step],

@@ -3,7 +3,7 @@
 use store::fs::faulty::Fault;
 use store::report::{NoReport, Recorder};
 use store::run::RunStatus;
-use train::{Ending, Start, StopFlag, Which};
+use train::{Ending, OptimizerChoice, PhaseOptions, Start, StopFlag, Which};
 
 use crate::support::Bench;
 
@@ -40,19 +40,43 @@ fn a_stop_at_every_place_where_the_loop_looks() {
     assert_eq!(stopped_at.len() as u64, whole.options.steps.unwrap() + 1, "{stopped_at:?}");
 }
 
+/// Muon, an average of the weights, and phases: all that a checkpoint may have to hold.
+fn with_all_state() -> Bench {
+    let mut bench = Bench::new();
+    bench.options.optimizer = OptimizerChoice::Muon;
+    bench.options.ema_decay = 0.9;
+    let phase = |name: &str, share, sequence_length| PhaseOptions {
+        name: name.to_owned(),
+        share: Some(share),
+        sequence_length: Some(sequence_length),
+        steps: None,
+        tokens: None,
+        schedule: None,
+        learning_rate: None,
+        final_learning_rate: None,
+        warmup_steps: None,
+    };
+    bench.options.phase = vec![phase("short", 0.4, 4), phase("long", 0.6, 8)];
+    bench
+}
+
 #[test]
 fn many_stops_in_one_run() {
-    let whole = uninterrupted();
-    let bench = Bench::new();
-    let mut start = Start::Fresh;
-    let mut sessions = 0;
-    while bench.train(start, &StopFlag::at_look(7), &mut NoReport).unwrap().ending == Ending::Interrupted {
-        start = LATEST;
-        sessions += 1;
+    for make in [Bench::new, with_all_state] {
+        let whole = make();
+        whole.train(Start::Fresh, &StopFlag::new(), &mut NoReport).unwrap();
+        let bench = make();
+        let mut start = Start::Fresh;
+        let mut sessions = 0;
+        while bench.train(start, &StopFlag::at_look(7), &mut NoReport).unwrap().ending == Ending::Interrupted
+        {
+            start = LATEST;
+            sessions += 1;
+        }
+        assert!(sessions > 10, "{sessions}");
+        assert_eq!(bench.fingerprint(), whole.fingerprint());
+        assert_eq!(bench.metrics(), whole.metrics());
     }
-    assert!(sessions > 10, "{sessions}");
-    assert_eq!(bench.fingerprint(), whole.fingerprint());
-    assert_eq!(bench.metrics(), whole.metrics());
 }
 
 #[test]

@@ -22,7 +22,7 @@ impl Sampler<Cpu> for Throw {
     ) -> Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
         if self.times > 0 {
             self.times -= 1;
-            let name = model.parameters()[0].name.clone();
+            let name = "model.embed_tokens.weight".to_owned();
             let mut values = model.download(&name, StateKind::Weight)?;
             values.iter_mut().for_each(|value| *value = (3.0 * self.rng.normal()) as f32);
             model.upload(&name, StateKind::Weight, &values)?;

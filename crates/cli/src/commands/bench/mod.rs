@@ -5,7 +5,7 @@ mod decode;
 mod kernels;
 
 use clap::{Args, Subcommand, ValueEnum};
-use model::Precision;
+use model::{Optimizer, Precision};
 use pipeline::bench::{self, BenchOptions, Preset};
 use serde::Serialize;
 
@@ -68,6 +68,9 @@ pub struct StepArguments {
     /// Compute layers again in the backward instead of keeping their activations (train.recompute)
     #[arg(long)]
     pub recompute: bool,
+    /// Update the layers' matrices by Muon instead of AdamW (train.optimizer)
+    #[arg(long)]
+    pub muon: bool,
     /// Steps in all; the first three are warm-up
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(4..=100_000))]
     pub steps: u64,
@@ -131,6 +134,7 @@ impl StepArguments {
             parameters: self.size,
             precision,
             recompute: self.recompute,
+            optimizer: if self.muon { Optimizer::Muon } else { Optimizer::AdamW },
             target,
             steps: self.steps as usize,
             seed: global.seed.unwrap_or(0),

@@ -67,6 +67,11 @@ KERNEL void sum_parts(Sum p) {
 }
 EXPORT(sum_parts)
 
+// How many elements can be read four at a time: none of a part of a matrix that begins in the middle of four.
+__device__ __forceinline__ i64 in_quads(i64 count, const void* a, const void* b = nullptr, const void* c = nullptr) {
+    return (((u64)a | (u64)b | (u64)c) & 15) ? 0 : count / 4;
+}
+
 struct SquaredNorm {
     const float* x;
     // One a block.
@@ -77,7 +82,7 @@ struct SquaredNorm {
 KERNEL void squared_norm(SquaredNorm p) {
     __shared__ double room[32];
     double sum = 0.0;
-    i64 quads = p.count / 4, thread = (i64)blockIdx.x * blockDim.x + threadIdx.x, step = (i64)gridDim.x * blockDim.x;
+    i64 quads = in_quads(p.count, p.x), thread = (i64)blockIdx.x * blockDim.x + threadIdx.x, step = (i64)gridDim.x * blockDim.x;
     for (i64 i = thread; i < quads; i += step) {
         float4 x = ((const float4*)p.x)[i];
         sum += (double)(x.x * x.x + x.y * x.y) + (double)(x.z * x.z + x.w * x.w);
@@ -142,6 +147,148 @@ KERNEL void adamw(AdamW p) {
     }
 }
 EXPORT(adamw)
+
+struct Momentum {
+    float* gradient;
+    float* moment;
+    const double* squared_norm;
+    i64 count;
+    float max_gradient_norm;
+    float beta;
+};
+
+KERNEL void momentum(Momentum p) {
+    double squared_norm = *p.squared_norm;
+    // Not finite: nothing is changed.
+    if (!(squared_norm - squared_norm == 0.0)) return;
+    float norm = (float)sqrt(squared_norm), limit = p.max_gradient_norm;
+    float clip = limit > 0.0f ? fminf(limit / (norm + 1e-6f), 1.0f) : 1.0f;
+    auto update = [&](float& g, float& m) {
+        g *= clip;
+        m = p.beta * m + (1.0f - p.beta) * g;
+        g = p.beta * m + (1.0f - p.beta) * g;
+    };
+    i64 quads = in_quads(p.count, p.gradient, p.moment);
+    i64 thread = (i64)blockIdx.x * blockDim.x + threadIdx.x, step = (i64)gridDim.x * blockDim.x;
+    for (i64 i = thread; i < quads; i += step) {
+        float4 g = ((float4*)p.gradient)[i], m = ((float4*)p.moment)[i];
+        update(g.x, m.x);
+        update(g.y, m.y);
+        update(g.z, m.z);
+        update(g.w, m.w);
+        ((float4*)p.gradient)[i] = g;
+        ((float4*)p.moment)[i] = m;
+    }
+    for (i64 i = quads * 4 + thread; i < p.count; i += step) update(p.gradient[i], p.moment[i]);
+}
+EXPORT(momentum)
+
+// Contiguous elements of either type.
+struct Vector {
+    char* data;
+    int dtype;
+    int unused;
+};
+
+__device__ __forceinline__ float4 quad(const Vector& v, i64 i) {
+    if (v.dtype != BF16) return ((const float4*)v.data)[i];
+    uint2 packed = ((const uint2*)v.data)[i];
+    float4 x;
+    widen_pair(packed.x, x.x, x.y);
+    widen_pair(packed.y, x.z, x.w);
+    return x;
+}
+
+__device__ __forceinline__ void put_quad(const Vector& v, i64 i, float4 x) {
+    if (v.dtype == BF16) {
+        ((uint2*)v.data)[i] = make_uint2(pack_bf16(x.x, x.y), pack_bf16(x.z, x.w));
+    } else {
+        ((float4*)v.data)[i] = x;
+    }
+}
+
+__device__ __forceinline__ float one(const Vector& v, i64 i) {
+    return v.dtype == BF16 ? widen(((const bf16*)v.data)[i]) : ((const float*)v.data)[i];
+}
+
+__device__ __forceinline__ void put_one(const Vector& v, i64 i, float x) {
+    if (v.dtype == BF16) {
+        ((bf16*)v.data)[i] = narrow(x);
+    } else {
+        ((float*)v.data)[i] = x;
+    }
+}
+
+struct Normalize {
+    Vector x;
+    Vector out;
+    const double* squared_norm;
+    i64 count;
+};
+
+KERNEL void normalize(Normalize p) {
+    float scale = (float)(1.0 / (1.02 * sqrt(*p.squared_norm) + 1e-6));
+    i64 quads = in_quads(p.count, p.x.data, p.out.data);
+    i64 thread = (i64)blockIdx.x * blockDim.x + threadIdx.x, step = (i64)gridDim.x * blockDim.x;
+    for (i64 i = thread; i < quads; i += step) {
+        float4 x = quad(p.x, i);
+        put_quad(p.out, i, make_float4(x.x * scale, x.y * scale, x.z * scale, x.w * scale));
+    }
+    for (i64 i = quads * 4 + thread; i < p.count; i += step) put_one(p.out, i, one(p.x, i) * scale);
+}
+EXPORT(normalize)
+
+struct Blend {
+    Vector x;
+    Vector y;
+    Vector out;
+    i64 count;
+    float a;
+    float b;
+};
+
+KERNEL void blend(Blend p) {
+    i64 quads = in_quads(p.count, p.x.data, p.y.data, p.out.data);
+    i64 thread = (i64)blockIdx.x * blockDim.x + threadIdx.x, step = (i64)gridDim.x * blockDim.x;
+    for (i64 i = thread; i < quads; i += step) {
+        float4 x = quad(p.x, i), y = quad(p.y, i);
+        put_quad(p.out, i, make_float4(p.a * x.x + p.b * y.x, p.a * x.y + p.b * y.y, p.a * x.z + p.b * y.z, p.a * x.w + p.b * y.w));
+    }
+    for (i64 i = quads * 4 + thread; i < p.count; i += step) put_one(p.out, i, p.a * one(p.x, i) + p.b * one(p.y, i));
+}
+EXPORT(blend)
+
+struct Descend {
+    float* weight;
+    // The weights as products read them, or null.
+    bf16* rounded;
+    Vector direction;
+    const double* squared_norm;
+    i64 count;
+    float step;
+    // 1 − decay
+    float keep;
+};
+
+KERNEL void descend(Descend p) {
+    double squared_norm = *p.squared_norm;
+    // Not finite: nothing is changed.
+    if (!(squared_norm - squared_norm == 0.0)) return;
+    i64 quads = in_quads(p.count, p.weight, p.rounded, p.direction.data);
+    i64 thread = (i64)blockIdx.x * blockDim.x + threadIdx.x, step = (i64)gridDim.x * blockDim.x;
+    for (i64 i = thread; i < quads; i += step) {
+        float4 w = ((float4*)p.weight)[i], d = quad(p.direction, i);
+        w = make_float4(w.x * p.keep - p.step * d.x, w.y * p.keep - p.step * d.y, w.z * p.keep - p.step * d.z, w.w * p.keep - p.step * d.w);
+        ((float4*)p.weight)[i] = w;
+        if (p.rounded) ((uint2*)p.rounded)[i] = make_uint2(pack_bf16(w.x, w.y), pack_bf16(w.z, w.w));
+    }
+    for (i64 i = quads * 4 + thread; i < p.count; i += step) {
+        float w = p.weight[i] * p.keep - p.step * one(p.direction, i);
+        p.weight[i] = w;
+        if (p.rounded) p.rounded[i] = narrow(w);
+    }
+}
+EXPORT(descend)
 
 struct FewRows {
     // (m, k), m up to 8.

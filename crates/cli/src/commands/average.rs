@@ -1,0 +1,52 @@
+//! `text2llm average`: one model from several checkpoints of a run.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use pipeline::average::average;
+use store::fs::RealFs;
+use store::run::RunDir;
+
+use crate::arguments::GlobalArguments;
+use crate::failure::Outcome;
+use crate::output::Console;
+use crate::select;
+
+/// Average the weights of several checkpoints of a run into a model folder, and compare its validation loss with that of the newest
+/// of them. What is left of a run at its highest learning rate, or after several, is often better than any one of them.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Run id, its unique beginning or end, or `latest`
+    #[arg(value_name = "RUN", default_value = "latest")]
+    pub run: String,
+    /// The newest N checkpoints (train.keep_last says how many a run keeps)
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(2..))]
+    pub last: u64,
+    /// Steps of the checkpoints, instead of the newest: 800,900,1000
+    #[arg(long, value_name = "STEPS", value_delimiter = ',', conflicts_with = "last")]
+    pub checkpoints: Vec<u64>,
+    /// The folder to make [default: model-average in the project]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// Averages and tells.
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    let project = select::existing_project(global)?;
+    let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
+    let out = arguments.out.unwrap_or_else(|| project.root().join("model-average"));
+    let chosen = (arguments.checkpoints.as_slice(), arguments.last as usize);
+    let found = average(&project, &run, chosen, &out, global.target())?;
+    if !console.is_human() {
+        let mut value = serde_json::to_value(&found)?;
+        value["path"] = out.display().to_string().into();
+        return console.result("average", &value);
+    }
+    let steps: Vec<String> = found.steps.iter().map(u64::to_string).collect();
+    console.data(&format!("{}: the mean of the checkpoints of steps {}", out.display(), steps.join(", ")))?;
+    let loss = |loss: Option<f64>| loss.map_or("not measured".to_owned(), |loss| format!("{loss:.4}"));
+    console.data(&format!("validation loss {}", loss(found.validation_loss)))?;
+    console.data(&format!("  that of the newest alone {}", loss(found.newest_validation_loss)))?;
+    console.prose(&format!("Next: text2llm generate --model {} --prompt \"The \"", out.display()));
+    Ok(())
+}

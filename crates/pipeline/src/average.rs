@@ -1,0 +1,170 @@
+//! One model from several checkpoints of a run: the mean of their weights (Izmailov et al. 2018, "Averaging Weights Leads to
+//! Wider Optima and Better Generalization"), written as a model folder of its own and measured beside the newest of them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use compute::{AnyDevice, Target};
+use corpus::{Split, TokenDataset};
+use formats::hf::GenerationConfig;
+use model::folder::{self, TokenIds};
+use model::{Model, Precision, Purpose, StateKind, Training};
+use serde::Serialize;
+use serde_json::json;
+use store::fs::{Fs, RealFs};
+use store::manifest::Manifest;
+use store::report::{NoReport, Phase};
+use store::run::RunDir;
+use store::stage::StagedFolder;
+use tokenizer::Tokenizer;
+use train::checkpoint::{SavedTensor, TensorKind, TensorStore};
+use train::{Checkpoints, StopFlag, Which};
+
+use crate::generate::RUN_TOKENIZER;
+use crate::meta::RunMeta;
+use crate::project::Project;
+use crate::{Error, Result};
+
+/// The stage's name in the folder's manifest.
+const STAGE: &str = "average";
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Averaged {
+    /// The steps of the checkpoints, ascending.
+    pub steps: Vec<u64>,
+    /// Of the mean, in nats a token; `None` without validation data.
+    pub validation_loss: Option<f64>,
+    /// Of the newest of the checkpoints, measured the same way.
+    pub newest_validation_loss: Option<f64>,
+}
+
+/// Averages the checkpoints of `steps`, or the newest `last` of them where none is named, into the new folder `to`.
+///
+/// # Errors
+/// Fewer than two checkpoints, one that is missing or damaged, a folder that exists already.
+pub fn average(
+    project: &Project,
+    run: &RunDir,
+    (steps, last): (&[u64], usize),
+    to: &Path,
+    target: Target,
+) -> Result<Averaged> {
+    let refuse = |message: String| Error::Argument { message };
+    if RealFs.exists(to) {
+        return Err(refuse(format!("`{}` exists already: name a new folder with --out", to.display())));
+    }
+    let meta = RunMeta::read(&RealFs, run)?;
+    let folder = run.checkpoints();
+    let checkpoints = Checkpoints::new(&RealFs, &folder);
+    let there = checkpoints.steps()?;
+    let mut steps: Vec<u64> = match steps {
+        [] => there[there.len().saturating_sub(last)..].to_vec(),
+        named => named.to_vec(),
+    };
+    steps.sort_unstable();
+    steps.dedup();
+    let (Some(config), [_, _, ..]) = (meta.model.clone(), steps.as_slice()) else {
+        return Err(refuse(format!(
+            "an average needs two checkpoints, and run {} has those of step {there:?}: keep more with train.keep_last, or name them with \
+             --checkpoints",
+            run.id()
+        )));
+    };
+    let options = &meta.recipe.train;
+    let training = Training { recompute: true, ..Training::new(1, options.sequence_length, Precision::F32) };
+    let mut model = Model::new(target.open()?, config, Purpose::Train(training))?;
+    let mut newest_validation_loss = None;
+    let mut sums = Sums::new(&model);
+    for &step in &steps {
+        // The same values into both, so that the newest can be measured for nothing more.
+        let mut into = Both { sums: &mut sums, model: &mut model };
+        checkpoints.load_weights(Which::Step(step), &mut into, &mut NoReport)?;
+        if Some(&step) == steps.last() {
+            newest_validation_loss = validation_loss(project, &meta, &mut model)?;
+        }
+    }
+    for (name, values) in sums.means(steps.len()) {
+        model.upload(&name, StateKind::Weight, &values)?;
+    }
+    let validation_loss = validation_loss(project, &meta, &mut model)?;
+
+    let disk = Error::disk(Phase::Export);
+    let tokenizer = Tokenizer::open(&RealFs, &run.path().join(RUN_TOKENIZER))?;
+    let staged = StagedFolder::begin(&RealFs, to).map_err(&disk)?;
+    let ids = TokenIds {
+        bos: Some(tokenizer.bos_id()),
+        eos: Some(tokenizer.eos_id()),
+        pad: Some(tokenizer.pad_id()),
+    };
+    folder::save(&RealFs, staged.path(), &mut model, ids)?;
+    tokenizer.save(&RealFs, staged.path(), Some(model.config().max_position_embeddings))?;
+    let generation = GenerationConfig {
+        bos_token_id: ids.bos,
+        eos_token_ids: ids.eos.into_iter().collect(),
+        pad_token_id: ids.pad,
+        ..GenerationConfig::default()
+    };
+    generation.write(&RealFs, &staged.path().join("generation_config.json"))?;
+    let hashes = steps.iter().map(|&step| Ok((format!("step-{step}"), checkpoints.verify(step)?.hash())));
+    let inputs = hashes.collect::<Result<BTreeMap<String, String>>>()?;
+    staged.commit(Manifest::new(STAGE, json!({ "run": run.id(), "steps": steps }), inputs)).map_err(&disk)?;
+    Ok(Averaged { steps, validation_loss, newest_validation_loss })
+}
+
+fn validation_loss(project: &Project, meta: &RunMeta, model: &mut Model<AnyDevice>) -> Result<Option<f64>> {
+    let tokens = project.tokens();
+    if !tokens.exists() {
+        return Ok(None);
+    }
+    let dataset = TokenDataset::open(&RealFs, &tokens, Split::Validation, &meta.inputs.tokenizer)?;
+    let batches = dataset.batches(1, meta.recipe.train.sequence_length);
+    let evaluation = train::evaluate(model, batches, &StopFlag::new())?;
+    Ok(evaluation.map(|evaluation| evaluation.loss))
+}
+
+/// Sums of weights by name, in f64: the order of checkpoints does not matter to the last bit of f32 then.
+struct Sums {
+    tensors: Vec<SavedTensor>,
+    sums: BTreeMap<String, Vec<f64>>,
+}
+
+impl Sums {
+    fn new(model: &Model<AnyDevice>) -> Sums {
+        let tensors = model.parameters().iter().map(|parameter| SavedTensor {
+            name: parameter.name.clone(),
+            kind: TensorKind::Weight,
+            shape: parameter.shape.clone(),
+        });
+        let sums = model.parameters().iter().map(|p| (p.name.clone(), vec![0.0; p.len()])).collect();
+        Sums { tensors: tensors.collect(), sums }
+    }
+
+    fn means(self, count: usize) -> impl Iterator<Item = (String, Vec<f32>)> {
+        let mean = move |sums: Vec<f64>| sums.into_iter().map(|sum| (sum / count as f64) as f32).collect();
+        self.sums.into_iter().map(move |(name, sums)| (name, mean(sums)))
+    }
+}
+
+/// What is read goes into the sums and into the model.
+struct Both<'a> {
+    sums: &'a mut Sums,
+    model: &'a mut Model<AnyDevice>,
+}
+
+impl TensorStore for Both<'_> {
+    fn saved_tensors(&self) -> Vec<SavedTensor> {
+        self.sums.tensors.clone()
+    }
+
+    fn read_tensor(&mut self, tensor: &SavedTensor) -> train::Result<Vec<f32>> {
+        Ok(self.model.download(&tensor.name, StateKind::Weight)?)
+    }
+
+    fn write_tensor(&mut self, tensor: &SavedTensor, values: &[f32]) -> train::Result<()> {
+        if let Some(sums) = self.sums.sums.get_mut(&tensor.name) {
+            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
+        }
+        Ok(self.model.upload(&tensor.name, StateKind::Weight, values)?)
+    }
+}

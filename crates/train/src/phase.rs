@@ -1,0 +1,299 @@
+//! `[[train.phase]]`: a run in parts, each with its own length, context and course of the learning rate.
+//!
+//! A phase's context may be shorter than the run's and then divides it: a step always covers the same tokens, only cut in
+//! more, shorter rows. So the loader's windows, and with them the promise of every token once an epoch, stay what they are.
+
+use compute::Batch;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::TrainOptions;
+use crate::options::Problem;
+use crate::schedule::{DecayShape, Piece};
+
+/// One part of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PhaseOptions {
+    /// What it is called in logs, such as "broad" or "cooldown".
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Part of the run's steps. All phases have this, or all have `steps` or `tokens`.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// Optimizer steps.
+    #[schemars(range(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Tokens to train on, rounded up to whole steps.
+    #[schemars(range(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Tokens a sequence; divides train.sequence_length, which it is by default. A step covers as many tokens as in other phases.
+    #[schemars(range(min = 2, max = 1_048_576))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence_length: Option<usize>,
+    /// How the learning rate moves within the phase. Where one phase has this, all have; without, train.schedule runs over the whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<PhaseSchedule>,
+    /// Where it begins; by default where the phase before ended, and in the first one at train.learning_rate after the run's warm-up.
+    #[schemars(range(min = 1e-12, max = 10.0))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// Where it ends; by default train.learning_rate times train.minimum_learning_rate_ratio.
+    #[schemars(range(min = 0.0, max = 10.0))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_learning_rate: Option<f64>,
+    /// Steps that go in a straight line from where the phase before ended to `learning_rate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup_steps: Option<u64>,
+}
+
+/// The course of the learning rate within a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PhaseSchedule {
+    /// Stays where it begins.
+    Constant,
+    /// A straight line to where it ends.
+    Linear,
+    /// Half a cosine to where it ends.
+    Cosine,
+    /// 1 − √progress: fast, then slow (Hägele et al. 2024).
+    Sqrt,
+}
+
+/// A phase with its place in the run settled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Phase {
+    /// Its name.
+    pub name: String,
+    /// The step before its first.
+    pub after: u64,
+    /// Its last step.
+    pub until: u64,
+    /// In how many rows it cuts a sequence.
+    pub cut: usize,
+}
+
+/// Mistakes of the phases, as `train.phase`.
+pub(crate) fn problems(options: &TrainOptions) -> Vec<Problem> {
+    let phases = &options.phase;
+    let mut problems = Vec::new();
+    let mut refuse = |message: String| problems.push(Problem { key: "phase", message });
+    if phases.is_empty() {
+        return problems;
+    }
+    let shares: f64 = phases.iter().filter_map(|phase| phase.share).sum();
+    let shared = phases.iter().filter(|phase| phase.share.is_some()).count();
+    for phase in phases {
+        let name = &phase.name;
+        let lengths = [phase.share.is_some(), phase.steps.is_some(), phase.tokens.is_some()];
+        if lengths.iter().filter(|given| **given).count() != 1 {
+            refuse(format!("phase \"{name}\" needs one of share, steps and tokens"));
+        }
+        if phase.steps == Some(0)
+            || phase.tokens == Some(0)
+            || phase.share.is_some_and(|share| share.is_nan() || share <= 0.0)
+        {
+            refuse(format!("phase \"{name}\" has no length"));
+        }
+        if let Some(length) = phase.sequence_length
+            && (length < 2 || !options.sequence_length.is_multiple_of(length))
+        {
+            refuse(format!(
+                "phase \"{name}\": sequence_length = {length} must divide train.sequence_length = {}, the longest",
+                options.sequence_length
+            ));
+        }
+        if phase.schedule.is_none()
+            && (phase.learning_rate.is_some()
+                || phase.final_learning_rate.is_some()
+                || phase.warmup_steps.is_some())
+        {
+            refuse(format!(
+                "phase \"{name}\" gives a learning rate without a schedule: add schedule = \"constant\" or another"
+            ));
+        }
+        if phase.schedule == Some(PhaseSchedule::Constant) && phase.final_learning_rate.is_some() {
+            refuse(format!("phase \"{name}\": a constant schedule has no final_learning_rate"));
+        }
+    }
+    if shared > 0 && shared < phases.len() {
+        refuse("some phases have a share and others steps or tokens: give all of them the same".to_owned());
+    } else if shared > 0 && (shares - 1.0).abs() > 1e-6 {
+        refuse(format!("the phases' shares make {shares}, not 1"));
+    } else if shared == 0 && options.epochs.is_some() {
+        refuse("the phases say how long the run is: leave train.epochs out, or give them shares".to_owned());
+    } else if shared == 0 && options.steps.is_some() && options.steps < options.steps_of_phases() {
+        // More is what a resume has added.
+        refuse("the phases say how long the run is: leave train.steps out, or give them shares".to_owned());
+    }
+    let scheduled = phases.iter().filter(|phase| phase.schedule.is_some()).count();
+    if scheduled > 0 && scheduled < phases.len() {
+        refuse("some phases have a schedule and others not: give it to all, or to none and let train.schedule run over all".to_owned());
+    }
+    problems
+}
+
+impl TrainOptions {
+    /// Steps of the whole run where its phases say so.
+    pub fn steps_of_phases(&self) -> Option<u64> {
+        let step_tokens = (self.batch_size * self.sequence_length) as u64;
+        let of =
+            |phase: &PhaseOptions| phase.steps.or(phase.tokens.map(|tokens| tokens.div_ceil(step_tokens)));
+        if self.phase.is_empty() { None } else { self.phase.iter().map(of).sum() }
+    }
+
+    /// The phases of a run of `total_steps`, in order. A run without any is one phase.
+    pub fn phases(&self, total_steps: u64) -> Vec<Phase> {
+        let step_tokens = (self.batch_size * self.sequence_length) as u64;
+        let (mut after, mut share) = (0, 0.0);
+        let last = self.phase.len().saturating_sub(1);
+        let settle = |(index, phase): (usize, &PhaseOptions)| {
+            share += phase.share.unwrap_or(0.0);
+            let until = match (phase.steps, phase.tokens) {
+                // What resumes have added is part of the last one.
+                _ if index == last => total_steps,
+                (Some(steps), _) => after + steps,
+                (None, Some(tokens)) => after + tokens.div_ceil(step_tokens),
+                (None, None) => (share * total_steps as f64).round() as u64,
+            };
+            let until = until.clamp(after, total_steps);
+            let cut = self.sequence_length / phase.sequence_length.unwrap_or(self.sequence_length);
+            let phase = Phase { name: phase.name.clone(), after, until, cut };
+            after = until;
+            phase
+        };
+        if self.phase.is_empty() {
+            return vec![Phase { name: String::new(), after: 0, until: total_steps, cut: 1 }];
+        }
+        self.phase.iter().enumerate().map(settle).collect()
+    }
+
+    /// The course of the learning rate where phases give it.
+    pub(crate) fn pieces(&self, total_steps: u64, warmup_steps: u64) -> Vec<Piece> {
+        let (mut pieces, mut from) = (Vec::new(), 0.0);
+        for (index, (phase, settled)) in self.phase.iter().zip(self.phases(total_steps)).enumerate() {
+            let Some(schedule) = phase.schedule else { return Vec::new() };
+            let start = phase.learning_rate.unwrap_or(if index == 0 { self.learning_rate } else { from });
+            let minimum = self.learning_rate * self.minimum_learning_rate_ratio;
+            let end = phase.final_learning_rate.unwrap_or_else(|| minimum.min(start));
+            let shape = match schedule {
+                PhaseSchedule::Constant => None,
+                PhaseSchedule::Linear => Some(DecayShape::Linear),
+                PhaseSchedule::Cosine => Some(DecayShape::Cosine),
+                PhaseSchedule::Sqrt => Some(DecayShape::Sqrt),
+            };
+            let end = if shape.is_some() { end } else { start };
+            let default_warmup = if index == 0 { warmup_steps } else { 0 };
+            let warmup = phase.warmup_steps.unwrap_or(default_warmup).min(settled.until - settled.after);
+            pieces.push(Piece {
+                after: settled.after,
+                until: settled.until,
+                from,
+                warmup,
+                start,
+                end,
+                shape,
+            });
+            from = end;
+        }
+        pieces
+    }
+}
+
+/// The same tokens in `rows` times as many rows, `rows` times shorter. A document that goes on in the next row begins there anew.
+pub(crate) fn cut(batch: &mut Batch, rows: usize) {
+    if rows <= 1 {
+        return;
+    }
+    batch.batch_size *= rows;
+    batch.sequence_length /= rows;
+    for (at, start) in batch.document_starts.iter_mut().enumerate() {
+        let column = at % (batch.sequence_length * rows);
+        let begins = column / batch.sequence_length * batch.sequence_length;
+        *start = (*start as usize).saturating_sub(begins) as u32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(phases: &str) -> TrainOptions {
+        toml::from_str(&format!(
+            "batch_size = 4\nsequence_length = 32\nlearning_rate = 1.0\nwarmup_steps = 2\n{phases}"
+        ))
+        .unwrap()
+    }
+
+    #[test]
+    fn shares_and_tokens_become_steps() {
+        let thirds = options(
+            "[[phase]]\nname = \"a\"\nshare = 0.33\nsequence_length = 8\n[[phase]]\nname = \"b\"\nshare = 0.67",
+        );
+        assert_eq!(thirds.problems(), []);
+        let settled: Vec<_> = thirds.phases(100).into_iter().map(|p| (p.after, p.until, p.cut)).collect();
+        assert_eq!(settled, [(0, 33, 4), (33, 100, 1)]);
+        assert_eq!(thirds.steps_of_phases(), None);
+        let tokens = options("[[phase]]\nname = \"a\"\ntokens = 1000\n[[phase]]\nname = \"b\"\nsteps = 5");
+        assert_eq!(tokens.steps_of_phases(), Some(8 + 5));
+        let settled: Vec<_> = tokens.phases(20).into_iter().map(|p| (p.after, p.until)).collect();
+        assert_eq!(settled, [(0, 8), (8, 20)]);
+    }
+
+    #[test]
+    fn each_phase_has_its_course() {
+        let options = options(
+            "minimum_learning_rate_ratio = 0.1\n\
+             [[phase]]\nname = \"a\"\nsteps = 10\nschedule = \"constant\"\n\
+             [[phase]]\nname = \"b\"\nsteps = 10\nschedule = \"linear\"\nfinal_learning_rate = 0.5\n\
+             [[phase]]\nname = \"c\"\nsteps = 10\nschedule = \"linear\"\nlearning_rate = 0.8\nwarmup_steps = 3",
+        );
+        assert_eq!(options.problems(), []);
+        let schedule = options.schedule(30);
+        let close = |step: u64, expected: f64| {
+            let found = schedule.learning_rate(step);
+            assert!((found - expected).abs() < 1e-12, "step {step}: {found}, not {expected}");
+        };
+        for (step, expected) in [(1, 0.5), (2, 1.0), (10, 1.0), (11, 0.95), (15, 0.75), (20, 0.5)] {
+            close(step, expected);
+        }
+        for (step, expected) in [(21, 0.6), (22, 0.7), (23, 0.8), (30, 0.1), (31, 0.1)] {
+            close(step, expected);
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_told() {
+        let told = |phases: &str, words: &str| {
+            let found = options(phases).problems();
+            assert!(
+                found.iter().any(|p| p.key == "phase" && p.message.contains(words)),
+                "{phases}: {found:?}"
+            );
+        };
+        told("[[phase]]\nname = \"a\"", "one of share");
+        told("[[phase]]\nname = \"a\"\nshare = 0.5", "make 0.5");
+        told("[[phase]]\nname = \"a\"\nshare = 0.5\n[[phase]]\nname = \"b\"\nsteps = 2", "the same");
+        told("epochs = 3\n[[phase]]\nname = \"a\"\nsteps = 2", "leave train.epochs");
+        told("steps = 1\n[[phase]]\nname = \"a\"\nsteps = 2", "leave train.steps");
+        told("[[phase]]\nname = \"a\"\nsteps = 2\nsequence_length = 5", "must divide");
+        told("[[phase]]\nname = \"a\"\nsteps = 2\nlearning_rate = 0.1", "without a schedule");
+        told(
+            "[[phase]]\nname = \"a\"\nsteps = 2\nschedule = \"constant\"\n[[phase]]\nname = \"b\"\nsteps = 2",
+            "not",
+        );
+    }
+
+    #[test]
+    fn cut_rows_begin_anew() {
+        let mut batch = Batch::new(1, 8);
+        batch.document_starts = vec![0, 0, 0, 3, 3, 3, 6, 6];
+        cut(&mut batch, 2);
+        assert_eq!((batch.batch_size, batch.sequence_length), (2, 4));
+        assert_eq!(batch.document_starts, [0, 0, 0, 3, 0, 0, 2, 2]);
+    }
+}

@@ -26,7 +26,7 @@ pub use job::{Ending, Job, Outcome, Sampler, Start};
 pub use options::{PrecisionChoice, Problem, TrainOptions};
 pub use patience::Patience;
 pub use schedule::{DecayShape, Schedule, ScheduleKind};
-pub use signals::StopFlag;
+pub use signals::{HEARTBEAT_FILE, Obeying, StopFlag};
 pub use summary::environment;
 pub use tensors::{ModelTensors, micro_batch_size};
 pub use trainer::train;

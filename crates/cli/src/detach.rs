@@ -1,16 +1,18 @@
 //! Starting a job in the background, and watching its first minutes: a run left alone should have been seen to train.
 
-use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pipeline::project::Project;
+use pipeline::recipe::NotifyOptions;
 use pipeline::supervise::{self, JobRecord};
 use serde_json::json;
 use store::fs::RealFs;
+use store::lock::RunLock;
 use store::run::{RunDir, RunState, RunStatus};
 
+use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Console, short_duration};
 use crate::tail::lines_from;
@@ -30,6 +32,8 @@ pub struct Detached<'a> {
     pub again: Vec<String>,
     /// The run, where it is an existing one.
     pub run_id: Option<String>,
+    /// Whom to tell, and whether the user has just said so himself, rather than a file.
+    pub notify: (NotifyOptions, bool),
 }
 
 /// This process's arguments without those flags; the number says how many values follow each.
@@ -58,28 +62,70 @@ fn without(arguments: impl Iterator<Item = String>, flags: &[(&str, usize)]) -> 
 /// How a person's own flags reach the worker: its words go to a file that people read.
 pub const OUTPUT_FLAGS: [(&str, usize); 3] = [("--detach", 0), ("--json", 0), ("--output", 1)];
 
-/// Starts the job and watches it until it trains or fails.
-pub fn launch(detached: Detached<'_>, console: &mut Console) -> Outcome {
-    let project = detached.project;
-    if let Some(pid) = supervise::living_supervisor(project) {
-        return Err(Failure::message(format!(
-            "a job is at work in the background of this project (supervisor {pid}): see `{}`, or end it with `{}`",
+/// The command that a recipe wants to be told by, once it is shown and the user has said yes: a recipe or a run may have come from
+/// somebody else.
+fn approved(notify: (NotifyOptions, bool), console: &mut Console) -> Outcome<NotifyOptions> {
+    let (mut notify, said_just_now) = notify;
+    if notify.command.is_empty() {
+        return Ok(notify);
+    }
+    let command = notify.command.join(" ");
+    if said_just_now {
+        console.prose(&format!("When the job is resumed, stops or completes, it runs: {command}"));
+    } else if !console.confirm(&format!(
+        "The recipe wants to run `{command}` when the job is resumed, stops or completes. Let it?"
+    ))? {
+        console.warning(&format!(
+            "`{command}` (notify.command) will not be run: nobody has said yes to it. Say --yes, or give it with --set notify.command=… or in \
+             TEXT2LLM_NOTIFY_COMMAND"
+        ));
+        notify.command.clear();
+    }
+    Ok(notify)
+}
+
+/// That somebody works on the project already, and how to go on.
+fn at_work(project: &Project) -> Option<Failure> {
+    let number = |pid: Option<u32>| pid.map_or_else(String::new, |pid| format!(" {pid}"));
+    if RunLock::is_held(&project.job()) {
+        return Some(Failure::message(format!(
+            "a job is at work in the background of this project (supervisor{}): see `{}`, or end it with `{}`",
+            number(RunLock::holder(&project.job())),
             project.command("status"),
             project.command("stop")
         )));
     }
+    RunLock::is_held(&project.data()).then(|| {
+        Failure::message(format!(
+            "process{} works on this project, and nobody supervises it: see `{}`, or end it with `{}`; then start again",
+            number(RunLock::holder(&project.data())),
+            project.command("status"),
+            project.command("stop")
+        ))
+    })
+}
+
+/// Starts the job and watches it until it trains or fails.
+pub fn launch(global: &GlobalArguments, detached: Detached<'_>, console: &mut Console) -> Outcome {
+    let project = detached.project;
+    if let Some(failure) = at_work(project) {
+        return Err(failure);
+    }
+    let notify = approved(detached.notify, console)?;
     std::fs::create_dir_all(project.job()).map_err(|error| {
         Failure::message(format!("cannot write into `{}`: {error}", project.job().display()))
     })?;
     let log = supervise::console_path(project);
-    let file = File::create(&log)?;
-    drop(file);
-    let append = || std::fs::OpenOptions::new().append(true).open(&log);
+    // Only added to here: another start may have been quicker, and the file is then that job's.
+    let append = || std::fs::OpenOptions::new().create(true).append(true).open(&log);
+    let echoed = append()?.metadata()?.len();
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("supervise")
         .args(["--first", &json!(detached.first).to_string(), "--again", &json!(detached.again).to_string()])
+        .args(["--notify", &json!(notify).to_string()])
         .args(["--project".as_ref(), project.root().as_os_str()])
+        .args(["--device", global.target().word(), "--threads", &global.threads.to_string()])
         .env_remove("TEXT2LLM_JSON")
         .env_remove("TEXT2LLM_OUTPUT")
         .stdin(Stdio::null())
@@ -96,7 +142,7 @@ pub fn launch(detached: Detached<'_>, console: &mut Console) -> Outcome {
     let mut supervisor = command.spawn()?;
     console
         .prose(&format!("In the background as process {}; Ctrl-C ends only this watching.", supervisor.id()));
-    let watched = Watch { project, log: &log, echoed: 0 }.until_it_trains(&mut supervisor, console)?;
+    let watched = Watch { project, log: &log, echoed }.until_it_trains(&mut supervisor, console)?;
     let state = watched.state.unwrap_or_default();
     if !console.is_human() {
         return console.result(
@@ -158,6 +204,7 @@ impl Watch<'_> {
             self.echo(console)?;
             let record = JobRecord::read(self.project).filter(|record| record.pid == supervisor.id());
             let why = record.as_ref().map(|record| record.message.clone());
+            let worker = record.as_ref().and_then(|record| record.worker_pid);
             let run_id = record.and_then(|record| record.run_id);
             let state = run_id.as_ref().and_then(|id| {
                 RunDir::open(&RealFs, &self.project.runs().join(id)).and_then(|run| run.state(&RealFs)).ok()
@@ -167,15 +214,17 @@ impl Watch<'_> {
                     return Ok(Watched { run_id, state, over: true });
                 }
                 let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-                return Err(Failure::Child(
-                    code,
-                    why.unwrap_or_else(|| "the job could not be started".to_owned()),
-                ));
+                return Err(match why {
+                    Some(why) => Failure::Child(code, why),
+                    // It left no record: another start was quicker.
+                    None => at_work(self.project)
+                        .unwrap_or_else(|| Failure::Child(code, "the job could not be started".to_owned())),
+                });
             }
-            // A speed is known only of steps that this worker has done.
-            if let Some(state) =
-                state.filter(|state| state.status == RunStatus::Running && state.tokens_per_s > 0.0)
-            {
+            // A speed is known only of steps that this worker has done; a state may be of the one before it.
+            if let Some(state) = state.filter(|state| {
+                state.status == RunStatus::Running && state.tokens_per_s > 0.0 && Some(state.pid) == worker
+            }) {
                 let (since, first) = *trains_since.get_or_insert((Instant::now(), state.step));
                 // Either the estimate is fair, or the steps are so long that a person should not wait for a hundred.
                 if state.step >= first + ESTIMATE_STEPS || since.elapsed() >= ESTIMATE_PATIENCE {
@@ -188,6 +237,9 @@ impl Watch<'_> {
 
     /// Shows what the job has written since the last look.
     fn echo(&mut self, console: &mut Console) -> Outcome {
+        if std::fs::metadata(self.log)?.len() < self.echoed {
+            self.echoed = 0;
+        }
         let text = lines_from(self.log, self.echoed)?;
         self.echoed += text.len() as u64;
         if !text.is_empty() {

@@ -52,7 +52,8 @@ impl fmt::Display for Failure {
         match self {
             Failure::Pipeline(error) => write!(f, "{error}"),
             Failure::Child(_, why) => write!(f, "{why}"),
-            Failure::Other(error) => write!(f, "{error:#}"),
+            // Our errors say in their own words what they came from.
+            Failure::Other(error) => write!(f, "{error}"),
         }
     }
 }

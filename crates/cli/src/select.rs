@@ -18,6 +18,8 @@ pub struct Selected {
     pub base_dir: PathBuf,
     /// Whether the user named a recipe or changed a key of it.
     pub explicit: bool,
+    /// Whether the user gave `notify.command` himself, by a flag or the environment.
+    pub notify_is_said: bool,
 }
 
 /// The project folder: `--output-dir`, else `--project`, else the current folder.
@@ -80,8 +82,9 @@ pub fn recipe(
         layers.push(Override::set(argument).map_err(pipeline::recipe::RecipeErrors::from)?);
     }
     let explicit = arguments.recipe.is_some() || layers.len() > environment_layers;
+    let notify_is_said = layers.iter().any(|layer| layer.path == "notify.command");
     let recipe = Recipe::load(&source, &text, &layers)?;
-    Ok(Selected { recipe, source, base_dir, explicit })
+    Ok(Selected { recipe, source, base_dir, explicit, notify_is_said })
 }
 
 fn find(

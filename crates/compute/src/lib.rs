@@ -11,6 +11,7 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod device;
+pub mod heap;
 pub mod mapped;
 pub mod profile;
 pub mod reference;

@@ -13,7 +13,10 @@ const WORTH_TIMING_FLOPS: f64 = 5e12;
 
 /// Expected of the steps still to be done.
 pub(crate) struct Forecast {
-    memory_bytes: u64,
+    /// Of this process; on a GPU the memory that counts is another.
+    memory_bytes: Option<u64>,
+    /// Resident pages of files before it: what is added to them are shards that training maps and reads.
+    file_bytes: u64,
     /// Optimizer steps alone; validations and checkpoints come on top.
     tokens_per_s: Option<f64>,
 }
@@ -30,7 +33,12 @@ pub(crate) fn before(
     reporter: &mut dyn Reporter,
 ) -> Result<Option<Forecast>> {
     let Some(model) = &meta.model else { return Ok(None) };
+    // What preparing the data left is not to stand beside the training.
+    compute::heap::give_back_free_pages();
     let mut plan = plan::of_shape(&meta.recipe, model.clone(), available_tokens, target);
+    if let Some(rss) = store::system::rss_bytes().filter(|_| target.is_cpu()) {
+        plan.memory = plan.memory.begun_at(rss);
+    }
     let share = 1.0 - (done_steps as f64 / plan.tokens.steps.max(1) as f64).min(1.0);
     if plan.flops.total * share >= WORTH_TIMING_FLOPS {
         plan.calibrate(target)?;
@@ -41,7 +49,9 @@ pub(crate) fn before(
         |time| format!("about {} for its steps, measured on this machine", duration(time.training_s * share)),
     );
     reporter.note(Phase::Training, &format!("{}; {time}", verdict(&plan)));
-    Ok(Some(Forecast { memory_bytes: plan.memory.total_bytes, tokens_per_s }))
+    let memory_bytes = target.is_cpu().then_some(plan.memory.total_bytes);
+    let file_bytes = store::system::resident_file_bytes().unwrap_or(0);
+    Ok(Some(Forecast { memory_bytes, file_bytes, tokens_per_s }))
 }
 
 /// "fits: …" or "does not fit: …".
@@ -67,12 +77,14 @@ impl Forecast {
                 100.0 * (outcome.tokens_per_s / expected - 1.0)
             ));
         }
-        if let Some(peak) = store::system::peak_rss_bytes() {
+        if let (Some(expected), Some(peak)) = (self.memory_bytes, store::system::peak_rss_bytes()) {
+            let mapped = store::system::resident_file_bytes().unwrap_or(0).saturating_sub(self.file_bytes);
+            let peak = peak.saturating_sub(mapped);
             told.push(format!(
                 "memory {} MB at its highest, expected {} ({:+.0} %)",
                 peak / 1_000_000,
-                self.memory_bytes / 1_000_000,
-                100.0 * (peak as f64 / self.memory_bytes as f64 - 1.0)
+                expected / 1_000_000,
+                100.0 * (peak as f64 / expected as f64 - 1.0)
             ));
         }
         if !told.is_empty() {

@@ -11,6 +11,7 @@ pub mod generate;
 mod measure;
 mod meta;
 pub mod plan;
+pub mod prices;
 pub mod project;
 pub mod recipe;
 pub mod shape;

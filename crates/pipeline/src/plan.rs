@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use compute::Target;
+use compute::{Place, Target};
 use model::plan::training_work;
 use model::{Decoding, MemoryPlan, ModelConfig, Optimizer, ParameterCount, Precision, Purpose, Training};
 use serde::{Serialize, Serializer};
 use tokenizer::Kind;
 
 use crate::bench::{median, time_steps};
+use crate::prices::{Gpu, Rent};
 use crate::project::Project;
 use crate::recipe::Recipe;
 use crate::{Result, shape, text};
@@ -51,6 +52,8 @@ pub struct Plan {
     pub disk_bytes: u64,
     /// On this machine, once calibrated.
     pub time: Option<Time>,
+    /// On a rented GPU, where one was asked for.
+    pub rent: Option<Rent>,
     /// Where the memory does not suffice: settings with which it would, as flags.
     pub fits_with: Option<String>,
     /// What looks wrong.
@@ -101,16 +104,17 @@ impl From<ParameterCount> for Parameters {
     }
 }
 
-/// Memory of training by part; micro-batches are `micro_batch_size` sequences.
+/// Memory of training by part; micro-batches are `micro_batch_size` sequences. On the CPU it is what the process has resident at
+/// most, less the pages of token shards that it maps: the system takes those back before it wants for memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
     /// The arena.
     pub plan: MemoryPlan,
     /// Sequences that go through the model at once.
     pub micro_batch_size: usize,
-    /// Packing buffers of products, tiles of attention, samples and checkpoints on their way out, tokenizer and batches.
+    /// Packing buffers of products, tiles of attention, samples and checkpoints on their way out.
     pub workspace_bytes: u64,
-    /// What the program itself needs.
+    /// What the program itself needs, with its tokenizer and what preparing the data leaves.
     pub program_bytes: u64,
     /// All of it.
     pub total_bytes: u64,
@@ -122,8 +126,12 @@ pub struct Memory {
 const PROGRAM_BYTES: u64 = 12 << 20;
 /// On a GPU: code that libraries load as they need it, and captured graphs.
 const GPU_PROGRAM_BYTES: u64 = 256 << 20;
-/// What a run holds beside: its tokenizer, batches, shards that are mapped, and what preparing the data left in the heap.
-const RUN_BYTES: u64 = 56 << 20;
+/// What a run holds beside: batches, records, code that is not used before.
+const RUN_BYTES: u64 = 2 << 20;
+/// Of a vocabulary of subwords, with its merges and maps.
+const TOKENIZER_BYTES_A_TOKEN: u64 = 1 << 10;
+/// What training a tokenizer of subwords and encoding with it leaves on the heap of the same process.
+const PREPARING_BYTES: u64 = 16 << 20;
 
 /// Highest memory of training, in the process or on the GPU: the arena, the kernels' workspace, and the program.
 pub(crate) fn planned_bytes(config: &ModelConfig, training: &Training, target: Target) -> u64 {
@@ -137,22 +145,28 @@ fn workspace_bytes(config: &ModelConfig, training: &Training, target: Target) ->
 }
 
 impl Memory {
-    fn new(config: &ModelConfig, recipe: &Recipe, target: Target) -> Memory {
+    /// `prepared`: the text is tokenized already, by another process.
+    fn new(config: &ModelConfig, recipe: &Recipe, prepared: bool, target: Target) -> Memory {
         let micro_batch_size = train::micro_batch_size(config, &recipe.train, target);
         let training = recipe.train.training(micro_batch_size, target);
         let plan = MemoryPlan::new(config, &Purpose::Train(training));
+        let subwords = matches!(recipe.tokenizer.kind, Kind::Bpe | Kind::Unigram);
+        let tokenizer_bytes = if subwords { TOKENIZER_BYTES_A_TOKEN * config.vocab_size as u64 } else { 0 };
         // Samples are written by a model of their own; a checkpoint passes through memory a tensor at a time.
         let sampler = match recipe.train.sample_prompts.is_empty() {
             true => 0,
             false => {
                 let decoding = Purpose::Decode(Decoding::one(config.max_position_embeddings));
-                MemoryPlan::new(config, &decoding).total_bytes as u64
+                MemoryPlan::new(config, &decoding).total_bytes as u64 + tokenizer_bytes
             }
         };
         let largest_tensor = 4 * (config.vocab_size * config.hidden_size) as u64;
-        let beside = sampler.max(largest_tensor) + RUN_BYTES;
-        let workspace_bytes = workspace_bytes(config, &training, target) + beside;
-        let program_bytes = if target.is_cpu() { PROGRAM_BYTES } else { GPU_PROGRAM_BYTES };
+        let workspace_bytes = workspace_bytes(config, &training, target) + sampler.max(largest_tensor);
+        let preparing_bytes = if subwords && !prepared { PREPARING_BYTES } else { 0 };
+        let program_bytes = match target.is_cpu() {
+            true => PROGRAM_BYTES + RUN_BYTES + tokenizer_bytes + preparing_bytes,
+            false => GPU_PROGRAM_BYTES,
+        };
         Memory {
             plan,
             micro_batch_size,
@@ -161,6 +175,14 @@ impl Memory {
             total_bytes: plan.total_bytes as u64 + workspace_bytes + program_bytes,
             available_bytes: target.free_bytes().or_else(store::system::available_memory_bytes),
         }
+    }
+
+    /// With what this process has resident now in place of what a program is expected to: for the process that trains.
+    pub(crate) fn begun_at(mut self, rss_bytes: u64) -> Memory {
+        let program_bytes = rss_bytes + RUN_BYTES;
+        self.total_bytes = self.total_bytes - self.program_bytes + program_bytes;
+        self.program_bytes = program_bytes;
+        self
     }
 
     /// Names and bytes of the parts.
@@ -313,7 +335,7 @@ fn of_design(recipe: &Recipe, model: ModelConfig, available: Available, steps: u
     let trained = steps * (options.batch_size * options.sequence_length) as u64;
     let parameters = Parameters::from(model.parameter_count());
     let per_token = model.flops_per_token(options.sequence_length);
-    let memory = Memory::new(&model, recipe, target);
+    let memory = Memory::new(&model, recipe, !estimated, target);
     let tokens = Tokens {
         available,
         trained,
@@ -342,6 +364,7 @@ fn of_design(recipe: &Recipe, model: ModelConfig, available: Available, steps: u
         tokens,
         disk_bytes,
         time: None,
+        rent: None,
         fits_with: None,
         warnings: Vec::new(),
     };
@@ -359,7 +382,7 @@ fn fits_with(plan: &Plan, recipe: &Recipe, target: Target) -> Option<String> {
         for recompute in [plan.recompute, true] {
             let mut trial = recipe.clone();
             (trial.train.micro_batch_size, trial.train.recompute) = (micro_batch_size, recompute);
-            let needed = Memory::new(&plan.model, &trial, target).total_bytes;
+            let needed = Memory::new(&plan.model, &trial, !plan.tokens.estimated, target).total_bytes;
             if needed > available {
                 continue;
             }
@@ -432,6 +455,17 @@ impl Plan {
             self.memory.total_bytes / 1_000_000,
             available / 1_000_000
         ))
+    }
+
+    /// The plan of the same recipe on a rented GPU of that kind: its memory, hours and price.
+    pub fn on_gpu(mut self, recipe: &Recipe, gpu: &'static Gpu) -> Plan {
+        let target = Target { place: Place::Cuda(0), threads: 0 };
+        self.precision = recipe.train.settled_precision(target);
+        self.memory = Memory::new(&self.model, recipe, !self.tokens.estimated, target);
+        self.memory.available_bytes = Some(gpu.memory_bytes());
+        self.fits_with = fits_with(&self, recipe, target);
+        self.rent = Some(Rent::of(gpu, self.flops.total, self.precision));
+        self
     }
 
     /// Times real training steps of the planned shape, or of fewer of its layers where a step would take long, and
@@ -560,7 +594,7 @@ mod tests {
         assert!(bits_stay.starts_with("--set train.recompute=true ("), "{bits_stay}");
         let mut least = recipe.clone();
         (least.train.micro_batch_size, least.train.recompute) = (1, true);
-        let least = Memory::new(&plan.model, &least, Target::cpu(1)).total_bytes;
+        let least = Memory::new(&plan.model, &least, true, Target::cpu(1)).total_bytes;
         plan.memory.available_bytes = Some(least);
         let smallest = fits_with(&plan, &recipe, Target::cpu(1)).expect("the smallest fits");
         assert!(

@@ -13,6 +13,7 @@ pub mod process;
 pub mod report;
 pub mod run;
 pub mod stage;
+pub mod stop;
 pub mod system;
 pub mod time;
 

@@ -1,8 +1,19 @@
-//! Other processes of this machine: leaving a terminal's session, and asking a process to stop.
+//! Processes that this one started: leaving a terminal's session, asking a child to stop, and what a child has used so far.
 //!
-//! Who lives is told by locks (`lock`), not by numbers: a number may be of another process by now.
+//! Who lives is told by locks (`lock`), and strangers are asked by files (`stop`): a number may be of another process by now.
+//! The number of a child that was not waited for is its own.
 
 use std::io;
+use std::process::Child;
+
+/// What a process has used so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Usage {
+    /// Processor time of all its threads.
+    pub cpu_s: f64,
+    /// Bytes that it has read and written, files and pipes.
+    pub io_bytes: u64,
+}
 
 /// Makes this process the leader of a session of its own, so that it outlives the terminal it was started from.
 #[cfg(unix)]
@@ -10,10 +21,10 @@ pub fn leave_session() -> io::Result<()> {
     rustix::process::setsid().map(|_| ()).map_err(io::Error::from)
 }
 
-/// Asks a process to stop after saving (SIGTERM).
+/// Asks a child to stop after saving (SIGTERM).
 #[cfg(unix)]
-pub fn terminate(process: u32) -> io::Result<()> {
-    let pid = i32::try_from(process)
+pub fn terminate(child: &Child) -> io::Result<()> {
+    let pid = i32::try_from(child.id())
         .ok()
         .and_then(rustix::process::Pid::from_raw)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no process number"))?;
@@ -28,6 +39,53 @@ pub fn leave_session() -> io::Result<()> {
 
 /// Windows has no SIGTERM that a console program without a console could hear.
 #[cfg(not(unix))]
-pub fn terminate(_process: u32) -> io::Result<()> {
+pub fn terminate(_child: &Child) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// What a child has used, where the system tells.
+#[cfg(target_os = "linux")]
+pub fn usage(child: &Child) -> Option<Usage> {
+    let folder = std::path::PathBuf::from(format!("/proc/{}", child.id()));
+    let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
+    // The name of the program, in parentheses, may hold anything.
+    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace().skip(11);
+    let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    let io = std::fs::read_to_string(folder.join("io")).unwrap_or_default();
+    let io_bytes = io
+        .lines()
+        .filter(|line| {
+            line.starts_with("rchar:") || line.starts_with("wchar:") || line.starts_with("read_bytes:")
+        })
+        .filter_map(|line| line.split_once(':')?.1.trim().parse::<u64>().ok())
+        .sum();
+    Some(Usage { cpu_s: ticks as f64 / rustix::param::clock_ticks_per_second() as f64, io_bytes })
+}
+
+/// What a child has used, where the system tells.
+#[cfg(not(target_os = "linux"))]
+pub fn usage(_child: &Child) -> Option<Usage> {
+    None
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_busy_child_is_told_from_an_idle_one() {
+        let start = |script: &str| {
+            Command::new("sh").args(["-c", script]).stdout(Stdio::null()).spawn().expect("sh is everywhere")
+        };
+        let (mut busy, mut idle) = (start("while :; do echo x; done"), start("exec sleep 60"));
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        let (worked, slept) = (usage(&busy).unwrap(), usage(&idle).unwrap());
+        for child in [&mut busy, &mut idle] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert!(worked.cpu_s > 0.05 && worked.io_bytes > 1000, "{worked:?}");
+        assert!(slept.cpu_s < 0.05, "{slept:?}");
+    }
 }

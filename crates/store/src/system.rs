@@ -31,9 +31,20 @@ pub fn peak_rss_bytes() -> Option<u64> {
     platform::peak_rss_bytes()
 }
 
+/// Of the resident memory now, pages of files: the program itself, mapped shards. The system takes them back before it wants for memory.
+/// `None` where it is not told apart.
+pub fn resident_file_bytes() -> Option<u64> {
+    platform::resident_file_bytes()
+}
+
 /// Memory that this process could still take without swapping or being killed.
 pub fn available_memory_bytes() -> Option<u64> {
     platform::available_memory_bytes()
+}
+
+/// Processes of this control group that the system has killed for want of memory so far; `None` where it cannot be told.
+pub fn out_of_memory_kills() -> Option<u64> {
+    platform::out_of_memory_kills()
 }
 
 /// The processor's name.
@@ -54,10 +65,35 @@ mod platform {
         kib_field(&read_to_string("/proc/self/status").ok()?, "VmHWM:")
     }
 
+    pub fn resident_file_bytes() -> Option<u64> {
+        kib_field(&read_to_string("/proc/self/status").ok()?, "RssFile:")
+    }
+
     pub fn available_memory_bytes() -> Option<u64> {
         let host = kib_field(&read_to_string("/proc/meminfo").ok()?, "MemAvailable:");
         let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
         host.into_iter().chain(group_left_bytes(Path::new("/sys/fs/cgroup"), &groups)).min()
+    }
+
+    pub fn out_of_memory_kills() -> Option<u64> {
+        group_kills(Path::new("/sys/fs/cgroup"), &read_to_string("/proc/self/cgroup").ok()?)
+    }
+
+    /// Of version 2 (`memory.events`) or version 1 (`memory.oom_control`).
+    pub(super) fn group_kills(root: &Path, groups: &str) -> Option<u64> {
+        groups.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controllers, group) = (fields.next()?, fields.next()?.trim_start_matches('/'));
+            let file = if controllers.is_empty() {
+                root.join(group).join("memory.events")
+            } else if controllers.split(',').any(|name| name == "memory") {
+                root.join("memory").join(group).join("memory.oom_control")
+            } else {
+                return None;
+            };
+            let text = read_to_string(file).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+        })
     }
 
     pub fn cpu_model() -> Option<String> {
@@ -136,10 +172,18 @@ mod platform {
         Some(PEAK.load(Ordering::Relaxed))
     }
 
+    pub fn resident_file_bytes() -> Option<u64> {
+        None
+    }
+
     pub fn available_memory_bytes() -> Option<u64> {
         let mut system = System::new().ok()?;
         system.refresh_memory();
         Some(system.available_memory())
+    }
+
+    pub fn out_of_memory_kills() -> Option<u64> {
+        None
     }
 
     pub fn cpu_model() -> Option<String> {
@@ -182,5 +226,10 @@ mod tests {
         write("memory/c/memory.limit_in_bytes", "50\n");
         write("memory/c/memory.usage_in_bytes", "20\n");
         assert_eq!(platform::group_left_bytes(root.path(), "4:cpu,memory:/c\n"), Some(30));
+        assert_eq!(platform::group_kills(root.path(), "0::/a/b\n"), None);
+        write("a/b/memory.events", "oom 2\noom_kill 3\noom_group_kill 0\n");
+        assert_eq!(platform::group_kills(root.path(), "0::/a/b\n"), Some(3));
+        write("memory/c/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n");
+        assert_eq!(platform::group_kills(root.path(), "4:cpu,memory:/c\n0::/x\n"), Some(1));
     }
 }

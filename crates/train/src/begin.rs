@@ -40,6 +40,10 @@ pub(crate) fn begin<D: Device>(
         let checkpoints = Checkpoints::new(job.fs, &job.run.checkpoints());
         if let Some(state) = checkpoints.load(which, &mut ModelTensors(model), reporter)? {
             check(&state, &fresh)?;
+            if which != Which::Latest {
+                // Now, and not at the next save: a session that is killed before it must not leave others to be the latest.
+                checkpoints.supersede(state.step)?;
+            }
             let (state, notes) = resumed(state, &fresh, which);
             return Ok(Started { resumed_from: Some(state.step), state, fresh, notes });
         }

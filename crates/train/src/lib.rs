@@ -28,7 +28,7 @@ pub use options::{LearningRateScales, OptimizerChoice, PrecisionChoice, Problem,
 pub use patience::Patience;
 pub use phase::{Phase, PhaseOptions, PhaseSchedule};
 pub use schedule::{DecayShape, Piece, Schedule, ScheduleKind};
-pub use signals::StopFlag;
+pub use signals::{HEARTBEAT_FILE, Obeying, StopFlag};
 pub use summary::environment;
 pub use tensors::{ModelTensors, micro_batch_size};
 pub use trainer::train;

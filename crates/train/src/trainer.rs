@@ -28,7 +28,7 @@ use crate::{Error, Result, begin, phase};
 const NON_FINITE_LIMIT: u64 = 10;
 /// Checkpoints to roll back to.
 const ANCHORS: usize = 2;
-/// Steps after a trouble within which the next one is the same.
+/// Steps after a trouble within which the next one is the same, even where a checkpoint came between.
 const ROLLBACKS_APART: u64 = 64;
 
 /// Trains until done or stopped. The state is on the disk when it returns `Ok`; after an error the newest whole checkpoint is.
@@ -259,7 +259,9 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
     fn roll_back(&mut self, trouble: Error, reporter: &mut dyn Reporter) -> Result<()> {
         let at = self.state.step;
         let mut rollbacks = self.state.rollbacks;
-        let again = rollbacks.tries > 0 && at <= rollbacks.last_trouble + ROLLBACKS_APART;
+        // Only a checkpoint beyond the last trouble shows that the run is past it.
+        let passed = self.state.anchors.last().is_some_and(|&step| step > rollbacks.last_trouble);
+        let again = rollbacks.tries > 0 && !(passed && at > rollbacks.last_trouble + ROLLBACKS_APART);
         rollbacks.tries = if again { rollbacks.tries + 1 } else { 1 };
         if rollbacks.tries > self.state.options.rollbacks {
             return Err(trouble);
@@ -300,14 +302,13 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
     }
 
     /// The state to roll back to, with the model's weights and moments. It is one that every course of the run comes by,
-    /// whether it was stopped or not, or else a stop would change the bits. The second try goes one further back: what ruined
-    /// the run may have been saved before it showed.
+    /// whether it was stopped or not, or else a stop would change the bits. The second try goes one further back, before the first to
+    /// the beginning: what ruined the run may have been saved before it showed.
     fn load_anchor(&mut self, tries: u64, reporter: &mut dyn Reporter) -> Result<TrainerState> {
         let anchors = &self.state.anchors;
         let there = |step: &&u64| self.job.fs.exists(&self.checkpoints.path(**step));
         let passed_over = usize::from(tries > 1);
-        let step =
-            anchors.iter().rev().skip(passed_over).find(there).or_else(|| anchors.last().filter(there));
+        let step = anchors.iter().rev().skip(passed_over).find(there);
         if let Some(&step) = step {
             let mut tensors = crate::tensors::ModelTensors(self.model);
             match self.checkpoints.load(Which::Step(step), &mut tensors, reporter) {

@@ -1,9 +1,9 @@
 //! `text2llm chaos`: kill a real run again and again, and see whether anything is lost.
 
 use clap::Args;
-use pipeline::trials::{self, Trial};
+use pipeline::trials;
 
-use super::verify_resume::{not_kept, print};
+use super::verify_resume::{not_kept, print, trial};
 use crate::arguments::{GlobalArguments, RecipeArguments};
 use crate::failure::Outcome;
 use crate::output::{Console, short_duration};
@@ -29,14 +29,7 @@ pub fn run(global: &GlobalArguments, mut arguments: Arguments, console: &mut Con
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
     arguments.recipe.recipe.get_or_insert_with(|| "quick-test".to_owned());
     let selected = select::recipe(global, &arguments.recipe, &[], &project)?;
-    let trial = Trial {
-        project: &project,
-        recipe: &selected.recipe,
-        base_dir: &selected.base_dir,
-        program: std::env::current_exe()?,
-        steps: arguments.steps,
-        target: global.target(),
-    };
+    let trial = trial(global, &project, &selected, arguments.steps)?;
     let human = console.is_human();
     let found = trials::chaos(&trial, arguments.kills, global.seed.unwrap_or(0), |kills| {
         if human && kills.is_multiple_of(25) {

@@ -21,6 +21,9 @@ pub struct Arguments {
     /// Solve the shape for this many layers (model.depth)
     #[arg(long, value_name = "LAYERS")]
     pub depth: Option<String>,
+    /// Plan for a rented GPU instead of this machine: h200, h100, a100, l40s, rtx4090, a10g. Hours and price are assumed from its stated rate
+    #[arg(long, value_name = "GPU", value_parser = pipeline::prices::Gpu::named)]
+    pub gpu: Option<&'static pipeline::prices::Gpu>,
     /// Do not time this machine; the plan then has no time
     #[arg(long)]
     pub no_calibration: bool,
@@ -39,8 +42,10 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     let selected = select::recipe(global, &arguments.recipe, &extra, &project)?;
     let target = global.target();
     let mut plan = plan::plan(&selected.recipe, &project, &selected.base_dir, target)?;
-    if !arguments.no_calibration {
-        plan.calibrate(target)?;
+    match arguments.gpu {
+        Some(gpu) => plan = plan.on_gpu(&selected.recipe, gpu),
+        None if arguments.no_calibration => {}
+        None => plan.calibrate(target)?,
     }
     if !console.is_human() {
         return console.result("plan", &serde_json::to_value(&plan)?);
@@ -105,7 +110,23 @@ fn print(plan: &Plan, console: &mut Console) -> Outcome {
             time.threads,
             time.measured_steps
         ))?,
-        None => console.data("Time        not measured")?,
+        None if plan.rent.is_none() => console.data("Time        not measured")?,
+        None => {}
+    }
+    if let Some(rent) = &plan.rent {
+        let gpu = rent.gpu;
+        console.data(&format!(
+            "Rent        about {} and {:.2} USD on one {}: {:.0} % of {:.0} TFLOP/s assumed, {:.2} USD an hour ({}, {}; prices change)",
+            short_duration(3600.0 * rent.hours),
+            rent.usd,
+            gpu.name,
+            100.0 * rent.assumed_mfu,
+            gpu.bf16_tflops,
+            gpu.usd_per_hour,
+            gpu.provider,
+            gpu.price_date
+        ))?;
+        console.data("  the steps alone; validation, samples, setting it up and disks come on top; small models reach less of the rate")?;
     }
     console.data(&format!("Verdict     {}", pipeline::forecast::verdict(plan)))?;
     for warning in &plan.warnings {

@@ -3,6 +3,7 @@
 use clap::Args;
 use pipeline::project::Project;
 use pipeline::stages::{self, More, ResumeRequest};
+use pipeline::supervise;
 use store::fs::RealFs;
 use store::run::RunDir;
 
@@ -40,7 +41,7 @@ pub struct Arguments {
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
     if arguments.detach {
-        return detach(&project, &arguments, console);
+        return detach(global, &project, &arguments, console);
     }
     let more = match (arguments.more_epochs, arguments.more_steps, arguments.decay_now) {
         (Some(epochs), _, _) => Some(More::Epochs(epochs)),
@@ -61,9 +62,16 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     summary::print(&outcome, &project, console)
 }
 
-fn detach(project: &Project, arguments: &Arguments, console: &mut Console) -> Outcome {
+fn detach(
+    global: &GlobalArguments,
+    project: &Project,
+    arguments: &Arguments,
+    console: &mut Console,
+) -> Outcome {
     // Settled now: `latest` could be another run by the time of a resume.
-    let run_id = RunDir::find(&RealFs, &project.runs(), &arguments.run)?.id();
+    let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
+    let run_id = run.id();
+    let notify = (supervise::recorded_notify(&run)?, false);
     let name = |mut given: Vec<String>| {
         // The last of that name: a project may be called as the run is.
         if let Some(at) = given.iter().rposition(|argument| *argument == arguments.run) {
@@ -78,6 +86,7 @@ fn detach(project: &Project, arguments: &Arguments, console: &mut Console) -> Ou
     let mut once = detach::OUTPUT_FLAGS.to_vec();
     once.extend([("--more-epochs", 1), ("--more-steps", 1), ("--decay-now", 1), ("--checkpoint", 1)]);
     let again = detach::arguments_without(&once);
-    let detached = Detached { project, first: name(first), again: name(again), run_id: Some(run_id.clone()) };
-    detach::launch(detached, console)
+    let detached =
+        Detached { project, first: name(first), again: name(again), run_id: Some(run_id.clone()), notify };
+    detach::launch(global, detached, console)
 }

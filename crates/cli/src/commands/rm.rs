@@ -22,9 +22,10 @@ pub struct Arguments {
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
     let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
-    if let Some(process) = super::stop::responsible(&project, &run) {
+    if let Some(who) = pipeline::supervise::responsible(&project, &run) {
+        let process = who.process().map(|process| format!(" (process {process})")).unwrap_or_default();
         return Err(Failure::message(format!(
-            "run {} is at work (process {process}): stop it first with `{}`",
+            "run {} is at work{process}: stop it first with `{}`",
             run.id(),
             project.command(&format!("stop {}", run.id()))
         )));

@@ -1,7 +1,11 @@
 //! `text2llm run`: the main job, from text to a model folder.
 
 use clap::Args;
+use pipeline::project::Project;
+use pipeline::recipe::NotifyOptions;
 use pipeline::stages::{self, Request, Until};
+use pipeline::supervise;
+use store::fs::RealFs;
 
 use crate::arguments::{GlobalArguments, RecipeArguments};
 use crate::detach::{self, Detached};
@@ -57,8 +61,12 @@ pub fn run_until(
         let mut again: Vec<String> =
             first.iter().filter(|flag| !matches!(flag.as_str(), "--fresh" | "--resume")).cloned().collect();
         again.push("--resume".to_owned());
-        let detached = Detached { project: &project, first, again, run_id: None };
-        return detach::launch(detached, console);
+        let notify = match resumed_notify(&project, arguments.resume && !selected.explicit) {
+            Some(recorded) => (recorded, false),
+            None => (selected.recipe.notify, selected.notify_is_said),
+        };
+        let detached = Detached { project: &project, first, again, run_id: None, notify };
+        return detach::launch(global, detached, console);
     }
     console.heading(&selected, &project);
     let request = Request {
@@ -79,4 +87,10 @@ pub fn run_until(
     };
     let outcome = stages::run(request, console.reporter().as_mut())?;
     summary::print(&outcome, &project, console)
+}
+
+/// Whom an unfinished run wants to tell that goes on with its own recipe.
+fn resumed_notify(project: &Project, resume: bool) -> Option<NotifyOptions> {
+    let newest = store::run::latest(&RealFs, &project.runs()).ok().flatten().filter(|_| resume)?;
+    supervise::recorded_notify(&newest).ok()
 }

@@ -3,11 +3,9 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use pipeline::project::Project;
 use pipeline::supervise;
 use serde_json::json;
 use store::fs::RealFs;
-use store::lock::RunLock;
 use store::run::RunDir;
 
 use crate::arguments::GlobalArguments;
@@ -31,7 +29,8 @@ pub struct Arguments {
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
     let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
-    let Some(mut process) = responsible(&project, &run) else {
+    let started = Instant::now();
+    let Some(mut asked) = supervise::ask_to_stop(&project, &run)? else {
         let state = run.state(&RealFs)?;
         return Err(Failure::message(format!(
             "run {} does not work now (it is {}): nothing to stop. All runs: `{}`",
@@ -40,23 +39,18 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
             project.command("list")
         )));
     };
-    let started = Instant::now();
-    let ask = |process| {
-        store::process::terminate(process)
-            .map_err(|error| Failure::message(format!("cannot reach process {process}: {error}")))
-    };
-    ask(process)?;
     let mut told = false;
-    while let Some(now) = responsible(&project, &run) {
+    while let Some(now) = supervise::responsible(&project, &run) {
         // The supervisor is gone and has left its worker, or another took over.
-        if now != process {
-            process = now;
-            ask(process)?;
+        if now != asked {
+            supervise::ask_to_stop(&project, &run)?;
+            asked = now;
         }
         if !told && started.elapsed() > SOON {
             told = true;
+            let who = now.process().map(|process| format!(" (process {process})")).unwrap_or_default();
             console.prose(&format!(
-                "run {} is still saving; it stops when the checkpoint is on the disk (Ctrl-C ends only this waiting)",
+                "run {}{who} is still saving, or preparing its text; it stops when the checkpoint is on the disk (Ctrl-C ends only this waiting)",
                 run.id()
             ));
         }
@@ -86,12 +80,4 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     ))?;
     console.prose(&format!("Go on with: {}", project.command(&format!("resume {} --detach", run.id()))));
     Ok(())
-}
-
-/// The process to ask: the supervisor, if it works on this run, since it would take a worker's end for a crash; else whoever
-/// holds the run.
-pub fn responsible(project: &Project, run: &RunDir) -> Option<u32> {
-    let supervised = supervise::JobRecord::read(project)
-        .is_some_and(|record| record.run_id.as_deref() == Some(run.id().as_str()));
-    supervise::living_supervisor(project).filter(|_| supervised).or_else(|| RunLock::holder(run.path()))
 }

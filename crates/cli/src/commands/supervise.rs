@@ -24,6 +24,12 @@ pub struct Arguments {
     /// Milliseconds before the first resume
     #[arg(long, value_name = "MS", env = "TEXT2LLM_RESUME_PAUSE_MS", default_value_t = 2000)]
     pub pause_ms: u64,
+    /// Milliseconds of patience, at least, with a worker that does nothing
+    #[arg(long, value_name = "MS", env = "TEXT2LLM_HANG_AFTER_MS", default_value_t = 300_000)]
+    pub hang_after_ms: u64,
+    /// Whom to tell, as JSON
+    #[arg(long, value_name = "JSON")]
+    pub notify: String,
 }
 
 /// Supervises until the job has ended.
@@ -38,10 +44,18 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         again: serde_json::from_str(&arguments.again)?,
         run_id: arguments.run,
         pause: Duration::from_millis(arguments.pause_ms),
+        hang_after: Duration::from_millis(arguments.hang_after_ms),
+        target: global.target(),
+        notify: serde_json::from_str(&arguments.notify)?,
     };
     let stop = train::StopFlag::on_signals().map_err(pipeline::Error::from)?;
-    match supervise::supervise(&job, &stop, console.reporter().as_mut())? {
-        0 => Ok(()),
-        code => Err(Failure::Child(code, String::new())),
+    match supervise::supervise(&job, &stop, console.reporter().as_mut()) {
+        Ok(0) => Ok(()),
+        Ok(code) => Err(Failure::Child(code, String::new())),
+        // The console is that of the job at work; whoever started this one sees the lock too.
+        Err(pipeline::Error::Store(error)) if error.kind() == store::ErrorKind::Locked => {
+            Err(Failure::Child(crate::failure::USAGE, String::new()))
+        }
+        Err(error) => Err(error.into()),
     }
 }

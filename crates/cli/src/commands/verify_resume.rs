@@ -1,12 +1,13 @@
 //! `text2llm verify-resume`: is a killed and resumed run the same, to the bit?
 
 use clap::Args;
+use pipeline::project::Project;
 use pipeline::trials::{self, Compared, Trial};
 
 use crate::arguments::{GlobalArguments, RecipeArguments};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Console, bytes, short_duration};
-use crate::select;
+use crate::select::{self, Selected};
 
 /// Train N steps, then N/2 steps, kill -9, and the rest; compare weights, moments, loader and metrics bit for bit. Works in a
 /// scratch folder of the project, which it removes.
@@ -23,14 +24,7 @@ pub struct Arguments {
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
     let selected = select::recipe(global, &arguments.recipe, &[], &project)?;
-    let found = trials::verify_resume(&Trial {
-        project: &project,
-        recipe: &selected.recipe,
-        base_dir: &selected.base_dir,
-        program: std::env::current_exe()?,
-        steps: arguments.steps,
-        target: global.target(),
-    })?;
+    let found = trials::verify_resume(&trial(global, &project, &selected, arguments.steps)?)?;
     if console.is_human() {
         console.data(&format!(
             "{} ({}): killed at step {} of {}, resumed from the checkpoint of step {}",
@@ -45,6 +39,24 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         None => Ok(()),
         Some(kept) => Err(not_kept(&format!("the resumed run differs; both are kept in {}", kept.display()))),
     }
+}
+
+/// What to try, until somebody presses Ctrl-C.
+pub fn trial<'a>(
+    global: &GlobalArguments,
+    project: &'a Project,
+    selected: &'a Selected,
+    steps: u64,
+) -> Outcome<Trial<'a>> {
+    Ok(Trial {
+        project,
+        recipe: &selected.recipe,
+        base_dir: &selected.base_dir,
+        program: std::env::current_exe()?,
+        steps,
+        target: global.target(),
+        stop: train::StopFlag::on_signals().map_err(pipeline::Error::from)?,
+    })
 }
 
 /// A line for each thing that was compared.

@@ -17,6 +17,17 @@ impl Background {
         Background(sandbox)
     }
 
+    /// A training in the background, seen to train.
+    #[track_caller]
+    fn start(&self, arguments: &[&str], environment: &[(&str, &str)]) {
+        let quiet = ["--set", "train.sample_every=0", "--set", "train.validate_every=0"];
+        let arguments = ["train", "--detach"].iter().chain(&quiet).chain(arguments);
+        let finished = self.0.run_with(arguments, |command| {
+            command.env("TEXT2LLM_RESUME_PAUSE_MS", "1").envs(environment.iter().copied());
+        });
+        assert_eq!(finished.code, 0, "{}", finished.stderr);
+    }
+
     fn status(&self) -> Value {
         serde_json::from_str(self.0.run("status --json").expect(0).last_line()).expect("JSON")
     }
@@ -45,8 +56,7 @@ impl Background {
             status["alive"] == true && status["status"] == "running" && status["pid"].as_u64() != Some(not)
         });
         let pid = status["pid"].as_u64().expect("a number");
-        let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
-        assert!(killed.expect("kill exists").success());
+        signal("-KILL", pid);
         pid
     }
 
@@ -56,6 +66,11 @@ impl Background {
         let step = status["total_steps"].as_u64().expect("a number");
         std::fs::read(run.join(format!("checkpoints/step-{step:08}/weights.safetensors"))).expect("the end")
     }
+}
+
+fn signal(which: &str, process: u64) {
+    let sent = std::process::Command::new("kill").args([which, &process.to_string()]).status();
+    assert!(sent.expect("kill exists").success());
 }
 
 impl Drop for Background {
@@ -173,6 +188,85 @@ fn a_killed_worker_is_resumed_and_a_crash_loop_is_ended() {
         metadata["resume_count"].as_u64().expect("counted")
     );
     assert_eq!(heard.matches("\"event\":\"failed\"").count(), 1, "{heard}");
+}
+
+#[test]
+fn a_worker_that_hangs_is_ended_and_resumed() {
+    let job = Background::new();
+    job.start(
+        &["--set", "train.steps=5000000", "--set", "train.checkpoint_every=50"],
+        &[("TEXT2LLM_HANG_AFTER_MS", "1500")],
+    );
+    job.until("a checkpoint", |status| status["checkpoint_step"].as_u64() >= Some(50));
+    let stopped = job.status()["pid"].as_u64().expect("a number");
+    signal("-STOP", stopped);
+    let status = job.until("a resume", |status| {
+        status["resume_count"] == 1
+            && status["pid"].as_u64() != Some(stopped)
+            && status["tokens_per_s"].as_f64() > Some(0.0)
+    });
+    assert!(status["step"].as_u64() >= Some(50), "it does not start over: {status}");
+    let path = std::path::PathBuf::from(status["path"].as_str().expect("a path"));
+    let metadata: Value =
+        serde_json::from_slice(&std::fs::read(path.join("resume_metadata.json")).expect("kept"))
+            .expect("JSON");
+    assert_eq!(metadata["last_crash"]["kind"], "hang", "{metadata}");
+    assert!(metadata["last_crash"]["message"].as_str().expect("told").contains("nothing for"), "{metadata}");
+    // One that works through the same patience is left alone.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(job.status()["resume_count"], 1);
+}
+
+#[test]
+fn a_worker_without_its_supervisor_is_left_to_work_and_can_be_stopped() {
+    let job = Background::new();
+    job.start(&["--set", "train.steps=5000000"], &[]);
+    let before = job.0.read("job/job.json");
+    let record: Value = serde_json::from_slice(&before).expect("JSON");
+    signal("-KILL", record["pid"].as_u64().expect("a number"));
+    job.until("the supervisor's end", |status| status["supervisor_pid"].is_null());
+    let second = job.0.run("resume --detach").expect(1);
+    assert!(second.stderr.contains("nobody supervises it"), "{}", second.stderr);
+    assert_eq!(job.0.read("job/job.json"), before, "its record stays");
+    let stopped = job.0.run("stop --json").expect(0);
+    let stopped: Value = serde_json::from_str(stopped.last_line()).expect("JSON");
+    assert_eq!(
+        (&stopped["status"], &stopped["step"]),
+        (&"interrupted".into(), &stopped["checkpoint_step"]),
+        "{stopped}"
+    );
+}
+
+#[test]
+fn of_racing_starts_one_wins_and_the_others_are_told() {
+    let job = Background::new();
+    let starts: Vec<_> = (0..4)
+        .map(|_| {
+            job.0.command(["train", "--detach", "--set", "train.steps=5000000"]).spawn().expect("starts")
+        })
+        .collect();
+    let ends: Vec<_> = starts.into_iter().map(|start| start.wait_with_output().expect("ours")).collect();
+    let (won, lost): (Vec<_>, Vec<_>) = ends.iter().partition(|end| end.status.success());
+    assert_eq!(won.len(), 1, "{ends:?}");
+    for end in lost {
+        let words = String::from_utf8_lossy(&end.stderr);
+        assert!(end.status.code() == Some(1) && words.contains("at work"), "{words}");
+    }
+    assert!(String::from_utf8_lossy(&won[0].stderr).contains("It trains"), "{won:?}");
+}
+
+#[test]
+fn a_recipe_s_command_runs_only_after_a_yes_and_hears_of_a_corpus_that_fails() {
+    let job = Background::new();
+    job.0.write("heard.sh", "#!/bin/sh\ncat >> heard.jsonl\n");
+    let recipe = format!("{}\n[notify]\ncommand = [\"sh\", \"heard.sh\"]\n", crate::TINY);
+    job.0.write("text2llm.toml", recipe);
+    let told = job.0.run("run --detach --corpus-path missing.txt").expect(3);
+    assert!(told.stderr.contains("sh heard.sh") && told.stderr.contains("--yes"), "{}", told.stderr);
+    assert!(!job.0.path().join("heard.jsonl").exists());
+    job.0.run("run --detach --yes --corpus-path missing.txt").expect(3);
+    let heard = String::from_utf8(job.0.read("heard.jsonl")).expect("text");
+    assert!(heard.contains("\"event\":\"failed\"") && heard.contains("missing.txt"), "{heard}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
 use store::report::{Phase, Reporter};
 use store::run::{RunDir, RunState, RunStatus};
+use train::Obeying;
 
 use super::training::Trained;
 use super::{Request, Until, is_unfinished};
@@ -200,11 +201,19 @@ pub(super) fn begin(request: &Request<'_>) -> Result<Begun> {
     Ok(Begun { run, lock, meta, continued: false })
 }
 
-/// Keeps a second `run` or `train` out of the project.
-pub(super) fn lock_project(project: &Project) -> Result<RunLock> {
+/// Held while a project is worked on.
+pub(super) struct Busy {
+    _obeying: Obeying,
+    // After the above: who holds the lock may clear requests.
+    _lock: RunLock,
+}
+
+/// Keeps a second `run` or `train` out of the project, and hears who asks this one to stop.
+pub(super) fn lock_project(project: &Project) -> Result<Busy> {
     let folder = project.data();
     RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
-    Ok(RunLock::acquire(&folder)?)
+    let lock = RunLock::acquire(&folder)?;
+    Ok(Busy { _obeying: Obeying::requests_in(&folder), _lock: lock })
 }
 
 /// What becomes of a run whose job failed. Training marks its own end; before it there is nothing in the run to keep.

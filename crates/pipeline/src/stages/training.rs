@@ -403,6 +403,7 @@ impl Session<'_> {
             environment: train::environment(self.target),
         };
         let outcome = train::train(&mut model, &job, Some(&mut sampler), reporter);
+        drop(model);
         // A run that failed has a history too. Its error is what must be heard, not one of copying.
         let copied = copy_metrics(self.run, &self.project.training_metrics());
         let outcome = outcome?;

@@ -17,6 +17,8 @@ pub enum CrashKind {
     Disk,
     /// A signal: somebody killed it, or the machine failed.
     Signal,
+    /// It lived on and got nowhere, and was killed for it.
+    Hang,
     /// The program itself went wrong.
     Bug,
 }
@@ -27,6 +29,7 @@ impl fmt::Display for CrashKind {
             CrashKind::OutOfMemory => "out of memory",
             CrashKind::Disk => "disk",
             CrashKind::Signal => "signal",
+            CrashKind::Hang => "hang",
             CrashKind::Bug => "bug",
         })
     }
@@ -45,6 +48,9 @@ impl CrashKind {
             }
             CrashKind::Signal => {
                 "see the system's log (`dmesg`, `journalctl`) for who killed it; a process that uses too much memory is killed so too"
+            }
+            CrashKind::Hang => {
+                "see whether the disk of the project and the GPU answer (`df`, `nvidia-smi`), and the system's log (`dmesg`)"
             }
             CrashKind::Bug => {
                 "this is a mistake of text2llm or of the machine's memory: report it with job/console.log and train.log of the run"
@@ -75,15 +81,17 @@ pub struct Witness<'a> {
     pub state: Option<&'a RunState>,
     /// What it last wrote.
     pub console_tail: &'a str,
-    /// Processes that the system killed for want of memory while it ran.
-    pub out_of_memory_kills: u64,
+    /// Whether the system killed a process for want of memory as this one ended.
+    pub killed_for_memory: bool,
+    /// Why the supervisor ended it, if it did.
+    pub hung: Option<&'a str>,
     /// Whether the supervisor passed on a request to stop.
     pub asked_to_stop: bool,
 }
 
 /// Decides what an end means.
 pub fn classify(witness: &Witness<'_>) -> End {
-    let Witness { status, state, console_tail, out_of_memory_kills, asked_to_stop } = witness;
+    let Witness { status, state, console_tail, killed_for_memory, hung, asked_to_stop } = witness;
     let last_words = last_error(console_tail);
     if status.success() {
         return End::Completed;
@@ -91,16 +99,24 @@ pub fn classify(witness: &Witness<'_>) -> End {
     let interrupted = state.is_some_and(|state| state.status == RunStatus::Interrupted);
     let code = status.code();
     let failed = state.is_some_and(|state| state.failure.is_some());
-    // 130 and 143: whoever presses Ctrl-C twice, or kills it before it listens, wants no checkpoint.
-    if (*asked_to_stop && !failed) || (code == Some(4) && interrupted) || matches!(code, Some(130 | 143)) {
+    if *asked_to_stop && !failed {
         return End::Stopped;
     }
-    let no_memory = *out_of_memory_kills > 0 || console_tail.contains("memory allocation of");
+    if let Some(why) = hung {
+        return End::Crashed(CrashKind::Hang, (*why).to_owned());
+    }
+    // Whoever presses Ctrl-C twice, or asks it to end before it listens, wants no checkpoint.
+    let unheard = matches!(code, Some(130 | 143)) || matches!(signal(status), Some(2 | 15));
+    if (code == Some(4) && interrupted) || unheard {
+        return End::Stopped;
+    }
     match (code, signal(status)) {
-        (_, Some(number)) if no_memory => End::Crashed(
-            CrashKind::OutOfMemory,
-            format!("it was ended by signal {number} for want of memory"),
-        ),
+        (_, Some(9)) if *killed_for_memory => {
+            End::Crashed(CrashKind::OutOfMemory, "the system killed it for want of memory".to_owned())
+        }
+        (_, Some(6)) if last_words.contains("memory allocation of") => {
+            End::Crashed(CrashKind::OutOfMemory, last_words)
+        }
         (_, Some(number @ (4 | 6 | 8 | 11))) => {
             End::Crashed(CrashKind::Bug, format!("it was ended by signal {number}: {last_words}"))
         }
@@ -151,12 +167,13 @@ mod tests {
         ExitStatus::from_raw(code << 8)
     }
 
-    fn end(status: ExitStatus, state: Option<RunState>, console_tail: &str, kills: u64) -> End {
+    fn end(status: ExitStatus, state: Option<RunState>, console_tail: &str, killed_for_memory: bool) -> End {
         classify(&Witness {
             status,
             state: state.as_ref(),
             console_tail,
-            out_of_memory_kills: kills,
+            killed_for_memory,
+            hung: None,
             asked_to_stop: false,
         })
     }
@@ -168,28 +185,51 @@ mod tests {
     #[test]
     fn each_end_is_what_it_is() {
         let interrupted = Some(RunState { status: RunStatus::Interrupted, ..RunState::default() });
-        assert_eq!(end(exited(0), None, "", 0), End::Completed);
-        assert_eq!(end(exited(4), interrupted, "", 0), End::Stopped);
-        assert_eq!(end(exited(143), None, "", 0), End::Stopped);
+        assert_eq!(end(exited(0), None, "", false), End::Completed);
+        assert_eq!(end(exited(4), interrupted, "", false), End::Stopped);
+        assert_eq!(end(exited(143), None, "", false), End::Stopped);
+        assert_eq!(end(ExitStatus::from_raw(15), None, "", false), End::Stopped);
         let kind = |end: End| match end {
             End::Crashed(kind, _) => kind,
             other => panic!("{other:?}"),
         };
-        assert_eq!(kind(end(ExitStatus::from_raw(9), None, "", 0)), CrashKind::Signal);
-        assert_eq!(kind(end(ExitStatus::from_raw(9), None, "", 1)), CrashKind::OutOfMemory);
+        assert_eq!(kind(end(ExitStatus::from_raw(9), None, "", false)), CrashKind::Signal);
+        assert_eq!(kind(end(ExitStatus::from_raw(9), None, "", true)), CrashKind::OutOfMemory);
         let refused = "memory allocation of 4000000000 bytes failed";
-        assert_eq!(kind(end(ExitStatus::from_raw(6), None, refused, 0)), CrashKind::OutOfMemory);
-        assert_eq!(kind(end(ExitStatus::from_raw(11), None, "", 0)), CrashKind::Bug);
-        assert_eq!(kind(end(exited(101), None, "thread 'main' panicked at x.rs:1", 0)), CrashKind::Bug);
-        assert_eq!(kind(end(exited(4), failed("storage_full"), "", 0)), CrashKind::Disk);
+        assert_eq!(kind(end(ExitStatus::from_raw(6), None, refused, false)), CrashKind::OutOfMemory);
+        // Another process was killed, or it said so long ago.
+        assert_eq!(kind(end(ExitStatus::from_raw(11), None, "", true)), CrashKind::Bug);
+        let long_ago = "memory allocation of 7 bytes failed\nthread 'main' panicked at x.rs:1";
+        assert_eq!(kind(end(ExitStatus::from_raw(6), None, long_ago, false)), CrashKind::Bug);
+        assert_eq!(kind(end(ExitStatus::from_raw(11), None, "", false)), CrashKind::Bug);
+        assert_eq!(kind(end(exited(101), None, "thread 'main' panicked at x.rs:1", false)), CrashKind::Bug);
+        assert_eq!(kind(end(exited(4), failed("storage_full"), "", false)), CrashKind::Disk);
+    }
+
+    #[test]
+    fn a_hang_is_a_hang_however_it_ends_unless_it_was_asked_to_stop() {
+        let interrupted = RunState { status: RunStatus::Interrupted, ..RunState::default() };
+        for (status, state) in [(ExitStatus::from_raw(9), None), (exited(4), Some(&interrupted))] {
+            let mut witness = Witness {
+                status,
+                state,
+                console_tail: "",
+                killed_for_memory: false,
+                hung: Some("silent"),
+                asked_to_stop: false,
+            };
+            assert_eq!(classify(&witness), End::Crashed(CrashKind::Hang, "silent".into()));
+            witness.asked_to_stop = true;
+            assert_eq!(classify(&witness), End::Stopped);
+        }
     }
 
     #[test]
     fn what_would_happen_again_is_not_tried_again() {
         let console = "step 7\nerror: loss or gradient was not finite\n  and more";
-        let ended = end(exited(4), failed("diverged"), console, 0);
+        let ended = end(exited(4), failed("diverged"), console, false);
         assert_eq!(ended, End::Hopeless(4, "loss or gradient was not finite and more".into()));
-        assert!(matches!(end(exited(3), None, "error: no text", 0), End::Hopeless(3, _)));
-        assert!(matches!(end(exited(5), None, "", 0), End::Hopeless(5, _)));
+        assert!(matches!(end(exited(3), None, "error: no text", false), End::Hopeless(3, _)));
+        assert!(matches!(end(exited(5), None, "", false), End::Hopeless(5, _)));
     }
 }

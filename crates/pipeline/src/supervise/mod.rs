@@ -2,28 +2,33 @@
 //!
 //! The supervisor trains nothing and holds no state of the run; all it does is start the program again with `--resume`, so
 //! what it brings back is what the checkpoints hold. Reading order: `crash` (what an end means), `policy` (whether to resume),
-//! this file, then `record` and `notify`.
+//! this file, `watchdog` (whether it still gets somewhere), `memory` (when that runs out), then `record` and `notify`.
 
 mod crash;
+mod memory;
 mod notify;
 mod policy;
 mod record;
+mod watchdog;
 
 use std::fs::{File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use compute::Target;
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
 use store::report::{Phase, Reporter};
-use store::run::{RunDir, RunState};
+use store::run::{RunDir, RunState, RunStatus};
 use store::time::Timestamp;
 use train::{Checkpoints, StopFlag};
 
 use crate::meta::RunMeta;
 use crate::project::Project;
+use crate::recipe::NotifyOptions;
 use crate::{Error, Result};
 
 pub use crash::{CrashKind, End};
@@ -31,11 +36,17 @@ pub use policy::{Policy, Progress, RESUMES_WITHOUT_PROGRESS};
 pub use record::{JobRecord, JobStatus, ResumeMetadata, living_supervisor};
 
 use crash::{Witness, classify};
+use memory::Kills;
 use policy::Decision;
 use record::CrashRecord;
+use watchdog::{Sighting, Watchdog};
 
-/// Between two looks at the worker.
+/// Between two looks whether the worker lives.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Between two looks whether it gets somewhere.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// For a worker that hangs to end by itself.
+const HANG_GRACE: Duration = Duration::from_secs(30);
 /// What of the worker's words is read after its end.
 const TAIL_BYTES: u64 = 8 << 10;
 
@@ -54,6 +65,12 @@ pub struct Job<'a> {
     pub run_id: Option<String>,
     /// Before the first resume.
     pub pause: Duration,
+    /// The least patience with a worker that does nothing.
+    pub hang_after: Duration,
+    /// Where it computes.
+    pub target: Target,
+    /// Whom to tell. Settled by whoever starts the job: a project that was received must not run commands by itself.
+    pub notify: NotifyOptions,
 }
 
 /// The file that worker and supervisor write to, `job/console.log`.
@@ -69,6 +86,12 @@ pub fn supervise(job: &Job<'_>, stop: &StopFlag, reporter: &mut dyn Reporter) ->
     let folder = job.project.job();
     RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
     let _lock = RunLock::acquire(&folder)?;
+    // A worker that lost its supervisor, or one that never had any: its record stays what it is.
+    let data = job.project.data();
+    if RunLock::is_held(&data) {
+        return Err(store::Error::Locked { path: data.clone(), pid: RunLock::holder(&data) }.into());
+    }
+    store::stop::clear(&folder);
     let mut supervisor = Supervisor {
         job,
         record: JobRecord {
@@ -78,9 +101,62 @@ pub fn supervise(job: &Job<'_>, stop: &StopFlag, reporter: &mut dyn Reporter) ->
             ..JobRecord::default()
         },
         began: None,
+        recomputing: false,
         reporter,
     };
     supervisor.work(stop)
+}
+
+/// Whom a run wants to tell, by its record. That may have come from somebody else.
+///
+/// # Errors
+/// A record that cannot be read.
+pub fn recorded_notify(run: &RunDir) -> Result<NotifyOptions> {
+    Ok(RunMeta::read(&RealFs, run)?.recipe.notify)
+}
+
+/// Asks whoever works on a run to stop after saving: its supervisor, if it has one, since that would take a worker's end for a crash,
+/// else the worker. `None` where nobody works on it.
+///
+/// # Errors
+/// What the disk says.
+pub fn ask_to_stop(project: &Project, run: &RunDir) -> Result<Option<Asked>> {
+    let asked = match responsible(project, run) {
+        Some(asked) => asked,
+        None => return Ok(None),
+    };
+    store::stop::request(&match asked {
+        Asked::Supervisor(_) => project.job(),
+        Asked::Worker(_) => project.data(),
+    })?;
+    Ok(Some(asked))
+}
+
+/// Who works on a run and can be asked, with its process number where it is known. That is for people: it may be of another container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The supervisor.
+    Supervisor(Option<u32>),
+    /// A worker that nobody supervises.
+    Worker(Option<u32>),
+}
+
+impl Asked {
+    /// Its process.
+    pub fn process(self) -> Option<u32> {
+        let (Asked::Supervisor(process) | Asked::Worker(process)) = self;
+        process
+    }
+}
+
+/// Who works on a run now.
+pub fn responsible(project: &Project, run: &RunDir) -> Option<Asked> {
+    let supervised =
+        JobRecord::read(project).is_some_and(|record| record.run_id.as_deref() == Some(run.id().as_str()));
+    if supervised && RunLock::is_held(&project.job()) {
+        return Some(Asked::Supervisor(RunLock::holder(&project.job())));
+    }
+    RunLock::is_held(run.path()).then(|| Asked::Worker(RunLock::holder(run.path())))
 }
 
 struct Supervisor<'a, 'r> {
@@ -88,7 +164,16 @@ struct Supervisor<'a, 'r> {
     record: JobRecord,
     /// The run's record as it was before the first worker, for [`Supervisor::has_begun`].
     began: Option<serde_json::Value>,
+    /// Whether layers are computed again since memory ran out.
+    recomputing: bool,
     reporter: &'r mut dyn Reporter,
+}
+
+/// How a worker's life went, as far as the supervisor had a part in it.
+#[derive(Default)]
+struct Watched {
+    asked_to_stop: bool,
+    hung: Option<String>,
 }
 
 impl Supervisor<'_, '_> {
@@ -98,13 +183,13 @@ impl Supervisor<'_, '_> {
         loop {
             let console_bytes =
                 std::fs::metadata(console_path(self.job.project)).map_or(0, |meta| meta.len());
-            let kills_before = out_of_memory_kills();
+            let mut kills = Kills::watch();
             let mut worker = match self.start() {
                 Ok(worker) => worker,
                 // The program was replaced or removed: that must not go unheard.
                 Err(error) => return Ok(self.end(JobStatus::Failed, 1, error.to_string())),
             };
-            let asked_to_stop = self.wait(&mut worker, stop)?;
+            let watched = self.wait(&mut worker, &mut kills, stop)?;
             let status = worker.wait().map_err(|error| cannot("wait for the worker", &error))?;
             self.find_run_of(worker.id());
             // A worker that failed before it wrote its state has left that of another.
@@ -114,8 +199,9 @@ impl Supervisor<'_, '_> {
                 status,
                 state: state.as_ref(),
                 console_tail: &self.console_since(console_bytes),
-                out_of_memory_kills: out_of_memory_kills().saturating_sub(kills_before),
-                asked_to_stop,
+                killed_for_memory: kills.came_just_now(),
+                hung: watched.hung.as_deref(),
+                asked_to_stop: watched.asked_to_stop,
             });
             let (kind, message) = match end {
                 End::Completed => return Ok(self.end(JobStatus::Completed, 0, "the job is done".to_owned())),
@@ -126,6 +212,9 @@ impl Supervisor<'_, '_> {
                 End::Hopeless(code, why) => return Ok(self.end(JobStatus::Failed, code, why)),
                 End::Crashed(kind, message) => (kind, message),
             };
+            if kind == CrashKind::OutOfMemory {
+                self.take_less_memory();
+            }
             let resumed = self.record.resumes > 0;
             let decision = policy.crashed(self.progress(), resumed);
             self.remember_crash(kind, &message, &policy);
@@ -140,7 +229,7 @@ impl Supervisor<'_, '_> {
             self.set(JobStatus::Pausing, &message);
             let wake = Instant::now() + pause;
             while Instant::now() < wake {
-                if stop.is_raised() {
+                if self.is_asked_to_stop(stop) {
                     return Ok(self.end(
                         JobStatus::Stopped,
                         4,
@@ -155,7 +244,12 @@ impl Supervisor<'_, '_> {
 
     fn start(&mut self) -> Result<Child> {
         let arguments = if self.has_begun() { &self.job.again } else { &self.job.first };
-        let child = Command::new(&self.job.program)
+        let mut command = Command::new(&self.job.program);
+        if self.recomputing {
+            // A recipe that is named on the command line would switch it off again.
+            command.env("TEXT2LLM_TRAIN_RECOMPUTE", "true");
+        }
+        let child = command
             .args(arguments)
             // The console is read by people and by `logs`.
             .env_remove("TEXT2LLM_JSON")
@@ -186,9 +280,13 @@ impl Supervisor<'_, '_> {
         }
     }
 
-    /// Until the worker has ended; whether it was asked to stop.
-    fn wait(&mut self, worker: &mut Child, stop: &StopFlag) -> Result<bool> {
-        let mut asked = false;
+    /// Until the worker has ended, by itself or because it was asked to stop or hung.
+    fn wait(&mut self, worker: &mut Child, kills: &mut Kills, stop: &StopFlag) -> Result<Watched> {
+        let began = Instant::now();
+        let mut watched = Watched::default();
+        let mut watchdog = Watchdog::new(self.job.hang_after, Duration::ZERO);
+        let mut watch_at = began + WATCH_EVERY;
+        let mut kill_at = None;
         while worker.try_wait().map_err(|error| cannot("wait for the worker", &error))?.is_none() {
             if self.record.run_id.is_none()
                 && let Some(run) = store::run::held_by(&RealFs, &self.job.project.runs(), worker.id())
@@ -196,17 +294,91 @@ impl Supervisor<'_, '_> {
                 self.record.run_id = Some(run.id());
                 self.set(JobStatus::Running, "");
             }
-            if stop.is_raised() && !asked {
-                asked = true;
+            if !watched.asked_to_stop && self.is_asked_to_stop(stop) {
+                watched.asked_to_stop = true;
                 self.say("asked to stop: the worker saves a checkpoint and ends");
-                if store::process::terminate(worker.id()).is_err() {
-                    // No gentle way on this system; the last checkpoint is what stays.
-                    let _ = worker.kill();
+                self.ask(worker);
+            }
+            if Instant::now() >= watch_at {
+                watch_at = Instant::now() + WATCH_EVERY;
+                kills.look();
+                let seen = self.sighting(worker, began);
+                if watched.hung.is_none()
+                    && let Some(why) = watchdog.look(seen)
+                {
+                    self.say(&format!("the worker hangs: {why}. It is asked to end, and then killed"));
+                    self.ask(worker);
+                    kill_at = Some(Instant::now() + HANG_GRACE.min(self.job.hang_after));
+                    watched.hung = Some(why);
                 }
+            }
+            if kill_at.is_some_and(|at| Instant::now() >= at) {
+                kill_at = None;
+                worker.kill().map_err(|error| cannot("end the worker", &error))?;
             }
             std::thread::sleep(LOOK_EVERY);
         }
-        Ok(asked)
+        Ok(watched)
+    }
+
+    fn is_asked_to_stop(&self, stop: &StopFlag) -> bool {
+        stop.is_raised() || store::stop::is_requested(&self.job.project.job())
+    }
+
+    /// Asks the worker to save and end.
+    fn ask(&self, worker: &mut Child) {
+        if store::process::terminate(worker).is_err()
+            && store::stop::request(&self.job.project.data()).is_err()
+        {
+            // No gentle way; the last checkpoint is what stays.
+            let _ = worker.kill();
+        }
+    }
+
+    /// What can be seen of the worker now.
+    fn sighting(&self, worker: &Child, began: Instant) -> Sighting {
+        let run = self.run();
+        let usage = store::process::usage(worker);
+        let mut files =
+            vec![console_path(self.job.project), self.job.project.data().join(train::HEARTBEAT_FILE)];
+        if let Some(run) = &run {
+            files.extend([run.path().join("state.json"), run.metrics(), run.log()]);
+        }
+        let mut signs = DefaultHasher::new();
+        usage.map(|usage| usage.io_bytes).hash(&mut signs);
+        for file in files {
+            let known = std::fs::metadata(file).ok().map(|meta| (meta.len(), meta.modified().ok()));
+            known.hash(&mut signs);
+        }
+        let state = run.and_then(|run| run.read_state(&RealFs).ok()).filter(|state| {
+            state.pid == worker.id() && state.status == RunStatus::Running && state.tokens_per_s > 0.0
+        });
+        Sighting {
+            at: began.elapsed(),
+            signs: signs.finish(),
+            cpu_s: usage.map(|usage| usage.cpu_s),
+            step_s: state
+                .map(|state| state.eta_s / state.total_steps.saturating_sub(state.step).max(1) as f64),
+        }
+    }
+
+    /// Once: less memory for the same bits, where that is to be had.
+    fn take_less_memory(&mut self) {
+        let chosen =
+            |arguments: &[String]| arguments.iter().any(|argument| argument.contains("train.recompute"));
+        if self.recomputing || chosen(&self.job.first) {
+            return;
+        }
+        let Some(run) = self.run() else { return };
+        let untouched = !self.has_begun();
+        if let Some(told) = memory::recompute_from_now_on(self.job.project, &run, self.job.target) {
+            self.recomputing = true;
+            if untouched {
+                // What was asked of an existing run is still to be asked.
+                self.began = run.read_meta(&RealFs).ok();
+            }
+            self.say(&told);
+        }
     }
 
     /// A worker that ended sooner than it was looked at has left its number in the run it began.
@@ -260,10 +432,14 @@ impl Supervisor<'_, '_> {
 
     fn give_up(&mut self, kind: CrashKind, message: &str) -> u8 {
         let step = self.progress().checkpoint_step;
+        let remedy = self
+            .run()
+            .filter(|_| kind == CrashKind::OutOfMemory)
+            .and_then(|run| memory::remedy(self.job.project, &run, self.job.target))
+            .unwrap_or_else(|| kind.remedy().to_owned());
         let diagnosis = format!(
             "crash loop: {RESUMES_WITHOUT_PROGRESS} resumes in a row brought no checkpoint beyond step {step}. The last crash: {kind}: \
-             {message}. What to do: {}. Then go on with `{}`",
-            kind.remedy(),
+             {message}. What to do: {remedy}. Then go on with `{}`",
             self.job.project.command(&match &self.record.run_id {
                 Some(id) => format!("resume {id} --detach"),
                 None => "run --detach".to_owned(),
@@ -321,18 +497,21 @@ impl Supervisor<'_, '_> {
     }
 
     fn tell(&mut self, event: &'static str, what: &str) {
-        let Some(run) = self.run() else { return };
-        let Ok(meta) = RunMeta::read(&RealFs, &run) else { return };
-        let state = run.read_state(&RealFs).unwrap_or_default();
+        let state = self.run().and_then(|run| run.read_state(&RealFs).ok()).unwrap_or_default();
+        let text = match &self.record.run_id {
+            Some(id) => format!("text2llm: run {id} {what} (step {} of {})", state.step, state.total_steps),
+            // It ended before there was a run: no text, a wrong key.
+            None => format!("text2llm: the job in {} {what}", self.job.project.root().display()),
+        };
         let message = notify::Message {
             event,
-            text: format!("text2llm: run {} {what} (step {} of {})", run.id(), state.step, state.total_steps),
-            run_id: run.id(),
+            text,
+            run_id: self.record.run_id.clone().unwrap_or_default(),
             step: state.step,
             total_steps: state.total_steps,
             time: Timestamp::now().rfc3339(),
         };
-        for failed in notify::tell(&meta.recipe.notify, &message) {
+        for failed in notify::tell(&self.job.notify, &message) {
             self.reporter.warning(Phase::Training, &failed);
         }
     }
@@ -348,15 +527,6 @@ impl Supervisor<'_, '_> {
         };
         read().unwrap_or_default()
     }
-}
-
-/// Processes of this control group and those above it that the system killed for want of memory; 0 where it cannot be told.
-fn out_of_memory_kills() -> u64 {
-    let Ok(groups) = std::fs::read_to_string("/proc/self/cgroup") else { return 0 };
-    let Some(group) = groups.lines().find_map(|line| line.strip_prefix("0::")) else { return 0 };
-    let path = PathBuf::from("/sys/fs/cgroup").join(group.trim_start_matches('/')).join("memory.events");
-    let Ok(events) = std::fs::read_to_string(path) else { return 0 };
-    events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
 }
 
 fn cannot(what: &str, error: &std::io::Error) -> Error {

@@ -82,11 +82,16 @@ pub fn chaos(trial: &Trial<'_>, kills: u64, seed: u64, mut progress: impl FnMut(
                 {
                     break Some(status);
                 }
-                if !last_kill && Instant::now() >= deadline {
+                if trial.stop.is_raised() || (!last_kill && Instant::now() >= deadline) {
                     break None;
                 }
                 std::thread::sleep(Duration::from_micros(300));
             };
+            if trial.stop.is_raised() {
+                let _ = child.kill();
+                let _ = child.wait();
+                scratch.check_stop()?;
+            }
             match status {
                 Some(status) if status.success() => break,
                 Some(status) => {

@@ -16,7 +16,7 @@ use serde::Serialize;
 use store::fs::{Fs, RealFs};
 use store::metrics::Metric;
 use store::run::RunDir;
-use train::Checkpoints;
+use train::{Checkpoints, StopFlag};
 
 use crate::project::Project;
 use crate::recipe::Recipe;
@@ -40,6 +40,8 @@ pub struct Trial<'a> {
     pub steps: u64,
     /// Where to compute.
     pub target: Target,
+    /// Raised by whoever does not want to wait for the end; nothing is left behind then either.
+    pub stop: StopFlag,
 }
 
 /// One thing that must be equal.
@@ -58,6 +60,7 @@ struct Scratch {
     project: Project,
     program: PathBuf,
     target: Target,
+    stop: StopFlag,
     keep: bool,
 }
 
@@ -78,7 +81,13 @@ impl Scratch {
         recipe.notify = crate::recipe::NotifyOptions::default();
         let project = Project::new(root);
         store::atomic::write(&RealFs, &project.recipe_file(), recipe.to_toml().as_bytes())?;
-        Ok(Scratch { project, program: trial.program.clone(), target: trial.target, keep: false })
+        Ok(Scratch {
+            project,
+            program: trial.program.clone(),
+            target: trial.target,
+            stop: trial.stop.clone(),
+            keep: false,
+        })
     }
 
     fn start(&self, arguments: &[&str]) -> Result<Child> {
@@ -111,9 +120,15 @@ impl Scratch {
             if line["event"] == "error" {
                 last_error = line["message"].as_str().unwrap_or_default().to_owned();
             }
-            true
+            !self.stop.is_raised()
         });
-        match child.wait() {
+        if self.stop.is_raised() {
+            // Ctrl-C reaches it too; SIGTERM does not.
+            let _ = child.kill();
+        }
+        let ended = child.wait();
+        self.check_stop()?;
+        match ended {
             Ok(status) if status.success() => Ok(()),
             ended => Err(Error::Environment {
                 message: format!(
@@ -122,6 +137,15 @@ impl Scratch {
                 ),
             }),
         }
+    }
+
+    /// Somebody does not want to wait for the end.
+    fn check_stop(&self) -> Result<()> {
+        if self.stop.is_raised() {
+            let message = "stopped on request before the end; its scratch folder is removed".to_owned();
+            return Err(Error::Environment { message });
+        }
+        Ok(())
     }
 
     fn newest_run(&self) -> Result<RunDir> {

@@ -46,11 +46,12 @@ pub fn verify_resume(trial: &Trial<'_>) -> Result<VerifiedResume> {
         if event["event"] == "step" {
             killed_at = event["step"].as_u64().unwrap_or(0);
         }
-        killed_at < trial.steps.div_ceil(2)
+        killed_at < trial.steps.div_ceil(2) && !trial.stop.is_raised()
     });
     // SIGKILL: nothing in the process can prepare for it. It has ended itself only where its run failed.
     let killed = child.kill();
     let status = child.wait().map_err(|error| Error::Environment { message: error.to_string() })?;
+    scratch.check_stop()?;
     if killed.is_err() || status.code().is_some() || killed_at == 0 {
         return Err(Error::Environment {
             message: format!("the run that was to be killed ended by itself: {status}"),

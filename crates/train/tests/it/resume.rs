@@ -154,6 +154,19 @@ fn going_back_to_an_earlier_checkpoint_repeats_its_future() {
 }
 
 #[test]
+fn what_comes_after_the_checkpoint_that_was_chosen_is_given_up_at_once() {
+    let bench = uninterrupted();
+    let chosen = bench.checkpoints().steps().unwrap()[0];
+    // Ended before its first step and its first save.
+    let outcome =
+        bench.train(Start::Resume(Which::Step(chosen)), &StopFlag::at_look(0), &mut NoReport).unwrap();
+    assert_eq!((outcome.ending, outcome.step), (Ending::Interrupted, chosen));
+    assert_eq!(bench.checkpoints().steps().unwrap(), [chosen], "the next resume goes on from here");
+    let beyond = format!("step {} of", chosen + 1);
+    assert!(!bench.metrics().iter().any(|metric| metric.starts_with(&beyond)));
+}
+
+#[test]
 fn what_does_not_belong_together_is_refused() {
     let mut bench = uninterrupted();
     bench.options.batch_size = 8;

@@ -12,6 +12,7 @@ mod meta;
 pub mod plan;
 pub mod project;
 pub mod recipe;
+mod remote;
 pub mod shape;
 pub mod stages;
 pub mod supervise;

@@ -72,6 +72,8 @@ impl<'a> Keeper<'a> {
         self.batch_bytes += match &raw.content {
             Content::Text(text) => text.len(),
             Content::Html(page, _) => page.len(),
+            #[cfg(feature = "pdf")]
+            Content::Pdf(pdf) => pdf.len(),
         };
         self.batch.push(raw);
         if self.batch.len() >= BATCH_DOCUMENTS || self.batch_bytes >= BATCH_BYTES {
@@ -104,6 +106,11 @@ impl<'a> Keeper<'a> {
     fn admit(&mut self, judged: Judged, summary: &mut CorpusSummary) -> Result<()> {
         summary.repaired_sequences += judged.repaired;
         summary.normalized_documents += u64::from(judged.normalized);
+        if let Some(reason) = judged.unreadable {
+            summary.quarantine(&judged.source, &reason);
+            summary.documents_read -= 1;
+            return Ok(());
+        }
         let document = match judged.outcome {
             Ok(document) => document,
             Err(dropped) => {

@@ -1,5 +1,7 @@
 //! The recipe's `[data]`: which text, and what is done to it.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,17 +25,19 @@ pub enum Normalize {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CorpusOptions {
-    /// Files, folders and globs, relative to the project folder; "sample" is the bundled corpus. Of a folder, the .txt, .md,
-    /// .jsonl, .html and .warc files are read, also when packed as .gz or .zst.
+    /// Files, folders and globs, relative to the project folder; "sample" is the bundled corpus, "-" what comes on standard
+    /// input, "hf://OWNER/NAME" a data set of the Hugging Face hub (also @REVISION, /PATTERN and ?split=, config=, column=),
+    /// "wikitext-2", "wikitext-103" and "tinystories" are such sets. Of a folder, and of the archives in it, these are read: .txt, .md, .jsonl, .csv, .tsv, .parquet, .html, .xml,
+    /// .docx, .pdf, .warc, .wet, .tar and .zip, also packed as .gz, .zst, .bz2 or .xz.
     #[schemars(length(min = 1))]
     pub paths: Vec<String>,
-    /// The field of a .jsonl line that holds the text.
+    /// The field of a .jsonl line, or the column of a .csv or .parquet file, that holds the text.
     #[schemars(length(min = 1))]
     pub text_field: String,
-    /// The field of a .jsonl line that names its language, where there is one.
+    /// The field or column that names a text's language, where there is one.
     #[schemars(length(min = 1))]
     pub language_field: String,
-    /// The field of a .jsonl line that holds its address, where there is one.
+    /// The field or column that holds its address, where there is one.
     #[schemars(length(min = 1))]
     #[serde(skip_serializing_if = "is_url_field")]
     pub url_field: String,
@@ -42,9 +46,14 @@ pub struct CorpusOptions {
     pub extraction: ExtractionMode,
     /// What separates the documents of a plain text file ("\n\n" for blank lines). Empty: a file is one document.
     pub document_separator: String,
-    /// A longer document is cut at the end of a line; bounds memory.
+    /// A longer document is cut at the end of a line; a longer line, page or PDF is quarantined. Bounds memory.
     #[schemars(range(min = 1024, max = 1073741824))]
     pub maximum_document_bytes: usize,
+    /// Where more than this part of documents, lines and files cannot be read, the job stops with what could be read
+    /// prepared; 1 goes on whatever happens.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    #[serde(skip_serializing_if = "is_quarantine_limit")]
+    pub quarantine_limit: f64,
     /// A shorter document is dropped.
     pub minimum_characters: usize,
     /// "nfc" or "none".
@@ -62,6 +71,33 @@ pub struct CorpusOptions {
     pub validation_fraction: f64,
     /// Chooses which documents are kept for validation.
     pub seed: u64,
+    /// Where the files of remote entries of `paths` lie on this machine; filled by who fetched them, never by a recipe.
+    #[serde(skip)]
+    pub remote: Vec<RemoteEntry>,
+}
+
+/// An entry of `paths` whose files were fetched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteEntry {
+    /// As `paths` has it.
+    pub entry: String,
+    /// The column that holds the text, where it is not `text_field`.
+    pub text_field: Option<String>,
+    /// Whether its rows are lines of articles, as WikiText's are: they are joined up to the next title.
+    pub rows_are_lines: bool,
+    /// The files, in their order.
+    pub files: Vec<RemoteFile>,
+}
+
+/// A file that was fetched, or will be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteFile {
+    /// What it is called in reports and manifests.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// Keys of later versions are left out of a stage's options where they change nothing, so that what was prepared before stays
@@ -74,6 +110,13 @@ fn is_url_field(field: &String) -> bool {
     field == "url"
 }
 
+/// One broken file among ten is bad luck; more of them, and the text is not what its owner thinks it is.
+const QUARANTINE_LIMIT: f64 = 0.1;
+
+fn is_quarantine_limit(limit: &f64) -> bool {
+    *limit == QUARANTINE_LIMIT
+}
+
 impl Default for CorpusOptions {
     fn default() -> CorpusOptions {
         CorpusOptions {
@@ -84,6 +127,7 @@ impl Default for CorpusOptions {
             extraction: ExtractionMode::Balanced,
             document_separator: String::new(),
             maximum_document_bytes: 64 << 20,
+            quarantine_limit: QUARANTINE_LIMIT,
             minimum_characters: 1,
             normalize: Normalize::Nfc,
             deduplicate: true,
@@ -91,6 +135,7 @@ impl Default for CorpusOptions {
             near_duplicates: None,
             validation_fraction: 0.05,
             seed: 0,
+            remote: Vec::new(),
         }
     }
 }
@@ -108,6 +153,9 @@ impl CorpusOptions {
         if !(0.0..=0.5).contains(&self.validation_fraction) {
             let message = format!("{} is not between 0 and 0.5", self.validation_fraction);
             return fail("validation_fraction", message);
+        }
+        if !(0.0..=1.0).contains(&self.quarantine_limit) {
+            return fail("quarantine_limit", format!("{} is not between 0 and 1", self.quarantine_limit));
         }
         if !(1 << 10..=1 << 30).contains(&self.maximum_document_bytes) {
             let message = format!("{} is not between 1,024 and 1,073,741,824", self.maximum_document_bytes);
@@ -129,7 +177,7 @@ impl CorpusOptions {
         }
         for (key, field) in fields {
             if field.is_empty() {
-                return fail(key, "name a field of the .jsonl lines".to_owned());
+                return fail(key, "name a field or column".to_owned());
             }
         }
         Ok(())

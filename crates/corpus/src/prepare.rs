@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use store::atomic;
@@ -12,7 +14,7 @@ use store::stage::{self, StagedFolder};
 
 use crate::filter::UrlFilter;
 use crate::keeper::Keeper;
-use crate::read::{self, Sink};
+use crate::read::{self, Article, Position, Sink};
 use crate::sources::{self, Place, Source};
 use crate::{CorpusOptions, CorpusSummary, Error, Result, report_page, split};
 
@@ -25,6 +27,8 @@ const REPORT_PAGE: &str = "report.html";
 const STAGE_VERSION: u32 = 1;
 /// How many quarantined files and lines are told one by one.
 const TOLD: usize = 5;
+/// Progress is told no more often.
+const TOLD_EVERY: Duration = Duration::from_millis(200);
 /// More repairs than one in so many bytes: probably another encoding.
 const BYTES_PER_REPAIR: u64 = 200;
 
@@ -33,8 +37,8 @@ const BYTES_PER_REPAIR: u64 = 200;
 /// as it is.
 ///
 /// # Errors
-/// Options that cannot be; a path that leads nowhere; a named file that is not text; damaged packed files; no text at all;
-/// the disk.
+/// Options that cannot be; a path that leads nowhere, or to nothing that can be read; no text at all; more that cannot be read
+/// than `quarantine_limit` allows (what can be is prepared all the same); the disk.
 pub fn prepare(
     fs: &dyn Fs,
     options: &CorpusOptions,
@@ -54,6 +58,7 @@ pub fn prepare(
     let stage_options = stage_options(options);
     if stage::current(fs, out, DOCUMENTS_STAGE, &stage_options, &inputs)?.is_some() {
         let summary: CorpusSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
+        check_quarantine(&summary, options, out)?;
         return Ok(CorpusSummary { reused: true, ..summary });
     }
 
@@ -72,11 +77,14 @@ pub fn prepare(
     let page = report_page::html(&summary);
     atomic::write(fs, &staged.path().join(REPORT_PAGE), page.as_bytes())?;
     staged.commit(Manifest::new(DOCUMENTS_STAGE, stage_options, inputs))?;
+    check_quarantine(&summary, options, out)?;
     Ok(summary)
 }
 
 fn stage_options(options: &CorpusOptions) -> Value {
-    json!({ "stage_version": STAGE_VERSION, "data": options })
+    // The limit decides on going on, not on what is prepared.
+    let quarantine_limit = CorpusOptions::default().quarantine_limit;
+    json!({ "stage_version": STAGE_VERSION, "data": CorpusOptions { quarantine_limit, ..options.clone() } })
 }
 
 /// The block lists' names and texts.
@@ -102,15 +110,30 @@ fn read_all(
 ) -> Result<()> {
     let sizes: Vec<u64> = sources.iter().map(|source| bytes_of(fs, source)).collect();
     let total = sizes.iter().sum();
-    let mut done = 0;
-    for (source, bytes) in sources.iter().zip(sizes) {
+    let position = Position::default();
+    let (mut done, mut told_at) = (0, Instant::now());
+    let mut entry = EntryRead::default();
+    for (index, (source, bytes)) in sources.iter().zip(sizes).enumerate() {
         let before = summary.repaired_sequences;
-        let mut take = |raw, summary: &mut CorpusSummary| keeper.take(raw, summary);
-        let outcome = read::read(fs, source, &mut Sink { options, summary, take: &mut take })?;
+        let mut take = |raw, summary: &mut CorpusSummary| {
+            entry.documents += 1;
+            if told_at.elapsed() > TOLD_EVERY {
+                told_at = Instant::now();
+                reporter.progress(Phase::Corpus, position.load(Relaxed).min(total), total, "bytes");
+            }
+            keeper.take(raw, summary)
+        };
+        let text_field = source.text_field.as_deref().unwrap_or(&options.text_field);
+        let article = source.rows_are_lines.then(Article::default);
+        let mut sink = Sink { options, text_field, article, summary, take: &mut take };
+        let outcome = read::read(fs, source, &position, &mut sink)?;
+        sink.end_article()?;
         match outcome {
             Ok(()) => summary.files += 1,
-            Err(reason) if source.explicit => return Err(Error::source(&source.name, reason.0)),
-            Err(reason) => summary.quarantine(&source.name, &reason.0),
+            Err(reason) => {
+                summary.quarantine(&source.name, &reason.0);
+                entry.unusable.get_or_insert((source.name.clone(), reason.0));
+            }
         }
         let repaired = summary.repaired_sequences - before;
         if repaired * BYTES_PER_REPAIR > bytes {
@@ -121,10 +144,72 @@ fn read_all(
             );
             reporter.warning(Phase::Corpus, &message);
         }
+        // What was read twice, or not to its end, counts once.
         done += bytes;
+        position.store(done, Relaxed);
         reporter.progress(Phase::Corpus, done, total, "bytes");
+        entry.files += 1;
+        if sources.get(index + 1).is_none_or(|next| next.entry != source.entry) {
+            std::mem::take(&mut entry).check(&options.paths[source.entry], summary)?;
+        }
     }
     Ok(())
+}
+
+/// What one entry of `data.paths` gave.
+#[derive(Default)]
+struct EntryRead {
+    files: u64,
+    documents: u64,
+    unusable: Option<(String, String)>,
+}
+
+impl EntryRead {
+    /// An entry that gives nothing is a mistake, or a loss that nobody would notice among others.
+    fn check(self, entry: &str, summary: &CorpusSummary) -> Result<()> {
+        if self.documents > 0 {
+            return Ok(());
+        }
+        match self.unusable {
+            Some((name, reason)) if self.files == 1 => Err(Error::source(&name, reason)),
+            Some((name, reason)) => {
+                let message = format!(
+                    "no text is left of `{entry}`: `{name}` {reason}, and none of its {} files gives a document: check data.paths",
+                    self.files
+                );
+                Err(Error::Data { message })
+            }
+            None => {
+                let why = summary.quarantine.last().map_or(String::new(), |last| {
+                    format!(" (the last one passed over: `{}` {})", last.source, last.reason)
+                });
+                Err(Error::source(entry, format!("gives no document{why}: check data.paths")))
+            }
+        }
+    }
+}
+
+/// Refuses to go on where too much could not be read. What could is prepared by then, and stays.
+fn check_quarantine(summary: &CorpusSummary, options: &CorpusOptions, out: &Path) -> Result<()> {
+    let share = summary.quarantined as f64 / (summary.documents_read + summary.quarantined).max(1) as f64;
+    if share <= options.quarantine_limit {
+        return Ok(());
+    }
+    let first = summary
+        .quarantine
+        .first()
+        .map_or(String::new(), |first| format!(" (the first: `{}` {})", first.source, first.reason));
+    let message = format!(
+        "{} of {} documents and files could not be read{first}: {:.1} %, more than data.quarantine_limit = {}. The others are \
+         prepared in `{}`, whose {REPORT_PAGE} lists what is missing. Repair or take out those files, or raise \
+         data.quarantine_limit to go on with the others",
+        summary.quarantined,
+        summary.documents_read + summary.quarantined,
+        100.0 * share,
+        options.quarantine_limit,
+        out.display()
+    );
+    Err(Error::Data { message })
 }
 
 fn bytes_of(fs: &dyn Fs, source: &Source) -> u64 {

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use store::fs::Fs;
 use store::manifest;
 
-use crate::{CorpusOptions, Error, Result, SAMPLE, sample};
+use crate::kind::{Format, Kind, Packing};
+use crate::{CorpusOptions, Error, RemoteEntry, Result, SAMPLE, sample, stdin};
 
 /// Folders of a project that this program fills: reading them as a corpus would feed output back as input.
 const OUTPUT_FOLDERS: [&str; 6] = ["data/documents", "data/tokens", "tokenizer", "runs", "evals", "model"];
@@ -17,10 +18,15 @@ pub struct Source {
     /// As the recipe reaches it; `/` between parts.
     pub name: String,
     pub place: Place,
-    pub format: Format,
-    pub packing: Packing,
-    /// Named in the recipe itself, and not found in a folder or by a glob: then it must be usable.
-    pub explicit: bool,
+    pub kind: Kind,
+    /// The column of the text, where the entry names one of its own.
+    pub text_field: Option<String>,
+    /// Whether its rows are lines of articles.
+    pub rows_are_lines: bool,
+    /// Its size, where that is known before it is here.
+    pub known_bytes: Option<u64>,
+    /// Which entry of `data.paths` it belongs to.
+    pub entry: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,21 +34,6 @@ pub enum Place {
     File(PathBuf),
     /// The bundled corpus.
     Bundled,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    Text,
-    JsonLines,
-    Html,
-    Warc,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Packing {
-    None,
-    Gzip,
-    Zstd,
 }
 
 /// All files, and how many were passed over in folders for their extension.
@@ -59,13 +50,25 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
         folders: BTreeSet::new(),
         sources: Vec::new(),
         ignored_files: 0,
+        entry: 0,
     };
-    for entry in &options.paths {
+    for (index, entry) in options.paths.iter().enumerate() {
+        finder.entry = index;
         let before = finder.sources.len() + finder.files.len();
         if entry == SAMPLE {
             if !finder.sources.iter().any(|source| source.place == Place::Bundled) {
-                finder.sources.push(bundled());
+                finder.sources.push(bundled(index));
             }
+            continue;
+        }
+        if let Some(remote) = options.remote.iter().find(|remote| &remote.entry == entry) {
+            finder.remote(remote);
+            continue;
+        }
+        if entry == stdin::STDIN {
+            let path = stdin::keep(project)?;
+            let kind = stdin::kind(&path)?;
+            finder.push(&path, entry, kind);
             continue;
         }
         let path = project.join(entry);
@@ -73,12 +76,18 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
             finder.folder(&path, entry.trim_end_matches('/'))?;
             if finder.sources.len() + finder.files.len() == before {
                 let message = format!(
-                    "the folder `{entry}` holds no .txt, .md, .jsonl, .html or .warc file that is not already read"
+                    "the folder `{entry}` holds no file of a format that is read (.txt, .md, .jsonl, .csv, .parquet, .html, .warc, .pdf, .zip \
+                     and others) and that is not already read"
                 );
                 return Err(Error::NotFound { message });
             }
         } else if path.exists() {
-            finder.file(&path, entry, true);
+            if !path.is_file() {
+                let message =
+                    format!("`{entry}` is no regular file: use \"-\" to read what another program writes");
+                return Err(Error::NotFound { message });
+            }
+            finder.file(&path, entry);
         } else if entry.contains(['*', '?', '[']) {
             finder.glob(&path, project, entry)?;
         } else {
@@ -114,9 +123,16 @@ pub fn text_bytes(fs: &dyn Fs, options: &CorpusOptions, project: &Path) -> Resul
     let bytes = |source: &Source| {
         let bytes = match &source.place {
             Place::Bundled => sample::BYTES.len() as u64,
-            Place::File(path) => fs.file_bytes(path).map_err(store::Error::io("read", path))?,
+            Place::File(path) => match source.known_bytes {
+                Some(bytes) => bytes,
+                None => fs.file_bytes(path).map_err(store::Error::io("read", path))?,
+            },
         };
-        Ok(if source.packing == Packing::None { bytes } else { bytes * PACKING_RATIO })
+        Ok(if source.kind.packing == Packing::None && !source.kind.format.is_packed() {
+            bytes
+        } else {
+            bytes * PACKING_RATIO
+        })
     };
     resolve(options, project)?.sources.iter().map(bytes).sum()
 }
@@ -131,32 +147,17 @@ pub fn hashes(fs: &dyn Fs, sources: &[Source]) -> Result<BTreeMap<String, String
     sources.iter().map(|source| Ok((source.name.clone(), hash(source)?))).collect()
 }
 
-fn bundled() -> Source {
+fn bundled(entry: usize) -> Source {
+    let kind = Kind { format: Format::JsonLines, packing: Packing::Zstd };
     Source {
         name: SAMPLE.to_owned(),
         place: Place::Bundled,
-        format: Format::JsonLines,
-        packing: Packing::Zstd,
-        explicit: true,
+        kind,
+        text_field: None,
+        rows_are_lines: false,
+        known_bytes: None,
+        entry,
     }
-}
-
-/// The format that a name's extensions say; `None` for those not read from folders.
-fn format_of(name: &str) -> (Option<Format>, Packing) {
-    let lower = name.to_lowercase();
-    let (stem, packing) = match lower.rsplit_once('.') {
-        Some((stem, "gz")) => (stem, Packing::Gzip),
-        Some((stem, "zst")) => (stem, Packing::Zstd),
-        _ => (lower.as_str(), Packing::None),
-    };
-    let format = match stem.rsplit_once('.') {
-        Some((_, "txt" | "text" | "md" | "markdown")) => Some(Format::Text),
-        Some((_, "jsonl" | "ndjson")) => Some(Format::JsonLines),
-        Some((_, "html" | "htm" | "xhtml")) => Some(Format::Html),
-        Some((_, "warc" | "wet")) => Some(Format::Warc),
-        _ => None,
-    };
-    (format, packing)
 }
 
 struct Finder {
@@ -166,11 +167,16 @@ struct Finder {
     folders: BTreeSet<PathBuf>,
     sources: Vec<Source>,
     ignored_files: u64,
+    entry: usize,
 }
 
 impl Finder {
-    fn file(&mut self, path: &Path, name: &str, explicit: bool) {
-        let (format, packing) = format_of(name);
+    fn file(&mut self, path: &Path, name: &str) {
+        // What has another name than its format is text, or it is quarantined for not being that.
+        self.push(path, name, Kind::of_name_or_text(name));
+    }
+
+    fn push(&mut self, path: &Path, name: &str, kind: Kind) {
         let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         if !self.files.insert(canonical) {
             return;
@@ -178,10 +184,24 @@ impl Finder {
         self.sources.push(Source {
             name: name.to_owned(),
             place: Place::File(path.to_owned()),
-            format: format.unwrap_or(Format::Text),
-            packing,
-            explicit,
+            kind,
+            text_field: None,
+            rows_are_lines: false,
+            known_bytes: None,
+            entry: self.entry,
         });
+    }
+
+    fn remote(&mut self, remote: &RemoteEntry) {
+        for file in &remote.files {
+            let before = self.sources.len();
+            self.push(&file.path, &file.name, Kind::of_name_or_text(&file.name));
+            for source in &mut self.sources[before..] {
+                source.text_field.clone_from(&remote.text_field);
+                source.rows_are_lines = remote.rows_are_lines;
+                source.known_bytes = Some(file.bytes);
+            }
+        }
     }
 
     /// All readable files below a folder, in the order of their names.
@@ -203,8 +223,9 @@ impl Finder {
             let (path, name) = (folder.join(entry), format!("{name}/{entry}"));
             if path.is_dir() {
                 self.folder(&path, &name)?;
-            } else if format_of(entry).0.is_some() {
-                self.file(&path, &name, false);
+            } else if Kind::of_name(entry).is_some() && path.is_file() {
+                // A pipe or a device would be waited for without end.
+                self.file(&path, &name);
             } else {
                 self.ignored_files += 1;
             }
@@ -235,8 +256,10 @@ impl Finder {
             let name = path.strip_prefix(project).unwrap_or(&path).to_string_lossy().replace('\\', "/");
             if path.is_dir() {
                 self.folder(&path, &name)?;
+            } else if path.is_file() {
+                self.file(&path, &name);
             } else {
-                self.file(&path, &name, false);
+                self.ignored_files += 1;
             }
         }
         Ok(())
@@ -246,17 +269,6 @@ impl Finder {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn extensions_say_the_format() {
-        assert_eq!(format_of("a.txt"), (Some(Format::Text), Packing::None));
-        assert_eq!(format_of("A.MD.GZ"), (Some(Format::Text), Packing::Gzip));
-        assert_eq!(format_of("a.b.jsonl.zst"), (Some(Format::JsonLines), Packing::Zstd));
-        assert_eq!(format_of("a.html"), (Some(Format::Html), Packing::None));
-        assert_eq!(format_of("a.warc.gz"), (Some(Format::Warc), Packing::Gzip));
-        assert_eq!(format_of("a.png"), (None, Packing::None));
-        assert_eq!(format_of("txt"), (None, Packing::None));
-    }
 
     #[test]
     fn paths_resolve_in_name_order_each_file_once_and_never_our_own_output() {
@@ -294,6 +306,6 @@ mod tests {
             assert!(message.contains(wanted), "{message}");
         }
         std::fs::create_dir(root.join("bare")).unwrap();
-        assert!(names(&["bare"]).unwrap_err().to_string().contains("holds no .txt"));
+        assert!(names(&["bare"]).unwrap_err().to_string().contains("holds no file of a format"));
     }
 }

@@ -79,6 +79,9 @@ pub enum Error {
     /// From the corpus.
     #[error(transparent)]
     Corpus(#[from] corpus::Error),
+    /// From a server of other people.
+    #[error(transparent)]
+    Cloud(#[from] cloud::Error),
     /// From the tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
@@ -154,6 +157,9 @@ impl Error {
         match self {
             Error::Recipe(_) | Error::Argument { .. } => ErrorKind::Configuration,
             Error::Environment { .. } | Error::Store(_) | Error::Device(_) => ErrorKind::Environment,
+            Error::Cloud(cloud::Error::Reference { .. }) => ErrorKind::Configuration,
+            Error::Cloud(cloud::Error::NoCurl { .. }) => ErrorKind::Environment,
+            Error::Cloud(_) => ErrorKind::Corpus,
             Error::Corpus(_) | Error::Tokenizer(_) | Error::Data { .. } => ErrorKind::Corpus,
             Error::Model(error) => match error.kind() {
                 model::ErrorKind::Configuration => ErrorKind::Configuration,

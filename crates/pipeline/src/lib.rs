@@ -14,6 +14,7 @@ pub mod plan;
 pub mod prices;
 pub mod project;
 pub mod recipe;
+mod remote;
 pub mod shape;
 pub mod stages;
 pub mod supervise;

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use corpus::TokenSummary;
 use store::fs::RealFs;
+use store::report::NoReport;
 use tokenizer::Kind;
 
-use crate::Result;
 use crate::project::Project;
 use crate::recipe::Recipe;
+use crate::{Result, remote};
 
 /// Token shards that an earlier run left.
 pub(crate) struct PreparedTokens {
@@ -33,7 +34,8 @@ pub(crate) fn is_of_recipe(prepared: &PreparedTokens, recipe: &Recipe) -> bool {
 
 /// Training tokens of one pass over the recipe's text, from its size.
 pub(crate) fn estimate_train_tokens(recipe: &Recipe, base_dir: &Path) -> Result<u64> {
-    let bytes = corpus::text_bytes(&RealFs, &recipe.data, base_dir)?;
+    let data = remote::looked_up(&recipe.data, base_dir, &mut NoReport)?;
+    let bytes = corpus::text_bytes(&RealFs, &data, base_dir)?;
     let trained = bytes as f64 * (1.0 - recipe.data.validation_fraction);
     Ok((trained / bytes_per_token(recipe)) as u64)
 }

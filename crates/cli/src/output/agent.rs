@@ -7,17 +7,20 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use store::report::{Event, Reporter};
 
+use super::pace::Pace;
+
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Writes tagged lines.
 pub struct AgentReporter {
     last_progress: Option<Instant>,
+    pace: Pace,
 }
 
 impl AgentReporter {
     /// Nothing said yet.
     pub fn new() -> AgentReporter {
-        AgentReporter { last_progress: None }
+        AgentReporter { last_progress: None, pace: Pace::default() }
     }
 
     fn due(&mut self, last: bool) -> bool {
@@ -45,10 +48,14 @@ impl Reporter for AgentReporter {
                 format!("✅ [{phase}] skipped reason={}", quoted(reason))
             }
             Event::Progress { phase, done, total, unit } => {
+                let rate = self.pace.hear(*phase, unit, *done, *total);
                 if !self.due(*total > 0 && done >= total) {
                     return;
                 }
-                format!("[{phase}] progress={done}/{total} unit={unit}")
+                let rate = rate.map_or(String::new(), |rate| {
+                    format!(" per_s={:.0} eta_s={:.0}", rate.per_s, rate.eta_s)
+                });
+                format!("[{phase}] progress={done}/{total} unit={unit}{rate}")
             }
             Event::Note { phase, message } => format!("[{phase}] note={}", quoted(message)),
             Event::Warning { phase: Some(phase), message } => {

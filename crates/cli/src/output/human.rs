@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use store::report::{Event, Phase, Reporter, StepRecord};
 
-use super::numbers::{count, short_duration};
+use super::numbers::{bytes, count, short_duration};
+use super::pace::Pace;
 
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 const SPARKLINE_WIDTH: usize = 24;
@@ -18,6 +19,7 @@ pub struct HumanReporter {
     terminal: bool,
     bar: Option<ProgressBar>,
     last_line: Option<Instant>,
+    pace: Pace,
     losses: VecDeque<f64>,
     /// Steps that one point of the curve stands for; doubles when the curve is full.
     stride: u64,
@@ -47,6 +49,7 @@ impl HumanReporter {
             terminal: io::stderr().is_terminal(),
             bar: None,
             last_line: None,
+            pace: Pace::default(),
             losses: VecDeque::new(),
             stride: 1,
         }
@@ -132,9 +135,20 @@ impl Reporter for HumanReporter {
                 self.clear();
                 self.line(&format!("  {} {reason}", green("✓")));
             }
-            Event::Progress { done, total, unit, .. } => {
-                let text =
-                    if *total > 0 { format!("{done} of {total} {unit}") } else { format!("{done} {unit}") };
+            Event::Progress { phase, done, total, unit } => {
+                let amount = |number: u64| if *unit == "bytes" { bytes(number) } else { number.to_string() };
+                let unit_word = if *unit == "bytes" { "" } else { unit };
+                let mut text = match total {
+                    0 => format!("{} {unit_word}", amount(*done)),
+                    total => format!("{} of {} {unit_word}", amount(*done), amount(*total)),
+                };
+                text.truncate(text.trim_end().len());
+                if let Some(rate) = self.pace.hear(*phase, unit, *done, *total) {
+                    text.push_str(&format!("  {}/s", amount(rate.per_s as u64)));
+                    if *total > *done {
+                        text.push_str(&format!("  {} left", short_duration(rate.eta_s)));
+                    }
+                }
                 self.live(*done, *total, &text);
             }
             Event::Note { message, .. } => self.line(&format!("  {message}")),

@@ -7,6 +7,7 @@ mod agent;
 mod human;
 mod json;
 mod numbers;
+mod pace;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 

@@ -57,11 +57,16 @@ pub struct Extraction {
     pub metadata: Metadata,
     /// The text: paragraphs with a blank line between, list items with a dash, table rows with bars.
     pub text: String,
+    /// Elements that were nested too deep to keep their place.
+    #[serde(skip)]
+    pub flattened_elements: u32,
 }
 
 /// The main text of a page.
 pub fn extract(html: &str, mode: ExtractionMode) -> Extraction {
-    let page = Page::new(Tree::parse(html));
+    let tree = Tree::parse(html);
+    let flattened_elements = tree.flattened;
+    let page = Page::new(tree);
     let mut metadata = metadata::of_page(&page);
     let kept = match mode {
         ExtractionMode::Everything => vec![true; page.blocks.len()],
@@ -72,7 +77,7 @@ pub fn extract(html: &str, mode: ExtractionMode) -> Extraction {
     };
     let text = render::text(&page, &kept);
     metadata::settle_language(&mut metadata, &text);
-    Extraction { metadata, text }
+    Extraction { metadata, text, flattened_elements }
 }
 
 /// For each block, how likely it is part of the text.

@@ -29,6 +29,8 @@ pub struct Node {
 pub struct Tree<'a> {
     source: &'a str,
     pub nodes: Vec<Node>,
+    /// How many elements with content had no room below [`DEEPEST`] others.
+    pub flattened: u32,
 }
 
 impl<'a> Tree<'a> {
@@ -40,6 +42,7 @@ impl<'a> Tree<'a> {
             nodes: Vec::with_capacity(source.len() / 24 + 16),
             open: Vec::with_capacity(64),
             counts: [0; TAGS],
+            flattened: 0,
         };
         builder.push(Tag::Html, 0..0);
         builder.read();
@@ -47,7 +50,7 @@ impl<'a> Tree<'a> {
         for &index in &builder.open {
             builder.nodes[index as usize].end = end;
         }
-        Tree { source, nodes: builder.nodes }
+        Tree { source, nodes: builder.nodes, flattened: builder.flattened }
     }
 
     /// A text node's characters as they stand in the source, references and all.
@@ -108,6 +111,7 @@ struct Builder<'a> {
     open: Vec<u32>,
     /// Open elements by tag, so that a stray end tag costs nothing.
     counts: [u32; TAGS],
+    flattened: u32,
 }
 
 impl Builder<'_> {
@@ -289,6 +293,8 @@ impl Builder<'_> {
         if self.open.len() < DEEPEST {
             self.open.push(index);
             self.counts[tag as usize] += 1;
+        } else {
+            self.flattened += 1;
         }
     }
 

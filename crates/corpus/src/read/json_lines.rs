@@ -4,16 +4,13 @@ use std::io::{BufRead, BufReader, Read};
 
 use serde_json::Value;
 
-use super::text::cut_place;
-use super::{Content, Outcome, RawDocument, Sink, Unusable};
+use super::text::skip_line;
+use super::{Outcome, Row, Sink, Unusable, Verdict};
 use crate::clean;
-
-/// Longer names of languages are no codes.
-const LONGEST_LANGUAGE: usize = 16;
 
 /// Reads a file of JSON lines. A line that cannot be used is passed over and listed; a file without a usable line is
 /// unusable.
-pub fn read(bytes: &mut impl Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Result<(), Unusable>> {
+pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
     // JSON may need six bytes for one of text ("\u00e9" for é).
     let longest_line = sink.options.maximum_document_bytes.saturating_mul(6);
     let mut lines = BufReader::with_capacity(1 << 20, bytes);
@@ -34,7 +31,7 @@ pub fn read(bytes: &mut impl Read, name: &str, sink: &mut Sink<'_>) -> Outcome<R
             match parse(line, sink) {
                 Ok(line) => {
                     used += 1;
-                    take(line, &format!("{name}:{number}"), sink)?;
+                    sink.row(line, &format!("{name}:{number}"))?;
                     None
                 }
                 Err(reason) => Some(reason),
@@ -54,20 +51,13 @@ pub fn read(bytes: &mut impl Read, name: &str, sink: &mut Sink<'_>) -> Outcome<R
     })
 }
 
-/// What a line gives.
-struct Line {
-    text: String,
-    language: Option<String>,
-    url: Option<String>,
-}
-
 /// What a line gives, or why it gives nothing.
-fn parse(line: Vec<u8>, sink: &mut Sink<'_>) -> Result<Line, String> {
+fn parse(line: Vec<u8>, sink: &mut Sink<'_>) -> Result<Row, String> {
     let (line, repaired) = clean::repair(line);
     sink.summary.repaired_sequences += repaired;
     let mut value: Value = serde_json::from_str(&line).map_err(|error| format!("is not JSON: {error}"))?;
     let Value::Object(fields) = &mut value else { return Err("is not a JSON object".to_owned()) };
-    let (text_field, language_field) = (&sink.options.text_field, &sink.options.language_field);
+    let text_field = sink.text_field;
     let text = match fields.get_mut(text_field).map(Value::take) {
         Some(Value::String(text)) => text,
         Some(_) => return Err(format!("has a `{text_field}` that is not a string: check data.text_field")),
@@ -79,49 +69,6 @@ fn parse(line: Vec<u8>, sink: &mut Sink<'_>) -> Result<Line, String> {
             ));
         }
     };
-    let language = fields.get(language_field).and_then(Value::as_str);
-    let language = language.filter(|code| !code.is_empty() && code.len() <= LONGEST_LANGUAGE);
-    let language = language.map(str::to_lowercase);
-    let url = fields.get(&sink.options.url_field).and_then(Value::as_str).map(ToOwned::to_owned);
-    Ok(Line { text, language, url })
-}
-
-fn take(line: Line, place: &str, sink: &mut Sink<'_>) -> Outcome<()> {
-    let Line { text, language, url } = line;
-    let text = sink.normalize(text);
-    let document = |text: String, source: String| {
-        let content = Content::Text(text);
-        RawDocument { content, source, language: language.clone(), url: url.clone() }
-    };
-    let limit = sink.options.maximum_document_bytes;
-    if text.len() <= limit {
-        return Ok(sink.raw(document(text, place.to_owned()))?);
-    }
-    let (mut rest, mut part) = (text.as_str(), 0);
-    while !rest.is_empty() {
-        let mut cut = rest.len();
-        if cut > limit {
-            cut = cut_place(&rest.as_bytes()[..limit], b"").0;
-            sink.summary.cuts += 1;
-        }
-        part += 1;
-        let place = if part == 1 { place.to_owned() } else { format!("{place}#{part}") };
-        sink.raw(document(rest[..cut].to_owned(), place))?;
-        rest = &rest[cut..];
-    }
-    Ok(())
-}
-
-fn skip_line(lines: &mut impl BufRead) -> std::io::Result<()> {
-    loop {
-        let buffer = lines.fill_buf()?;
-        let (length, end) = match buffer.iter().position(|&byte| byte == b'\n') {
-            Some(at) => (at + 1, true),
-            None => (buffer.len(), buffer.is_empty()),
-        };
-        lines.consume(length);
-        if end {
-            return Ok(());
-        }
-    }
+    let named = |field: &str| fields.get(field).and_then(Value::as_str);
+    Ok(Row::new(text, named(&sink.options.language_field), named(&sink.options.url_field)))
 }

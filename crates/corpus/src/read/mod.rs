@@ -1,24 +1,41 @@
 //! A file's bytes to raw documents: unpacked, recognised as text, repaired and normalised. Memory stays within a few
-//! times `maximum_document_bytes` whatever the size of a file.
+//! times `maximum_document_bytes` whatever the size of a file, and whatever the file claims.
 //!
-//! What a damaged file means depends on what it is: a packed file that breaks off is an error always, since how much is
-//! missing is not known; an empty or binary one is an error when the recipe names it, and otherwise passed over with a
-//! word in the report.
+//! What cannot be read is quarantined, and the rest goes on: a file, an archive's member, a line, a record. What came whole
+//! before a break is kept. Only the disk's own errors end the stage; what too much quarantine means is `prepare`'s to say.
+//!
+//! Reading order: here, `unpack` (packed streams and bombs), `text`, `json_lines`, `pages`, then the others.
 
+mod archive;
+mod csv;
+mod docx;
 mod json_lines;
 mod pages;
+mod parquet;
+#[cfg(feature = "pdf")]
+mod pdf;
 mod text;
+mod unpack;
 mod warc;
+mod watch;
+mod xml;
 
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, Cursor, Read};
+use std::sync::Arc;
 
-use store::fs::Fs;
+use store::fs::{Fs, FsReader};
 
-use crate::sources::{Format, Packing, Place, Source};
+use crate::kind::{Format, Kind, Packing};
+use crate::sources::{Place, Source};
 use crate::{CorpusOptions, CorpusSummary, Error, Result, clean, sample};
+use unpack::Budget;
+pub use watch::Position;
+use watch::Watch;
 
 /// How much of a file is looked at to tell text from other things.
 const SNIFFED_BYTES: u64 = 64 << 10;
+/// What must be held in memory to be read at all (an archive within an archive) may be so large.
+const LARGEST_HELD_BYTES: u64 = 256 << 20;
 
 /// A document before filtering.
 pub struct RawDocument {
@@ -34,11 +51,18 @@ pub enum Content {
     Text(String),
     /// A page as it was sent, and the encoding that the server named. Its text is found later, on all threads.
     Html(Vec<u8>, Option<String>),
+    /// A PDF, likewise.
+    #[cfg(feature = "pdf")]
+    Pdf(Vec<u8>),
 }
 
 /// Takes raw documents as they are found, and counts what reading did to them.
 pub struct Sink<'a> {
     pub options: &'a CorpusOptions,
+    /// The field or column that holds the text of this source's rows.
+    pub text_field: &'a str,
+    /// The article that rows are joined to, where each is a line of one.
+    pub article: Option<Article>,
     pub summary: &'a mut CorpusSummary,
     pub take: &'a mut dyn FnMut(RawDocument, &mut CorpusSummary) -> Result<()>,
 }
@@ -51,6 +75,60 @@ impl Sink<'_> {
     fn raw(&mut self, raw: RawDocument) -> Result<()> {
         self.summary.documents_read += 1;
         (self.take)(raw, self.summary)
+    }
+
+    /// Takes a row: a document, or a line of an article that ends where the next one's title stands.
+    fn row(&mut self, row: Row, place: &str) -> Result<()> {
+        let Some(article) = &mut self.article else { return self.whole_row(row, place) };
+        let is_full = article.text.len() + row.text.len() > self.options.maximum_document_bytes;
+        if !article.text.is_empty() && (is_full || is_title(&row.text)) {
+            self.end_article()?;
+        }
+        let Some(article) = &mut self.article else { return Ok(()) };
+        if article.text.is_empty() {
+            place.clone_into(&mut article.place);
+        }
+        article.text.push_str(&row.text);
+        if !row.text.ends_with('\n') {
+            article.text.push('\n');
+        }
+        Ok(())
+    }
+
+    /// Takes what is left of an article at a source's end.
+    pub fn end_article(&mut self) -> Result<()> {
+        let Some(article) = self.article.as_mut().map(std::mem::take) else { return Ok(()) };
+        if article.text.is_empty() {
+            return Ok(());
+        }
+        self.whole_row(Row::new(article.text, None, None), &article.place)
+    }
+
+    /// Takes a row's text, in parts where it is too long.
+    fn whole_row(&mut self, row: Row, place: &str) -> Result<()> {
+        let Row { text, language, url } = row;
+        let text = self.normalize(text);
+        let limit = self.options.maximum_document_bytes;
+        let document = |text: String, source: String| {
+            let content = Content::Text(text);
+            RawDocument { content, source, language: language.clone(), url: url.clone() }
+        };
+        if text.len() <= limit {
+            return self.raw(document(text, place.to_owned()));
+        }
+        let (mut rest, mut part) = (text.as_str(), 0);
+        while !rest.is_empty() {
+            let mut cut = rest.len();
+            if cut > limit {
+                cut = text::cut_place(&rest.as_bytes()[..limit], b"").0;
+                self.summary.cuts += 1;
+            }
+            part += 1;
+            let place = if part == 1 { place.to_owned() } else { format!("{place}#{part}") };
+            self.raw(document(rest[..cut].to_owned(), place))?;
+            rest = &rest[cut..];
+        }
+        Ok(())
     }
 
     /// Repairs and normalises.
@@ -67,36 +145,44 @@ impl Sink<'_> {
     }
 }
 
-/// Why a file gave nothing; the caller decides what that means.
+/// An article whose lines are rows.
+#[derive(Default)]
+pub struct Article {
+    text: String,
+    place: String,
+}
+
+/// WikiText's titles: ` = Title = `, where sections have more signs.
+fn is_title(line: &str) -> bool {
+    let inner = line.trim().strip_prefix("= ").and_then(|rest| rest.strip_suffix(" ="));
+    inner.is_some_and(|inner| !inner.starts_with('=') && !inner.ends_with('='))
+}
+
+/// What a line or row of a table gives.
+struct Row {
+    text: String,
+    language: Option<String>,
+    url: Option<String>,
+}
+
+impl Row {
+    /// Longer names of languages are no codes.
+    const LONGEST_LANGUAGE: usize = 16;
+
+    fn new(text: String, language: Option<&str>, url: Option<&str>) -> Row {
+        let language = language.filter(|code| !code.is_empty() && code.len() <= Self::LONGEST_LANGUAGE);
+        let url = url.filter(|url| !url.is_empty());
+        Row { text, language: language.map(str::to_lowercase), url: url.map(ToOwned::to_owned) }
+    }
+}
+
+/// Why a file gave nothing, or no more; the caller decides what that means.
 pub struct Unusable(pub String);
 
-/// Reads one file. The inner error is for files that may be passed over.
-pub fn read(fs: &dyn Fs, source: &Source, sink: &mut Sink<'_>) -> Result<std::result::Result<(), Unusable>> {
-    let taken_before = sink.summary.documents_read;
-    let outcome = open(fs, source).and_then(|opened| match opened {
-        Ok(mut bytes) => match source.format {
-            Format::Text => text::read(&mut bytes, &source.name, sink),
-            Format::JsonLines => json_lines::read(&mut bytes, &source.name, sink),
-            Format::Html => pages::read(&mut bytes, &source.name, sink),
-            Format::Warc => warc::read(bytes, &source.name, sink),
-        },
-        Err(unusable) => Ok(Err(unusable)),
-    });
-    outcome.map_err(|failure| match failure {
-        Failure::Ours(error) => error,
-        Failure::Io(error) if source.packing == Packing::None => match &source.place {
-            Place::File(path) => store::Error::io("read", path)(error).into(),
-            Place::Bundled => Error::source(&source.name, error.to_string()),
-        },
-        Failure::Io(error) => {
-            let read = sink.summary.documents_read - taken_before;
-            let message = format!(
-                "the packed file is damaged or cut off after {read} documents ({error}): fetch it again, or take it out of \
-                 data.paths"
-            );
-            Error::source(&source.name, message)
-        }
-    })
+type Verdict = std::result::Result<(), Unusable>;
+
+fn unusable(reason: impl Into<String>) -> Outcome<Verdict> {
+    Ok(Err(Unusable(reason.into())))
 }
 
 /// Reading failed, or what is done with what was read.
@@ -118,38 +204,136 @@ impl From<Error> for Failure {
 }
 
 type Outcome<T> = std::result::Result<T, Failure>;
-type Bytes = io::Chain<Cursor<Vec<u8>>, Box<dyn Read + Send>>;
 
-fn open(fs: &dyn Fs, source: &Source) -> Outcome<std::result::Result<Bytes, Unusable>> {
-    let empty = || Ok(Err(Unusable("is empty".to_owned())));
-    let packed: Box<dyn Read + Send> = match &source.place {
-        Place::Bundled => Box::new(Cursor::new(sample::BYTES)),
+/// Where a stream lies: how many archives deep, and what its file may still unpack to.
+struct Level {
+    depth: u32,
+    budget: Arc<Budget>,
+}
+
+/// Reads one file. The inner error is for files of which nothing, or not all, could be read.
+pub fn read(fs: &dyn Fs, source: &Source, position: &Position, sink: &mut Sink<'_>) -> Result<Verdict> {
+    let before = sink.summary.documents_read;
+    let (file, bytes): (Box<dyn FsReader>, u64) = match &source.place {
+        Place::Bundled => (Box::new(Cursor::new(sample::BYTES)), sample::BYTES.len() as u64),
         Place::File(path) => {
-            let io = |error| Failure::Ours(store::Error::io("read", path)(error).into());
-            if fs.file_bytes(path).map_err(io)? == 0 {
-                return empty();
-            }
-            fs.open(path).map_err(io)?
+            let io = store::Error::io("read", path);
+            let open = || Ok((fs.open(path)?, fs.file_bytes(path)?));
+            open().map_err(io)?
         }
     };
-    let packed = BufReader::with_capacity(256 << 10, packed);
-    let mut bytes: Box<dyn Read + Send> = match source.packing {
-        Packing::None => Box::new(packed),
-        Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(packed)),
-        Packing::Zstd => Box::new(zstd::Decoder::with_buffer(packed)?),
+    if bytes == 0 {
+        return Ok(Err(Unusable("is empty".to_owned())));
+    }
+    let (mut file, watch) = Watch::over(file, position);
+    let level = Level { depth: 0, budget: Budget::of(bytes) };
+    let Kind { format, packing } = source.kind;
+    let outcome = if packing == Packing::None && format.needs_seeking() {
+        seekable(format, Box::new(file), bytes, &source.name, &level, sink)
+    } else {
+        stream(source.kind, &mut file, &source.name, &level, sink)
     };
+    // Readers of damaged archives go on past errors; the disk's own must not be taken for damage.
+    if let (Some(error), Place::File(path)) = (watch.failure(), &source.place) {
+        return Err(store::Error::io("read", path)(error).into());
+    }
+    match outcome {
+        Ok(verdict) => Ok(verdict),
+        Err(Failure::Ours(error)) => Err(error),
+        Err(Failure::Io(error)) => {
+            Ok(Err(Unusable(unpack::damage(&error, sink.summary.documents_read - before))))
+        }
+    }
+}
+
+/// How a packed stream begins once it is unpacked.
+pub fn unpacked_start(packing: Packing, packed: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
-    (&mut bytes).take(SNIFFED_BYTES).read_to_end(&mut start)?;
-    if source.format != Format::Html {
+    unpack::unpack(packing, packed, &Budget::of(0))?.take(SNIFFED_BYTES).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+/// Reads a stream of bytes.
+fn stream(
+    kind: Kind,
+    packed: &mut dyn Read,
+    name: &str,
+    level: &Level,
+    sink: &mut Sink<'_>,
+) -> Outcome<Verdict> {
+    let mut bytes = unpack::unpack(kind.packing, packed, &level.budget)?;
+    if kind.format.needs_seeking() {
+        let mut held = Vec::new();
+        bytes.by_ref().take(LARGEST_HELD_BYTES + 1).read_to_end(&mut held)?;
+        if held.len() as u64 > LARGEST_HELD_BYTES {
+            return unusable(format!(
+                "is larger than {} MB, the most that is held in memory: unpack it first",
+                LARGEST_HELD_BYTES >> 20
+            ));
+        }
+        let length = held.len() as u64;
+        return seekable(kind.format, Box::new(Cursor::new(held)), length, name, level, sink);
+    }
+    let mut start = Vec::new();
+    let sniffed = bytes.by_ref().take(SNIFFED_BYTES).read_to_end(&mut start);
+    let length = start.len();
+    if !matches!(kind.format, Format::Html | Format::Xml) {
         clean::strip_byte_order_mark(&mut start);
     }
     if start.is_empty() {
-        return empty();
+        sniffed?;
+        return unusable("is empty");
     }
     // Pages may be in any encoding, and an archive may begin with an image.
-    let is_text = matches!(source.format, Format::Text | Format::JsonLines);
+    let is_text = matches!(kind.format, Format::Text | Format::JsonLines | Format::Csv | Format::Tsv);
     if let Some(reason) = clean::not_text(&start).filter(|_| is_text) {
-        return Ok(Err(Unusable(reason.to_owned())));
+        return unusable(reason);
     }
-    Ok(Ok(Cursor::new(start).chain(bytes)))
+    // What was read before an error is read on, up to it.
+    let mut bytes: Box<dyn Read + '_> = match sniffed {
+        Ok(_) if (length as u64) < SNIFFED_BYTES => Box::new(Cursor::new(start)),
+        Ok(_) => Box::new(Cursor::new(start).chain(bytes)),
+        Err(error) => Box::new(Cursor::new(start).chain(Failing(Some(error)))),
+    };
+    let bytes = bytes.as_mut();
+    match kind.format {
+        Format::Text => text::read(bytes, name, sink),
+        Format::JsonLines => json_lines::read(bytes, name, sink),
+        Format::Csv => csv::read(bytes, b',', name, sink),
+        Format::Tsv => csv::read(bytes, b'\t', name, sink),
+        Format::Html => pages::read(bytes, name, sink),
+        Format::Xml => xml::read(bytes, name, sink),
+        Format::Warc => warc::read(bytes, name, sink),
+        Format::Tar => archive::tar(bytes, name, level, sink),
+        Format::Parquet | Format::Docx | Format::Pdf | Format::Zip => unusable("needs jumps"),
+    }
+}
+
+/// Reads what needs jumps.
+fn seekable(
+    format: Format,
+    file: Box<dyn FsReader>,
+    bytes: u64,
+    name: &str,
+    level: &Level,
+    sink: &mut Sink<'_>,
+) -> Outcome<Verdict> {
+    match format {
+        Format::Parquet => parquet::read(file, bytes, name, level, sink),
+        Format::Docx => docx::read(file, name, level, sink),
+        #[cfg(feature = "pdf")]
+        Format::Pdf => pdf::read(file, bytes, name, sink),
+        #[cfg(not(feature = "pdf"))]
+        Format::Pdf => unusable("is a PDF, and this program was built without the feature `pdf`"),
+        _ => archive::zip(file, name, level, sink),
+    }
+}
+
+/// Gives an error once, at its place in a stream.
+struct Failing(Option<io::Error>);
+
+impl Read for Failing {
+    fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
+    }
 }

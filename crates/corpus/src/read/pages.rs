@@ -2,19 +2,19 @@
 
 use std::io::Read;
 
-use super::{Content, Outcome, RawDocument, Sink, Unusable};
+use super::{Content, Outcome, RawDocument, Sink, Verdict, unusable};
 use crate::extract;
 
 /// Reads a page whole; one larger than a document may be is passed over.
-pub fn read(bytes: &mut impl Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Result<(), Unusable>> {
+pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
     let limit = sink.options.maximum_document_bytes as u64;
     let mut page = Vec::new();
     bytes.take(limit + 1).read_to_end(&mut page)?;
     if page.len() as u64 > limit {
-        return Ok(Err(Unusable("is a page larger than data.maximum_document_bytes".to_owned())));
+        return unusable("is a page larger than data.maximum_document_bytes");
     }
     if extract::is_binary(&page) {
-        return Ok(Err(Unusable("is binary, not HTML".to_owned())));
+        return unusable("is binary, not HTML");
     }
     sink.raw(RawDocument {
         content: Content::Html(page, None),

@@ -1,26 +1,67 @@
 //! Plain text: a file is a document, or several by a separator.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 
-use super::{Outcome, Sink, Unusable};
+use super::{Outcome, Sink, Verdict};
 
-/// Reads a plain text file.
-pub fn read(bytes: &mut impl Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Result<(), Unusable>> {
+/// Reads a plain text file. A line longer than a document may be is passed over and listed. Where the file breaks off, the
+/// documents that end before are kept.
+pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
     let limit = sink.options.maximum_document_bytes;
+    let separator = sink.options.document_separator.clone();
+    let mut bytes = BufReader::with_capacity(256 << 10, bytes);
     let mut found = 0;
     let mut buffer = Vec::new();
     loop {
         // One byte more than fits tells a file that ends here from one that goes on.
-        bytes.by_ref().take((limit + 1 - buffer.len()) as u64).read_to_end(&mut buffer)?;
+        let read = bytes.by_ref().take((limit + 1 - buffer.len()) as u64).read_to_end(&mut buffer);
+        if let Err(error) = read {
+            if let (cut, false) = cut_place(&buffer, separator.as_bytes()) {
+                buffer.truncate(cut);
+                take_section(buffer, name, &mut found, sink)?;
+            }
+            return Err(error.into());
+        }
         if buffer.len() <= limit {
             take_section(buffer, name, &mut found, sink)?;
             return Ok(Ok(()));
         }
-        let (cut, within_document) = cut_place(&buffer[..limit], sink.options.document_separator.as_bytes());
+        if memchr::memchr(b'\n', &buffer[..limit]).is_none()
+            && (separator.is_empty()
+                || memchr::memmem::find(&buffer[..limit], separator.as_bytes()).is_none())
+        {
+            let reason = "has a line longer than data.maximum_document_bytes: raise that, or break the line";
+            sink.summary.quarantine(name, reason);
+            if buffer.last() != Some(&b'\n') {
+                skip_line(&mut bytes)?;
+            }
+            buffer.clear();
+            // What follows is a document of its own, if anything does.
+            if bytes.fill_buf()?.is_empty() {
+                return Ok(Ok(()));
+            }
+            continue;
+        }
+        let (cut, within_document) = cut_place(&buffer[..limit], separator.as_bytes());
         sink.summary.cuts += u64::from(within_document);
         let rest = buffer.split_off(cut);
         take_section(buffer, name, &mut found, sink)?;
         buffer = rest;
+    }
+}
+
+/// Passes over what is left of a line.
+pub fn skip_line(lines: &mut impl BufRead) -> std::io::Result<()> {
+    loop {
+        let buffer = lines.fill_buf()?;
+        let (length, end) = match memchr::memchr(b'\n', buffer) {
+            Some(at) => (at + 1, true),
+            None => (buffer.len(), buffer.is_empty()),
+        };
+        lines.consume(length);
+        if end {
+            return Ok(());
+        }
     }
 }
 
@@ -49,12 +90,12 @@ fn take_section(bytes: Vec<u8>, name: &str, found: &mut u64, sink: &mut Sink<'_>
 /// last line, else before the last whole character.
 pub fn cut_place(buffer: &[u8], separator: &[u8]) -> (usize, bool) {
     if !separator.is_empty() {
-        let found = buffer.windows(separator.len()).rposition(|window| window == separator);
+        let found = memchr::memmem::rfind(buffer, separator);
         if let Some(at) = found {
             return (at + separator.len(), false);
         }
     }
-    if let Some(at) = buffer.iter().rposition(|&byte| byte == b'\n') {
+    if let Some(at) = memchr::memrchr(b'\n', buffer) {
         return (at + 1, true);
     }
     let is_start = |byte: u8| byte & 0b1100_0000 != 0b1000_0000;

@@ -5,14 +5,14 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use super::{Content, Outcome, RawDocument, Sink, Unusable};
+use super::{Content, Outcome, RawDocument, Sink, Verdict, unusable};
 
 /// Longer header lines and more of them are damage.
 const LONGEST_LINE: u64 = 64 << 10;
 const MOST_HEADERS: usize = 256;
 
 /// Reads an archive.
-pub fn read(bytes: impl Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Result<(), Unusable>> {
+pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
     let mut archive = BufReader::with_capacity(256 << 10, bytes);
     let (mut number, mut found_records) = (0u64, false);
     loop {
@@ -25,7 +25,7 @@ pub fn read(bytes: impl Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Result
                 sink.summary.quarantine(&place, &format!("the archive is damaged or cut off here: {reason}"));
                 break;
             }
-            Err(reason) => return Ok(Err(Unusable(format!("is no WARC archive: {reason}")))),
+            Err(reason) => return unusable(format!("is no WARC archive: {reason}")),
         };
         found_records = true;
         let wanted = match record.kind.as_str() {

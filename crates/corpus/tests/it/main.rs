@@ -3,10 +3,13 @@
 
 mod bad_input;
 mod filters;
+mod formats;
+mod hostile;
 mod loader;
 mod near_duplicates;
 mod pages;
 mod prepare;
+mod samples;
 mod tokens;
 
 use std::path::{Path, PathBuf};

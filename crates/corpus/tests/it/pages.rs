@@ -32,7 +32,8 @@ fn a_folder_of_pages_gives_texts_with_their_titles() {
         ("in/b.htm.gz", &gzip(&latin)),
         ("in/c.html", b"\0\0\0"),
     ]);
-    let summary = project.prepare(&undivided(&["in"])).unwrap();
+    let options = CorpusOptions { quarantine_limit: 0.5, ..undivided(&["in"]) };
+    let summary = project.prepare(&options).unwrap();
     assert_eq!((summary.documents(), summary.quarantined), (2, 1));
     let documents = project.documents(Split::Train);
     assert!(documents[0].text.starts_with("Bread is made") || documents[0].text.starts_with("On bread"));
@@ -55,15 +56,16 @@ fn an_archive_that_breaks_off_keeps_what_came_before() {
     assert_eq!((summary.documents(), summary.quarantined), (2, 0));
     assert_eq!(whole.documents(Split::Train)[1].url.as_deref(), Some("https://x.org/2"));
 
+    let lenient = CorpusOptions { quarantine_limit: 0.5, ..undivided(&["a.warc"]) };
     for cut in [records.len() - 200, records.len() - 500] {
         let cut = Project::new(&[("a.warc", &records[..cut])]);
-        let summary = cut.prepare(&undivided(&["a.warc"])).unwrap();
+        let summary = cut.prepare(&lenient).unwrap();
         assert_eq!(summary.documents(), 1);
         assert!(summary.quarantine[0].reason.contains("cut off"), "{:?}", summary.quarantine);
     }
     let mut claims = records.clone();
     claims.extend(b"WARC/1.0\r\nWARC-Type: response\r\nContent-Type: application/http\r\nContent-Length: 99999999999999\r\n\r\nx");
-    let summary = Project::new(&[("a.warc", &claims)]).prepare(&undivided(&["a.warc"])).unwrap();
+    let summary = Project::new(&[("a.warc", &claims)]).prepare(&lenient).unwrap();
     assert_eq!(
         (summary.documents(), summary.quarantined),
         (2, 1),

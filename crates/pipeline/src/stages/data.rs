@@ -14,7 +14,7 @@ use tokenizer::Tokenizer;
 use super::training::Trained;
 use super::{Done, Request};
 use crate::generate::RUN_TOKENIZER;
-use crate::{Error, Result, plan};
+use crate::{Error, Result, plan, remote};
 
 /// The tokenizer stage's name; its number is raised when the same options and text would give another vocabulary.
 const TOKENIZER_STAGE: &str = "tokenizer";
@@ -69,7 +69,8 @@ pub(super) fn documents(
         let reason = format!("used as it is (--skip-corpus): {}", in_words(&summary));
         return Ok((DocumentsReady { summary, hash: manifest.hash() }, Done::Reused(reason)));
     }
-    let summary = corpus::prepare(&RealFs, &request.recipe.data, &request.base_dir, &folder, reporter)?;
+    let data = remote::fetched(&request.recipe.data, &request.base_dir, reporter)?;
+    let summary = corpus::prepare(&RealFs, &data, &request.base_dir, &folder, reporter)?;
     let manifest = Manifest::read(&RealFs, &folder).map_err(Error::disk(Phase::Corpus))?;
     let mut words = in_words(&summary);
     for (number, what) in [

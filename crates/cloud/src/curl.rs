@@ -1,0 +1,275 @@
+//! Bytes over HTTP by the system's `curl`: TLS, proxies and certificates are the system's, and no build gets longer.
+//!
+//! Redirects are followed here, one by one, so that a token goes to the server it is meant for and to no other. Addresses
+//! and tokens are handed over on standard input, where no list of processes shows them.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::{Error, Result};
+
+/// Redirects before it is a loop.
+const MOST_REDIRECTS: usize = 5;
+/// A longer list of files is none.
+const LARGEST_ANSWER_BYTES: u64 = 256 << 20;
+/// How often a transfer is tried that breaks off.
+const TRIES: u32 = 5;
+/// How often progress is looked at.
+const PULSE: Duration = Duration::from_millis(100);
+/// curl's exit codes: ranges not supported; what HTTP refuses.
+const EXIT_RANGE: i32 = 33;
+const EXIT_REFUSED: i32 = 22;
+
+/// A server's address with the token that goes with it.
+#[derive(Clone, Debug)]
+pub struct Server {
+    origin: String,
+    token: Option<String>,
+}
+
+/// What a server says before the bytes.
+struct Head {
+    status: u16,
+    location: Option<String>,
+}
+
+impl Server {
+    /// The server of `endpoint`.
+    pub fn new(endpoint: &str, token: Option<String>) -> Server {
+        Server { origin: origin(endpoint).to_owned(), token }
+    }
+
+    /// A short answer.
+    pub fn get(&self, url: &str) -> Result<Vec<u8>> {
+        let mut last = None;
+        for attempt in 0..TRIES {
+            pause(attempt);
+            match self.get_once(url) {
+                Err(Error::Transport { url, message }) => last = Some(Error::Transport { url, message }),
+                answer => return answer,
+            }
+        }
+        Err(last.unwrap_or_else(|| broken(url, "no answer")))
+    }
+
+    fn get_once(&self, url: &str) -> Result<Vec<u8>> {
+        // Curl leaves the token out where a redirect leads to another server.
+        let arguments =
+            ["--max-time", "120", "--location", "--max-redirs", "5", "--write-out", "\n%{http_code}"];
+        let mut child = self.start(url, &arguments)?;
+        let mut answer = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            stdout
+                .take(LARGEST_ANSWER_BYTES + 1)
+                .read_to_end(&mut answer)
+                .map_err(|error| broken(url, &error.to_string()))?;
+        }
+        if answer.len() as u64 > LARGEST_ANSWER_BYTES {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(broken(url, "the answer is too long"));
+        }
+        let at = answer.iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
+        let status = String::from_utf8_lossy(&answer[at..]).trim().parse().unwrap_or(0);
+        answer.truncate(at);
+        match finish(child, url) {
+            Err(_) if status >= 400 => Err(Error::Status { url: shown(url), status }),
+            done => done.map(|()| answer),
+        }
+    }
+
+    /// Brings a file, going on where an earlier try stopped; `progress` hears the file's size as it grows.
+    pub fn download(&self, url: &str, part: &Path, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        let mut last = None;
+        for attempt in 0..TRIES {
+            pause(attempt);
+            match self.download_once(url, part, progress) {
+                Err(Error::Transport { url, message }) => last = Some(Error::Transport { url, message }),
+                done => return done,
+            }
+        }
+        Err(last.unwrap_or_else(|| broken(url, "no answer")))
+    }
+
+    fn download_once(&self, url: &str, part: &Path, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        let url = self.settle(url)?;
+        let shown = part.to_string_lossy();
+        let have = || std::fs::metadata(part).map_or(0, |metadata| metadata.len());
+        let mut arguments = vec!["--output", &shown, "--speed-limit", "1000", "--speed-time", "60"];
+        if have() > 0 {
+            arguments.extend(["--continue-at", "-"]);
+        }
+        let mut child = self.start(&url, &arguments)?;
+        loop {
+            match child.try_wait() {
+                Ok(None) => std::thread::sleep(PULSE),
+                Ok(Some(status)) if status.code() == Some(EXIT_RANGE) => {
+                    // The server cannot go on within a file: from its start, then.
+                    std::fs::remove_file(part).map_err(store::Error::io("remove", part))?;
+                    return Err(broken(&url, "the server cannot go on within a file"));
+                }
+                Ok(Some(_)) => break,
+                Err(error) => return Err(broken(&url, &error.to_string())),
+            }
+            progress(have());
+        }
+        finish(child, &url)?;
+        progress(have());
+        Ok(())
+    }
+
+    /// Where redirects lead. On other servers only the first address is known: theirs are often signed for one kind of
+    /// request, and so are not tried out.
+    fn settle(&self, url: &str) -> Result<String> {
+        let mut url = url.to_owned();
+        for _ in 0..MOST_REDIRECTS {
+            if origin(&url) != self.origin {
+                return Ok(url);
+            }
+            let head = self.head(&url)?;
+            match (head.status, head.location) {
+                (300..=399, Some(location)) => url = joined(&url, &location)?,
+                (200..=299, _) => return Ok(url),
+                (status, _) => return Err(Error::Status { url: shown(&url), status }),
+            }
+        }
+        Err(broken(&url, "redirects without end"))
+    }
+
+    fn head(&self, url: &str) -> Result<Head> {
+        let mut child = self.start(url, &["--head", "--max-time", "60"])?;
+        let mut said = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            stdout.take(1 << 20).read_to_end(&mut said).map_err(|error| broken(url, &error.to_string()))?;
+        }
+        let code = child.wait().map_err(|error| broken(url, &error.to_string()))?.code();
+        let said = String::from_utf8_lossy(&said);
+        // Proxies send a head of their own before the server's.
+        let head = said.rsplit("\r\n\r\n").find(|head| head.starts_with("HTTP/")).unwrap_or_default();
+        let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+        let location = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("location").then(|| value.trim().to_owned())
+        });
+        match status {
+            Some(status) => Ok(Head { status, location }),
+            None => Err(broken(url, &meaning(code))),
+        }
+    }
+
+    /// Starts curl without its user's configuration, following no redirects but those of other servers to others.
+    fn start(&self, url: &str, arguments: &[&str]) -> Result<Child> {
+        let is_ours = origin(url) == self.origin;
+        let mut command = Command::new("curl");
+        command
+            .args([
+                "-q",
+                "--silent",
+                "--fail",
+                "--proto",
+                "=http,https",
+                "--connect-timeout",
+                "20",
+                "--config",
+                "-",
+            ])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        if arguments.contains(&"--head") {
+            // A refusal's head is an answer too.
+            command.arg("--no-fail");
+        } else if !is_ours {
+            command.args(["--location", "--max-redirs", "5"]);
+        }
+        let mut child = command.spawn().map_err(|error| Error::NoCurl { message: error.to_string() })?;
+        let mut configuration = format!("url = {}\n", quoted(url));
+        if let Some(token) = self.token.as_deref().filter(|_| is_ours) {
+            configuration
+                .push_str(&format!("header = {}\n", quoted(&format!("Authorization: Bearer {token}"))));
+        }
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(configuration.as_bytes()).map_err(|error| broken(url, &error.to_string()))?;
+        }
+        Ok(child)
+    }
+}
+
+fn finish(mut child: Child, url: &str) -> Result<()> {
+    let status = child.wait().map_err(|error| broken(url, &error.to_string()))?;
+    if status.success() { Ok(()) } else { Err(broken(url, &meaning(status.code()))) }
+}
+
+/// What curl's exit codes mean to a user.
+fn meaning(code: Option<i32>) -> String {
+    match code {
+        Some(6) => "the server's name is not known: is there a network?".to_owned(),
+        Some(7) => "the server cannot be reached: is there a network?".to_owned(),
+        Some(18 | 56) => "the transfer broke off".to_owned(),
+        Some(EXIT_REFUSED) => "the server refuses".to_owned(),
+        Some(23) => "the file cannot be written: is the disk full?".to_owned(),
+        Some(28) => "the server takes too long".to_owned(),
+        Some(35 | 51 | 60) => {
+            "no safe connection: is the system's time right, are its certificates there?".to_owned()
+        }
+        Some(code) => format!("curl ends with code {code}"),
+        None => "curl was ended".to_owned(),
+    }
+}
+
+fn pause(attempt: u32) {
+    if attempt > 0 {
+        std::thread::sleep(Duration::from_millis(250 << attempt));
+    }
+}
+
+fn broken(url: &str, message: &str) -> Error {
+    Error::Transport { url: shown(url), message: message.to_owned() }
+}
+
+/// An address without its query, which may hold a signature.
+fn shown(url: &str) -> String {
+    url.split('?').next().unwrap_or_default().to_owned()
+}
+
+/// Scheme, name and port.
+fn origin(url: &str) -> &str {
+    let after = url.find("://").map_or(0, |at| at + 3);
+    let end = url[after..].find(['/', '?', '#']).map_or(url.len(), |at| after + at);
+    &url[..end]
+}
+
+fn joined(url: &str, location: &str) -> Result<String> {
+    if location.starts_with("http://") || location.starts_with("https://") {
+        return Ok(location.to_owned());
+    }
+    if location.starts_with('/') && !location.starts_with("//") {
+        return Ok(format!("{}{location}", origin(url)));
+    }
+    Err(broken(url, "redirects to what is no address"))
+}
+
+fn quoted(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], "");
+    format!("\"{escaped}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_and_redirects() {
+        assert_eq!(origin("https://hub.example:8443/a?b"), "https://hub.example:8443");
+        assert_eq!(origin("http://h"), "http://h");
+        assert_eq!(joined("https://h/a/b", "/c").unwrap(), "https://h/c");
+        assert_eq!(joined("https://h/a", "https://cdn/x?s=1").unwrap(), "https://cdn/x?s=1");
+        assert!(joined("https://h/a", "file:///etc/passwd").is_err());
+        assert!(joined("https://h/a", "//other/x").is_err());
+        assert_eq!(quoted("a\"b\n"), "\"a\\\"b\"");
+        assert_eq!(shown("https://h/x?signature=1"), "https://h/x");
+    }
+}

@@ -1,0 +1,66 @@
+//! The one error of this crate.
+
+use std::path::PathBuf;
+
+/// `Result` with this crate's [`enum@Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong between here and a server.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// What is asked for cannot be.
+    #[error("`{entry}`: {message}")]
+    Reference {
+        /// As the recipe has it.
+        entry: String,
+        /// What is wrong, and what would be right.
+        message: String,
+    },
+    /// The program that fetches is not there.
+    #[error(
+        "curl, which fetches files, cannot be started ({message}): install it (`apt install curl`), or fetch the files yourself"
+    )]
+    NoCurl {
+        /// What the system says.
+        message: String,
+    },
+    /// No answer, or a broken one.
+    #[error("{url}: {message}")]
+    Transport {
+        /// Where, without what is secret.
+        url: String,
+        /// What, and the remedy.
+        message: String,
+    },
+    /// The server's answer is a refusal.
+    #[error("{url}: {}", refusal(*status))]
+    Status {
+        /// Where, without what is secret.
+        url: String,
+        /// HTTP's.
+        status: u16,
+    },
+    /// What came is not what was announced.
+    #[error("`{}` is not what the hub announced ({message}): it was thrown away; try again", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// How it differs.
+        message: String,
+    },
+    /// The disk failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+fn refusal(status: u16) -> String {
+    match status {
+        401 | 403 => format!(
+            "the hub refuses access ({status}): set HF_TOKEN to a token that may read it, and accept the data set's terms on its page"
+        ),
+        404 => "the hub knows no such data set, revision or file (404): check its name".to_owned(),
+        429 => "the hub says that there were too many requests (429): wait, or set HF_TOKEN".to_owned(),
+        _ => format!("the hub answers with status {status}: try again later"),
+    }
+}

@@ -1,0 +1,113 @@
+//! Which files of a data set are its text: those of the pattern, else those of one format and one split.
+
+use super::{Reference, RemoteFile};
+use crate::{Error, Result};
+
+/// Formats that hold text, the best described first: a set often has the same text in several.
+const FORMATS: [&[&str]; 5] = [
+    &["parquet"],
+    &["jsonl", "ndjson"],
+    &["csv", "tsv"],
+    &["txt", "md"],
+    &["html", "xml", "warc", "wet", "tar", "tgz", "zip", "pdf"],
+];
+const PACKINGS: [&str; 4] = ["gz", "zst", "bz2", "xz"];
+/// What splits that are not for training are called.
+const OTHER_SPLITS: [&str; 6] = ["test", "validation", "valid", "val", "dev", "eval"];
+const TRAIN: &str = "train";
+
+/// The files that a reference means, in the order of their paths.
+pub fn files(reference: &Reference, all: Vec<RemoteFile>) -> Result<Vec<RemoteFile>> {
+    let fail = |message: String| Err(Error::Reference { entry: reference.entry.clone(), message });
+    let mut files = all;
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let shown: Vec<String> = files.iter().take(8).map(|file| file.path.clone()).collect();
+    if let Some(pattern) = &reference.pattern {
+        let glob = match glob::Pattern::new(pattern) {
+            Ok(glob) => glob,
+            Err(error) => return fail(format!("`{pattern}` is no pattern: {error}")),
+        };
+        files.retain(|file| glob.matches(&file.path));
+    } else {
+        let format =
+            |file: &RemoteFile| FORMATS.iter().position(|format| format.contains(&extension(&file.path)));
+        files.retain(|file| !file.path.starts_with('.') && !is_about(&file.path));
+        if let Some(best) = files.iter().filter_map(format).min() {
+            files.retain(|file| format(file) == Some(best));
+        } else {
+            files.clear();
+        }
+    }
+    if let Some(config) = &reference.config {
+        files.retain(|file| {
+            let folders = file.path.rsplit_once('/').map_or("", |(folders, _)| folders);
+            folders.split('/').any(|folder| folder == config) || has_word(&file.path, config)
+        });
+    }
+    match &reference.split {
+        Some(split) => files.retain(|file| has_word(&file.path, split)),
+        None if reference.pattern.is_some() => {}
+        None if files.iter().any(|file| has_word(&file.path, TRAIN)) => {
+            files.retain(|file| has_word(&file.path, TRAIN));
+        }
+        None => files.retain(|file| !OTHER_SPLITS.iter().any(|split| has_word(&file.path, split))),
+    }
+    if files.is_empty() {
+        return fail(format!("no file of the data set is meant by this; it has: {}", shown.join(", ")));
+    }
+    Ok(files)
+}
+
+/// The last extension that is no packing.
+fn extension(path: &str) -> &str {
+    let mut extensions = path.rsplit('.');
+    let last = extensions.next().unwrap_or_default();
+    if PACKINGS.contains(&last) { extensions.next().unwrap_or_default() } else { last }
+}
+
+/// Texts about the set.
+fn is_about(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default().to_lowercase();
+    name.starts_with("readme") || name.starts_with("license") || name.starts_with("changelog")
+}
+
+/// Whether a path has a word among its parts.
+fn has_word(path: &str, word: &str) -> bool {
+    path.split(['/', '-', '_', '.']).any(|part| part.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Hash;
+
+    #[test]
+    fn one_format_and_one_split_are_taken() {
+        let all = [
+            "README.md",
+            "TinyStories-train.txt",
+            "data/validation-00000-of-00001.parquet",
+            "data/train-00001-of-00002.parquet",
+            "data/train-00000-of-00002.parquet",
+            "fr/test.jsonl.gz",
+        ];
+        let files = |entry: &str| {
+            let listed = all.map(|path| RemoteFile {
+                path: path.into(),
+                bytes: 1,
+                hash: Hash::GitBlob(String::new()),
+            });
+            let found = files(&Reference::parse(entry).unwrap().unwrap(), listed.to_vec());
+            found.map(|files| files.into_iter().map(|file| file.path).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            files("hf://a/b").unwrap(),
+            ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]
+        );
+        assert_eq!(files("hf://a/b?split=validation").unwrap(), [all[2]]);
+        assert_eq!(files("hf://a/b/*.txt").unwrap(), [all[1]]);
+        assert_eq!(files("hf://a/b/fr/*?config=fr").unwrap(), [all[5]]);
+        let message = files("hf://a/b?split=dev").unwrap_err().to_string();
+        assert!(message.contains("it has: README.md"), "{message}");
+    }
+}

@@ -1,0 +1,304 @@
+//! Data sets of a hub that speaks Hugging Face's routes: which files a set has, and those files, checked, in a cache.
+//!
+//! A revision is settled to its commit first, and files are fetched of that commit, so a name in a manifest means the same
+//! bytes for ever. What the hub announces (SHA-256 of large files, git's hash of small ones) is checked before a file is
+//! used, each time. Not here: loading scripts, uploads.
+
+mod choose;
+mod reference;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+use crate::curl::Server;
+use crate::{Error, Result};
+pub use reference::Reference;
+
+const ENDPOINT: &str = "https://huggingface.co";
+
+/// A hub, as the environment names it: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`; files are kept below
+/// `TEXT2LLM_CACHE`, else the system's folder for caches.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    endpoint: String,
+    server: Server,
+    cache: PathBuf,
+    is_offline: bool,
+}
+
+/// The files of a reference at one commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// Owner and name.
+    pub id: String,
+    /// The commit that the revision is.
+    pub commit: String,
+    /// The files that were asked for, by path.
+    pub files: Vec<RemoteFile>,
+}
+
+/// A file of a data set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteFile {
+    /// Its path in the data set.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// What its bytes must hash to.
+    pub hash: Hash,
+}
+
+/// What a hub announces of a file's bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hash {
+    /// SHA-256 of a large file, hex.
+    Sha256(String),
+    /// Git's hash of a small one: SHA-1 over its length and bytes, hex.
+    GitBlob(String),
+}
+
+/// The hub's answer about a revision, as far as it matters.
+#[derive(Deserialize)]
+struct Revision {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Sibling {
+    rfilename: String,
+    #[serde(default)]
+    size: Option<u64>,
+    #[serde(default)]
+    blob_id: Option<String>,
+    #[serde(default)]
+    lfs: Option<Large>,
+}
+
+#[derive(Deserialize)]
+struct Large {
+    sha256: String,
+    size: u64,
+}
+
+impl Hub {
+    /// The hub that the environment names.
+    pub fn from_environment() -> Hub {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
+        let folder = |name: &str| variable(name).map(PathBuf::from);
+        let cache = folder("TEXT2LLM_CACHE")
+            .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("text2llm")))
+            .or_else(|| Some(folder("HOME")?.join(".cache/text2llm")))
+            .or_else(|| Some(folder("LOCALAPPDATA")?.join("text2llm")))
+            .unwrap_or_else(|| PathBuf::from(".text2llm-cache"));
+        let is_offline =
+            variable("HF_HUB_OFFLINE").is_some_and(|value| !matches!(value.as_str(), "0" | "false"));
+        Hub::new(&endpoint, variable("HF_TOKEN"), &cache, is_offline)
+    }
+
+    /// A hub at an address, with its files kept below `cache`.
+    pub fn new(endpoint: &str, token: Option<String>, cache: &Path, is_offline: bool) -> Hub {
+        let endpoint = endpoint.trim_end_matches('/').to_owned();
+        Hub { server: Server::new(&endpoint, token), endpoint, cache: cache.join("hub"), is_offline }
+    }
+
+    /// Which files a reference means. Without a network, what was listed before is taken, with a word of it in `note`.
+    ///
+    /// # Errors
+    /// No such data set, revision or file; no answer and nothing known from before.
+    pub fn list(&self, reference: &Reference, note: &mut dyn FnMut(&str)) -> Result<Listing> {
+        let known = self.folder(&reference.id).join(format!("{}.json", encoded(&reference.revision, false)));
+        let (commit, files) = match self.revision(reference) {
+            Ok(found) => {
+                let bytes = serde_json::to_vec(&found).unwrap_or_default();
+                // A list that cannot be kept is asked for again.
+                let _ = std::fs::create_dir_all(self.folder(&reference.id))
+                    .and_then(|()| std::fs::write(&known, bytes));
+                found
+            }
+            Err(error @ (Error::Transport { .. } | Error::NoCurl { .. })) => {
+                let Some(found) = read_known(&known) else { return Err(error) };
+                note(&format!("`{}`: {error}; going on with what was listed before", reference.entry));
+                found
+            }
+            Err(error) => return Err(error),
+        };
+        let files = choose::files(reference, files)?;
+        Ok(Listing { id: reference.id.clone(), commit, files })
+    }
+
+    fn revision(&self, reference: &Reference) -> Result<(String, Vec<RemoteFile>)> {
+        let (id, revision) = (&reference.id, encoded(&reference.revision, false));
+        let url = format!("{}/api/datasets/{id}/revision/{revision}?blobs=true", self.endpoint);
+        if self.is_offline {
+            return Err(Error::Transport { url, message: "HF_HUB_OFFLINE is set".to_owned() });
+        }
+        let broken = |message: String| Error::Transport { url: url.clone(), message };
+        let answer: Revision = serde_json::from_slice(&self.server.get(&url)?)
+            .map_err(|error| broken(format!("the answer is not what a hub says: {error}")))?;
+        let is_hex = |text: &str, length| text.len() == length && text.chars().all(|c| c.is_ascii_hexdigit());
+        if !is_hex(&answer.sha, 40) {
+            return Err(broken("the answer names no commit".to_owned()));
+        }
+        let file = |sibling: Sibling| {
+            // What would be written outside of the cache is no file of a data set.
+            let is_inside = sibling
+                .rfilename
+                .split(['/', '\\'])
+                .all(|part| !part.is_empty() && part != "." && part != "..");
+            let (bytes, hash) = match (sibling.lfs, sibling.size, sibling.blob_id) {
+                (Some(large), ..) if is_hex(&large.sha256, 64) => (large.size, Hash::Sha256(large.sha256)),
+                (None, Some(size), Some(id)) if is_hex(&id, 40) => (size, Hash::GitBlob(id)),
+                _ => return None,
+            };
+            let is_inside = is_inside && !sibling.rfilename.contains([':', '\0']);
+            is_inside.then_some(RemoteFile { path: sibling.rfilename, bytes, hash })
+        };
+        Ok((answer.sha.to_lowercase(), answer.siblings.into_iter().filter_map(file).collect()))
+    }
+
+    /// Where a file of a listing lies, or will.
+    pub fn path(&self, listing: &Listing, file: &RemoteFile) -> PathBuf {
+        self.folder(&listing.id).join(&listing.commit).join(&file.path)
+    }
+
+    /// Brings a file, unless it is there and whole. `progress` hears how many of its bytes are.
+    ///
+    /// # Errors
+    /// No answer after several tries (what came is kept, and gone on with the next time); other bytes than announced; the
+    /// disk.
+    pub fn fetch(
+        &self,
+        listing: &Listing,
+        file: &RemoteFile,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<PathBuf> {
+        let path = self.path(listing, file);
+        if path.is_file() && check(&path, file).is_ok() {
+            progress(file.bytes);
+            return Ok(path);
+        }
+        if self.is_offline {
+            let message = "it is not in the cache, and HF_HUB_OFFLINE is set".to_owned();
+            return Err(Error::Transport { url: file.path.clone(), message });
+        }
+        let part = path.with_file_name(format!(
+            "{}.part",
+            path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
+        ));
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(store::Error::io("make the folder", folder))?;
+        }
+        let have = std::fs::metadata(&part).map_or(0, |metadata| metadata.len());
+        if have > file.bytes {
+            std::fs::remove_file(&part).map_err(store::Error::io("remove", &part))?;
+        }
+        let url = format!(
+            "{}/datasets/{}/resolve/{}/{}",
+            self.endpoint,
+            listing.id,
+            listing.commit,
+            encoded(&file.path, true)
+        );
+        if have != file.bytes || have == 0 {
+            self.server.download(&url, &part, progress)?;
+        }
+        if let Err(message) = check(&part, file) {
+            std::fs::remove_file(&part).map_err(store::Error::io("remove", &part))?;
+            return Err(Error::Corrupt { path: part, message });
+        }
+        std::fs::rename(&part, &path).map_err(store::Error::io("rename", &part))?;
+        Ok(path)
+    }
+
+    fn folder(&self, id: &str) -> PathBuf {
+        // Two hubs may have sets of the same name.
+        let hub =
+            if self.endpoint == ENDPOINT { String::new() } else { encoded(&self.endpoint, false) + "/" };
+        self.cache.join(format!("{hub}datasets--{}", id.replace('/', "--")))
+    }
+}
+
+fn read_known(path: &Path) -> Option<(String, Vec<RemoteFile>)> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// Whether a file's bytes are what was announced.
+fn check(path: &Path, file: &RemoteFile) -> std::result::Result<(), String> {
+    let said = |error: std::io::Error| error.to_string();
+    let bytes = std::fs::metadata(path).map_err(said)?.len();
+    if bytes != file.bytes {
+        return Err(format!("{bytes} bytes instead of {}", file.bytes));
+    }
+    let (found, wanted) = match &file.hash {
+        Hash::Sha256(wanted) => (digest(path, Sha256::new()).map_err(said)?, wanted),
+        Hash::GitBlob(wanted) => {
+            let mut hasher = Sha1::new();
+            hasher.update(format!("blob {bytes}\0"));
+            (digest(path, hasher).map_err(said)?, wanted)
+        }
+    };
+    if found.eq_ignore_ascii_case(wanted) {
+        Ok(())
+    } else {
+        Err(format!("its hash is {found} instead of {wanted}"))
+    }
+}
+
+fn digest(path: &Path, mut hasher: impl Digest) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Percent-encodes what an address cannot hold; `/` stays where it separates.
+fn encoded(text: &str, keeps_slashes: bool) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'/' if keeps_slashes => out.push('/'),
+            byte if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) => out.push(char::from(byte)),
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_encoded() {
+        assert_eq!(encoded("a b/c%é.txt", true), "a%20b/c%25%C3%A9.txt");
+        assert_eq!(encoded("refs/pr/1", false), "refs%2Fpr%2F1");
+    }
+
+    #[test]
+    fn hashes_are_git_s_and_sha256() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, "hello\n").unwrap();
+        let file = |hash| RemoteFile { path: "a".into(), bytes: 6, hash };
+        // `git hash-object` and `sha256sum` of the same bytes.
+        let git = Hash::GitBlob("ce013625030ba8dba906f756967f9e9ca394464a".into());
+        let large = Hash::Sha256("5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03".into());
+        assert_eq!(check(&path, &file(git)), Ok(()));
+        assert_eq!(check(&path, &file(large)), Ok(()));
+        assert!(check(&path, &file(Hash::Sha256("0".repeat(64)))).unwrap_err().contains("hash"));
+    }
+}

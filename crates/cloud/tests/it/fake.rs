@@ -1,0 +1,154 @@
+//! A hub, and the store behind it, on 127.0.0.1.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub const LARGE: &str =
+    "{\"text\": \"A FILE THAT LIES IN THE STORE\"}\n{\"text\": \"AND ITS SECOND LINE\"}\n";
+pub const SMALL: &str = "a small file\n";
+
+/// Two servers, and what they were asked.
+pub struct Fake {
+    pub endpoint: String,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Fake {
+    pub fn start() -> Fake {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let has_broken = Arc::new(AtomicBool::new(false));
+        let store = serve("store", &log, move |method, path, range| {
+            assert_eq!(path, "/blob?signature=1");
+            // The first transfer breaks off in its middle.
+            let breaks = method == "GET" && !has_broken.swap(true, Ordering::SeqCst);
+            file(LARGE, range, breaks)
+        });
+        let hub = serve("hub", &log, move |_, path, range| match path {
+            "/api/datasets/owner/set/revision/main?blobs=true" => answer(200, &[], &listing()),
+            "/api/datasets/owner/gated/revision/main?blobs=true" => answer(401, &[], "no"),
+            "/datasets/owner/set/resolve/0123456789abcdef0123456789abcdef01234567/data/train-0.jsonl" => {
+                let to = format!("Location: {store}/blob?signature=1");
+                let linked = format!("X-Linked-Etag: \"{}\"", hex(Sha256::digest(LARGE)));
+                answer(302, &[&to, &linked, &format!("X-Repo-Commit: {COMMIT}")], "")
+            }
+            "/datasets/owner/set/resolve/0123456789abcdef0123456789abcdef01234567/small%20file.txt" => {
+                answer(307, &["Location: /moved/small.txt"], "")
+            }
+            "/moved/small.txt" => file(SMALL, range, false),
+            "/datasets/owner/set/resolve/0123456789abcdef0123456789abcdef01234567/lies.txt" => {
+                file("other bytes!\n", range, false)
+            }
+            _ => answer(404, &[], "no"),
+        });
+        Fake { endpoint: hub, log }
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+fn listing() -> String {
+    let mut git = Sha1::new();
+    git.update(format!("blob {}\0{SMALL}", SMALL.len()));
+    let git = hex(git.finalize());
+    let small = |name: &str| {
+        format!("{{\"rfilename\": \"{name}\", \"size\": {}, \"blobId\": \"{git}\"}}", SMALL.len())
+    };
+    format!(
+        "{{\"id\": \"owner/set\", \"sha\": \"{COMMIT}\", \"siblings\": [{}, {}, {}, {{\"rfilename\": \"data/train-0.jsonl\", \
+         \"size\": {}, \"blobId\": \"{git}\", \"lfs\": {{\"sha256\": \"{}\", \"size\": {}, \"pointerSize\": 130}}}}]}}",
+        small("small file.txt"),
+        small("lies.txt"),
+        small("../../escape.txt"),
+        LARGE.len(),
+        hex(Sha256::digest(LARGE)),
+        LARGE.len()
+    )
+}
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+struct Answer {
+    head: String,
+    body: Vec<u8>,
+    /// How much of the body is sent.
+    sent: usize,
+}
+
+fn answer(status: u16, headers: &[&str], body: &str) -> Answer {
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let head = format!(
+        "HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    Answer { head, sent: body.len(), body: body.into() }
+}
+
+/// A file, or what of it a range asks for.
+fn file(body: &str, range: Option<usize>, breaks: bool) -> Answer {
+    let from = range.unwrap_or(0).min(body.len());
+    let content_range = format!("Content-Range: bytes {from}-{}/{}", body.len() - 1, body.len());
+    let mut answer = match range {
+        Some(_) => answer(206, &[&content_range], &body[from..]),
+        None => answer(200, &["Accept-Ranges: bytes"], body),
+    };
+    if breaks {
+        answer.sent /= 2;
+    }
+    answer
+}
+
+fn serve(
+    name: &'static str,
+    log: &Arc<Mutex<Vec<String>>>,
+    route: impl Fn(&str, &str, Option<usize>) -> Answer + Send + 'static,
+) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = handle(name, stream.unwrap(), &log, &route);
+        }
+    });
+    address
+}
+
+fn handle(
+    name: &str,
+    stream: TcpStream,
+    log: &Mutex<Vec<String>>,
+    route: &impl Fn(&str, &str, Option<usize>) -> Answer,
+) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 || line == "\r\n" {
+            break;
+        }
+        head.push(line.trim().to_owned());
+    }
+    log.lock().unwrap().push(format!("{name} {}", head.join(" | ").replace("Range", "range")));
+    let mut words = head.first().map(String::as_str).unwrap_or_default().split(' ');
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let range = head.iter().find_map(|line| {
+        let (name, value) = line.split_once(": bytes=")?;
+        name.eq_ignore_ascii_case("range").then(|| value.trim_end_matches('-').parse().ok())?
+    });
+    let answer = route(method, path, range);
+    reader.get_mut().write_all(answer.head.as_bytes())?;
+    if method != "HEAD" {
+        reader.get_mut().write_all(&answer.body[..answer.sent])?;
+    }
+    Ok(())
+}

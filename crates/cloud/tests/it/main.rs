@@ -1,0 +1,82 @@
+//! The hub, against a server on this machine that speaks its routes.
+#![allow(clippy::unwrap_used)] // a test says what broke by panicking
+
+mod fake;
+
+use cloud::Error;
+use cloud::hub::{Hub, Reference};
+use fake::{Fake, LARGE, SMALL};
+
+fn has_curl() -> bool {
+    let found = std::process::Command::new("curl").arg("--version").output().is_ok();
+    if !found {
+        println!("skipped: no curl");
+    }
+    found
+}
+
+fn reference(entry: &str) -> Reference {
+    Reference::parse(entry).unwrap().unwrap()
+}
+
+#[test]
+fn files_come_checked_across_redirects_and_breaks() {
+    if !has_curl() {
+        return;
+    }
+    let fake = Fake::start();
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub::new(&fake.endpoint, Some("hf_secret".into()), cache.path(), false);
+    let listing = hub.list(&reference("hf://owner/set"), &mut |note| panic!("{note}")).unwrap();
+    assert_eq!(listing.commit, fake::COMMIT);
+    assert_eq!(
+        listing.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(),
+        ["data/train-0.jsonl"]
+    );
+    let mut heard = Vec::new();
+    let path = hub.fetch(&listing, &listing.files[0], &mut |bytes| heard.push(bytes)).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), LARGE.as_bytes());
+    assert_eq!(heard.last(), Some(&(LARGE.len() as u64)));
+    let log = fake.log();
+    // The store behind the hub broke the first transfer off, and was asked for the rest alone; it never saw the token.
+    assert!(
+        log.iter().any(|line| line.starts_with("store GET") && line.contains("range: bytes=")),
+        "{log:#?}"
+    );
+    assert!(log.iter().all(|line| line.starts_with("hub") == line.contains("hf_secret")), "{log:#?}");
+
+    // The second time nothing is fetched, and without a network neither.
+    let offline = Hub::new(&fake.endpoint, None, cache.path(), true);
+    let mut notes = Vec::new();
+    let again = offline.list(&reference("hf://owner/set"), &mut |note| notes.push(note.to_owned())).unwrap();
+    assert_eq!((again == listing, notes.len()), (true, 1));
+    assert_eq!(offline.fetch(&again, &again.files[0], &mut |_| {}).unwrap(), path);
+    // A file that was changed is fetched again.
+    std::fs::write(&path, LARGE.to_lowercase()).unwrap();
+    assert!(offline.fetch(&again, &again.files[0], &mut |_| {}).is_err());
+    hub.fetch(&listing, &listing.files[0], &mut |_| {}).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), LARGE.as_bytes());
+
+    let small = hub.list(&reference("hf://owner/set/small file.txt"), &mut |_| {}).unwrap();
+    let path = hub.fetch(&small, &small.files[0], &mut |_| {}).unwrap();
+    assert_eq!(std::fs::read_to_string(path).unwrap(), SMALL);
+}
+
+#[test]
+fn refusals_and_lies_are_told() {
+    if !has_curl() {
+        return;
+    }
+    let fake = Fake::start();
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub::new(&fake.endpoint, None, cache.path(), false);
+    let message = |entry: &str| hub.list(&reference(entry), &mut |_| {}).unwrap_err().to_string();
+    assert!(message("hf://owner/nowhere").contains("no such data set"));
+    assert!(message("hf://owner/gated").contains("HF_TOKEN"));
+    let lies = hub.list(&reference("hf://owner/set/lies.txt"), &mut |_| {}).unwrap();
+    let error = hub.fetch(&lies, &lies.files[0], &mut |_| {}).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    assert!(!hub.path(&lies, &lies.files[0]).exists());
+    // What leads out of the cache is not even listed.
+    assert!(message("hf://owner/set/**/escape.txt").contains("no file"));
+}

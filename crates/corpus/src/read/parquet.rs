@@ -1,0 +1,318 @@
+//! Parquet: one column holds the text, batch by batch of rows, so that memory does not grow with the file.
+//!
+//! The `parquet` crate decodes. It believes lengths that a file claims, so the footer's schema and each page's header are
+//! looked over first (`thrift`): nothing is allocated for what a file of its size cannot hold.
+
+mod thrift;
+
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use parquet::basic::Type;
+use parquet::column::reader::{ColumnReaderImpl, get_typed_column_reader};
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
+use store::fs::FsReader;
+
+use super::{Level, Outcome, Row, Sink, Verdict, unusable};
+use crate::clean;
+
+/// Rows at a time.
+const BATCH_ROWS: usize = 256;
+/// A page may unpack to so much more than the whole file has.
+const LARGEST_RATIO: u64 = 4;
+const HARMLESS_PAGE_BYTES: u64 = 32 << 20;
+
+/// Reads the text column of all rows. Rows without a text are passed over: that is how tables say that there is none.
+pub fn read(
+    file: Box<dyn FsReader>,
+    bytes: u64,
+    name: &str,
+    level: &Level,
+    sink: &mut Sink<'_>,
+) -> Outcome<Verdict> {
+    let file = Shared { file: Arc::new(Mutex::new(file)), bytes };
+    let mut rows = match guarded(|| Rows::open(file, sink)) {
+        Ok(rows) => rows,
+        Err(reason) => return unusable(reason),
+    };
+    let mut number = 0u64;
+    loop {
+        let batch = match guarded(|| rows.next()) {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return Ok(Ok(())),
+            Err(reason) => return unusable(format!("is damaged after {number} rows: {reason}")),
+        };
+        for (text, language, url) in batch {
+            number += 1;
+            let Some(text) = text else { continue };
+            // A dictionary says a long text a million times in as many bits.
+            if !level.budget.take(text.len() as u64) {
+                return unusable(format!(
+                    "gives more text than a file of its size can mean: stopped at row {number}"
+                ));
+            }
+            let mut string = |bytes: ByteArray| {
+                let (text, repaired) = clean::repair(bytes.data().to_vec());
+                sink.summary.repaired_sequences += repaired;
+                text
+            };
+            let (text, language, url) = (string(text), language.map(&mut string), url.map(&mut string));
+            sink.row(Row::new(text, language.as_deref(), url.as_deref()), &format!("{name}:{number}"))?;
+        }
+    }
+}
+
+/// What the crate says, or that it gave up on the file in a way of its own.
+fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the reader gave up on it".to_owned()))
+}
+
+fn said(error: ParquetError) -> String {
+    let mut said = error.to_string();
+    said.truncate(said.floor_char_boundary(300));
+    said
+}
+
+/// A row's text, language and address.
+type Values = (Option<ByteArray>, Option<ByteArray>, Option<ByteArray>);
+
+/// All rows, batch by batch.
+struct Rows {
+    file: Shared,
+    reader: SerializedFileReader<Shared>,
+    /// Indexes of the columns.
+    columns: [Option<usize>; 3],
+    row_group: usize,
+    open: Option<Group>,
+}
+
+/// The row group that is being read.
+struct Group {
+    rows_left: usize,
+    columns: [Option<Column>; 3],
+}
+
+impl Rows {
+    fn open(file: Shared, sink: &Sink<'_>) -> Result<Rows, String> {
+        file.check_footer()?;
+        let reader = SerializedFileReader::new(file.clone()).map_err(said)?;
+        let schema = reader.metadata().file_metadata().schema_descr();
+        let at =
+            |wanted: &str| (0..schema.num_columns()).find(|&at| schema.column(at).path().string() == wanted);
+        let Some(text) = at(sink.text_field) else {
+            let names: Vec<String> =
+                schema.columns().iter().take(10).map(|column| column.path().string()).collect();
+            return Err(format!(
+                "has no column `{}` (it has: {}): set data.text_field",
+                sink.text_field,
+                names.join(", ").chars().take(200).collect::<String>()
+            ));
+        };
+        let is_text = |&at: &usize| {
+            let column = schema.column(at);
+            column.physical_type() == Type::BYTE_ARRAY && column.max_rep_level() == 0
+        };
+        if !is_text(&text) {
+            return Err(format!(
+                "has a column `{}` that holds no text: check data.text_field",
+                sink.text_field
+            ));
+        }
+        let columns = [
+            Some(text),
+            at(&sink.options.language_field).filter(is_text),
+            at(&sink.options.url_field).filter(is_text),
+        ];
+        Ok(Rows { file, columns, reader, row_group: 0, open: None })
+    }
+
+    fn next(&mut self) -> Result<Option<Vec<Values>>, String> {
+        loop {
+            if self.open.as_ref().is_none_or(|group| group.rows_left == 0) {
+                if self.row_group == self.reader.num_row_groups() {
+                    return Ok(None);
+                }
+                self.open = Some(self.open_group(self.row_group)?);
+                self.row_group += 1;
+            }
+            let Some(group) = &mut self.open else { return Ok(None) };
+            let wanted = group.rows_left.min(BATCH_ROWS);
+            if wanted == 0 {
+                continue;
+            }
+            let mut batches = [Vec::new(), Vec::new(), Vec::new()];
+            for (batch, column) in batches.iter_mut().zip(&mut group.columns) {
+                *batch = column.as_mut().map_or(Ok(vec![None; wanted]), |column| column.next(wanted))?;
+            }
+            group.rows_left -= wanted;
+            let [texts, languages, urls] = batches;
+            let rows = texts.into_iter().zip(languages).zip(urls);
+            return Ok(Some(rows.map(|((text, language), url)| (text, language, url)).collect()));
+        }
+    }
+
+    fn open_group(&self, index: usize) -> Result<Group, String> {
+        let group = self.reader.get_row_group(index).map_err(said)?;
+        let rows = usize::try_from(group.metadata().num_rows()).map_err(|_| "claims rows below zero")?;
+        let mut columns = [None, None, None];
+        for (column, at) in columns.iter_mut().zip(self.columns) {
+            let Some(at) = at else { continue };
+            self.file.check_pages(group.metadata().column(at))?;
+            let reader = group.get_column_reader(at).map_err(said)?;
+            let is_optional = group.metadata().column(at).column_descr().max_def_level() > 0;
+            *column = Some(Column {
+                reader: get_typed_column_reader::<ByteArrayType>(reader),
+                whole: is_optional.then(|| group.metadata().column(at).column_descr().max_def_level()),
+            });
+        }
+        Ok(Group { rows_left: rows, columns })
+    }
+}
+
+/// A column of a row group.
+struct Column {
+    reader: ColumnReaderImpl<ByteArrayType>,
+    /// The definition level of a value that is there, where it may be missing.
+    whole: Option<i16>,
+}
+
+impl Column {
+    fn next(&mut self, rows: usize) -> Result<Vec<Option<ByteArray>>, String> {
+        let (mut values, mut levels) = (Vec::new(), Vec::new());
+        let mut read = 0;
+        while read < rows {
+            let definition = self.whole.map(|_| &mut levels);
+            let (records, _, _) =
+                self.reader.read_records(rows - read, definition, None, &mut values).map_err(said)?;
+            if records == 0 {
+                return Err("a column ends before its row group".to_owned());
+            }
+            read += records;
+        }
+        let Some(whole) = self.whole else { return Ok(values.into_iter().map(Some).collect()) };
+        let mut values = values.into_iter();
+        Ok(levels.iter().map(|&level| if level == whole { values.next() } else { None }).collect())
+    }
+}
+
+/// The file, as the crate wants it: read from many places.
+#[derive(Clone)]
+struct Shared {
+    file: Arc<Mutex<Box<dyn FsReader>>>,
+    bytes: u64,
+}
+
+impl Shared {
+    fn read_at(&self, at: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut file = self.file.lock().map_err(|_| std::io::Error::other("a reader failed"))?;
+        file.seek(SeekFrom::Start(at))?;
+        file.read(buffer)
+    }
+
+    /// Bytes that lie in the file.
+    fn bytes_at(&self, at: u64, length: usize) -> std::io::Result<Vec<u8>> {
+        if at.checked_add(length as u64).is_none_or(|end| end > self.bytes) {
+            return Err(std::io::Error::other("it points past its end"));
+        }
+        let mut out = vec![0; length];
+        self.place(at).read_exact(&mut out)?;
+        Ok(out)
+    }
+
+    fn place(&self, at: u64) -> Place {
+        Place { file: self.clone(), at }
+    }
+
+    /// Looks at the schema before the crate recurses into it.
+    fn check_footer(&self) -> Result<(), String> {
+        let cut = || "is no Parquet file, or is cut off".to_owned();
+        let at = self.bytes.checked_sub(8).ok_or_else(cut)?;
+        let end = self.bytes_at(at, 8).map_err(|error| error.to_string())?;
+        let length = u64::from(u32::from_le_bytes([end[0], end[1], end[2], end[3]]));
+        if &end[4..] != b"PAR1" || length > at {
+            return Err(cut());
+        }
+        let footer = self.bytes_at(at - length, length as usize).map_err(|error| error.to_string())?;
+        thrift::check_schema(&footer)
+    }
+
+    /// Looks at the headers of a column's pages before the crate allocates by them.
+    fn check_pages(&self, column: &ColumnChunkMetaData) -> Result<(), String> {
+        let first = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+        let (Ok(mut at), Ok(length)) = (u64::try_from(first), u64::try_from(column.compressed_size())) else {
+            return Err("a column begins before the file".to_owned());
+        };
+        let end =
+            at.checked_add(length).filter(|&end| end <= self.bytes).ok_or("a column ends past the file")?;
+        let largest = HARMLESS_PAGE_BYTES + LARGEST_RATIO * self.bytes;
+        while at < end {
+            let (header, header_bytes) = self.page_header(at, end)?;
+            if header.unpacked_bytes > largest {
+                return Err(format!(
+                    "a page claims {} bytes, more than a file of {} can mean",
+                    header.unpacked_bytes, self.bytes
+                ));
+            }
+            // A text in a dictionary takes four bytes at least.
+            if header.dictionary_values > header.unpacked_bytes / 4 {
+                return Err("a dictionary claims more texts than it has room for".to_owned());
+            }
+            at = (at + header_bytes as u64)
+                .checked_add(header.packed_bytes)
+                .filter(|&next| next <= end)
+                .ok_or("a page ends past its column")?;
+        }
+        Ok(())
+    }
+
+    fn page_header(&self, at: u64, end: u64) -> Result<(thrift::PageHeader, usize), String> {
+        // Nearly all fit into the first try; statistics make some longer.
+        for window in [512, 64 << 10] {
+            let length = window.min(end - at) as usize;
+            let bytes = self.bytes_at(at, length).map_err(|error| error.to_string())?;
+            match thrift::page_header(&bytes) {
+                Some(header) => return Ok(header),
+                None if length < window as usize => break,
+                None => {}
+            }
+        }
+        Err("a page's header is damaged".to_owned())
+    }
+}
+
+impl Length for Shared {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl ChunkReader for Shared {
+    type T = BufReader<Place>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        Ok(BufReader::with_capacity(64 << 10, self.place(start)))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        Ok(self.bytes_at(start, length)?.into())
+    }
+}
+
+/// A place in the file, to read on from.
+struct Place {
+    file: Shared,
+    at: u64,
+}
+
+impl Read for Place {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read_at(self.at, buffer)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}

@@ -1,0 +1,190 @@
+//! Packed streams, unpacked behind a guard: who unpacks to far more than text ever does is a decompression bomb, and
+//! reading stops there. The guard is asked at every read, so a bomb costs tens of megabytes of unpacking, not gigabytes.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io::{self, BufReader, Read};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::kind::Packing;
+
+/// More unpacked bytes for each packed one are a bomb: prose has 3 to 5, logs up to 50, a bomb of gzip 1,000.
+pub const LARGEST_RATIO: u64 = 200;
+/// So much may be unpacked whatever the ratio: a short file of one repeated line is harmless.
+pub const HARMLESS_BYTES: u64 = 16 << 20;
+/// Small, since what is buffered counts as used.
+const BUFFER_BYTES: usize = 64 << 10;
+/// The largest dictionary that `xz -9e` makes is 64 MB.
+const XZ_MEMORY_KB: u32 = 160 << 10;
+
+/// What all streams within one file may unpack to, together: archives nest, and their members may overlap.
+pub struct Budget {
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl Budget {
+    /// For a file of so many bytes.
+    pub fn of(file_bytes: u64) -> Arc<Budget> {
+        // Twice, since an archive's members may be packed again.
+        let limit = 4 * HARMLESS_BYTES + file_bytes.saturating_mul(2 * LARGEST_RATIO);
+        Arc::new(Budget { limit, used: AtomicU64::new(0) })
+    }
+
+    /// Takes what was unpacked; whether that is still within.
+    pub fn take(&self, bytes: u64) -> bool {
+        self.used.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limit
+    }
+}
+
+/// The error of a bomb.
+#[derive(Debug)]
+struct Bomb;
+
+impl fmt::Display for Bomb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unpacks to more than {LARGEST_RATIO} times its size, as decompression bombs do")
+    }
+}
+
+impl std::error::Error for Bomb {}
+
+/// What is wrong with a packed stream, in words that follow its name.
+pub fn damage(error: &io::Error, documents: u64) -> String {
+    if is_bomb(error) {
+        return Bomb.to_string();
+    }
+    format!(
+        "is damaged or cut off after {documents} documents ({error}): fetch it again, or take it out of data.paths"
+    )
+}
+
+/// Errors come wrapped in those of the readers above.
+fn is_bomb(error: &io::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = match error.get_ref() {
+        Some(inner) => Some(inner),
+        None => return false,
+    };
+    while let Some(at) = cause {
+        if at.is::<Bomb>() {
+            return true;
+        }
+        cause = match at.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => at.source(),
+        };
+    }
+    false
+}
+
+/// Whether a member that claims these sizes is a bomb.
+pub fn claims_a_bomb(packed_bytes: u64, unpacked_bytes: u64) -> Option<String> {
+    (unpacked_bytes > allowance(packed_bytes)).then(|| Bomb.to_string())
+}
+
+fn allowance(packed_bytes: u64) -> u64 {
+    HARMLESS_BYTES.saturating_add(packed_bytes.saturating_mul(LARGEST_RATIO))
+}
+
+/// Counts what is taken of a stream.
+struct Counted<'a> {
+    inner: &'a mut dyn Read,
+    count: Rc<Cell<u64>>,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.count.set(self.count.get() + read as u64);
+        Ok(read)
+    }
+}
+
+/// Unpacked bytes, up to where they become a bomb.
+pub struct Guard<'a> {
+    inner: Box<dyn Read + 'a>,
+    packed_bytes: Rc<Cell<u64>>,
+    unpacked_bytes: u64,
+    budget: Arc<Budget>,
+}
+
+impl<'a> Guard<'a> {
+    /// Over a stream that was unpacked from so many bytes.
+    pub fn new(inner: Box<dyn Read + 'a>, packed_bytes: u64, budget: &Arc<Budget>) -> Guard<'a> {
+        Guard {
+            inner,
+            packed_bytes: Rc::new(Cell::new(packed_bytes)),
+            unpacked_bytes: 0,
+            budget: Arc::clone(budget),
+        }
+    }
+}
+
+impl Read for Guard<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.unpacked_bytes += read as u64;
+        let within = self.budget.take(read as u64);
+        if !within || self.unpacked_bytes > allowance(self.packed_bytes.get()) {
+            return Err(io::Error::other(Bomb));
+        }
+        Ok(read)
+    }
+}
+
+/// The bytes of a packed stream.
+pub fn unpack<'a>(
+    packing: Packing,
+    packed: &'a mut dyn Read,
+    budget: &Arc<Budget>,
+) -> io::Result<Box<dyn Read + 'a>> {
+    let count = Rc::new(Cell::new(0));
+    let counted = Counted { inner: packed, count: Rc::clone(&count) };
+    let packed = BufReader::with_capacity(BUFFER_BYTES, counted);
+    let inner: Box<dyn Read + 'a> = match packing {
+        Packing::None => return Ok(Box::new(packed)),
+        Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
+        Packing::Zstd => Box::new(zstd::Decoder::with_buffer(packed)?),
+        Packing::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(packed)),
+        Packing::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(packed, true, XZ_MEMORY_KB)),
+    };
+    Ok(Box::new(Guard { inner, packed_bytes: count, unpacked_bytes: 0, budget: Arc::clone(budget) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn bombs_stop_early_and_repetitive_text_does_not() {
+        let bomb = gzip(&vec![b'a'; 100 << 20]);
+        let budget = Budget::of(bomb.len() as u64);
+        let mut packed = bomb.as_slice();
+        let mut unpacked = unpack(Packing::Gzip, &mut packed, &budget).unwrap();
+        let mut out = Vec::new();
+        let error = unpacked.read_to_end(&mut out).unwrap_err();
+        assert!(is_bomb(&error) && damage(&error, 0).contains("bombs"), "{error}");
+        assert!(out.len() < 64 << 20, "{}", out.len());
+
+        let harmless = gzip(&vec![b'a'; 4 << 20]);
+        let mut packed = harmless.as_slice();
+        let mut unpacked = unpack(Packing::Gzip, &mut packed, &Budget::of(1)).unwrap();
+        assert_eq!(io::copy(&mut unpacked, &mut io::sink()).unwrap(), 4 << 20);
+    }
+
+    #[test]
+    fn a_wrapped_bomb_is_known() {
+        let wrapped = io::Error::other(io::Error::other(Bomb));
+        assert!(is_bomb(&wrapped));
+        assert!(!is_bomb(&io::Error::other("else")) && !is_bomb(&io::ErrorKind::UnexpectedEof.into()));
+    }
+}

@@ -1,0 +1,81 @@
+//! Standard input as a source: kept in a file when it is first asked for, since a job looks at its text more than once (its
+//! hash, then the text), and goes on after a stop when nothing comes on standard input any more.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use crate::kind::{Kind, Packing};
+use crate::read::unpacked_start;
+use crate::{Error, Result};
+
+/// The entry of `data.paths` that means it.
+pub const STDIN: &str = "-";
+/// Where it is kept, within the project folder.
+pub const KEPT_FILE: &str = "data/stdin";
+
+/// Whether this process has read its standard input.
+static WAS_READ: Mutex<bool> = Mutex::new(false);
+
+/// The file that holds what came on standard input.
+pub fn keep(project: &Path) -> Result<PathBuf> {
+    let mut was_read = WAS_READ.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let path = project.join(KEPT_FILE);
+    if !*was_read && !io::stdin().is_terminal() {
+        keep_bytes(&mut io::stdin().lock(), &path)?;
+        *was_read = true;
+    }
+    if path.is_file() {
+        return Ok(path);
+    }
+    let message =
+        "nothing comes on standard input (`-`): pipe text into the program, or name files".to_owned();
+    Err(Error::NotFound { message })
+}
+
+/// Keeps all bytes; none leave what an earlier start kept.
+fn keep_bytes(bytes: &mut dyn Read, path: &Path) -> Result<()> {
+    let unfinished = path.with_extension("tmp");
+    let write = || -> io::Result<()> {
+        let mut first = [0; 1];
+        if bytes.read(&mut first)? == 0 {
+            return Ok(());
+        }
+        std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        let mut file = File::create(&unfinished)?;
+        io::copy(&mut first.chain(bytes), &mut file)?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, path)
+    };
+    Ok(write().map_err(store::Error::io("write", path))?)
+}
+
+/// What the kept bytes are.
+pub fn kind(path: &Path) -> Result<Kind> {
+    let start = |packing| File::open(path).and_then(|mut file| unpacked_start(packing, &mut file));
+    let packed = start(Packing::None).map_err(store::Error::io("read", path))?;
+    let packing = Kind::packing_of_start(&packed);
+    // What cannot be unpacked is told when it is read.
+    let format = Kind::format_of_start(&start(packing).unwrap_or_default());
+    Ok(Kind { format, packing })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::Format;
+
+    #[test]
+    fn input_is_kept_and_known_by_its_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(KEPT_FILE);
+        keep_bytes(&mut b"".as_slice(), &path).unwrap();
+        assert!(!path.exists());
+        let zst = zstd::encode_all(&b"{\"text\": \"a\"}\n"[..], 1).unwrap();
+        keep_bytes(&mut zst.as_slice(), &path).unwrap();
+        assert_eq!(kind(&path).unwrap(), Kind { format: Format::JsonLines, packing: Packing::Zstd });
+        keep_bytes(&mut b"".as_slice(), &path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), zst, "a later start without input goes on with it");
+    }
+}

@@ -10,10 +10,10 @@ use pipeline::supervise::{self, JobRecord};
 use serde_json::json;
 use store::fs::RealFs;
 use store::run::{RunDir, RunState, RunStatus};
+use store::tail::lines_from;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::{Console, short_duration};
-use crate::tail::lines_from;
 
 /// Steps after which the time that is left is a fair estimate, and how long to wait for them.
 const ESTIMATE_STEPS: u64 = 100;

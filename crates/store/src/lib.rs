@@ -14,6 +14,8 @@ pub mod report;
 pub mod run;
 pub mod stage;
 pub mod system;
+pub mod tail;
 pub mod time;
+pub mod watch;
 
 pub use error::{Error, ErrorKind, Result};

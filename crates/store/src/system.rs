@@ -36,6 +36,11 @@ pub fn available_memory_bytes() -> Option<u64> {
     platform::available_memory_bytes()
 }
 
+/// Threads that wanted to run over the last minute, of all programs of this machine.
+pub fn load_average() -> Option<f64> {
+    platform::load_average()
+}
+
 /// The processor's name.
 pub fn cpu_model() -> String {
     platform::cpu_model().unwrap_or_else(|| std::env::consts::ARCH.to_owned())
@@ -58,6 +63,10 @@ mod platform {
         let host = kib_field(&read_to_string("/proc/meminfo").ok()?, "MemAvailable:");
         let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
         host.into_iter().chain(group_left_bytes(Path::new("/sys/fs/cgroup"), &groups)).min()
+    }
+
+    pub fn load_average() -> Option<f64> {
+        read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
     }
 
     pub fn cpu_model() -> Option<String> {
@@ -142,6 +151,11 @@ mod platform {
         Some(system.available_memory())
     }
 
+    /// Windows knows no such figure, and the crate says 0 there.
+    pub fn load_average() -> Option<f64> {
+        (!cfg!(windows)).then(|| System::load_average().one)
+    }
+
     pub fn cpu_model() -> Option<String> {
         let mut system = System::new().ok()?;
         system.refresh_cpu_all();
@@ -160,6 +174,7 @@ mod tests {
         assert!(rss > 1 << 20 && peak_rss_bytes().unwrap() >= rss / 2);
         assert!(available_memory_bytes().unwrap() > 1 << 24);
         assert!(free_disk_bytes(Path::new("not/there/yet")).unwrap() > 0);
+        assert!(load_average().is_none_or(|load| load >= 0.0));
         assert!(available_threads() > 0 && !cpu_model().is_empty());
     }
 

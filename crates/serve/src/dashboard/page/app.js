@@ -3,7 +3,7 @@
 // All that is shown comes over one stream of events; a new choice opens a new one. After a break the browser connects again by itself and
 // is told everything anew, so nothing here has to remember what it missed. Reading order: this, then curves.js, chart.js.
 
-import { bytes, count, duration, element, loss, name, small } from "./format.js";
+import { bytes, count, duration, element, labels, loss, name, small } from "./format.js";
 import { Curves, Metrics } from "./curves.js";
 import { Recipes } from "./recipe.js";
 import { Samples } from "./samples.js";
@@ -103,48 +103,59 @@ function list() {
   const shown = [...ids, ...gone].reverse().filter((id) => {
     return chosen.has(id) || !wanted || (id + " " + (rows.get(id)?.status ?? "")).toLowerCase().includes(wanted);
   });
-  const active = document.activeElement?.dataset?.id;
-  page.runs.replaceChildren(...shown.map(row));
-  if (active) page.runs.querySelector(`[data-id="${CSS.escape(active)}"]`)?.focus();
+  const items = shown.map(row);
+  for (const id of listed.keys()) if (!rows.has(id) && !chosen.has(id)) listed.delete(id);
+  if (items.length !== page.runs.children.length || items.some((item, i) => item !== page.runs.children[i])) page.runs.replaceChildren(...items);
   page.empty.hidden = ids.length > 0 || chosen.size > 0;
   page.content.hidden = !page.empty.hidden;
   page.hint.hidden = ids.length < 2;
 }
 
+// Items are kept and changed in place: one that is replaced while it is clicked would not hear of it.
+const listed = new Map();
+
 function row(id) {
+  const item = listed.get(id) ?? newItem(id);
   const state = rows.get(id);
-  const box = element("input");
-  box.type = "checkbox";
-  box.dataset.id = id;
-  box.checked = chosen.has(id);
-  box.disabled = !box.checked && chosen.size >= MOST;
-  box.addEventListener("change", () => {
-    following = false;
-    choose(box.checked ? [...chosen.keys(), id] : [...chosen.keys()].filter((other) => other !== id));
-  });
-  const { short, when } = name(id);
+  item.box.checked = chosen.has(id);
+  item.box.disabled = !item.box.checked && chosen.size >= MOST;
   const status = state?.status ?? (ids.includes(id) ? "unreadable" : "deleted");
+  item.pill.className = "pill " + status;
+  item.pill.textContent = status;
   const figures = [];
   if (state?.total_steps) figures.push(`${count(state.step)}/${count(state.total_steps)}`);
   if (state?.validation_loss != null) figures.push("validation " + loss(state.validation_loss));
   else if (state?.train_loss != null) figures.push("loss " + loss(state.train_loss));
   if (state?.status === "running" && state.eta_s > 0) figures.push(duration(state.eta_s) + " left");
-  const label = element("label", "", box, element("span", "name", short), element("span", "pill " + status, status));
-  if (when) label.append(element("span", "when", when));
-  label.append(element("span", "figures", figures.join(" · ")));
+  item.figures.textContent = figures.join(" · ");
+  item.label.style.setProperty("--mark", `var(${chosen.has(id) ? "--run-" + chosen.get(id) : "--accent"})`);
+  return item.item;
+}
+
+function newItem(id) {
+  const [box, pill, figures] = [element("input"), element("span", "pill"), element("span", "figures")];
+  box.type = "checkbox";
+  box.addEventListener("change", () => {
+    following = false;
+    choose(box.checked ? [...chosen.keys(), id] : [...chosen.keys()].filter((other) => other !== id));
+  });
+  const { short, when } = name(id);
+  const label = element("label", "", box, element("span", "name", short), pill, element("span", "when", when), figures);
   label.title = id;
-  if (box.checked) label.style.setProperty("--mark", `var(--run-${chosen.get(id)})`);
-  return element("li", "", label);
+  const item = { item: element("li", "", label), label, box, pill, figures };
+  listed.set(id, item);
+  return item;
 }
 
 let drawing = 0;
 function draw() {
   drawing ||= requestAnimationFrame(() => {
     drawing = 0;
-    const runs = [...chosen].map(([id, color]) => {
+    const names = labels([...chosen.keys()]);
+    const runs = [...chosen].map(([id, color], i) => {
       const state = standings.get(id);
       const asOf = state ? [state.status, state.total_steps, state.pid, state.step > 0].join() : null;
-      return { id, mark: `--run-${color}`, metrics: metrics.get(id), state, asOf };
+      return { id, label: names[i], mark: `--run-${color}`, metrics: metrics.get(id), state, asOf };
     });
     page.cards.replaceChildren(...runs.map(card));
     curves.show(runs);
@@ -161,7 +172,7 @@ function card({ id, mark, metrics, state }) {
   const heard = standings.has(id);
   const status = state?.status ?? (!heard ? "reading" : ids.includes(id) ? "unreadable" : "deleted");
   const head = element("h3", "", element("span", "", short), element("span", "pill " + status, status));
-  made.append(head);
+  made.append(head, element("p", "when", [when && "begun " + when, state?.alive && "process " + state.pid].filter(Boolean).join(" · ")));
   if (!state) {
     if (heard) made.append(element("p", "message", ids.includes(id) ? "Its state.json cannot be read." : "Its folder is gone."));
     return made;
@@ -183,15 +194,14 @@ function card({ id, mark, metrics, state }) {
     ["checkpoint", state.checkpoint_step == null ? "–" : "step " + count(state.checkpoint_step)],
     ["device", state.device || "–"],
     ["memory", bytes(last("rss_bytes"))],
-    ["process", state.pid ? `${state.pid}${state.alive ? "" : " (gone)"}` : "–"],
   ];
   if (state.resume_count) figures.push(["resumes", state.resume_count]);
-  if (when) figures.push(["begun", when]);
   const list = element("dl");
   for (const [what, value] of figures) list.append(element("div", "", element("dt", "", what), element("dd", "", value)));
   made.append(bar, list);
   const bad = state.status === "failed";
   if (state.message) made.append(element("p", bad ? "message bad" : "message", state.message));
+  if (state.status === "interrupted") made.append(element("p", "message", `To go on: text2llm resume ${id}`));
   if (state.diagnosis && state.diagnosis !== state.message) made.append(element("p", "message bad", state.diagnosis));
   if (state.job && ["pausing", "failed", "given_up"].includes(state.job.status) && state.job.message !== state.message) {
     made.append(element("p", "message", `job in the background, ${state.job.status.replace("_", " ")}: ${state.job.message}`));

@@ -12,6 +12,7 @@ export class Chart {
     this.format = format;
     this.events = events;
     this.series = [];
+    [this.at, this.pointed] = [null, null];
     this.view = { logX: false, logY: false, zoom: null, formatX: String };
     this.about = element("span", "", unit);
     this.plot = element("div", "plot");
@@ -93,12 +94,12 @@ export class Chart {
     [this.width, this.height] = [box.width, box.height];
     const pen = fitted(this.curves, box);
     this.scale = null;
-    this.hover(null);
     const bounds = this.bounds();
     const style = getComputedStyle(document.documentElement);
     const color = (name) => style.getPropertyValue(name).trim();
     pen.font = "11px system-ui, sans-serif";
     if (!bounds) {
+      this.hover(null, null);
       pen.fillStyle = color("--faint");
       pen.textAlign = "center";
       pen.fillText("nothing yet", box.width / 2, box.height / 2);
@@ -109,7 +110,7 @@ export class Chart {
     pen.lineWidth = 1;
     pen.textBaseline = "middle";
     pen.textAlign = "right";
-    for (const value of ticks(scale.low, scale.high, this.view.logY, Math.max(2, box.height / 42))) {
+    for (const value of ticks(scale.low, scale.high, this.view.logY, Math.max(2, box.height / 34))) {
       const y = Math.round(scale.y(value)) + 0.5;
       if (y < TOP - 1 || y > box.height - BOTTOM + 1) continue;
       line(pen, color("--grid"), LEFT, y, box.width - RIGHT, y);
@@ -136,6 +137,8 @@ export class Chart {
     pen.clip();
     for (const series of this.series) this.trace(pen, series, color(series.mark));
     pen.restore();
+    // New points must not take the pointer's words away.
+    this.hover(this.at, this.pointed);
     const told = this.series.filter((one) => !one.faint && one.y.length);
     this.curves.setAttribute("aria-label", this.title + ": " + told.map((one) => `${one.name} ${this.format(one.y.at(-1))}`).join(", "));
   }
@@ -169,6 +172,7 @@ export class Chart {
 
   // The crosshair at x, in values; words only in the chart that the pointer is in.
   hover(x, pointed) {
+    [this.at, this.pointed] = [x, pointed];
     const pen = fitted(this.cross, { width: this.width, height: this.height });
     this.tip.hidden = true;
     if (x === null || !this.scale) return;
@@ -180,7 +184,9 @@ export class Chart {
     for (const series of this.series) {
       if (series.faint) continue;
       const i = nearest(series.x, x);
-      if (i < 0) continue;
+      // A run that ended before, or began later, has no value here.
+      const outside = i >= 0 && (x < series.x[0] || x > series.x.at(-1));
+      if (i < 0 || (outside && Math.abs(this.scale.x(series.x[i]) - at) > 8)) continue;
       pen.fillStyle = style.getPropertyValue(series.mark);
       pen.beginPath();
       pen.arc(this.scale.x(series.x[i]), this.scale.y(series.y[i]), 3.6, 0, 7);
@@ -260,7 +266,7 @@ export function ticks(low, high, log, most) {
   }
   const rough = (high - low) / most;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((digit) => digit * power).find((size) => size >= rough);
+  const step = [1, 2, 2.5, 5, 10].map((digit) => digit * power).find((size) => size >= rough);
   const marks = [];
   if (!(step > 0)) return [low];
   for (let i = Math.ceil(low / step); i * step <= high; i++) marks.push(Number((i * step).toPrecision(12)));

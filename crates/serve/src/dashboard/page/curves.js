@@ -1,10 +1,10 @@
 // The charts: which there are, what of the chosen runs they show, and what the controls above them do.
 
 import { Chart } from "./chart.js";
-import { bytes, count, duration, loss, name, small } from "./format.js";
+import { bytes, count, duration, small } from "./format.js";
 
 const CHARTS = [
-  { column: "loss", title: "Training loss", unit: "nats a token", format: (value) => small(value), told: loss },
+  { column: "loss", title: "Training loss", unit: "nats a token", format: small },
   { column: "validation", title: "Validation loss", unit: "nats a token", format: small, dots: true },
   { column: "learning_rate", title: "Learning rate", unit: "", format: small, plain: true },
   { column: "gradient_norm", title: "Gradient norm", unit: "before clipping", format: small },
@@ -56,7 +56,7 @@ export class Curves {
     this.set("zoom", range);
   }
 
-  // Runs as { id, mark, metrics }, where metrics may still be on its way.
+  // Runs as { label, mark, metrics }, where metrics may still be on its way.
   show(runs) {
     this.runs = runs;
     this.draw();
@@ -66,9 +66,8 @@ export class Curves {
     const { axis, logX, logY, smoothing, zoom } = this.view;
     CHARTS.forEach((kind, i) => {
       const series = [];
-      for (const { id, mark, metrics } of this.runs) {
+      for (const { label, mark, metrics } of this.runs) {
         if (!metrics) continue;
-        const label = name(id).short;
         const { x, y } = kind.column === "validation" ? metrics.validation(axis) : { x: metrics.columns[axis], y: metrics.columns[kind.column] };
         const smooth = smoothing > 0 && !kind.dots && !kind.plain && x.length > 2;
         if (smooth) series.push({ name: label, mark, x, y, faint: true });

@@ -8,14 +8,14 @@ export function count(value) {
   const size = Math.abs(value);
   if (size >= 1e9) return (value / 1e9).toFixed(size < 1e10 ? 1 : 0) + "G";
   if (size >= 1e6) return (value / 1e6).toFixed(size < 1e7 ? 1 : 0) + "M";
-  if (size >= 1e4) return (value / 1e3).toFixed(size < 1e5 ? 1 : 0) + "k";
+  if (size >= 1e4) return Number((value / 1e3).toFixed(1)) + "k";
   return Number.isInteger(value) ? String(value) : value.toPrecision(4);
 }
 
 export function bytes(value) {
   if (!known(value)) return NONE;
-  if (value >= 1e9) return (value / 1e9).toFixed(1) + " GB";
-  return (value / 1e6).toFixed(value < 1e7 ? 1 : 0) + " MB";
+  const [size, unit] = value >= 1e9 ? [value / 1e9, " GB"] : [value / 1e6, " MB"];
+  return Number(size.toPrecision(3)) + unit;
 }
 
 export const loss = (value) => (known(value) ? value.toFixed(4) : NONE);
@@ -23,8 +23,9 @@ export const loss = (value) => (known(value) ? value.toFixed(4) : NONE);
 export function small(value) {
   if (!known(value)) return NONE;
   if (value === 0) return "0";
-  const size = Math.abs(value);
-  return size < 1e-3 || size >= 1e5 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+  const rounded = Number(value.toPrecision(4));
+  const size = Math.abs(rounded);
+  return size < 1e-3 || size >= 1e5 ? Number(value.toPrecision(3)).toExponential() : String(rounded);
 }
 
 export function duration(seconds) {
@@ -42,6 +43,15 @@ export function name(id) {
   if (!parts) return { short: id, when: "" };
   const when = `${parts[1]}-${parts[2]}-${parts[3]} ${parts[4]}:${parts[5]}:${parts[6]} UTC`;
   return { short: parts[7] || id, when };
+}
+
+// What tells these runs apart: names, with the time where two have the same.
+export function labels(ids) {
+  const names = ids.map((id) => name(id).short);
+  return names.map((short, i) => {
+    const alone = names.indexOf(short) === names.lastIndexOf(short);
+    return alone ? short : `${short} ${name(ids[i]).when.slice(5, 19)}`;
+  });
 }
 
 // An element with text in it. Text of runs becomes a text node, whatever it holds, and never markup.

@@ -1,6 +1,6 @@
 // What the models wrote, side by side at one step: each run's newest samples up to the step that the slider stands at.
 
-import { count, element, name } from "./format.js";
+import { count, element } from "./format.js";
 
 export class Samples {
   constructor(page) {
@@ -29,19 +29,26 @@ export class Samples {
     sampleStep.max = Math.max(0, this.steps.length - 1);
     sampleStep.value = this.at === null ? sampleStep.max : this.steps.findLastIndex((step) => step <= at);
     sampleIs.textContent = this.steps.length ? count(at) + (this.at === null ? " (newest)" : "") : "";
-    const panels = this.runs.map(({ id, mark, metrics }) => panel(id, mark, metrics, at));
-    const shown = panels.filter(Boolean);
-    samples.replaceChildren(...(shown.length ? shown : [element("p", "note", "No samples. train.sample_every and train.sample_prompts of the recipe ask for them.")]));
+    const texts = this.runs.map((run) => upTo(run, at)).filter(Boolean);
+    // What is the same stays: somebody may be reading, or selecting.
+    const shown = JSON.stringify(texts);
+    if (shown === this.shown) return;
+    this.shown = shown;
+    const none = element("p", "note", "No samples. train.sample_every and train.sample_prompts of the recipe ask for them.");
+    samples.replaceChildren(...(texts.length ? texts.map(panel) : [none]));
   }
 }
 
-function panel(id, mark, metrics, at) {
+// A run's newest samples up to a step.
+function upTo({ label, mark, metrics }, at) {
   const before = metrics ? metrics.samples.filter((sample) => sample.step <= at) : [];
   const step = before.at(-1)?.step;
-  if (step === undefined) return null;
-  const texts = before.filter((sample) => sample.step === step);
-  const made = element("article", "panel", element("h3", "", element("span", "", name(id).short), element("span", "", "step " + count(step))));
+  return step === undefined ? null : { label, mark, step, samples: before.filter((sample) => sample.step === step) };
+}
+
+function panel({ label, mark, step, samples }) {
+  const made = element("article", "panel", element("h3", "", element("span", "", label), element("span", "", "step " + count(step))));
   made.style.setProperty("--mark", `var(${mark})`);
-  for (const { prompt, text } of texts) made.append(element("p", "sample", element("b", "", prompt), text));
+  for (const { prompt, text } of samples) made.append(element("p", "sample", element("b", "", prompt), text));
   return made;
 }

@@ -98,22 +98,27 @@ impl Browser {
     /// # Panics
     /// When it throws.
     pub fn value(&mut self, expression: &str) -> Value {
-        let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let mut answer = self.call("Runtime.evaluate", parameters);
+        let mut answer = self.evaluate(expression);
         assert!(answer["exceptionDetails"].is_null(), "{expression}: {}", answer["exceptionDetails"]);
         answer["result"]["value"].take()
     }
 
-    /// Waits until an expression is true.
+    fn evaluate(&mut self, expression: &str) -> Value {
+        let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
+        self.call("Runtime.evaluate", parameters)
+    }
+
+    /// Waits until an expression is true; while a page is coming it may throw.
     ///
     /// # Panics
     /// When that takes longer than 30 seconds.
     #[track_caller]
     pub fn until(&mut self, expression: &str) {
         let started = Instant::now();
-        while self.value(expression) != json!(true) {
-            let shown = self.value("document.body.innerText");
-            assert!(started.elapsed() < Duration::from_secs(30), "never: {expression}\n{shown}");
+        while self.evaluate(expression)["result"]["value"] != json!(true) {
+            if started.elapsed() > Duration::from_secs(30) {
+                panic!("never: {expression}\n{}", self.value("document.body.innerText"));
+            }
             std::thread::sleep(Duration::from_millis(50));
         }
     }

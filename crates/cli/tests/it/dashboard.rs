@@ -60,7 +60,9 @@ fn the_page_draws_runs_and_what_they_do_next() {
     let (_server, url) = dashboard(&sandbox);
     browser.look(1360, 900, false);
     browser.open(&url);
-    browser.until("!document.querySelector('#empty')?.hidden && location.search === ''");
+    browser.until(
+        "document.querySelector('#empty').hidden === false && location.pathname + location.search === '/'",
+    );
     browser.until("document.querySelector('#connection').textContent === 'live'");
     browser.value("window.same = true");
     screenshots(&mut browser, "none");

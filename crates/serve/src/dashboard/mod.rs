@@ -25,6 +25,9 @@ use hub::Hub;
 /// At once; browsers take one for each tab that is looked at.
 const CONNECTIONS: usize = 256;
 
+/// Tells where a run stands.
+pub type Standing = dyn Fn(&RunDir) -> Option<Value> + Send + Sync;
+
 /// What the dashboard shows.
 pub struct Shown {
     /// What to call the project.
@@ -32,7 +35,7 @@ pub struct Shown {
     /// Its `runs/`.
     pub runs: PathBuf,
     /// Where a run stands, as `status --json` tells it; `None` where it cannot be read.
-    pub standing: Box<dyn Fn(&RunDir) -> Option<Value> + Send + Sync>,
+    pub standing: Box<Standing>,
 }
 
 /// A dashboard that has its address, and answers once [`Dashboard::serve`] is called.

@@ -26,10 +26,12 @@ pub trait Pieces: Send {
     fn poll_piece(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>>;
 }
 
+type Waiting<S> = Pin<Box<dyn Future<Output = Option<(S, Bytes)>> + Send>>;
+
 /// `next` gives a piece and itself back, or `None` at the end.
 struct Unfold<S, F> {
     next: F,
-    waiting: Option<Pin<Box<dyn Future<Output = Option<(S, Bytes)>> + Send>>>,
+    waiting: Option<Waiting<S>>,
 }
 
 impl<S, F, W> Pieces for Unfold<S, F>

@@ -77,3 +77,30 @@ impl AsyncWrite for Impatient {
         Pin::new(&mut self.connection).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_takes_nothing_is_given_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let deaf = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (connection, _) = listener.accept().await.unwrap();
+            let mut connection = Impatient::new(connection, Duration::from_millis(100));
+            let started = std::time::Instant::now();
+            let error = loop {
+                let write =
+                    |context: &mut Context<'_>| Pin::new(&mut connection).poll_write(context, &[0; 1 << 16]);
+                if let Err(error) = std::future::poll_fn(write).await {
+                    break error;
+                }
+            };
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(started.elapsed() >= Duration::from_millis(100));
+            drop(deaf);
+        });
+    }
+}

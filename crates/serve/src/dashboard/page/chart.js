@@ -133,7 +133,8 @@ export class Chart {
     line(pen, color("--line"), LEFT, box.height - BOTTOM + 0.5, box.width - RIGHT, box.height - BOTTOM + 0.5);
     pen.save();
     pen.beginPath();
-    pen.rect(LEFT, TOP - 3, box.width - LEFT - RIGHT, box.height - TOP - BOTTOM + 6);
+    // A little wider, for the marks of first and last points.
+    pen.rect(LEFT - 4, TOP - 3, box.width - LEFT - RIGHT + 8, box.height - TOP - BOTTOM + 6);
     pen.clip();
     for (const series of this.series) this.trace(pen, series, color(series.mark));
     pen.restore();

@@ -43,6 +43,7 @@ export class Recipes {
     if (shown === this.shown) return;
     this.shown = shown;
     const several = told.length > 1;
+    this.page.allKeys.parentElement.hidden = !several;
     const part = (choose) => told.map(({ meta }) => flat(choose(meta)));
     const recipe = part(({ recipe, model, parameters, recipe_source, inputs }) => ({ parameters, recipe_source, ...recipe, "model (settled)": model, inputs }));
     const only = several && !this.page.allKeys.checked;

@@ -187,6 +187,8 @@ pub enum Command {
     Logs(commands::logs::Arguments),
     /// Watch runs in the terminal: curves, figures, samples, log
     Tui(commands::tui::Arguments),
+    /// Watch runs in a browser: curves compared, samples, recipes side by side
+    Dashboard(commands::dashboard::Arguments),
     /// Save a checkpoint of a run that trains now, then stop it
     Stop(commands::stop::Arguments),
     /// All runs of the project

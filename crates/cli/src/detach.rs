@@ -11,11 +11,11 @@ use serde_json::json;
 use store::fs::RealFs;
 use store::lock::RunLock;
 use store::run::{RunDir, RunState, RunStatus};
+use store::tail::lines_from;
 
 use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Console, short_duration};
-use crate::tail::lines_from;
 
 /// Steps after which the time that is left is a fair estimate, and how long to wait for them.
 const ESTIMATE_STEPS: u64 = 100;

@@ -76,6 +76,12 @@ impl From<store::Error> for Failure {
     }
 }
 
+impl From<serve::Error> for Failure {
+    fn from(error: serve::Error) -> Failure {
+        Failure::Other(error.into())
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         Failure::Other(error.into())

@@ -10,7 +10,6 @@ mod failure;
 mod output;
 mod select;
 mod summary;
-mod tail;
 mod tui;
 
 use std::process::ExitCode;

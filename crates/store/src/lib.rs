@@ -15,6 +15,8 @@ pub mod run;
 pub mod stage;
 pub mod stop;
 pub mod system;
+pub mod tail;
 pub mod time;
+pub mod watch;
 
 pub use error::{Error, ErrorKind, Result};

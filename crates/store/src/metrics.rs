@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: one JSON line a step, a validation or an epoch; appended while a run goes on.
+//! `metrics.jsonl`: one JSON line a step, a validation, an epoch or a sample; appended while a run goes on.
 //!
 //! Resuming from a checkpoint cuts the file back to the checkpoint's step, so that no step stands in it twice. A torn
 //! last line (a crash while writing) is cut too.
@@ -26,6 +26,19 @@ pub enum Metric {
     Validation(ValidationRecord),
     /// A complete epoch.
     EpochFinished(EpochRecord),
+    /// Text generated in between.
+    Sample(SampleRecord),
+}
+
+/// What the model wrote at some step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleRecord {
+    /// After which step.
+    pub step: u64,
+    /// From what.
+    pub prompt: String,
+    /// What came, without the prompt.
+    pub text: String,
 }
 
 /// One epoch of a run's history.
@@ -52,6 +65,7 @@ impl Metric {
             Metric::Step(record) => record.step,
             Metric::Validation(record) => record.step,
             Metric::EpochFinished(record) => record.step,
+            Metric::Sample(record) => record.step,
         }
     }
 }

@@ -47,6 +47,11 @@ pub fn out_of_memory_kills() -> Option<u64> {
     platform::out_of_memory_kills()
 }
 
+/// Threads that wanted to run over the last minute, of all programs of this machine.
+pub fn load_average() -> Option<f64> {
+    platform::load_average()
+}
+
 /// The processor's name.
 pub fn cpu_model() -> String {
     platform::cpu_model().unwrap_or_else(|| std::env::consts::ARCH.to_owned())
@@ -94,6 +99,10 @@ mod platform {
             let text = read_to_string(file).ok()?;
             text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
         })
+    }
+
+    pub fn load_average() -> Option<f64> {
+        read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
     }
 
     pub fn cpu_model() -> Option<String> {
@@ -186,6 +195,11 @@ mod platform {
         None
     }
 
+    /// Windows knows no such figure, and the crate says 0 there.
+    pub fn load_average() -> Option<f64> {
+        (!cfg!(windows)).then(|| System::load_average().one)
+    }
+
     pub fn cpu_model() -> Option<String> {
         let mut system = System::new().ok()?;
         system.refresh_cpu_all();
@@ -204,6 +218,7 @@ mod tests {
         assert!(rss > 1 << 20 && peak_rss_bytes().unwrap() >= rss / 2);
         assert!(available_memory_bytes().unwrap() > 1 << 24);
         assert!(free_disk_bytes(Path::new("not/there/yet")).unwrap() > 0);
+        assert!(load_average().is_none_or(|load| load >= 0.0));
         assert!(available_threads() > 0 && !cpu_model().is_empty());
     }
 

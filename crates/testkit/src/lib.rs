@@ -1,6 +1,9 @@
-//! Shared test support: a temporary project folder, small texts, and running the built program in it.
+//! Shared test support: a temporary project folder, small texts, running the built program in it, and a browser.
 //!
-//! A dev-dependency only. Reading order: [`Sandbox`], [`Finished`], [`text`].
+//! A dev-dependency only. Reading order: [`Sandbox`], [`Finished`], [`text`], [`browser`].
+
+#[cfg(unix)]
+pub mod browser;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};

@@ -11,7 +11,7 @@ use compute::rng::Rng;
 use compute::{Batch, Device};
 use corpus::{Loader, LoaderOptions};
 use model::{Model, StepOutcome};
-use store::metrics::{EpochRecord, Metric};
+use store::metrics::{EpochRecord, Metric, SampleRecord};
 use store::report::{Event, Phase, Reporter, StepRecord, ValidationRecord};
 use store::run::RunStatus;
 
@@ -503,8 +503,10 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         match texts {
             Ok(texts) => {
                 for (prompt, text) in prompts.clone().into_iter().zip(texts) {
-                    let event = Event::Sample { step: self.state.step, prompt, text };
-                    self.ledger.tell(&event, reporter);
+                    let step = self.state.step;
+                    let record = SampleRecord { step, prompt: prompt.clone(), text: text.clone() };
+                    self.ledger.metric(&Metric::Sample(record), reporter);
+                    self.ledger.tell(&Event::Sample { step, prompt, text }, reporter);
                 }
             }
             Err(error) => self.ledger.warning(format!("no samples: {error}"), reporter),

@@ -9,11 +9,12 @@ use serde_json::json;
 use store::fs::RealFs;
 use store::lock::RunLock;
 use store::run::RunDir;
+use store::tail;
 
 use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
 use crate::output::Console;
-use crate::{select, tail};
+use crate::select;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 

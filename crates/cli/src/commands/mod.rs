@@ -3,6 +3,7 @@
 pub mod average;
 pub mod bench;
 pub mod chaos;
+pub mod dashboard;
 pub mod data;
 pub mod doctor;
 pub mod generate;
@@ -48,6 +49,7 @@ pub fn dispatch(cli: Cli, console: &mut Console) -> Outcome {
         Command::VerifyResume(arguments) => verify_resume::run(&global, arguments, console),
         Command::Chaos(arguments) => chaos::run(&global, arguments, console),
         Command::Tui(arguments) => tui::run(&global, arguments),
+        Command::Dashboard(arguments) => dashboard::run(&global, arguments, console),
         Command::Schema(arguments) => schema::run(&global, arguments, console),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use pipeline::project::Project;
 use pipeline::supervise::{self, JobRecord, JobStatus, ResumeMetadata};
-use serde_json::json;
+use serde_json::{Value, json};
 use store::fs::RealFs;
 use store::lock::RunLock;
 use store::run::{RunDir, RunState, RunStatus};
@@ -56,7 +56,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
 }
 
 /// A run's state and who works on it.
-struct Standing {
+pub struct Standing {
     run: RunDir,
     state: RunState,
     worker: Option<u32>,
@@ -67,7 +67,8 @@ struct Standing {
 }
 
 impl Standing {
-    fn of(project: &Project, run: &RunDir) -> Outcome<Standing> {
+    /// As the disk says now.
+    pub fn of(project: &Project, run: &RunDir) -> Outcome<Standing> {
         let job = JobRecord::read(project).filter(|job| job.run_id.as_deref() == Some(run.id().as_str()));
         Ok(Standing {
             state: run.state(&RealFs)?,
@@ -83,23 +84,29 @@ impl Standing {
         self.worker.is_some() || self.supervisor.is_some()
     }
 
+    /// As programs read it.
+    pub fn json(&self) -> Outcome<Value> {
+        let Standing { run, state, worker, supervisor, resumes, job } = self;
+        let mut value = serde_json::to_value(state)?;
+        value["run_id"] = json!(run.id());
+        value["path"] = json!(run.path());
+        value["alive"] = json!(worker.is_some());
+        // A worker that has just been resumed holds the run before it writes its number.
+        value["pid"] = json!(worker.unwrap_or(state.pid));
+        value["supervisor_pid"] = json!(supervisor);
+        value["resume_count"] = json!(resumes.resume_count);
+        value["diagnosis"] = json!(resumes.diagnosis);
+        value["job"] = job.as_ref().map_or(
+            json!(null),
+            |job| json!({ "status": job.status, "message": job.message, "exit_code": job.exit_code }),
+        );
+        Ok(value)
+    }
+
     fn print(&self, project: &Project, console: &mut Console) -> Outcome {
         let Standing { run, state, worker, supervisor, resumes, job } = self;
         if !console.is_human() {
-            let mut value = serde_json::to_value(state)?;
-            value["run_id"] = json!(run.id());
-            value["path"] = json!(run.path());
-            value["alive"] = json!(worker.is_some());
-            // A worker that has just been resumed holds the run before it writes its number.
-            value["pid"] = json!(worker.unwrap_or(state.pid));
-            value["supervisor_pid"] = json!(supervisor);
-            value["resume_count"] = json!(resumes.resume_count);
-            value["diagnosis"] = json!(resumes.diagnosis);
-            value["job"] = job.as_ref().map_or(
-                json!(null),
-                |job| json!({ "status": job.status, "message": job.message, "exit_code": job.exit_code }),
-            );
-            return console.result("status", &value);
+            return console.result("status", &self.json()?);
         }
         console.data(&format!("run         {}", run.id()))?;
         let status = match (worker, state.status) {

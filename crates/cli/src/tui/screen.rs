@@ -166,7 +166,7 @@ fn figures(watched: &Watched) -> Vec<Line<'_>> {
         second.push_str(&format!("  learning rate {rate:.2e}"));
     }
     let mut third = format!("{} tokens/s", count(state.tokens_per_s as u64));
-    if let Some(step) = &watched.last_step {
+    if let Some(step) = &watched.metrics.last_step {
         third.push_str(&format!(
             "  memory {}  gradient norm {:.3}",
             bytes(step.rss_bytes),
@@ -191,8 +191,10 @@ fn draw_chart(frame: &mut Frame<'_>, area: Rect, app: &App, watched: &Watched) {
         scale(app.log_y)
     );
     let block = Block::bordered().title(title);
-    let (losses, validations) = (watched.losses.points(), watched.validations.points());
-    let Some(drawn) = curves::layout(losses, validations, app.log_x, app.log_y, app.smoothing) else {
+    let losses: Vec<_> = watched.metrics.steps.points().map(|point| (point[0], point[1])).collect();
+    let validations: Vec<_> =
+        watched.metrics.validations.points().map(|point| (point[0], point[1])).collect();
+    let Some(drawn) = curves::layout(&losses, &validations, app.log_x, app.log_y, app.smoothing) else {
         frame.render_widget(Paragraph::new("no step yet").block(block), area);
         return;
     };

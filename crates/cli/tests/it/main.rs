@@ -4,6 +4,8 @@
 mod background;
 mod bad_input;
 mod commands;
+#[cfg(unix)]
+mod dashboard;
 mod help;
 mod kill;
 mod whole_job;

@@ -205,6 +205,7 @@ impl Bench {
                         r.epoch, r.step, r.train_loss, r.validation_loss, r.tokens
                     )
                 }
+                Metric::Sample(r) => format!("sample {} {:?} {:?}", r.step, r.prompt, r.text),
                 other => panic!("{other:?}"),
             })
             .collect()

@@ -1,0 +1,179 @@
+//! What can be asked for. The table is all there is: what answers and what the tests try come from it.
+
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{StatusCode, Uri};
+use serde_json::{Value, json};
+
+use super::{App, feed, runs};
+use crate::http::body::{Answer, answer as whole, events, sentence};
+use crate::http::guard::Guard;
+use crate::http::target;
+
+/// What a path leads to.
+#[derive(Clone, Copy)]
+pub enum Place {
+    /// A part of the page: its type and its text.
+    Part(&'static str, &'static str),
+    /// What happens, from now on: Server-Sent Events.
+    Events,
+    /// What a run was asked to do.
+    Meta,
+}
+
+/// A path, with `{run}` for a run's id.
+pub struct Route {
+    pub pattern: &'static str,
+    pub place: Place,
+}
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+macro_rules! part {
+    ($pattern:literal, $kind:expr, $file:literal) => {
+        Route { pattern: $pattern, place: Place::Part($kind, include_str!(concat!("page/", $file))) }
+    };
+}
+
+pub const ROUTES: &[Route] = &[
+    part!("/", "text/html; charset=utf-8", "index.html"),
+    part!("/style.css", "text/css; charset=utf-8", "style.css"),
+    part!("/app.js", SCRIPT, "app.js"),
+    part!("/chart.js", SCRIPT, "chart.js"),
+    part!("/curves.js", SCRIPT, "curves.js"),
+    part!("/format.js", SCRIPT, "format.js"),
+    part!("/recipe.js", SCRIPT, "recipe.js"),
+    part!("/samples.js", SCRIPT, "samples.js"),
+    part!("/icon.svg", "image/svg+xml", "icon.svg"),
+    Route { pattern: "/api/events", place: Place::Events },
+    Route { pattern: "/api/runs/{run}/meta", place: Place::Meta },
+];
+
+/// Answers a request that was let in.
+pub(crate) async fn answer(app: &App, uri: &Uri) -> Answer {
+    let found = ROUTES.iter().find_map(|route| Some((route.place, matched(route.pattern, uri.path())?)));
+    match found {
+        Some((Place::Part(kind, text), _)) => whole(StatusCode::OK, kind, text),
+        Some((Place::Events, _)) => {
+            let runs = target::query(uri).into_iter().filter(|(name, _)| name == "run").map(|(_, id)| id);
+            events(feed::follow(&app.hub, runs))
+        }
+        Some((Place::Meta, run)) => meta(app, run).await,
+        None => sentence(StatusCode::NOT_FOUND, "there is nothing here"),
+    }
+}
+
+/// What `{run}` stands for in `path` (empty where the pattern has none), if `path` fits.
+fn matched(pattern: &str, path: &str) -> Option<String> {
+    let mut run = String::new();
+    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(run),
+            (Some("{run}"), Some(segment)) => run = target::decoded(segment)?,
+            (Some(wanted), Some(given)) if wanted == given => {}
+            _ => return None,
+        }
+    }
+}
+
+async fn meta(app: &App, name: String) -> Answer {
+    let folder = app.runs.clone();
+    let read = tokio::task::spawn_blocking(move || runs::meta(&runs::find(&folder, &name)?));
+    match read.await {
+        Ok(Some(meta)) => json_answer(&shown(&meta)),
+        _ => sentence(StatusCode::NOT_FOUND, "there is no such run, or its meta.json cannot be read"),
+    }
+}
+
+/// What the page shows of `meta.json`.
+fn shown(meta: &Value) -> Value {
+    let keys = [
+        "program_version",
+        "created_at",
+        "recipe_source",
+        "recipe",
+        "model",
+        "parameters",
+        "inputs",
+        "environment",
+    ];
+    let part = |key: &str| (key.to_owned(), meta.get(key).cloned().unwrap_or_default());
+    Value::Object(keys.into_iter().map(part).collect())
+}
+
+fn json_answer(value: &Value) -> Answer {
+    whole(StatusCode::OK, "application/json", value.to_string())
+}
+
+/// Sets the cookie and goes on to the address without the token. A page that moves on by itself instead of a redirection: after a click in
+/// a terminal that is itself a web page, a browser would follow a redirection without the cookie.
+pub fn welcome(guard: &Guard) -> Answer {
+    let page = "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=\"0;url=/\"><title>text2llm</title>";
+    let mut answer = whole(StatusCode::OK, "text/html; charset=utf-8", page);
+    answer.headers_mut().insert(header::SET_COOKIE, guard.set_cookie());
+    answer
+}
+
+/// What every answer says to the browser: take nothing from elsewhere, show this nowhere else, keep and tell nothing.
+pub fn harden(headers: &mut HeaderMap) {
+    for (name, value) in [
+        (
+            "content-security-policy",
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'",
+        ),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("cache-control", "no-store"),
+    ] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+}
+
+/// An event as it goes over the wire; JSON has no line breaks of its own.
+pub fn event(kind: &str, mut value: Value) -> String {
+    value["kind"] = json!(kind);
+    format!("data: {value}\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_whole_paths() {
+        let pattern = "/api/runs/{run}/meta";
+        assert_eq!(matched(pattern, "/api/runs/a%20b/meta").as_deref(), Some("a b"));
+        assert_eq!(matched(pattern, "/api/runs/..%2f..%2fx/meta").as_deref(), Some("../../x"));
+        for path in ["/api/runs/a", "/api/runs/a/meta/", "/api/runs/a/b/meta", "/api/runs/%/meta", "", "/"] {
+            assert_eq!(matched(pattern, path), None, "{path}");
+        }
+        assert_eq!(matched("/", "/").as_deref(), Some(""));
+    }
+
+    #[test]
+    fn the_page_takes_nothing_from_elsewhere() {
+        for route in ROUTES {
+            if let Place::Part(_, text) = route.place {
+                for (at, _) in text.match_indices("http") {
+                    assert!(
+                        text[at..].starts_with("http://www.w3.org/"),
+                        "{}: {}",
+                        route.pattern,
+                        &text[at..at + 30]
+                    );
+                }
+                for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+                    assert!(
+                        !text.contains(word),
+                        "{}: {word} would make markup of text from runs",
+                        route.pattern
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Many clients, slow ones, ones that leave, ones that say nothing.
+
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use crate::client::{Server, step_line, write_run};
+
+#[cfg(target_os = "linux")]
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn clients_that_read_nothing_and_clients_that_leave_cost_no_memory_and_no_threads() {
+    let server = Server::alone();
+    let run = server.run_folder("busy");
+    write_run(&run, 4000);
+    let mut file = OpenOptions::new().append(true).open(run.join("metrics.jsonl")).unwrap();
+    let mut reading = server.events("run=busy");
+    reading.until("curves", |_| true);
+    let threads_before = threads();
+
+    // Each is owed some 300 kB at once, and more with every tick; none takes a byte.
+    let ask =
+        format!("GET /api/events?run=busy HTTP/1.1\r\nHost: {}\r\n{}\r\n", server.address, server.cookie());
+    let mut step = 4000;
+    let mut crowd = |rounds: usize, reading: &mut crate::client::Events| {
+        for _ in 0..rounds {
+            let deaf: Vec<_> = (0..100)
+                .map(|_| {
+                    let mut stream = server.connect();
+                    stream.write_all(ask.as_bytes()).unwrap();
+                    stream
+                })
+                .collect();
+            for _ in 0..3 {
+                step += 1;
+                file.write_all(step_line(step).as_bytes()).unwrap();
+                reading.until("points", |event| {
+                    event["steps"].as_array().is_some_and(|steps| !steps.is_empty())
+                });
+            }
+            drop(deaf);
+        }
+    };
+    crowd(2, &mut reading);
+    let settled = store::system::rss_bytes().unwrap();
+    crowd(6, &mut reading);
+    let after = store::system::rss_bytes().unwrap();
+    eprintln!(
+        "resident after 200 deaf clients {} MB, after 800 {} MB",
+        settled / 1_000_000,
+        after / 1_000_000
+    );
+    assert!(after < settled + 60_000_000, "{settled} to {after}");
+    assert!(threads() <= threads_before + 2, "{threads_before} to {}", threads());
+    assert_eq!(server.get("/").status, 200);
+}
+
+#[test]
+fn one_connection_too_many_is_closed_and_places_come_back() {
+    let server = Server::start();
+    let held: Vec<_> = (0..256).map(|_| server.connect()).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let mut extra = server.connect();
+    let mut nothing = [0];
+    assert_eq!(extra.read(&mut nothing).unwrap_or(0), 0, "closed at once");
+    drop(held);
+    let started = Instant::now();
+    loop {
+        let mut stream = server.connect();
+        let ask = format!(
+            "GET / HTTP/1.1\r\nHost: {}\r\n{}Connection: close\r\n\r\n",
+            server.address,
+            server.cookie()
+        );
+        let mut text = String::new();
+        let answered =
+            stream.write_all(ask.as_bytes()).and_then(|()| stream.read_to_string(&mut text)).is_ok();
+        if answered && text.starts_with("HTTP/1.1 200") {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "places do not come back");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,8 @@
+//! The dashboard's server, spoken to over sockets.
+
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod crowd;
+mod doors;
+mod live;

@@ -16,19 +16,19 @@ fn threads() -> usize {
 fn clients_that_read_nothing_and_clients_that_leave_cost_no_memory_and_no_threads() {
     let server = Server::alone();
     let run = server.run_folder("busy");
-    write_run(&run, 4000);
+    write_run(&run, 1000);
     let mut file = OpenOptions::new().append(true).open(run.join("metrics.jsonl")).unwrap();
     let mut reading = server.events("run=busy");
     reading.until("curves", |_| true);
     let threads_before = threads();
 
-    // Each is owed some 300 kB at once, and more with every tick; none takes a byte.
+    // Each is owed some 80 kB at once, and more with every tick; none takes a byte.
     let ask =
         format!("GET /api/events?run=busy HTTP/1.1\r\nHost: {}\r\n{}\r\n", server.address, server.cookie());
-    let mut step = 4000;
+    let mut step = 1000;
     let mut crowd = |rounds: usize, reading: &mut crate::client::Events| {
         for _ in 0..rounds {
-            let deaf: Vec<_> = (0..100)
+            let deaf: Vec<_> = (0..50)
                 .map(|_| {
                     let mut stream = server.connect();
                     stream.write_all(ask.as_bytes()).unwrap();
@@ -45,12 +45,12 @@ fn clients_that_read_nothing_and_clients_that_leave_cost_no_memory_and_no_thread
             drop(deaf);
         }
     };
-    crowd(2, &mut reading);
+    crowd(1, &mut reading);
     let settled = store::system::rss_bytes().unwrap();
-    crowd(6, &mut reading);
+    crowd(2, &mut reading);
     let after = store::system::rss_bytes().unwrap();
     eprintln!(
-        "resident after 200 deaf clients {} MB, after 800 {} MB",
+        "resident after 50 deaf clients {} MB, after 150 {} MB",
         settled / 1_000_000,
         after / 1_000_000
     );

@@ -79,6 +79,25 @@ fn after_three_rollbacks_in_a_row_the_run_stops_and_says_why() {
     assert_eq!(bench.state().failure.as_deref(), Some("diverged"));
 }
 
+/// What ruined the run may have been saved in the only checkpoint there is.
+#[test]
+fn the_second_try_with_one_checkpoint_goes_back_to_the_beginning() {
+    let mut bench = bench(75);
+    bench.options.checkpoint_every = 60;
+    bench.options.validate_every = 1000;
+    // Less than an epoch: its end would be another.
+    (bench.options.batch_size, bench.options.micro_batch_size, bench.options.sequence_length) = (1, 1, 3);
+    bench.options.steps = Some(100);
+    let mut throw = Throw { rng: Rng::from_parts(0, "spike", &[]), times: 2 };
+    let mut recorder = Recorder::default();
+    let outcome = bench.train_with(Start::Fresh, &StopFlag::new(), Some(&mut throw), &mut recorder).unwrap();
+    assert_eq!((outcome.ending, outcome.step), (Ending::Completed, 100));
+    let warnings = recorder.warnings().join("\n");
+    for told in ["Rolled back to step 60 (try 1 of 3)", "Rolled back to step 0 (try 2 of 3)"] {
+        assert!(warnings.contains(told), "{told}: {warnings}");
+    }
+}
+
 /// Throws at the first sample of the run, as a bad batch would: at the same step in every session, until the run is past it.
 struct ThrowAt<'a>(&'a std::cell::Cell<u64>);
 

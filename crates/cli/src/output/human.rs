@@ -137,13 +137,13 @@ impl Reporter for HumanReporter {
             }
             Event::Progress { phase, done, total, unit } => {
                 let amount = |number: u64| if *unit == "bytes" { bytes(number) } else { number.to_string() };
-                let unit_word = if *unit == "bytes" { "" } else { unit };
+                let unit_word = if *unit == "bytes" { "" } else { *unit };
                 let mut text = match total {
                     0 => format!("{} {unit_word}", amount(*done)),
                     total => format!("{} of {} {unit_word}", amount(*done), amount(*total)),
                 };
                 text.truncate(text.trim_end().len());
-                if let Some(rate) = self.pace.hear(*phase, unit, *done, *total) {
+                if let Some(rate) = self.pace.hear(*phase, *unit, *done, *total) {
                     text.push_str(&format!("  {}/s", amount(rate.per_s as u64)));
                     if *total > *done {
                         text.push_str(&format!("  {} left", short_duration(rate.eta_s)));

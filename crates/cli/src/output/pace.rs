@@ -40,13 +40,11 @@ impl Pace {
     ) -> Option<Rate> {
         let what = (phase, unit, total);
         // A count that goes back is another one.
-        let began = match &mut self.began {
-            Some(began) if began.what == what && done >= began.last => began,
-            other => {
-                *other = Some(Began { at: now, what, done, last: done });
-                return None;
-            }
-        };
+        if !matches!(&self.began, Some(began) if began.what == what && done >= began.last) {
+            self.began = Some(Began { at: now, what, done, last: done });
+            return None;
+        }
+        let began = self.began.as_mut()?;
         began.last = done;
         let seconds = now.duration_since(began.at).as_secs_f64();
         let per_s = (done - began.done) as f64 / seconds;

@@ -4,13 +4,15 @@
 //! and deduplication tell it to, splits off a validation set and leaves cleaned documents; [`tokenize`] makes token shards of them; [`TokenDataset`] maps the shards and [`Loader`]
 //! serves them shuffled. Each stage is a folder with a manifest, and its bytes are a function of inputs and options alone.
 //!
-//! Not here yet: extraction from PDF, redaction, mixing of sources.
+//! Not here yet: extraction from PDF.
 //!
-//! Reading order: `options`, `sources` (which files), `read` (bytes to raw documents), `extract`, `clean`, `filter`, `dedup`,
+//! Reading order: `options`, `sources` (which files), `read` (bytes to raw documents), `extract`, `clean`, `repair`, `filter`, `contamination`, `dedup`, `redact`,
 //! `judge` (one document), `keeper` (all of them), `prepare`, `split`, then
 //! `tokens` (shards, dataset, loader).
 
+pub mod classifier;
 mod clean;
+pub mod contamination;
 pub mod dedup;
 mod document;
 mod error;
@@ -19,24 +21,30 @@ pub mod filter;
 mod judge;
 mod keeper;
 mod language;
+pub mod mix;
 mod options;
 mod prepare;
 mod read;
+pub mod redact;
+pub mod repair;
 mod report;
 mod report_page;
 mod sample;
 mod sources;
 mod split;
+pub mod survey;
 mod tokens;
 mod words;
 
-pub use document::{Document, Documents, Split, documents, texts};
+pub use document::{Document, Documents, DroppedDocument, Split, documents, dropped_documents, texts};
 pub use error::{Error, ErrorKind, Result};
 pub use options::{CorpusOptions, Normalize};
 pub use prepare::{DOCUMENTS_STAGE, prepare};
-pub use report::{Cluster, CorpusSummary, Drops, Quarantined, Sample, SplitCounts};
+pub use report::{
+    Cluster, CorpusSummary, Drops, Quarantined, Redactions, Sample, SplitCounts, UnicodeRepairs,
+};
 pub use sample::SAMPLE;
 pub use sources::{inputs, text_bytes};
 pub use tokens::dataset::TokenDataset;
 pub use tokens::loader::{Loader, LoaderCursor, LoaderOptions};
-pub use tokens::tokenize::{TOKENS_STAGE, TokenCounts, TokenSummary, tokenize};
+pub use tokens::tokenize::{Mix, TOKENS_STAGE, TokenCounts, TokenSummary, tokenize, tokenize_mixed};

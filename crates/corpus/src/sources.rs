@@ -49,6 +49,8 @@ pub enum Packing {
 pub struct Resolved {
     pub sources: Vec<Source>,
     pub ignored_files: u64,
+    /// After each entry of the paths, how many sources there were.
+    pub entry_ends: Vec<usize>,
 }
 
 /// The files that `options.paths` mean.
@@ -60,7 +62,11 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
         sources: Vec::new(),
         ignored_files: 0,
     };
-    for entry in &options.paths {
+    let mut entry_ends = Vec::new();
+    for (number, entry) in options.paths.iter().enumerate() {
+        if number > 0 {
+            entry_ends.push(finder.sources.len());
+        }
         let before = finder.sources.len() + finder.files.len();
         if entry == SAMPLE {
             if !finder.sources.iter().any(|source| source.place == Place::Bundled) {
@@ -90,7 +96,8 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
             return Err(Error::NotFound { message });
         }
     }
-    Ok(Resolved { sources: finder.sources, ignored_files: finder.ignored_files })
+    entry_ends.push(finder.sources.len());
+    Ok(Resolved { sources: finder.sources, ignored_files: finder.ignored_files, entry_ends })
 }
 
 /// What the data stage is made from: each file's name and the BLAKE3 of its bytes.

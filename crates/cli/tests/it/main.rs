@@ -4,6 +4,7 @@
 mod background;
 mod bad_input;
 mod commands;
+mod data;
 mod help;
 mod kill;
 mod whole_job;

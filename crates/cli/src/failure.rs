@@ -64,6 +64,12 @@ impl From<pipeline::Error> for Failure {
     }
 }
 
+impl From<corpus::Error> for Failure {
+    fn from(error: corpus::Error) -> Failure {
+        Failure::Pipeline(error.into())
+    }
+}
+
 impl From<pipeline::recipe::RecipeErrors> for Failure {
     fn from(errors: pipeline::recipe::RecipeErrors) -> Failure {
         Failure::Pipeline(errors.into())

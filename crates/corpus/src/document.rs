@@ -2,15 +2,17 @@
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use store::fs::{Fs, FsFile, FsReader};
 
 use crate::{Error, Result};
 
 /// One document, as it is trained on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Document {
     /// The text.
     pub text: String,
@@ -30,13 +32,35 @@ pub struct Document {
     /// The day it was published, of pages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
+    /// The classifier's score from 0 to 5, where the recipe has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f32>,
+    /// The entry of `data.paths` that it was read by, where the recipe mixes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
 }
 
 impl Document {
+    /// The same document with another text.
+    pub(crate) fn with_text(&self, text: String) -> Document {
+        let changed = Document::new(text, self.source.clone(), self.language.clone());
+        Document { text: changed.text, hash: changed.hash, ..self.clone() }
+    }
+
     /// A document of `text`.
     pub fn new(text: String, source: String, language: Option<String>) -> Document {
         let hash = blake3::hash(text.as_bytes()).to_hex()[..32].to_owned();
-        Document { text, source, hash, language, url: None, title: None, date: None }
+        Document {
+            text,
+            source,
+            hash,
+            language,
+            url: None,
+            title: None,
+            date: None,
+            domain: None,
+            score: None,
+        }
     }
 }
 
@@ -67,6 +91,22 @@ impl Split {
     }
 }
 
+/// The file of dropped documents, where the recipe keeps them.
+pub(crate) const DROPPED_FILE: &str = "dropped.jsonl.zst";
+
+/// A document that was dropped, where `keep_dropped` keeps them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedDocument {
+    /// What dropped it.
+    pub filter: String,
+    /// The rule.
+    pub reason: String,
+    /// Where it came from.
+    pub source: String,
+    /// Its text, redacted where the recipe redacts.
+    pub text: String,
+}
+
 /// Writes documents one by one.
 pub(crate) struct DocumentWriter {
     path: PathBuf,
@@ -85,6 +125,10 @@ impl DocumentWriter {
     }
 
     pub fn write(&mut self, document: &Document) -> Result<()> {
+        self.write_line(document)
+    }
+
+    pub fn write_line(&mut self, document: &impl Serialize) -> Result<()> {
         let line = serde_json::to_string(document).map_err(std::io::Error::other).and_then(|mut line| {
             line.push('\n');
             self.encoder.write_all(line.as_bytes())
@@ -99,8 +143,9 @@ impl DocumentWriter {
     }
 }
 
-/// The documents of one split, read one by one.
-pub struct Documents {
+/// Documents of a file, read one by one.
+pub struct Documents<T = Document> {
+    kind: PhantomData<T>,
     path: PathBuf,
     lines: BufReader<zstd::Decoder<'static, BufReader<Box<dyn FsReader>>>>,
     line: String,
@@ -115,16 +160,34 @@ pub fn documents(fs: &dyn Fs, folder: &Path, split: Split) -> Result<Documents> 
     read_documents(fs, &folder.join(split.documents_file()))
 }
 
-pub(crate) fn read_documents(fs: &dyn Fs, path: &Path) -> Result<Documents> {
-    let open = || zstd::Decoder::new(fs.open(path)?);
-    let decoder = open().map_err(store::Error::io("read", path))?;
-    Ok(Documents { path: path.to_owned(), lines: BufReader::new(decoder), line: String::new() })
+/// The documents that were dropped; none, where the recipe does not keep them.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn dropped_documents(fs: &dyn Fs, folder: &Path) -> Result<Option<Documents<DroppedDocument>>> {
+    let path = folder.join(DROPPED_FILE);
+    fs.exists(&path).then(|| open(fs, &path)).transpose()
 }
 
-impl Iterator for Documents {
-    type Item = Result<Document>;
+pub(crate) fn read_documents(fs: &dyn Fs, path: &Path) -> Result<Documents> {
+    open(fs, path)
+}
 
-    fn next(&mut self) -> Option<Result<Document>> {
+fn open<T>(fs: &dyn Fs, path: &Path) -> Result<Documents<T>> {
+    let open = || zstd::Decoder::new(fs.open(path)?);
+    let decoder = open().map_err(store::Error::io("read", path))?;
+    Ok(Documents {
+        kind: PhantomData,
+        path: path.to_owned(),
+        lines: BufReader::new(decoder),
+        line: String::new(),
+    })
+}
+
+impl<T: DeserializeOwned> Iterator for Documents<T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Result<T>> {
         self.line.clear();
         let damaged = |error: &dyn std::fmt::Display| {
             Error::corrupt(&self.path, format!("is damaged ({error}): run the data stage again"))

@@ -3,9 +3,13 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::classifier::{Classifier, HIGHEST_SCORE};
+use crate::contamination::EvaluationItems;
 use crate::dedup::{Band, Signer};
 use crate::filter::{self, Dropped, Scratch, UrlFilter, names};
 use crate::read::{Content, RawDocument};
+use crate::redact::{Redacted, Redactor};
+use crate::repair::{Repairs, repair};
 use crate::{CorpusOptions, Document, clean, extract, language};
 
 /// A document's verdict.
@@ -20,25 +24,45 @@ pub struct Judged {
     pub start: String,
     pub repaired: u64,
     pub normalized: bool,
+    pub repairs: Repairs,
+    pub redacted: Redacted,
+    /// The classifier's.
+    pub score: Option<f32>,
+    /// Items of evaluation sets that a dropped one holds, and the words shared.
+    pub overlaps: Vec<(u32, String)>,
+}
+
+/// What all documents are judged by.
+pub struct Rules<'a> {
+    pub options: &'a CorpusOptions,
+    pub urls: UrlFilter,
+    pub evaluations: Option<EvaluationItems>,
+    pub classifier: Option<Classifier>,
 }
 
 /// Characters of a dropped document that the report shows.
 const SHOWN_BYTES: usize = 200;
 /// Pages with an element that is never closed flatten some thousands of elements; more is made to hurt.
 const MOST_FLATTENED_ELEMENTS: u32 = 50_000;
+/// As many more are redacted with them, so that no value is cut where it is not known any more.
+const REDACTED_BYTES: usize = 4096;
 
 /// A thread's working memory.
 pub struct Judge<'a> {
+    rules: &'a Rules<'a>,
     options: &'a CorpusOptions,
-    urls: &'a UrlFilter,
     scratch: Scratch,
     signer: Option<Signer>,
+    redactor: Option<Redactor>,
+    features: Vec<u32>,
 }
 
 impl<'a> Judge<'a> {
-    pub fn new(options: &'a CorpusOptions, urls: &'a UrlFilter) -> Judge<'a> {
+    pub fn new(rules: &'a Rules<'a>) -> Judge<'a> {
+        let options = rules.options;
         let signer = options.near_duplicates.as_ref().map(Signer::new);
-        Judge { options, urls, scratch: Scratch::default(), signer }
+        let redactor = options.redact.as_ref().map(Redactor::new);
+        Judge { rules, options, scratch: Scratch::default(), signer, redactor, features: Vec::new() }
     }
 
     /// The verdict. A document that makes this program fail is quarantined; the others go on.
@@ -48,6 +72,7 @@ impl<'a> Judge<'a> {
         verdict.unwrap_or_else(|_| {
             self.scratch = Scratch::default();
             self.signer = self.options.near_duplicates.as_ref().map(Signer::new);
+            self.redactor = self.options.redact.as_ref().map(Redactor::new);
             let reason = "made this program fail: please report it, with the file".to_owned();
             Judged { unreadable: Some(reason), ..Judged::undecided(source) }
         })
@@ -56,6 +81,7 @@ impl<'a> Judge<'a> {
     fn verdict(&mut self, raw: RawDocument) -> Judged {
         let mut judged = Judged::undecided(raw.source);
         let (mut url, mut title, mut date, mut told) = (raw.url, None, None, raw.language);
+        let is_page = matches!(raw.content, Content::Html(..));
         let text = match raw.content {
             Content::Text(text) => text,
             Content::Html(bytes, charset) => {
@@ -70,7 +96,6 @@ impl<'a> Judge<'a> {
                 }
                 url = url.or(found.metadata.url);
                 (title, date) = (found.metadata.title, found.metadata.date);
-                told = told.or_else(|| language::detect(&found.text));
                 let (text, changed) = clean::normalize(found.text, self.options.normalize);
                 judged.normalized = changed;
                 text
@@ -88,24 +113,102 @@ impl<'a> Judge<'a> {
                 }
             },
         };
-        if let Some(reason) = url.as_deref().and_then(|url| self.urls.judge(url)) {
-            return judged.drop(&text, names::URL, reason);
+        let text = self.repaired(text, &mut judged);
+        if is_page {
+            told = told.or_else(|| language::detect(&text));
+        }
+        if let Some(reason) = url.as_deref().and_then(|url| self.rules.urls.judge(url)) {
+            return self.dropped(judged, &text, names::URL, reason);
         }
         if text.trim().chars().count() < self.options.minimum_characters.max(1) {
-            return judged.drop(&text, names::TOO_SHORT, "minimum_characters");
+            return self.dropped(judged, &text, names::TOO_SHORT, "minimum_characters");
         }
         if let Err(reason) = self.language(&text, &mut told) {
-            return judged.drop(&text, names::LANGUAGE, reason);
+            return self.dropped(judged, &text, names::LANGUAGE, reason);
         }
         let text = match filter::judge(&text, &self.options.filters, &mut self.scratch) {
             Ok(Cow::Owned(cleaned)) => cleaned,
             Ok(Cow::Borrowed(_)) => text,
-            Err(dropped) => return judged.drop(&text, dropped.filter, dropped.reason),
+            Err(dropped) => return self.dropped(judged, &text, dropped.filter, dropped.reason),
         };
+        if let Some(reason) = self.score(&text, &mut judged) {
+            return self.dropped(judged, &text, names::CLASSIFIER, reason);
+        }
+        if let Some(items) = &self.rules.evaluations {
+            judged.overlaps =
+                items.find(&text).into_iter().map(|(item, words)| (item, words.to_owned())).collect();
+            if !judged.overlaps.is_empty() {
+                return self.dropped(judged, &text, names::CONTAMINATION, "ngram_overlap");
+            }
+        }
         judged.bands = self.signer.as_mut().and_then(|signer| signer.sign(&text));
         let language = told.or_else(|| language::detect(&text));
+        let text = match &mut self.redactor {
+            Some(redactor) => {
+                title = title.map(|title| redactor.redact(&title).0.into_owned());
+                let (redacted, done) = redactor.redact(&text);
+                judged.redacted = done;
+                match redacted {
+                    Cow::Owned(redacted) => redacted,
+                    Cow::Borrowed(_) => text,
+                }
+            }
+            None => text,
+        };
         let source = judged.source.clone();
-        judged.outcome = Ok(Document { url, title, date, ..Document::new(text, source, language) });
+        judged.outcome =
+            Ok(Document { url, title, date, score: judged.score, ..Document::new(text, source, language) });
+        judged
+    }
+
+    /// Notes the classifier's score; why a document goes for it.
+    fn score(&mut self, text: &str, judged: &mut Judged) -> Option<&'static str> {
+        let (model, options) = self.rules.classifier.as_ref().zip(self.options.classifier.as_ref())?;
+        let score = model.score(text, &mut self.features);
+        judged.score = Some(score as f32);
+        if score < options.minimum_score {
+            return Some("minimum_score");
+        }
+        let place = || {
+            let mut first = [0; 8];
+            first.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[8..16]);
+            (u64::from_le_bytes(first) >> 11) as f64 / (1u64 << 53) as f64
+        };
+        (options.as_weight && place() >= score / HIGHEST_SCORE).then_some("as_weight")
+    }
+
+    /// The text with its characters repaired, where the recipe asks for it.
+    fn repaired(&self, text: String, judged: &mut Judged) -> String {
+        let Some(options) = &self.options.repair else { return text };
+        match repair(&text, options) {
+            (Cow::Owned(repaired), repairs) => {
+                judged.repairs = repairs;
+                let (text, changed) = clean::normalize(repaired, self.options.normalize);
+                judged.normalized |= changed;
+                text
+            }
+            (Cow::Borrowed(_), _) => text,
+        }
+    }
+
+    /// What is kept of a dropped document is redacted too.
+    fn dropped(
+        &mut self,
+        mut judged: Judged,
+        text: &str,
+        filter: &'static str,
+        reason: &'static str,
+    ) -> Judged {
+        let kept = if self.options.keep_dropped { text.len() } else { SHOWN_BYTES + REDACTED_BYTES };
+        let text = &text[..text.floor_char_boundary(kept)];
+        let redacted = self.redactor.as_mut().map(|redactor| redactor.redact(text).0);
+        let text = redacted.as_deref().unwrap_or(text);
+        let shown = if self.options.keep_dropped { text.len() } else { SHOWN_BYTES };
+        judged.start = text[..text.floor_char_boundary(shown)].to_owned();
+        if let Some(redactor) = &mut self.redactor {
+            judged.overlaps.iter_mut().for_each(|(_, words)| *words = redactor.redact(words).0.into_owned());
+        }
+        judged.outcome = Err(Dropped { filter, reason });
         judged
     }
 
@@ -140,12 +243,10 @@ impl Judged {
             start: String::new(),
             repaired: 0,
             normalized: false,
+            repairs: Repairs::default(),
+            redacted: Redacted::default(),
+            score: None,
+            overlaps: Vec::new(),
         }
-    }
-
-    fn drop(mut self, text: &str, filter: &'static str, reason: &'static str) -> Judged {
-        self.start = text[..text.floor_char_boundary(SHOWN_BYTES)].to_owned();
-        self.outcome = Err(Dropped { filter, reason });
-        self
     }
 }

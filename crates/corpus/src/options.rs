@@ -5,9 +5,15 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::classifier::ClassifierOptions;
+use crate::contamination::DecontaminateOptions;
 use crate::dedup::DuplicateOptions;
+use crate::dedup::lines::LineOptions;
 use crate::extract::ExtractionMode;
 use crate::filter::FilterOptions;
+use crate::mix::MixOptions;
+use crate::redact::RedactOptions;
+use crate::repair::RepairOptions;
 use crate::{Error, Result};
 
 /// What is done to the characters of a text.
@@ -58,6 +64,9 @@ pub struct CorpusOptions {
     pub minimum_characters: usize,
     /// "nfc" or "none".
     pub normalize: Normalize,
+    /// Repair misread characters, and remove control characters and those without width; an empty table does all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repair: Option<RepairOptions>,
     /// Drop documents whose text is the same as an earlier one's.
     pub deduplicate: bool,
     /// Quality filters; each stands in a table of its own, and an empty one has the published parameters.
@@ -66,6 +75,24 @@ pub struct CorpusOptions {
     /// Drop documents that are nearly the same as an earlier one (MinHash); an empty table has FineWeb's parameters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub near_duplicates: Option<DuplicateOptions>,
+    /// Remove lines or paragraphs that came before in any document; an empty table compares lines of 40 characters and more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate_lines: Option<LineOptions>,
+    /// Score documents with a trained classifier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classifier: Option<ClassifierOptions>,
+    /// Drop documents that hold text of evaluation sets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decontaminate: Option<DecontaminateOptions>,
+    /// Replace personal data and secrets by placeholders; an empty table looks for all kinds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redact: Option<RedactOptions>,
+    /// Keep the dropped documents, each with its reason, in dropped.jsonl.zst beside the others: for `data inspect`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub keep_dropped: bool,
+    /// How much of each entry of `paths` is learned from; without it, all of all once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mix: Option<MixOptions>,
     /// The part of the documents that is kept for validation; 0 keeps none. A corpus of one document gives its last part.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub validation_fraction: f64,
@@ -130,9 +157,16 @@ impl Default for CorpusOptions {
             quarantine_limit: QUARANTINE_LIMIT,
             minimum_characters: 1,
             normalize: Normalize::Nfc,
+            repair: None,
             deduplicate: true,
             filters: FilterOptions::default(),
             near_duplicates: None,
+            duplicate_lines: None,
+            classifier: None,
+            decontaminate: None,
+            redact: None,
+            keep_dropped: false,
+            mix: None,
             validation_fraction: 0.05,
             seed: 0,
             remote: Vec::new(),
@@ -174,6 +208,44 @@ impl CorpusOptions {
                 );
                 return fail("near_duplicates", message);
             }
+        }
+        if let Some(options) = &self.decontaminate {
+            let (most, fewest) = (options.ngram_words, options.minimum_words);
+            if options.against.is_empty() {
+                return fail(
+                    "decontaminate",
+                    "`against` names no file: name those of evaluation sets".to_owned(),
+                );
+            }
+            if !(4..=64).contains(&most) || !(4..=most).contains(&fewest) {
+                let message = format!(
+                    "{most} words, {fewest} at least: 4 to 64 are possible, and minimum_words up to ngram_words"
+                );
+                return fail("decontaminate", message);
+            }
+        }
+        if self.redact.as_ref().is_some_and(|options| options.classes.is_empty()) {
+            return fail("redact", "`classes` is empty: name some, or leave it out for all".to_owned());
+        }
+        if let Some(classifier) = &self.classifier
+            && (classifier.model.is_empty() || !(0.0..=5.0).contains(&classifier.minimum_score))
+        {
+            let message =
+                "needs a `model` from `data classifier train`, and a minimum_score from 0 to 5".to_owned();
+            return fail("classifier", message);
+        }
+        if self
+            .duplicate_lines
+            .as_ref()
+            .is_some_and(|lines| !(0.0..=1.0).contains(&lines.minimum_fraction_left) || lines.kept == 0)
+        {
+            return fail(
+                "duplicate_lines",
+                "minimum_fraction_left is from 0 to 1, and kept at least 1".to_owned(),
+            );
+        }
+        if let Some(mix) = &self.mix {
+            mix.validate(&self.paths)?;
         }
         for (key, field) in fields {
             if field.is_empty() {

@@ -12,10 +12,13 @@ use store::manifest::{self, Manifest};
 use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 
+use crate::classifier::Classifier;
+use crate::contamination::EvaluationItems;
 use crate::filter::UrlFilter;
+use crate::judge::Rules;
 use crate::keeper::Keeper;
 use crate::read::{self, Article, Position, Sink};
-use crate::sources::{self, Place, Source};
+use crate::sources::{self, Place, Resolved, Source};
 use crate::{CorpusOptions, CorpusSummary, Error, Result, report_page, split};
 
 /// The stage's name in its manifest.
@@ -55,6 +58,11 @@ pub fn prepare(
             .iter()
             .map(|(name, text)| (format!("url_block_lists:{name}"), manifest::hash_bytes(text.as_bytes()))),
     );
+    inputs.extend(evaluation_hashes(fs, options, project)?);
+    if let Some(classifier) = &options.classifier {
+        let hash = manifest::hash_file(fs, &project.join(&classifier.model))?;
+        inputs.insert(format!("classifier:{}", classifier.model), hash);
+    }
     let stage_options = stage_options(options);
     if stage::current(fs, out, DOCUMENTS_STAGE, &stage_options, &inputs)?.is_some() {
         let summary: CorpusSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
@@ -65,8 +73,15 @@ pub fn prepare(
     let staged = StagedFolder::begin(fs, out)?;
     let mut summary = CorpusSummary { ignored_files: resolved.ignored_files, ..CorpusSummary::default() };
     let urls = UrlFilter::new(&options.filters, lists.values().flat_map(|text| text.lines()));
-    let mut keeper = Keeper::new(fs, staged.path(), options, urls)?;
-    read_all(fs, &resolved.sources, options, &mut keeper, &mut summary, reporter)?;
+    let evaluations =
+        options.decontaminate.as_ref().map(|options| EvaluationItems::read(options, project)).transpose()?;
+    let classifier = options
+        .classifier
+        .as_ref()
+        .map(|options| Classifier::open(fs, &project.join(&options.model)))
+        .transpose()?;
+    let mut keeper = Keeper::new(fs, staged.path(), Rules { options, urls, evaluations, classifier })?;
+    read_all(fs, &resolved, options, &mut keeper, &mut summary, reporter)?;
     let borderline = keeper.finish(&mut summary)?;
     if summary.documents() == 0 {
         return Err(Error::Data { message: nothing_left(&summary, options) });
@@ -82,9 +97,13 @@ pub fn prepare(
 }
 
 fn stage_options(options: &CorpusOptions) -> Value {
-    // The limit decides on going on, not on what is prepared.
+    // The limit decides on going on, not on what is prepared. A mix is made of the tokens; the documents only say where they came from.
     let quarantine_limit = CorpusOptions::default().quarantine_limit;
-    json!({ "stage_version": STAGE_VERSION, "data": CorpusOptions { quarantine_limit, ..options.clone() } })
+    let documents = CorpusOptions { quarantine_limit, mix: None, ..options.clone() };
+    match options.mix {
+        Some(_) => json!({ "stage_version": STAGE_VERSION, "data": documents, "domains": true }),
+        None => json!({ "stage_version": STAGE_VERSION, "data": documents }),
+    }
 }
 
 /// The block lists' names and texts.
@@ -100,20 +119,37 @@ fn block_lists(options: &CorpusOptions, project: &Path) -> Result<BTreeMap<Strin
     options.filters.url_block_lists.iter().map(read).collect()
 }
 
+fn evaluation_hashes(
+    fs: &dyn Fs,
+    options: &CorpusOptions,
+    project: &Path,
+) -> Result<BTreeMap<String, String>> {
+    let hash = |name: &String| {
+        let hash = manifest::hash_file(fs, &project.join(name)).map_err(|error| Error::Options {
+            key: "decontaminate.against",
+            message: format!("`{name}` cannot be read: {error}"),
+        })?;
+        Ok((format!("decontaminate:{name}"), hash))
+    };
+    options.decontaminate.iter().flat_map(|options| &options.against).map(hash).collect()
+}
+
 fn read_all(
     fs: &dyn Fs,
-    sources: &[Source],
+    resolved: &Resolved,
     options: &CorpusOptions,
     keeper: &mut Keeper<'_>,
     summary: &mut CorpusSummary,
     reporter: &mut dyn Reporter,
 ) -> Result<()> {
+    let sources = &resolved.sources;
     let sizes: Vec<u64> = sources.iter().map(|source| bytes_of(fs, source)).collect();
     let total = sizes.iter().sum();
     let position = Position::default();
     let (mut done, mut told_at) = (0, Instant::now());
     let mut entry = EntryRead::default();
     for (index, (source, bytes)) in sources.iter().zip(sizes).enumerate() {
+        keeper.entry(options.mix.as_ref().and(options.paths.get(source.entry)));
         let before = summary.repaired_sequences;
         let mut take = |raw, summary: &mut CorpusSummary| {
             entry.documents += 1;

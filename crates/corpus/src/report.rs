@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Document;
+use crate::contamination::{EvaluationSet, Overlap};
+use crate::dedup::lines::RepeatedLines;
 use crate::filter::names;
+use crate::redact::Redacted;
+use crate::repair::Repairs;
+use crate::{Document, DroppedDocument};
 
 /// How many entries of a list are kept; the counts are of all.
 pub const LISTED: usize = 100;
@@ -48,6 +52,24 @@ pub struct CorpusSummary {
     pub clusters: Vec<Cluster>,
     /// Invalid UTF-8 sequences replaced by U+FFFD.
     pub repaired_sequences: u64,
+    /// What was repaired besides, where the recipe asks for it.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub unicode: UnicodeRepairs,
+    /// Personal data and secrets that were replaced, by class.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub redactions: BTreeMap<String, Redactions>,
+    /// Lines or paragraphs removed because they came before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated_lines: Option<RepeatedLines>,
+    /// Documents by the classifier's score, in halves of a point from 0 to 5, dropped ones included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scores: Vec<u64>,
+    /// Evaluation sets that were looked for, by file.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evaluation_sets: BTreeMap<String, EvaluationSet>,
+    /// Which documents held which of their items: the first thousand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overlaps: Vec<Overlap>,
     /// Documents changed by Unicode NFC or by unifying line ends.
     pub normalized_documents: u64,
     /// Cuts made because a document was longer than `maximum_document_bytes`.
@@ -59,6 +81,38 @@ pub struct CorpusSummary {
     /// Whether the stage was already done and its folder still good.
     #[serde(skip)]
     pub reused: bool,
+}
+
+/// What was repaired of characters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UnicodeRepairs {
+    /// Documents in which something was.
+    pub documents: u64,
+    /// Misread sequences that were read again.
+    pub mojibake: u64,
+    /// Control characters removed.
+    pub control_characters: u64,
+    /// Characters without width removed.
+    pub zero_width: u64,
+    /// Misread sequences of the first few documents.
+    pub samples: Vec<Sample>,
+}
+
+fn is_empty(repairs: &UnicodeRepairs) -> bool {
+    *repairs == UnicodeRepairs::default()
+}
+
+/// What was replaced of one class.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Redactions {
+    /// How many values.
+    pub values: u64,
+    /// In how many documents.
+    pub documents: u64,
+    /// How many by kind: which maker's key, which country's number.
+    pub kinds: BTreeMap<String, u64>,
+    /// The first few of each kind; letters and digits of the value are masked.
+    pub samples: Vec<Sample>,
 }
 
 /// What one filter dropped.
@@ -136,6 +190,9 @@ pub struct SplitCounts {
     pub characters: u64,
     /// Bytes by language (ISO 639-1); `und` where it is not known.
     pub languages: BTreeMap<String, u64>,
+    /// Bytes by entry of `data.paths`, where the recipe mixes them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub domains: BTreeMap<String, u64>,
 }
 
 impl SplitCounts {
@@ -144,12 +201,18 @@ impl SplitCounts {
         self.bytes += document.text.len() as u64;
         self.characters += document.text.chars().count() as u64;
         *self.languages.entry(language_key(document)).or_default() += document.text.len() as u64;
+        if let Some(domain) = &document.domain {
+            *self.domains.entry(domain.clone()).or_default() += document.text.len() as u64;
+        }
     }
 
     pub(crate) fn remove(&mut self, document: &Document) {
         self.documents -= 1;
         self.bytes -= document.text.len() as u64;
         self.characters -= document.text.chars().count() as u64;
+        if let Some(bytes) = document.domain.as_ref().and_then(|domain| self.domains.get_mut(domain)) {
+            *bytes -= document.text.len() as u64;
+        }
         let key = language_key(document);
         if let Some(bytes) = self.languages.get_mut(&key) {
             *bytes -= document.text.len() as u64;
@@ -186,7 +249,7 @@ impl CorpusSummary {
         sorted
     }
 
-    pub(crate) fn drop(&mut self, filter: &str, reason: &str, source: &str, start: String) {
+    pub(crate) fn drop(&mut self, filter: &str, reason: &str, source: &str, text: &str) {
         // Too short ones have a count of their own, as ever.
         if filter == names::TOO_SHORT {
             return;
@@ -196,7 +259,54 @@ impl CorpusSummary {
         let count = drops.reasons.entry(reason.to_owned()).or_default();
         *count += 1;
         if *count <= SAMPLES as u64 {
+            let start = text[..text.floor_char_boundary(SHOWN_BYTES)].to_owned();
             drops.samples.push(Sample { source: source.to_owned(), reason: reason.to_owned(), start });
+        }
+    }
+
+    /// The samples of what was dropped, as documents.
+    pub fn drop_samples(&self) -> Vec<DroppedDocument> {
+        let of = |filter: &String, sample: &Sample| DroppedDocument {
+            filter: filter.clone(),
+            reason: sample.reason.clone(),
+            source: sample.source.clone(),
+            text: sample.start.clone(),
+        };
+        self.drops
+            .iter()
+            .flat_map(|(filter, drops)| drops.samples.iter().map(move |sample| of(filter, sample)))
+            .collect()
+    }
+
+    pub(crate) fn see_score(&mut self, score: Option<f32>) {
+        const HALVES: usize = 10;
+        let Some(score) = score else { return };
+        self.scores.resize(HALVES, 0);
+        self.scores[((score * 2.0) as usize).min(HALVES - 1)] += 1;
+    }
+
+    pub(crate) fn see_repairs(&mut self, source: &str, repairs: &Repairs) {
+        let sums = &mut self.unicode;
+        sums.documents += u64::from(repairs.any());
+        sums.mojibake += repairs.mojibake;
+        sums.control_characters += repairs.control_characters;
+        sums.zero_width += repairs.zero_width;
+        if let Some(start) = repairs.sample.clone().filter(|_| sums.samples.len() < 4 * SAMPLES) {
+            sums.samples.push(Sample { source: source.to_owned(), reason: "mojibake".to_owned(), start });
+        }
+    }
+
+    pub(crate) fn see_redactions(&mut self, source: &str, redacted: Redacted) {
+        let mut samples = redacted.samples.into_iter();
+        for (at, &(class, kind)) in redacted.values.iter().enumerate() {
+            let sums = self.redactions.entry(class.name().to_owned()).or_default();
+            sums.values += 1;
+            sums.documents += u64::from(redacted.values[..at].iter().all(|&(other, _)| other != class));
+            let count = sums.kinds.entry(kind.to_owned()).or_default();
+            *count += 1;
+            if let Some(start) = samples.next().filter(|_| *count <= SAMPLES as u64) {
+                sums.samples.push(Sample { source: source.to_owned(), reason: kind.to_owned(), start });
+            }
         }
     }
 

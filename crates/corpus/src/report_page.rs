@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::{CorpusSummary, SplitCounts};
+use crate::survey::Survey;
+use crate::{CorpusSummary, Document, Sample, Split, SplitCounts};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse;width:100%}\
@@ -84,15 +85,7 @@ fn write(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
             )?;
         }
         out.push_str("</table><details><summary>Samples</summary><table>");
-        for sample in &drops.samples {
-            write!(
-                out,
-                "<tr><td>{}<br><small>{}</small><td><code>{}</code>",
-                escaped(&sample.reason),
-                escaped(&sample.source),
-                escaped(&sample.start)
-            )?;
-        }
+        samples(&drops.samples, out)?;
         out.push_str("</table></details>");
     }
     if !summary.clusters.is_empty() {
@@ -109,12 +102,155 @@ fn write(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
         }
         out.push_str("</table>");
     }
+    domains(summary, out)?;
+    scores(summary, out)?;
+    repeated_lines(summary, out)?;
+    redactions(summary, out)?;
+    contamination(summary, out)?;
+    unicode(summary, out)?;
     if summary.quarantined > 0 {
         write!(out, "<h2>Not usable: {}</h2><table>", summary.quarantined)?;
         for entry in &summary.quarantine {
             write!(out, "<tr><td>{}<td>{}", escaped(&entry.source), escaped(&entry.reason))?;
         }
         out.push_str("</table>");
+    }
+    Ok(())
+}
+
+fn domains(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
+    if summary.train.domains.is_empty() {
+        return Ok(());
+    }
+    out.push_str("<h2>Entries of data.paths, before mixing</h2><table><tr><th>entry<th class=n>MB to learn from<th class=n>share<th>");
+    for (domain, &bytes) in &summary.train.domains {
+        let share = 100.0 * bytes as f64 / summary.train.bytes.max(1) as f64;
+        write!(
+            out,
+            "<tr><td>{}<td class=n>{:.1}<td class=n>{share:.1} %<td class=b><div class='bar k' style='width:{share:.2}%'></div>",
+            escaped(domain),
+            bytes as f64 / 1e6
+        )?;
+    }
+    out.push_str("</table>");
+    Ok(())
+}
+
+fn scores(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
+    if summary.scores.is_empty() {
+        return Ok(());
+    }
+    out.push_str("<h2>Scores of the classifier</h2><table><tr><th class=n>from<th class=n>documents<th>");
+    let most = summary.scores.iter().copied().max().unwrap_or(0).max(1);
+    for (half, documents) in summary.scores.iter().enumerate() {
+        let share = 100.0 * *documents as f64 / most as f64;
+        write!(
+            out,
+            "<tr><td class=n>{:.1}<td class=n>{documents}<td class=b><div class=bar style='width:{share:.2}%'></div>",
+            half as f64 / 2.0
+        )?;
+    }
+    out.push_str("</table>");
+    Ok(())
+}
+
+fn repeated_lines(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
+    let Some(lines) = &summary.repeated_lines else { return Ok(()) };
+    write!(
+        out,
+        "<h2>Repeated lines</h2><p>{} removed from {} documents, {:.1} MB.</p><table><tr><th class=n>removed<th>",
+        lines.removed,
+        lines.documents,
+        lines.bytes as f64 / 1e6
+    )?;
+    for (count, text) in &lines.examples {
+        write!(out, "<tr><td class=n>{count}<td><code>{}</code>", escaped(text))?;
+    }
+    out.push_str("</table>");
+    Ok(())
+}
+
+fn redactions(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
+    if summary.redactions.is_empty() {
+        return Ok(());
+    }
+    out.push_str("<h2>Redacted</h2><p>Samples are masked: X and x for letters, 9 for digits.</p><table><tr><th>class<th class=n>values<th class=n>documents<th>kinds");
+    for (class, redactions) in &summary.redactions {
+        let kinds: Vec<String> =
+            redactions.kinds.iter().map(|(kind, count)| format!("{} {count}", escaped(kind))).collect();
+        write!(
+            out,
+            "<tr><td>{}<td class=n>{}<td class=n>{}<td>{}",
+            escaped(class),
+            redactions.values,
+            redactions.documents,
+            kinds.join(", ")
+        )?;
+    }
+    out.push_str("</table><details><summary>Samples to review</summary><table>");
+    for redactions in summary.redactions.values() {
+        samples(&redactions.samples, out)?;
+    }
+    out.push_str("</table></details>");
+    Ok(())
+}
+
+fn contamination(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
+    if summary.evaluation_sets.is_empty() {
+        return Ok(());
+    }
+    out.push_str("<h2>Evaluation sets</h2><table><tr><th>set<th class=n>items<th class=n>too short to look for<th class=n>found");
+    for (name, set) in &summary.evaluation_sets {
+        write!(
+            out,
+            "<tr><td>{}<td class=n>{}<td class=n>{}<td class=n>{}",
+            escaped(name),
+            set.items,
+            set.too_short,
+            set.found
+        )?;
+    }
+    out.push_str("</table>");
+    if !summary.overlaps.is_empty() {
+        out.push_str("<details><summary>Which document held which item</summary><table><tr><th>document<th>item<th>words shared");
+        for overlap in summary.overlaps.iter().take(crate::report::LISTED) {
+            write!(
+                out,
+                "<tr><td>{}<td>{}<td><code>{}</code>",
+                escaped(&overlap.document),
+                escaped(&overlap.item),
+                escaped(&overlap.words)
+            )?;
+        }
+        out.push_str("</table></details>");
+    }
+    Ok(())
+}
+
+fn unicode(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
+    let repairs = &summary.unicode;
+    if repairs.documents == 0 {
+        return Ok(());
+    }
+    write!(
+        out,
+        "<h2>Characters repaired in {} documents</h2><p>{} misread sequences, {} control characters, {} characters without width.</p><table>",
+        repairs.documents, repairs.mojibake, repairs.control_characters, repairs.zero_width
+    )?;
+    samples(&repairs.samples, out)?;
+    out.push_str("</table>");
+    Ok(())
+}
+
+fn samples(samples: &[Sample], out: &mut String) -> std::fmt::Result {
+    for sample in samples {
+        write!(
+            out,
+            "<tr><td>{}<br><small>{}</small><td><code>{}</code>",
+            escaped(&sample.reason),
+            escaped(&sample.source),
+            escaped(&sample.start)
+        )?;
     }
     Ok(())
 }
@@ -131,6 +267,46 @@ fn languages(counts: &SplitCounts) -> String {
     told.join(", ")
 }
 
+/// The page of `data inspect`: lengths and documents of each split before what the stage did.
+pub fn inspection(summary: &CorpusSummary, splits: &[(Split, Survey, Vec<Document>)]) -> String {
+    let mut out = String::new();
+    // Writing to a string does not fail.
+    let _ = write(summary, &mut out);
+    for (split, survey, documents) in splits {
+        let _ = lengths(*split, survey, documents, &mut out);
+    }
+    out
+}
+
+fn lengths(split: Split, survey: &Survey, documents: &[Document], out: &mut String) -> std::fmt::Result {
+    write!(
+        out,
+        "<h2>{}: lengths of {} documents</h2><table><tr><th class=n>characters from<th class=n>documents<th>",
+        split.name(),
+        survey.documents
+    )?;
+    let most = survey.lengths.values().map(|&(documents, _)| documents).max().unwrap_or(0).max(1);
+    for (power, (documents, _)) in &survey.lengths {
+        let share = 100.0 * *documents as f64 / most as f64;
+        write!(
+            out,
+            "<tr><td class=n>{}<td class=n>{documents}<td class=b><div class='bar k' style='width:{share:.2}%'></div>",
+            1u64 << power
+        )?;
+    }
+    out.push_str("</table>");
+    for document in documents {
+        write!(
+            out,
+            "<details><summary>{} {}</summary><code>{}</code></details>",
+            escaped(&document.source),
+            escaped(document.title.as_deref().unwrap_or_default()),
+            escaped(&document.text)
+        )?;
+    }
+    Ok(())
+}
+
 /// Text from outside is shown, never obeyed.
 fn escaped(text: &str) -> String {
     html_escape::encode_double_quoted_attribute(text).into_owned()
@@ -143,7 +319,7 @@ mod tests {
     #[test]
     fn text_from_outside_is_escaped() {
         let mut summary = CorpusSummary::default();
-        summary.drop("c4", "curly_bracket", "a<b>.html", "<script>alert(1)</script>".to_owned());
+        summary.drop("c4", "curly_bracket", "a<b>.html", "<script>alert(1)</script>");
         let page = html(&summary);
         assert!(
             page.contains("a&lt;b&gt;.html") && page.contains("&lt;script&gt;") && !page.contains("<script")

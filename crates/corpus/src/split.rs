@@ -91,7 +91,10 @@ fn cut_only(
     summary.validation = SplitCounts::default();
     for (split, text) in [(Split::Train, first), (Split::Validation, last)] {
         let source = format!("{} ({})", whole.source, split.name());
-        let document = Document::new(text.to_owned(), source, whole.language.clone());
+        let document = Document {
+            domain: whole.domain.clone(),
+            ..Document::new(text.to_owned(), source, whole.language.clone())
+        };
         let mut writer = DocumentWriter::create(fs, &folder.join(split.documents_file()))?;
         writer.write(&document)?;
         writer.finish()?;

@@ -6,6 +6,7 @@ mod bad_input;
 mod commands;
 #[cfg(unix)]
 mod dashboard;
+mod data;
 mod help;
 mod kill;
 mod whole_job;

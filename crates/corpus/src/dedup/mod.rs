@@ -4,6 +4,7 @@
 //! outcome. Reading order: `signature`, `pairs`, `clusters`, this file.
 
 mod clusters;
+pub mod lines;
 mod pairs;
 mod parameters;
 mod signature;

@@ -33,6 +33,12 @@ pub mod names {
     pub const C4: &str = "c4";
     /// FineWeb's.
     pub const FINEWEB: &str = "fineweb";
+    /// The trained classifier's.
+    pub const CLASSIFIER: &str = "classifier";
+    /// Lines that came before.
+    pub const DUPLICATE_LINES: &str = "duplicate_lines";
+    /// Text of an evaluation set.
+    pub const CONTAMINATION: &str = "contamination";
     /// The same text as an earlier document's.
     pub const EXACT_DUPLICATE: &str = "exact_duplicate";
     /// Nearly the same text as an earlier document's.

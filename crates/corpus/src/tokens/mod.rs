@@ -7,4 +7,5 @@
 pub mod dataset;
 pub mod header;
 pub mod loader;
+mod mixer;
 pub mod tokenize;

@@ -14,6 +14,8 @@ use store::{ErrorKind as StoreErrorKind, atomic};
 use tokenizer::{Tokenizer, Usage, UsageReport};
 
 use super::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
+use super::mixer::Mixer;
+use crate::mix::{MixOptions, MixedSource};
 use crate::{DOCUMENTS_STAGE, Document, Error, Result, Split, documents};
 
 /// The stage's name in its manifest.
@@ -35,6 +37,9 @@ pub struct TokenSummary {
     pub validation: TokenCounts,
     /// Bytes an id on disk.
     pub bytes_per_id: usize,
+    /// What was mixed, by entry of `data.paths`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mix: BTreeMap<String, MixedSource>,
     /// How well the vocabulary fits, over both splits.
     pub usage: UsageReport,
     /// Whether the stage was already done and its folder still good.
@@ -53,6 +58,15 @@ pub struct TokenCounts {
     pub shards: usize,
 }
 
+/// A mix, and the seed that chooses the documents of broken epochs.
+#[derive(Clone, Copy, Debug)]
+pub struct Mix<'a> {
+    /// The recipe's, or a training phase's own.
+    pub options: &'a MixOptions,
+    /// `data.seed`.
+    pub seed: u64,
+}
+
 /// Tokenizes the documents that [`crate::prepare`] left in `documents_folder` into `out`. Where `out` is already made of
 /// these documents by this tokenizer, it is left as it is.
 ///
@@ -65,13 +79,30 @@ pub fn tokenize(
     out: &Path,
     reporter: &mut dyn Reporter,
 ) -> Result<TokenSummary> {
-    tokenize_into(fs, documents_folder, tokenizer, out, SHARD_TOKENS, reporter)
+    tokenize_into(fs, documents_folder, tokenizer, None, out, SHARD_TOKENS, reporter)
+}
+
+/// The same, with documents to learn from as often as `mix` asks for. The documents must have been prepared with some mix, so that
+/// they say where they came from. Validation is not mixed.
+///
+/// # Errors
+/// What [`tokenize`] says; a mix that chooses nothing.
+pub fn tokenize_mixed(
+    fs: &dyn Fs,
+    documents_folder: &Path,
+    tokenizer: &Tokenizer,
+    mix: Mix<'_>,
+    out: &Path,
+    reporter: &mut dyn Reporter,
+) -> Result<TokenSummary> {
+    tokenize_into(fs, documents_folder, tokenizer, Some(mix), out, SHARD_TOKENS, reporter)
 }
 
 fn tokenize_into(
     fs: &dyn Fs,
     documents_folder: &Path,
     tokenizer: &Tokenizer,
+    mix: Option<Mix<'_>>,
     out: &Path,
     shard_tokens: u64,
     reporter: &mut dyn Reporter,
@@ -81,7 +112,10 @@ fn tokenize_into(
         ("documents".to_owned(), documents_hash),
         ("tokenizer".to_owned(), tokenizer.hash().to_owned()),
     ]);
-    let options = json!({ "stage_version": STAGE_VERSION, "shard_tokens": shard_tokens });
+    let mut options = json!({ "stage_version": STAGE_VERSION, "shard_tokens": shard_tokens });
+    if let Some(mix) = mix {
+        options["mix"] = json!({ "options": mix.options, "seed": mix.seed });
+    }
     if stage::current(fs, out, TOKENS_STAGE, &options, &inputs)?.is_some() {
         let summary: TokenSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
         return Ok(TokenSummary { reused: true, ..summary });
@@ -91,19 +125,32 @@ fn tokenize_into(
     let mut usage = Usage::new(tokenizer);
     let mut done = 0;
     let mut counts = [TokenCounts::default(); 2];
+    let mut mixed = BTreeMap::new();
     for split in Split::ALL {
         let mut writer = ShardWriter::new(fs, staged.path(), split, tokenizer, shard_tokens);
         let mut progress = |bytes: u64| {
             done += bytes;
             reporter.progress(Phase::Corpus, done, 0, "bytes tokenized");
         };
-        encode_split(fs, documents_folder, split, tokenizer, &mut writer, &mut usage, &mut progress)?;
+        match mix.filter(|_| split == Split::Train) {
+            Some(mix) => {
+                let mut mixer = Mixer::new(fs, staged.path(), mix.seed)?;
+                let mut write = |ids: &[u32], document: &Document| mixer.push(ids, document);
+                encode_split(fs, documents_folder, split, tokenizer, &mut write, &mut usage, &mut progress)?;
+                mixed = mixer.finish(mix.options, |ids| writer.write(ids))?;
+            }
+            None => {
+                let mut write = |ids: &[u32], _: &Document| writer.write(ids);
+                encode_split(fs, documents_folder, split, tokenizer, &mut write, &mut usage, &mut progress)?;
+            }
+        }
         counts[split as usize] = writer.finish()?;
     }
     let summary = TokenSummary {
         train: counts[Split::Train as usize],
         validation: counts[Split::Validation as usize],
         bytes_per_id: bytes_per_id(tokenizer),
+        mix: mixed,
         usage: usage.report(),
         reused: false,
     };
@@ -134,7 +181,7 @@ fn encode_split(
     folder: &Path,
     split: Split,
     tokenizer: &Tokenizer,
-    writer: &mut ShardWriter<'_>,
+    write: &mut dyn FnMut(&[u32], &Document) -> Result<()>,
     usage: &mut Usage,
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
@@ -144,7 +191,7 @@ fn encode_split(
         let texts: Vec<&str> = batch.iter().map(|document| document.text.as_str()).collect();
         for (ids, document) in tokenizer.encode_batch(&texts).iter().zip(batch.iter()) {
             usage.add(ids, &document.text, document.language.as_deref());
-            writer.write(ids)?;
+            write(ids, document)?;
         }
         progress(*bytes as u64);
         batch.clear();
@@ -286,6 +333,7 @@ mod tests {
                 &RealFs,
                 &root.join("documents"),
                 &tokenizer,
+                None,
                 &out,
                 shard_tokens,
                 &mut NoReport,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // a test says what broke by panicking
 
 mod bad_input;
+mod cleaning;
 mod filters;
 mod formats;
 mod hostile;

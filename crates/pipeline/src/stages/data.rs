@@ -157,14 +157,26 @@ pub(super) fn tokenizer(
     Ok((tokenizer, Done::Worked(summary)))
 }
 
+/// The documents as ids, mixed where the recipe says so.
+fn shards(request: &Request<'_>, tokenizer: &Tokenizer, reporter: &mut dyn Reporter) -> Result<TokenSummary> {
+    let (documents, out) = (request.project.documents(), request.project.tokens());
+    let data = &request.recipe.data;
+    Ok(match &data.mix {
+        Some(options) => {
+            let mix = corpus::Mix { options, seed: data.seed };
+            corpus::tokenize_mixed(&RealFs, &documents, tokenizer, mix, &out, reporter)?
+        }
+        None => corpus::tokenize(&RealFs, &documents, tokenizer, &out, reporter)?,
+    })
+}
+
 /// The shards alone.
 pub(super) fn tokens(
     request: &Request<'_>,
     tokenizer: &Tokenizer,
     reporter: &mut dyn Reporter,
 ) -> Result<(TokenSummary, Done)> {
-    let project = request.project;
-    let tokens = corpus::tokenize(&RealFs, &project.documents(), tokenizer, &project.tokens(), reporter)?;
+    let tokens = shards(request, tokenizer, reporter)?;
     tell_usage(&tokens, reporter);
     let words =
         format!("{} training tokens, {} for validation", tokens.train.tokens, tokens.validation.tokens);
@@ -179,7 +191,7 @@ pub(super) fn model(
     reporter: &mut dyn Reporter,
 ) -> Result<(Prepared, Done)> {
     let project = request.project;
-    let tokens = corpus::tokenize(&RealFs, &project.documents(), &tokenizer, &project.tokens(), reporter)?;
+    let tokens = shards(request, &tokenizer, reporter)?;
     let manifest = Manifest::read(&RealFs, &project.tokens()).map_err(Error::disk(Phase::Corpus))?;
     tell_usage(&tokens, reporter);
     enough(request, &tokens)?;

@@ -1,7 +1,12 @@
 //! `text2llm data`: the corpus alone.
 
+mod classifier;
+mod diff;
 mod extract;
+mod inspect;
 mod prepare;
+mod prepared;
+mod stats;
 
 use clap::{Args, Subcommand};
 
@@ -24,6 +29,14 @@ pub enum What {
     Prepare(prepare::Arguments),
     /// Print the main text of an HTML page
     Extract(extract::Arguments),
+    /// Train a judge of quality
+    Classifier(classifier::Arguments),
+    /// Browse prepared documents and what was dropped
+    Inspect(inspect::Arguments),
+    /// Prepared text in numbers
+    Stats(stats::Arguments),
+    /// Compare two versions of prepared text
+    Diff(diff::Arguments),
 }
 
 /// Carries it out.
@@ -31,5 +44,9 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     match arguments.what {
         What::Prepare(arguments) => prepare::run(global, arguments, console),
         What::Extract(arguments) => extract::run(arguments, console),
+        What::Classifier(arguments) => classifier::run(global, arguments, console),
+        What::Inspect(arguments) => inspect::run(global, &arguments, console),
+        What::Stats(arguments) => stats::run(global, &arguments, console),
+        What::Diff(arguments) => diff::run(global, &arguments, console),
     }
 }

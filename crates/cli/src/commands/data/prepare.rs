@@ -47,6 +47,8 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
             "bytes": summary.bytes(),
             "quarantined": summary.quarantined,
             "tokens": { "train": done.tokens.train.tokens, "validation": done.tokens.validation.tokens },
+            "mix": done.tokens.mix,
+            "redacted": summary.redactions.iter().map(|(class, sums)| (class.clone(), sums.values)).collect::<std::collections::BTreeMap<_, _>>(),
             "report": done.report,
         });
         return console.result("data", &value);
@@ -77,6 +79,17 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     }
     let tokens = done.tokens.train.tokens + done.tokens.validation.tokens;
     console.data(&format!("{:<18} {:>12}", "tokens", count(tokens)))?;
+    for (source, mixed) in &done.tokens.mix {
+        let percent = 100.0 * mixed.tokens as f64 / done.tokens.train.tokens.max(1) as f64;
+        console.data(&format!(
+            "  {source:<24} {:>12}  {percent:>5.1} %  {:.2} epochs",
+            count(mixed.tokens),
+            mixed.epochs
+        ))?;
+    }
+    for (class, redactions) in &summary.redactions {
+        console.data(&format!("  {:<24} {:>12}", format!("{class} redacted"), count(redactions.values)))?;
+    }
     console.data(&format!("{:<18} {}", "report", done.report.display()))
 }
 

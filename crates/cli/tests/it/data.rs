@@ -1,0 +1,58 @@
+//! Cleaning from the command line: a recipe with redaction, and what inspect, stats, diff and the classifier make of its documents.
+
+use crate::{sandbox, write_tiny};
+
+#[test]
+fn prepared_text_can_be_looked_at_and_compared() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    sandbox.write("corpus/mail.txt", "Write to ann.lee@mail.org about the river, the bridge and the boats.");
+    sandbox.write("corpus/short.txt", "too short");
+    let set = "--set data.keep_dropped=true --set data.minimum_characters=20 --set data.redact.public_ips_only=true";
+    let prepared = sandbox.run(&format!("data prepare --json {set}")).expect(0);
+    assert!(prepared.last_line().contains("\"redacted\":{\"email\":1}"), "{}", prepared.stdout);
+
+    let stats = sandbox.run("data stats").expect(0);
+    assert!(stats.stdout.contains("characters and more"), "{}", stats.stdout);
+    let found = sandbox.run("data inspect --search [EMAIL_1] --json").expect(0);
+    assert!(
+        found.stdout.contains("Write to [EMAIL_1] about") && !found.stdout.contains("ann.lee"),
+        "{}",
+        found.stdout
+    );
+    let dropped = sandbox.run("data inspect --dropped too_short").expect(0);
+    assert!(
+        dropped.stdout.contains("corpus/short.txt") && dropped.stdout.contains("too short"),
+        "{}",
+        dropped.stdout
+    );
+    sandbox.run("data inspect --html page.html").expect(0);
+    let page = String::from_utf8(sandbox.read("page.html")).expect("text");
+    assert!(page.contains("lengths of") && page.contains("xxx.xxx@xxxx.xxx"), "{page}");
+
+    sandbox
+        .run(&format!("data prepare --output-dir later {set} --set data.minimum_characters=100"))
+        .expect(0);
+    let diff = sandbox.run("data diff . later").expect(0);
+    assert!(
+        diff.stdout.contains("only in the earlier") && diff.stdout.contains("corpus/mail.txt"),
+        "{}",
+        diff.stdout
+    );
+    assert!(sandbox.run("data diff . nowhere").expect(1).stderr.contains("`nowhere` holds no prepared text"));
+}
+
+#[test]
+fn a_classifier_is_trained_from_labelled_lines() {
+    let sandbox = sandbox();
+    let line = |number: usize| match number % 2 {
+        0 => format!("{{\"text\": \"the proof of theorem {number} is careful\", \"score\": 5}}\n"),
+        _ => format!("{{\"text\": \"click here to buy number {number}\", \"score\": 0}}\n"),
+    };
+    sandbox.write("labelled.jsonl", (0..200).map(line).collect::<String>());
+    let trained = sandbox.run("data classifier train --labelled labelled.jsonl --json").expect(0);
+    assert!(trained.last_line().contains("\"accuracy\":1.0"), "{}", trained.stdout);
+    assert!(!sandbox.read("quality.classifier").is_empty());
+    sandbox.write("bad.jsonl", "{\"text\": \"x\"}\n");
+    assert!(sandbox.run("data classifier train --labelled bad.jsonl").expect(1).stderr.contains("line 1"));
+}

@@ -1,0 +1,355 @@
+//! Decontamination: documents that hold text of evaluation sets are found by n-grams of words and dropped.
+//!
+//! A document is dropped where it shares n words in a row with an item. An item of fewer words, but at least eight, is looked for
+//! whole; a shorter one says too little to be told from chance, and is counted as such (Brown et al. 2020, appendix C, uses the same
+//! bounds). Words are runs of letters and digits in lower case; nothing else counts. Hashes of 64 bits stand for n-grams.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Error, Result};
+
+/// The recipe's `[data.decontaminate]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecontaminateOptions {
+    /// Files of evaluation sets, relative to the project folder: .jsonl, an item a line, or .txt, an item a paragraph; also as .gz or .zst.
+    #[schemars(length(min = 1))]
+    pub against: Vec<String>,
+    /// The fields of a .jsonl item to look for; empty: every text in it, and its question with the right choice.
+    pub fields: Vec<String>,
+    /// Words in a row that a document may not share with an item.
+    #[schemars(range(min = 4, max = 64))]
+    pub ngram_words: usize,
+    /// Items with fewer words are passed over; those with fewer than `ngram_words` must be found whole.
+    #[schemars(range(min = 4, max = 64))]
+    pub minimum_words: usize,
+}
+
+impl Default for DecontaminateOptions {
+    fn default() -> DecontaminateOptions {
+        DecontaminateOptions { against: Vec::new(), fields: Vec::new(), ngram_words: 13, minimum_words: 8 }
+    }
+}
+
+/// One evaluation set's part in the report.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvaluationSet {
+    /// Its items.
+    pub items: u64,
+    /// Items with too few words to be looked for.
+    pub too_short: u64,
+    /// Items of which something was found.
+    pub found: u64,
+}
+
+/// What a document shares with an item.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlap {
+    /// The document.
+    pub document: String,
+    /// The set's file and the item's line or paragraph.
+    pub item: String,
+    /// The words shared.
+    pub words: String,
+}
+
+/// The n-grams of all items.
+pub struct EvaluationItems {
+    /// By length in words: hashes of n-grams, and the first item of each.
+    grams: Vec<(usize, HashMap<u64, u32>)>,
+    /// A bit for each n-gram's low bits: most words of a document need no look into a table.
+    maybe: Vec<u64>,
+    /// File and line.
+    places: Vec<(u32, u32)>,
+    files: Vec<String>,
+    sets: Vec<EvaluationSet>,
+}
+
+const MAYBE_BITS: usize = 1 << 22;
+/// Items that are told of one document.
+const TOLD_ITEMS: usize = 10;
+/// An odd multiplier: n-grams are numbers in this base modulo 2⁶⁴.
+const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
+/// What prompts put before the text of an item.
+const LABELS: [&str; 6] = ["question:", "answer:", "passage:", "choices:", "context:", "q:"];
+
+/// A word's hash and place.
+struct Word {
+    start: usize,
+    end: usize,
+    hash: u64,
+}
+
+impl EvaluationItems {
+    /// Reads the sets that the options name.
+    ///
+    /// # Errors
+    /// A file that is not there, or has no item.
+    pub fn read(options: &DecontaminateOptions, project: &Path) -> Result<EvaluationItems> {
+        let mut items = EvaluationItems {
+            grams: Vec::new(),
+            maybe: vec![0; MAYBE_BITS / 64],
+            places: Vec::new(),
+            files: options.against.clone(),
+            sets: Vec::new(),
+        };
+        for (file, name) in (0..).zip(&options.against) {
+            items.sets.push(EvaluationSet::default());
+            items.read_file(file, name, options, project)?;
+        }
+        Ok(items)
+    }
+
+    fn read_file(
+        &mut self,
+        file: u32,
+        name: &str,
+        options: &DecontaminateOptions,
+        project: &Path,
+    ) -> Result<()> {
+        let fail = |message: String| Error::Options {
+            key: "decontaminate.against",
+            message: format!("`{name}` {message}"),
+        };
+        let unreadable = |error: std::io::Error| fail(format!("cannot be read: {error}"));
+        let opened = BufReader::new(std::fs::File::open(project.join(name)).map_err(unreadable)?);
+        let (stem, bytes): (&str, Box<dyn Read>) = match name.rsplit_once('.') {
+            Some((stem, "zst")) => (stem, Box::new(zstd::Decoder::with_buffer(opened).map_err(unreadable)?)),
+            Some((stem, "gz")) => (stem, Box::new(flate2::read::MultiGzDecoder::new(opened))),
+            _ => (name, Box::new(opened)),
+        };
+        let mut lines = BufReader::new(bytes);
+        let (mut line, mut number, mut paragraph) = (String::new(), 0, String::new());
+        let is_json = stem.ends_with(".jsonl") || stem.ends_with(".ndjson");
+        loop {
+            line.clear();
+            number += 1;
+            let is_end = lines.read_line(&mut line).map_err(unreadable)? == 0;
+            if is_json && !line.trim().is_empty() {
+                let value: Value = serde_json::from_str(&line)
+                    .map_err(|error| fail(format!("line {number} is not JSON: {error}")))?;
+                self.add(file, number, &passages(&value, &options.fields), options);
+            } else if !is_json && line.trim().is_empty() && !paragraph.is_empty() {
+                self.add(file, number, &[std::mem::take(&mut paragraph)], options);
+            } else if !is_json {
+                paragraph.push_str(&line);
+            }
+            if is_end {
+                break;
+            }
+        }
+        if self.sets[file as usize].items == 0 {
+            return Err(fail("has no item: give .jsonl with an item a line, or text".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, file: u32, line: u32, passages: &[String], options: &DecontaminateOptions) {
+        let item = self.places.len() as u32;
+        self.places.push((file, line));
+        let mut any = false;
+        for passage in passages {
+            let words = words(passage);
+            if words.len() < options.minimum_words {
+                continue;
+            }
+            any = true;
+            let n = words.len().min(options.ngram_words);
+            let at = match self.grams.iter().position(|(length, _)| *length == n) {
+                Some(at) => at,
+                None => {
+                    self.grams.push((n, HashMap::new()));
+                    self.grams.len() - 1
+                }
+            };
+            let prefix = prefixes(&words);
+            let power = power(n);
+            for start in 0..=words.len() - n {
+                let hash = gram(&prefix, start, n, power);
+                self.maybe[hash as usize % MAYBE_BITS / 64] |= 1 << (hash % 64);
+                self.grams[at].1.entry(hash).or_insert(item);
+            }
+        }
+        let set = &mut self.sets[file as usize];
+        set.items += 1;
+        set.too_short += u64::from(!any);
+    }
+
+    /// The items that a text shares n-grams with, and the first words shared with each.
+    pub fn find<'t>(&self, text: &'t str) -> Vec<(u32, &'t str)> {
+        let words = words(text);
+        let prefix = prefixes(&words);
+        let mut found: Vec<(u32, &str)> = Vec::new();
+        for (n, grams) in &self.grams {
+            let power = power(*n);
+            for start in 0..(words.len() + 1).saturating_sub(*n) {
+                let hash = gram(&prefix, start, *n, power);
+                if self.maybe[hash as usize % MAYBE_BITS / 64] >> (hash % 64) & 1 == 0 {
+                    continue;
+                }
+                let Some(&item) = grams.get(&hash) else { continue };
+                if !found.iter().any(|&(known, _)| known == item) {
+                    found.push((item, &text[words[start].start..words[start + n - 1].end]));
+                    if found.len() == TOLD_ITEMS {
+                        return found;
+                    }
+                }
+            }
+        }
+        found.sort_unstable_by_key(|&(item, _)| item);
+        found
+    }
+
+    /// An item's name.
+    pub fn name(&self, item: u32) -> String {
+        let (file, line) = self.places[item as usize];
+        format!("{}:{line}", self.files[file as usize])
+    }
+
+    /// The sets by name, with how many items of each are among `found`.
+    pub fn report(&self, found: &HashSet<u32>) -> BTreeMap<String, EvaluationSet> {
+        let mut sets = self.sets.clone();
+        for &item in found {
+            sets[self.places[item as usize].0 as usize].found += 1;
+        }
+        self.files.iter().cloned().zip(sets).collect()
+    }
+}
+
+/// What an item is looked for by.
+fn passages(value: &Value, fields: &[String]) -> Vec<String> {
+    let mut out = Vec::new();
+    if !fields.is_empty() {
+        fields.iter().filter_map(|field| value.get(field)).for_each(|value| strings(value, &mut out));
+        return out;
+    }
+    strings(value, &mut out);
+    let gold = value.get("gold").and_then(Value::as_u64);
+    if let (Some(query), Some(choice)) = (
+        value.get("query").and_then(Value::as_str),
+        gold.and_then(|gold| value.get("choices")?.get(gold as usize)?.as_str()),
+    ) {
+        out.push(format!("{} {choice}", without_labels(query)));
+    }
+    if let (Some(context), Some(end)) = (
+        gold.and_then(|gold| value.get("context_options")?.get(gold as usize)?.as_str()),
+        value.get("continuation").and_then(Value::as_str),
+    ) {
+        out.push(format!("{context} {end}"));
+    }
+    out
+}
+
+fn strings(value: &Value, out: &mut Vec<String>) {
+    match value {
+        Value::String(text) => out.push(without_labels(text)),
+        Value::Array(values) => values.iter().for_each(|value| strings(value, out)),
+        Value::Object(fields) => fields.values().for_each(|value| strings(value, out)),
+        _ => {}
+    }
+}
+
+/// Lines without "Question:" and the like before them.
+fn without_labels(text: &str) -> String {
+    let line = |line: &str| {
+        let trimmed = line.trim_start();
+        let label = LABELS
+            .iter()
+            .find(|label| trimmed.get(..label.len()).is_some_and(|start| start.eq_ignore_ascii_case(label)));
+        trimmed[label.map_or(0, |label| label.len())..].to_owned()
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn words(text: &str) -> Vec<Word> {
+    let mut out = Vec::with_capacity(text.len() / 5);
+    let mut open: Option<Word> = None;
+    for (at, c) in text.char_indices() {
+        if c.is_alphanumeric() {
+            let word = open.get_or_insert(Word { start: at, end: at, hash: 0xcbf2_9ce4_8422_2325 });
+            word.end = at + c.len_utf8();
+            let mut add = |c: char| word.hash = (word.hash ^ u64::from(c)).wrapping_mul(0x0100_0000_01b3);
+            if c.is_ascii() { add(c.to_ascii_lowercase()) } else { c.to_lowercase().for_each(add) }
+        } else {
+            out.extend(open.take());
+        }
+    }
+    out.extend(open);
+    out
+}
+
+fn prefixes(words: &[Word]) -> Vec<u64> {
+    let mut out = Vec::with_capacity(words.len() + 1);
+    let mut sum = 0u64;
+    out.push(sum);
+    for word in words {
+        let mixed = (word.hash ^ word.hash >> 31).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        sum = sum.wrapping_mul(BASE).wrapping_add(mixed ^ mixed >> 32);
+        out.push(sum);
+    }
+    out
+}
+
+fn power(n: usize) -> u64 {
+    (0..n).fold(1, |power: u64, _| power.wrapping_mul(BASE))
+}
+
+fn gram(prefix: &[u64], start: usize, n: usize, power: u64) -> u64 {
+    let hash = prefix[start + n].wrapping_sub(prefix[start].wrapping_mul(power)) ^ (n as u64) << 56;
+    let hash = (hash ^ hash >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash ^ hash >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(lines: &str) -> EvaluationItems {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("set.jsonl"), lines).expect("a file");
+        let options =
+            DecontaminateOptions { against: vec!["set.jsonl".into()], ..DecontaminateOptions::default() };
+        EvaluationItems::read(&options, folder.path()).expect("items")
+    }
+
+    #[test]
+    fn shared_words_are_found_whatever_their_case_and_marks() {
+        let items = items(
+            r#"{"query": "Question: Which statement best explains why photosynthesis is the foundation of most food webs on this planet?", "choices": ["a", "b"], "gold": 0}
+{"query": "Predators eat", "choices": ["lions", "bunnies"], "gold": 1}
+{"query": "There is most likely going to be fog around:", "choices": ["a marsh"], "gold": 0}
+"#,
+        );
+        let shared = "WHY: it explains, \"why photosynthesis is the -- foundation of most FOOD webs on this planet\"; ";
+        assert_eq!(
+            items.find(shared).iter().map(|found| items.name(found.0)).collect::<Vec<_>>(),
+            ["set.jsonl:1"]
+        );
+        assert_eq!(
+            items.find("There is most likely going to be fog around here")[0],
+            (2, "There is most likely going to be fog around")
+        );
+        assert!(
+            items
+                .find("predators eat bunnies, and photosynthesis is the foundation of most food webs")
+                .is_empty()
+        );
+        let report = items.report(&HashSet::from([0, 2]));
+        assert_eq!(report["set.jsonl"], EvaluationSet { items: 3, too_short: 1, found: 2 });
+    }
+
+    #[test]
+    fn a_set_that_cannot_be_read_is_named() {
+        let options =
+            DecontaminateOptions { against: vec!["gone.jsonl".into()], ..DecontaminateOptions::default() };
+        let message =
+            EvaluationItems::read(&options, Path::new("/nowhere")).err().expect("an error").to_string();
+        assert!(message.contains("data.decontaminate.against: `gone.jsonl` cannot be read"), "{message}");
+    }
+}

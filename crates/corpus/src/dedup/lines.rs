@@ -1,0 +1,159 @@
+//! Lines or paragraphs that came before, in any document: navigation, disclaimers, quoted text.
+//!
+//! The first of equal ones stays, in the order of the documents, so the outcome is a function of the documents. A line costs about 20
+//! bytes of memory; [`LineOptions::minimum_characters`] bounds how many there are.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Lines.
+    #[default]
+    Line,
+    /// What stands between empty lines.
+    Paragraph,
+}
+
+/// The recipe's `[data.duplicate_lines]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LineOptions {
+    /// "line" or "paragraph".
+    pub unit: Unit,
+    /// Shorter ones stay: in code and lists they repeat for good reasons.
+    pub minimum_characters: usize,
+    /// How many equal ones stay.
+    #[schemars(range(min = 1, max = 255))]
+    pub kept: u8,
+    /// A document that keeps less of its text than this is dropped.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub minimum_fraction_left: f64,
+}
+
+impl Default for LineOptions {
+    fn default() -> LineOptions {
+        LineOptions { unit: Unit::Line, minimum_characters: 40, kept: 1, minimum_fraction_left: 0.2 }
+    }
+}
+
+/// What was removed, for the report.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RepeatedLines {
+    /// Lines or paragraphs removed.
+    pub removed: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Documents that lost some.
+    pub documents: u64,
+    /// The most frequent: how often each was removed.
+    pub examples: Vec<(u64, String)>,
+}
+
+/// Repeated lines whose text is remembered, for examples.
+const REMEMBERED: usize = 10_000;
+const EXAMPLES: usize = 20;
+/// Bytes of an example.
+const SHOWN_BYTES: usize = 200;
+
+/// Takes documents in order and removes what came before.
+pub struct LineFilter {
+    options: LineOptions,
+    seen: HashMap<u64, u8>,
+    counts: HashMap<u64, (u64, String)>,
+    report: RepeatedLines,
+}
+
+impl LineFilter {
+    /// By a recipe's options.
+    pub fn new(options: &LineOptions) -> LineFilter {
+        let report = RepeatedLines::default();
+        LineFilter { options: options.clone(), seen: HashMap::new(), counts: HashMap::new(), report }
+    }
+
+    /// The text without repeated lines; `None`: too little is left.
+    pub fn clean<'t>(&mut self, text: &'t str) -> Option<Cow<'t, str>> {
+        let separator = match self.options.unit {
+            Unit::Line => "\n",
+            Unit::Paragraph => "\n\n",
+        };
+        let mut removed = 0;
+        let mut kept: Vec<&str> = Vec::new();
+        for part in text.split(separator) {
+            if self.is_repeated(part.trim()) {
+                removed += part.len();
+                self.report.removed += 1;
+            } else {
+                kept.push(part);
+            }
+        }
+        if removed == 0 {
+            return Some(text.into());
+        }
+        self.report.documents += 1;
+        self.report.bytes += removed as u64;
+        let left = (text.len() - removed) as f64 / text.len() as f64;
+        let text = kept.join(separator);
+        (left >= self.options.minimum_fraction_left && !text.trim().is_empty()).then_some(text.into())
+    }
+
+    fn is_repeated(&mut self, part: &str) -> bool {
+        let shortest = self.options.minimum_characters;
+        if part.is_empty() || part.len() < shortest || part.chars().take(shortest).count() < shortest {
+            return false;
+        }
+        let mut first = [0; 8];
+        first.copy_from_slice(&blake3::hash(part.as_bytes()).as_bytes()[..8]);
+        let hash = u64::from_le_bytes(first);
+        let seen = self.seen.entry(hash).or_default();
+        if *seen < self.options.kept {
+            *seen += 1;
+            return false;
+        }
+        if let Some((count, _)) = self.counts.get_mut(&hash) {
+            *count += 1;
+        } else if self.counts.len() < REMEMBERED {
+            self.counts.insert(hash, (1, part[..part.floor_char_boundary(SHOWN_BYTES)].to_owned()));
+        }
+        true
+    }
+
+    /// What was removed in all.
+    pub fn report(self) -> RepeatedLines {
+        let mut examples: Vec<(u64, String)> = self.counts.into_values().collect();
+        examples.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        examples.truncate(EXAMPLES);
+        RepeatedLines { examples, ..self.report }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equal_lines_stays() {
+        let options = LineOptions { minimum_characters: 5, ..LineOptions::default() };
+        let mut filter = LineFilter::new(&options);
+        assert_eq!(filter.clean("a long line\nmore\nmore").as_deref(), Some("a long line\nmore\nmore"));
+        assert_eq!(filter.clean("  a long line \nanother line\nmore").as_deref(), Some("another line\nmore"));
+        assert_eq!(filter.clean("a long line\nanother line"), None, "nothing is left");
+        let report = filter.report();
+        assert_eq!((report.removed, report.documents), (3, 2));
+        assert_eq!(report.examples, [(2, "a long line".to_owned()), (1, "another line".to_owned())]);
+    }
+
+    #[test]
+    fn paragraphs_are_compared_whole() {
+        let options = LineOptions { minimum_characters: 5, unit: Unit::Paragraph, ..LineOptions::default() };
+        let mut filter = LineFilter::new(&options);
+        filter.clean("one line\nand two\n\nsecond");
+        assert_eq!(filter.clean("one line\n\nsecond x").as_deref(), Some("one line\n\nsecond x"));
+        assert_eq!(filter.clean("new one here\n\none line\nand two").as_deref(), Some("new one here"));
+    }
+}

@@ -1,0 +1,232 @@
+//! Personal data and secrets, replaced by placeholders: the same value gets the same placeholder within a document.
+//!
+//! A value is found by its form, and wherever its form has a checksum, by that; forms that other numbers share (seven digits, a bare
+//! tax number) need a word beside them that names them. Names and addresses of people are not looked for: they have no form.
+//! Samples show the shape of a value only, so that a report can be passed on.
+//!
+//! Reading order: `options`, this file, `numbers` (what begins with a digit), then the classes.
+
+mod account;
+mod address;
+mod checks;
+mod national;
+mod numbers;
+pub mod options;
+mod phone;
+mod secrets;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+pub use options::{Class, Country, RedactOptions};
+
+/// Findings of one document that are shown.
+const SHOWN: usize = 8;
+/// Bytes of the redacted text beside a shown finding.
+const CONTEXT_BYTES: usize = 40;
+
+/// A place in a text that holds a value of some class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is.
+    pub class: Class,
+    /// More exactly: which maker's key, which country's number.
+    pub kind: &'static str,
+    /// First byte.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+}
+
+/// What was done to one document.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Redacted {
+    /// Class and kind of each value, in the text's order.
+    pub values: Vec<(Class, &'static str)>,
+    /// Of the first few, kind by kind: the value's shape between what stands beside it.
+    pub samples: Vec<String>,
+}
+
+/// Finds and replaces.
+pub struct Redactor {
+    options: RedactOptions,
+    secrets: secrets::Secrets,
+    findings: Vec<Finding>,
+}
+
+impl Redactor {
+    /// By a recipe's options.
+    pub fn new(options: &RedactOptions) -> Redactor {
+        Redactor { options: options.clone(), secrets: secrets::Secrets::new(), findings: Vec::new() }
+    }
+
+    /// All values in `text`, in its order, none overlapping another.
+    pub fn find(&mut self, text: &str) -> &[Finding] {
+        self.findings.clear();
+        let wanted = |class| self.options.classes.contains(&class);
+        let found = &mut self.findings;
+        if wanted(Class::Secret) {
+            self.secrets.find(text, found);
+        }
+        if wanted(Class::Email) || wanted(Class::Secret) {
+            address::find_email(text, found);
+        }
+        if wanted(Class::Ip) {
+            address::find_ipv6(text, self.options.public_ips_only, found);
+        }
+        numbers::find(text, &self.options, found);
+        found.retain(|finding| self.options.classes.contains(&finding.class));
+        // Of two that overlap, the one whose class says more stays.
+        found.sort_by_key(|finding| (finding.class, finding.start));
+        let mut kept: Vec<Finding> = Vec::with_capacity(found.len());
+        for same in found.chunk_by(|a, b| a.class == b.class) {
+            let (before, mut at) = (kept.len(), 0);
+            for &finding in same {
+                while at < before && kept[at].end <= finding.start {
+                    at += 1;
+                }
+                let is_taken = at < before && kept[at].start < finding.end
+                    || kept[before..].last().is_some_and(|last| last.end > finding.start);
+                if !is_taken {
+                    kept.push(finding);
+                }
+            }
+            kept.sort_by_key(|finding| finding.start);
+        }
+        *found = kept;
+        found
+    }
+
+    /// The text with placeholders such as `[EMAIL_1]`, and what was replaced.
+    pub fn redact<'t>(&mut self, text: &'t str) -> (Cow<'t, str>, Redacted) {
+        self.find(text);
+        if self.findings.is_empty() {
+            return (text.into(), Redacted::default());
+        }
+        let mut out = String::with_capacity(text.len() + 16 * self.findings.len());
+        let mut numbers: HashMap<(Class, String), usize> = HashMap::new();
+        let mut used = [0; Class::ALL.len()];
+        let mut done = Redacted::default();
+        let mut places = Vec::new();
+        let mut rest = 0;
+        for finding in &self.findings {
+            out.push_str(&text[rest..finding.start]);
+            rest = finding.end;
+            let value: String = text[finding.start..finding.end]
+                .chars()
+                .filter(|c| c.is_alphanumeric())
+                .flat_map(char::to_lowercase)
+                .collect();
+            let number = *numbers.entry((finding.class, value)).or_insert_with(|| {
+                used[finding.class as usize] += 1;
+                used[finding.class as usize]
+            });
+            let start = out.len();
+            out.push_str(&format!("[{}_{number}]", finding.class.placeholder()));
+            if places.len() < SHOWN {
+                places.push((start, out.len(), shape(&text[finding.start..finding.end])));
+            }
+            done.values.push((finding.class, finding.kind));
+        }
+        out.push_str(&text[rest..]);
+        done.samples =
+            places.into_iter().map(|(start, end, shape)| sample(&out, start, end, &shape)).collect();
+        (out.into(), done)
+    }
+}
+
+/// A value's shape: letters as x and X, digits as 9.
+fn shape(value: &str) -> String {
+    const LONGEST: usize = 60;
+    let masked = value.chars().take(LONGEST).map(|c| match c {
+        c if c.is_numeric() => '9',
+        c if c.is_uppercase() => 'X',
+        c if c.is_alphabetic() => 'x',
+        c => c,
+    });
+    let shown: String = masked.collect();
+    if value.chars().nth(LONGEST).is_some() { shown + "…" } else { shown }
+}
+
+/// A shape between what stands beside it in the redacted text, digits masked there too: a value that was missed may be beside one that
+/// was not.
+fn sample(redacted: &str, start: usize, end: usize, shape: &str) -> String {
+    let from = redacted.floor_char_boundary(start.saturating_sub(CONTEXT_BYTES));
+    let to = redacted.ceil_char_boundary((end + CONTEXT_BYTES).min(redacted.len()));
+    let masked = |text: &str| {
+        text.chars().map(|c| if c.is_numeric() { '9' } else { c }).collect::<String>().replace('\n', " ")
+    };
+    format!("{}⟦{shape}⟧{}", masked(&redacted[from..start]), masked(&redacted[end..to]))
+}
+
+/// Whether one of `words` (lower case) stands within the 40 bytes before a place.
+fn is_told(text: &str, at: usize, words: &[&str]) -> bool {
+    let start = text.ceil_char_boundary(at.saturating_sub(CONTEXT_BYTES));
+    if start >= at {
+        return false;
+    }
+    let before = text[start..at].to_lowercase();
+    words.iter().any(|word| {
+        before.match_indices(word).any(|(found, _)| {
+            let neighbour = before[..found].chars().next_back();
+            let next = before[found + word.len()..].chars().next();
+            !neighbour.is_some_and(char::is_alphanumeric) && !next.is_some_and(char::is_alphabetic)
+        })
+    })
+}
+
+/// Whether a value may begin at a place: no letter, digit or underscore goes before.
+fn begins(text: &str, at: usize) -> bool {
+    !text[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_')
+}
+
+/// Whether a value may end at a place.
+fn ends(text: &str, at: usize) -> bool {
+    !text[at..].chars().next().is_some_and(|c| c.is_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redact(text: &str) -> String {
+        Redactor::new(&RedactOptions::default()).redact(text).0.into_owned()
+    }
+
+    #[test]
+    fn the_same_value_gets_the_same_placeholder() {
+        assert_eq!(
+            redact(
+                "Ask ann@mail.org or bob@mail.org; Ann@Mail.org answers. +1 (212) 555-0143, +1 212-555-0143."
+            ),
+            "Ask [EMAIL_1] or [EMAIL_2]; [EMAIL_1] answers. [PHONE_1], [PHONE_1]."
+        );
+        assert_eq!(redact("Nothing here but 42 and 3.14."), "Nothing here but 42 and 3.14.");
+    }
+
+    #[test]
+    fn samples_show_shapes_only() {
+        let mut redactor = Redactor::new(&RedactOptions::default());
+        let (_, done) = redactor.redact("Write to Ann.Lee7@mail.org, room 12345, now");
+        assert_eq!(done.samples, ["Write to ⟦Xxx.Xxx9@xxxx.xxx⟧, room 99999, now"]);
+        assert_eq!(done.values, [(Class::Email, "email")]);
+    }
+
+    #[test]
+    fn any_text_is_taken() {
+        for text in [
+            "",
+            "@",
+            "+",
+            "::",
+            "٣٤٥@é.é",
+            "1".repeat(500).as_str(),
+            "(((((1 (2 (3",
+            "é1é+2é",
+            "00",
+            "-----BEGIN PRIVATE KEY",
+        ] {
+            redact(text);
+        }
+    }
+}

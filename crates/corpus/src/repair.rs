@@ -1,0 +1,297 @@
+//! Unicode repair: text that was decoded by the wrong table, control characters, and characters that nobody sees.
+//!
+//! Mojibake is undone only where that is certain: characters of Windows-1252 whose bytes are UTF-8, in sequences that no language
+//! writes. What is undone gives the original back when it is encoded and misread again. Guesses (a lost byte, straight quotes) are not made.
+
+use std::borrow::Cow;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The recipe's `[data.repair]`. An empty table does all of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RepairOptions {
+    /// Undo UTF-8 that was read as Windows-1252 or Latin-1, up to three times over ("Ã©" for "é").
+    pub mojibake: bool,
+    /// Remove control characters other than tabs and line ends, and the escape sequences of terminals.
+    pub control_characters: bool,
+    /// Remove characters without width: zero-width spaces, byte order marks, soft hyphens, tags; joiners where they join nothing.
+    pub zero_width: bool,
+}
+
+impl Default for RepairOptions {
+    fn default() -> RepairOptions {
+        RepairOptions { mojibake: true, control_characters: true, zero_width: true }
+    }
+}
+
+/// What was repaired in a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repairs {
+    /// Misread sequences.
+    pub mojibake: u64,
+    /// Control characters.
+    pub control_characters: u64,
+    /// Characters without width.
+    pub zero_width: u64,
+    /// The first misread sequence, and what it was.
+    pub sample: Option<String>,
+}
+
+impl Repairs {
+    /// Whether there was anything.
+    pub fn any(&self) -> bool {
+        self.mojibake + self.control_characters + self.zero_width > 0
+    }
+}
+
+/// How often a text is taken to have been misread.
+const MOST_ROUNDS: usize = 3;
+/// The characters of Windows-1252 from 0x80 on; what it leaves undefined is read as Latin-1.
+const HIGH: [char; 32] = [
+    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}',
+    '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+];
+
+/// The repaired text.
+pub fn repair<'t>(text: &'t str, options: &RepairOptions) -> (Cow<'t, str>, Repairs) {
+    let mut repairs = Repairs::default();
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t' | b'\r');
+    if text.as_bytes().iter().all(is_plain) {
+        return (text.into(), repairs);
+    }
+    let mut text = Cow::Borrowed(text);
+    if options.mojibake && !text.is_ascii() {
+        for _ in 0..MOST_ROUNDS {
+            match undo(&text, &mut repairs) {
+                Some(undone) => text = undone.into(),
+                None => break,
+            }
+        }
+    }
+    if (options.control_characters || options.zero_width)
+        && let Some(visible) = remove_unseen(&text, options, &mut repairs)
+    {
+        text = visible.into();
+    }
+    (text, repairs)
+}
+
+/// The byte that a character is in Windows-1252, where it is one beyond ASCII.
+fn byte_of(c: char) -> Option<u8> {
+    match c {
+        '\u{a0}'..='\u{ff}' => Some(c as u8),
+        '\u{80}'..='\u{9f}' => Some(c as u8),
+        '\u{152}'.. => HIGH.iter().position(|&high| high == c).map(|at| 0x80 + at as u8),
+        _ => None,
+    }
+}
+
+/// Undoes one misreading; `None` where there is none.
+fn undo(text: &str, repairs: &mut Repairs) -> Option<String> {
+    let mut out: Option<String> = None;
+    let (mut copied, mut at) = (0, 0);
+    let mut run: Vec<(u8, usize)> = Vec::new();
+    while at < text.len() {
+        if text.as_bytes()[at] < 0x80 {
+            at += 1;
+            continue;
+        }
+        run.clear();
+        let start = at;
+        for c in text[start..].chars() {
+            let Some(byte) = byte_of(c) else { break };
+            run.push((byte, at));
+            at += c.len_utf8();
+        }
+        if run.is_empty() {
+            at += text[at..].chars().next().map_or(1, char::len_utf8);
+            continue;
+        }
+        for (from, to, c) in sequences(text, &run, at) {
+            let out = out.get_or_insert_with(|| String::with_capacity(text.len()));
+            out.push_str(&text[copied..from]);
+            out.push(c);
+            if repairs.sample.is_none() {
+                repairs.sample = Some(sample(text, from, to, c));
+            }
+            repairs.mojibake += 1;
+            copied = to;
+        }
+    }
+    out.map(|mut out| {
+        out.push_str(&text[copied..]);
+        out
+    })
+}
+
+/// The misread sequences of a run: from, to, and the character meant.
+fn sequences(text: &str, run: &[(u8, usize)], end: usize) -> Vec<(usize, usize, char)> {
+    let mut found = Vec::new();
+    let (mut at, mut whole) = (0, true);
+    while at < run.len() {
+        let length = match run[at].0 {
+            0xc2..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf4 => 4,
+            _ => 1,
+        };
+        let bytes: Vec<u8> = run[at..].iter().take(length).map(|&(byte, _)| byte).collect();
+        match std::str::from_utf8(&bytes).ok().and_then(|decoded| decoded.chars().next()) {
+            Some(c) if length > 1 => {
+                let to = run.get(at + length).map_or(end, |&(_, place)| place);
+                found.push((run[at].1, to, c, run[at].0));
+                at += length;
+            }
+            _ => {
+                whole = false;
+                at += 1;
+            }
+        }
+    }
+    let several = whole && found.len() > 1;
+    let is_certain = |&(from, to, c, lead): &(usize, usize, char, u8)| {
+        if c.is_control() && c > '\u{9f}' {
+            return false;
+        }
+        // A capital with an accent before a closing mark ends a word in capitals: "IRMÃ»".
+        let before = text[..from].chars().next_back();
+        let after = text[to..].chars().next();
+        let within =
+            before.is_some_and(|c| c.is_ascii_lowercase()) || after.is_some_and(|c| c.is_ascii_lowercase());
+        match lead {
+            0xe2 | 0xef | 0xf0 => true,
+            0xc2 | 0xc3 => several || within || whole && !before.is_some_and(char::is_alphabetic),
+            0xc4 | 0xc5 => several || whole && within,
+            _ => several,
+        }
+    };
+    found.retain(is_certain);
+    found.into_iter().map(|(from, to, c, _)| (from, to, c)).collect()
+}
+
+fn sample(text: &str, from: usize, to: usize, c: char) -> String {
+    let start = text.floor_char_boundary(from.saturating_sub(20));
+    let end = text.ceil_char_boundary((to + 20).min(text.len()));
+    format!("{}⟦{} → {c}⟧{}", &text[start..from], &text[from..to], &text[to..end])
+}
+
+/// The text without what nobody sees; `None` where there is nothing of it.
+fn remove_unseen(text: &str, options: &RepairOptions, repairs: &mut Repairs) -> Option<String> {
+    let mut out: Option<String> = None;
+    let (mut copied, mut at) = (0, 0);
+    let mut before: Option<char> = None;
+    while let Some(c) = text[at..].chars().next() {
+        let mut length = c.len_utf8();
+        let is_control = c.is_control() && !matches!(c, '\n' | '\t' | '\r');
+        let unseen = if options.control_characters && is_control {
+            if c == '\u{1b}' {
+                length += escape_sequence(&text[at + 1..]);
+            }
+            repairs.control_characters += 1;
+            true
+        } else if options.zero_width && is_without_width(c, before) {
+            repairs.zero_width += 1;
+            true
+        } else {
+            false
+        };
+        if unseen {
+            out.get_or_insert_with(|| String::with_capacity(text.len())).push_str(&text[copied..at]);
+            copied = at + length;
+        } else {
+            before = Some(c);
+        }
+        at += length;
+    }
+    out.map(|mut out| {
+        out.push_str(&text[copied..]);
+        out
+    })
+}
+
+/// Joiners belong to scripts that join and to emoji, tags to flags.
+fn is_without_width(c: char, before: Option<char>) -> bool {
+    match c {
+        '\u{200b}' | '\u{2060}' | '\u{feff}' | '\u{ad}' => true,
+        '\u{200c}' | '\u{200d}' => before.is_none_or(|before| before < '\u{590}'),
+        '\u{e0000}'..='\u{e007f}' => !matches!(before, Some('\u{1f3f4}' | '\u{e0000}'..='\u{e007f}')),
+        _ => false,
+    }
+}
+
+/// The rest of a terminal's escape sequence such as `[1;31m`.
+fn escape_sequence(rest: &str) -> usize {
+    let Some(inner) = rest.strip_prefix('[') else { return 0 };
+    let parameters = inner.bytes().take_while(|byte| (0x20..0x40).contains(byte)).count();
+    match inner.as_bytes().get(parameters) {
+        Some(0x40..=0x7e) => parameters + 2,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repaired(text: &str) -> String {
+        repair(text, &RepairOptions::default()).0.into_owned()
+    }
+
+    /// As if the bytes of `text` were Windows-1252.
+    fn misread(text: &str) -> String {
+        text.bytes()
+            .map(|byte| if (0x80..0xa0).contains(&byte) { HIGH[byte as usize - 0x80] } else { byte as char })
+            .collect()
+    }
+
+    #[test]
+    fn what_was_misread_is_read_again() {
+        for text in [
+            "café, déjà vu",
+            "it’s “so” — really…",
+            "naïve £5 and 20°",
+            "Привет, мир",
+            "Ελληνικά",
+            "日本語",
+            "łódź w Polsce",
+            "🎉 yes",
+        ] {
+            assert_eq!(repaired(&misread(text)), text);
+            assert_eq!(repaired(&misread(&misread(text))), text, "twice");
+            assert_eq!(repaired(text), text, "good text stays");
+        }
+        let (_, repairs) = repair("cafÃ©", &RepairOptions::default());
+        assert_eq!((repairs.mojibake, repairs.sample.as_deref()), (1, Some("caf⟦Ã© → é⟧")));
+    }
+
+    #[test]
+    fn real_text_stays() {
+        for text in [
+            "IRMÃ», MAÇÃ…",
+            "groß”, „Maß“",
+            "«Â» est une lettre",
+            "PÅ–Ö, FÅ”",
+            "São João… «não»",
+            "×¼ ü½",
+            "Ä“ and É“",
+        ] {
+            assert_eq!(repaired(text), text);
+        }
+    }
+
+    #[test]
+    fn what_nobody_sees_goes_but_joins_that_matter_stay() {
+        assert_eq!(repaired("a\u{0}b\u{7}c\u{1b}[1;31mred\u{1b}[0m\td\n"), "abcred\td\n");
+        assert_eq!(
+            repaired("zero\u{200b}width\u{feff} soft\u{ad}hyphen a\u{200d}b"),
+            "zerowidth softhyphen ab"
+        );
+        for text in ["می\u{200c}خواهم", "👩\u{200d}👩", "क्\u{200d}ष"] {
+            assert_eq!(repaired(text), text);
+        }
+        let counted = repair("a\u{0}\u{200b}", &RepairOptions::default()).1;
+        assert_eq!((counted.control_characters, counted.zero_width, counted.any()), (1, 1, true));
+    }
+}

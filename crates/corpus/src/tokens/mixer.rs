@@ -1,0 +1,111 @@
+//! Writes documents as often as a mix asks for.
+//!
+//! How often is known only when all are encoded, so ids wait in a file. Epochs follow one another, so that two copies of a document are
+//! as far apart as they can be. 16 bytes a document stay in memory.
+
+use std::collections::BTreeMap;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use store::fs::{Fs, FsFile};
+
+use crate::mix::{self, MixOptions, MixedSource};
+use crate::{Document, Error, Result};
+
+const WAITING_FILE: &str = "mix.tmp";
+
+/// Documents that wait to be written.
+pub struct Mixer<'a> {
+    fs: &'a dyn Fs,
+    path: PathBuf,
+    file: BufWriter<Box<dyn FsFile>>,
+    seed: u64,
+    names: Vec<String>,
+    documents: Vec<Waiting>,
+}
+
+struct Waiting {
+    ids: u32,
+    source: u32,
+    place: f64,
+}
+
+impl<'a> Mixer<'a> {
+    pub fn new(fs: &'a dyn Fs, folder: &Path, seed: u64) -> Result<Mixer<'a>> {
+        let path = folder.join(WAITING_FILE);
+        let file = fs.create(&path).map_err(store::Error::io("write", &path))?;
+        let file = BufWriter::with_capacity(1 << 20, file);
+        Ok(Mixer { fs, path, file, seed, names: Vec::new(), documents: Vec::new() })
+    }
+
+    pub fn push(&mut self, ids: &[u32], document: &Document) -> Result<()> {
+        let name = document.domain.as_deref().unwrap_or_default();
+        let source = match self.names.iter().position(|known| known == name) {
+            Some(at) => at,
+            None => {
+                self.names.push(name.to_owned());
+                self.names.len() - 1
+            }
+        };
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        self.file.write_all(&bytes).map_err(store::Error::io("write", &self.path))?;
+        let place = mix::place(self.seed, document);
+        self.documents.push(Waiting { ids: ids.len() as u32, source: source as u32, place });
+        Ok(())
+    }
+
+    /// Hands each document to `write` as often as the mix asks for.
+    pub fn finish(
+        self,
+        options: &MixOptions,
+        mut write: impl FnMut(&[u32]) -> Result<()>,
+    ) -> Result<BTreeMap<String, MixedSource>> {
+        let Mixer { fs, path, mut file, names, documents, .. } = self;
+        file.flush().map_err(store::Error::io("write", &path))?;
+        drop(file);
+        // BOS and EOS are written with each.
+        let mut tokens: BTreeMap<String, u64> = names.iter().map(|name| (name.clone(), 0)).collect();
+        let mut counts = vec![0u64; names.len()];
+        for document in &documents {
+            counts[document.source as usize] += 1;
+            *tokens.entry(names[document.source as usize].clone()).or_default() +=
+                u64::from(document.ids) + 2;
+        }
+        let mut plan = mix::plan(&tokens, options);
+        let epochs: Vec<f64> = names.iter().map(|name| plan[name].epochs).collect();
+        let passes = epochs.iter().fold(0.0f64, |most, &epochs| most.max(epochs)).ceil() as u64;
+        let mut written = vec![0u64; names.len()];
+        let (mut bytes, mut ids) = (Vec::new(), Vec::new());
+        for pass in 0..passes {
+            let opened = fs.open(&path).map_err(store::Error::io("read", &path))?;
+            let mut waiting = BufReader::with_capacity(1 << 20, opened);
+            for document in &documents {
+                bytes.resize(document.ids as usize * 4, 0);
+                waiting.read_exact(&mut bytes).map_err(store::Error::io("read", &path))?;
+                let source = document.source as usize;
+                if document.place < epochs[source] - pass as f64 {
+                    ids.clear();
+                    ids.extend(
+                        bytes.chunks_exact(4).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]])),
+                    );
+                    write(&ids)?;
+                    written[source] += ids.len() as u64 + 2;
+                }
+            }
+        }
+        fs.remove_file(&path).map_err(store::Error::io("remove", &path))?;
+        if written.iter().sum::<u64>() == 0 {
+            let message = format!(
+                "data.mix chooses no document from {}: raise data.mix.token_budget, or the weights of entries that hold text",
+                names.join(", ")
+            );
+            return Err(Error::Data { message });
+        }
+        for (at, name) in names.iter().enumerate() {
+            if let Some(source) = plan.get_mut(name) {
+                (source.documents, source.tokens) = (counts[at], written[at]);
+            }
+        }
+        Ok(plan)
+    }
+}

@@ -229,7 +229,12 @@ fn passages(value: &Value, fields: &[String]) -> Vec<String> {
         fields.iter().filter_map(|field| value.get(field)).for_each(|value| strings(value, &mut out));
         return out;
     }
-    strings(value, &mut out);
+    // A choice alone is no item: "the level of carbon dioxide in the blood" stands in any textbook.
+    let told = value.as_object().map(|object| object.iter().filter(|(key, _)| key.as_str() != "choices"));
+    match told {
+        Some(fields) => fields.for_each(|(_, value)| strings(value, &mut out)),
+        None => strings(value, &mut out),
+    }
     let gold = value.get("gold").and_then(Value::as_u64);
     if let (Some(query), Some(choice)) = (
         value.get("query").and_then(Value::as_str),
@@ -342,6 +347,14 @@ mod tests {
         );
         let report = items.report(&HashSet::from([0, 2]));
         assert_eq!(report["set.jsonl"], EvaluationSet { items: 3, too_short: 1, found: 2 });
+    }
+
+    #[test]
+    fn a_choice_alone_is_no_item() {
+        let items = items(
+            r#"{"query": "Question: What does an increase of the breathing rate bring down?", "choices": ["the level of carbon dioxide in the blood", "b"], "gold": 1}"#,
+        );
+        assert!(items.find("It measures the level of carbon dioxide in the blood of a patient.").is_empty());
     }
 
     #[test]

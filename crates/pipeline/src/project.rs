@@ -51,6 +51,11 @@ impl Project {
         self.data().join("tokens")
     }
 
+    /// `data/tokens-PHASE/`: token shards of a phase with a mix of its own.
+    pub fn phase_tokens(&self, phase: &str) -> PathBuf {
+        self.data().join(format!("tokens-{phase}"))
+    }
+
     /// `tokenizer/`.
     pub fn tokenizer(&self) -> PathBuf {
         self.root.join("tokenizer")

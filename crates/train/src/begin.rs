@@ -1,5 +1,7 @@
 //! The state to begin from: fresh, or a checkpoint that fits this model, data and options.
 
+use std::collections::BTreeMap;
+
 use compute::Device;
 use corpus::{Loader, TokenDataset};
 use model::Model;
@@ -76,6 +78,13 @@ pub(crate) fn total_steps(training: &TokenDataset, options: &TrainOptions) -> Re
     })
 }
 
+/// Of all that the run learns from.
+fn data_hash(job: &Job) -> String {
+    let of_phases = job.phases.iter().map(|own| own.as_ref().map_or("-", |dataset| dataset.hash()));
+    let all: Vec<&str> = std::iter::once(job.training.hash()).chain(of_phases).collect();
+    if job.phases.iter().any(Option::is_some) { all.join("+") } else { all[0].to_owned() }
+}
+
 fn fresh_state(job: &Job, options: &TrainOptions, model: Value, total_steps: u64) -> TrainerState {
     TrainerState {
         format: TrainerState::FORMAT,
@@ -84,6 +93,8 @@ fn fresh_state(job: &Job, options: &TrainOptions, model: Value, total_steps: u64
         total_steps,
         duties_due: false,
         cursor: corpus::LoaderCursor::default(),
+        stream: None,
+        left: BTreeMap::new(),
         tokens_seen: 0,
         epoch: EpochLoss::default(),
         history: Vec::new(),
@@ -99,7 +110,7 @@ fn fresh_state(job: &Job, options: &TrainOptions, model: Value, total_steps: u64
         rollbacks: Rollbacks::default(),
         options: options.clone(),
         model,
-        data_hash: job.training.hash().to_owned(),
+        data_hash: data_hash(job),
         tokenizer_hash: job.training.tokenizer_hash().to_owned(),
     }
 }

@@ -37,6 +37,8 @@ pub struct Job<'a> {
     pub start: Start,
     /// The training tokens.
     pub training: &'a TokenDataset,
+    /// The training tokens of each phase that has a mix of its own, in the order of `train.phase`; may be shorter.
+    pub phases: &'a [Option<TokenDataset>],
     /// The validation tokens.
     pub validation: Option<&'a TokenDataset>,
     /// Raised to stop after saving.

@@ -120,13 +120,13 @@ impl Default for TrainOptions {
             recompute: false,
             learning_rate: 1e-3,
             minimum_learning_rate_ratio: 0.1,
-            schedule: ScheduleKind::Cosine,
+            schedule: ScheduleKind::Wsd,
             warmup_steps: None,
             warmup_ratio: 0.02,
             decay_fraction: 0.2,
             decay_shape: DecayShape::Sqrt,
             phase: Vec::new(),
-            optimizer: OptimizerChoice::Adamw,
+            optimizer: OptimizerChoice::Muon,
             learning_rate_scales: LearningRateScales::default(),
             momentum: 0.95,
             beta1: 0.9,
@@ -387,8 +387,8 @@ mod tests {
         assert_eq!(toml::from_str::<TrainOptions>(&toml::to_string(&options).unwrap()).unwrap(), options);
         assert_eq!(toml::from_str::<TrainOptions>("").unwrap(), options);
         let given: TrainOptions =
-            toml::from_str("schedule = \"wsd\"\ndecay_shape = \"linear\"\nsteps = 7").unwrap();
-        assert_eq!(given.schedule, ScheduleKind::Wsd);
+            toml::from_str("schedule = \"linear\"\ndecay_shape = \"linear\"\nsteps = 7").unwrap();
+        assert_eq!(given.schedule, ScheduleKind::Linear);
         assert_eq!(given.epochs_wanted(), None);
         assert_eq!(options.epochs_wanted(), Some(1));
     }

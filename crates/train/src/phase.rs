@@ -4,6 +4,7 @@
 //! more, shorter rows. So the loader's windows, and with them the promise of every token once an epoch, stay what they are.
 
 use compute::Batch;
+use corpus::mix::MixOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,9 @@ pub struct PhaseOptions {
     #[schemars(range(min = 2, max = 1_048_576))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence_length: Option<usize>,
+    /// What of each entry of data.paths is learned from in this phase; without it, what data.mix makes for the whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mix: Option<MixOptions>,
     /// How the learning rate moves within the phase. Where one phase has this, all have; without, train.schedule runs over the whole run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<PhaseSchedule>,
@@ -87,8 +91,17 @@ pub(crate) fn problems(options: &TrainOptions) -> Vec<Problem> {
     }
     let shares: f64 = phases.iter().filter_map(|phase| phase.share).sum();
     let shared = phases.iter().filter(|phase| phase.share.is_some()).count();
-    for phase in phases {
+    for (index, phase) in phases.iter().enumerate() {
         let name = &phase.name;
+        // It names a folder where the phase has a mix.
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
+            refuse(format!(
+                "the name \"{name}\" of a phase has other characters than letters, digits, - and _"
+            ));
+        }
+        if phases[..index].iter().any(|other| other.name.eq_ignore_ascii_case(name)) {
+            refuse(format!("two phases are called \"{name}\""));
+        }
         let lengths = [phase.share.is_some(), phase.steps.is_some(), phase.tokens.is_some()];
         if lengths.iter().filter(|given| **given).count() != 1 {
             refuse(format!("phase \"{name}\" needs one of share, steps and tokens"));

@@ -22,7 +22,7 @@ use crate::ledger::{Figures, Ledger};
 use crate::meter::Meter;
 use crate::schedule::Schedule;
 use crate::summary::{Measured, training_metrics};
-use crate::{Error, Result, begin, phase};
+use crate::{Error, Result, TrainOptions, begin, phase};
 
 /// Steps in a row without a finite loss and gradient before the run counts as diverged.
 const NON_FINITE_LIMIT: u64 = 10;
@@ -77,6 +77,24 @@ struct Trainer<'a, 'j, 's, D: Device> {
     session_step_s: f64,
 }
 
+/// The phase of `step` where it has data of its own.
+fn stream_of(job: &Job, phases: &[phase::Phase], step: u64) -> Option<usize> {
+    let index = phases.iter().position(|phase| step <= phase.until)?;
+    job.phases.get(index).is_some_and(Option::is_some).then_some(index)
+}
+
+fn open_loader<'a>(job: &'a Job, options: &TrainOptions, stream: Option<usize>) -> Result<Loader<'a>> {
+    let own = stream.and_then(|index| job.phases.get(index)?.as_ref());
+    let loader = LoaderOptions {
+        batch_size: options.micro_batch_size,
+        sequence_length: options.sequence_length,
+        // The same text in another phase comes in another order.
+        seed: options.seed.wrapping_add(stream.map_or(0, |index| index as u64 + 1)),
+        shuffle: true,
+    };
+    Ok(Loader::new(own.unwrap_or(job.training), loader)?)
+}
+
 /// Whether to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
@@ -95,15 +113,8 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         let begin::Started { state, fresh, resumed_from, notes } = started;
         let options = &state.options;
         let micro = options.micro_batch_size;
-        let mut loader = Loader::new(
-            job.training,
-            LoaderOptions {
-                batch_size: micro,
-                sequence_length: options.sequence_length,
-                seed: options.seed,
-                shuffle: true,
-            },
-        )?;
+        let phases = options.phases(state.total_steps);
+        let mut loader = open_loader(job, options, state.stream)?;
         loader.seek(&state.cursor)?;
         let (ledger, past) = Ledger::open(job.fs, job.run, state.step)?;
         let mut trainer = Trainer {
@@ -111,7 +122,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
                 .map(|_| Batch::new(micro, options.sequence_length))
                 .collect(),
             schedule: options.schedule(state.total_steps),
-            phases: options.phases(state.total_steps),
+            phases,
             checkpoints: Checkpoints::new(job.fs, &job.run.checkpoints()),
             ledger,
             meter: Meter::start(past.elapsed_s),
@@ -132,6 +143,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         for note in notes {
             trainer.ledger.note(note, reporter);
         }
+        trainer.turn_to_next_stream()?;
         Ok(trainer)
     }
 
@@ -164,6 +176,23 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
 
     fn phase_of(&self, step: u64) -> Option<&phase::Phase> {
         self.phases.iter().find(|phase| step <= phase.until)
+    }
+
+    /// Lets the loader serve what the phase of the next step learns from, from where that was left.
+    fn turn_to_next_stream(&mut self) -> Result<()> {
+        let next = (self.state.step + 1).min(self.state.total_steps);
+        let stream = stream_of(self.job, &self.phases, next);
+        if stream == self.state.stream {
+            return Ok(());
+        }
+        let name = |stream: Option<usize>| stream.map_or("all".to_owned(), |index| index.to_string());
+        let mut loader = open_loader(self.job, &self.state.options, stream)?;
+        let cursor = self.state.left.get(&name(stream)).copied().unwrap_or_default();
+        loader.seek(&cursor)?;
+        self.state.left.insert(name(self.state.stream), self.loader.cursor());
+        self.state.epoch = EpochLoss { epoch: cursor.epoch, ..EpochLoss::default() };
+        (self.loader, self.state.stream, self.state.cursor) = (loader, stream, cursor);
+        Ok(())
     }
 
     /// Says in which phase the run is, where it has several.
@@ -218,7 +247,9 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         self.session_step_s += duration.as_secs_f64();
         state.tokens_seen += tokens;
         self.session_tokens += tokens;
+        self.turn_to_next_stream()?;
         let Some(outcome) = outcome else { return Ok(Flow::Continue) };
+        let state = &mut self.state;
         let loss = outcome.loss_sum / weight_sum;
         if !outcome.skipped_non_finite {
             state.updates += 1;
@@ -276,7 +307,13 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
             self.state.options.rollbacks
         );
         state.rollbacks = rollbacks;
-        state.cursor = self.state.cursor;
+        // Where the checkpoint is of a phase with other data, that goes on from where it was left.
+        if state.stream == self.state.stream {
+            state.cursor = self.state.cursor;
+        } else {
+            self.loader = open_loader(self.job, &self.state.options, state.stream)?;
+            self.loader.seek(&state.cursor)?;
+        }
         // What a resume may have changed since that checkpoint.
         (state.options, state.total_steps) = (self.state.options.clone(), self.state.total_steps);
         self.checkpoint_step = (state.step > 0).then_some(state.step);
@@ -468,7 +505,8 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
     fn finish_epoch(&mut self, reporter: &mut dyn Reporter) {
         let state = &mut self.state;
         let sums = std::mem::take(&mut state.epoch);
-        let epoch = sums.epoch + 1;
+        // Epochs of other phases' mixes count on.
+        let epoch = state.history.last().map_or(0, |last| last.epoch).max(sums.epoch) + 1;
         state.epoch = EpochLoss { epoch: state.cursor.epoch, ..EpochLoss::default() };
         if sums.weight_sum <= 0.0 {
             self.ledger.warning(format!("epoch {epoch} has no loss: all its steps were skipped"), reporter);

@@ -230,6 +230,6 @@ fn a_stable_run_decays_when_it_is_told_to() {
     assert_eq!(steps.len(), 12);
     assert!(steps.windows(2).all(|pair| rate(&pair[1]) < rate(&pair[0])), "it falls at each step");
     assert!((rate(&steps[11]) / 1e-3 - 0.1).abs() < 1e-6, "to the minimum: {}", steps[11]);
-    sandbox.run("train --json --set train.steps=10").expect(0);
+    sandbox.run("train --json --set train.steps=10 --set train.schedule=cosine").expect(0);
     assert!(sandbox.run("resume --decay-now 5").expect(1).stderr.contains("train.schedule"));
 }

@@ -80,7 +80,7 @@ impl Cpu {
         let pointers = [op.gradient, op.moment].map(|t| Shared(self.contiguous::<f32>(t, op.gradient)));
         self.in_chunks(op.gradient, |range| {
             // SAFETY: two tensors that do not overlap; each item has a range of its own.
-            let [g, m] = pointers.each_ref().map(|p| unsafe { part(p, &range) });
+            let [g, m] = pointers.each_ref().map(|p| unsafe { part(p.get(), &range) });
             momentum(g, m, clip as f32, op.beta);
         });
     }
@@ -91,7 +91,7 @@ impl Cpu {
             let from = Shared(self.contiguous::<f32>(x, x));
             let to = Shared(self.contiguous::<O>(out, x));
             // SAFETY: as above.
-            self.in_chunks(x, |range| unsafe { scaled_copy(part::<O>(&to, &range), scale, part::<f32>(&from, &range)) });
+            self.in_chunks(x, |range| unsafe { scaled_copy(part::<O>(to.get(), &range), scale, part::<f32>(from.get(), &range)) });
         });
     }
 
@@ -118,11 +118,11 @@ impl Cpu {
             let rounded = op.rounded.map(|t| Shared(self.contiguous::<Bf16>(t, op.weight)));
             self.in_chunks(op.weight, |range| {
                 // SAFETY: tensors that do not overlap; each item has a range of its own.
-                let (w, d) = unsafe { (part(&weight, &range), part::<D>(&direction, &range)) };
+                let (w, d) = unsafe { (part(weight.get(), &range), part::<D>(direction.get(), &range)) };
                 descend(w, d, op.step, 1.0 - op.decay);
                 if let Some(to) = &rounded {
                     // SAFETY: as above.
-                    scaled_copy(unsafe { part(to, &range) }, 1.0, w);
+                    scaled_copy(unsafe { part(to.get(), &range) }, 1.0, w);
                 }
             });
         });
@@ -142,9 +142,9 @@ impl Cpu {
 
 /// # Safety
 /// The range must lie in the tensor, and nobody else may use it meanwhile.
-unsafe fn part<'a, T>(pointer: &'a Shared<*mut T>, range: &std::ops::Range<usize>) -> &'a mut [T] {
+unsafe fn part<'a, T>(pointer: *mut T, range: &std::ops::Range<usize>) -> &'a mut [T] {
     // SAFETY: the caller's promise.
-    unsafe { std::slice::from_raw_parts_mut(pointer.get().add(range.start), range.len()) }
+    unsafe { std::slice::from_raw_parts_mut(pointer.add(range.start), range.len()) }
 }
 
 simd! {

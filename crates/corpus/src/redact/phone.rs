@@ -36,8 +36,10 @@ pub fn find(numbers: &Numbers<'_>) -> Option<(usize, usize)> {
     if let Some(found) = international(numbers) {
         return Some(found);
     }
-    let start = numbers.groups[0].start;
-    let opened = start - usize::from(numbers.text[..start].ends_with('('));
+    let first = &numbers.groups[0];
+    // Only an area code has brackets of its own: those around a whole number are the sentence's.
+    let bracketed = numbers.text[..first.start].ends_with('(') && numbers.text[first.end..].starts_with(')');
+    let opened = first.start - usize::from(bracketed);
     let groups = north_american(numbers).or_else(|| european(numbers)).or_else(|| announced(numbers))?;
     Some((opened, groups))
 }
@@ -200,6 +202,7 @@ mod tests {
             assert_eq!(phones(&format!("Reach us under {number}, daily")), [number]);
         }
         assert_eq!(phones("phone: 555-0143"), ["555-0143"]);
+        assert_eq!(phones("call us toll-free (1-888-463-6332) or write"), ["1-888-463-6332"]);
     }
 
     #[test]

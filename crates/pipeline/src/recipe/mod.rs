@@ -156,6 +156,14 @@ impl Recipe {
             let path = format!("tokenizer.{key}");
             found.push(Problem { message: format!("`{path}`: {message}"), path, help: None });
         }
+        for phase in &self.train.phase {
+            if let Some(Err(corpus::Error::Options { message, .. })) =
+                phase.mix.as_ref().map(|mix| mix.validate(&self.data.paths))
+            {
+                let message = format!("`train.phase`: the mix of phase \"{}\": {message}", phase.name);
+                found.push(Problem { message, path: "train.phase".to_owned(), help: None });
+            }
+        }
         if self.notify.webhook.as_ref().is_some_and(|webhook| !webhook.starts_with("env:")) {
             found.push(Problem::new(
                 "notify.webhook",

@@ -69,7 +69,11 @@ pub(super) fn documents(
         let reason = format!("used as it is (--skip-corpus): {}", in_words(&summary));
         return Ok((DocumentsReady { summary, hash: manifest.hash() }, Done::Reused(reason)));
     }
-    let data = remote::fetched(&request.recipe.data, &request.base_dir, reporter)?;
+    let mut data = remote::fetched(&request.recipe.data, &request.base_dir, reporter)?;
+    if request.recipe.train.phase.iter().any(|phase| phase.mix.is_some()) {
+        // Any mix makes documents say where they came from.
+        data.mix.get_or_insert_default();
+    }
     let summary = corpus::prepare(&RealFs, &data, &request.base_dir, &folder, reporter)?;
     let manifest = Manifest::read(&RealFs, &folder).map_err(Error::disk(Phase::Corpus))?;
     let mut words = in_words(&summary);
@@ -170,6 +174,21 @@ fn shards(request: &Request<'_>, tokenizer: &Tokenizer, reporter: &mut dyn Repor
     })
 }
 
+/// The shards of the phases that learn from a mix of their own.
+fn phase_shards(request: &Request<'_>, tokenizer: &Tokenizer, reporter: &mut dyn Reporter) -> Result<()> {
+    for phase in &request.recipe.train.phase {
+        let Some(options) = &phase.mix else { continue };
+        let mix = corpus::Mix { options, seed: request.recipe.data.seed };
+        let out = request.project.phase_tokens(&phase.name);
+        let tokens =
+            corpus::tokenize_mixed(&RealFs, &request.project.documents(), tokenizer, mix, &out, reporter)?;
+        enough(request, &tokens)?;
+        let message = format!("phase \"{}\": {} training tokens in its mix", phase.name, tokens.train.tokens);
+        reporter.note(Phase::Model, &message);
+    }
+    Ok(())
+}
+
 /// The shards alone.
 pub(super) fn tokens(
     request: &Request<'_>,
@@ -195,6 +214,7 @@ pub(super) fn model(
     let manifest = Manifest::read(&RealFs, &project.tokens()).map_err(Error::disk(Phase::Corpus))?;
     tell_usage(&tokens, reporter);
     enough(request, &tokens)?;
+    phase_shards(request, &tokenizer, reporter)?;
     let plan =
         plan::of_tokens(&request.recipe, tokenizer.vocab_size(), tokens.train.tokens, false, request.target)?;
     let summary = format!(

@@ -374,6 +374,11 @@ impl Session<'_> {
         let training = open(&self.project.tokens(), Split::Train, self.meta)?;
         let validation = open(&self.project.tokens(), Split::Validation, self.meta)?;
         let validation = (validation.token_count() > 0).then_some(&validation);
+        let of_phase = |phase: &train::PhaseOptions| {
+            let own = phase.mix.is_some().then(|| self.project.phase_tokens(&phase.name));
+            own.map(|tokens| open(&tokens, Split::Train, self.meta)).transpose()
+        };
+        let phases = options.phase.iter().map(of_phase).collect::<Result<Vec<_>>>()?;
         if validation.is_none() {
             reporter.warning(
                 Phase::Training,
@@ -397,6 +402,7 @@ impl Session<'_> {
             options,
             start: self.start,
             training: &training,
+            phases: &phases,
             validation,
             stop,
             patience: Patience::default(),

@@ -3,6 +3,8 @@
 //! Random numbers need no place here: every stream is derived from the seed and counters. Times are kept out (they are in
 //! `metrics.jsonl`), so that the same training gives the same file.
 
+use std::collections::BTreeMap;
+
 use corpus::LoaderCursor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,6 +29,10 @@ pub struct TrainerState {
     pub duties_due: bool,
     /// The next sequence.
     pub cursor: LoaderCursor,
+    /// Whose data the cursor is of: of the phase of this index, or of all that have no mix of their own.
+    pub stream: Option<usize>,
+    /// Where loaders were left that serve other phases' mixes, by the index of the first such phase; "all" for the run's own data.
+    pub left: BTreeMap<String, LoaderCursor>,
     /// Trained tokens so far.
     pub tokens_seen: u64,
     /// The epoch under way.

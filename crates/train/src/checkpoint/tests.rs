@@ -62,6 +62,8 @@ fn state(step: u64) -> TrainerState {
         total_steps: 1000,
         duties_due: false,
         cursor: corpus::LoaderCursor::default(),
+        stream: None,
+        left: Default::default(),
         tokens_seen: 32 * step,
         epoch: EpochLoss { epoch: 0, loss_sum: 1.0 / 3.0, weight_sum: 1e-7, tokens: 2 },
         history: Vec::new(),

@@ -51,6 +51,7 @@ fn with_all_state() -> Bench {
         sequence_length: Some(sequence_length),
         steps: None,
         tokens: None,
+        mix: None,
         schedule: None,
         learning_rate: None,
         final_learning_rate: None,

@@ -15,7 +15,10 @@ use store::report::{Event, NoReport, Reporter};
 use store::run::{RunDir, RunState};
 use tokenizer::{Kind, TokenizerOptions};
 use train::checkpoint::TrainerState;
-use train::{Checkpoints, Job, Outcome, Patience, Result, Sampler, Start, StopFlag, TrainOptions, Which};
+use train::{
+    Checkpoints, Job, OptimizerChoice, Outcome, Patience, Result, Sampler, ScheduleKind, Start, StopFlag,
+    TrainOptions, Which,
+};
 
 pub const VOCAB: usize = 24;
 
@@ -50,6 +53,8 @@ pub fn options() -> TrainOptions {
         warmup_steps: Some(3),
         validate_every: 6,
         checkpoint_every: 4,
+        optimizer: OptimizerChoice::Adamw,
+        schedule: ScheduleKind::Cosine,
         ..TrainOptions::default()
     }
 }
@@ -158,6 +163,7 @@ impl Bench {
             options: &self.options,
             start,
             training: &self.data.training,
+            phases: &[],
             validation: Some(&self.data.validation),
             stop,
             patience: self.patience,

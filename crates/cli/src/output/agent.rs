@@ -48,7 +48,7 @@ impl Reporter for AgentReporter {
                 format!("✅ [{phase}] skipped reason={}", quoted(reason))
             }
             Event::Progress { phase, done, total, unit } => {
-                let rate = self.pace.hear(*phase, *unit, *done, *total);
+                let rate = self.pace.hear(*phase, unit, *done, *total);
                 if !self.due(*total > 0 && done >= total) {
                     return;
                 }

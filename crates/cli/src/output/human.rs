@@ -143,7 +143,7 @@ impl Reporter for HumanReporter {
                     total => format!("{} of {} {unit_word}", amount(*done), amount(*total)),
                 };
                 text.truncate(text.trim_end().len());
-                if let Some(rate) = self.pace.hear(*phase, *unit, *done, *total) {
+                if let Some(rate) = self.pace.hear(*phase, unit, *done, *total) {
                     text.push_str(&format!("  {}/s", amount(rate.per_s as u64)));
                     if *total > *done {
                         text.push_str(&format!("  {} left", short_duration(rate.eta_s)));

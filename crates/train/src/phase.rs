@@ -159,6 +159,19 @@ impl TrainOptions {
         if self.phase.is_empty() { None } else { self.phase.iter().map(of).sum() }
     }
 
+    /// Makes the run so long; phases with lengths of their own keep their proportions.
+    pub fn set_steps(&mut self, steps: u64) {
+        if let Some(of_phases) = self.steps_of_phases().filter(|&of_phases| of_phases > 0) {
+            let step_tokens = (self.batch_size * self.sequence_length) as u64;
+            for phase in &mut self.phase {
+                let own =
+                    phase.steps.take().or(phase.tokens.take().map(|tokens| tokens.div_ceil(step_tokens)));
+                phase.share = own.map(|own| own as f64 / of_phases as f64);
+            }
+        }
+        (self.steps, self.epochs) = (Some(steps), None);
+    }
+
     /// The phases of a run of `total_steps`, in order. A run without any is one phase.
     pub fn phases(&self, total_steps: u64) -> Vec<Phase> {
         let step_tokens = (self.batch_size * self.sequence_length) as u64;
@@ -253,6 +266,11 @@ mod tests {
         assert_eq!(thirds.steps_of_phases(), None);
         let tokens = options("[[phase]]\nname = \"a\"\ntokens = 1000\n[[phase]]\nname = \"b\"\nsteps = 5");
         assert_eq!(tokens.steps_of_phases(), Some(8 + 5));
+        let mut shorter = tokens.clone();
+        shorter.set_steps(26);
+        assert_eq!(shorter.problems(), []);
+        let settled: Vec<_> = shorter.phases(26).into_iter().map(|p| (p.after, p.until)).collect();
+        assert_eq!(settled, [(0, 16), (16, 26)]);
         let settled: Vec<_> = tokens.phases(20).into_iter().map(|p| (p.after, p.until)).collect();
         assert_eq!(settled, [(0, 8), (8, 20)]);
     }

@@ -64,18 +64,34 @@ struct Scratch {
     keep: bool,
 }
 
+/// Names what a recipe reads so that it is found from any folder.
+fn take_along(recipe: &mut Recipe, base_dir: &Path) {
+    let absolute = |path: &str| {
+        let there = base_dir.join(path);
+        let is_of_disk = path != corpus::SAMPLE && (there.exists() || path.contains(['*', '?', '[']));
+        if is_of_disk { there.display().to_string() } else { path.to_owned() }
+    };
+    let data = &mut recipe.data;
+    let of_phases = recipe.train.phase.iter_mut().filter_map(|phase| phase.mix.as_mut());
+    for mix in data.mix.iter_mut().chain(of_phases) {
+        mix.weights = mix.weights.iter().map(|(path, weight)| (absolute(path), *weight)).collect();
+    }
+    let lists = data.filters.url_block_lists.iter_mut();
+    let sets = data.decontaminate.iter_mut().flat_map(|options| &mut options.against);
+    let judge = data.classifier.iter_mut().map(|options| &mut options.model);
+    for path in data.paths.iter_mut().chain(lists).chain(sets).chain(judge) {
+        *path = absolute(path);
+    }
+}
+
 impl Scratch {
     /// Writes the trial's recipe into a new folder.
     fn new(trial: &Trial<'_>, checkpoint_every: u64) -> Result<Scratch> {
         let root = trial.project.root().join(format!(".text2llm-trial-{}", std::process::id()));
         let mut recipe = trial.recipe.clone();
-        for path in &mut recipe.data.paths {
-            if path != "sample" {
-                *path = trial.base_dir.join(path.as_str()).display().to_string();
-            }
-        }
+        take_along(&mut recipe, trial.base_dir);
         let options = &mut recipe.train;
-        (options.steps, options.epochs) = (Some(trial.steps), None);
+        options.set_steps(trial.steps);
         (options.checkpoint_every, options.validate_every) = (checkpoint_every, (trial.steps / 3).max(1));
         (options.sample_every, options.sample_prompts) = (0, Vec::new());
         recipe.notify = crate::recipe::NotifyOptions::default();

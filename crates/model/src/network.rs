@@ -237,8 +237,10 @@ impl<D: Device> Model<D> {
 
     fn handle(&self, index: usize, kind: StateKind) -> Option<Tensor> {
         let parameter = &self.weights.parameters[index];
-        let kept = kind != StateKind::Moment2 || parameter.role != Role::Hidden || !self.has_muon();
-        kept.then(|| Some(at(parameter.tensor, self.region(kind)?))).flatten()
+        if kind == StateKind::Moment2 && parameter.role == Role::Hidden && self.has_muon() {
+            return None;
+        }
+        Some(at(parameter.tensor, self.region(kind)?))
     }
 
     /// Whether a parameter has values of this kind.

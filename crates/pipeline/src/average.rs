@@ -7,7 +7,6 @@ use std::path::Path;
 use compute::{AnyDevice, Target};
 use corpus::{Split, TokenDataset};
 use formats::hf::GenerationConfig;
-use model::folder::{self, TokenIds};
 use model::{Model, Precision, Purpose, StateKind, Training};
 use serde::Serialize;
 use serde_json::json;
@@ -23,6 +22,7 @@ use train::{Checkpoints, StopFlag, Which};
 use crate::generate::RUN_TOKENIZER;
 use crate::meta::RunMeta;
 use crate::project::Project;
+use crate::stages::write_model;
 use crate::{Error, Result};
 
 /// The stage's name in the folder's manifest.
@@ -92,20 +92,7 @@ pub fn average(
     let disk = Error::disk(Phase::Export);
     let tokenizer = Tokenizer::open(&RealFs, &run.path().join(RUN_TOKENIZER))?;
     let staged = StagedFolder::begin(&RealFs, to).map_err(&disk)?;
-    let ids = TokenIds {
-        bos: Some(tokenizer.bos_id()),
-        eos: Some(tokenizer.eos_id()),
-        pad: Some(tokenizer.pad_id()),
-    };
-    folder::save(&RealFs, staged.path(), &mut model, ids)?;
-    tokenizer.save(&RealFs, staged.path(), Some(model.config().max_position_embeddings))?;
-    let generation = GenerationConfig {
-        bos_token_id: ids.bos,
-        eos_token_ids: ids.eos.into_iter().collect(),
-        pad_token_id: ids.pad,
-        ..GenerationConfig::default()
-    };
-    generation.write(&RealFs, &staged.path().join("generation_config.json"))?;
+    write_model(staged.path(), &mut model, &tokenizer, GenerationConfig::default())?;
     let hashes = steps.iter().map(|&step| Ok((format!("step-{step}"), checkpoints.verify(step)?.hash())));
     let inputs = hashes.collect::<Result<BTreeMap<String, String>>>()?;
     staged.commit(Manifest::new(STAGE, json!({ "run": run.id(), "steps": steps }), inputs)).map_err(&disk)?;

@@ -81,6 +81,13 @@ pub struct Phase {
     pub cut: usize,
 }
 
+impl PhaseOptions {
+    /// Its steps, where it does not have a share of the run's.
+    fn own_steps(&self, step_tokens: u64) -> Option<u64> {
+        self.steps.or(self.tokens.map(|tokens| tokens.div_ceil(step_tokens)))
+    }
+}
+
 /// Mistakes of the phases, as `train.phase`.
 pub(crate) fn problems(options: &TrainOptions) -> Vec<Problem> {
     let phases = &options.phase;
@@ -153,20 +160,23 @@ pub(crate) fn problems(options: &TrainOptions) -> Vec<Problem> {
 impl TrainOptions {
     /// Steps of the whole run where its phases say so.
     pub fn steps_of_phases(&self) -> Option<u64> {
-        let step_tokens = (self.batch_size * self.sequence_length) as u64;
-        let of =
-            |phase: &PhaseOptions| phase.steps.or(phase.tokens.map(|tokens| tokens.div_ceil(step_tokens)));
-        if self.phase.is_empty() { None } else { self.phase.iter().map(of).sum() }
+        let step_tokens = self.step_tokens();
+        let steps = || self.phase.iter().map(|phase| phase.own_steps(step_tokens)).sum();
+        if self.phase.is_empty() { None } else { steps() }
+    }
+
+    /// Tokens that an optimizer step covers.
+    fn step_tokens(&self) -> u64 {
+        (self.batch_size * self.sequence_length) as u64
     }
 
     /// Makes the run so long; phases with lengths of their own keep their proportions.
     pub fn set_steps(&mut self, steps: u64) {
         if let Some(of_phases) = self.steps_of_phases().filter(|&of_phases| of_phases > 0) {
-            let step_tokens = (self.batch_size * self.sequence_length) as u64;
+            let step_tokens = self.step_tokens();
             for phase in &mut self.phase {
-                let own =
-                    phase.steps.take().or(phase.tokens.take().map(|tokens| tokens.div_ceil(step_tokens)));
-                phase.share = own.map(|own| own as f64 / of_phases as f64);
+                phase.share = phase.own_steps(step_tokens).map(|own| own as f64 / of_phases as f64);
+                (phase.steps, phase.tokens) = (None, None);
             }
         }
         (self.steps, self.epochs) = (Some(steps), None);
@@ -174,17 +184,15 @@ impl TrainOptions {
 
     /// The phases of a run of `total_steps`, in order. A run without any is one phase.
     pub fn phases(&self, total_steps: u64) -> Vec<Phase> {
-        let step_tokens = (self.batch_size * self.sequence_length) as u64;
         let (mut after, mut share) = (0, 0.0);
         let last = self.phase.len().saturating_sub(1);
         let settle = |(index, phase): (usize, &PhaseOptions)| {
             share += phase.share.unwrap_or(0.0);
-            let until = match (phase.steps, phase.tokens) {
+            let until = match phase.own_steps(self.step_tokens()) {
                 // What resumes have added is part of the last one.
                 _ if index == last => total_steps,
-                (Some(steps), _) => after + steps,
-                (None, Some(tokens)) => after + tokens.div_ceil(step_tokens),
-                (None, None) => (share * total_steps as f64).round() as u64,
+                Some(steps) => after + steps,
+                None => (share * total_steps as f64).round() as u64,
             };
             let until = until.clamp(after, total_steps);
             let cut = self.sequence_length / phase.sequence_length.unwrap_or(self.sequence_length);

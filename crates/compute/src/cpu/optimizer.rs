@@ -28,15 +28,10 @@ impl Cpu {
     }
 
     pub(super) fn adamw_chunks(&mut self, op: AdamW) {
-        let squared_norm = self.arena.scalar(op.squared_norm);
-        if !squared_norm.is_finite() {
-            return;
-        }
-        let limit = f64::from(op.max_gradient_norm);
-        let clip = if limit > 0.0 { (limit / (squared_norm.sqrt() + 1e-6)).min(1.0) } else { 1.0 };
+        let Some(clip) = clip(self.arena.scalar(op.squared_norm), op.max_gradient_norm) else { return };
         let step = op.step as f64;
         let update = Update {
-            clip: clip as f32,
+            clip,
             keep: 1.0 - op.learning_rate * op.weight_decay,
             rate: (f64::from(op.learning_rate) / (1.0 - f64::from(op.beta1).powf(step))) as f32,
             beta1: op.beta1,
@@ -71,17 +66,12 @@ impl Cpu {
 /// Muon's parts, and the mean of weights: contiguous tensors, a chunk an item.
 impl Cpu {
     pub(super) fn momentum_chunks(&mut self, op: Momentum) {
-        let squared_norm = self.arena.scalar(op.squared_norm);
-        if !squared_norm.is_finite() {
-            return;
-        }
-        let limit = f64::from(op.max_gradient_norm);
-        let clip = if limit > 0.0 { (limit / (squared_norm.sqrt() + 1e-6)).min(1.0) } else { 1.0 };
+        let Some(clip) = clip(self.arena.scalar(op.squared_norm), op.max_gradient_norm) else { return };
         let pointers = [op.gradient, op.moment].map(|t| Shared(self.contiguous::<f32>(t, op.gradient)));
         self.in_chunks(op.gradient, |range| {
             // SAFETY: two tensors that do not overlap; each item has a range of its own.
             let [g, m] = pointers.each_ref().map(|p| unsafe { part(p.get(), &range) });
-            momentum(g, m, clip as f32, op.beta);
+            momentum(g, m, clip, op.beta);
         });
     }
 
@@ -138,6 +128,13 @@ impl Cpu {
         let n = tensor.len();
         self.pool.run(n.div_ceil(CHUNK), &|item, _| f(item * CHUNK..n.min((item + 1) * CHUNK)));
     }
+}
+
+/// What gradients are multiplied by; `None` where their norm is not finite, and nothing may change.
+fn clip(squared_norm: f64, max_norm: f32) -> Option<f32> {
+    let limit = f64::from(max_norm);
+    let clip = if limit > 0.0 { (limit / (squared_norm.sqrt() + 1e-6)).min(1.0) } else { 1.0 };
+    squared_norm.is_finite().then_some(clip as f32)
 }
 
 /// # Safety

@@ -179,14 +179,9 @@ impl Reference {
     }
 
     pub(super) fn adamw_kernel(&mut self, op: AdamW) {
-        let squared_norm = self.get(op.squared_norm, 0, 0);
-        if !squared_norm.is_finite() {
-            return;
-        }
+        let Some(clip) = self.clip(op.squared_norm, op.max_gradient_norm) else { return };
         let (beta1, beta2) = (f64::from(op.beta1), f64::from(op.beta2));
-        let (rate, limit) = (f64::from(op.learning_rate), f64::from(op.max_gradient_norm));
-        // torch.nn.utils.clip_grad_norm_ divides by norm + 1e-6; kept, so that runs compare.
-        let clip = if limit > 0.0 { (limit / (squared_norm.sqrt() + 1e-6)).min(1.0) } else { 1.0 };
+        let rate = f64::from(op.learning_rate);
         let correction1 = 1.0 - beta1.powf(op.step as f64);
         let correction2 = 1.0 - beta2.powf(op.step as f64);
         for i in 0..op.weight.columns {
@@ -205,13 +200,17 @@ impl Reference {
         }
     }
 
-    pub(super) fn momentum_kernel(&mut self, op: Momentum) {
-        let squared_norm = self.get(op.squared_norm, 0, 0);
-        if !squared_norm.is_finite() {
-            return;
-        }
-        let (beta, limit) = (f64::from(op.beta), f64::from(op.max_gradient_norm));
+    /// What gradients are multiplied by; `None` where their norm is not finite, and nothing may change.
+    fn clip(&self, squared_norm: Tensor, max_norm: f32) -> Option<f64> {
+        let (squared_norm, limit) = (self.get(squared_norm, 0, 0), f64::from(max_norm));
+        // torch.nn.utils.clip_grad_norm_ divides by norm + 1e-6; kept, so that runs compare.
         let clip = if limit > 0.0 { (limit / (squared_norm.sqrt() + 1e-6)).min(1.0) } else { 1.0 };
+        squared_norm.is_finite().then_some(clip)
+    }
+
+    pub(super) fn momentum_kernel(&mut self, op: Momentum) {
+        let Some(clip) = self.clip(op.squared_norm, op.max_gradient_norm) else { return };
+        let beta = f64::from(op.beta);
         let gradient: Vec<f64> = self.read(op.gradient).iter().map(|g| g * clip).collect();
         let blend = |a: &[f64], b: &[f64]| -> Vec<f64> {
             a.iter().zip(b).map(|(a, b)| beta * a + (1.0 - beta) * b).collect()

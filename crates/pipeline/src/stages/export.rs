@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use compute::AnyDevice;
 use formats::hf::GenerationConfig;
 use formats::model_card::{CardResult, CardSample, CardSection, ModelCard};
+use model::Model;
 use model::folder::{self, TokenIds};
 use serde_json::json;
 use store::fs::RealFs;
 use store::manifest::Manifest;
 use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
+use tokenizer::Tokenizer;
 
 use super::data::Prepared;
 use super::training::Trained;
@@ -70,6 +73,29 @@ pub(super) fn export(
     Ok(((), Done::Worked(summary)))
 }
 
+/// Weights, shape, tokenizer and how to sample, as other programs load them.
+pub(crate) fn write_model(
+    to: &Path,
+    model: &mut Model<AnyDevice>,
+    tokenizer: &Tokenizer,
+    sampling: GenerationConfig,
+) -> Result<()> {
+    let ids = TokenIds {
+        bos: Some(tokenizer.bos_id()),
+        eos: Some(tokenizer.eos_id()),
+        pad: Some(tokenizer.pad_id()),
+    };
+    folder::save(&RealFs, to, model, ids)?;
+    tokenizer.save(&RealFs, to, Some(model.config().max_position_embeddings))?;
+    let generation = GenerationConfig {
+        bos_token_id: ids.bos,
+        eos_token_ids: ids.eos.into_iter().collect(),
+        pad_token_id: ids.pad,
+        ..sampling
+    };
+    Ok(generation.write(&RealFs, &to.join("generation_config.json"))?)
+}
+
 fn write(
     request: &Request<'_>,
     prepared: &Prepared,
@@ -78,24 +104,13 @@ fn write(
     checkpoint: &mut Generator,
     to: &Path,
 ) -> Result<()> {
-    let tokenizer = &prepared.tokenizer;
-    let ids = TokenIds {
-        bos: Some(tokenizer.bos_id()),
-        eos: Some(tokenizer.eos_id()),
-        pad: Some(tokenizer.pad_id()),
-    };
-    folder::save(&RealFs, to, checkpoint.model_mut(), ids)?;
-    tokenizer.save(&RealFs, to, Some(prepared.model.max_position_embeddings))?;
-    let generation = GenerationConfig {
-        bos_token_id: ids.bos,
-        eos_token_ids: ids.eos.into_iter().collect(),
-        pad_token_id: ids.pad,
+    let sampling = GenerationConfig {
         do_sample: Some(true),
         temperature: Some(request.recipe.validate.temperature.max(0.01)),
         top_p: Some(request.recipe.validate.top_p),
         ..GenerationConfig::default()
     };
-    generation.write(&RealFs, &to.join("generation_config.json"))?;
+    write_model(to, checkpoint.model_mut(), &prepared.tokenizer, sampling)?;
     let card = card(request, prepared, trained, evaluation).to_markdown();
     store::atomic::write(&RealFs, &to.join("README.md"), card.as_bytes()).map_err(Error::disk(Phase::Export))
 }

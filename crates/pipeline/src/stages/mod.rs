@@ -28,6 +28,7 @@ use crate::recipe::Recipe;
 use crate::{Error, Result};
 use history::ToContinue;
 
+pub(crate) use export::write_model;
 pub use training::More;
 pub use validation::{Evaluation, Sample};
 

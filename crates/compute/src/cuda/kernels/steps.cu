@@ -93,6 +93,13 @@ KERNEL void squared_norm(SquaredNorm p) {
 }
 EXPORT(squared_norm)
 
+// What gradients are multiplied by. False where their norm is not finite: nothing may change then.
+__device__ __forceinline__ bool clips(const double* squared_norm, float limit, float& clip) {
+    double squared = *squared_norm;
+    clip = limit > 0.0f ? fminf(limit / ((float)sqrt(squared) + 1e-6f), 1.0f) : 1.0f;
+    return squared - squared == 0.0;
+}
+
 struct AdamW {
     float* weight;
     // The weights as products read them, or null.
@@ -118,11 +125,8 @@ struct AdamW {
 };
 
 KERNEL void adamw(AdamW p) {
-    double squared_norm = *p.squared_norm;
-    // Not finite: nothing is changed.
-    if (!(squared_norm - squared_norm == 0.0)) return;
-    float norm = (float)sqrt(squared_norm), limit = p.max_gradient_norm;
-    float clip = limit > 0.0f ? fminf(limit / (norm + 1e-6f), 1.0f) : 1.0f;
+    float clip;
+    if (!clips(p.squared_norm, p.max_gradient_norm, clip)) return;
     auto update = [&](float& w, float& m, float& v, float g) {
         g *= clip;
         m = p.beta1 * m + p.one_minus_beta1 * g;
@@ -158,11 +162,8 @@ struct Momentum {
 };
 
 KERNEL void momentum(Momentum p) {
-    double squared_norm = *p.squared_norm;
-    // Not finite: nothing is changed.
-    if (!(squared_norm - squared_norm == 0.0)) return;
-    float norm = (float)sqrt(squared_norm), limit = p.max_gradient_norm;
-    float clip = limit > 0.0f ? fminf(limit / (norm + 1e-6f), 1.0f) : 1.0f;
+    float clip;
+    if (!clips(p.squared_norm, p.max_gradient_norm, clip)) return;
     auto update = [&](float& g, float& m) {
         g *= clip;
         m = p.beta * m + (1.0f - p.beta) * g;

@@ -8,14 +8,14 @@ use model::{Decoding, MemoryPlan, ModelConfig, Optimizer, ParameterCount, Precis
 use serde::{Serialize, Serializer};
 use tokenizer::Kind;
 
-use crate::bench::{median, time_steps};
+use crate::bench::time_parts;
 use crate::prices::{Gpu, Rent};
 use crate::project::Project;
 use crate::recipe::Recipe;
 use crate::{Result, shape, text};
 
 /// Seconds that a calibration may take.
-const CALIBRATION_S: f64 = 4.0;
+const CALIBRATION_S: f64 = 3.0;
 /// Fewer than this a parameter, and a model learns hardly more than which words are frequent.
 const FEW_TOKENS_PER_PARAMETER: f64 = 0.2;
 /// A shape that needs more FLOPs a step than this is timed with fewer layers.
@@ -515,18 +515,19 @@ impl Plan {
             ));
             return Ok(());
         }
-        let first = time_steps(&config, training, 2, target, 0)?;
-        let step_s = first.seconds[1].max(1e-6);
-        let steps = ((CALIBRATION_S / 2.0 / step_s) as usize).clamp(2, 20);
-        let mut timed = time_steps(&config, training, steps + 1, target, 0)?;
-        let seconds = &mut timed.seconds[1..];
-        let flops_per_s = step_flops(&config) / median(seconds);
+        let parts = time_parts(&config, training, CALIBRATION_S, target)?;
+        // The update takes as long for few tokens as for many, and goes with the parameters: layers that were left out count there.
+        let flops_per_s = step_flops(&config) / parts.micro_batch_s;
+        let left_out = self.parameters.total as f64 / Parameters::from(config.parameter_count()).total as f64;
+        let step_tokens = self.tokens.trained as f64 / self.tokens.steps.max(1) as f64;
+        let step_s = step_tokens * self.flops.per_token / flops_per_s + parts.update_s * left_out;
+        let tokens_per_s = step_tokens / step_s;
         self.time = Some(Time {
-            training_s: self.flops.total / flops_per_s,
-            tokens_per_s: flops_per_s / self.flops.per_token,
-            model_gflops: flops_per_s / 1e9,
-            threads: timed.threads,
-            measured_steps: seconds.len(),
+            training_s: self.tokens.trained as f64 / tokens_per_s,
+            tokens_per_s,
+            model_gflops: tokens_per_s * self.flops.per_token / 1e9,
+            threads: parts.threads,
+            measured_steps: parts.steps,
         });
         Ok(())
     }

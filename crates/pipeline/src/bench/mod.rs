@@ -8,7 +8,7 @@ pub mod kernels;
 use std::time::Instant;
 
 use compute::rng::Rng;
-use compute::{Batch, Device, Target};
+use compute::{AnyDevice, Batch, Device, Target};
 use model::{Model, ModelConfig, Optimizer, Precision, Purpose, Scales, Training, Update};
 use serde::Serialize;
 
@@ -263,9 +263,19 @@ impl<D: Device> Steps<D> {
 
     /// One optimizer step; returns the loss in nats a token.
     fn step(&mut self) -> f64 {
-        let weight = self.batch.weight_sum();
+        self.accumulate();
+        self.update()
+    }
+
+    /// A step's forward and backward.
+    fn accumulate(&mut self) {
         self.model.begin_step();
-        self.model.accumulate(&self.batch, (1.0 / weight) as f32, self.taken);
+        let scale = (1.0 / self.batch.weight_sum()) as f32;
+        self.model.accumulate(&self.batch, scale, self.taken);
+    }
+
+    /// A step's end; returns the loss in nats a token.
+    fn update(&mut self) -> f64 {
         self.taken += 1;
         self.model.optimizer_step(&Update {
             learning_rate: 3e-4,
@@ -278,8 +288,61 @@ impl<D: Device> Steps<D> {
             step: self.taken,
             scales: Scales::default(),
         });
-        self.model.step_outcome().loss_sum / weight
+        self.model.step_outcome().loss_sum / self.batch.weight_sum()
     }
+}
+
+/// What a step's parts take: the median of single ones.
+pub(crate) struct PartsTimed {
+    /// Forward and backward of one micro-batch.
+    pub micro_batch_s: f64,
+    /// The optimizer's update, whatever the number of micro-batches.
+    pub update_s: f64,
+    pub steps: usize,
+    pub threads: usize,
+}
+
+/// Times the parts of steps on one batch of random tokens, for about `seconds`, after one or two that warm up.
+pub(crate) fn time_parts(
+    config: &ModelConfig,
+    training: Training,
+    seconds: f64,
+    target: Target,
+) -> Result<PartsTimed> {
+    const FEWEST: usize = 3;
+    const MOST: usize = 40;
+    /// Steps as long as this are warm after one.
+    const LONG_S: f64 = 0.5;
+    let device = target.open()?;
+    let threads = device.threads();
+    let mut steps = Steps::new(device, config, training, 0)?;
+    let part = |steps: &mut Steps<AnyDevice>, run: fn(&mut Steps<AnyDevice>)| {
+        let start = Instant::now();
+        run(steps);
+        steps.model.device_mut().synchronize();
+        start.elapsed().as_secs_f64()
+    };
+    let (mut micro_batches, mut updates) = (Vec::new(), Vec::new());
+    let mut began = Instant::now();
+    for step in 0.. {
+        if step == 1 || step == 2 && micro_batches.iter().all(|&s| s < LONG_S) {
+            (micro_batches, updates, began) = (Vec::new(), Vec::new(), Instant::now());
+        }
+        if updates.len() >= MOST || updates.len() >= FEWEST && began.elapsed().as_secs_f64() > seconds {
+            break;
+        }
+        micro_batches.push(part(&mut steps, Steps::accumulate));
+        updates.push(part(&mut steps, |steps| {
+            steps.update();
+        }));
+    }
+    let timed = updates.len();
+    Ok(PartsTimed {
+        micro_batch_s: median(&mut micro_batches),
+        update_s: median(&mut updates),
+        steps: timed,
+        threads,
+    })
 }
 
 /// Sorts, and returns the middle.

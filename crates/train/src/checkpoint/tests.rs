@@ -18,15 +18,19 @@ const FOLDER: &str = "/run/checkpoints";
 #[derive(Clone, Default, PartialEq, Debug)]
 struct StandIn(BTreeMap<(String, TensorKind), Vec<f32>>);
 
-const SHAPES: [(&str, [usize; 2]); 2] =
-    [("model.embed_tokens.weight", [5, 3]), ("model.norm.weight", [1, 3])];
+/// 18 values; a million with `TEXT2LLM_TEST_MODEL=1M`.
+fn shapes() -> [(&'static str, [usize; 2]); 2] {
+    let is_large = std::env::var("TEXT2LLM_TEST_MODEL").is_ok_and(|size| size == "1M");
+    let [rows, columns] = if is_large { [4096, 256] } else { [5, 3] };
+    [("model.embed_tokens.weight", [rows, columns]), ("model.norm.weight", [1, columns])]
+}
 
 impl StandIn {
     fn of_step(step: u64) -> StandIn {
         let mut stand_in = StandIn::default();
         for tensor in stand_in.saved_tensors() {
-            let mut rng = Rng::from_parts(step, &tensor.name_in_file(), &[]);
-            let values = (0..tensor.shape.iter().product()).map(|_| rng.normal() as f32).collect();
+            let first = Rng::from_parts(step, &tensor.name_in_file(), &[]).uniform() as f32;
+            let values = (0..tensor.shape.iter().product::<usize>()).map(|i| first + i as f32).collect();
             stand_in.0.insert((tensor.name, tensor.kind), values);
         }
         stand_in
@@ -39,7 +43,7 @@ impl TensorStore for StandIn {
         kinds
             .into_iter()
             .flat_map(|kind| {
-                SHAPES.map(|(name, shape)| SavedTensor { name: name.to_owned(), kind, shape: shape.to_vec() })
+                shapes().map(|(name, shape)| SavedTensor { name: name.to_owned(), kind, shape: shape.to_vec() })
             })
             .collect()
     }
@@ -135,7 +139,7 @@ fn what_is_saved_comes_back_and_is_the_same_every_time() {
 
     let mut weights = StandIn::default();
     checkpoints(&disk).load_weights(Which::Step(7), &mut weights, &mut NoReport).unwrap();
-    assert_eq!(weights.0.len(), SHAPES.len());
+    assert_eq!(weights.0.len(), shapes().len());
     let error = checkpoints(&disk).load(Which::Step(8), &mut weights, &mut NoReport).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("there is: 7"), "{error}");

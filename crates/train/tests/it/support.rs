@@ -22,15 +22,18 @@ use train::{
 
 pub const VOCAB: usize = 24;
 
+/// Some 3,000 parameters; 1.1 million with `TEXT2LLM_TEST_MODEL=1M`, for the reliability matrix at a size that is trained.
 pub fn config() -> ModelConfig {
+    let is_large = std::env::var("TEXT2LLM_TEST_MODEL").is_ok_and(|size| size == "1M");
+    let (width, feed_forward, layers, head_dim) = if is_large { (128, 384, 5, 32) } else { (16, 24, 2, 8) };
     ModelConfig {
         vocab_size: VOCAB,
-        hidden_size: 16,
-        intermediate_size: 24,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        num_key_value_heads: 1,
-        head_dim: 8,
+        hidden_size: width,
+        intermediate_size: feed_forward,
+        num_hidden_layers: layers,
+        num_attention_heads: width / head_dim,
+        num_key_value_heads: width / head_dim / 2,
+        head_dim,
         max_position_embeddings: 64,
         rope_theta: 10_000.0,
         rope_scaling: None,

@@ -1,12 +1,15 @@
 //! Memory and speed of generating, measured in a process that does nothing else: the program's own `generate`.
 
+use std::io::Read;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::report::{Phase, Reporter};
 use store::run::RunDir;
+use train::StopFlag;
 
 use crate::generate::{Generator, Options};
 use crate::stages::{Request, Sample};
@@ -29,14 +32,18 @@ pub struct Generation {
     pub own_process: bool,
 }
 
-/// Measures generating from a run's checkpoint.
+/// Between two looks at a process that measures.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Measures generating from a run's checkpoint; `None` where somebody asked to stop.
 pub(crate) fn generation(
     request: &Request<'_>,
     run: &RunDir,
     step: u64,
     samples: &[Sample],
+    stop: &StopFlag,
     reporter: &mut dyn Reporter,
-) -> Result<Generation> {
+) -> Result<Option<Generation>> {
     let options = &request.recipe.validate;
     let prompt = samples.first().map_or("", |sample| sample.prompt.as_str());
     if let Some(program) = &request.generator {
@@ -48,11 +55,8 @@ pub(crate) fn generation(
             .args(["--threads", &request.target.threads.to_string(), "--device", request.target.word()])
             .args(["--repeat", &options.latency_runs.to_string()])
             .args(["--max-new-tokens", &options.latency_tokens.to_string()])
-            .arg(format!("--prompt={prompt}"))
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .stdout(Stdio::piped());
-        match measured(command) {
+            .arg(format!("--prompt={prompt}"));
+        match measured(command, stop) {
             Ok(generation) => return Ok(generation),
             Err(why) => reporter.warning(
                 Phase::Validation,
@@ -73,16 +77,34 @@ pub(crate) fn generation(
     let rss = store::system::rss_bytes().ok_or_else(|| Error::Environment {
         message: "this system does not tell a process's resident memory".to_owned(),
     })?;
-    Ok(figures(times_ms, options.latency_tokens, rss as f64 / 1e6, false))
+    Ok(Some(figures(times_ms, options.latency_tokens, rss as f64 / 1e6, false)))
 }
 
-fn measured(mut command: Command) -> std::result::Result<Generation, String> {
-    let output = command.output().map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{}: {}", output.status, stderr.lines().next().unwrap_or("no message")));
+/// `None` where somebody asked to stop. The looks at the flag also tell the watchdog that this process waits and does not hang.
+fn measured(mut command: Command, stop: &StopFlag) -> std::result::Result<Option<Generation>, String> {
+    let in_words = |error: std::io::Error| error.to_string();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(in_words)?;
+    let (stdout, stderr) = (all_of(child.stdout.take()), all_of(child.stderr.take()));
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(in_words)? {
+            break status;
+        }
+        if stop.is_raised() {
+            let _ = child.kill();
+            child.wait().map_err(in_words)?;
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    };
+    let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
+    if !status.success() {
+        return Err(format!("{status}: {}", stderr.lines().next().unwrap_or("no message")));
     }
-    let stdout = String::from_utf8_lossy(&output.stdout);
     let last = stdout.lines().last().ok_or("it wrote nothing")?;
     let value: Value = serde_json::from_str(last).map_err(|error| error.to_string())?;
     let times_ms: Vec<f64> = value["latencies_ms"]
@@ -96,7 +118,17 @@ fn measured(mut command: Command) -> std::result::Result<Generation, String> {
     if times_ms.is_empty() {
         return Err("it wrote no latencies".to_owned());
     }
-    Ok(figures(times_ms, tokens, rss / 1e6, true))
+    Ok(Some(figures(times_ms, tokens, rss / 1e6, true)))
+}
+
+/// What a process writes, taken as it comes so that it never waits.
+fn all_of(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What came before an error is what there is.
+        let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }
 
 fn figures(mut times_ms: Vec<f64>, tokens: usize, rss_mb: f64, own_process: bool) -> Generation {

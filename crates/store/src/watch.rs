@@ -126,6 +126,10 @@ impl MetricsWatch {
             text = tail::some_lines_from(path, 0, LOOK_BYTES).unwrap_or_default();
         }
         let old = self.last_line.len();
+        if text.len() == old && length > self.read_bytes + LOOK_BYTES {
+            // A line that no look can hold comes in pieces.
+            text += &tail::some_lines_from(path, self.read_bytes, LOOK_BYTES).unwrap_or_default();
+        }
         let added = &text[old..];
         for line in added.lines() {
             // A line that is not understood is of a newer program or torn; the curve has a gap.
@@ -136,8 +140,9 @@ impl MetricsWatch {
         }
         if !added.is_empty() {
             self.read_bytes += added.len() as u64;
-            let line_at = text[..text.len() - 1].rfind('\n').map_or(0, |at| at + 1);
-            text[line_at..].clone_into(&mut self.last_line);
+            // One that is longer than a look cannot be seen whole: it is passed over.
+            let last_at = text.strip_suffix('\n').map(|lines| lines.rfind('\n').map_or(0, |at| at + 1));
+            text[last_at.unwrap_or(text.len())..].clone_into(&mut self.last_line);
             look.more = self.read_bytes < length;
         }
         look
@@ -184,6 +189,21 @@ mod tests {
 
     fn steps(watch: &MetricsWatch) -> Vec<u64> {
         watch.steps.points().map(|point| point[0] as u64).collect()
+    }
+
+    #[test]
+    fn a_line_longer_than_a_look_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        // An odd byte first, so that looks end within characters.
+        let long = format!("x{}\n", "é".repeat(LOOK_BYTES as usize));
+        std::fs::write(&path, format!("{}{long}{}", line(1, 1.0), line(2, 2.0))).unwrap();
+        let mut watch = MetricsWatch::default();
+        let mut found = 0;
+        for _ in 0..4 {
+            found += watch.refresh(&path).added.len();
+        }
+        assert_eq!((found, watch.last_step.as_ref().map(|record| record.step)), (2, Some(2)));
     }
 
     #[test]

@@ -85,6 +85,14 @@ fn data_hash(job: &Job) -> String {
     if job.phases.iter().any(Option::is_some) { all.join("+") } else { all[0].to_owned() }
 }
 
+/// Of the hash of all that the run learned from, what is of the phases it still has: those after them were taken back by a decay.
+fn of_phases_left<'a>(was: &'a str, now: &str) -> &'a str {
+    match was.strip_prefix(now) {
+        Some(rest) if rest.starts_with('+') => &was[..now.len()],
+        _ => was,
+    }
+}
+
 fn fresh_state(job: &Job, options: &TrainOptions, model: Value, total_steps: u64) -> TrainerState {
     TrainerState {
         format: TrainerState::FORMAT,
@@ -137,7 +145,7 @@ fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
         ),
         (
             "the data",
-            state.data_hash.clone(),
+            of_phases_left(&state.data_hash, &now.data_hash).to_owned(),
             now.data_hash.clone(),
             "put the run's data back, or start a new run",
         ),

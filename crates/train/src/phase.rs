@@ -146,8 +146,7 @@ pub(crate) fn problems(options: &TrainOptions) -> Vec<Problem> {
         refuse(format!("the phases' shares make {shares}, not 1"));
     } else if shared == 0 && options.epochs.is_some() {
         refuse("the phases say how long the run is: leave train.epochs out, or give them shares".to_owned());
-    } else if shared == 0 && options.steps.is_some() && options.steps < options.steps_of_phases() {
-        // More is what a resume has added.
+    } else if shared == 0 && options.steps.is_some() && options.steps != options.steps_of_phases() {
         refuse("the phases say how long the run is: leave train.steps out, or give them shares".to_owned());
     }
     let scheduled = phases.iter().filter(|phase| phase.schedule.is_some()).count();
@@ -182,6 +181,24 @@ impl TrainOptions {
         (self.steps, self.epochs) = (Some(steps), None);
     }
 
+    /// Lets a run that was planned with `planned` steps have `length`. Its phases keep their places: the last one takes what is added, and
+    /// where `at` is given, the one after that step takes all that is left.
+    pub fn extend(&mut self, planned: u64, length: u64, at: Option<u64>) {
+        if self.phase.is_empty() {
+            (self.steps, self.epochs) = (Some(length), None);
+            return;
+        }
+        let settled = self.phases(planned);
+        self.phase
+            .truncate(at.map_or(settled.len(), |step| settled.partition_point(|phase| phase.after <= step)));
+        let last = self.phase.len() - 1;
+        for (index, (phase, settled)) in self.phase.iter_mut().zip(&settled).enumerate() {
+            let until = if index == last { length } else { settled.until };
+            (phase.steps, phase.tokens, phase.share) = (Some(until - settled.after), None, None);
+        }
+        (self.steps, self.epochs) = (None, None);
+    }
+
     /// The phases of a run of `total_steps`, in order. A run without any is one phase.
     pub fn phases(&self, total_steps: u64) -> Vec<Phase> {
         let (mut after, mut share) = (0, 0.0);
@@ -189,7 +206,6 @@ impl TrainOptions {
         let settle = |(index, phase): (usize, &PhaseOptions)| {
             share += phase.share.unwrap_or(0.0);
             let until = match phase.own_steps(self.step_tokens()) {
-                // What resumes have added is part of the last one.
                 _ if index == last => total_steps,
                 Some(steps) => after + steps,
                 None => (share * total_steps as f64).round() as u64,
@@ -279,8 +295,32 @@ mod tests {
         assert_eq!(shorter.problems(), []);
         let settled: Vec<_> = shorter.phases(26).into_iter().map(|p| (p.after, p.until)).collect();
         assert_eq!(settled, [(0, 16), (16, 26)]);
-        let settled: Vec<_> = tokens.phases(20).into_iter().map(|p| (p.after, p.until)).collect();
-        assert_eq!(settled, [(0, 8), (8, 20)]);
+    }
+
+    #[test]
+    fn a_longer_run_keeps_its_phases_where_they_were() {
+        let settled = |options: &TrainOptions| -> Vec<_> {
+            assert_eq!(options.problems(), []);
+            let total = options.steps_of_phases().unwrap();
+            options.phases(total).into_iter().map(|p| (p.after, p.until)).collect()
+        };
+        let run = options(
+            "steps = 1000\n[[phase]]\nname = \"a\"\nshare = 0.8\n[[phase]]\nname = \"b\"\nshare = 0.2",
+        );
+        let mut more = run.clone();
+        more.extend(1000, 2000, None);
+        assert_eq!(settled(&more), [(0, 800), (800, 2000)]);
+        more.extend(2000, 2100, None);
+        assert_eq!(settled(&more), [(0, 800), (800, 2100)]);
+        for (at, phases) in [(300, vec![(0, 400)]), (799, vec![(0, 899)]), (800, vec![(0, 800), (800, 900)])]
+        {
+            let mut now = run.clone();
+            now.extend(1000, at + 100, Some(at));
+            assert_eq!(settled(&now), phases, "at {at}");
+        }
+        let mut plain = options("epochs = 3");
+        plain.extend(30, 50, None);
+        assert_eq!((plain.steps, plain.epochs), (Some(50), None));
     }
 
     #[test]
@@ -319,6 +359,7 @@ mod tests {
         told("[[phase]]\nname = \"a\"\nshare = 0.5\n[[phase]]\nname = \"b\"\nsteps = 2", "the same");
         told("epochs = 3\n[[phase]]\nname = \"a\"\nsteps = 2", "leave train.epochs");
         told("steps = 1\n[[phase]]\nname = \"a\"\nsteps = 2", "leave train.steps");
+        told("steps = 3\n[[phase]]\nname = \"a\"\nsteps = 2", "leave train.steps");
         told("[[phase]]\nname = \"a\"\nsteps = 2\nsequence_length = 5", "must divide");
         told("[[phase]]\nname = \"a\"\nsteps = 2\nlearning_rate = 0.1", "without a schedule");
         told(

@@ -53,6 +53,11 @@ impl SpikeWindow {
         None
     }
 
+    /// What was usual counts no more: the data are others now.
+    pub fn forget(&mut self) {
+        self.losses.clear();
+    }
+
     /// Whether the last losses are usual.
     pub fn is_calm(&self) -> bool {
         self.above == 0

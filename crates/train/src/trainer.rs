@@ -15,7 +15,7 @@ use store::metrics::{EpochRecord, Metric, SampleRecord};
 use store::report::{Event, Phase, Reporter, StepRecord, ValidationRecord};
 use store::run::RunStatus;
 
-use crate::checkpoint::{Best, Checkpoints, EpochLoss, EpochSummary, Spike, TrainerState, Which};
+use crate::checkpoint::{Best, Checkpoints, EpochLoss, EpochSummary, LeftStream, Spike, TrainerState, Which};
 use crate::evaluate::evaluate;
 use crate::job::{Ending, Job, Outcome, Sampler};
 use crate::ledger::{Figures, Ledger};
@@ -83,6 +83,10 @@ fn stream_of(job: &Job, phases: &[phase::Phase], step: u64) -> Option<usize> {
     job.phases.get(index).is_some_and(Option::is_some).then_some(index)
 }
 
+fn stream_name(stream: Option<usize>) -> String {
+    stream.map_or("all".to_owned(), |index| index.to_string())
+}
+
 fn open_loader<'a>(job: &'a Job, options: &TrainOptions, stream: Option<usize>) -> Result<Loader<'a>> {
     let own = stream.and_then(|index| job.phases.get(index)?.as_ref());
     let loader = LoaderOptions {
@@ -143,7 +147,6 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         for note in notes {
             trainer.ledger.note(note, reporter);
         }
-        trainer.turn_to_next_stream()?;
         Ok(trainer)
     }
 
@@ -178,20 +181,20 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         self.phases.iter().find(|phase| step <= phase.until)
     }
 
-    /// Lets the loader serve what the phase of the next step learns from, from where that was left.
-    fn turn_to_next_stream(&mut self) -> Result<()> {
-        let next = (self.state.step + 1).min(self.state.total_steps);
-        let stream = stream_of(self.job, &self.phases, next);
-        if stream == self.state.stream {
+    /// Lets the loader serve what the phase of `step` learns from, from where that was left.
+    fn turn_to_stream_of(&mut self, step: u64) -> Result<()> {
+        let stream = stream_of(self.job, &self.phases, step);
+        let state = &mut self.state;
+        if stream == state.stream {
             return Ok(());
         }
-        let name = |stream: Option<usize>| stream.map_or("all".to_owned(), |index| index.to_string());
-        let mut loader = open_loader(self.job, &self.state.options, stream)?;
-        let cursor = self.state.left.get(&name(stream)).copied().unwrap_or_default();
-        loader.seek(&cursor)?;
-        self.state.left.insert(name(self.state.stream), self.loader.cursor());
-        self.state.epoch = EpochLoss { epoch: cursor.epoch, ..EpochLoss::default() };
-        (self.loader, self.state.stream, self.state.cursor) = (loader, stream, cursor);
+        let next = state.left.remove(&stream_name(stream)).unwrap_or_default();
+        let mut loader = open_loader(self.job, &state.options, stream)?;
+        loader.seek(&next.cursor)?;
+        let before =
+            LeftStream { cursor: state.cursor, epoch: std::mem::replace(&mut state.epoch, next.epoch) };
+        state.left.insert(stream_name(state.stream), before);
+        (self.loader, state.stream, state.cursor) = (loader, stream, next.cursor);
         Ok(())
     }
 
@@ -210,10 +213,11 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         }
     }
 
-    /// One optimizer step. On `Stop` nothing has changed.
+    /// One optimizer step. On `Stop` nothing has been learned.
     fn step(&mut self, reporter: &mut dyn Reporter) -> Result<Flow> {
         let began = Instant::now();
         let step = self.state.step + 1;
+        self.turn_to_stream_of(step)?;
         let before = self.loader.cursor();
         let cut = self.phase_of(step).map_or(1, |phase| phase.cut);
         let mut weight_sum = 0.0;
@@ -247,7 +251,6 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         self.session_step_s += duration.as_secs_f64();
         state.tokens_seen += tokens;
         self.session_tokens += tokens;
-        self.turn_to_next_stream()?;
         let Some(outcome) = outcome else { return Ok(Flow::Continue) };
         let state = &mut self.state;
         let loss = outcome.loss_sum / weight_sum;
@@ -307,11 +310,16 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
             self.state.options.rollbacks
         );
         state.rollbacks = rollbacks;
-        // Where the checkpoint is of a phase with other data, that goes on from where it was left.
-        if state.stream == self.state.stream {
-            state.cursor = self.state.cursor;
-        } else {
-            self.loader = open_loader(self.job, &self.state.options, state.stream)?;
+        // All data go on from where they were left last, also where the checkpoint is of a phase with other data.
+        let now = &self.state;
+        let epoch = EpochLoss { epoch: now.cursor.epoch, ..EpochLoss::default() };
+        state.left.clone_from(&now.left);
+        state.left.insert(stream_name(now.stream), LeftStream { cursor: now.cursor, epoch });
+        if let Some(here) = state.left.remove(&stream_name(state.stream)) {
+            state.cursor = here.cursor;
+        }
+        if state.stream != now.stream {
+            self.loader = open_loader(self.job, &now.options, state.stream)?;
             self.loader.seek(&state.cursor)?;
         }
         // What a resume may have changed since that checkpoint.
@@ -432,6 +440,10 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         }
         if epoch_done {
             self.finish_epoch(reporter);
+        }
+        if phase_done {
+            // Other data have other losses, and so has another context.
+            self.state.spikes.forget();
         }
         self.stop_early(reporter);
         self.state.duties_due = false;

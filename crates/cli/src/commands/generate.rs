@@ -130,7 +130,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         ));
         return Ok(());
     }
-    let mut value = json!({
+    let value = json!({
         "text": generated.text,
         "prompt": prompt,
         "tokens": generated.tokens,
@@ -140,12 +140,10 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         "stopped": generated.stopped,
         "source": generator.source(),
         "seed": options.seed,
+        "latencies_ms": latencies_ms,
         "rss_bytes": store::system::rss_bytes(),
         "peak_rss_bytes": store::system::peak_rss_bytes(),
     });
-    if arguments.repeat > 1 {
-        value["latencies_ms"] = json!(latencies_ms);
-    }
     console.result("generated", &value)
 }
 

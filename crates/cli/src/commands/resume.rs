@@ -72,9 +72,20 @@ fn detach(
     let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
     let run_id = run.id();
     let notify = (supervise::recorded_notify(&run)?, false);
+    // Their values may be spelled as the run is.
+    const VALUED: [&str; 8] = [
+        "--more-epochs",
+        "--more-steps",
+        "--decay-now",
+        "--checkpoint",
+        "--project",
+        "--threads",
+        "--device",
+        "--seed",
+    ];
     let name = |mut given: Vec<String>| {
-        // The last of that name: a project may be called as the run is.
-        if let Some(at) = given.iter().rposition(|argument| *argument == arguments.run) {
+        let is_value = |at: usize| at > 0 && VALUED.contains(&given[at - 1].as_str());
+        if let Some(at) = (0..given.len()).rfind(|&at| given[at] == arguments.run && !is_value(at)) {
             given.remove(at);
         }
         if let Some(at) = given.iter().rposition(|argument| argument == "resume") {

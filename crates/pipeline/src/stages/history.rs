@@ -63,7 +63,7 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
         let message = format!("run {} is trained; continuing with what comes after", summary.run_id);
         reporter.note(Phase::Prerequisites, &message);
         meta.recipe.train = meta.began_with().clone();
-        adopt(request, &mut meta, &summary.run_id, reporter);
+        adopt(request, &mut meta, &summary.run_id, reporter)?;
         return Ok(ToContinue::AfterTraining(summary.run_id.clone()));
     }
     let Some(summary) = unfinished else {
@@ -80,7 +80,7 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
     let mut meta = RunMeta::read(&RealFs, &run)?;
     let step = summary.state.as_ref().map_or(0, |state| state.step);
     reporter.note(Phase::Prerequisites, &format!("continuing run {} (it was at step {step})", run.id()));
-    adopt(request, &mut meta, &run.id(), reporter);
+    adopt(request, &mut meta, &run.id(), reporter)?;
     if request.accept_changes {
         meta.write(&RealFs, &run)?;
     }
@@ -88,7 +88,12 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
 }
 
 /// A run that is continued goes on with the recipe it was started with, but may take less memory for the same bits.
-fn adopt(request: &mut Request<'_>, meta: &mut RunMeta, run_id: &str, reporter: &mut dyn Reporter) {
+fn adopt(
+    request: &mut Request<'_>,
+    meta: &mut RunMeta,
+    run_id: &str,
+    reporter: &mut dyn Reporter,
+) -> Result<()> {
     if request.recipe_is_explicit {
         meta.recipe.train.recompute = request.recipe.train.recompute;
     }
@@ -112,9 +117,11 @@ fn adopt(request: &mut Request<'_>, meta: &mut RunMeta, run_id: &str, reporter: 
             precision: begun.precision,
             optimizer: begun.optimizer,
             ema_decay: begun.ema_decay,
+            phase: begun.phase.clone(),
             seed: begun.seed,
             ..given.train.clone()
         };
+        meta.recipe.train.validate()?;
         meta.began_with.get_or_insert(begun);
         let message = format!("run {run_id} goes on with what was changed: {}", taken.join(", "));
         reporter.warning(Phase::Prerequisites, &message);
@@ -135,15 +142,17 @@ fn adopt(request: &mut Request<'_>, meta: &mut RunMeta, run_id: &str, reporter: 
     request.recipe = meta.recipe.clone();
     request.base_dir.clone_from(&meta.base_dir);
     request.recipe_source.clone_from(&meta.recipe_source);
+    Ok(())
 }
 
 /// Whether a key may change within a run: everything that leaves model, data and the stream of batches what they are.
 fn may_change(key: &str) -> bool {
-    const FIXED: [&str; 9] = [
+    const FIXED: [&str; 10] = [
         "train.epochs",
         "train.steps",
         "train.optimizer",
         "train.ema_decay",
+        "train.phase",
         "train.batch_size",
         "train.micro_batch_size",
         "train.sequence_length",

@@ -153,19 +153,17 @@ pub(super) fn resume(
     }
     match (request.more, begun_with_steps) {
         (None, _) => {}
-        (Some(More::Steps(more)), _) => {
-            meta.recipe.train.steps = Some(total + more);
-            meta.recipe.train.epochs = None;
-        }
+        (Some(More::Steps(more)), _) => meta.recipe.train.extend(total, total + more, None),
         (Some(More::DecayNow(steps)), _) => {
             decay_now(&mut meta, total, checkpoint_step(&run, which)?, steps)?
         }
-        (Some(More::Epochs(more)), None) => {
+        (Some(More::Epochs(more)), None) if meta.recipe.train.phase.is_empty() => {
             meta.recipe.train.epochs = Some(meta.recipe.train.epochs.unwrap_or(1) + more);
         }
-        (Some(More::Epochs(more)), Some(steps)) => {
+        (Some(More::Epochs(more)), _) => {
             let dataset = open(&request.project.tokens(), Split::Train, &meta)?;
-            meta.recipe.train.steps = Some(steps + more * steps_per_epoch(&dataset, &meta));
+            let length = total + more * steps_per_epoch(&dataset, &meta);
+            meta.recipe.train.extend(total, length, None);
         }
     }
     if request.more.is_some() {
@@ -226,7 +224,7 @@ fn decay_now(meta: &mut RunMeta, total_steps: u64, step: u64, steps: u64) -> Res
     // A ratio would move it with the run's new length.
     options.warmup_steps = Some(warmup_steps);
     options.schedule = ScheduleKind::Wsd;
-    (options.epochs, options.steps) = (None, Some(step + steps));
+    options.extend(total_steps, step + steps, Some(step));
     options.decay_fraction = steps as f64 / (step + steps) as f64;
     Ok(())
 }
@@ -353,14 +351,11 @@ struct Session<'a> {
 impl Trained {
     /// Whether somebody asked to stop since training began.
     pub fn check_stop(&self) -> Result<()> {
-        if self.stop.is_raised() {
-            return Err(Error::Interrupted {
-                step: self.step,
-                total_steps: self.step,
-                command: self.resume_command.clone(),
-            });
-        }
-        Ok(())
+        if self.stop.is_raised() { Err(self.interrupted()) } else { Ok(()) }
+    }
+
+    pub fn interrupted(&self) -> Error {
+        Error::Interrupted { step: self.step, total_steps: self.step, command: self.resume_command.clone() }
     }
 }
 

@@ -107,7 +107,8 @@ pub(super) fn validate(
     }
     drop(generator);
     trained.check_stop()?;
-    let generation = measure::generation(request, &trained.run, step, &samples, reporter)?;
+    let generation = measure::generation(request, &trained.run, step, &samples, &trained.stop, reporter)?;
+    let generation = generation.ok_or_else(|| trained.interrupted())?;
     let loss_gap = losses.validation.zip(losses.training).map(|(validation, training)| validation - training);
     let mut evaluation = Evaluation {
         run_id: trained.run.id(),

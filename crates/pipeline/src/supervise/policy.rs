@@ -44,10 +44,11 @@ impl Policy {
 
     /// The worker crashed when the job had come so far; `resumed` says whether it had been resumed.
     pub fn crashed(&mut self, progress: Progress, resumed: bool) -> Decision {
-        if progress > self.furthest {
+        // The first worker may have been sent back to an earlier checkpoint: that is where its progress begins.
+        if progress > self.furthest || !resumed {
             self.furthest = progress;
             self.without_progress = 0;
-        } else if resumed {
+        } else {
             self.without_progress += 1;
         }
         if self.without_progress >= RESUMES_WITHOUT_PROGRESS {
@@ -64,6 +65,15 @@ mod tests {
 
     fn at(checkpoint_step: u64) -> Progress {
         Progress { parts: 2, checkpoint_step }
+    }
+
+    #[test]
+    fn a_run_that_was_sent_back_counts_from_there() {
+        let mut policy = Policy::new(Duration::ZERO, at(1000));
+        let steps = [(250, false), (500, true), (750, true), (1000, true), (1250, true)];
+        for (step, resumed) in steps {
+            assert_eq!(policy.crashed(at(step), resumed), Decision::Resume(Duration::ZERO), "step {step}");
+        }
     }
 
     #[test]

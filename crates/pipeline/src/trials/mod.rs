@@ -94,6 +94,8 @@ impl Scratch {
         options.set_steps(trial.steps);
         (options.checkpoint_every, options.validate_every) = (checkpoint_every, (trial.steps / 3).max(1));
         (options.sample_every, options.sample_prompts) = (0, Vec::new());
+        // It is to come to its end.
+        options.early_stopping = 0;
         recipe.notify = crate::recipe::NotifyOptions::default();
         let project = Project::new(root);
         store::atomic::write(&RealFs, &project.recipe_file(), recipe.to_toml().as_bytes())?;
@@ -197,11 +199,15 @@ fn compare(whole: &RunDir, other: &RunDir, step: u64) -> Result<Vec<Compared>> {
         RealFs.read(&path).map_err(store::Error::io("read", &path))
     };
     let mut compared = Vec::new();
-    for (what, file) in [
+    let averaged =
+        Checkpoints::new(&RealFs, &whole.checkpoints()).path(step).join("average.safetensors").exists();
+    let average = averaged.then_some(("average of the weights", "average.safetensors"));
+    let files = [
         ("weights", "weights.safetensors"),
         ("moments", "moments.safetensors"),
         ("loader and state", "trainer.json"),
-    ] {
+    ];
+    for (what, file) in files.into_iter().chain(average) {
         let (a, b) = (read(whole, file)?, read(other, file)?);
         compared.push(Compared { what, bytes: a.len() as u64, equal: a == b });
     }

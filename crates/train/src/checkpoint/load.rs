@@ -214,7 +214,7 @@ impl Checkpoints<'_> {
                     what: "the number of tensors",
                     was: reader.tensors().len().to_string(),
                     now: wanted.len().to_string(),
-                    remedy: "the recipe's [model] was changed: start a new run, or restore it",
+                    remedy: "the recipe's [model], train.optimizer or train.ema_decay was changed: start a new run, or restore it",
                 });
             }
             for tensor in wanted {

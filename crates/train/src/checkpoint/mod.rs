@@ -21,7 +21,7 @@ use crate::{Error, Result};
 
 pub use crate::spike::{Spike, SpikeWindow};
 pub use load::Which;
-pub use state::{Best, EpochLoss, EpochSummary, Rollbacks, TrainerState};
+pub use state::{Best, EpochLoss, EpochSummary, LeftStream, Rollbacks, TrainerState};
 
 /// The stage's name in a checkpoint's manifest.
 const STAGE: &str = "checkpoint";

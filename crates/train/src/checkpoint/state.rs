@@ -32,7 +32,7 @@ pub struct TrainerState {
     /// Whose data the cursor is of: of the phase of this index, or of all that have no mix of their own.
     pub stream: Option<usize>,
     /// Where loaders were left that serve other phases' mixes, by the index of the first such phase; "all" for the run's own data.
-    pub left: BTreeMap<String, LoaderCursor>,
+    pub left: BTreeMap<String, LeftStream>,
     /// Trained tokens so far.
     pub tokens_seen: u64,
     /// The epoch under way.
@@ -67,6 +67,16 @@ pub struct TrainerState {
     pub data_hash: String,
     /// BLAKE3 of the tokenizer.
     pub tokenizer_hash: String,
+}
+
+/// Where a loader was left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeftStream {
+    /// Its next sequence.
+    pub cursor: LoaderCursor,
+    /// Its epoch under way.
+    pub epoch: EpochLoss,
 }
 
 /// Rollbacks of a run.

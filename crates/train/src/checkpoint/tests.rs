@@ -43,7 +43,11 @@ impl TensorStore for StandIn {
         kinds
             .into_iter()
             .flat_map(|kind| {
-                shapes().map(|(name, shape)| SavedTensor { name: name.to_owned(), kind, shape: shape.to_vec() })
+                shapes().map(|(name, shape)| SavedTensor {
+                    name: name.to_owned(),
+                    kind,
+                    shape: shape.to_vec(),
+                })
             })
             .collect()
     }

@@ -3,9 +3,9 @@
 use store::fs::faulty::Fault;
 use store::report::{NoReport, Recorder};
 use store::run::RunStatus;
-use train::{Ending, OptimizerChoice, PhaseOptions, Start, StopFlag, Which};
+use train::{Ending, OptimizerChoice, Start, StopFlag, Which};
 
-use crate::support::Bench;
+use crate::support::{Bench, phase};
 
 const LATEST: Start = Start::Resume(Which::Latest);
 
@@ -45,25 +45,42 @@ fn with_all_state() -> Bench {
     let mut bench = Bench::new();
     bench.options.optimizer = OptimizerChoice::Muon;
     bench.options.ema_decay = 0.9;
-    let phase = |name: &str, share, sequence_length| PhaseOptions {
-        name: name.to_owned(),
-        share: Some(share),
-        sequence_length: Some(sequence_length),
-        steps: None,
-        tokens: None,
-        mix: None,
-        schedule: None,
-        learning_rate: None,
-        final_learning_rate: None,
-        warmup_steps: None,
-    };
-    bench.options.phase = vec![phase("short", 0.4, 4), phase("long", 0.6, 8)];
+    bench.options.phase = vec![phase("short", 0.4, Some(4)), phase("long", 0.6, Some(8))];
+    bench
+}
+
+/// The same, where the first phase, the third and the fourth learn from data of their own.
+fn with_mixes() -> Bench {
+    let mut bench = with_all_state();
+    bench.options.phase =
+        ["own", "all", "other", "more", "again"].map(|name| phase(name, 0.2, Some(8))).to_vec();
+    bench.mixes = vec![Some(0), None, Some(1), Some(0), None];
+    // Epochs end within phases and at their borders.
+    bench.options.steps = Some(60);
+    bench.options.validate_every = 0;
     bench
 }
 
 #[test]
+fn data_of_phases_come_in_turn_and_go_on_where_they_were_left() {
+    let bench = with_mixes();
+    let outcome = bench.train(Start::Fresh, &StopFlag::new(), &mut NoReport).unwrap();
+    assert_eq!((outcome.ending, outcome.step), (Ending::Completed, 60));
+    // Each phase's epochs are counted from where its data were left: no token is lost from the sums of those that ended.
+    assert!(outcome.history.len() > 4, "{:?}", outcome.history);
+    let in_epochs: u64 = outcome.history.iter().map(|epoch| epoch.tokens).sum();
+    let largest = bench.data.training.token_count().max(bench.data.mix(0).token_count());
+    assert!(in_epochs + 3 * largest > outcome.tokens_seen && in_epochs <= outcome.tokens_seen, "{in_epochs}");
+
+    let mut plain = with_mixes();
+    plain.mixes = Vec::new();
+    plain.train(Start::Fresh, &StopFlag::new(), &mut NoReport).unwrap();
+    assert_ne!(plain.metrics(), bench.metrics(), "the phases have learned from something else");
+}
+
+#[test]
 fn many_stops_in_one_run() {
-    for make in [Bench::new, with_all_state] {
+    for make in [Bench::new, with_all_state, with_mixes] {
         let whole = make();
         whole.train(Start::Fresh, &StopFlag::new(), &mut NoReport).unwrap();
         let bench = make();

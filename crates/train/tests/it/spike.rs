@@ -6,7 +6,7 @@ use model::{Model, StateKind};
 use store::report::{NoReport, Recorder};
 use train::{Ending, ErrorKind, Sampler, Start, StopFlag, Which};
 
-use crate::support::Bench;
+use crate::support::{Bench, phase};
 
 /// Throws the model off its course: some weights many times as large, when asked for a sample, so many times.
 struct Throw {
@@ -63,6 +63,37 @@ fn twenty_spikes_end_within_one_percent_of_the_clean_run() {
         let loss = outcome.validation_loss.unwrap();
         // Other batches may also end better.
         assert!(loss / clean_loss - 1.0 < 0.01, "seed {seed}: {loss} where clean is {clean_loss}");
+    }
+}
+
+/// Losses of another text may be far above those before: that is no spike.
+#[test]
+fn a_phase_with_other_data_is_no_spike() {
+    let mut bench = bench(0);
+    bench.options.phase = vec![phase("first", 0.5, None), phase("second", 0.5, None)];
+    bench.mixes = vec![Some(0), Some(1)];
+    let mut recorder = Recorder::default();
+    let outcome = bench.train(Start::Fresh, &StopFlag::new(), &mut recorder).unwrap();
+    assert_eq!(outcome.training_metrics["rollbacks"], 0, "{:?}", recorder.warnings());
+    let losses = bench.losses();
+    let (before, after) = (losses[190..200].iter().sum::<f64>(), losses[200..210].iter().sum::<f64>());
+    assert!(after > 1.5 * before, "the second text is new to the model: {before} {after}");
+}
+
+/// A model that was thrown off its course in the second phase may have to go back to the first; the batches it met are left out.
+#[test]
+fn a_rollback_across_a_border_meets_other_batches() {
+    let mut bench = bench(215);
+    bench.options.phase = vec![phase("first", 0.5, None), phase("second", 0.5, None)];
+    bench.mixes = vec![Some(0), Some(1)];
+    bench.options.checkpoint_every = 150;
+    let mut throw = Throw { rng: Rng::from_parts(0, "spike", &[]), times: 2 };
+    let mut recorder = Recorder::default();
+    let outcome = bench.train_with(Start::Fresh, &StopFlag::new(), Some(&mut throw), &mut recorder).unwrap();
+    assert_eq!((outcome.ending, outcome.step), (Ending::Completed, 400));
+    let warnings = recorder.warnings().join("\n");
+    for told in ["Rolled back to step 200 (try 1 of 3)", "Rolled back to step 150 (try 2 of 3)"] {
+        assert!(warnings.contains(told), "{told}: {warnings}");
     }
 }
 

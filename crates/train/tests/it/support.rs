@@ -1,6 +1,6 @@
 //! A tiny model, tiny data, and a run that is over in milliseconds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use compute::Target;
@@ -16,8 +16,8 @@ use store::run::{RunDir, RunState};
 use tokenizer::{Kind, TokenizerOptions};
 use train::checkpoint::TrainerState;
 use train::{
-    Checkpoints, Job, OptimizerChoice, Outcome, Patience, Result, Sampler, ScheduleKind, Start, StopFlag,
-    TrainOptions, Which,
+    Checkpoints, Job, OptimizerChoice, Outcome, Patience, PhaseOptions, Result, Sampler, ScheduleKind, Start,
+    StopFlag, TrainOptions, Which,
 };
 
 pub const VOCAB: usize = 24;
@@ -71,7 +71,32 @@ pub fn model(config: &ModelConfig, options: &TrainOptions, threads: usize) -> Mo
 pub struct Data {
     pub training: TokenDataset,
     pub validation: TokenDataset,
+    /// What phases learn from that have data of their own: the same letters, in another order.
+    mixes: [PathBuf; 2],
+    tokenizer_hash: String,
     _folder: tempfile::TempDir,
+}
+
+impl Data {
+    pub fn mix(&self, mix: usize) -> TokenDataset {
+        TokenDataset::open(&RealFs, &self.mixes[mix], Split::Train, &self.tokenizer_hash).unwrap()
+    }
+}
+
+/// A part of a run.
+pub fn phase(name: &str, share: f64, sequence_length: Option<usize>) -> PhaseOptions {
+    PhaseOptions {
+        name: name.to_owned(),
+        share: Some(share),
+        sequence_length,
+        steps: None,
+        tokens: None,
+        mix: None,
+        schedule: None,
+        learning_rate: None,
+        final_learning_rate: None,
+        warmup_steps: None,
+    }
 }
 
 /// Short documents that walk round a cycle of letters with a few exceptions: there is something to learn. Made once.
@@ -106,7 +131,29 @@ pub fn data() -> &'static Data {
         assert!(tokenizer.vocab_size() <= VOCAB, "{}", tokenizer.vocab_size());
         corpus::tokenize(&RealFs, &documents, &tokenizer, &tokens, &mut NoReport).unwrap();
         let open = |split| TokenDataset::open(&RealFs, &tokens, split, tokenizer.hash()).unwrap();
-        Data { training: open(Split::Train), validation: open(Split::Validation), _folder: folder }
+        let mixes = [3, 5].map(|stride| {
+            let lines: String = (0..30)
+                .map(|i| {
+                    let text: String =
+                        (0..9).map(|k| char::from(b'a' + ((i + k * stride) % 7) as u8)).collect();
+                    format!("{{\"text\": \"{text}{}\"}}\n", char::from(b'A' + (i % 4) as u8))
+                })
+                .collect();
+            let root = path.join(format!("mix-{stride}"));
+            std::fs::create_dir(&root).unwrap();
+            std::fs::write(root.join("text.jsonl"), lines).unwrap();
+            let options = CorpusOptions {
+                paths: vec!["text.jsonl".to_owned()],
+                validation_fraction: 0.0,
+                ..CorpusOptions::default()
+            };
+            let (documents, tokens) = (root.join("documents"), root.join("tokens"));
+            corpus::prepare(&RealFs, &options, &root, &documents, &mut NoReport).unwrap();
+            corpus::tokenize(&RealFs, &documents, &tokenizer, &tokens, &mut NoReport).unwrap();
+            tokens
+        });
+        let (training, validation) = (open(Split::Train), open(Split::Validation));
+        Data { training, validation, mixes, tokenizer_hash: tokenizer.hash().to_owned(), _folder: folder }
     })
 }
 
@@ -118,6 +165,8 @@ pub struct Bench {
     pub options: TrainOptions,
     pub threads: usize,
     pub patience: Patience,
+    /// Which phases learn from which of [`Data::mixes`].
+    pub mixes: Vec<Option<usize>>,
     lock_folder: tempfile::TempDir,
 }
 
@@ -138,6 +187,7 @@ impl Bench {
                 retry_every: std::time::Duration::from_millis(1),
                 give_up_after: std::time::Duration::from_millis(40),
             },
+            mixes: Vec::new(),
             lock_folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -159,6 +209,8 @@ impl Bench {
     ) -> Result<Outcome> {
         let lock = RunLock::acquire(self.lock_folder.path()).unwrap();
         let run = self.run_dir_unchecked();
+        let phases: Vec<Option<TokenDataset>> =
+            self.mixes.iter().map(|mix| mix.map(|mix| self.data.mix(mix))).collect();
         let job = Job {
             fs: &self.disk,
             run: &run,
@@ -166,7 +218,7 @@ impl Bench {
             options: &self.options,
             start,
             training: &self.data.training,
-            phases: &[],
+            phases: &phases,
             validation: Some(&self.data.validation),
             stop,
             patience: self.patience,
@@ -217,6 +269,15 @@ impl Bench {
                 Metric::Sample(r) => format!("sample {} {:?} {:?}", r.step, r.prompt, r.text),
                 other => panic!("{other:?}"),
             })
+            .collect()
+    }
+
+    /// Of each step.
+    pub fn losses(&self) -> Vec<f64> {
+        let metrics = store::metrics::read(&self.disk, &self.run_dir().metrics()).unwrap();
+        metrics
+            .into_iter()
+            .filter_map(|metric| if let Metric::Step(record) = metric { Some(record.loss) } else { None })
             .collect()
     }
 

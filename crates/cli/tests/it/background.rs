@@ -182,7 +182,12 @@ fn a_killed_worker_is_resumed_and_a_crash_loop_is_ended() {
     assert_eq!(metadata["resumes_without_progress"], 3);
     assert_eq!(metadata["last_crash"]["kind"], "signal");
     assert!(metadata["diagnosis"].as_str().expect("told").contains("crash loop"), "{metadata}");
-    let heard = String::from_utf8(job.0.read("heard.jsonl")).expect("text");
+    // Told after the record is written.
+    let mut heard = String::new();
+    while std::time::Instant::now() < until && !heard.contains("\"event\":\"failed\"") {
+        heard = String::from_utf8(job.0.read("heard.jsonl")).expect("text");
+        std::thread::sleep(Duration::from_millis(25));
+    }
     assert_eq!(
         heard.matches("\"event\":\"resumed\"").count() as u64,
         metadata["resume_count"].as_u64().expect("counted")

@@ -1,0 +1,158 @@
+//! What a step brings with it besides itself: validation, the end of an epoch, samples, a checkpoint.
+
+use std::time::Instant;
+
+use compute::Device;
+use store::metrics::{EpochRecord, Metric, SampleRecord};
+use store::report::{Event, Reporter, ValidationRecord};
+use store::run::RunStatus;
+
+use super::{Flow, Trainer};
+use crate::Result;
+use crate::checkpoint::{Best, EpochLoss, EpochSummary};
+use crate::evaluate::evaluate;
+
+impl<D: Device> Trainer<'_, '_, '_, D> {
+    /// What `self.state.step` brings with it besides itself.
+    pub(super) fn duties(&mut self, reporter: &mut dyn Reporter) -> Result<Flow> {
+        let step = self.state.step;
+        let options = &self.state.options;
+        let every = |n: u64| n > 0 && step.is_multiple_of(n);
+        let last = step == self.state.total_steps;
+        let epoch_done = self.state.cursor.epoch > self.state.epoch.epoch;
+        let phase_done = !last && self.phases.iter().any(|phase| phase.until == step);
+        let sample_due = every(options.sample_every) || last;
+        let save_due =
+            every(options.checkpoint_every) || phase_done || (options.checkpoint_every == 0 && epoch_done);
+        let mut new_best = false;
+        if every(options.validate_every) || epoch_done || phase_done || last {
+            match self.validate(reporter)? {
+                Some(best) => new_best = best,
+                None => return Ok(Flow::Stop),
+            }
+        }
+        if epoch_done {
+            self.finish_epoch(reporter);
+        }
+        if phase_done {
+            // Other data have other losses, and so has another context.
+            self.state.spikes.forget();
+        }
+        self.stop_early(reporter);
+        self.state.duties_due = false;
+        if sample_due {
+            self.sample(reporter);
+        }
+        if save_due || new_best {
+            self.save_as_anchor(reporter)?;
+        }
+        if phase_done {
+            self.tell_phase(reporter);
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// Whether the model is better than ever; `None` when stopped before the end.
+    pub(super) fn validate(&mut self, reporter: &mut dyn Reporter) -> Result<Option<bool>> {
+        let Some(dataset) = self.job.validation else { return Ok(Some(false)) };
+        let began = Instant::now();
+        let options = &self.state.options;
+        let batches = dataset.batches(options.micro_batch_size, options.sequence_length);
+        self.model.swap_average();
+        let evaluation = evaluate(self.model, batches, self.job.stop);
+        self.model.swap_average();
+        let Some(evaluation) = evaluation? else {
+            return Ok(if self.job.stop.is_raised() { None } else { Some(false) });
+        };
+        let loss = evaluation.loss;
+        let step = self.state.step;
+        if !loss.is_finite() {
+            self.ledger.warning(format!("step {step}: the validation loss is {loss}"), reporter);
+            return Ok(Some(false));
+        }
+        let best = self.state.best.is_none_or(|best| loss < best.loss);
+        if best {
+            self.state.best = Some(Best { step, loss });
+            self.state.validations_since_best = 0;
+        } else {
+            self.state.validations_since_best += 1;
+        }
+        self.state.validation_loss = Some(loss);
+        let record = ValidationRecord {
+            step,
+            epoch: self.epoch(),
+            loss,
+            perplexity: loss.exp(),
+            best,
+            seconds: began.elapsed().as_secs_f64(),
+        };
+        self.ledger.metric(&Metric::Validation(record.clone()), reporter);
+        self.ledger.tell(&Event::Validation(record), reporter);
+        Ok(Some(best))
+    }
+
+    /// Ends the run where validation has not improved for as long as was asked for.
+    pub(super) fn stop_early(&mut self, reporter: &mut dyn Reporter) {
+        let (patience, since) = (self.state.options.early_stopping, self.state.validations_since_best);
+        if patience == 0 || since < patience || self.state.stopped_early {
+            return;
+        }
+        if let Some(Best { step, loss }) = self.state.best {
+            self.state.stopped_early = true;
+            let message = format!(
+                "stopping early at step {} of {}: {since} validations in a row were no better than {loss:.4}, of step {step}",
+                self.state.step, self.state.total_steps
+            );
+            self.ledger.note(message, reporter);
+        }
+    }
+
+    pub(super) fn finish_epoch(&mut self, reporter: &mut dyn Reporter) {
+        let state = &mut self.state;
+        let sums = std::mem::take(&mut state.epoch);
+        // Epochs of other phases' mixes count on.
+        let epoch = state.history.last().map_or(0, |last| last.epoch).max(sums.epoch) + 1;
+        state.epoch = EpochLoss { epoch: state.cursor.epoch, ..EpochLoss::default() };
+        if sums.weight_sum <= 0.0 {
+            self.ledger.warning(format!("epoch {epoch} has no loss: all its steps were skipped"), reporter);
+            return;
+        }
+        let train_loss = sums.loss_sum / sums.weight_sum;
+        let validation_loss = self.job.validation.and(state.validation_loss);
+        state.history.push(EpochSummary {
+            epoch,
+            step: state.step,
+            train_loss,
+            validation_loss,
+            tokens: sums.tokens,
+        });
+        let now = self.meter.elapsed_s();
+        let seconds = now - self.epoch_began_s;
+        self.epoch_began_s = now;
+        self.epoch_seconds.push(seconds);
+        let step = state.step;
+        let record = EpochRecord { epoch, step, train_loss, validation_loss, tokens: sums.tokens, seconds };
+        self.ledger.metric(&Metric::EpochFinished(record), reporter);
+        self.ledger.tell(&Event::EpochFinished { epoch, train_loss, validation_loss, seconds }, reporter);
+        self.write_training_metrics(RunStatus::Running, reporter);
+    }
+
+    pub(super) fn sample(&mut self, reporter: &mut dyn Reporter) {
+        let prompts = &self.state.options.sample_prompts;
+        let Some(sampler) = self.sampler.as_mut().filter(|_| !prompts.is_empty()) else { return };
+        self.model.swap_average();
+        let texts = sampler.sample(self.model, prompts);
+        self.model.swap_average();
+        match texts {
+            Ok(texts) => {
+                for (prompt, text) in prompts.clone().into_iter().zip(texts) {
+                    let step = self.state.step;
+                    let record = SampleRecord { step, prompt: prompt.clone(), text: text.clone() };
+                    self.ledger.metric(&Metric::Sample(record), reporter);
+                    self.ledger.tell(&Event::Sample { step, prompt, text }, reporter);
+                }
+            }
+            Err(error) => self.ledger.warning(format!("no samples: {error}"), reporter),
+        }
+    }
+}

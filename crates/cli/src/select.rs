@@ -14,6 +14,8 @@ pub struct Selected {
     pub recipe: Recipe,
     /// What to call it: a path, or "the embedded quickstart".
     pub source: String,
+    /// What names it to another process of this program, wherever that stands: a whole path, or an example.
+    pub argument: String,
     /// The folder that relative corpus paths start from.
     pub base_dir: PathBuf,
     /// Whether the user named a recipe or changed a key of it.
@@ -50,7 +52,7 @@ pub fn recipe(
     extra: &[Override],
     project: &Project,
 ) -> Outcome<Selected> {
-    let (source, text, base_dir) = find(global, arguments, project)?;
+    let Found { source, argument, text, base_dir } = find(global, arguments, project)?;
     let mut layers = Override::from_environment(environment());
     let environment_layers = layers.len();
     for (flag, path, value) in [
@@ -66,9 +68,7 @@ pub fn recipe(
     if !arguments.corpus_path.is_empty() {
         let mut paths = Vec::new();
         for path in &arguments.corpus_path {
-            // Typed on the command line, so from where the user stands, not from the recipe's folder.
-            let absolute = if path == "sample" { path.clone() } else { absolute(path)? };
-            paths.push(toml::Value::String(absolute));
+            paths.push(toml::Value::String(corpus_path(path)?));
         }
         layers.push(Override::flag("--corpus-path", "data.paths", paths));
     }
@@ -84,14 +84,51 @@ pub fn recipe(
     let explicit = arguments.recipe.is_some() || layers.len() > environment_layers;
     let notify_is_said = layers.iter().any(|layer| layer.path == "notify.command");
     let recipe = Recipe::load(&source, &text, &layers)?;
-    Ok(Selected { recipe, source, base_dir, explicit, notify_is_said })
+    Ok(Selected { recipe, source, argument, base_dir, explicit, notify_is_said })
 }
 
-fn find(
+/// Where a recipe was found.
+struct Found {
+    source: String,
+    argument: String,
+    text: String,
+    base_dir: PathBuf,
+}
+
+/// Arguments that select the same recipe and project in another process, wherever that stands.
+pub fn again(
     global: &GlobalArguments,
     arguments: &RecipeArguments,
+    selected: &Selected,
     project: &Project,
-) -> Outcome<(String, String, PathBuf)> {
+) -> Outcome<Vec<String>> {
+    let mut again = vec![selected.argument.clone()];
+    let mut add = |flag: &str, value: &str| again.extend([flag.to_owned(), value.to_owned()]);
+    for (flag, value) in [
+        ("--epochs", &arguments.epochs),
+        ("--batch-size", &arguments.batch_size),
+        ("--learning-rate", &arguments.learning_rate),
+        ("--vocab-size", &arguments.vocab_size),
+    ] {
+        value.iter().for_each(|value| add(flag, value));
+    }
+    for path in &arguments.corpus_path {
+        add("--corpus-path", &corpus_path(path)?);
+    }
+    if let Some(seed) = global.seed {
+        add("--seed", &seed.to_string());
+    }
+    arguments.set.iter().for_each(|set| add("--set", set));
+    add("--project", &project.root().to_string_lossy());
+    Ok(again)
+}
+
+/// Typed on the command line, so from where the user stands, not from the recipe's folder.
+fn corpus_path(path: &str) -> Outcome<String> {
+    if path == "sample" { Ok(path.to_owned()) } else { absolute(path) }
+}
+
+fn find(global: &GlobalArguments, arguments: &RecipeArguments, project: &Project) -> Outcome<Found> {
     let named = arguments.recipe.as_deref();
     // With --output-dir the project folder may be new; the recipe is then that of the folder one would work on without it.
     let stands_in = arguments.output_dir.as_ref().map(|_| {
@@ -104,7 +141,8 @@ fn find(
     };
     let Some(path) = path else {
         let text = pipeline::examples::QUICKSTART.to_owned();
-        return Ok(("the embedded quickstart".to_owned(), text, project.root().to_owned()));
+        let (source, argument) = ("the embedded quickstart".to_owned(), "quickstart".to_owned());
+        return Ok(Found { source, argument, text, base_dir: project.root().to_owned() });
     };
     // A folder `quickstart/` without a recipe, say the output of the example, does not hide the example.
     let holds_recipe = if path.is_dir() { path.join("text2llm.toml").is_file() } else { path.exists() };
@@ -112,7 +150,13 @@ fn find(
         && !holds_recipe
     {
         if let Some(text) = pipeline::examples::find(name) {
-            return Ok((format!("the embedded {name}"), text.to_owned(), project.root().to_owned()));
+            let (source, text) = (format!("the embedded {name}"), text.to_owned());
+            return Ok(Found {
+                source,
+                argument: name.to_owned(),
+                text,
+                base_dir: project.root().to_owned(),
+            });
         }
         if path.exists() {
             return Err(Failure::message(format!(
@@ -130,8 +174,9 @@ fn find(
         .map_err(|error| Failure::message(format!("cannot read the recipe `{shown}`: {error}")))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::message(format!("the recipe `{shown}` is not UTF-8 text")))?;
-    let base_dir = std::path::absolute(&path)?.parent().map_or_else(PathBuf::new, Path::to_owned);
-    Ok((shown, text, base_dir))
+    let path = std::path::absolute(&path)?;
+    let base_dir = path.parent().map_or_else(PathBuf::new, Path::to_owned);
+    Ok(Found { source: shown, argument: path.to_string_lossy().into_owned(), text, base_dir })
 }
 
 fn absolute(path: &str) -> Outcome<String> {

@@ -107,6 +107,10 @@ pub struct DroppedDocument {
     pub text: String,
 }
 
+/// How hard documents are packed: what is kept and passed on, and what is read once and then of no use.
+const LEVEL: i32 = 3;
+pub(crate) const PASSING_LEVEL: i32 = 1;
+
 /// Writes documents one by one.
 pub(crate) struct DocumentWriter {
     path: PathBuf,
@@ -115,8 +119,12 @@ pub(crate) struct DocumentWriter {
 
 impl DocumentWriter {
     pub fn create(fs: &dyn Fs, path: &Path) -> Result<DocumentWriter> {
+        DocumentWriter::create_at(LEVEL, fs, path)
+    }
+
+    pub fn create_at(level: i32, fs: &dyn Fs, path: &Path) -> Result<DocumentWriter> {
         let begin = || {
-            let mut encoder = zstd::Encoder::new(fs.create(path)?, 3)?;
+            let mut encoder = zstd::Encoder::new(fs.create(path)?, level)?;
             encoder.include_checksum(true)?;
             Ok(encoder)
         };
@@ -173,7 +181,7 @@ pub(crate) fn read_documents(fs: &dyn Fs, path: &Path) -> Result<Documents> {
     open(fs, path)
 }
 
-fn open<T>(fs: &dyn Fs, path: &Path) -> Result<Documents<T>> {
+pub(crate) fn open<T>(fs: &dyn Fs, path: &Path) -> Result<Documents<T>> {
     let open = || zstd::Decoder::new(fs.open(path)?);
     let decoder = open().map_err(store::Error::io("read", path))?;
     Ok(Documents {
@@ -184,18 +192,31 @@ fn open<T>(fs: &dyn Fs, path: &Path) -> Result<Documents<T>> {
     })
 }
 
+impl<T> Documents<T> {
+    /// Passes over the next `count` lines without looking into them.
+    pub(crate) fn pass_over(&mut self, count: u64) -> Result<()> {
+        for _ in 0..count {
+            if self.lines.skip_until(b'\n').map_err(|error| self.damaged(&error))? == 0 {
+                return Err(self.damaged(&"it ends early"));
+            }
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, error: &dyn std::fmt::Display) -> Error {
+        Error::corrupt(&self.path, format!("is damaged ({error}): run the data stage again"))
+    }
+}
+
 impl<T: DeserializeOwned> Iterator for Documents<T> {
     type Item = Result<T>;
 
     fn next(&mut self) -> Option<Result<T>> {
         self.line.clear();
-        let damaged = |error: &dyn std::fmt::Display| {
-            Error::corrupt(&self.path, format!("is damaged ({error}): run the data stage again"))
-        };
         match self.lines.read_line(&mut self.line) {
             Ok(0) => None,
-            Ok(_) => Some(serde_json::from_str(&self.line).map_err(|error| damaged(&error))),
-            Err(error) => Some(Err(damaged(&error))),
+            Ok(_) => Some(serde_json::from_str(&self.line).map_err(|error| self.damaged(&error))),
+            Err(error) => Some(Err(self.damaged(&error))),
         }
     }
 }

@@ -3,41 +3,62 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::classifier::{Classifier, HIGHEST_SCORE};
-use crate::contamination::EvaluationItems;
+use serde::{Deserialize, Serialize};
+
+use crate::classifier::HIGHEST_SCORE;
 use crate::dedup::{Band, Signer};
-use crate::filter::{self, Dropped, Scratch, UrlFilter, names};
+use crate::filter::{self, Dropped, Scratch, names};
 use crate::read::{Content, RawDocument};
 use crate::redact::{Redacted, Redactor};
 use crate::repair::{Repairs, repair};
+use crate::rules::Rules;
 use crate::{CorpusOptions, Document, clean, extract, language};
 
-/// A document's verdict.
+/// A document's verdict. Ranks write it down, so it can be read back; what is at its default is left out.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
-    pub outcome: Result<Document, Dropped>,
+    pub outcome: Result<Document, Cause>,
     /// Why it could not be read at all, where that only shows here.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub unreadable: Option<String>,
     /// What its bands are, where near-duplicates are looked for.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub bands: Option<Vec<Band>>,
     /// Of a dropped one: where it came from, and the start of its text.
     pub source: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub start: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub repaired: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub normalized: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub repairs: Repairs,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub redacted: Redacted,
     /// The classifier's.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub score: Option<f32>,
     /// Items of evaluation sets that a dropped one holds, and the words shared.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub overlaps: Vec<(u32, String)>,
 }
 
-/// What all documents are judged by.
-pub struct Rules<'a> {
-    pub options: &'a CorpusOptions,
-    pub urls: UrlFilter,
-    pub evaluations: Option<EvaluationItems>,
-    pub classifier: Option<Classifier>,
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Which filter dropped a document, and for what: [`Dropped`], as it is when read back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    pub filter: Cow<'static, str>,
+    pub reason: Cow<'static, str>,
+}
+
+impl From<Dropped> for Cause {
+    fn from(Dropped { filter, reason }: Dropped) -> Cause {
+        Cause { filter: filter.into(), reason: reason.into() }
+    }
 }
 
 /// Characters of a dropped document that the report shows.
@@ -208,7 +229,7 @@ impl<'a> Judge<'a> {
         if let Some(redactor) = &mut self.redactor {
             judged.overlaps.iter_mut().for_each(|(_, words)| *words = redactor.redact(words).0.into_owned());
         }
-        judged.outcome = Err(Dropped { filter, reason });
+        judged.outcome = Err(Dropped { filter, reason }.into());
         judged
     }
 
@@ -236,7 +257,7 @@ impl<'a> Judge<'a> {
 impl Judged {
     fn undecided(source: String) -> Judged {
         Judged {
-            outcome: Err(Dropped { filter: names::TOO_SHORT, reason: "minimum_characters" }),
+            outcome: Err(Dropped { filter: names::TOO_SHORT, reason: "minimum_characters" }.into()),
             unreadable: None,
             bands: None,
             source,

@@ -1,7 +1,7 @@
-//! Documents in, in order; judged in batches on all threads; those that stay are written.
+//! All documents' verdicts in, in order; those that stay are written.
 //!
-//! Verdicts are taken in the order of the documents, so that nothing depends on threads. Where near-duplicates are looked for,
-//! documents wait in a file until all signatures are known.
+//! Here is what depends on order: duplicates, lines that came before, the split, the report. Where near-duplicates are looked for, documents
+//! wait in a file until all signatures are known.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -9,34 +9,36 @@ use std::path::{Path, PathBuf};
 
 use store::fs::Fs;
 
-use crate::contamination::Overlap;
+use crate::contamination::{EvaluationItems, Overlap};
 use crate::dedup::NearDuplicates;
 use crate::dedup::lines::LineFilter;
 use crate::document::{DROPPED_FILE, DocumentWriter, DroppedDocument, read_documents};
 use crate::filter::{Dropped, names};
-use crate::judge::{Judge, Judged, Rules};
-use crate::read::{Content, RawDocument};
+use crate::judge::{Cause, Judged};
+use crate::sources::Resolved;
 use crate::split::{self, Borderline};
-use crate::{CorpusOptions, CorpusSummary, Document, Result, Split};
+use crate::verdicts::{SourceEnd, Verdict};
+use crate::{CorpusOptions, CorpusSummary, Document, Error, Quarantined, Result, Split};
 
-/// A batch goes to the threads at so many documents or bytes.
-const BATCH_DOCUMENTS: usize = 512;
-const BATCH_BYTES: usize = 16 << 20;
 const WAITING_FILE: &str = "waiting.tmp";
 /// Overlaps with evaluation sets that are listed.
 const LISTED_OVERLAPS: usize = 1000;
+/// More repairs than one in so many bytes: probably another encoding.
+const BYTES_PER_REPAIR: u64 = 200;
 
-/// Filters documents and writes those that stay.
+/// Takes verdicts and writes the documents that stay.
 pub struct Keeper<'a> {
     fs: &'a dyn Fs,
     folder: PathBuf,
     options: &'a CorpusOptions,
-    rules: Rules<'a>,
-    threads: usize,
-    batch: Vec<RawDocument>,
-    batch_bytes: usize,
-    /// Of the batch's documents, from which one on each entry of the paths is read.
-    entries: Vec<(usize, Option<String>)>,
+    evaluations: Option<&'a EvaluationItems>,
+    resolved: &'a Resolved,
+    summary: CorpusSummary,
+    warnings: Vec<String>,
+    /// The number of the source whose verdicts come.
+    at: usize,
+    source_repairs: u64,
+    entry: EntryRead,
     writers: [DocumentWriter; 2],
     dropped: Option<DocumentWriter>,
     /// Items of evaluation sets that some document holds.
@@ -48,9 +50,21 @@ pub struct Keeper<'a> {
     borderline: Borderline,
 }
 
+/// What is known once all is written.
+pub struct Kept {
+    pub summary: CorpusSummary,
+    pub borderline: Borderline,
+    pub warnings: Vec<String>,
+}
+
 impl<'a> Keeper<'a> {
-    pub fn new(fs: &'a dyn Fs, folder: &Path, rules: Rules<'a>) -> Result<Keeper<'a>> {
-        let options = rules.options;
+    pub fn new(
+        fs: &'a dyn Fs,
+        folder: &Path,
+        options: &'a CorpusOptions,
+        evaluations: Option<&'a EvaluationItems>,
+        resolved: &'a Resolved,
+    ) -> Result<Keeper<'a>> {
         let [train, validation] =
             Split::ALL.map(|split| DocumentWriter::create(fs, &folder.join(split.documents_file())));
         let near = match &options.near_duplicates {
@@ -68,13 +82,15 @@ impl<'a> Keeper<'a> {
             fs,
             folder: folder.to_owned(),
             options,
-            rules,
+            evaluations,
+            resolved,
+            summary: CorpusSummary { ignored_files: resolved.ignored_files, ..CorpusSummary::default() },
+            warnings: Vec::new(),
+            at: 0,
+            source_repairs: 0,
+            entry: EntryRead::default(),
             dropped,
             items_found: HashSet::new(),
-            threads: store::system::available_threads(),
-            batch: Vec::new(),
-            batch_bytes: 0,
-            entries: Vec::new(),
             writers: [train?, validation?],
             seen: HashSet::new(),
             near,
@@ -83,123 +99,135 @@ impl<'a> Keeper<'a> {
         })
     }
 
-    /// Says by which entry of the paths the next documents are read, where that is of interest.
-    pub fn entry(&mut self, entry: Option<&String>) {
-        if self.entries.last().is_none_or(|(_, last)| last.as_ref() != entry) {
-            self.entries.push((self.batch.len(), entry.cloned()));
+    /// Takes the next verdict. All verdicts of a source come before those of the next.
+    pub fn take(&mut self, verdict: Verdict) -> Result<()> {
+        match verdict {
+            Verdict::Document(judged) => {
+                self.entry.documents += 1;
+                self.source_repairs += judged.repaired;
+                self.admit(*judged)
+            }
+            Verdict::PassedOver(quarantined) => {
+                self.summary.quarantine(&quarantined.source, &quarantined.reason);
+                self.entry.last_passed_over = Some(quarantined);
+                Ok(())
+            }
+            Verdict::End(end) => self.end_source(end),
         }
     }
 
-    pub fn take(&mut self, raw: RawDocument, summary: &mut CorpusSummary) -> Result<()> {
-        self.batch_bytes += match &raw.content {
-            Content::Text(text) => text.len(),
-            Content::Html(page, _) => page.len(),
-            #[cfg(feature = "pdf")]
-            Content::Pdf(pdf) => pdf.len(),
-        };
-        self.batch.push(raw);
-        if self.batch.len() >= BATCH_DOCUMENTS || self.batch_bytes >= BATCH_BYTES {
-            self.judge_batch(summary)?;
-        }
-        Ok(())
-    }
-
-    pub fn finish(mut self, summary: &mut CorpusSummary) -> Result<Borderline> {
-        self.judge_batch(summary)?;
+    pub fn finish(mut self) -> Result<Kept> {
         if let Some((near, waiting)) = self.near.take() {
             waiting.finish()?;
-            self.drop_near_duplicates(near, summary)?;
+            self.drop_near_duplicates(near)?;
         }
         for writer in self.writers.into_iter().chain(self.dropped) {
             writer.finish()?;
         }
+        let mut summary = self.summary;
         if let Some(lines) = self.lines {
             summary.repeated_lines = Some(lines.report());
         }
-        if let Some(items) = &self.rules.evaluations {
+        if let Some(items) = self.evaluations {
             summary.evaluation_sets = items.report(&self.items_found);
         }
-        Ok(self.borderline)
+        Ok(Kept { summary, borderline: self.borderline, warnings: self.warnings })
     }
 
-    fn judge_batch(&mut self, summary: &mut CorpusSummary) -> Result<()> {
-        self.batch_bytes = 0;
-        let batch = std::mem::take(&mut self.batch);
-        let mut entries = std::mem::take(&mut self.entries).into_iter().peekable();
-        let mut entry = None;
-        for (number, mut judged) in judge_all(batch, &self.rules, self.threads).into_iter().enumerate() {
-            while let Some((_, next)) = entries.next_if(|&(from, _)| from <= number) {
-                entry = next;
-            }
-            if let Ok(document) = &mut judged.outcome {
-                document.domain.clone_from(&entry);
-            }
-            self.admit(judged, summary)?;
+    fn end_source(&mut self, end: SourceEnd) -> Result<()> {
+        let counts = &end.counts;
+        self.summary.repaired_sequences += counts.repaired_sequences;
+        self.summary.normalized_documents += counts.normalized_documents;
+        self.summary.cuts += counts.cuts;
+        self.summary.ignored_files += counts.ignored_files;
+        let repaired = std::mem::take(&mut self.source_repairs) + counts.repaired_sequences;
+        if repaired * BYTES_PER_REPAIR > end.bytes {
+            self.warnings.push(format!(
+                "`{}` has {repaired} invalid UTF-8 sequences in {} bytes, each replaced by U+FFFD: it may be Latin-1 or \
+                 Windows-1252; convert it with `iconv -f WINDOWS-1252 -t UTF-8`",
+                end.source, end.bytes
+            ));
         }
-        let last = entries.last().map_or(entry, |(_, entry)| entry);
-        self.entries = vec![(0, last)];
+        match end.unusable {
+            None => self.summary.files += 1,
+            Some(reason) => {
+                self.summary.quarantine(&end.source, &reason);
+                self.entry.unusable.get_or_insert((end.source, reason));
+            }
+        }
+        self.entry.files += 1;
+        let entry = |at: usize| self.resolved.sources.get(at).map(|source| source.entry);
+        let (ended, next) = (entry(self.at), entry(self.at + 1));
+        self.at += 1;
+        if ended != next
+            && let Some(name) = ended.and_then(|entry| self.options.paths.get(entry))
+        {
+            std::mem::take(&mut self.entry).check(name)?;
+        }
         Ok(())
     }
 
-    fn admit(&mut self, judged: Judged, summary: &mut CorpusSummary) -> Result<()> {
+    /// The entry of the paths that the source belongs to, where that is of interest.
+    fn domain(&self) -> Option<String> {
+        let entry = self.options.mix.as_ref().and(self.resolved.sources.get(self.at))?.entry;
+        self.options.paths.get(entry).cloned()
+    }
+
+    fn admit(&mut self, judged: Judged) -> Result<()> {
+        let summary = &mut self.summary;
         summary.repaired_sequences += judged.repaired;
         summary.normalized_documents += u64::from(judged.normalized);
         if let Some(reason) = judged.unreadable {
             summary.quarantine(&judged.source, &reason);
-            summary.documents_read -= 1;
             return Ok(());
         }
+        summary.documents_read += 1;
         summary.see_score(judged.score);
         summary.see_repairs(&judged.source, &judged.repairs);
-        let document = match judged.outcome {
+        let mut document = match judged.outcome {
             Ok(document) => document,
-            Err(dropped) => {
-                self.see_overlaps(&judged.source, judged.overlaps, summary);
-                return self.drop(dropped, judged.source, judged.start, summary);
+            Err(cause) => {
+                self.see_overlaps(&judged.source, judged.overlaps);
+                return self.drop(cause, judged.source, judged.start);
             }
         };
+        document.domain = self.domain();
         let hash = u128::from_str_radix(&document.hash, 16).unwrap_or_default();
         if self.options.deduplicate && !self.seen.insert(hash) {
-            summary.duplicates += 1;
+            self.summary.duplicates += 1;
             let dropped = Dropped { filter: names::EXACT_DUPLICATE, reason: "same_text" };
-            return self.write_dropped(dropped, document.source, document.text);
+            return self.write_dropped(dropped.into(), document.source, document.text);
         }
-        summary.see_redactions(&document.source, judged.redacted);
+        self.summary.see_redactions(&document.source, judged.redacted);
         match &mut self.near {
             Some((near, waiting)) => {
                 near.push(judged.bands.as_deref())?;
                 waiting.write(&document)
             }
-            None => self.keep(&document, summary),
+            None => self.keep(&document),
         }
     }
 
-    fn drop(
-        &mut self,
-        dropped: Dropped,
-        source: String,
-        text: String,
-        summary: &mut CorpusSummary,
-    ) -> Result<()> {
-        if dropped.filter == names::TOO_SHORT {
-            summary.too_short += 1;
+    fn drop(&mut self, cause: Cause, source: String, text: String) -> Result<()> {
+        if cause.filter == names::TOO_SHORT {
+            self.summary.too_short += 1;
         }
-        summary.drop(dropped.filter, dropped.reason, &source, &text);
-        self.write_dropped(dropped, source, text)
+        self.summary.drop(&cause.filter, &cause.reason, &source, &text);
+        self.write_dropped(cause, source, text)
     }
 
-    fn write_dropped(&mut self, dropped: Dropped, source: String, text: String) -> Result<()> {
+    fn write_dropped(&mut self, cause: Cause, source: String, text: String) -> Result<()> {
         let Some(writer) = &mut self.dropped else { return Ok(()) };
-        let Dropped { filter, reason } = dropped;
-        writer.write_line(&DroppedDocument { filter: filter.into(), reason: reason.into(), source, text })
+        let (filter, reason) = (cause.filter.into_owned(), cause.reason.into_owned());
+        writer.write_line(&DroppedDocument { filter, reason, source, text })
     }
 
-    fn see_overlaps(&mut self, document: &str, overlaps: Vec<(u32, String)>, summary: &mut CorpusSummary) {
-        let Some(items) = &self.rules.evaluations else { return };
+    fn see_overlaps(&mut self, document: &str, overlaps: Vec<(u32, String)>) {
+        let Some(items) = self.evaluations else { return };
         for (item, words) in overlaps {
             self.items_found.insert(item);
-            if summary.overlaps.len() < LISTED_OVERLAPS {
-                summary.overlaps.push(Overlap {
+            if self.summary.overlaps.len() < LISTED_OVERLAPS {
+                self.summary.overlaps.push(Overlap {
                     document: document.to_owned(),
                     item: items.name(item),
                     words,
@@ -208,71 +236,77 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    fn keep(&mut self, document: &Document, summary: &mut CorpusSummary) -> Result<()> {
-        let Some(lines) = &mut self.lines else { return self.write(document, summary) };
+    fn keep(&mut self, document: &Document) -> Result<()> {
+        let Some(lines) = &mut self.lines else { return self.write(document) };
         match lines.clean(&document.text) {
-            Some(Cow::Borrowed(_)) => self.write(document, summary),
-            Some(Cow::Owned(text)) => self.write(&document.with_text(text), summary),
+            Some(Cow::Borrowed(_)) => self.write(document),
+            Some(Cow::Owned(text)) => self.write(&document.with_text(text)),
             None => {
                 let dropped = Dropped { filter: names::DUPLICATE_LINES, reason: "minimum_fraction_left" };
-                self.drop(dropped, document.source.clone(), document.text.clone(), summary)
+                self.drop(dropped.into(), document.source.clone(), document.text.clone())
             }
         }
     }
 
-    fn write(&mut self, document: &Document, summary: &mut CorpusSummary) -> Result<()> {
+    fn write(&mut self, document: &Document) -> Result<()> {
         let place = split::place(self.options.seed, document);
         let split = if place < self.options.validation_fraction { Split::Validation } else { Split::Train };
-        let counts = split::counts(summary, split);
+        let counts = split::counts(&mut self.summary, split);
         self.borderline.see(split, place, counts.documents);
         counts.add(document);
         self.writers[split as usize].write(document)
     }
 
-    fn drop_near_duplicates(&mut self, near: NearDuplicates<'_>, summary: &mut CorpusSummary) -> Result<()> {
+    fn drop_near_duplicates(&mut self, near: NearDuplicates<'_>) -> Result<()> {
         let survivors = near.finish()?;
         let path = self.folder.join(WAITING_FILE);
-        let mut clusters = summary.begin_clusters(&survivors);
+        let mut clusters = self.summary.begin_clusters(&survivors);
         for (index, document) in (0u32..).zip(read_documents(self.fs, &path)?) {
             let document = document?;
             clusters.see(index, survivors[index as usize], &document);
             if survivors[index as usize] == index {
-                self.keep(&document, summary)?;
+                self.keep(&document)?;
             } else {
                 let dropped = Dropped { filter: names::NEAR_DUPLICATE, reason: "minhash" };
-                self.write_dropped(dropped, document.source, document.text)?;
+                self.write_dropped(dropped.into(), document.source, document.text)?;
             }
         }
-        summary.end_clusters(clusters);
+        self.summary.end_clusters(clusters);
         Ok(self.fs.remove_file(&path).map_err(store::Error::io("remove", &path))?)
     }
 }
 
-/// The verdicts of a batch, in its order.
-fn judge_all(batch: Vec<RawDocument>, rules: &Rules<'_>, threads: usize) -> Vec<Judged> {
-    let threads = threads.min(batch.len());
-    if threads < 2 {
-        let mut judge = Judge::new(rules);
-        return batch.into_iter().map(|raw| judge.judge(raw)).collect();
-    }
-    // Documents differ in length a hundredfold: each thread takes the next one that is left.
-    let waiting = std::sync::Mutex::new(batch.into_iter().enumerate());
-    let mut judged: Vec<(usize, Judged)> = std::thread::scope(|scope| {
-        let work = || {
-            let mut judge = Judge::new(rules);
-            let mut done = Vec::new();
-            loop {
-                let next = waiting.lock().map(|mut waiting| waiting.next());
-                let Ok(Some((index, raw))) = next else { return done };
-                done.push((index, judge.judge(raw)));
+/// What one entry of `data.paths` gave.
+#[derive(Default)]
+struct EntryRead {
+    files: u64,
+    documents: u64,
+    /// The first of its files that could not be read, or not to its end.
+    unusable: Option<(String, String)>,
+    last_passed_over: Option<Quarantined>,
+}
+
+impl EntryRead {
+    /// An entry that gives nothing is a mistake, or a loss that nobody would notice among others.
+    fn check(self, entry: &str) -> Result<()> {
+        if self.documents > 0 {
+            return Ok(());
+        }
+        match self.unusable {
+            Some((name, reason)) if self.files == 1 => Err(Error::source(&name, reason)),
+            Some((name, reason)) => {
+                let message = format!(
+                    "no text is left of `{entry}`: `{name}` {reason}, and none of its {} files gives a document: check data.paths",
+                    self.files
+                );
+                Err(Error::Data { message })
             }
-        };
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        handles
-            .into_iter()
-            .flat_map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    });
-    judged.sort_by_key(|&(index, _)| index);
-    judged.into_iter().map(|(_, judged)| judged).collect()
+            None => {
+                let why = self.last_passed_over.map_or(String::new(), |last| {
+                    format!(" (the last one passed over: `{}` {})", last.source, last.reason)
+                });
+                Err(Error::source(entry, format!("gives no document{why}: check data.paths")))
+            }
+        }
+    }
 }

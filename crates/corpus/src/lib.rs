@@ -5,8 +5,8 @@
 //! serves them shuffled. Each stage is a folder with a manifest, and its bytes are a function of inputs and options alone.
 //!
 //! Reading order: `options`, `sources` (which files), `kind`, `read` (bytes to raw documents), `extract`, `clean`, `repair`, `filter`, `contamination`, `dedup`, `redact`,
-//! `judge` (one document), `keeper` (all of them), `prepare`, `split`, then
-//! `tokens` (shards, dataset, loader).
+//! `judge` (one document), `verdicts` (all of them, in order), `keeper`, `prepare`, `split`, then
+//! `tokens` (shards, dataset, loader) and `ranks` (the same on many machines).
 
 pub mod classifier;
 mod clean;
@@ -25,23 +25,28 @@ mod options;
 #[cfg(feature = "pdf")]
 mod pdf;
 mod prepare;
+mod ranks;
 mod read;
 pub mod redact;
 pub mod repair;
 mod report;
 mod report_page;
+mod rules;
 mod sample;
 mod sources;
 mod split;
 mod stdin;
 pub mod survey;
 mod tokens;
+mod verdicts;
 mod words;
 
 pub use document::{Document, Documents, DroppedDocument, Split, documents, dropped_documents, texts};
 pub use error::{Error, ErrorKind, Result};
 pub use options::{CorpusOptions, Normalize, RemoteEntry, RemoteFile};
-pub use prepare::{DOCUMENTS_STAGE, prepare};
+pub use prepare::{DOCUMENTS_STAGE, prepare, prepare_judged};
+pub use ranks::judge::{JUDGE_STAGE, JudgeSummary, judge_rank, unjudged};
+pub use ranks::{Rank, Ranks};
 pub use report::{
     Cluster, CorpusSummary, Drops, Quarantined, Redactions, Sample, SplitCounts, UnicodeRepairs,
 };
@@ -49,4 +54,7 @@ pub use sample::SAMPLE;
 pub use sources::{inputs, text_bytes};
 pub use tokens::dataset::TokenDataset;
 pub use tokens::loader::{Loader, LoaderCursor, LoaderOptions};
-pub use tokens::tokenize::{Mix, TOKENS_STAGE, TokenCounts, TokenSummary, tokenize, tokenize_mixed};
+pub use tokens::pieces::{ENCODE_STAGE, EncodeSummary, encode_rank, unencoded};
+pub use tokens::tokenize::{
+    Mix, TOKENS_STAGE, TokenCounts, TokenSummary, tokenize, tokenize_encoded, tokenize_mixed,
+};

@@ -101,6 +101,9 @@ pub struct CorpusOptions {
     /// Where the files of remote entries of `paths` lie on this machine; filled by who fetched them, never by a recipe.
     #[serde(skip)]
     pub remote: Vec<RemoteEntry>,
+    /// Threads to judge documents on, 0 for all; nothing that is written depends on it. Filled by who knows the machine.
+    #[serde(skip)]
+    pub threads: usize,
 }
 
 /// An entry of `paths` whose files were fetched.
@@ -170,6 +173,7 @@ impl Default for CorpusOptions {
             validation_fraction: 0.05,
             seed: 0,
             remote: Vec::new(),
+            threads: 0,
         }
     }
 }

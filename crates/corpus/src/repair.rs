@@ -27,7 +27,7 @@ impl Default for RepairOptions {
 }
 
 /// What was repaired in a text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repairs {
     /// Misread sequences.
     pub mojibake: u64,

@@ -298,14 +298,14 @@ impl CorpusSummary {
 
     pub(crate) fn see_redactions(&mut self, source: &str, redacted: Redacted) {
         let mut samples = redacted.samples.into_iter();
-        for (at, &(class, kind)) in redacted.values.iter().enumerate() {
+        for (at, (class, kind)) in redacted.values.iter().enumerate() {
             let sums = self.redactions.entry(class.name().to_owned()).or_default();
             sums.values += 1;
-            sums.documents += u64::from(redacted.values[..at].iter().all(|&(other, _)| other != class));
-            let count = sums.kinds.entry(kind.to_owned()).or_default();
+            sums.documents += u64::from(redacted.values[..at].iter().all(|(other, _)| other != class));
+            let count = sums.kinds.entry(kind.to_string()).or_default();
             *count += 1;
             if let Some(start) = samples.next().filter(|_| *count <= SAMPLES as u64) {
-                sums.samples.push(Sample { source: source.to_owned(), reason: kind.to_owned(), start });
+                sums.samples.push(Sample { source: source.to_owned(), reason: kind.to_string(), start });
             }
         }
     }

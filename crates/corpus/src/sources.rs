@@ -10,7 +10,8 @@ use crate::kind::{Format, Kind, Packing};
 use crate::{CorpusOptions, Error, RemoteEntry, Result, SAMPLE, sample, stdin};
 
 /// Folders of a project that this program fills: reading them as a corpus would feed output back as input.
-const OUTPUT_FOLDERS: [&str; 6] = ["data/documents", "data/tokens", "tokenizer", "runs", "evals", "model"];
+const OUTPUT_FOLDERS: [&str; 7] =
+    ["data/documents", "data/ranks", "data/tokens", "tokenizer", "runs", "evals", "model"];
 
 /// One file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -281,6 +282,7 @@ mod tests {
             "sub/.hidden.txt",
             "x.css",
             "runs/r/metrics.jsonl",
+            "data/ranks/logs/judge.txt",
             "model/README.md",
         ] {
             std::fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();

@@ -1,11 +1,12 @@
 //! From a recipe to a model: the recipe itself, the plan, and the stages that carry it out.
 //!
-//! Reading order: `recipe`, `shape`, `plan`, `stages`. Prints nothing; what happens is told to a `store::report::Reporter`.
+//! Reading order: `recipe`, `shape`, `plan`, `stages`, `executor` (data stages by many processes). Prints nothing; what happens is told to a `store::report::Reporter`.
 
 pub mod average;
 pub mod bench;
 mod error;
 pub mod examples;
+pub mod executor;
 pub mod forecast;
 pub mod generate;
 mod measure;

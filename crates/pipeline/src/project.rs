@@ -56,6 +56,11 @@ impl Project {
         self.data().join(format!("tokens-{phase}"))
     }
 
+    /// `data/ranks/`: what each of many processes made of its share, and their logs.
+    pub fn ranks(&self) -> PathBuf {
+        self.data().join("ranks")
+    }
+
     /// `tokenizer/`.
     pub fn tokenizer(&self) -> PathBuf {
         self.root.join("tokenizer")

@@ -29,6 +29,7 @@ help_of! {
     resume: "resume --help",
     data: "data --help",
     data_prepare: "data prepare --help",
+    data_stage: "data stage --help",
     data_extract: "data extract --help",
     data_classifier: "data classifier --help",
     data_classifier_train: "data classifier train --help",

@@ -1,5 +1,6 @@
 //! A text to its MinHash signature: simplified, split into words, shingled, hashed, and the least of each hash function kept.
 
+use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 use unicode_normalization::char::decompose_canonical;
 
@@ -8,7 +9,7 @@ use super::parameters::{MERSENNE, draw};
 use crate::words::{self, Token, classes};
 
 /// One band of a signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Band {
     /// Its first row: bands are ordered by it, as datatrove orders them.
     pub first: u64,

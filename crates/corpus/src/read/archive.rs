@@ -26,7 +26,7 @@ pub fn tar(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>)
         let mut entry = match entry {
             Ok(entry) => entry,
             Err(error) if number > 0 => {
-                sink.summary.quarantine(name, &format!("the archive ends after {number} members: {error}"));
+                sink.pass_over(name, format!("the archive ends after {number} members: {error}"))?;
                 break;
             }
             Err(error) => return Err(error.into()),
@@ -43,12 +43,12 @@ pub fn tar(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>)
             _ => Some("is a device or a pipe"),
         };
         if let Some(reason) = reason {
-            sink.summary.quarantine(&place, reason);
+            sink.pass_over(&place, reason)?;
         } else if let Some(kind) = wanted(&member).filter(|_| entry.header().entry_type().is_file()) {
             let left = entry.size();
             read_member(kind, &mut Whole { inner: &mut entry, left }, &place, level, sink)?;
         } else {
-            sink.summary.ignored_files += 1;
+            sink.counts.ignored_files += 1;
         }
     }
     Ok(Ok(()))
@@ -69,7 +69,7 @@ pub fn zip(file: Box<dyn FsReader>, name: &str, level: &Level, sink: &mut Sink<'
         let mut entry = match archive.by_index(index) {
             Ok(entry) => entry,
             Err(error) => {
-                sink.summary.quarantine(&shown, &format!("cannot be unpacked: {error}"));
+                sink.pass_over(&shown, format!("cannot be unpacked: {error}"))?;
                 continue;
             }
         };
@@ -92,12 +92,12 @@ pub fn zip(file: Box<dyn FsReader>, name: &str, level: &Level, sink: &mut Sink<'
             reason = reason.or_else(|| claims_a_bomb(packed, unpacked));
         }
         match (reason, kind) {
-            (Some(reason), _) => sink.summary.quarantine(&place, &reason),
+            (Some(reason), _) => sink.pass_over(&place, reason)?,
             (None, Some(kind)) => {
                 let mut guarded = Guard::new(Box::new(entry), packed, &level.budget);
                 read_member(kind, &mut guarded, &place, level, sink)?;
             }
-            (None, None) => sink.summary.ignored_files += 1,
+            (None, None) => sink.counts.ignored_files += 1,
         }
     }
     Ok(Ok(()))
@@ -132,16 +132,15 @@ fn read_member(
     level: &Level,
     sink: &mut Sink<'_>,
 ) -> Result<()> {
-    let before = sink.summary.documents_read;
+    let before = sink.documents;
     let below = Level { depth: level.depth + 1, budget: level.budget.clone() };
     let reason = match stream(kind, bytes, place, &below, sink) {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(unusable)) => unusable.0,
         Err(Failure::Ours(error)) => return Err(error),
-        Err(Failure::Io(error)) => damage(&error, sink.summary.documents_read - before),
+        Err(Failure::Io(error)) => damage(&error, sink.documents - before),
     };
-    sink.summary.quarantine(place, &reason);
-    Ok(())
+    sink.pass_over(place, reason)
 }
 
 /// The member's kind, where it is one that would be read from a folder.

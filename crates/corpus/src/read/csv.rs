@@ -44,8 +44,8 @@ pub fn read(bytes: &mut dyn Read, delimiter: u8, name: &str, sink: &mut Sink<'_>
                 let reason = format!(
                     "from line {line} on: a row longer than data.maximum_document_bytes; is a quote not closed?"
                 );
-                sink.summary.quarantine(name, &reason);
-                first_reason.get_or_insert(reason);
+                first_reason.get_or_insert_with(|| reason.clone());
+                sink.pass_over(name, reason)?;
                 break;
             }
             Next::Row if table.columns() == 1 && table.column(0).is_empty() => None,
@@ -55,7 +55,7 @@ pub fn read(bytes: &mut dyn Read, delimiter: u8, name: &str, sink: &mut Sink<'_>
             Next::Row => {
                 let mut text = |at: usize| {
                     let (text, repaired) = clean::repair(table.column(at).to_vec());
-                    sink.summary.repaired_sequences += repaired;
+                    sink.counts.repaired_sequences += repaired;
                     text
                 };
                 let (language, url) = (columns.language.map(&mut text), columns.url.map(&mut text));
@@ -66,8 +66,8 @@ pub fn read(bytes: &mut dyn Read, delimiter: u8, name: &str, sink: &mut Sink<'_>
             }
         };
         if let Some(reason) = reason {
-            sink.summary.quarantine(&format!("{name}:{line}"), &reason);
-            first_reason.get_or_insert(format!("line {line} {reason}"));
+            first_reason.get_or_insert_with(|| format!("line {line} {reason}"));
+            sink.pass_over(&format!("{name}:{line}"), reason)?;
         }
     }
     Ok(match first_reason {

@@ -33,7 +33,7 @@ pub fn read(file: Box<dyn FsReader>, name: &str, level: &Level, sink: &mut Sink<
         return unusable("is a document larger than data.maximum_document_bytes");
     }
     let (document, repaired) = crate::clean::repair(document);
-    sink.summary.repaired_sequences += repaired;
+    sink.counts.repaired_sequences += repaired;
     match text(&document) {
         Ok(text) => {
             let text = sink.normalize(text);

@@ -38,8 +38,8 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
             }
         };
         if let Some(reason) = reason {
-            sink.summary.quarantine(&format!("{name}:{number}"), &reason);
-            first_reason.get_or_insert((number, reason));
+            first_reason.get_or_insert_with(|| (number, reason.clone()));
+            sink.pass_over(&format!("{name}:{number}"), reason)?;
         }
     }
     Ok(match first_reason {
@@ -54,7 +54,7 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
 /// What a line gives, or why it gives nothing.
 fn parse(line: Vec<u8>, sink: &mut Sink<'_>) -> Result<Row, String> {
     let (line, repaired) = clean::repair(line);
-    sink.summary.repaired_sequences += repaired;
+    sink.counts.repaired_sequences += repaired;
     let mut value: Value = serde_json::from_str(&line).map_err(|error| format!("is not JSON: {error}"))?;
     let Value::Object(fields) = &mut value else { return Err("is not a JSON object".to_owned()) };
     let text_field = sink.text_field;

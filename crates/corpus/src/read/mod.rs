@@ -23,11 +23,12 @@ mod xml;
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use store::fs::{Fs, FsReader};
 
 use crate::kind::{Format, Kind, Packing};
 use crate::sources::{Place, Source};
-use crate::{CorpusOptions, CorpusSummary, Error, Result, clean, sample};
+use crate::{CorpusOptions, Error, Quarantined, Result, clean, sample};
 use unpack::Budget;
 pub use watch::Position;
 use watch::Watch;
@@ -56,15 +57,34 @@ pub enum Content {
     Pdf(Vec<u8>),
 }
 
-/// Takes raw documents as they are found, and counts what reading did to them.
+/// What a source holds, in its order.
+pub enum Found {
+    Document(RawDocument),
+    /// A member, line or record that cannot be used.
+    PassedOver(Quarantined),
+}
+
+/// What reading did to a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadCounts {
+    pub repaired_sequences: u64,
+    pub normalized_documents: u64,
+    pub cuts: u64,
+    /// Members of archives that were passed over for their extension.
+    pub ignored_files: u64,
+}
+
+/// Takes what is found in a source, and counts what reading did to it.
 pub struct Sink<'a> {
     pub options: &'a CorpusOptions,
     /// The field or column that holds the text of this source's rows.
     pub text_field: &'a str,
     /// The article that rows are joined to, where each is a line of one.
     pub article: Option<Article>,
-    pub summary: &'a mut CorpusSummary,
-    pub take: &'a mut dyn FnMut(RawDocument, &mut CorpusSummary) -> Result<()>,
+    /// Documents found so far.
+    pub documents: u64,
+    pub counts: ReadCounts,
+    pub take: &'a mut dyn FnMut(Found) -> Result<()>,
 }
 
 impl Sink<'_> {
@@ -73,8 +93,12 @@ impl Sink<'_> {
     }
 
     fn raw(&mut self, raw: RawDocument) -> Result<()> {
-        self.summary.documents_read += 1;
-        (self.take)(raw, self.summary)
+        self.documents += 1;
+        (self.take)(Found::Document(raw))
+    }
+
+    fn pass_over(&mut self, source: &str, reason: impl Into<String>) -> Result<()> {
+        (self.take)(Found::PassedOver(Quarantined { source: source.to_owned(), reason: reason.into() }))
     }
 
     /// Takes a row: a document, or a line of an article that ends where the next one's title stands.
@@ -121,7 +145,7 @@ impl Sink<'_> {
             let mut cut = rest.len();
             if cut > limit {
                 cut = text::cut_place(&rest.as_bytes()[..limit], b"").0;
-                self.summary.cuts += 1;
+                self.counts.cuts += 1;
             }
             part += 1;
             let place = if part == 1 { place.to_owned() } else { format!("{place}#{part}") };
@@ -134,13 +158,13 @@ impl Sink<'_> {
     /// Repairs and normalises.
     fn clean(&mut self, bytes: Vec<u8>) -> String {
         let (text, repaired) = clean::repair(bytes);
-        self.summary.repaired_sequences += repaired;
+        self.counts.repaired_sequences += repaired;
         self.normalize(text)
     }
 
     fn normalize(&mut self, text: String) -> String {
         let (text, changed) = clean::normalize(text, self.options.normalize);
-        self.summary.normalized_documents += u64::from(changed);
+        self.counts.normalized_documents += u64::from(changed);
         text
     }
 }
@@ -213,7 +237,7 @@ struct Level {
 
 /// Reads one file. The inner error is for files of which nothing, or not all, could be read.
 pub fn read(fs: &dyn Fs, source: &Source, position: &Position, sink: &mut Sink<'_>) -> Result<Verdict> {
-    let before = sink.summary.documents_read;
+    let before = sink.documents;
     let (file, bytes): (Box<dyn FsReader>, u64) = match &source.place {
         Place::Bundled => (Box::new(Cursor::new(sample::BYTES)), sample::BYTES.len() as u64),
         Place::File(path) => {
@@ -240,9 +264,7 @@ pub fn read(fs: &dyn Fs, source: &Source, position: &Position, sink: &mut Sink<'
     match outcome {
         Ok(verdict) => Ok(verdict),
         Err(Failure::Ours(error)) => Err(error),
-        Err(Failure::Io(error)) => {
-            Ok(Err(Unusable(unpack::damage(&error, sink.summary.documents_read - before))))
-        }
+        Err(Failure::Io(error)) => Ok(Err(Unusable(unpack::damage(&error, sink.documents - before)))),
     }
 }
 

@@ -58,7 +58,7 @@ pub fn read(
             }
             let mut string = |bytes: ByteArray| {
                 let (text, repaired) = clean::repair(bytes.data().to_vec());
-                sink.summary.repaired_sequences += repaired;
+                sink.counts.repaired_sequences += repaired;
                 text
             };
             let (text, language, url) = (string(text), language.map(&mut string), url.map(&mut string));

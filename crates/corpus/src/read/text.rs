@@ -31,7 +31,7 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
                 || memchr::memmem::find(&buffer[..limit], separator.as_bytes()).is_none())
         {
             let reason = "has a line longer than data.maximum_document_bytes: raise that, or break the line";
-            sink.summary.quarantine(name, reason);
+            sink.pass_over(name, reason)?;
             if buffer.last() != Some(&b'\n') {
                 skip_line(&mut bytes)?;
             }
@@ -43,7 +43,7 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
             continue;
         }
         let (cut, within_document) = cut_place(&buffer[..limit], separator.as_bytes());
-        sink.summary.cuts += u64::from(within_document);
+        sink.counts.cuts += u64::from(within_document);
         let rest = buffer.split_off(cut);
         take_section(buffer, name, &mut found, sink)?;
         buffer = rest;

@@ -22,7 +22,7 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
             Ok(Some(record)) => record,
             Ok(None) => break,
             Err(reason) if found_records => {
-                sink.summary.quarantine(&place, &format!("the archive is damaged or cut off here: {reason}"));
+                sink.pass_over(&place, format!("the archive is damaged or cut off here: {reason}"))?;
                 break;
             }
             Err(reason) => return unusable(format!("is no WARC archive: {reason}")),
@@ -46,14 +46,14 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
         if outcome.is_err() || missing > 0 {
             let reason =
                 outcome.err().map_or(format!("{missing} bytes are missing"), |error| error.to_string());
-            sink.summary.quarantine(&place, &format!("the archive is damaged or cut off here: {reason}"));
+            sink.pass_over(&place, format!("the archive is damaged or cut off here: {reason}"))?;
             break;
         }
         if !wanted {
             continue;
         }
         if is_too_long {
-            sink.summary.quarantine(&place, "is longer than data.maximum_document_bytes");
+            sink.pass_over(&place, "is longer than data.maximum_document_bytes")?;
             continue;
         }
         let url = record.url;
@@ -72,7 +72,7 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
                 })?;
             }
             Ok(None) => {}
-            Err(reason) => sink.summary.quarantine(&place, &reason),
+            Err(reason) => sink.pass_over(&place, reason)?,
         }
     }
     Ok(Ok(()))

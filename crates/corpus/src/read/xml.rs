@@ -23,7 +23,7 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
         return unusable("is binary, not XML");
     }
     let (document, repaired) = extract::decode(&document, declared(&document));
-    sink.summary.repaired_sequences += repaired;
+    sink.counts.repaired_sequences += repaired;
     let text = match text(&document) {
         Ok(text) => sink.normalize(text),
         Err(reason) => return unusable(reason),

@@ -19,6 +19,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 pub use options::{Class, Country, RedactOptions};
+use serde::{Deserialize, Serialize};
 
 /// Findings of one document that are shown.
 const SHOWN: usize = 8;
@@ -39,10 +40,10 @@ pub struct Finding {
 }
 
 /// What was done to one document.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redacted {
     /// Class and kind of each value, in the text's order.
-    pub values: Vec<(Class, &'static str)>,
+    pub values: Vec<(Class, Cow<'static, str>)>,
     /// Of the first few, kind by kind: the value's shape between what stands beside it.
     pub samples: Vec<String>,
 }
@@ -126,7 +127,7 @@ impl Redactor {
             if places.len() < SHOWN {
                 places.push((start, out.len(), shape(&text[finding.start..finding.end])));
             }
-            done.values.push((finding.class, finding.kind));
+            done.values.push((finding.class, finding.kind.into()));
         }
         out.push_str(&text[rest..]);
         done.samples =
@@ -209,7 +210,7 @@ mod tests {
         let mut redactor = Redactor::new(&RedactOptions::default());
         let (_, done) = redactor.redact("Write to Ann.Lee7@mail.org, room 12345, now");
         assert_eq!(done.samples, ["Write to ⟦Xxx.Xxx9@xxxx.xxx⟧, room 99999, now"]);
-        assert_eq!(done.values, [(Class::Email, "email")]);
+        assert_eq!(done.values, [(Class::Email, "email".into())]);
     }
 
     #[test]

@@ -8,4 +8,5 @@ pub mod dataset;
 pub mod header;
 pub mod loader;
 mod mixer;
+pub mod pieces;
 pub mod tokenize;

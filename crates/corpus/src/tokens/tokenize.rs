@@ -15,8 +15,9 @@ use tokenizer::{Tokenizer, Usage, UsageReport};
 
 use super::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
 use super::mixer::Mixer;
+use super::pieces::{PieceReader, Pieces};
 use crate::mix::{MixOptions, MixedSource};
-use crate::{DOCUMENTS_STAGE, Document, Error, Result, Split, documents};
+use crate::{DOCUMENTS_STAGE, Document, Error, Ranks, Result, Split, documents};
 
 /// The stage's name in its manifest.
 pub const TOKENS_STAGE: &str = "tokens";
@@ -24,7 +25,7 @@ pub const TOKENS_STAGE: &str = "tokens";
 const REPORT_FILE: &str = "report.json";
 const STAGE_VERSION: u32 = 1;
 /// Documents are encoded in parallel, this much text at a time.
-const BATCH_BYTES: usize = 8 << 20;
+pub const BATCH_BYTES: usize = 8 << 20;
 /// A shard is closed after the document that reaches this.
 const SHARD_TOKENS: u64 = 100_000_000;
 
@@ -79,7 +80,8 @@ pub fn tokenize(
     out: &Path,
     reporter: &mut dyn Reporter,
 ) -> Result<TokenSummary> {
-    tokenize_into(fs, documents_folder, tokenizer, None, out, SHARD_TOKENS, reporter)
+    let origin = Origin { documents_folder, tokenizer, mix: None, pieces: None };
+    tokenize_into(fs, origin, out, SHARD_TOKENS, reporter)
 }
 
 /// The same, with documents to learn from as often as `mix` asks for. The documents must have been prepared with some mix, so that
@@ -95,21 +97,48 @@ pub fn tokenize_mixed(
     out: &Path,
     reporter: &mut dyn Reporter,
 ) -> Result<TokenSummary> {
-    tokenize_into(fs, documents_folder, tokenizer, Some(mix), out, SHARD_TOKENS, reporter)
+    let origin = Origin { documents_folder, tokenizer, mix: Some(mix), pieces: None };
+    tokenize_into(fs, origin, out, SHARD_TOKENS, reporter)
 }
 
-fn tokenize_into(
+/// The same folder, byte for byte, with the ids that ranks have left ([`crate::encode_rank`]), mixed or not.
+///
+/// # Errors
+/// What [`tokenize_mixed`] says; ranks that are missing, or that encoded other documents or by another tokenizer.
+pub fn tokenize_encoded(
     fs: &dyn Fs,
     documents_folder: &Path,
     tokenizer: &Tokenizer,
     mix: Option<Mix<'_>>,
+    ranks: &Ranks<'_>,
+    out: &Path,
+    reporter: &mut dyn Reporter,
+) -> Result<TokenSummary> {
+    let origin = Origin { documents_folder, tokenizer, mix, pieces: Some(ranks) };
+    tokenize_into(fs, origin, out, SHARD_TOKENS, reporter)
+}
+
+/// What shards are made from.
+#[derive(Clone, Copy)]
+struct Origin<'a> {
+    documents_folder: &'a Path,
+    tokenizer: &'a Tokenizer,
+    mix: Option<Mix<'a>>,
+    /// Ranks that have encoded the documents.
+    pieces: Option<&'a Ranks<'a>>,
+}
+
+fn tokenize_into(
+    fs: &dyn Fs,
+    origin: Origin<'_>,
     out: &Path,
     shard_tokens: u64,
     reporter: &mut dyn Reporter,
 ) -> Result<TokenSummary> {
+    let Origin { documents_folder, tokenizer, mix, pieces } = origin;
     let documents_hash = checked_documents(fs, documents_folder)?;
     let inputs = BTreeMap::from([
-        ("documents".to_owned(), documents_hash),
+        ("documents".to_owned(), documents_hash.clone()),
         ("tokenizer".to_owned(), tokenizer.hash().to_owned()),
     ]);
     let mut options = json!({ "stage_version": STAGE_VERSION, "shard_tokens": shard_tokens });
@@ -121,6 +150,7 @@ fn tokenize_into(
         return Ok(TokenSummary { reused: true, ..summary });
     }
 
+    let pieces = pieces.map(|ranks| Pieces::verify(fs, ranks, &documents_hash, tokenizer)).transpose()?;
     let staged = StagedFolder::begin(fs, out)?;
     let mut usage = Usage::new(tokenizer);
     let mut done = 0;
@@ -128,6 +158,10 @@ fn tokenize_into(
     let mut mixed = BTreeMap::new();
     for split in Split::ALL {
         let mut writer = ShardWriter::new(fs, staged.path(), split, tokenizer, shard_tokens);
+        let mut ids = match &pieces {
+            Some(pieces) => Ids::Read(pieces.open(fs, split)?),
+            None => Ids::Encode(tokenizer),
+        };
         let mut progress = |bytes: u64| {
             done += bytes;
             reporter.progress(Phase::Corpus, done, 0, "bytes tokenized");
@@ -136,12 +170,12 @@ fn tokenize_into(
             Some(mix) => {
                 let mut mixer = Mixer::new(fs, staged.path(), mix.seed)?;
                 let mut write = |ids: &[u32], document: &Document| mixer.push(ids, document);
-                encode_split(fs, documents_folder, split, tokenizer, &mut write, &mut usage, &mut progress)?;
+                encode_split(fs, documents_folder, split, &mut ids, &mut write, &mut usage, &mut progress)?;
                 mixed = mixer.finish(mix.options, |ids| writer.write(ids))?;
             }
             None => {
                 let mut write = |ids: &[u32], _: &Document| writer.write(ids);
-                encode_split(fs, documents_folder, split, tokenizer, &mut write, &mut usage, &mut progress)?;
+                encode_split(fs, documents_folder, split, &mut ids, &mut write, &mut usage, &mut progress)?;
             }
         }
         counts[split as usize] = writer.finish()?;
@@ -160,7 +194,7 @@ fn tokenize_into(
 }
 
 /// The hash of the documents' manifest, once every byte of them is checked.
-fn checked_documents(fs: &dyn Fs, folder: &Path) -> Result<String> {
+pub fn checked_documents(fs: &dyn Fs, folder: &Path) -> Result<String> {
     let again = |error: store::Error| match error.kind() {
         StoreErrorKind::NotFound | StoreErrorKind::Corrupt => {
             Error::corrupt(folder, format!("{error}: run the data stage again"))
@@ -176,11 +210,27 @@ fn checked_documents(fs: &dyn Fs, folder: &Path) -> Result<String> {
     Ok(manifest.hash())
 }
 
+/// Where documents' ids come from.
+enum Ids<'a> {
+    Encode(&'a Tokenizer),
+    Read(PieceReader<'a>),
+}
+
+impl Ids<'_> {
+    /// Of the next documents.
+    fn of(&mut self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
+        match self {
+            Ids::Encode(tokenizer) => Ok(tokenizer.encode_batch(texts)),
+            Ids::Read(pieces) => texts.iter().map(|_| pieces.next_document()).collect(),
+        }
+    }
+}
+
 fn encode_split(
     fs: &dyn Fs,
     folder: &Path,
     split: Split,
-    tokenizer: &Tokenizer,
+    ids: &mut Ids<'_>,
     write: &mut dyn FnMut(&[u32], &Document) -> Result<()>,
     usage: &mut Usage,
     progress: &mut dyn FnMut(u64),
@@ -189,7 +239,7 @@ fn encode_split(
     let mut bytes = 0;
     let mut flush = |batch: &mut Vec<Document>, bytes: &mut usize| -> Result<()> {
         let texts: Vec<&str> = batch.iter().map(|document| document.text.as_str()).collect();
-        for (ids, document) in tokenizer.encode_batch(&texts).iter().zip(batch.iter()) {
+        for (ids, document) in ids.of(&texts)?.iter().zip(batch.iter()) {
             usage.add(ids, &document.text, document.language.as_deref());
             write(ids, document)?;
         }
@@ -209,7 +259,7 @@ fn encode_split(
     flush(&mut batch, &mut bytes)
 }
 
-fn bytes_per_id(tokenizer: &Tokenizer) -> usize {
+pub fn bytes_per_id(tokenizer: &Tokenizer) -> usize {
     if tokenizer.vocab_size() <= 1 << 16 { 2 } else { 4 }
 }
 
@@ -329,16 +379,9 @@ mod tests {
         let mut streams = Vec::new();
         for (shard_tokens, shards) in [(1_000_000, 1), (100, 7), (1, 48)] {
             let out = root.join("tokens");
-            let summary = tokenize_into(
-                &RealFs,
-                &root.join("documents"),
-                &tokenizer,
-                None,
-                &out,
-                shard_tokens,
-                &mut NoReport,
-            )
-            .expect("tokens");
+            let documents_folder = &root.join("documents");
+            let origin = Origin { documents_folder, tokenizer: &tokenizer, mix: None, pieces: None };
+            let summary = tokenize_into(&RealFs, origin, &out, shard_tokens, &mut NoReport).expect("tokens");
             assert_eq!((summary.train.shards, summary.reused), (shards, false));
             let dataset = TokenDataset::open(&RealFs, &out, Split::Train, tokenizer.hash()).expect("shards");
             let options = LoaderOptions { batch_size: 2, sequence_length: 16, seed: 1, shuffle: true };

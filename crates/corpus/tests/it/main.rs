@@ -10,6 +10,7 @@ mod loader;
 mod near_duplicates;
 mod pages;
 mod prepare;
+mod ranks;
 mod samples;
 mod tokens;
 

@@ -1,8 +1,9 @@
 //! From text to tokens: the corpus, tokenizer and model phases. Each is a stage that is skipped when nothing changed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use corpus::{CorpusSummary, Split, TokenSummary};
+use corpus::{CorpusOptions, CorpusSummary, Ranks, Split, TokenSummary};
 use model::ModelConfig;
 use serde_json::json;
 use store::fs::RealFs;
@@ -47,34 +48,52 @@ pub(super) struct Prepared {
     pub text_in_words: String,
 }
 
-/// The corpus phase.
-pub(super) fn documents(
-    request: &Request<'_>,
-    reporter: &mut dyn Reporter,
-) -> Result<(DocumentsReady, Done)> {
-    let folder = request.project.documents();
-    if request.skip_corpus {
-        if !stage::repair(&RealFs, &folder)? {
-            return Err(Error::Data {
-                message: format!(
-                    "--skip-corpus: there is no prepared text in `{}`: run once without --skip-corpus",
-                    folder.display()
-                ),
-            });
-        }
-        let manifest = Manifest::read(&RealFs, &folder).map_err(Error::disk(Phase::Corpus))?;
-        manifest.verify(&RealFs, &folder).map_err(Error::disk(Phase::Corpus))?;
-        let summary: CorpusSummary = store::atomic::read_json(&RealFs, &folder.join("report.json"))
-            .map_err(Error::disk(Phase::Corpus))?;
-        let reason = format!("used as it is (--skip-corpus): {}", in_words(&summary));
-        return Ok((DocumentsReady { summary, hash: manifest.hash() }, Done::Reused(reason)));
-    }
+/// What the recipe asks of the corpus, with remote files on this machine.
+pub(super) fn corpus_options(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<CorpusOptions> {
     let mut data = remote::fetched(&request.recipe.data, &request.base_dir, reporter)?;
     if request.recipe.train.phase.iter().any(|phase| phase.mix.is_some()) {
         // Any mix makes documents say where they came from.
         data.mix.get_or_insert_default();
     }
-    let summary = corpus::prepare(&RealFs, &data, &request.base_dir, &folder, reporter)?;
+    data.threads = request.target.threads;
+    Ok(data)
+}
+
+/// Prepared text as it is, once every byte is checked; `None` where there is none.
+pub(super) fn documents_at_hand(request: &Request<'_>) -> Result<Option<DocumentsReady>> {
+    let folder = request.project.documents();
+    if !stage::repair(&RealFs, &folder)? {
+        return Ok(None);
+    }
+    let manifest = Manifest::read(&RealFs, &folder).map_err(Error::disk(Phase::Corpus))?;
+    manifest.verify(&RealFs, &folder).map_err(Error::disk(Phase::Corpus))?;
+    let summary: CorpusSummary =
+        store::atomic::read_json(&RealFs, &folder.join("report.json")).map_err(Error::disk(Phase::Corpus))?;
+    Ok(Some(DocumentsReady { summary, hash: manifest.hash() }))
+}
+
+/// The corpus phase; from what `ranks` have judged, where there are any.
+pub(super) fn documents(
+    request: &Request<'_>,
+    ranks: Option<&Ranks<'_>>,
+    reporter: &mut dyn Reporter,
+) -> Result<(DocumentsReady, Done)> {
+    let folder = request.project.documents();
+    if request.skip_corpus {
+        let ready = documents_at_hand(request)?.ok_or_else(|| Error::Data {
+            message: format!(
+                "--skip-corpus: there is no prepared text in `{}`: run once without --skip-corpus",
+                folder.display()
+            ),
+        })?;
+        let reason = format!("used as it is (--skip-corpus): {}", in_words(&ready.summary));
+        return Ok((ready, Done::Reused(reason)));
+    }
+    let data = corpus_options(request, reporter)?;
+    let summary = match ranks {
+        None => corpus::prepare(&RealFs, &data, &request.base_dir, &folder, reporter)?,
+        Some(ranks) => corpus::prepare_judged(&RealFs, &data, &request.base_dir, ranks, &folder, reporter)?,
+    };
     let manifest = Manifest::read(&RealFs, &folder).map_err(Error::disk(Phase::Corpus))?;
     let mut words = in_words(&summary);
     for (number, what) in [
@@ -144,10 +163,8 @@ pub(super) fn tokenizer(
         let reason = format!("used as it is (--skip-tokenizer): {} tokens", tokenizer.vocab_size());
         return Ok((tokenizer, Done::Reused(reason)));
     }
-    let options = json!({ "stage_version": TOKENIZER_STAGE_VERSION, "tokenizer": request.recipe.tokenizer });
-    let inputs = BTreeMap::from([("documents".to_owned(), documents.hash.clone())]);
-    if stage::current(&RealFs, &folder, TOKENIZER_STAGE, &options, &inputs).map_err(&disk)?.is_some() {
-        let tokenizer = Tokenizer::open(&RealFs, &folder)?;
+    let manifest = tokenizer_manifest(request, &documents.hash);
+    if let Some(tokenizer) = tokenizer_at_hand(request, &documents.hash)? {
         let reason = format!("unchanged: {} tokens", tokenizer.vocab_size());
         return Ok((tokenizer, Done::Reused(reason)));
     }
@@ -156,50 +173,82 @@ pub(super) fn tokenizer(
     })??;
     let staged = StagedFolder::begin(&RealFs, &folder).map_err(&disk)?;
     tokenizer.save(&RealFs, staged.path(), None)?;
-    staged.commit(Manifest::new(TOKENIZER_STAGE, options, inputs)).map_err(&disk)?;
+    staged.commit(manifest).map_err(&disk)?;
     let summary = format!("{} tokens", tokenizer.vocab_size());
     Ok((tokenizer, Done::Worked(summary)))
 }
 
-/// The documents as ids, mixed where the recipe says so.
-fn shards(request: &Request<'_>, tokenizer: &Tokenizer, reporter: &mut dyn Reporter) -> Result<TokenSummary> {
-    let (documents, out) = (request.project.documents(), request.project.tokens());
-    let data = &request.recipe.data;
-    Ok(match &data.mix {
-        Some(options) => {
-            let mix = corpus::Mix { options, seed: data.seed };
-            corpus::tokenize_mixed(&RealFs, &documents, tokenizer, mix, &out, reporter)?
+fn tokenizer_manifest(request: &Request<'_>, documents_hash: &str) -> Manifest {
+    let options = json!({ "stage_version": TOKENIZER_STAGE_VERSION, "tokenizer": request.recipe.tokenizer });
+    let inputs = BTreeMap::from([("documents".to_owned(), documents_hash.to_owned())]);
+    Manifest::new(TOKENIZER_STAGE, options, inputs)
+}
+
+/// The tokenizer of these documents and this recipe, where it is there and good.
+pub(super) fn tokenizer_at_hand(request: &Request<'_>, documents_hash: &str) -> Result<Option<Tokenizer>> {
+    let (folder, wanted) = (request.project.tokenizer(), tokenizer_manifest(request, documents_hash));
+    let found = stage::current(&RealFs, &folder, TOKENIZER_STAGE, &wanted.options, &wanted.inputs)
+        .map_err(Error::disk(Phase::Tokenizer))?;
+    found.map(|_| Ok(Tokenizer::open(&RealFs, &folder)?)).transpose()
+}
+
+/// The documents as ids, mixed where the recipe or a phase of it says so; the ids are those of `ranks`, where there are any.
+fn shards(
+    request: &Request<'_>,
+    tokenizer: &Tokenizer,
+    mix: Option<&corpus::mix::MixOptions>,
+    ranks: Option<&Ranks<'_>>,
+    out: &Path,
+    reporter: &mut dyn Reporter,
+) -> Result<TokenSummary> {
+    let documents = request.project.documents();
+    let mix = mix.map(|options| corpus::Mix { options, seed: request.recipe.data.seed });
+    Ok(match (ranks, mix) {
+        (Some(ranks), mix) => {
+            corpus::tokenize_encoded(&RealFs, &documents, tokenizer, mix, ranks, out, reporter)?
         }
-        None => corpus::tokenize(&RealFs, &documents, tokenizer, &out, reporter)?,
+        (None, Some(mix)) => corpus::tokenize_mixed(&RealFs, &documents, tokenizer, mix, out, reporter)?,
+        (None, None) => corpus::tokenize(&RealFs, &documents, tokenizer, out, reporter)?,
     })
 }
 
 /// The shards of the phases that learn from a mix of their own.
-fn phase_shards(request: &Request<'_>, tokenizer: &Tokenizer, reporter: &mut dyn Reporter) -> Result<()> {
+fn phase_shards(
+    request: &Request<'_>,
+    tokenizer: &Tokenizer,
+    ranks: Option<&Ranks<'_>>,
+    reporter: &mut dyn Reporter,
+) -> Result<Vec<TokenSummary>> {
+    let mut made = Vec::new();
     for phase in &request.recipe.train.phase {
-        let Some(options) = &phase.mix else { continue };
-        let mix = corpus::Mix { options, seed: request.recipe.data.seed };
+        let Some(mix) = &phase.mix else { continue };
         let out = request.project.phase_tokens(&phase.name);
-        let tokens =
-            corpus::tokenize_mixed(&RealFs, &request.project.documents(), tokenizer, mix, &out, reporter)?;
-        enough(request, &tokens)?;
+        let tokens = shards(request, tokenizer, Some(mix), ranks, &out, reporter)?;
         let message = format!("phase \"{}\": {} training tokens in its mix", phase.name, tokens.train.tokens);
         reporter.note(Phase::Model, &message);
+        made.push(tokens);
     }
-    Ok(())
+    Ok(made)
 }
 
-/// The shards alone.
+/// The shards alone, those of the phases' mixes included.
 pub(super) fn tokens(
     request: &Request<'_>,
     tokenizer: &Tokenizer,
+    ranks: Option<&Ranks<'_>>,
     reporter: &mut dyn Reporter,
 ) -> Result<(TokenSummary, Done)> {
-    let tokens = shards(request, tokenizer, reporter)?;
+    let out = request.project.tokens();
+    let tokens = shards(request, tokenizer, request.recipe.data.mix.as_ref(), ranks, &out, reporter)?;
     tell_usage(&tokens, reporter);
+    let phases = phase_shards(request, tokenizer, ranks, reporter)?;
     let words =
         format!("{} training tokens, {} for validation", tokens.train.tokens, tokens.validation.tokens);
-    Ok((tokens, Done::Worked(words)))
+    let done = match tokens.reused && phases.iter().all(|tokens| tokens.reused) {
+        true => Done::Reused(format!("unchanged: {words}")),
+        false => Done::Worked(words),
+    };
+    Ok((tokens, done))
 }
 
 /// The model phase: token shards, the shape, and what training it takes.
@@ -210,11 +259,14 @@ pub(super) fn model(
     reporter: &mut dyn Reporter,
 ) -> Result<(Prepared, Done)> {
     let project = request.project;
-    let tokens = shards(request, &tokenizer, reporter)?;
+    let mix = request.recipe.data.mix.as_ref();
+    let tokens = shards(request, &tokenizer, mix, None, &project.tokens(), reporter)?;
     let manifest = Manifest::read(&RealFs, &project.tokens()).map_err(Error::disk(Phase::Corpus))?;
     tell_usage(&tokens, reporter);
     enough(request, &tokens)?;
-    phase_shards(request, &tokenizer, reporter)?;
+    for tokens in phase_shards(request, &tokenizer, None, reporter)? {
+        enough(request, &tokens)?;
+    }
     let plan =
         plan::of_tokens(&request.recipe, tokenizer.vocab_size(), tokens.train.tokens, false, request.target)?;
     let summary = format!(

@@ -2,13 +2,14 @@
 //!
 //! A stage whose manifest matches its options and inputs is skipped, so running again does no work twice; a finished
 //! training with the same recipe on the same tokens is reused. Reading order: this file, `prerequisites`, `data`,
-//! `history` (which run to continue), `training`, `validation`, `export`.
+//! `history` (which run to continue), `training`, `validation`, `export`; `shared` runs the data stages one by one, for many machines.
 
 mod curves;
 mod data;
 mod export;
 mod history;
 mod prerequisites;
+pub mod shared;
 mod training;
 mod validation;
 
@@ -207,7 +208,7 @@ fn phases(
     of: usize,
     reporter: &mut dyn Reporter,
 ) -> Result<RunOutcome> {
-    let documents = phase(Phase::Corpus, of, reporter, |reporter| data::documents(request, reporter))?;
+    let documents = phase(Phase::Corpus, of, reporter, |reporter| data::documents(request, None, reporter))?;
     let tokenizer =
         phase(Phase::Tokenizer, of, reporter, |reporter| data::tokenizer(request, &documents, reporter))?;
     let mut prepared =
@@ -242,10 +243,11 @@ pub fn prepare_data(request: &Request<'_>, reporter: &mut dyn Reporter) -> Resul
     let _busy = history::lock_project(request.project)?;
     // Numbered as in a whole run.
     let of = 4;
-    let documents = phase(Phase::Corpus, of, reporter, |reporter| data::documents(request, reporter))?;
+    let documents = phase(Phase::Corpus, of, reporter, |reporter| data::documents(request, None, reporter))?;
     let tokenizer =
         phase(Phase::Tokenizer, of, reporter, |reporter| data::tokenizer(request, &documents, reporter))?;
-    let tokens = phase(Phase::Model, of, reporter, |reporter| data::tokens(request, &tokenizer, reporter))?;
+    let tokens =
+        phase(Phase::Model, of, reporter, |reporter| data::tokens(request, &tokenizer, None, reporter))?;
     let report = request.project.documents().join("report.html");
     Ok(PreparedData { summary: documents.summary, tokens, report })
 }

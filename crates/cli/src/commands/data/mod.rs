@@ -2,10 +2,12 @@
 
 mod classifier;
 mod diff;
+mod executors;
 mod extract;
 mod inspect;
 mod prepare;
 mod prepared;
+mod stage;
 mod stats;
 
 use clap::{Args, Subcommand};
@@ -27,6 +29,8 @@ pub struct Arguments {
 pub enum What {
     /// Text to token shards: corpus and tokenizer, no training
     Prepare(prepare::Arguments),
+    /// One stage of it, or one rank's share: for many machines
+    Stage(stage::Arguments),
     /// Print the main text of an HTML page
     Extract(extract::Arguments),
     /// Train a judge of quality
@@ -43,6 +47,7 @@ pub enum What {
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     match arguments.what {
         What::Prepare(arguments) => prepare::run(global, arguments, console),
+        What::Stage(arguments) => stage::run(global, arguments, console),
         What::Extract(arguments) => extract::run(arguments, console),
         What::Classifier(arguments) => classifier::run(global, arguments, console),
         What::Inspect(arguments) => inspect::run(global, &arguments, console),

@@ -1,13 +1,15 @@
 //! `text2llm data prepare`: from raw files to token shards, without a model.
 
 use clap::Args;
+use pipeline::project::Project;
 use pipeline::stages::{self, Request, Until};
 use serde_json::json;
 
+use super::executors::{self, ExecutorArguments};
 use crate::arguments::{GlobalArguments, RecipeArguments};
 use crate::failure::Outcome;
 use crate::output::{Console, bytes, count};
-use crate::select;
+use crate::select::{self, Selected};
 
 /// Read, clean, filter and deduplicate the recipe's text, train its tokenizer and cut the text into token shards. What is
 /// done already and still verifies is skipped; a later run goes on from here.
@@ -15,6 +17,8 @@ use crate::select;
 pub struct Arguments {
     #[command(flatten)]
     pub recipe: RecipeArguments,
+    #[command(flatten)]
+    pub executor: ExecutorArguments,
 }
 
 /// Carries out the phases before the model.
@@ -22,23 +26,15 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
     let selected = select::recipe(global, &arguments.recipe, &[], &project)?;
     console.heading(&selected, &project);
-    let request = Request {
-        project: &project,
-        recipe: selected.recipe,
-        base_dir: selected.base_dir,
-        recipe_source: selected.source,
-        recipe_is_explicit: selected.explicit,
-        skip_corpus: false,
-        skip_tokenizer: false,
-        resume: false,
-        fresh: false,
-        until: Until::Training,
-        target: global.target(),
-        accept_changes: false,
-        accept_risks: global.yes,
-        generator: None,
+    let again = select::again(global, &arguments.recipe, &selected, &project)?;
+    let request = request(global, selected, &project);
+    let done = match arguments.executor.executor {
+        None => stages::prepare_data(&request, console.reporter().as_mut())?,
+        Some(which) => match executors::run(which, &arguments.executor, &request, again, console)? {
+            Some(done) => done,
+            None => return Ok(()),
+        },
     };
-    let done = stages::prepare_data(&request, console.reporter().as_mut())?;
     let summary = &done.summary;
     if !console.is_human() {
         let value = json!({
@@ -91,6 +87,26 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         console.data(&format!("  {:<24} {:>12}", format!("{class} redacted"), count(redactions.values)))?;
     }
     console.data(&format!("{:<18} {}", "report", done.report.display()))
+}
+
+/// What the data stages ask for.
+pub fn request<'a>(global: &GlobalArguments, selected: Selected, project: &'a Project) -> Request<'a> {
+    Request {
+        project,
+        recipe: selected.recipe,
+        base_dir: selected.base_dir,
+        recipe_source: selected.source,
+        recipe_is_explicit: selected.explicit,
+        skip_corpus: false,
+        skip_tokenizer: false,
+        resume: false,
+        fresh: false,
+        until: Until::Training,
+        target: global.target(),
+        accept_changes: false,
+        accept_risks: global.yes,
+        generator: None,
+    }
 }
 
 fn share(number: u64, of: u64) -> f64 {

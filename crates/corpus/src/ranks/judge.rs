@@ -1,0 +1,191 @@
+//! The judge stage: a rank reads its share of the sources and writes their verdicts down.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::atomic;
+use store::fs::Fs;
+use store::manifest::Manifest;
+use store::report::{Phase, Reporter};
+use store::stage::{self, StagedFolder};
+
+use super::{Rank, Ranks, shares};
+use crate::document::{self, DocumentWriter, Documents, PASSING_LEVEL};
+use crate::rules::{self, Rules};
+use crate::sources::{self, Source};
+use crate::verdicts::{Verdict, bytes_of, judge_sources};
+use crate::{CorpusOptions, Error, Result};
+
+/// The stage's name in its manifests.
+pub const JUDGE_STAGE: &str = "judge";
+
+const VERDICTS_FILE: &str = "verdicts.jsonl.zst";
+const REPORT_FILE: &str = "report.json";
+/// Raised when the same files and options would give other verdicts, or the same ones spelled otherwise.
+const STAGE_VERSION: u32 = 1;
+
+/// `report.json` of a rank.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JudgeSummary {
+    /// Files of its share.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Documents judged.
+    pub documents: u64,
+    /// Whether it was already done and its folder still good.
+    #[serde(skip)]
+    pub reused: bool,
+}
+
+/// What verdicts are made from: BLAKE3 by source, and by file of the rules.
+pub struct Inputs {
+    pub sources: BTreeMap<String, String>,
+    pub rules: BTreeMap<String, String>,
+}
+
+impl Inputs {
+    /// Those of some sources, for a manifest.
+    pub fn of(&self, sources: &[Source]) -> BTreeMap<String, String> {
+        let hash = |source: &Source| Some((source.name.clone(), self.sources.get(&source.name)?.clone()));
+        let rules = self.rules.iter().map(|(name, hash)| (name.clone(), hash.clone()));
+        sources.iter().filter_map(hash).chain(rules).collect()
+    }
+}
+
+/// Judges a rank's share of what `options` names. Where its folder is already of these options and files, it is left as it is.
+///
+/// # Errors
+/// Options that cannot be; a path that leads nowhere; the disk. What cannot be read is a verdict, not an error.
+pub fn judge_rank(
+    fs: &dyn Fs,
+    options: &CorpusOptions,
+    project: &Path,
+    folder: &Path,
+    rank: Rank,
+    reporter: &mut dyn Reporter,
+) -> Result<JudgeSummary> {
+    options.validate()?;
+    let resolved = sources::resolve(options, project)?;
+    let share = source_shares(fs, &resolved.sources, rank.of())[rank.number()].clone();
+    let share = &resolved.sources[share];
+    let inputs = Inputs { sources: sources::hashes(fs, share)?, rules: rules::hashes(fs, options, project)? };
+    let (stage_options, inputs) = (stage_options(options, rank), inputs.of(share));
+    let out = Ranks { folder, of: rank.of() }.of_rank(JUDGE_STAGE, rank.number());
+    if stage::current(fs, &out, JUDGE_STAGE, &stage_options, &inputs)?.is_some() {
+        let summary: JudgeSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
+        return Ok(JudgeSummary { reused: true, ..summary });
+    }
+    // What is stale must not be taken for done while this one works.
+    if fs.exists(&out) {
+        fs.remove_dir_all(&out).map_err(store::Error::io("remove", &out))?;
+    }
+
+    let rules = Rules::open(fs, options, project)?;
+    let staged = StagedFolder::begin(fs, &out)?;
+    let mut writer = DocumentWriter::create_at(PASSING_LEVEL, fs, &staged.path().join(VERDICTS_FILE))?;
+    let mut summary = JudgeSummary::default();
+    judge_sources(fs, share, &rules, reporter, &mut |verdict| {
+        match &verdict {
+            Verdict::Document(_) => summary.documents += 1,
+            Verdict::PassedOver(_) => {}
+            Verdict::End(end) => {
+                summary.files += 1;
+                summary.bytes += end.bytes;
+            }
+        }
+        writer.write_line(&verdict)
+    })?;
+    writer.finish()?;
+    atomic::write_json(fs, &staged.path().join(REPORT_FILE), &summary)?;
+    staged.commit(Manifest::new(JUDGE_STAGE, stage_options, inputs))?;
+    Ok(summary)
+}
+
+/// The ranks that have not left verdicts by these options, by a look at their manifests alone.
+pub fn unjudged(fs: &dyn Fs, options: &CorpusOptions, ranks: &Ranks<'_>) -> Vec<usize> {
+    ranks.unmarked(fs, JUDGE_STAGE, |rank| (stage_options(options, rank), None))
+}
+
+/// Options that verdicts depend on; those of what is done with them stand at their defaults.
+fn stage_options(options: &CorpusOptions, rank: Rank) -> Value {
+    let default = CorpusOptions::default();
+    let data = CorpusOptions {
+        quarantine_limit: default.quarantine_limit,
+        mix: None,
+        deduplicate: default.deduplicate,
+        duplicate_lines: None,
+        validation_fraction: default.validation_fraction,
+        seed: default.seed,
+        ..options.clone()
+    };
+    json!({ "stage_version": STAGE_VERSION, "data": data, "rank": rank.number(), "of": rank.of() })
+}
+
+/// Which sources each rank reads. A file is never cut.
+fn source_shares(fs: &dyn Fs, sources: &[Source], of: usize) -> Vec<Range<usize>> {
+    let sizes: Vec<u64> = sources.iter().map(|source| bytes_of(fs, source)).collect();
+    shares(&sizes, of)
+}
+
+/// The verdicts of all ranks, known to be of the files and options at hand.
+pub struct JudgedRanks<'a> {
+    ranks: &'a Ranks<'a>,
+    sources: &'a [Source],
+    shares: Vec<Range<usize>>,
+}
+
+impl<'a> JudgedRanks<'a> {
+    /// Checks every byte of every rank.
+    pub fn verify(
+        fs: &dyn Fs,
+        options: &CorpusOptions,
+        ranks: &'a Ranks<'a>,
+        sources: &'a [Source],
+        inputs: &Inputs,
+    ) -> Result<JudgedRanks<'a>> {
+        let shares = source_shares(fs, sources, ranks.of);
+        ranks.verify(fs, JUDGE_STAGE, |rank| {
+            (stage_options(options, rank), inputs.of(&sources[shares[rank.number()].clone()]))
+        })?;
+        Ok(JudgedRanks { ranks, sources, shares })
+    }
+
+    /// Hands all verdicts to `deliver`, in the order of the sources.
+    pub fn read(
+        &self,
+        fs: &dyn Fs,
+        reporter: &mut dyn Reporter,
+        deliver: &mut dyn FnMut(Verdict) -> Result<()>,
+    ) -> Result<()> {
+        let total = self.sources.iter().map(|source| bytes_of(fs, source)).sum();
+        let mut done = 0;
+        for (number, share) in self.shares.iter().enumerate() {
+            let path = self.ranks.of_rank(JUDGE_STAGE, number).join(VERDICTS_FILE);
+            let mut left = self.sources[share.clone()].iter();
+            let verdicts: Documents<Verdict> = document::open(fs, &path)?;
+            for verdict in verdicts {
+                let verdict = verdict?;
+                if let Verdict::End(end) = &verdict {
+                    if left.next().is_none_or(|source| source.name != end.source) {
+                        return Err(out_of_order(&path));
+                    }
+                    done += end.bytes;
+                    reporter.progress(Phase::Corpus, done, total, "bytes");
+                }
+                deliver(verdict)?;
+            }
+            if left.next().is_some() {
+                return Err(out_of_order(&path));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn out_of_order(path: &Path) -> Error {
+    Error::corrupt(path, "does not hold the sources of its rank: remove its folder and run the rank again")
+}

@@ -1,0 +1,226 @@
+//! Preparing data with many processes: who starts the ranks, sees that each has left its mark, and starts again those that have not.
+//!
+//! What the stages do is `stages::shared`'s; an executor only starts commands and waits for them. How they ended is believed where they
+//! failed, and where they did not, the folder's manifest must say so too. Reading order: this file, `local`, `slurm`, `ray`, `kubernetes`.
+
+pub mod kubernetes;
+pub mod local;
+pub mod ray;
+pub mod slurm;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use corpus::Rank;
+use store::fs::{Fs, RealFs};
+use store::lock::RunLock;
+use store::report::{Phase, Reporter};
+use train::StopFlag;
+
+use crate::stages::shared::{self, DataStage};
+use crate::stages::{PreparedData, Request};
+use crate::{Error, Result};
+
+/// Bytes at the end of a log that are looked at for its last words, and lines of them that are told.
+const LAST_BYTES: u64 = 4096;
+const LAST_LINES: usize = 5;
+
+/// What is to be done, and by how many.
+pub struct Launch<'a> {
+    /// The recipe and the project.
+    pub request: &'a Request<'a>,
+    /// This program, as the ranks find it.
+    pub program: PathBuf,
+    /// What names the same recipe and project to `data stage NAME`.
+    pub arguments: Vec<String>,
+    /// Processes that share `judge` and `encode`.
+    pub ranks: usize,
+    /// How often a rank that failed is tried again.
+    pub retries: usize,
+    /// Raised when somebody wants it to end.
+    pub stop: &'a StopFlag,
+}
+
+/// One stage, and the ranks of it that are to run.
+pub struct Work<'a> {
+    /// All of it.
+    pub launch: &'a Launch<'a>,
+    /// Which stage.
+    pub stage: DataStage,
+    /// Which of `launch.ranks`; `[0]` for a stage that is not shared.
+    pub ranks: Vec<usize>,
+}
+
+/// A rank that did not end well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Which.
+    pub rank: usize,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// Starts commands somewhere.
+pub trait Executor {
+    /// Its name.
+    fn name(&self) -> &'static str;
+
+    /// Whether stages of one process run in this one.
+    fn stays_here(&self) -> bool {
+        false
+    }
+
+    /// Runs the ranks and returns those that failed, once none is left.
+    ///
+    /// # Errors
+    /// Nothing can be started; somebody asked to stop.
+    fn run(&mut self, work: &Work<'_>, reporter: &mut dyn Reporter) -> Result<Vec<Failed>>;
+}
+
+/// All data stages, one after another.
+///
+/// # Errors
+/// A recipe that leads nowhere, before anything is started; a rank that fails `retries` times more than once; another launcher at
+/// work. What is done stays, and the same call goes on from there.
+pub fn prepare(
+    launch: &Launch<'_>,
+    executor: &mut dyn Executor,
+    reporter: &mut dyn Reporter,
+) -> Result<PreparedData> {
+    let request = launch.request;
+    Rank::new(0, launch.ranks)?;
+    let folder = request.project.ranks();
+    let logs = launch.logs();
+    RealFs.create_dir_all(&logs).map_err(store::Error::io("create the folder", &logs))?;
+    let _busy = RunLock::acquire(&folder)?;
+    let options = shared::gathered(request, reporter)?;
+    for stage in DataStage::ALL {
+        let start = Instant::now();
+        if !stage.is_shared() && executor.stays_here() {
+            shared::run_stage(request, stage, Rank::new(0, launch.ranks)?, reporter)?;
+            continue;
+        }
+        let mut ranks: Vec<usize> = (0..if stage.is_shared() { launch.ranks } else { 1 }).collect();
+        let count = ranks.len();
+        for tried in 0..=launch.retries {
+            let work = Work { launch, stage, ranks };
+            let mut failed = executor.run(&work, reporter)?;
+            let unmarked = shared::unmarked(request, &options, stage, launch.ranks)?;
+            for &rank in unmarked.iter().filter(|rank| work.ranks.contains(rank)) {
+                if !failed.iter().any(|known| known.rank == rank) {
+                    let why = format!("ended without leaving its result; {}", launch.last_words(stage, rank));
+                    failed.push(Failed { rank, why });
+                }
+            }
+            failed.sort_by_key(|failed| failed.rank);
+            let Some(first) = failed.first() else { break };
+            let told = format!("{stage}: {} {}", launch.rank_in_words(stage, first.rank), first.why);
+            let more = match failed.len() {
+                1 => String::new(),
+                number => format!(" ({number} ranks failed)"),
+            };
+            if tried == launch.retries {
+                let log = launch.log(stage, first.rank);
+                let message = format!(
+                    "{told}{more}. It was tried {} times; see `{}`. What is done stays: the same command goes on from here",
+                    tried + 1,
+                    log.display()
+                );
+                return Err(Error::Data { message });
+            }
+            reporter.warning(Phase::Corpus, &format!("{told}{more}: tried again"));
+            ranks = failed.into_iter().map(|failed| failed.rank).collect();
+            continue;
+        }
+        let message =
+            format!("{stage}: {count} of {count} ranks done in {:.1} s", start.elapsed().as_secs_f64());
+        reporter.note(Phase::Corpus, &message);
+    }
+    shared::prepared(request)
+}
+
+impl Launch<'_> {
+    /// The arguments that run a rank of a stage; `rank` stands as it is, so that it can be a variable's name.
+    pub fn command(&self, stage: DataStage, rank: &str) -> Vec<String> {
+        let mut command: Vec<String> = ["data", "stage", stage.name()].map(str::to_owned).to_vec();
+        command.extend(self.arguments.iter().cloned());
+        if stage.is_shared() {
+            command.extend(["--rank".to_owned(), rank.to_owned()]);
+        }
+        command.extend(["--of".to_owned(), self.ranks.to_string()]);
+        command
+    }
+
+    /// Where ranks' words go.
+    pub fn logs(&self) -> PathBuf {
+        self.request.project.ranks().join("logs")
+    }
+
+    /// One rank's.
+    pub fn log(&self, stage: DataStage, rank: usize) -> PathBuf {
+        self.logs().join(log_name(stage, &rank.to_string()))
+    }
+
+    fn rank_in_words(&self, stage: DataStage, rank: usize) -> String {
+        if stage.is_shared() { format!("rank {rank} of {}", self.ranks) } else { "its process".to_owned() }
+    }
+
+    /// The end of a rank's log, in one line.
+    pub fn last_words(&self, stage: DataStage, rank: usize) -> String {
+        match last_lines(&self.log(stage, rank)) {
+            words if words.is_empty() => "it said nothing".to_owned(),
+            words => format!("its last words: {words}"),
+        }
+    }
+}
+
+/// A log's name; `rank` stands as it is.
+fn log_name(stage: DataStage, rank: &str) -> String {
+    format!("{stage}-{rank}.log")
+}
+
+fn last_lines(path: &Path) -> String {
+    let read = || -> std::io::Result<Vec<u8>> {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut file = std::fs::File::open(path)?;
+        let bytes = file.metadata()?.len();
+        file.seek(SeekFrom::Start(bytes.saturating_sub(LAST_BYTES)))?;
+        let mut end = Vec::new();
+        file.take(LAST_BYTES).read_to_end(&mut end)?;
+        Ok(end)
+    };
+    let end = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&end);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].join(" / ")
+}
+
+/// What the tasks need of this process's environment, wherever they run. Secrets are none of it.
+fn rank_environment(cpus: usize) -> BTreeMap<String, String> {
+    let recipe = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with("TEXT2LLM_") || name == "HF_HOME" || name == "HF_HUB_CACHE")
+        .filter(|(name, _)| !matches!(name.as_str(), "TEXT2LLM_JSON" | "TEXT2LLM_OUTPUT"));
+    let mut environment: BTreeMap<String, String> = recipe.collect();
+    for (name, value) in [
+        ("HF_HUB_OFFLINE", "1".to_owned()),
+        ("RAYON_NUM_THREADS", cpus.to_string()),
+        ("TEXT2LLM_THREADS", cpus.to_string()),
+    ] {
+        environment.insert(name.to_owned(), value);
+    }
+    environment
+}
+
+/// That somebody asked to stop.
+fn stopped() -> Error {
+    Error::Data {
+        message: "stopped on request; what is done stays, and the same command goes on from here".to_owned(),
+    }
+}
+
+/// That a program cannot be started.
+fn cannot_start(program: &str, error: &std::io::Error, remedy: &str) -> Error {
+    Error::Environment { message: format!("cannot start `{program}`: {error}; {remedy}") }
+}

@@ -1,0 +1,202 @@
+//! Ranks as tasks of Slurm job arrays, over a file system that all nodes share.
+//!
+//! A stage is a job array; the script stands beside its logs, to be submitted by hand as well. Slurm's accounting is not asked, since
+//! many clusters have none: a task that ends well writes a file of its job's number, and the rank's manifest is looked at besides.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use store::atomic;
+use store::fs::RealFs;
+use store::report::{Phase, Reporter};
+
+use super::{Executor, Failed, Launch, Work, cannot_start, log_name, stopped};
+use crate::stages::shared::DataStage;
+use crate::{Error, Result};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a shared file system may take to show what another node wrote.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Submits job arrays and waits for them.
+pub struct Slurm {
+    /// Passed to `sbatch` as they are: partition, time, memory.
+    pub sbatch_options: Vec<String>,
+}
+
+impl Executor for Slurm {
+    fn name(&self) -> &'static str {
+        "slurm"
+    }
+
+    fn run(&mut self, work: &Work<'_>, reporter: &mut dyn Reporter) -> Result<Vec<Failed>> {
+        let script = self.write_script(work.launch, work.stage)?;
+        let mut submit = Command::new("sbatch");
+        submit.arg("--parsable");
+        if work.stage.is_shared() {
+            submit.arg(format!("--array={}", list(&work.ranks)));
+        }
+        let said = ask(submit.arg(&script))?.map_err(|said| Error::Environment {
+            message: format!("sbatch refuses `{}`: {said}", script.display()),
+        })?;
+        // With clusters in a federation it is `number;cluster`.
+        let job = said.trim().split(';').next().unwrap_or_default().to_owned();
+        reporter.note(Phase::Corpus, &format!("{}: job {job} submitted", work.stage));
+        wait(work, &job, reporter)?;
+        let ended_well = |rank: &usize| ended_file(work.launch, work.stage, &job, *rank).exists();
+        let end = Instant::now() + VISIBLE_WITHIN;
+        while !work.ranks.iter().all(ended_well) && Instant::now() < end {
+            std::thread::sleep(LOOK_EVERY);
+            // Listing a folder makes network file systems look again.
+            drop(fs::read_dir(work.launch.logs()));
+        }
+        let failed = work.ranks.iter().filter(|rank| !ended_well(rank)).map(|&rank| {
+            let words = work.launch.last_words(work.stage, rank);
+            Failed { rank, why: format!("of job {job} failed or was ended; {words}") }
+        });
+        Ok(failed.collect())
+    }
+}
+
+impl Slurm {
+    fn write_script(&self, launch: &Launch<'_>, stage: DataStage) -> Result<PathBuf> {
+        let path = launch.request.project.ranks().join(format!("{stage}.sbatch"));
+        atomic::write(&RealFs, &path, self.script(launch, stage).as_bytes())?;
+        Ok(path)
+    }
+
+    fn script(&self, launch: &Launch<'_>, stage: DataStage) -> String {
+        let logs = launch.logs();
+        // Slurm's %a is the task's number in an array.
+        let log = logs.join(log_name(stage, if stage.is_shared() { "%a" } else { "0" }));
+        let mut script = format!("#!/bin/sh\n#SBATCH --job-name=text2llm-{stage}\n");
+        if stage.is_shared() {
+            script += &format!("#SBATCH --array=0-{}\n", launch.ranks - 1);
+        }
+        script += "#SBATCH --requeue\n#SBATCH --open-mode=append\n";
+        script += &format!("#SBATCH --output=\"{}\"\n", log.display());
+        for option in &self.sbatch_options {
+            script += &format!("#SBATCH {option}\n");
+        }
+        let command = launch.command(stage, "@RANK@");
+        let words = std::iter::once(launch.program.display().to_string()).chain(command);
+        let words: Vec<String> =
+            words.map(|word| if word == "@RANK@" { "\"$RANK\"".to_owned() } else { quoted(&word) }).collect();
+        script += "RANK=\"${SLURM_ARRAY_TASK_ID:-0}\"\nJOB=\"${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}\"\n";
+        // Nodes need not reach the hub: the launcher has fetched what there is.
+        script += "export HF_HUB_OFFLINE=1\nunset TEXT2LLM_JSON TEXT2LLM_OUTPUT\n";
+        // Slurm tells how many processors are this task's, also where it does not bind it to them.
+        script += "export RAYON_NUM_THREADS=\"${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}\"\n";
+        script += "export TEXT2LLM_THREADS=\"$RAYON_NUM_THREADS\"\n";
+        let ended = logs.join(format!("{stage}-"));
+        script += &format!(
+            "{} && : > {}\"$JOB-$RANK.ended\"\n",
+            words.join(" "),
+            quoted(&ended.display().to_string())
+        );
+        script
+    }
+}
+
+/// Written by a task that ended well.
+fn ended_file(launch: &Launch<'_>, stage: DataStage, job: &str, rank: usize) -> PathBuf {
+    launch.logs().join(format!("{stage}-{job}-{rank}.ended"))
+}
+
+/// Until no task of the job is left.
+fn wait(work: &Work<'_>, job: &str, reporter: &mut dyn Reporter) -> Result<()> {
+    let mut pause = FIRST_PAUSE;
+    let mut told = String::new();
+    loop {
+        let end = Instant::now() + pause;
+        while Instant::now() < end {
+            if work.launch.stop.is_raised() {
+                drop(ask(Command::new("scancel").arg(job))?);
+                return Err(stopped());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        let mut queue = Command::new("squeue");
+        let tasks = match ask(queue.args(["--noheader", "--array", "--format=%T %r", "--jobs", job]))? {
+            Ok(tasks) => tasks,
+            // Forgotten by the controller: it has ended a while ago.
+            Err(said) if said.contains("Invalid job id") => return Ok(()),
+            Err(said) => {
+                // A controller that restarts answers again soon.
+                if told != said {
+                    reporter.warning(Phase::Corpus, &format!("squeue: {said}"));
+                    told = said;
+                }
+                continue;
+            }
+        };
+        let left = tasks.lines().filter(|line| !line.trim().is_empty()).count();
+        let total = work.ranks.len();
+        reporter.progress(Phase::Corpus, total.saturating_sub(left) as u64, total as u64, "ranks");
+        if left == 0 {
+            return Ok(());
+        }
+        // Why it waits, where that is more than its turn.
+        let reason = tasks
+            .lines()
+            .filter_map(|line| line.strip_prefix("PENDING "))
+            .find(|reason| !matches!(*reason, "None" | "Resources" | "Priority" | "BeginTime"));
+        if let Some(reason) = reason
+            && told != reason
+        {
+            reporter.warning(Phase::Corpus, &format!("job {job} waits: {reason} (`squeue --jobs {job}`)"));
+            told = reason.to_owned();
+        }
+    }
+}
+
+/// What a command of Slurm's says; the inner error is what it says when it fails.
+fn ask(command: &mut Command) -> Result<std::result::Result<String, String>> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| cannot_start(&program, &error, "start from a machine that submits to Slurm"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    Ok(if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) })
+}
+
+/// Task numbers as Slurm writes them: `0-3,7`.
+fn list(ranks: &[usize]) -> String {
+    let mut parts: Vec<(usize, usize)> = Vec::new();
+    for &rank in ranks {
+        match parts.last_mut() {
+            Some((_, last)) if *last + 1 == rank => *last = rank,
+            _ => parts.push((rank, rank)),
+        }
+    }
+    let part = |(first, last): (usize, usize)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
+    parts.into_iter().map(part).collect::<Vec<_>>().join(",")
+}
+
+/// A word as a POSIX shell reads it back.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn task_numbers_and_words_as_slurm_and_shells_read_them() {
+        for (ranks, wanted) in
+            [(&[0, 1, 2, 3][..], "0-3"), (&[5], "5"), (&[0, 2, 3, 9], "0,2-3,9"), (&[], "")]
+        {
+            assert_eq!(list(ranks), wanted);
+        }
+        assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
+    }
+}

@@ -1,0 +1,248 @@
+//! The data stages one by one, as many machines run them over a shared folder.
+//!
+//! `judge` and `encode` are shared among ranks; `documents`, `tokenizer` and `tokens` are one process each, between and after them, and
+//! leave what `prepare_data` leaves, byte for byte. Each is skipped where it is done already. Starting them is `executor`'s.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use corpus::{Rank, Ranks};
+use serde::Serialize;
+use store::fs::{Fs, RealFs};
+use store::lock::RunLock;
+use store::manifest::Manifest;
+use store::report::{Phase, Reporter};
+use tokenizer::Tokenizer;
+
+use super::{Done, PreparedData, Request, data, history, phase};
+use crate::{Error, Result};
+
+/// How long a rank waits for another process that works on the same share: a cluster may begin a task again before the first
+/// one is gone.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Numbered as in a whole run.
+const PHASES: usize = 4;
+
+/// A data stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataStage {
+    /// Sources to verdicts; shared.
+    Judge,
+    /// Verdicts to documents.
+    Documents,
+    /// Documents to a tokenizer.
+    Tokenizer,
+    /// Documents to ids; shared.
+    Encode,
+    /// Ids to shards.
+    Tokens,
+}
+
+impl DataStage {
+    /// In their order.
+    pub const ALL: [DataStage; 5] =
+        [DataStage::Judge, DataStage::Documents, DataStage::Tokenizer, DataStage::Encode, DataStage::Tokens];
+
+    /// As commands and folders have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            DataStage::Judge => "judge",
+            DataStage::Documents => "documents",
+            DataStage::Tokenizer => "tokenizer",
+            DataStage::Encode => "encode",
+            DataStage::Tokens => "tokens",
+        }
+    }
+
+    /// Whether ranks share it.
+    pub fn is_shared(self) -> bool {
+        matches!(self, DataStage::Judge | DataStage::Encode)
+    }
+}
+
+impl fmt::Display for DataStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for DataStage {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<DataStage, String> {
+        let found = DataStage::ALL.into_iter().find(|stage| stage.name() == text);
+        found.ok_or_else(|| {
+            let names = DataStage::ALL.map(DataStage::name).join(", ");
+            format!("there is no stage `{text}`: they are {names}")
+        })
+    }
+}
+
+/// How a stage ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StageDone {
+    /// Which.
+    pub stage: DataStage,
+    /// Which share of it; 0 of the number of ranks, where it is not shared.
+    pub rank: usize,
+    /// Of how many.
+    pub of: usize,
+    /// Whether it was done before.
+    pub reused: bool,
+    /// What came of it, in words.
+    pub summary: String,
+}
+
+/// Runs one stage: a shared one for `rank`, another one over what `rank.of()` ranks left.
+///
+/// # Errors
+/// A stage before this one that is not done; whatever the stage itself may meet.
+pub fn run_stage(
+    request: &Request<'_>,
+    stage: DataStage,
+    rank: Rank,
+    reporter: &mut dyn Reporter,
+) -> Result<StageDone> {
+    let folder = request.project.ranks();
+    let ranks = &Ranks { folder: &folder, of: rank.of() };
+    if !stage.is_shared() && rank.number() > 0 {
+        return Err(Error::Argument {
+            message: format!(
+                "--rank {}: the stage `{stage}` is one process; leave --rank out",
+                rank.number()
+            ),
+        });
+    }
+    let _busy_rank = stage.is_shared().then(|| lock_rank(ranks, stage, rank)).transpose()?;
+    let _busy_project = (!stage.is_shared()).then(|| history::lock_project(request.project)).transpose()?;
+    let mut reused = false;
+    let mut summary = String::new();
+    let which = match stage {
+        DataStage::Judge | DataStage::Documents => Phase::Corpus,
+        DataStage::Tokenizer => Phase::Tokenizer,
+        DataStage::Encode | DataStage::Tokens => Phase::Model,
+    };
+    phase(which, PHASES, reporter, |reporter| {
+        let done = match stage {
+            DataStage::Judge => judge(request, rank, reporter)?,
+            DataStage::Documents => data::documents(request, Some(ranks), reporter)?.1,
+            DataStage::Tokenizer => {
+                let documents = data::documents_at_hand(request)?.ok_or_else(not_before)?;
+                data::tokenizer(request, &documents, reporter)?.1
+            }
+            DataStage::Encode => encode(request, rank, reporter)?,
+            DataStage::Tokens => {
+                let (_, tokenizer) = tokenizer_before(request)?;
+                data::tokens(request, &tokenizer, Some(ranks), reporter)?.1
+            }
+        };
+        match &done {
+            Done::Worked(words) => summary.clone_from(words),
+            Done::Reused(words) => {
+                reused = true;
+                summary.clone_from(words);
+            }
+        }
+        Ok(((), done))
+    })?;
+    Ok(StageDone { stage, rank: rank.number(), of: rank.of(), reused, summary })
+}
+
+/// The ranks of a shared stage that have left no mark; for other stages, rank 0 where there is no result.
+pub(crate) fn unmarked(
+    request: &Request<'_>,
+    options: &corpus::CorpusOptions,
+    stage: DataStage,
+    of: usize,
+) -> Result<Vec<usize>> {
+    let folder = request.project.ranks();
+    let ranks = Ranks { folder: &folder, of };
+    let result = |folder: std::path::PathBuf| {
+        Manifest::read(&RealFs, &folder).map_or_else(|_| vec![0], |_| Vec::new())
+    };
+    Ok(match stage {
+        DataStage::Judge => corpus::unjudged(&RealFs, options, &ranks),
+        DataStage::Documents => result(request.project.documents()),
+        DataStage::Tokenizer => result(request.project.tokenizer()),
+        DataStage::Encode => {
+            let (documents_hash, tokenizer) = tokenizer_before(request)?;
+            corpus::unencoded(&RealFs, &documents_hash, &tokenizer, &ranks)
+        }
+        DataStage::Tokens => result(request.project.tokens()),
+    })
+}
+
+/// What the stages have left.
+pub(crate) fn prepared(request: &Request<'_>) -> Result<PreparedData> {
+    let folder = request.project.documents();
+    let disk = Error::disk(Phase::Corpus);
+    let read = |folder: &std::path::Path| folder.join("report.json");
+    Ok(PreparedData {
+        summary: store::atomic::read_json(&RealFs, &read(&folder)).map_err(&disk)?,
+        tokens: store::atomic::read_json(&RealFs, &read(&request.project.tokens())).map_err(&disk)?,
+        report: folder.join("report.html"),
+    })
+}
+
+/// What the recipe asks of the corpus, with all that it names at hand: fetched, or kept from standard input.
+pub(crate) fn gathered(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<corpus::CorpusOptions> {
+    let data = data::corpus_options(request, reporter)?;
+    corpus::text_bytes(&RealFs, &data, &request.base_dir)?;
+    Ok(data)
+}
+
+fn judge(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Result<Done> {
+    let data = data::corpus_options(request, reporter)?;
+    let folder = request.project.ranks();
+    let done = corpus::judge_rank(&RealFs, &data, &request.base_dir, &folder, rank, reporter)?;
+    let words = format!(
+        "{rank}: {} documents of {} files, {:.1} MB",
+        done.documents,
+        done.files,
+        done.bytes as f64 / 1e6
+    );
+    Ok(if done.reused { Done::Reused(format!("unchanged: {words}")) } else { Done::Worked(words) })
+}
+
+fn encode(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Result<Done> {
+    let (_, tokenizer) = tokenizer_before(request)?;
+    let (documents, folder) = (request.project.documents(), request.project.ranks());
+    let done = corpus::encode_rank(&RealFs, &documents, &tokenizer, &folder, rank, reporter)?;
+    let words = format!("{rank}: {} tokens of {} documents", done.tokens, done.documents);
+    Ok(if done.reused { Done::Reused(format!("unchanged: {words}")) } else { Done::Worked(words) })
+}
+
+/// The documents' hash, and the tokenizer that was made of them. Every byte of the documents is checked by who reads them.
+fn tokenizer_before(request: &Request<'_>) -> Result<(String, Tokenizer)> {
+    let documents = Manifest::read(&RealFs, &request.project.documents()).map_err(|_| not_before())?.hash();
+    let tokenizer = data::tokenizer_at_hand(request, &documents)?.ok_or_else(not_before)?;
+    Ok((documents, tokenizer))
+}
+
+fn not_before() -> Error {
+    Error::Data {
+        message: format!(
+            "a stage before this one is not done, or not by this recipe: run `text2llm data stage NAME` in the order {}",
+            DataStage::ALL.map(DataStage::name).join(", ")
+        ),
+    }
+}
+
+/// One process a share: two would write the same folder.
+fn lock_rank(ranks: &Ranks<'_>, stage: DataStage, rank: Rank) -> Result<RunLock> {
+    let share = ranks.of_rank(stage.name(), rank.number());
+    let folder = ranks.folder.join("locks").join(share.file_name().unwrap_or_default());
+    RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match RunLock::acquire(&folder) {
+            Err(error) if error.kind() == store::ErrorKind::Locked && Instant::now() < end => {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            locked => return Ok(locked?),
+        }
+    }
+}

@@ -29,7 +29,11 @@ pub struct Signer {
     simple: String,
     joined: String,
     starts: Vec<u32>,
+    shingles: Vec<u64>,
 }
+
+/// Shingles that are hashed by all functions in turn: what fits into the nearest cache.
+const BLOCK: usize = 512;
 
 impl Signer {
     /// With the recipe's numbers of bands and rows.
@@ -46,6 +50,7 @@ impl Signer {
             simple: String::new(),
             joined: String::new(),
             starts: Vec::new(),
+            shingles: Vec::new(),
         }
     }
 
@@ -64,19 +69,20 @@ impl Signer {
             self.joined.push(' ');
         }
         self.starts.push(self.joined.len() as u32);
+        let joined = self.joined.as_bytes();
+        let ends = self.starts[self.shingle_words..].iter();
+        let places = self.starts.iter().zip(ends).take(count);
+        self.shingles.clear();
+        // Behind each word stands a space.
+        let hash = |(&start, &end)| XxHash64::oneshot(0, &joined[start as usize..end as usize - 1]);
+        self.shingles.extend(places.map(hash));
         self.least.clear();
         self.least.resize(self.a.len(), u64::MAX);
-        for at in 0..count {
-            let (start, end) = (self.starts[at] as usize, self.starts[at + self.shingle_words] as usize - 1);
-            let shingle = XxHash64::oneshot(0, &self.joined.as_bytes()[start..end]);
+        for shingles in self.shingles.chunks(BLOCK) {
             for ((least, &a), &b) in self.least.iter_mut().zip(&self.a).zip(&self.b) {
-                let hash = shingle.wrapping_mul(a).wrapping_add(b);
-                // Folded, not yet reduced: where that is at least 2⁶¹ − 1, which is rare, the rest is small. A new least is rare
-                // too, so the branch costs less than the reduction.
-                let folded = (hash & MERSENNE) + (hash >> 61);
-                if folded < *least || folded >= MERSENNE {
-                    *least = (*least).min(modulo(hash));
-                }
+                *least = shingles.iter().fold(*least, |least, shingle| {
+                    least.min(modulo(shingle.wrapping_mul(a).wrapping_add(b)))
+                });
             }
         }
         let band = |rows: &[u64]| {

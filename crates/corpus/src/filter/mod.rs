@@ -13,7 +13,7 @@ mod urls;
 use std::borrow::Cow;
 
 use crate::words::{self, Token};
-use ngrams::{Counts, WordHashes};
+use ngrams::{Counts, Repeated, WordHashes};
 pub use options::FilterOptions;
 pub use urls::UrlFilter;
 
@@ -58,8 +58,10 @@ pub struct Dropped {
 #[derive(Default)]
 pub struct Scratch {
     words: Vec<Token>,
-    sentence_words: Vec<Token>,
+    line_words: Vec<Token>,
+    lower: Vec<u8>,
     hashes: WordHashes,
+    repeated: Repeated,
     counts: Counts,
     characters: usize,
     is_split: bool,
@@ -77,7 +79,6 @@ impl Scratch {
         if !self.is_split {
             self.words.clear();
             words::split(text, &mut self.words);
-            self.hashes.fill(text, &self.words);
             self.is_split = true;
         }
     }
@@ -100,17 +101,103 @@ pub fn judge<'t>(
     if let Some(options) = &options.gopher_quality {
         verdict(names::GOPHER_QUALITY, quality::gopher(text, options, scratch))?;
     }
-    let mut text = Cow::Borrowed(text);
+    let (mut text, mut words) = (Cow::Borrowed(text), None);
     if let Some(options) = &options.c4 {
         let cleaned =
             c4::clean(&text, options, scratch).map_err(|reason| Dropped { filter: names::C4, reason })?;
-        if cleaned != *text {
-            scratch.begin(&cleaned);
-            text = Cow::Owned(cleaned);
+        if cleaned.text != *text {
+            words = cleaned.words;
+            scratch.begin(&cleaned.text);
+            text = Cow::Owned(cleaned.text);
         }
     }
     if let Some(options) = &options.fineweb {
-        verdict(names::FINEWEB, quality::fineweb(&text, options, scratch))?;
+        verdict(names::FINEWEB, quality::fineweb(&text, words, options, scratch))?;
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each of these took minutes or more once, or looks as if it could.
+    #[test]
+    fn a_megabyte_of_anything_is_judged_at_once() {
+        let mut patterns: Vec<String> = [
+            "(",
+            "[",
+            "{",
+            "'",
+            "'s",
+            "’s",
+            ".",
+            ". ",
+            "..x",
+            "…",
+            "-",
+            "a-",
+            "1-",
+            "—",
+            "+",
+            "$",
+            "US$",
+            "5%",
+            "1km",
+            "@",
+            "a@",
+            "x.@",
+            "x.a@",
+            "://",
+            "x://@",
+            "a.",
+            "a.b:80@",
+            ":1",
+            "1.",
+            "\n",
+            "\n\n",
+            "\r",
+            " ",
+            "\u{a0}",
+            "“",
+            "a",
+            "a ",
+            "é",
+            "é ",
+            "[1",
+            "[1]",
+            "don't",
+            "cookie",
+            "use cookies ",
+            "\u{130}",
+            "\0",
+            "1",
+        ]
+        .iter()
+        .map(|pattern| pattern.repeat((1 << 20) / pattern.len()))
+        .collect();
+        patterns.push(format!("{}a", "(".repeat(1 << 20)));
+        patterns.push(format!("x.{}", "@".repeat(1 << 20)));
+        patterns.push(format!("{}1", "a,".repeat(1 << 19)));
+        let each = |choose: fn(&mut FilterOptions)| {
+            let mut options = FilterOptions::default();
+            choose(&mut options);
+            options
+        };
+        let all = [
+            each(|options| options.gopher_repetition = Some(Default::default())),
+            each(|options| options.gopher_quality = Some(Default::default())),
+            each(|options| options.c4 = Some(Default::default())),
+            each(|options| options.fineweb = Some(Default::default())),
+        ];
+        let mut scratch = Scratch::default();
+        for text in &patterns {
+            let start = std::time::Instant::now();
+            for options in &all {
+                let _ = judge(text, options, &mut scratch);
+            }
+            let seconds = start.elapsed().as_secs_f64();
+            assert!(seconds < 1.0, "{seconds:.2} s for {:?}…", text.chars().take(8).collect::<String>());
+        }
+    }
 }

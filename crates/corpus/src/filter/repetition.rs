@@ -1,7 +1,7 @@
 //! Gopher's repetition filter: shares of repeated lines, paragraphs and n-grams.
 
 use super::Scratch;
-use super::ngrams::{Counts, WordHashes};
+use super::ngrams::{Counts, Gram};
 use super::options::GopherRepetition;
 
 /// Why a text is dropped; `None`: it passes.
@@ -29,15 +29,17 @@ pub fn judge(text: &str, options: &GopherRepetition, scratch: &mut Scratch) -> O
     }
 
     scratch.split(text);
-    let hashes = &scratch.hashes;
+    let Scratch { words, hashes, repeated, counts, .. } = scratch;
+    hashes.fill(text, words);
     const TOP: [&str; 3] = ["top_2_gram", "top_3_gram", "top_4_gram"];
     let mut any_repeated = true;
+    repeated.begin(hashes);
     for ((n, reason), limit) in (2..).zip(TOP).zip(options.top_ngram_character_fractions) {
         if hashes.len() < n {
             continue;
         }
         // Where no n-gram repeats, none of n + 1 words does.
-        let (top, count) = if any_repeated { top(hashes, n, &mut scratch.counts) } else { (0, 1) };
+        let (top, count) = if any_repeated { top(repeated.lengthen(hashes, n), counts) } else { (0, 1) };
         any_repeated = count > 1;
         let length = hashes.characters(top, n) + n - 1;
         if above(length as f64 * f64::from(count) / characters, limit) {
@@ -56,7 +58,8 @@ pub fn judge(text: &str, options: &GopherRepetition, scratch: &mut Scratch) -> O
         if !any_repeated || hashes.len() < n {
             break;
         }
-        let repeated = repeated_characters_of(hashes, n, &mut scratch.counts);
+        let places = duplicated(repeated.joined(hashes, n), n, counts);
+        let repeated: usize = places.map(|at| hashes.characters(at, n)).sum();
         any_repeated = repeated > 0;
         if above(repeated as f64 / characters, limit) {
             return Some(reason);
@@ -101,14 +104,13 @@ fn between_line_feeds(text: &str, at_least: usize) -> impl Iterator<Item = &str>
 
 /// How many parts there are, how many repeat an earlier one, and the characters of these.
 pub fn duplicates<'t>(parts: impl Iterator<Item = &'t str>, counts: &mut Counts) -> (f64, f64, f64) {
-    let hashes: Vec<(u64, usize)> = parts.map(|part| (hash(part), characters(part))).collect();
+    let hashes: Vec<(u64, &str)> = parts.map(|part| (hash(part), part)).collect();
     counts.clear(hashes.len());
-    let mask = Counts::mask(hashes.len());
     let (mut repeated, mut repeated_characters) = (0usize, 0usize);
-    for &(hash, length) in &hashes {
-        if counts.add(hash, mask) > 0 {
+    for &(hash, part) in &hashes {
+        if counts.add(hash) > 0 {
             repeated += 1;
-            repeated_characters += length;
+            repeated_characters += characters(part);
         }
     }
     (hashes.len() as f64, repeated as f64, repeated_characters as f64)
@@ -138,36 +140,28 @@ pub fn characters(text: &str) -> usize {
 }
 
 /// The first of the most frequent n-grams, and how often it stands in the text.
-fn top(hashes: &WordHashes, n: usize, counts: &mut Counts) -> (usize, u32) {
-    let total = hashes.len() + 1 - n;
-    counts.clear(total);
-    let mask = Counts::mask(total);
-    let mut most = 0;
-    for at in 0..total {
-        most = most.max(counts.add(hashes.spaced(at, n), mask) + 1);
-    }
+fn top(grams: &[Gram], counts: &mut Counts) -> (usize, u32) {
+    counts.clear(grams.len());
+    let most = grams.iter().map(|gram| counts.add(gram.hash) + 1).max().unwrap_or(1);
     if most == 1 {
         return (0, 1);
     }
-    // Of several as frequent as that, the one that comes first: the first whose count is reached again.
-    let first = (0..total).find(|&at| counts.add(hashes.spaced(at, n), mask) >= most);
-    (first.unwrap_or(0), most)
+    let first = grams.iter().find(|gram| counts.of(gram.hash) == most);
+    (first.map_or(0, |gram| gram.at as usize), most)
 }
 
-fn repeated_characters_of(hashes: &WordHashes, n: usize, counts: &mut Counts) -> usize {
-    let total = hashes.len() + 1 - n;
-    counts.clear(total);
-    let mask = Counts::mask(total);
-    let (mut at, mut repeated) = (0, 0);
-    while at < total {
-        if counts.add(hashes.joined(at, n), mask) > 0 {
-            repeated += hashes.characters(at, n);
-            at += n;
-        } else {
-            at += 1;
+/// Where n-grams stand that came before, as datatrove walks: it goes on behind each, and what it skips counts as not read.
+fn duplicated(grams: &[Gram], n: usize, counts: &mut Counts) -> impl Iterator<Item = usize> {
+    counts.clear(grams.len());
+    let mut next = 0;
+    grams.iter().filter_map(move |gram| {
+        let at = gram.at as usize;
+        let is_duplicate = at >= next && counts.add(gram.hash) > 0;
+        if is_duplicate {
+            next = at + n;
         }
-    }
-    repeated
+        is_duplicate.then_some(at)
+    })
 }
 
 #[cfg(test)]
@@ -195,5 +189,14 @@ mod tests {
         assert_eq!(judge(&"again and again ".repeat(20)), Some("top_2_gram"));
         let long = words[..40].join(" ");
         assert_eq!(judge(&format!("{long} x {long}")), Some("duplicated_5_grams"));
+    }
+
+    #[test]
+    fn the_top_gram_is_the_first_of_the_most_frequent() {
+        let (grams, mut counts) = ([7, 7, 9, 9, 9], Counts::default());
+        let grams: Vec<Gram> = (0..).zip(grams).map(|(at, hash)| Gram { at, hash }).collect();
+        assert_eq!(top(&grams, &mut counts), (2, 3), "not one that comes as often when it is counted twice");
+        assert_eq!(top(&grams[..4], &mut counts), (0, 2));
+        assert_eq!(top(&[], &mut counts), (0, 1));
     }
 }

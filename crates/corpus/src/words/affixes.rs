@@ -1,59 +1,76 @@
 //! One run of characters between white space to tokens: spaCy's prefixes, suffixes, infixes, exceptions and addresses.
 
-use std::ops::Range;
-
+use super::Token;
+use super::chunks::{Chunk, DIGIT, DOT, LETTER, classes_of};
 use super::classes::ICONS;
-use super::{Token, exception};
+use super::exceptions::Exceptions;
 
-const QUOTES: &str = "'\"”“`‘´’‚,„»«「」『』（）〔〕【】《》〈〉〈〉⟦⟧";
-const MARKS: &str = "…,:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪";
-const CURRENCIES: &str = "$£€¥฿₽﷼₴₠₡₢₣₤₥₦₧₨₩₪₫₭₮₯₰₱₲₳₵₶₷₸₹₺₻₼₾₿";
 const UNITS: &[&str] = &[
     "km", "km²", "km³", "m", "m²", "m³", "dm", "dm²", "dm³", "cm", "cm²", "cm³", "mm", "mm²", "mm³", "ha",
     "µm", "nm", "yd", "in", "ft", "kg", "g", "mg", "µg", "t", "lb", "oz", "m/s", "km/h", "kmh", "mph", "hPa",
     "Pa", "mbar", "mb", "MB", "kb", "KB", "gb", "GB", "tb", "TB", "T", "G", "M", "K", "%", "км", "км²",
     "км³", "м", "м²", "м³", "кг", "г", "мг",
 ];
+/// Of the longest unit.
+const UNIT_BYTES: usize = 6;
 
-/// Appends the tokens of `text[chunk]`.
-pub fn split(text: &str, chunk: Range<usize>, out: &mut Vec<Token>) {
-    let bytes = &text.as_bytes()[chunk.clone()];
-    if let Some(parts) = exception(&text[chunk.clone()]) {
-        return push_parts(chunk.start, parts, out);
+/// Appends the tokens of a chunk of `text`.
+pub fn split(text: &str, chunk: &Chunk, exceptions: &Exceptions, out: &mut Vec<Token>) {
+    let &Chunk { start, end, inner, classes } = chunk;
+    let bytes = &text.as_bytes()[start..end];
+    let whole = &text[start..end];
+    if let Some(parts) = exceptions.find(whole) {
+        return push_parts(text, start, parts, out);
     }
-    // Most words are letters alone.
-    if bytes.iter().all(u8::is_ascii_alphanumeric) && !bytes[0].is_ascii_digit() {
-        let ends_in_unit = bytes.len() > 1 && bytes.iter().any(u8::is_ascii_digit);
-        if !ends_in_unit {
-            return out.push(token(chunk));
+    // Most words are letters alone, or with one mark behind them.
+    let is_plain = |classes: u8, last: u8| {
+        classes & !(LETTER | DIGIT) == 0 && (classes & DIGIT == 0 || last.is_ascii_digit())
+    };
+    let [rest @ .., last] = bytes else { return };
+    if is_plain(classes, *last) {
+        return out.push(Token { start: start as u32, end: end as u32, classes });
+    }
+    if let [.., before] = *rest
+        && is_plain(inner, before)
+        && (is_ascii_mark(*last)
+            || (*last == b'.' && (before.is_ascii_lowercase() || before.is_ascii_digit())))
+    {
+        match exceptions.find(&text[start..end - 1]) {
+            Some(parts) => push_parts(text, start, parts, out),
+            None => out.push(Token { start: start as u32, end: end as u32 - 1, classes: inner }),
         }
+        return out.push(token(text, end - 1, end));
     }
-    let first = out.len();
-    let mut suffixes: [Token; 8] = std::array::from_fn(|_| 0..0);
+    split_affixes(text, chunk, exceptions, out);
+}
+
+/// Takes affixes off as spaCy does: one at either end at a time, unless what is left is an exception.
+fn split_affixes(text: &str, chunk: &Chunk, exceptions: &Exceptions, out: &mut Vec<Token>) {
+    let &Chunk { mut start, mut end, classes, .. } = chunk;
+    let mut suffixes = [Token::default(); 8];
     let mut more_suffixes = Vec::new();
     let mut suffix_count = 0;
-    let mut push_suffix = |range: Range<usize>| {
+    let mut push_suffix = |suffix: Token| {
         match suffixes.get_mut(suffix_count) {
-            Some(place) => *place = token(range),
-            None => more_suffixes.push(token(range)),
+            Some(place) => *place = suffix,
+            None => more_suffixes.push(suffix),
         }
         suffix_count += 1;
     };
-    let Range { mut start, mut end } = chunk;
     while start < end {
         let rest = &text[start..end];
-        if exception(rest).is_some() {
+        if exceptions.find(rest).is_some() {
             break;
         }
         let before = prefix(rest);
-        if before > 0 && before < rest.len() && exception(&rest[before..]).is_some() {
-            out.push(token(start..start + before));
+        if before > 0 && before < rest.len() && exceptions.find(&rest[before..]).is_some() {
+            out.push(token(text, start, start + before));
             start += before;
             break;
         }
         let after = suffix(&rest[before..]);
-        if after > 0 && after < rest.len() && exception(&rest[..rest.len() - after]).is_some() {
-            push_suffix(end - after..end);
+        if after > 0 && after < rest.len() && exceptions.find(&rest[..rest.len() - after]).is_some() {
+            push_suffix(token(text, end - after, end));
             end -= after;
             break;
         }
@@ -61,34 +78,33 @@ pub fn split(text: &str, chunk: Range<usize>, out: &mut Vec<Token>) {
             break;
         }
         if before > 0 {
-            out.push(token(start..start + before));
+            out.push(token(text, start, start + before));
             start += before;
         }
         if after > 0 {
-            push_suffix(end - after..end);
+            push_suffix(token(text, end - after, end));
             end -= after;
         }
     }
     if start < end {
         let rest = &text[start..end];
-        match exception(rest) {
-            Some(parts) => push_parts(start, parts, out),
-            None if is_address(rest) => out.push(token(start..end)),
-            None => split_infixes(text, start..end, out),
+        match exceptions.find(rest) {
+            Some(parts) => push_parts(text, start, parts, out),
+            None if classes & DOT != 0 && is_address(rest) => out.push(token(text, start, end)),
+            None => split_infixes(text, start, end, out),
         }
     }
-    debug_assert!(out.len() >= first);
     out.extend(more_suffixes.into_iter().rev());
-    out.extend(suffixes[..suffix_count.min(8)].iter().rev().cloned());
+    out.extend(suffixes[..suffix_count.min(8)].iter().rev());
 }
 
-fn token(range: Range<usize>) -> Token {
-    range.start as u32..range.end as u32
+fn token(text: &str, start: usize, end: usize) -> Token {
+    Token { start: start as u32, end: end as u32, classes: classes_of(&text.as_bytes()[start..end]) }
 }
 
-fn push_parts(mut start: usize, parts: &[u8], out: &mut Vec<Token>) {
+fn push_parts(text: &str, mut start: usize, parts: &[u8], out: &mut Vec<Token>) {
     for &length in parts {
-        out.push(token(start..start + usize::from(length)));
+        out.push(token(text, start, start + usize::from(length)));
         start += usize::from(length);
     }
 }
@@ -106,47 +122,43 @@ fn prefix(text: &str) -> usize {
             let dots = text.bytes().take_while(|&byte| byte == b'.').count();
             if dots > 1 { dots } else { 0 }
         }
-        _ if is_mark(first) || CURRENCIES.contains(first) || is_icon(first) => first.len_utf8(),
+        _ if is_mark(first) || is_currency(first) || is_icon(first) => first.len_utf8(),
         _ => 0,
     }
 }
 
 /// Marks and quotes that are split off on either side.
 fn is_mark(c: char) -> bool {
-    if c.is_ascii() {
-        matches!(
-            c,
-            ',' | ':'
-                | ';'
-                | '!'
-                | '?'
-                | '('
-                | ')'
-                | '['
-                | ']'
-                | '{'
-                | '}'
-                | '<'
-                | '>'
-                | '_'
-                | '#'
-                | '*'
-                | '&'
-                | '\''
-                | '"'
-                | '`'
-        )
-    } else {
-        !c.is_alphanumeric() && (MARKS.contains(c) || QUOTES.contains(c))
+    match u8::try_from(c) {
+        Ok(byte) if byte.is_ascii() => is_ascii_mark(byte),
+        _ => {
+            is_wide_quote(c)
+                || matches!(c, '¡' | '·' | '¿' | '،' | '؛' | '؟' | '٪' | '۔' | '।' | '…' | '、' | '。')
+                || matches!(c, '！' | '，' | '：' | '；' | '？' | '～')
+        }
     }
+}
+
+fn is_ascii_mark(byte: u8) -> bool {
+    matches!(byte, b',' | b':' | b';' | b'!' | b'?' | b'(' | b')' | b'[' | b']' | b'{' | b'}' | b'<' | b'>')
+        || matches!(byte, b'_' | b'#' | b'*' | b'&' | b'\'' | b'"' | b'`')
+}
+
+fn is_wide_quote(c: char) -> bool {
+    matches!(c, '«' | '´' | '»' | '‘' | '’' | '‚' | '“' | '”' | '„' | '⟦' | '⟧' | '〈' | '〉' | '《' | '》')
+        || matches!(c, '「' | '」' | '『' | '』' | '【' | '】' | '〔' | '〕' | '（' | '）')
+}
+
+fn is_quote(c: char) -> bool {
+    matches!(c, '\'' | '"' | '`' | ',') || is_wide_quote(c)
+}
+
+fn is_currency(c: char) -> bool {
+    matches!(c, '$' | '£' | '¥' | '฿' | '₠'..='₿' | '﷼')
 }
 
 fn is_icon(c: char) -> bool {
     !c.is_ascii() && ICONS.contains(c)
-}
-
-fn is_quote(c: char) -> bool {
-    !c.is_alphanumeric() && QUOTES.contains(c)
 }
 
 /// The longest of the suffixes, in bytes.
@@ -183,16 +195,24 @@ fn suffix(text: &str) -> usize {
             signs.into_iter().find(|sign| after_digit(sign)).map_or(0, str::len)
         }
         _ if is_mark(last) || is_icon(last) => last.len_utf8(),
-        _ if !last.is_ascii() && CURRENCIES.contains(last) => {
+        _ if !last.is_ascii() && is_currency(last) => {
             if before.is_some_and(|c| c.is_ascii_digit()) {
                 last.len_utf8()
             } else {
                 0
             }
         }
-        _ if last.is_ascii_digit() || text.bytes().all(|byte| !byte.is_ascii_digit()) => 0,
-        _ => UNITS.iter().filter(|unit| after_digit(unit)).map(|unit| unit.len()).max().unwrap_or(0),
+        _ => unit(text),
     }
+}
+
+/// The length of the unit that stands behind a text's last digit.
+fn unit(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let start = bytes.len().saturating_sub(UNIT_BYTES + 1);
+    let Some(digit) = bytes[start..].iter().rposition(u8::is_ascii_digit) else { return 0 };
+    let behind = &text[start + digit + 1..];
+    if UNITS.contains(&behind) { behind.len() } else { 0 }
 }
 
 fn is_upper(c: char) -> bool {
@@ -203,29 +223,29 @@ fn is_lower(c: char) -> bool {
     if c.is_ascii() { c.is_ascii_lowercase() } else { c.is_alphabetic() && !c.is_uppercase() }
 }
 
-fn split_infixes(text: &str, range: Range<usize>, out: &mut Vec<Token>) {
-    let whole = &text[range.clone()];
+fn split_infixes(text: &str, start: usize, end: usize, out: &mut Vec<Token>) {
+    let (whole, bytes) = (&text[start..end], &text.as_bytes()[start..end]);
     let (mut from, mut at) = (0, 0);
-    let mut before: Option<char> = None;
-    while let Some(c) = whole[at..].chars().next() {
-        let length = infix(before, &whole[at..], c);
+    // Letters and digits are no infixes.
+    while let Some(skipped) = bytes[at..].iter().position(|byte| !byte.is_ascii_alphanumeric()) {
+        at += skipped;
+        let Some(c) = whole[at..].chars().next() else { break };
+        let length = infix(whole[..at].chars().next_back(), &whole[at..], c);
         if length == 0 {
-            before = Some(c);
             at += c.len_utf8();
             continue;
         }
         if at > 0 {
             if at > from {
-                out.push(token(range.start + from..range.start + at));
+                out.push(token(text, start + from, start + at));
             }
-            out.push(token(range.start + at..range.start + at + length));
+            out.push(token(text, start + at, start + at + length));
             from = at + length;
         }
-        before = whole[..at + length].chars().next_back();
         at += length;
     }
     if from < whole.len() {
-        out.push(token(range.start + from..range.end));
+        out.push(token(text, start + from, end));
     }
 }
 
@@ -276,9 +296,6 @@ fn infix(before: Option<char>, text: &str, c: char) -> usize {
 
 /// Whether a text is an address: spaCy's URL pattern, in words: [scheme://][user@]host.domain[:port][/path].
 fn is_address(text: &str) -> bool {
-    if !text.contains('.') {
-        return false;
-    }
     let is_scheme = |scheme: &str| {
         scheme.chars().count() >= 2
             && scheme.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '+' | '-' | '.'))
@@ -286,15 +303,18 @@ fn is_address(text: &str) -> bool {
     let without_scheme = text.split_once("://").filter(|(scheme, _)| is_scheme(scheme)).map(|(_, rest)| rest);
     [without_scheme, Some(text)].into_iter().flatten().any(|rest| {
         // What stands before any `@` may be anything.
-        std::iter::once(rest)
-            .chain(rest.match_indices('@').filter(|(at, _)| *at > 0).map(|(at, _)| &rest[at + 1..]))
-            .any(is_host)
+        let behind = memchr::memchr_iter(b'@', rest.as_bytes()).filter(|&at| at > 0).map(|at| at + 1);
+        std::iter::once(0).chain(behind).any(|at| is_host(&rest[at..]))
     })
 }
 
 fn is_host(text: &str) -> bool {
-    let end = text.find(['/', '?', '#']).unwrap_or(text.len());
+    // No host has an `@`, so that none is looked at twice.
+    let end = text.bytes().position(|byte| matches!(byte, b'/' | b'?' | b'#' | b'@')).unwrap_or(text.len());
     let host = &text[..end];
+    if text.as_bytes().get(end) == Some(&b'@') || !host.contains('.') {
+        return false;
+    }
     let host = match host.rsplit_once(':') {
         Some((host, port)) if (2..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit()) => {
             host
@@ -320,11 +340,15 @@ fn is_host(text: &str) -> bool {
 
 /// A public IPv4 address.
 fn is_ip(host: &str) -> bool {
-    let parts: Vec<u8> = host.split('.').map_while(|part| part.parse().ok()).collect();
-    let [a, b, _, d] = parts[..] else { return false };
+    let mut parts = host.split('.').map(str::parse::<u8>);
+    let (Some(Ok(a)), Some(Ok(b)), Some(Ok(_)), Some(Ok(d)), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
     let is_private = matches!(a, 10 | 127)
         || (a, b) == (169, 254)
         || (a, b) == (192, 168)
         || (a == 172 && (16..32).contains(&b));
-    host.split('.').count() == 4 && (1..=223).contains(&a) && (1..=254).contains(&d) && !is_private
+    (1..=223).contains(&a) && (1..=254).contains(&d) && !is_private
 }

@@ -97,6 +97,7 @@ impl<'a> Keeper<'a> {
             #[cfg(feature = "pdf")]
             Content::Pdf(pdf) => pdf.len(),
         };
+        self.batch_bytes += raw.source.len() + raw.url.as_ref().map_or(0, String::len);
         self.batch.push(raw);
         if self.batch.len() >= BATCH_DOCUMENTS || self.batch_bytes >= BATCH_BYTES {
             self.judge_batch(summary)?;

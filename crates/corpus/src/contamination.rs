@@ -44,7 +44,7 @@ pub struct EvaluationSet {
     pub items: u64,
     /// Items with too few words to be looked for.
     pub too_short: u64,
-    /// Items of which something was found.
+    /// Items of which something was found. Of items that share it, the first counts: there are at least so many.
     pub found: u64,
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::classifier::HIGHEST_SCORE;
 use crate::dedup::{Band, Signer};
 use crate::filter::{self, Dropped, Scratch, names};
-use crate::read::{Content, RawDocument};
+use crate::read::{Content, LONGEST_ADDRESS_BYTES, RawDocument};
 use crate::redact::{Redacted, Redactor};
 use crate::repair::{Repairs, repair};
 use crate::rules::Rules;
@@ -115,7 +115,11 @@ impl<'a> Judge<'a> {
                         Some(format!("has {flattened} elements nested deeper than any browser shows"));
                     return judged;
                 }
-                url = url.or(found.metadata.url);
+                if found.is_cut {
+                    judged.unreadable = Some("has more elements than a page has: split it".to_owned());
+                    return judged;
+                }
+                url = url.or(found.metadata.url).filter(|url| url.len() <= LONGEST_ADDRESS_BYTES);
                 (title, date) = (found.metadata.title, found.metadata.date);
                 let (text, changed) = clean::normalize(found.text, self.options.normalize);
                 judged.normalized = changed;
@@ -167,6 +171,7 @@ impl<'a> Judge<'a> {
         let text = match &mut self.redactor {
             Some(redactor) => {
                 title = title.map(|title| redactor.redact(&title).0.into_owned());
+                url = url.map(|url| redactor.redact_address(&url));
                 let (redacted, done) = redactor.redact(&text);
                 judged.redacted = done;
                 match redacted {
@@ -201,7 +206,7 @@ impl<'a> Judge<'a> {
     /// The text with its characters repaired, where the recipe asks for it.
     fn repaired(&self, text: String, judged: &mut Judged) -> String {
         let Some(options) = &self.options.repair else { return text };
-        match repair(&text, options) {
+        match repair(&text, options, self.redactor.is_none()) {
             (Cow::Owned(repaired), repairs) => {
                 judged.repairs = repairs;
                 let (text, changed) = clean::normalize(repaired, self.options.normalize);

@@ -140,6 +140,9 @@ impl<'a> Keeper<'a> {
         self.summary.normalized_documents += counts.normalized_documents;
         self.summary.cuts += counts.cuts;
         self.summary.ignored_files += counts.ignored_files;
+        for (what, count) in &counts.passed_over {
+            *self.summary.passed_over.entry(what.clone()).or_default() += count;
+        }
         let repaired = std::mem::take(&mut self.source_repairs) + counts.repaired_sequences;
         if repaired * BYTES_PER_REPAIR > end.bytes {
             self.warnings.push(format!(

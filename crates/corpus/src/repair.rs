@@ -48,14 +48,16 @@ impl Repairs {
 
 /// How often a text is taken to have been misread.
 const MOST_ROUNDS: usize = 3;
+/// Of what stands before and after a sample.
+const SHOWN_BESIDE_BYTES: usize = 20;
 /// The characters of Windows-1252 from 0x80 on; what it leaves undefined is read as Latin-1.
 const HIGH: [char; 32] = [
     '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}',
     '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
 ];
 
-/// The repaired text.
-pub fn repair<'t>(text: &'t str, options: &RepairOptions) -> (Cow<'t, str>, Repairs) {
+/// The repaired text. The sample shows what stands beside it only where `shows_beside`: that may be somebody's name.
+pub fn repair<'t>(text: &'t str, options: &RepairOptions, shows_beside: bool) -> (Cow<'t, str>, Repairs) {
     let mut repairs = Repairs::default();
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t' | b'\r');
     if text.as_bytes().iter().all(is_plain) {
@@ -64,7 +66,7 @@ pub fn repair<'t>(text: &'t str, options: &RepairOptions) -> (Cow<'t, str>, Repa
     let mut text = Cow::Borrowed(text);
     if options.mojibake && !text.is_ascii() {
         for _ in 0..MOST_ROUNDS {
-            match undo(&text, &mut repairs) {
+            match undo(&text, &mut repairs, shows_beside) {
                 Some(undone) => text = undone.into(),
                 None => break,
             }
@@ -89,7 +91,7 @@ fn byte_of(c: char) -> Option<u8> {
 }
 
 /// Undoes one misreading; `None` where there is none.
-fn undo(text: &str, repairs: &mut Repairs) -> Option<String> {
+fn undo(text: &str, repairs: &mut Repairs, shows_beside: bool) -> Option<String> {
     let mut out: Option<String> = None;
     let (mut copied, mut at) = (0, 0);
     let mut run: Vec<(u8, usize)> = Vec::new();
@@ -114,7 +116,8 @@ fn undo(text: &str, repairs: &mut Repairs) -> Option<String> {
             out.push_str(&text[copied..from]);
             out.push(c);
             if repairs.sample.is_none() {
-                repairs.sample = Some(sample(text, from, to, c));
+                let beside = if shows_beside { SHOWN_BESIDE_BYTES } else { 0 };
+                repairs.sample = Some(sample(text, from, to, c, beside));
             }
             repairs.mojibake += 1;
             copied = to;
@@ -171,9 +174,9 @@ fn sequences(text: &str, run: &[(u8, usize)], end: usize) -> Vec<(usize, usize, 
     found.into_iter().map(|(from, to, c, _)| (from, to, c)).collect()
 }
 
-fn sample(text: &str, from: usize, to: usize, c: char) -> String {
-    let start = text.floor_char_boundary(from.saturating_sub(20));
-    let end = text.ceil_char_boundary((to + 20).min(text.len()));
+fn sample(text: &str, from: usize, to: usize, c: char, beside: usize) -> String {
+    let start = text.floor_char_boundary(from.saturating_sub(beside));
+    let end = text.ceil_char_boundary((to + beside).min(text.len()));
     format!("{}⟦{} → {c}⟧{}", &text[start..from], &text[from..to], &text[to..end])
 }
 
@@ -236,7 +239,7 @@ mod tests {
     use super::*;
 
     fn repaired(text: &str) -> String {
-        repair(text, &RepairOptions::default()).0.into_owned()
+        repair(text, &RepairOptions::default(), true).0.into_owned()
     }
 
     /// As if the bytes of `text` were Windows-1252.
@@ -262,8 +265,12 @@ mod tests {
             assert_eq!(repaired(&misread(&misread(text))), text, "twice");
             assert_eq!(repaired(text), text, "good text stays");
         }
-        let (_, repairs) = repair("cafÃ©", &RepairOptions::default());
-        assert_eq!((repairs.mojibake, repairs.sample.as_deref()), (1, Some("caf⟦Ã© → é⟧")));
+        let sample = |shows_beside| {
+            let (_, repairs) = repair("cafÃ©", &RepairOptions::default(), shows_beside);
+            (repairs.mojibake, repairs.sample)
+        };
+        assert_eq!(sample(true), (1, Some("caf⟦Ã© → é⟧".to_owned())));
+        assert_eq!(sample(false), (1, Some("⟦Ã© → é⟧".to_owned())));
     }
 
     #[test]
@@ -291,7 +298,7 @@ mod tests {
         for text in ["می\u{200c}خواهم", "👩\u{200d}👩", "क्\u{200d}ष"] {
             assert_eq!(repaired(text), text);
         }
-        let counted = repair("a\u{0}\u{200b}", &RepairOptions::default()).1;
+        let counted = repair("a\u{0}\u{200b}", &RepairOptions::default(), true).1;
         assert_eq!((counted.control_characters, counted.zero_width, counted.any()), (1, 1, true));
     }
 }

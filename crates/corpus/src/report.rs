@@ -35,6 +35,9 @@ pub struct CorpusSummary {
     pub quarantined: u64,
     /// The first hundred of them, with the reason.
     pub quarantine: Vec<Quarantined>,
+    /// Records of web archives that hold no page or text, by what they are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub passed_over: BTreeMap<String, u64>,
     /// Documents found in the files.
     pub documents_read: u64,
     /// Dropped: shorter than `minimum_characters`, or nothing but white space.
@@ -153,7 +156,7 @@ pub struct Cluster {
 /// Finds the largest clusters while documents go by.
 pub(crate) struct ClusterReport {
     /// By survivor: sizes, then what is told of the largest.
-    largest: HashMap<u32, Cluster>,
+    largest: BTreeMap<u32, Cluster>,
     dropped: u64,
 }
 
@@ -330,8 +333,9 @@ impl CorpusSummary {
 
     pub(crate) fn end_clusters(&mut self, report: ClusterReport) {
         self.near_duplicates = report.dropped;
-        self.clusters = report.largest.into_values().collect();
-        self.clusters.sort_by(|a, b| b.documents.cmp(&a.documents).then_with(|| a.survivor.cmp(&b.survivor)));
+        let mut largest: Vec<(u32, Cluster)> = report.largest.into_iter().collect();
+        largest.sort_by(|a, b| b.1.documents.cmp(&a.1.documents).then(a.0.cmp(&b.0)));
+        self.clusters = largest.into_iter().map(|(_, cluster)| cluster).collect();
     }
 
     pub(crate) fn quarantine(&mut self, source: &str, reason: &str) {

@@ -108,6 +108,15 @@ fn write(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
     redactions(summary, out)?;
     contamination(summary, out)?;
     unicode(summary, out)?;
+    if !summary.passed_over.is_empty() {
+        out.push_str(
+            "<h2>Records of web archives passed over</h2><table><tr><th>what they are<th class=n>records",
+        );
+        for (what, records) in &summary.passed_over {
+            write!(out, "<tr><td>{}<td class=n>{records}", escaped(what))?;
+        }
+        out.push_str("</table>");
+    }
     if summary.quarantined > 0 {
         write!(out, "<h2>Not usable: {}</h2><table>", summary.quarantined)?;
         for entry in &summary.quarantine {
@@ -199,7 +208,7 @@ fn contamination(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result 
     if summary.evaluation_sets.is_empty() {
         return Ok(());
     }
-    out.push_str("<h2>Evaluation sets</h2><table><tr><th>set<th class=n>items<th class=n>too short to look for<th class=n>found");
+    out.push_str("<h2>Evaluation sets</h2><table><tr><th>set<th class=n>items<th class=n>too short to look for<th class=n>found, at least");
     for (name, set) in &summary.evaluation_sets {
         write!(
             out,

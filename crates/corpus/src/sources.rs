@@ -1,6 +1,7 @@
 //! Which files a recipe's paths mean, in an order that does not depend on the disk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use store::fs::Fs;
@@ -214,17 +215,18 @@ impl Finder {
         }
         let list = || {
             let mut entries = std::fs::read_dir(folder)?
-                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-                .collect::<std::io::Result<Vec<String>>>()?;
+                .map(|entry| Ok(entry?.file_name()))
+                .collect::<std::io::Result<Vec<OsString>>>()?;
             entries.sort();
             Ok(entries)
         };
         let entries = list().map_err(store::Error::io("read the folder", folder))?;
-        for entry in entries.iter().filter(|entry| !entry.starts_with('.')) {
-            let (path, name) = (folder.join(entry), format!("{name}/{entry}"));
+        for entry in entries.iter().filter(|entry| !entry.as_encoded_bytes().starts_with(b".")) {
+            let (path, entry) = (folder.join(entry), shown(entry));
+            let name = format!("{name}/{entry}");
             if path.is_dir() {
                 self.folder(&path, &name)?;
-            } else if Kind::of_name(entry).is_some() && path.is_file() {
+            } else if Kind::of_name(&entry).is_some() && path.is_file() {
                 // A pipe or a device would be waited for without end.
                 self.file(&path, &name);
             } else {
@@ -232,6 +234,12 @@ impl Finder {
             }
         }
         Ok(())
+    }
+
+    /// Whether a place lies in what this program fills.
+    fn is_output(&self, path: &Path) -> bool {
+        let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        OUTPUT_FOLDERS.iter().any(|output| canonical.starts_with(self.project.join(output)))
     }
 
     fn glob(&mut self, pattern: &Path, project: &Path, entry: &str) -> Result<()> {
@@ -247,6 +255,7 @@ impl Finder {
                 })
             })
             .collect::<std::result::Result<Vec<PathBuf>, _>>()?;
+        paths.retain(|path| !self.is_output(path));
         paths.sort();
         if paths.is_empty() {
             let message =
@@ -254,7 +263,7 @@ impl Finder {
             return Err(Error::NotFound { message });
         }
         for path in paths {
-            let name = path.strip_prefix(project).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+            let name = shown(path.strip_prefix(project).unwrap_or(&path).as_os_str()).replace('\\', "/");
             if path.is_dir() {
                 self.folder(&path, &name)?;
             } else if path.is_file() {
@@ -265,6 +274,16 @@ impl Finder {
         }
         Ok(())
     }
+}
+
+/// A name as it is told and hashed under: bytes that are no UTF-8 as %FF, so that two such names stay two.
+fn shown(name: &OsStr) -> String {
+    let mut out = String::new();
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
+        out.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| out.push_str(&format!("%{byte:02X}")));
+    }
+    out
 }
 
 #[cfg(test)]
@@ -298,14 +317,26 @@ mod tests {
         assert_eq!(names(&["."]).unwrap(), ["./a.md", "./b.txt", "./sub/z.jsonl"]);
         assert_eq!(names(&["sub", "b.txt", "."]).unwrap(), ["sub/z.jsonl", "b.txt", "./a.md"]);
         assert_eq!(names(&["*.txt", "sub/*"]).unwrap(), ["b.txt", "sub/.hidden.txt", "sub/z.jsonl"]);
+        assert_eq!(names(&["**/*.jsonl", "**/*.md"]).unwrap(), ["sub/z.jsonl", "a.md"]);
         assert_eq!(names(&["sample", "x.css", "sample"]).unwrap(), ["sample", "x.css"]);
         for (path, wanted) in [
             ("nope.txt", "`nope.txt` does not exist (looked for"),
             ("q*.txt", "nothing matches"),
+            ("m*/*.md", "nothing matches"),
             ("a[", "not valid"),
         ] {
             let message = names(&[path]).unwrap_err().to_string();
             assert!(message.contains(wanted), "{message}");
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStrExt;
+            std::fs::create_dir(root.join("odd")).unwrap();
+            for name in [b"\xe9.txt", b"\xe8.txt"] {
+                std::fs::write(root.join("odd").join(OsStr::from_bytes(name)), "x").unwrap();
+            }
+            assert_eq!(names(&["odd"]).unwrap(), ["odd/%E8.txt", "odd/%E9.txt"]);
+            std::fs::remove_dir_all(root.join("odd")).unwrap();
         }
         std::fs::create_dir(root.join("bare")).unwrap();
         assert!(names(&["bare"]).unwrap_err().to_string().contains("holds no file of a format"));

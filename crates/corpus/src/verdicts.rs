@@ -129,6 +129,7 @@ impl<'a> Batch<'a> {
                 #[cfg(feature = "pdf")]
                 Content::Pdf(pdf) => pdf.len(),
             };
+            self.bytes += raw.source.len() + raw.url.as_ref().map_or(0, String::len);
         }
         self.pending.push(pending);
         let is_full = self.pending.len() >= BATCH_DOCUMENTS || self.bytes >= BATCH_BYTES;

@@ -29,13 +29,11 @@ pub struct PairSorter<'a> {
 impl<'a> PairSorter<'a> {
     /// Keeps at most `run_pairs` in memory; more are written to files in `folder`.
     pub fn new(fs: &'a dyn Fs, folder: &Path, run_pairs: usize) -> PairSorter<'a> {
-        PairSorter {
-            fs,
-            folder: folder.to_owned(),
-            run: Vec::new(),
-            run_pairs: run_pairs.max(1024),
-            files: Vec::new(),
-        }
+        let run_pairs = run_pairs.max(1024);
+        let mut run = Vec::new();
+        // Growing by doubling would take up to three times what was granted. Where so much cannot be had at once it grows.
+        let _ = run.try_reserve_exact(run_pairs);
+        PairSorter { fs, folder: folder.to_owned(), run, run_pairs, files: Vec::new() }
     }
 
     /// Takes a pair.

@@ -3,7 +3,7 @@
 //! A feature's number is its order here, and the model's: after a change the model must be trained again
 //! (`tools/train_extraction.py`). Counts are taken as ln(1 + n).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::hints::{self, NAME_GROUPS, TEXT_GROUPS};
 use super::page::{Block, Kind, Page, within};
@@ -12,19 +12,8 @@ use super::tags::Tag;
 
 /// Block elements above a block that are described one by one.
 const LEVELS: usize = 6;
-
-/// Rows of numbers, one a block.
-pub struct Matrix {
-    pub width: usize,
-    pub values: Vec<f32>,
-}
-
-impl Matrix {
-    /// A block's features.
-    pub fn row(&self, index: usize) -> &[f32] {
-        &self.values[index * self.width..(index + 1) * self.width]
-    }
-}
+/// Neighbours on either side that a block is seen beside.
+const NEIGHBOURS: usize = 2;
 
 /// What the whole page tells.
 struct Overview {
@@ -37,22 +26,33 @@ struct Overview {
     first_paragraph: Option<usize>,
     last_paragraph: Option<usize>,
     features: Vec<f32>,
-    title_words: Vec<u64>,
+    title_words: HashSet<u64>,
+    /// Repeated ones count.
+    title_length: usize,
     repeated: HashMap<u64, u32>,
 }
 
 const CORE_SHARES: [f32; 3] = [0.4, 0.65, 0.9];
 
-/// The features of a page's blocks.
-pub fn of_blocks(page: &Page<'_>, title: &str, structured: &Structured) -> Matrix {
+/// Gives the features of each of a page's blocks to `take`, in order. A page of short blocks has more numbers than bytes, a
+/// hundredfold: only the rows of neighbours are held.
+pub fn of_blocks(page: &Page<'_>, title: &str, structured: &Structured, mut take: impl FnMut(&[f32])) {
     let overview = Overview::new(page, title, structured);
-    let own: Vec<Vec<f32>> = page.blocks.iter().map(|block| own_features(page, block, &overview)).collect();
-    let mut values = Vec::new();
-    let mut words_before = 0;
+    let own = |block: &Block| own_features(page, block, &overview);
+    // Of the blocks from `first` on: those before the one at hand, itself and those after.
+    let mut ahead = page.blocks.iter();
+    let mut near: VecDeque<Vec<f32>> = ahead.by_ref().take(NEIGHBOURS).map(own).collect();
+    let (mut first, mut words_before, mut row) = (0, 0, Vec::new());
     for (index, block) in page.blocks.iter().enumerate() {
-        values.extend_from_slice(&own[index]);
-        values.extend(structured.shares(page.text_of(block)));
-        place_features(page, block, index, words_before, &overview, &mut values);
+        near.extend(ahead.next().map(own));
+        if index - first > NEIGHBOURS {
+            near.pop_front();
+            first += 1;
+        }
+        row.clear();
+        row.extend_from_slice(&near[index - first]);
+        row.extend(structured.shares(page.text_of(block)));
+        place_features(page, block, index, words_before, &overview, &mut row);
         for step in [-2i64, -1, 1, 2] {
             let neighbour =
                 usize::try_from(index as i64 + step).ok().and_then(|at| Some((page.blocks.get(at)?, at)));
@@ -61,20 +61,19 @@ pub fn of_blocks(page: &Page<'_>, title: &str, structured: &Structured) -> Matri
                     let same_parent = parent(page, other) == parent(page, block);
                     let same_tag = element_tag(page, other) == element_tag(page, block);
                     // Words, share of links, sentence ends: the first of its own features.
-                    values.extend_from_slice(&own[at][..4]);
-                    values.extend([
+                    row.extend_from_slice(&near[at - first][..4]);
+                    row.extend([
                         flag(same_parent),
                         flag(same_tag),
                         f32::from(tag_class(element_tag(page, other))),
                     ]);
                 }
-                None => values.extend([-1.0; 7]),
+                None => row.extend([-1.0; 7]),
             }
         }
         words_before += block.words;
+        take(&row);
     }
-    let width = values.len().checked_div(page.blocks.len()).unwrap_or(0);
-    Matrix { width, values }
 }
 
 impl Overview {
@@ -105,6 +104,8 @@ impl Overview {
         ];
         features.extend((0..KIND_COUNT).map(|bit| flag(structured.kinds >> bit & 1 == 1)));
         let is_paragraph = |block: &Block| Page::is_paragraph(block);
+        let title_words =
+            || title.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 2).map(hash);
         Overview {
             words,
             blocks,
@@ -113,11 +114,8 @@ impl Overview {
             first_paragraph: page.blocks.iter().position(is_paragraph),
             last_paragraph: page.blocks.iter().rposition(is_paragraph),
             features,
-            title_words: title
-                .split(|c: char| !c.is_alphanumeric())
-                .filter(|w| w.len() > 2)
-                .map(hash)
-                .collect(),
+            title_words: title_words().collect(),
+            title_length: title_words().count(),
             repeated,
         }
     }
@@ -208,7 +206,7 @@ fn own_features(page: &Page<'_>, block: &Block, overview: &Overview) -> Vec<f32>
         log(lines),
         common / looked.max(1.0),
         in_title / looked.max(1.0),
-        in_title / (overview.title_words.len() as f32).max(1.0),
+        in_title / (overview.title_length as f32).max(1.0),
         per_word(block.strong_words as f32),
         flag(first.is_uppercase()),
         flag(first.is_numeric()),

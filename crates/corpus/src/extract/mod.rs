@@ -60,12 +60,15 @@ pub struct Extraction {
     /// Elements that were nested too deep to keep their place.
     #[serde(skip)]
     pub flattened_elements: u32,
+    /// Whether there were more elements than a page has, and the rest was left out.
+    #[serde(skip)]
+    pub is_cut: bool,
 }
 
 /// The main text of a page.
 pub fn extract(html: &str, mode: ExtractionMode) -> Extraction {
     let tree = Tree::parse(html);
-    let flattened_elements = tree.flattened;
+    let (flattened_elements, is_cut) = (tree.flattened, tree.is_cut);
     let page = Page::new(tree);
     let mut metadata = metadata::of_page(&page);
     let kept = match mode {
@@ -77,15 +80,18 @@ pub fn extract(html: &str, mode: ExtractionMode) -> Extraction {
     };
     let text = render::text(&page, &kept);
     metadata::settle_language(&mut metadata, &text);
-    Extraction { metadata, text, flattened_elements }
+    Extraction { metadata, text, flattened_elements, is_cut }
 }
 
 /// For each block, how likely it is part of the text.
 fn probabilities(page: &Page<'_>, title: &str) -> Vec<f32> {
-    let rows = features::of_blocks(page, title, &Structured::of_page(page));
-    let probability = |index| BLOCKS.as_ref().and_then(|forest| forest.probability(rows.row(index)));
-    // A model that does not fit these features fails the crate's tests; here it keeps everything.
-    (0..page.blocks.len()).map(|index| probability(index).unwrap_or(1.0)).collect()
+    let mut said = Vec::with_capacity(page.blocks.len());
+    features::of_blocks(page, title, &Structured::of_page(page), |row| {
+        let probability = BLOCKS.as_ref().and_then(|forest| forest.probability(row));
+        // A model that does not fit these features fails the crate's tests; here it keeps everything.
+        said.push(probability.unwrap_or(1.0));
+    });
+    said
 }
 
 /// The blocks that promise the best F-measure, by words: the likeliest are taken as long as that rises.
@@ -123,9 +129,13 @@ pub mod training {
         let page = Page::new(Tree::parse(html));
         let metadata = metadata::of_page(&page);
         let title = metadata.title.as_deref().unwrap_or_default();
-        let rows = features::of_blocks(&page, title, &Structured::of_page(&page));
+        let (mut width, mut values) = (0, Vec::new());
+        features::of_blocks(&page, title, &Structured::of_page(&page), |row| {
+            width = row.len();
+            values.extend_from_slice(row);
+        });
         let texts = page.blocks.iter().map(|block| page.text_of(block).to_owned()).collect();
-        (texts, page.blocks.iter().map(|block| block.words).collect(), rows.width, rows.values)
+        (texts, page.blocks.iter().map(|block| block.words).collect(), width, values)
     }
 }
 
@@ -146,8 +156,12 @@ mod tests {
     #[test]
     fn the_model_fits_the_features() {
         let page = Page::new(Tree::parse(PAGE));
-        let rows = features::of_blocks(&page, "On rivers", &Structured::of_page(&page));
-        assert!(BLOCKS.as_ref().unwrap().probability(rows.row(0)).is_some(), "train the model again");
+        let mut rows = 0;
+        features::of_blocks(&page, "On rivers", &Structured::of_page(&page), |row| {
+            assert!(BLOCKS.as_ref().unwrap().probability(row).is_some(), "train the model again");
+            rows += 1;
+        });
+        assert_eq!(rows, page.blocks.len());
     }
 
     #[test]

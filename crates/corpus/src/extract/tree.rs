@@ -12,6 +12,10 @@ use super::tags::{TAGS, Tag};
 
 /// As deep as browsers go; what is nested deeper becomes a child of the deepest.
 pub const DEEPEST: usize = 512;
+/// A page has no more nodes than these and one for so many bytes: what is known of a node takes thirty times the bytes of the
+/// shortest. Specifications in one page have some hundred thousand.
+const HARMLESS_NODES: usize = 1_000_000;
+const BYTES_PER_NODE: usize = 32;
 
 /// An element or a run of text.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +35,8 @@ pub struct Tree<'a> {
     pub nodes: Vec<Node>,
     /// How many elements with content had no room below [`DEEPEST`] others.
     pub flattened: u32,
+    /// Whether it had more nodes than a page has: what follows them is left out.
+    pub is_cut: bool,
 }
 
 impl<'a> Tree<'a> {
@@ -43,6 +49,7 @@ impl<'a> Tree<'a> {
             open: Vec::with_capacity(64),
             counts: [0; TAGS],
             flattened: 0,
+            is_cut: false,
         };
         builder.push(Tag::Html, 0..0);
         builder.read();
@@ -50,7 +57,8 @@ impl<'a> Tree<'a> {
         for &index in &builder.open {
             builder.nodes[index as usize].end = end;
         }
-        Tree { source, nodes: builder.nodes, flattened: builder.flattened }
+        let Builder { nodes, flattened, is_cut, .. } = builder;
+        Tree { source, nodes, flattened, is_cut }
     }
 
     /// A text node's characters as they stand in the source, references and all.
@@ -112,13 +120,19 @@ struct Builder<'a> {
     /// Open elements by tag, so that a stray end tag costs nothing.
     counts: [u32; TAGS],
     flattened: u32,
+    is_cut: bool,
 }
 
 impl Builder<'_> {
     fn read(&mut self) {
         let bytes = self.source.as_bytes();
+        let most_nodes = HARMLESS_NODES + bytes.len() / BYTES_PER_NODE;
         let mut at = 0;
         while at < bytes.len() {
+            if self.nodes.len() > most_nodes {
+                self.is_cut = true;
+                return;
+            }
             let next = memchr(b'<', &bytes[at..]).map_or(bytes.len(), |offset| at + offset);
             self.text(at..next);
             if next >= bytes.len() {

@@ -1,6 +1,7 @@
 //! Tar and zip archives: their members are read as files of a folder would be. Nothing is ever written to disk; members
 //! whose names or links lead out of the archive are quarantined all the same, since nobody means well by them.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 
 use store::fs::FsReader;
@@ -15,13 +16,18 @@ use crate::kind::Kind;
 const DEEPEST: u32 = 3;
 /// A longer target of a link is none.
 const LONGEST_TARGET_BYTES: u64 = 4096;
+/// Longer paths are opened by no system.
+const LONGEST_NAME_BYTES: usize = 4096;
+/// Headers of one member of a tar archive, long names and extended attributes among them: they are held whole.
+const MOST_HEADER_BYTES: u64 = 1 << 20;
 
 /// Reads a tar archive as it streams by.
 pub fn tar(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>) -> Outcome<Verdict> {
     if let Some(reason) = too_deep(level) {
         return unusable(reason);
     }
-    let mut archive = tar::Archive::new(bytes);
+    let next_body = Cell::new(MOST_HEADER_BYTES);
+    let mut archive = tar::Archive::new(Headers { inner: bytes, at: 0, end: &next_body });
     for (number, entry) in archive.entries()?.enumerate() {
         let mut entry = match entry {
             Ok(entry) => entry,
@@ -31,10 +37,19 @@ pub fn tar(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>)
             }
             Err(error) => return Err(error.into()),
         };
+        let kind = entry.header().entry_type();
+        // Holes are not in the archive, and so in the member's size alone.
+        let size = if kind == EntryType::GNUSparse { entry.header().entry_size()? } else { entry.size() };
+        let body_end = entry.raw_file_position().saturating_add(size);
+        next_body.set(body_end.saturating_add(MOST_HEADER_BYTES));
         let member = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let place = place(name, &member);
-        let reason = match entry.header().entry_type() {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => escapes(&member),
+        let reason = match kind {
+            EntryType::Regular | EntryType::Continuous => escapes(&member),
+            EntryType::GNUSparse => {
+                let holes = "is stored with holes, which are not read: pack it without --sparse";
+                escapes(&member).or_else(|| wanted(&member).map(|_| holes))
+            }
             EntryType::Symlink | EntryType::Link => {
                 let target = entry.link_name_bytes().unwrap_or_default();
                 escapes(&member).or_else(|| link_escapes(&String::from_utf8_lossy(&target)))
@@ -154,6 +169,9 @@ fn wanted(member: &str) -> Option<Kind> {
 
 /// Why a member's name is not to be trusted.
 fn escapes(member: &str) -> Option<&'static str> {
+    if member.len() > LONGEST_NAME_BYTES {
+        return Some("has a name longer than any file's");
+    }
     let is_absolute = member.starts_with(['/', '\\']) || member.as_bytes().get(1) == Some(&b':');
     if member.contains('\0') {
         Some("has a NUL in its name")
@@ -171,8 +189,28 @@ fn link_escapes(target: &str) -> Option<&'static str> {
     escapes(target).map(|_| "is a link that leads out of the archive")
 }
 
+/// Bytes of a tar archive, up to where the headers before the next member's body end at the latest.
+struct Headers<'a> {
+    inner: &'a mut dyn Read,
+    at: u64,
+    end: &'a Cell<u64>,
+}
+
+impl Read for Headers<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at >= self.end.get() && !buffer.is_empty() {
+            let reason = format!("a member's headers take more than {} MB", MOST_HEADER_BYTES >> 20);
+            return Err(io::Error::other(reason));
+        }
+        let read = self.inner.read(buffer)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
 /// A member's name as it is told: control characters would spoil a terminal.
 fn place(archive: &str, member: &str) -> String {
+    let member = &member[..member.floor_char_boundary(LONGEST_NAME_BYTES)];
     let shown: String = member.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     format!("{archive}/{shown}")
 }

@@ -1,8 +1,10 @@
-//! JSON lines: an object a line, its text in one field.
+//! JSON lines: an object a line, its text in one field. Fields that are not asked for are passed over, never held: a value
+//! may take sixteen times its bytes.
 
+use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::text::skip_line;
 use super::{Outcome, Row, Sink, Unusable, Verdict};
@@ -55,20 +57,156 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
 fn parse(line: Vec<u8>, sink: &mut Sink<'_>) -> Result<Row, String> {
     let (line, repaired) = clean::repair(line);
     sink.counts.repaired_sequences += repaired;
-    let mut value: Value = serde_json::from_str(&line).map_err(|error| format!("is not JSON: {error}"))?;
-    let Value::Object(fields) = &mut value else { return Err("is not a JSON object".to_owned()) };
-    let text_field = sink.text_field;
-    let text = match fields.get_mut(text_field).map(Value::take) {
-        Some(Value::String(text)) => text,
-        Some(_) => return Err(format!("has a `{text_field}` that is not a string: check data.text_field")),
-        None => {
-            let names: Vec<&str> = fields.keys().take(10).map(String::as_str).collect();
-            return Err(format!(
-                "has no field `{text_field}` (it has: {}): set data.text_field",
-                names.join(", ")
-            ));
+    let not_json = |error: serde_json::Error| format!("is not JSON: {error}");
+    if !line.trim_start().starts_with('{') {
+        serde_json::from_str::<IgnoredAny>(&line).map_err(not_json)?;
+        return Err("is not a JSON object".to_owned());
+    }
+    let (text_field, options) = (sink.text_field, sink.options);
+    let wanted = [text_field, &options.language_field, &options.url_field];
+    let mut reader = serde_json::Deserializer::from_str(&line);
+    let Fields { values: [text, language, url], names } =
+        (&mut reader).deserialize_map(Wanted(wanted)).map_err(not_json)?;
+    reader.end().map_err(not_json)?;
+    match text {
+        Some(Field::Text(text)) => Ok(Row::new(text, Field::text(&language), Field::text(&url))),
+        Some(Field::Other) => {
+            Err(format!("has a `{text_field}` that is not a string: check data.text_field"))
         }
-    };
-    let named = |field: &str| fields.get(field).and_then(Value::as_str);
-    Ok(Row::new(text, named(&sink.options.language_field), named(&sink.options.url_field)))
+        None => {
+            let names: String = names.join(", ").chars().take(LONGEST_NAMES).collect();
+            Err(format!("has no field `{text_field}` (it has: {names}): set data.text_field"))
+        }
+    }
+}
+
+/// Names of fields that are told where the one that is asked for is missing.
+const TOLD_NAMES: usize = 10;
+const LONGEST_NAMES: usize = 200;
+
+/// Takes the fields of these names, whose values are of any type.
+struct Wanted<'a>([&'a str; 3]);
+
+/// The fields that were asked for (of one that comes twice, the last), and the first names.
+#[derive(Default)]
+struct Fields {
+    values: [Option<Field>; 3],
+    names: Vec<String>,
+}
+
+impl<'de> Visitor<'de> for Wanted<'_> {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields, M::Error> {
+        let mut fields = Fields::default();
+        while let Some(mut name) = map.next_key::<String>()? {
+            match self.0.iter().position(|&wanted| wanted == name) {
+                Some(at) => fields.values[at] = Some(map.next_value()?),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+            if fields.names.len() < TOLD_NAMES && !fields.names.contains(&name) {
+                name.truncate(name.floor_char_boundary(LONGEST_NAMES));
+                fields.names.push(name);
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// A field's value, as far as it matters.
+enum Field {
+    Text(String),
+    Other,
+}
+
+impl Field {
+    fn text(field: &Option<Field>) -> Option<&str> {
+        match field {
+            Some(Field::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Field, D::Error> {
+        reader.deserialize_any(AnyField)
+    }
+}
+
+struct AnyField;
+
+impl<'de> Visitor<'de> for AnyField {
+    type Value = Field;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Field, E> {
+        Ok(Field::Text(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Field, E> {
+        Ok(Field::Text(text))
+    }
+
+    fn visit_unit<E>(self) -> Result<Field, E> {
+        Ok(Field::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Field, E> {
+        Ok(Field::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Field, E> {
+        Ok(Field::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Field, E> {
+        Ok(Field::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Field, E> {
+        Ok(Field::Other)
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut values: S) -> Result<Field, S::Error> {
+        while values.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Field::Other)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut fields: M) -> Result<Field, M::Error> {
+        while fields.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Field::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(line: &str) -> Fields {
+        serde_json::Deserializer::from_str(line).deserialize_map(Wanted(["text", "lang", "url"])).unwrap()
+    }
+
+    #[test]
+    fn the_last_of_a_name_counts_and_others_are_named() {
+        let found =
+            fields(r#"{"text": "a", "lang": 7, "x": {"text": [1e999]}, "text": "b\u00e9", "x": null}"#);
+        assert_eq!(Field::text(&found.values[0]), Some("bé"));
+        assert!(matches!(found.values[1], Some(Field::Other)) && found.values[2].is_none());
+        assert_eq!(found.names, ["text", "lang", "x"]);
+        for other in ["null", "true", "-1", "2", "0.5", "[\"a\"]", "{\"a\": []}"] {
+            assert!(
+                matches!(fields(&format!("{{\"text\": {other}}}")).values[0], Some(Field::Other)),
+                "{other}"
+            );
+        }
+        assert_eq!(fields(&format!("{{\"{}\": 1}}", "é".repeat(500))).names[0].len(), LONGEST_NAMES);
+    }
 }

@@ -20,6 +20,7 @@ mod warc;
 mod watch;
 mod xml;
 
+use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ use watch::Watch;
 
 /// How much of a file is looked at to tell text from other things.
 const SNIFFED_BYTES: u64 = 64 << 10;
+/// A longer address is data.
+pub const LONGEST_ADDRESS_BYTES: usize = 8 << 10;
 /// What must be held in memory to be read at all (an archive within an archive) may be so large.
 const LARGEST_HELD_BYTES: u64 = 256 << 20;
 
@@ -72,6 +75,15 @@ pub struct ReadCounts {
     pub cuts: u64,
     /// Members of archives that were passed over for their extension.
     pub ignored_files: u64,
+    /// Records of web archives that hold no page, by what they are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub passed_over: BTreeMap<String, u64>,
+}
+
+impl ReadCounts {
+    fn see_other(&mut self, what: &str) {
+        *self.passed_over.entry(what.to_owned()).or_default() += 1;
+    }
 }
 
 /// Takes what is found in a source, and counts what reading did to it.
@@ -195,7 +207,7 @@ impl Row {
 
     fn new(text: String, language: Option<&str>, url: Option<&str>) -> Row {
         let language = language.filter(|code| !code.is_empty() && code.len() <= Self::LONGEST_LANGUAGE);
-        let url = url.filter(|url| !url.is_empty());
+        let url = url.filter(|url| !url.is_empty() && url.len() <= LONGEST_ADDRESS_BYTES);
         Row { text, language: language.map(str::to_lowercase), url: url.map(ToOwned::to_owned) }
     }
 }
@@ -283,7 +295,10 @@ fn stream(
     level: &Level,
     sink: &mut Sink<'_>,
 ) -> Outcome<Verdict> {
-    let mut bytes = unpack::unpack(kind.packing, packed, &level.budget)?;
+    let mut bytes = match (kind.format, kind.packing) {
+        (Format::Warc, Packing::Gzip) => unpack::members(packed, &level.budget),
+        _ => unpack::unpack(kind.packing, packed, &level.budget)?,
+    };
     if kind.format.needs_seeking() {
         let mut held = Vec::new();
         bytes.by_ref().take(LARGEST_HELD_BYTES + 1).read_to_end(&mut held)?;
@@ -315,7 +330,7 @@ fn stream(
     let mut bytes: Box<dyn Read + '_> = match sniffed {
         Ok(_) if (length as u64) < SNIFFED_BYTES => Box::new(Cursor::new(start)),
         Ok(_) => Box::new(Cursor::new(start).chain(bytes)),
-        Err(error) => Box::new(Cursor::new(start).chain(Failing(Some(error)))),
+        Err(error) => Box::new(Cursor::new(start).chain(Failing(Some(error))).chain(bytes)),
     };
     let bytes = bytes.as_mut();
     match kind.format {

@@ -1,8 +1,9 @@
 //! Parquet: one column holds the text, batch by batch of rows, so that memory does not grow with the file.
 //!
-//! The `parquet` crate decodes. It believes lengths that a file claims, so the footer's schema and each page's header are
-//! looked over first (`thrift`): nothing is allocated for what a file of its size cannot hold.
+//! The `parquet` crate decodes. It believes lengths that a file claims, so the footer's schema, each page's header (`thrift`)
+//! and what a page says within (`pages`) are looked over first: nothing is allocated for what a file of its size cannot hold.
 
+mod pages;
 mod thrift;
 
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -10,22 +11,32 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use parquet::basic::Type;
-use parquet::column::reader::{ColumnReaderImpl, get_typed_column_reader};
+use parquet::basic::{Compression, Type};
+use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
-use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
+use parquet::file::properties::ReaderProperties;
+use parquet::file::reader::{ChunkReader, FileReader, Length};
+use parquet::file::serialized_reader::{ReadOptionsBuilder, SerializedFileReader};
 use store::fs::FsReader;
 
-use super::{Level, Outcome, Row, Sink, Verdict, unusable};
+use super::{LONGEST_ADDRESS_BYTES, Level, Outcome, Row, Sink, Verdict, unusable};
 use crate::clean;
+use pages::{AtHand, BATCH_BYTES, Pages};
 
-/// Rows at a time.
+/// Rows at a time, where their texts are short.
 const BATCH_ROWS: usize = 256;
 /// A page may unpack to so much more than the whole file has.
 const LARGEST_RATIO: u64 = 4;
 const HARMLESS_PAGE_BYTES: u64 = 32 << 20;
+/// Inflating gives no more bytes for each.
+const LARGEST_GZIP_RATIO: u64 = 1032;
+/// A text of a dictionary takes 32 bytes beside its own.
+const HARMLESS_DICTIONARY_VALUES: u64 = 1 << 20;
+const FILE_BYTES_PER_DICTIONARY_VALUE: u64 = 16;
+/// What a row costs of the budget beside its text: rows without one come in runs that take no room in the file.
+const ROW_BYTES: u64 = 16;
 
 /// Reads the text column of all rows. Rows without a text are passed over: that is how tables say that there is none.
 pub fn read(
@@ -49,13 +60,14 @@ pub fn read(
         };
         for (text, language, url) in batch {
             number += 1;
-            let Some(text) = text else { continue };
             // A dictionary says a long text a million times in as many bits.
-            if !level.budget.take(text.len() as u64) {
+            let bytes = [&text, &url].into_iter().flatten().map(|value| value.len() as u64).sum::<u64>();
+            if !level.budget.take(ROW_BYTES + bytes) {
                 return unusable(format!(
-                    "gives more text than a file of its size can mean: stopped at row {number}"
+                    "gives more rows or more text than a file of its size can mean: stopped at row {number}"
                 ));
             }
+            let Some(text) = text else { continue };
             let mut string = |bytes: ByteArray| {
                 let (text, repaired) = clean::repair(bytes.data().to_vec());
                 sink.counts.repaired_sequences += repaired;
@@ -100,7 +112,10 @@ struct Group {
 impl Rows {
     fn open(file: Shared, sink: &Sink<'_>) -> Result<Rows, String> {
         file.check_footer()?;
-        let reader = SerializedFileReader::new(file.clone()).map_err(said)?;
+        // Of LZ4 only the form with lengths: the one that writers gave up in 2020 unpacks without a bound.
+        let properties = ReaderProperties::builder().set_backward_compatible_lz4(false).build();
+        let options = ReadOptionsBuilder::new().with_reader_properties(properties).build();
+        let reader = SerializedFileReader::new_with_options(file.clone(), options).map_err(said)?;
         let schema = reader.metadata().file_metadata().schema_descr();
         let at =
             |wanted: &str| (0..schema.num_columns()).find(|&at| schema.column(at).path().string() == wanted);
@@ -145,12 +160,15 @@ impl Rows {
             if wanted == 0 {
                 continue;
             }
-            let mut batches = [Vec::new(), Vec::new(), Vec::new()];
-            for (batch, column) in batches.iter_mut().zip(&mut group.columns) {
-                *batch = column.as_mut().map_or(Ok(vec![None; wanted]), |column| column.next(wanted))?;
-            }
-            group.rows_left -= wanted;
-            let [texts, languages, urls] = batches;
+            let [texts, languages, urls] = &mut group.columns;
+            let next = |column: &mut Option<Column>, rows, enough_bytes| match column {
+                Some(column) => column.next(rows, enough_bytes),
+                None => Ok(vec![None; rows]),
+            };
+            let texts = next(texts, wanted, BATCH_BYTES)?;
+            let rows = texts.len();
+            let (languages, urls) = (next(languages, rows, usize::MAX)?, next(urls, rows, usize::MAX)?);
+            group.rows_left -= rows;
             let rows = texts.into_iter().zip(languages).zip(urls);
             return Ok(Some(rows.map(|((text, language), url)| (text, language, url)).collect()));
         }
@@ -159,16 +177,18 @@ impl Rows {
     fn open_group(&self, index: usize) -> Result<Group, String> {
         let group = self.reader.get_row_group(index).map_err(said)?;
         let rows = usize::try_from(group.metadata().num_rows()).map_err(|_| "claims rows below zero")?;
+        let longest = [usize::MAX, LONGEST_ADDRESS_BYTES, LONGEST_ADDRESS_BYTES];
         let mut columns = [None, None, None];
-        for (column, at) in columns.iter_mut().zip(self.columns) {
+        for ((column, at), longest) in columns.iter_mut().zip(self.columns).zip(longest) {
             let Some(at) = at else { continue };
             self.file.check_pages(group.metadata().column(at))?;
-            let reader = group.get_column_reader(at).map_err(said)?;
-            let is_optional = group.metadata().column(at).column_descr().max_def_level() > 0;
-            *column = Some(Column {
-                reader: get_typed_column_reader::<ByteArrayType>(reader),
-                whole: is_optional.then(|| group.metadata().column(at).column_descr().max_def_level()),
-            });
+            let described = group.metadata().column(at).column_descr_ptr();
+            let whole = Some(described.max_def_level()).filter(|&level| level > 0);
+            let at_hand = Arc::new(AtHand::default());
+            let pages = group.get_column_page_reader(at).map_err(said)?;
+            let pages = Pages::over(pages, whole.is_some(), self.file.bytes, &at_hand);
+            let reader = ColumnReaderImpl::new(described, Box::new(pages));
+            *column = Some(Column { reader, whole, at_hand, longest });
         }
         Ok(Group { rows_left: rows, columns })
     }
@@ -179,24 +199,37 @@ struct Column {
     reader: ColumnReaderImpl<ByteArrayType>,
     /// The definition level of a value that is there, where it may be missing.
     whole: Option<i16>,
+    at_hand: Arc<AtHand>,
+    /// Longer values are passed over.
+    longest: usize,
 }
 
 impl Column {
-    fn next(&mut self, rows: usize) -> Result<Vec<Option<ByteArray>>, String> {
-        let (mut values, mut levels) = (Vec::new(), Vec::new());
-        let mut read = 0;
-        while read < rows {
+    /// The values of so many rows, or of fewer once they come to so many bytes. Some encodings make a copy of each, as
+    /// long as the page: no more are decoded at a time than are harmless.
+    fn next(&mut self, rows: usize, enough_bytes: usize) -> Result<Vec<Option<ByteArray>>, String> {
+        let mut out = Vec::with_capacity(rows);
+        let (mut values, mut levels, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while out.len() < rows && bytes < enough_bytes {
+            values.clear();
+            levels.clear();
             let definition = self.whole.map(|_| &mut levels);
+            let step = self.at_hand.step().min(rows - out.len());
             let (records, _, _) =
-                self.reader.read_records(rows - read, definition, None, &mut values).map_err(said)?;
+                self.reader.read_records(step, definition, None, &mut values).map_err(said)?;
             if records == 0 {
                 return Err("a column ends before its row group".to_owned());
             }
-            read += records;
+            self.at_hand.took(records);
+            let mut found = values.drain(..);
+            for row in 0..records {
+                let is_there = self.whole.is_none_or(|whole| levels.get(row) == Some(&whole));
+                let value = if is_there { found.next() } else { None };
+                bytes += value.as_ref().map_or(0, ByteArray::len);
+                out.push(value.filter(|value| value.len() <= self.longest));
+            }
         }
-        let Some(whole) = self.whole else { return Ok(values.into_iter().map(Some).collect()) };
-        let mut values = values.into_iter();
-        Ok(levels.iter().map(|&level| if level == whole { values.next() } else { None }).collect())
+        Ok(out)
     }
 }
 
@@ -259,8 +292,13 @@ impl Shared {
                 ));
             }
             // A text in a dictionary takes four bytes at least.
-            if header.dictionary_values > header.unpacked_bytes / 4 {
+            let most_texts = HARMLESS_DICTIONARY_VALUES + self.bytes / FILE_BYTES_PER_DICTIONARY_VALUE;
+            if header.dictionary_values > most_texts.min(header.unpacked_bytes / 4) {
                 return Err("a dictionary claims more texts than it has room for".to_owned());
+            }
+            let is_gzip = matches!(column.compression(), Compression::GZIP(_));
+            if is_gzip && header.packed_bytes.saturating_mul(LARGEST_GZIP_RATIO) > largest {
+                self.check_gzip(at + header_bytes as u64, &header)?;
             }
             at = (at + header_bytes as u64)
                 .checked_add(header.packed_bytes)
@@ -268,6 +306,20 @@ impl Shared {
                 .ok_or("a page ends past its column")?;
         }
         Ok(())
+    }
+
+    /// Whether a page inflates to what it claims: the crate inflates it to the end first, and looks then.
+    fn check_gzip(&self, at: u64, header: &thrift::PageHeader) -> Result<(), String> {
+        let packed = self
+            .place(at.saturating_add(header.plain_bytes))
+            .take(header.packed_bytes.saturating_sub(header.plain_bytes));
+        let inflated = flate2::read::MultiGzDecoder::new(BufReader::with_capacity(64 << 10, packed));
+        let wanted = header.unpacked_bytes.saturating_sub(header.plain_bytes);
+        // Damage is told by who reads it.
+        match std::io::copy(&mut inflated.take(wanted + 1), &mut std::io::sink()) {
+            Ok(found) if found > wanted => Err("a page inflates to more than it claims".to_owned()),
+            _ => Ok(()),
+        }
     }
 
     fn page_header(&self, at: u64, end: u64) -> Result<(thrift::PageHeader, usize), String> {

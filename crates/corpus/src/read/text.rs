@@ -32,12 +32,9 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
         {
             let reason = "has a line longer than data.maximum_document_bytes: raise that, or break the line";
             sink.pass_over(name, reason)?;
-            if buffer.last() != Some(&b'\n') {
-                skip_line(&mut bytes)?;
-            }
-            buffer.clear();
             // What follows is a document of its own, if anything does.
-            if bytes.fill_buf()?.is_empty() {
+            buffer = skip_part(buffer, &mut bytes, separator.as_bytes())?;
+            if buffer.is_empty() && bytes.fill_buf()?.is_empty() {
                 return Ok(Ok(()));
             }
             continue;
@@ -47,6 +44,30 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
         let rest = buffer.split_off(cut);
         take_section(buffer, name, &mut found, sink)?;
         buffer = rest;
+    }
+}
+
+/// Passes over what is left of a line or of a document, whichever ends first; gives what was read of the next. `buffer` is
+/// full, and one byte further: an end may lie across it.
+fn skip_part(mut buffer: Vec<u8>, bytes: &mut impl BufRead, separator: &[u8]) -> std::io::Result<Vec<u8>> {
+    let end_in = |bytes: &[u8]| {
+        let line = memchr::memchr(b'\n', bytes).map(|at| at + 1);
+        let found = memchr::memmem::find(bytes, separator).filter(|_| !separator.is_empty());
+        line.into_iter().chain(found.map(|at| at + separator.len())).min()
+    };
+    if let Some(end) = end_in(&buffer) {
+        return Ok(buffer.split_off(end));
+    }
+    loop {
+        let kept = separator.len().saturating_sub(1).min(buffer.len());
+        buffer = buffer.split_off(buffer.len() - kept);
+        let next = bytes.fill_buf()?;
+        buffer.extend_from_slice(next);
+        let (length, end) = (next.len(), end_in(&buffer));
+        bytes.consume(end.map_or(length, |end| end - kept));
+        if length == 0 || end.is_some() {
+            return Ok(Vec::new());
+        }
     }
 }
 
@@ -106,6 +127,21 @@ pub fn cut_place(buffer: &[u8], separator: &[u8]) -> (usize, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_ends_at_a_line_or_a_separator() {
+        let rest = |buffer: &[u8], next: &[u8]| {
+            // Ends lie across small pieces too.
+            let mut bytes = BufReader::with_capacity(3, next);
+            let mut rest = skip_part(buffer.to_vec(), &mut bytes, b"<|end|>").unwrap();
+            bytes.read_to_end(&mut rest).unwrap();
+            String::from_utf8(rest).unwrap()
+        };
+        assert_eq!(rest(b"xxx<|en", b"d|>next\nline"), "next\nline");
+        assert_eq!(rest(b"xxxxxxx", b"xxx\nnext<|end|>"), "next<|end|>");
+        assert_eq!(rest(b"xxxx\nab", b"c"), "abc");
+        assert_eq!(rest(b"xxxx", b"xxxx<|end"), "");
+    }
 
     #[test]
     fn cuts_prefer_separators_then_lines_then_characters() {

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,7 +62,7 @@ pub fn damage(error: &io::Error, documents: u64) -> String {
 }
 
 /// Errors come wrapped in those of the readers above.
-fn is_bomb(error: &io::Error) -> bool {
+pub fn is_bomb(error: &io::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = match error.get_ref() {
         Some(inner) => Some(inner),
         None => return false,
@@ -134,6 +134,99 @@ impl Read for Guard<'_> {
     }
 }
 
+/// The members of a gzip stream, one after another. A damaged one gives its error once; reading goes on at what looks like the
+/// next: web archives have a member for each record.
+struct Members<R> {
+    /// `None` while a member's end is left behind.
+    open: Option<flate2::bufread::GzDecoder<Resumed<R>>>,
+}
+
+/// A member's mark, and how it is packed.
+const GZIP_MARK: [u8; 3] = [0x1f, 0x8b, 8];
+
+impl<R: BufRead> Members<R> {
+    fn over(packed: R) -> Members<R> {
+        Members { open: Some(flate2::bufread::GzDecoder::new(Resumed { mark: &[], inner: packed })) }
+    }
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(member) = &mut self.open else { return Ok(0) };
+            let read = member.read(buffer);
+            if matches!(read, Ok(1..)) || buffer.is_empty() {
+                return read;
+            }
+            let Some(mut packed) = self.open.take().map(flate2::bufread::GzDecoder::into_inner) else {
+                return Ok(0);
+            };
+            if read.is_err() {
+                packed.pass_to_mark()?;
+            }
+            if !packed.fill_buf()?.is_empty() {
+                self.open = Some(flate2::bufread::GzDecoder::new(packed));
+            }
+            read?;
+        }
+    }
+}
+
+/// A packed stream after the mark of a member, which is given once more.
+struct Resumed<R> {
+    mark: &'static [u8],
+    inner: R,
+}
+
+impl<R: BufRead> Resumed<R> {
+    /// Passes over all up to the next mark, or to the end.
+    fn pass_to_mark(&mut self) -> io::Result<()> {
+        let mut known = 0;
+        self.mark = &[];
+        while known < GZIP_MARK.len() {
+            let Some(&byte) = self.inner.fill_buf()?.first() else { return Ok(()) };
+            self.inner.consume(1);
+            known = match byte {
+                byte if byte == GZIP_MARK[known] => known + 1,
+                byte => usize::from(byte == GZIP_MARK[0]),
+            };
+        }
+        self.mark = &GZIP_MARK;
+        Ok(())
+    }
+}
+
+impl<R: BufRead> Read for Resumed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut bytes = self.fill_buf()?;
+        let read = bytes.read(buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for Resumed<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.mark.is_empty() { self.inner.fill_buf() } else { Ok(self.mark) }
+    }
+
+    fn consume(&mut self, amount: usize) {
+        if self.mark.is_empty() {
+            self.inner.consume(amount);
+        } else {
+            self.mark = &self.mark[amount..];
+        }
+    }
+}
+
+/// The bytes of a gzip stream whose members are read one by one, a damaged one passed over after its error.
+pub fn members<'a>(packed: &'a mut dyn Read, budget: &Arc<Budget>) -> Box<dyn Read + 'a> {
+    let count = Rc::new(Cell::new(0));
+    let counted = Counted { inner: packed, count: Rc::clone(&count) };
+    let inner = Box::new(Members::over(BufReader::with_capacity(BUFFER_BYTES, counted)));
+    Box::new(Guard { inner, packed_bytes: count, unpacked_bytes: 0, budget: Arc::clone(budget) })
+}
+
 /// The bytes of a packed stream.
 pub fn unpack<'a>(
     packing: Packing,
@@ -179,6 +272,34 @@ mod tests {
         let mut packed = harmless.as_slice();
         let mut unpacked = unpack(Packing::Gzip, &mut packed, &Budget::of(1)).unwrap();
         assert_eq!(io::copy(&mut unpacked, &mut io::sink()).unwrap(), 4 << 20);
+    }
+
+    #[test]
+    fn members_after_a_damaged_one_are_read() {
+        let text: Vec<String> =
+            (0..3).map(|at| format!("member {at}: {}", "words of it ".repeat(9000))).collect();
+        let packed: Vec<Vec<u8>> = text.iter().map(|text| gzip(text.as_bytes())).collect();
+        let read = |packed: Vec<u8>| {
+            let mut packed = packed.as_slice();
+            let mut unpacked = members(&mut packed, &Budget::of(1 << 20));
+            let (mut out, mut errors) = (Vec::new(), 0);
+            while unpacked.read_to_end(&mut out).is_err() {
+                errors += 1;
+                assert!(errors < 10);
+            }
+            (String::from_utf8_lossy(&out).into_owned(), errors)
+        };
+        assert_eq!(read(packed.concat()), (text.concat(), 0));
+        let mut damaged = packed.clone();
+        damaged[1][0] = 0;
+        assert_eq!(read(damaged.concat()), (format!("{}{}", text[0], text[2]), 1));
+        let mut damaged = packed.clone();
+        let middle = damaged[1].len() / 2;
+        damaged[1][middle..middle + 4].fill(0xff);
+        let (out, errors) = read(damaged.concat());
+        assert!(out.ends_with(&text[2]) && out.starts_with(&text[0]) && errors >= 1, "{errors}");
+        let cut = [packed[0].as_slice(), &packed[1][..packed[1].len() / 2]].concat();
+        assert_eq!(read(cut).1, 1);
     }
 
     #[test]

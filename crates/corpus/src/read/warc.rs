@@ -1,28 +1,38 @@
 //! WARC and WET archives: pages of `response` records, texts of `conversion` records.
 //!
-//! A record that cannot be used is passed over and listed; where the archive breaks off, what came before is kept and the
-//! break is listed. Memory stays within one record of `maximum_document_bytes`, whatever lengths the headers claim.
+//! A record that cannot be used is passed over and listed; after a damaged one, reading goes on at the next that begins with
+//! its version. Where the archive breaks off, what came before is kept and the break is listed. What holds no page or text
+//! is counted. Memory stays within one record of `maximum_document_bytes`, whatever lengths the headers claim.
 
 use std::io::{BufRead, BufReader, Read};
 
-use super::{Content, Outcome, RawDocument, Sink, Verdict, unusable};
+use super::unpack::is_bomb;
+use super::{Content, LONGEST_ADDRESS_BYTES, Outcome, RawDocument, Sink, Verdict, unusable};
 
 /// Longer header lines and more of them are damage.
 const LONGEST_LINE: u64 = 64 << 10;
 const MOST_HEADERS: usize = 256;
+/// How a record begins, whatever the version after it.
+const MARK: &[u8] = b"WARC/";
+/// More breaks than these are no archive any more.
+const MOST_BREAKS: u32 = 1000;
 
 /// Reads an archive.
 pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
     let mut archive = BufReader::with_capacity(256 << 10, bytes);
     let (mut number, mut found_records) = (0u64, false);
+    let (mut line, mut breaks) = (Vec::new(), 0);
     loop {
         number += 1;
         let place = format!("{name}#{number}");
-        let record = match Record::read(&mut archive) {
+        let record = match Record::read(&mut archive, &mut line) {
             Ok(Some(record)) => record,
             Ok(None) => break,
             Err(reason) if found_records => {
                 sink.pass_over(&place, format!("the archive is damaged or cut off here: {reason}"))?;
+                if next_mark(&mut archive, &mut line, &mut breaks) {
+                    continue;
+                }
                 break;
             }
             Err(reason) => return unusable(format!("is no WARC archive: {reason}")),
@@ -33,6 +43,15 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
             "conversion" => record.content_type.starts_with("text/plain"),
             _ => false,
         };
+        match record.kind.as_str() {
+            _ if wanted => {}
+            // What archives say of themselves and of how pages were asked for.
+            "warcinfo" | "request" | "metadata" => {}
+            kind @ ("revisit" | "resource" | "response" | "conversion" | "continuation") => {
+                sink.counts.see_other(kind);
+            }
+            _ => sink.counts.see_other("of another type"),
+        }
         let limit = sink.options.maximum_document_bytes as u64;
         let is_too_long = record.length > limit;
         let mut body = Vec::new();
@@ -47,6 +66,9 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
             let reason =
                 outcome.err().map_or(format!("{missing} bytes are missing"), |error| error.to_string());
             sink.pass_over(&place, format!("the archive is damaged or cut off here: {reason}"))?;
+            if next_mark(&mut archive, &mut line, &mut breaks) {
+                continue;
+            }
             break;
         }
         if !wanted {
@@ -63,7 +85,7 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
             continue;
         }
         match page(&body, limit) {
-            Ok(Some((page, charset))) => {
+            Ok(Response::Page(page, charset)) => {
                 sink.raw(RawDocument {
                     content: Content::Html(page, charset),
                     source: place,
@@ -71,7 +93,7 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
                     url,
                 })?;
             }
-            Ok(None) => {}
+            Ok(Response::Other(what)) => sink.counts.see_other(what),
             Err(reason) => sink.pass_over(&place, reason)?,
         }
     }
@@ -86,19 +108,16 @@ struct Record {
 }
 
 impl Record {
-    /// The next record's headers; `None` at the end.
-    fn read(archive: &mut impl BufRead) -> Result<Option<Record>, String> {
-        let mut line = Vec::new();
+    /// The next record's headers; `None` at the end. `line` may hold its first line already.
+    fn read(archive: &mut impl BufRead, line: &mut Vec<u8>) -> Result<Option<Record>, String> {
         // Records end with two empty lines.
-        loop {
-            if header_line(archive, &mut line)? == 0 {
+        while line.trim_ascii().is_empty() {
+            if header_line(archive, line)? == 0 {
                 return Ok(None);
             }
-            if !line.trim_ascii().is_empty() {
-                break;
-            }
         }
-        if !line.starts_with(b"WARC/") {
+        let mut line = std::mem::take(line);
+        if !line.starts_with(MARK) {
             return Err("a record does not begin with WARC/".to_owned());
         }
         let mut record = Record { kind: String::new(), content_type: String::new(), url: None, length: 0 };
@@ -119,8 +138,8 @@ impl Record {
                 "warc-type" => record.kind = value,
                 "content-type" => record.content_type = value.to_ascii_lowercase(),
                 "warc-target-uri" => {
-                    record.url =
-                        Some(value.trim_matches(['<', '>']).to_owned()).filter(|url| !url.is_empty());
+                    record.url = Some(value.trim_matches(['<', '>']).to_owned())
+                        .filter(|url| !url.is_empty() && url.len() <= LONGEST_ADDRESS_BYTES);
                 }
                 "content-length" => {
                     record.length = value.parse().map_err(|_| format!("Content-Length is `{value}`"))?;
@@ -131,6 +150,28 @@ impl Record {
         }
         Err(format!("a record has more than {MOST_HEADERS} headers"))
     }
+}
+
+/// Passes over what is left of a damaged record; whether another begins, whose first line is then in `line`. Where records are
+/// packed one by one, reading goes on after an error.
+fn next_mark(archive: &mut impl BufRead, line: &mut Vec<u8>, breaks: &mut u32) -> bool {
+    // Text of a page may hold such a line; what goes before a record is an empty one, or a break.
+    let mut may_begin = true;
+    *breaks += 1;
+    while *breaks < MOST_BREAKS {
+        line.clear();
+        match archive.take(LONGEST_LINE).read_until(b'\n', line) {
+            Ok(0) => return false,
+            Ok(_) if may_begin && line.starts_with(MARK) => return true,
+            Ok(_) => may_begin = line.trim_ascii().is_empty(),
+            Err(error) if is_bomb(&error) => return false,
+            Err(_) => {
+                may_begin = true;
+                *breaks += 1;
+            }
+        }
+    }
+    false
 }
 
 fn header_line(archive: &mut impl BufRead, line: &mut Vec<u8>) -> Result<usize, String> {
@@ -145,18 +186,23 @@ fn header(line: &[u8]) -> Option<(String, String)> {
     Some((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
 }
 
-/// A page, and the encoding that its server told.
-type Page = (Vec<u8>, Option<String>);
+/// What a server answered.
+#[derive(Debug, PartialEq)]
+enum Response {
+    /// A page, and the encoding that its server told.
+    Page(Vec<u8>, Option<String>),
+    /// No page, and what it is.
+    Other(&'static str),
+}
 
-/// The page of an HTTP response; `None` where it is no page.
-fn page(response: &[u8], limit: u64) -> Result<Option<Page>, String> {
+fn page(response: &[u8], limit: u64) -> Result<Response, String> {
     let mut rest = response;
     let mut line = Vec::new();
     header_line(&mut rest, &mut line)?;
     let status =
         String::from_utf8_lossy(&line).split_whitespace().nth(1).and_then(|code| code.parse::<u16>().ok());
     if !status.is_some_and(|status| (200..300).contains(&status)) {
-        return Ok(None);
+        return Ok(Response::Other("response without success"));
     }
     let (mut kind, mut encoding, mut is_chunked) = (String::new(), String::new(), false);
     loop {
@@ -173,7 +219,7 @@ fn page(response: &[u8], limit: u64) -> Result<Option<Page>, String> {
         }
     }
     if !(kind.is_empty() || kind.starts_with("text/html") || kind.starts_with("application/xhtml")) {
-        return Ok(None);
+        return Ok(Response::Other("response that is no page"));
     }
     let body = if is_chunked { unchunked(rest) } else { rest.to_vec() };
     let mut page = Vec::new();
@@ -193,7 +239,7 @@ fn page(response: &[u8], limit: u64) -> Result<Option<Page>, String> {
     }
     let charset =
         kind.split_once("charset=").map(|(_, charset)| charset.trim_matches(['"', '\'', ' ']).to_owned());
-    Ok(Some((page, charset)))
+    Ok(Response::Page(page, charset))
 }
 
 /// The chunks of a chunked body put together; a body that is none is taken as it is.
@@ -220,9 +266,12 @@ mod tests {
     fn pages_of_responses() {
         let check = |response: &[u8], wanted: Option<(&str, Option<&str>)>| {
             let found = page(response, 1000).unwrap();
-            let found = found
-                .as_ref()
-                .map(|(page, charset)| (std::str::from_utf8(page).unwrap(), charset.as_deref()));
+            let found = match &found {
+                Response::Page(page, charset) => {
+                    Some((std::str::from_utf8(page).unwrap(), charset.as_deref()))
+                }
+                Response::Other(_) => None,
+            };
             assert_eq!(found, wanted);
         };
         check(

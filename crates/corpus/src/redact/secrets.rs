@@ -88,6 +88,10 @@ const FORMS: [Form; 44] = [
 ];
 /// Fewer different characters are a placeholder's.
 const FEWEST_DIFFERENT: usize = 7;
+/// Shorter parts of a web token are none.
+const SHORTEST_PART: usize = 10;
+/// A longer name between the dashes is no key's.
+const LONGEST_NAME: usize = 40;
 /// A longer block is no key.
 const LONGEST_BLOCK_BYTES: usize = 16 << 10;
 
@@ -106,7 +110,7 @@ impl Secrets {
     }
 
     pub fn find(&self, text: &str, found: &mut Vec<Finding>) {
-        let mut taken = 0;
+        let (mut taken, mut header) = (0, Header::default());
         for mark in self.marks.find_iter(text) {
             if mark.start() < taken {
                 continue;
@@ -114,7 +118,9 @@ impl Secrets {
             let form = &FORMS[mark.pattern()];
             let range = match form.kind {
                 "private_key" => block(text, mark.start(), mark.end()),
-                "jwt" => begins(text, mark.start()).then(|| web_token(text, mark.start())).flatten(),
+                "jwt" => {
+                    begins(text, mark.start()).then(|| web_token(text, mark.start(), &mut header)).flatten()
+                }
                 "aws_secret_key" => assigned(text, mark.end(), form),
                 "sendgrid" => sendgrid(text, mark.start(), mark.end(), form),
                 _ => begins(text, mark.start()).then(|| key(text, mark.start(), mark.end(), form)).flatten(),
@@ -137,14 +143,13 @@ fn is_of(characters: Characters, byte: u8) -> bool {
     }
 }
 
-/// How many bytes from a place on are of a kind.
-fn run(text: &str, at: usize, characters: Characters) -> usize {
-    let bytes = &text.as_bytes()[at..];
-    bytes.iter().position(|&byte| !is_of(characters, byte)).unwrap_or(bytes.len())
+/// How many bytes from a place on are of a kind; no more are looked at than `most`, since runs hold marks that begin others.
+fn run(text: &str, at: usize, characters: Characters, most: usize) -> usize {
+    text.as_bytes()[at..].iter().take(most).take_while(|&&byte| is_of(characters, byte)).count()
 }
 
 fn key(text: &str, start: usize, at: usize, form: &Form) -> Option<(usize, usize)> {
-    let length = run(text, at, form.characters);
+    let length = run(text, at, form.characters, form.longest + 1);
     let good =
         (form.shortest..=form.longest).contains(&length) && is_random(&text.as_bytes()[at..at + length]);
     good.then_some((start, at + length))
@@ -165,38 +170,53 @@ fn assigned(text: &str, at: usize, form: &Form) -> Option<(usize, usize)> {
 
 fn sendgrid(text: &str, start: usize, at: usize, form: &Form) -> Option<(usize, usize)> {
     let (_, end) = begins(text, start).then(|| key(text, start, at, form)).flatten()?;
-    let is_key = text[end..].starts_with('.') && run(text, end + 1, UrlSafe) == 43;
+    let is_key = text[end..].starts_with('.') && run(text, end + 1, UrlSafe, 44) == 43;
     is_key.then_some((start, end + 44))
 }
 
+/// A run that may be the first part of a web token: where it ends, and the token, where it is one. Kept from mark to mark:
+/// a run of marks is looked at once, not from each of them.
+#[derive(Default)]
+struct Header {
+    end: usize,
+    token_end: Option<usize>,
+}
+
+impl Header {
+    fn at(text: &str, start: usize) -> Header {
+        let part = |at: usize| at + run(text, at, UrlSafe, usize::MAX);
+        let end = part(start);
+        let payload = text[end..].starts_with(".eyJ").then_some(end + 1);
+        let token_end = payload.and_then(|payload| {
+            let payload_end = part(payload);
+            let is_whole = payload_end - payload >= SHORTEST_PART && text[payload_end..].starts_with('.');
+            let signature = is_whole.then_some(payload_end + 1)?;
+            Some(part(signature)).filter(|end| end - signature >= SHORTEST_PART)
+        });
+        Header { end, token_end }
+    }
+}
+
 /// Three parts, of which two are objects in base64.
-fn web_token(text: &str, start: usize) -> Option<(usize, usize)> {
-    let header = run(text, start, UrlSafe);
-    let payload = start + header + 1;
-    if header < 10 || !text[start + header..].starts_with(".eyJ") {
-        return None;
+fn web_token(text: &str, start: usize, header: &mut Header) -> Option<(usize, usize)> {
+    if start >= header.end {
+        *header = Header::at(text, start);
     }
-    let length = run(text, payload, UrlSafe);
-    let signature = payload + length + 1;
-    if length < 10 || !text[payload + length..].starts_with('.') {
-        return None;
-    }
-    let length = run(text, signature, UrlSafe);
-    (length >= 10).then_some((start, signature + length))
+    header.token_end.filter(|_| header.end - start >= SHORTEST_PART).map(|end| (start, end))
 }
 
 /// A private key from its first line to its last, or as far as its lines of base64 go.
 fn block(text: &str, start: usize, at: usize) -> Option<(usize, usize)> {
-    let line_end = at + text[at..].find("-----")?;
+    let line_end = at + dashes(text, at)?;
     let name = &text[at..line_end];
-    if name.len() > 40 || !name.contains("PRIVATE KEY") {
+    if !name.contains("PRIVATE KEY") {
         return None;
     }
     let body = line_end + 5;
     let limit = text.floor_char_boundary((body + LONGEST_BLOCK_BYTES).min(text.len()));
     if let Some(end) = memmem::find(&text.as_bytes()[body..limit], b"-----END ") {
         let tail = body + end + 9;
-        let close = text[tail..].find("-----").filter(|&length| length <= 40)?;
+        let close = dashes(text, tail)?;
         return Some((start, tail + close + 5));
     }
     let rest = &text[body..limit];
@@ -205,6 +225,12 @@ fn block(text: &str, start: usize, at: usize) -> Option<(usize, usize)> {
             .trim_start_matches(|c: char| c.is_whitespace() || c.is_ascii() && is_of(Base64, c as u8))
             .len();
     (length > 40).then_some((start, body + length))
+}
+
+/// How far the dashes are that end a name.
+fn dashes(text: &str, at: usize) -> Option<usize> {
+    let rest = &text.as_bytes()[at..];
+    memmem::find(&rest[..rest.len().min(LONGEST_NAME + 5)], b"-----")
 }
 
 #[cfg(test)]
@@ -259,5 +285,18 @@ mod tests {
         ] {
             assert_eq!(kinds(text), [""; 0], "{text}");
         }
+    }
+    /// Each mark looked at all that follows it: minutes for a megabyte.
+    #[test]
+    fn marks_in_marks_cost_one_look() {
+        let begun = std::time::Instant::now();
+        for mark in ["sk-ant-", "xoxb-", "eyJ-", "-----BEGIN PRIVATE KEY-----\n"] {
+            assert!(kinds(&mark.repeat((2 << 20) / mark.len())).is_empty(), "{mark}");
+        }
+        let tail = "a".repeat(1 << 20);
+        assert!(kinds(&format!("{}.eyJ{tail}", "eyJ-".repeat(1 << 18))).is_empty());
+        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+        // The token begins at the first mark of its run, as before.
+        assert_eq!(kinds("eyJ-eyJ-eyJ-eyJ.eyJabcdefghij.abcdefghijkl"), ["jwt"]);
     }
 }

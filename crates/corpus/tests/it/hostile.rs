@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use corpus::{CorpusOptions, CorpusSummary, ErrorKind, Split};
-use parquet::basic::Compression;
+use parquet::basic::{Compression, Encoding, GzipLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
-use crate::samples::{bzip2, docx, parquet, pdf, pdf_page, tar, warc, zip};
+use crate::samples::{bzip2, docx, flate, parquet, parquet_by, pdf, pdf_page, pdf_with_form, tar, warc, zip};
 use crate::{Project, gzip, snapshot, undivided};
 
 /// Puts a file between two good ones, with no limit to what may be quarantined.
@@ -113,17 +114,93 @@ fn bombs_are_known_by_what_they_unpack_to() {
 #[test]
 fn deep_and_long_things_are_quarantined() {
     quarantined("a.html", ("<div>".repeat(100_000) + "x").as_bytes(), "nested deeper", 0);
+    quarantined("a.html", "<p>a".repeat(1_000_000).as_bytes(), "more elements than a page has", 0);
     quarantined("a.xml", "<a>".repeat(100_000).as_bytes(), "nested deeper", 0);
     quarantined("a.txt", &vec![b'x'; 70 << 20], "line longer than", 0);
     quarantined("a.csv", &[b"text\n\"".as_slice(), &vec![b'x'; 70 << 20]].concat(), "quote not closed", 0);
     let nested =
         format!("{{\"text\": {}1{}}}\n{{\"text\": \"good\"}}\n", "[".repeat(100_000), "]".repeat(100_000));
-    quarantined("a.jsonl", nested.as_bytes(), "is not JSON", 1);
+    quarantined("a.jsonl", nested.as_bytes(), "is not a string", 1);
     quarantined("a.pdf", &pdf(&[&"q ".repeat(9_000_000)]), "", 0);
+    // A form of a few bytes packed, shown and unpacked half a million times.
+    let form = flate(&b"    ".repeat(1 << 20));
+    quarantined("a.pdf", &pdf_with_form(&"/X Do ".repeat(500_000), &form), "unpacks to more", 0);
     let mut page = pdf(&[&pdf_page(&["good"])]);
     page.truncate(page.len() / 2);
     quarantined("a.pdf", &page, "", 0);
     quarantined("a.pdf", b"not a pdf", "is no PDF", 0);
+}
+
+/// A member's names are held whole, and holes of a sparse one are not in the archive.
+#[test]
+fn headers_and_holes_of_a_tar_archive_are_bounded() {
+    use tar::EntryType::{GNULongName, GNUSparse, Regular};
+    let name = [b"long/".repeat(1 << 20), b"a.txt\0".to_vec()].concat();
+    let archive =
+        tar(&[("ok.txt", Regular, b"whole"), ("././@LongLink", GNULongName, &name), ("x", Regular, b"bad")]);
+    quarantined("a.tar", &archive, "a member's headers take more than 1 MB", 1);
+    let name = [b"long/".repeat(1000), b"a.txt\0".to_vec()].concat();
+    let archive =
+        tar(&[("././@LongLink", GNULongName, &name), ("x", Regular, b"bad"), ("ok.txt", Regular, b"ok")]);
+    quarantined("a.tar", &archive, "name longer than any file's", 1);
+    let mut archive = tar(&[("holes.txt", GNUSparse, b""), ("ok.txt", Regular, b"whole")]);
+    // Its one block is of no bytes at 2^40, which is its real size.
+    let mut header = tar::Header::new_gnu();
+    header.as_mut_bytes().copy_from_slice(&archive[..512]);
+    let gnu = header.as_gnu_mut().unwrap();
+    gnu.sparse[0].offset = *b"20000000000\0";
+    gnu.sparse[0].numbytes = *b"00000000000\0";
+    gnu.realsize = *b"20000000000\0";
+    header.set_cksum();
+    archive[..512].copy_from_slice(header.as_bytes());
+    quarantined("a.tar", &archive, "stored with holes", 1);
+}
+
+/// A document that is too long ends at its separator, where that comes before a line's end.
+#[test]
+fn a_document_too_long_takes_no_other_with_it() {
+    let text = format!("one<|end|>{}<|end|>three<|end|>four", "x".repeat(5000));
+    let project = Project::new(&[("a.txt", text.as_bytes())]);
+    let options = CorpusOptions {
+        maximum_document_bytes: 1024,
+        quarantine_limit: 0.5,
+        document_separator: "<|end|>".into(),
+        ..undivided(&["a.txt"])
+    };
+    let summary = project.prepare(&options).unwrap();
+    assert_eq!(project.texts(Split::Train), ["one", "three", "four"]);
+    assert_eq!((summary.quarantined, summary.documents()), (1, 3));
+}
+
+/// A record with a wrong length takes the next one with it, not the rest of the archive.
+#[test]
+fn a_damaged_record_takes_no_other_with_it() {
+    let record =
+        |number: u32| warc(&format!("<p>Page {number} of an archive that has words enough to be kept."));
+    let records: Vec<Vec<u8>> = (1..=5).map(record).collect();
+    let mut damaged = records.concat();
+    let second = records[0].len();
+    let length = memchr::memmem::find(&damaged[second..], b"Content-Length: ").unwrap() + second + 16;
+    assert_eq!(damaged[length + 3], b'\r', "three digits");
+    damaged[length..length + 3].copy_from_slice(b"020");
+    let (_, summary) = beside("a.warc", &damaged);
+    assert_eq!((summary.quarantined, summary.documents()), (1, 2 + 4), "{:?}", summary.quarantine);
+    // Packed record by record, as crawls are: what is damaged is one member.
+    let mut members: Vec<Vec<u8>> = records.iter().map(|record| gzip(record)).collect();
+    members[1][0] = 0;
+    // What a checksum denies was read by then.
+    let checksum = members[3].len() - 8;
+    members[3][checksum] ^= 1;
+    let (_, summary) = beside("a.warc.gz", &members.concat());
+    assert_eq!((summary.quarantined, summary.documents()), (2, 2 + 4), "{:?}", summary.quarantine);
+    let other = |kind: &str| {
+        String::from_utf8(warc("x")).unwrap().replace("WARC-Type: response", &format!("WARC-Type: {kind}"))
+    };
+    let gone = String::from_utf8(warc("x")).unwrap().replace("200 OK", "404 No");
+    let archive = [other("revisit"), gone, other("request"), String::from_utf8(record(1)).unwrap()].concat();
+    let (_, summary) = beside("a.warc", archive.as_bytes());
+    let passed: Vec<_> = summary.passed_over.iter().map(|(what, count)| (what.as_str(), *count)).collect();
+    assert_eq!(passed, [("response without success", 1), ("revisit", 1)]);
 }
 
 #[test]
@@ -181,6 +258,54 @@ fn claims_of_a_parquet_file_are_checked() {
     quarantined("a.parquet", &footer, "cut off", 0);
     quarantined("a.parquet", &good[..good.len() / 2], "cut off", 0);
     quarantined("a.parquet", b"PAR1", "cut off", 0);
+}
+
+/// Delta encodings name their number of values within the page, and one of equal values takes no room.
+#[test]
+fn claims_within_a_parquet_page_are_checked() {
+    let written = |encoding, compression, rows: &[(Option<&str>, Option<&str>)]| {
+        let properties = WriterProperties::builder()
+            .set_dictionary_enabled(false)
+            .set_encoding(encoding)
+            .set_compression(compression)
+            .set_statistics_enabled(EnabledStatistics::None)
+            .set_data_page_row_count_limit(usize::MAX)
+            .set_max_row_group_row_count(None);
+        parquet_by(properties.build(), rows, rows.len())
+    };
+    let texts: Vec<String> = (0..100).map(|i| format!("text {} of a table", i * i)).collect();
+    let rows: Vec<_> = texts.iter().map(|text| (Some(text.as_str()), None)).collect();
+    for encoding in [Encoding::DELTA_LENGTH_BYTE_ARRAY, Encoding::DELTA_BYTE_ARRAY] {
+        let good = written(encoding, Compression::UNCOMPRESSED, &rows);
+        assert_eq!(beside("a.parquet", &good).1.documents(), 102, "{encoding}");
+        // Blocks of 128 in four parts, then the number of values: 2^41 of them.
+        let heads: Vec<usize> = memchr::memmem::find_iter(&good, &[0x80, 1, 4, 100]).collect();
+        assert!(!heads.is_empty(), "{encoding}");
+        for head in heads {
+            let mut claims = good.clone();
+            claims[head + 3..head + 9].copy_from_slice(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x40]);
+            quarantined("a.parquet", &claims, "damaged after 0 rows", 0);
+        }
+    }
+    // A long value once, then as a prefix of all that follow.
+    let long = "x".repeat(4 << 20);
+    let bomb = written(
+        Encoding::DELTA_BYTE_ARRAY,
+        Compression::SNAPPY,
+        &vec![(Some(long.as_str()), Some(long.as_str())); 500],
+    );
+    quarantined("a.parquet", &bomb, "more text than a file of its size", 1);
+    // A page that inflates to more than its header says: of 40 MB, 4 MB.
+    let inflated = "x".repeat(40 << 20);
+    let mut bomb =
+        written(Encoding::PLAIN, Compression::GZIP(GzipLevel::default()), &[(Some(inflated.as_str()), None)]);
+    assert_eq!(&bomb[..7], b"PAR1\x15\0\x15");
+    bomb[7..11].copy_from_slice(&[0x80, 0x80, 0x80, 0x04]);
+    quarantined("a.parquet", &bomb, "inflates to more than it claims", 0);
+    // Rows without a text take no room.
+    let bomb = written(Encoding::PLAIN, Compression::SNAPPY, &vec![(None, None); 5_000_000]);
+    assert!(bomb.len() < 64 << 10, "{}", bomb.len());
+    quarantined("a.parquet", &bomb, "more rows or more text than", 0);
 }
 
 #[test]

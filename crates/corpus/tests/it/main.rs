@@ -7,6 +7,7 @@ mod filters;
 mod formats;
 mod hostile;
 mod loader;
+mod memory;
 mod near_duplicates;
 mod pages;
 mod prepare;

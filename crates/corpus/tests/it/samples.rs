@@ -16,6 +16,19 @@ pub fn parquet(
     compression: Compression,
     dictionary: bool,
 ) -> Vec<u8> {
+    let properties = WriterProperties::builder()
+        .set_compression(compression)
+        .set_dictionary_enabled(dictionary)
+        .set_data_page_row_count_limit(100);
+    parquet_by(properties.build(), rows, group)
+}
+
+/// The same, written as the properties say.
+pub fn parquet_by(
+    properties: WriterProperties,
+    rows: &[(Option<&str>, Option<&str>)],
+    group: usize,
+) -> Vec<u8> {
     let column = |name: &str| {
         let column = Type::primitive_type_builder(name, Physical::BYTE_ARRAY)
             .with_repetition(Repetition::OPTIONAL)
@@ -23,11 +36,6 @@ pub fn parquet(
         Arc::new(column.build().unwrap())
     };
     let schema = Type::group_type_builder("schema").with_fields(vec![column("text"), column("language")]);
-    let properties = WriterProperties::builder()
-        .set_compression(compression)
-        .set_dictionary_enabled(dictionary)
-        .set_data_page_row_count_limit(100)
-        .build();
     let mut writer =
         SerializedFileWriter::new(Vec::new(), Arc::new(schema.build().unwrap()), Arc::new(properties))
             .unwrap();
@@ -110,6 +118,38 @@ pub fn pdf(pages: &[&str]) -> Vec<u8> {
     let size = places.len() + 1;
     out.extend(format!("trailer<</Size {size}/Root 1 0 R>>\nstartxref\n{table}\n%%EOF\n").bytes());
     out
+}
+
+/// A PDF of a page that may show a deflated form by the name X.
+pub fn pdf_with_form(page: &str, form: &[u8]) -> Vec<u8> {
+    let mut out = b"%PDF-1.4\n".to_vec();
+    let form_head = format!("<</Subtype/Form/Filter/FlateDecode/Length {}>>stream\n", form.len());
+    let objects: [&[u8]; 5] = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Resources<</XObject<</X 5 0 R>>>>/Contents 4 0 R>>",
+        &format!("<</Length {}>>stream\n{page}\nendstream", page.len()).into_bytes(),
+        &[form_head.as_bytes(), form, b"\nendstream"].concat(),
+    ];
+    let mut places = Vec::new();
+    for (number, object) in (1..).zip(objects) {
+        places.push(out.len());
+        out.extend(format!("{number} 0 obj\n").bytes());
+        out.extend(object);
+        out.extend(b"\nendobj\n");
+    }
+    let table = out.len();
+    out.extend(b"xref\n0 6\n0000000000 65535 f \n");
+    places.iter().for_each(|place| out.extend(format!("{place:010} 00000 n \n").bytes()));
+    out.extend(format!("trailer<</Size 6/Root 1 0 R>>\nstartxref\n{table}\n%%EOF\n").bytes());
+    out
+}
+
+/// Deflated, with zlib's head.
+pub fn flate(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// A page of lines.

@@ -9,6 +9,8 @@ pub struct PageHeader {
     pub unpacked_bytes: u64,
     pub packed_bytes: u64,
     pub dictionary_values: u64,
+    /// Bytes before its values that are never packed, in pages of the second version.
+    pub plain_bytes: u64,
 }
 
 /// The header that `bytes` begin with, and its length; `None` where it is damaged or longer.
@@ -25,6 +27,15 @@ pub fn page_header(bytes: &[u8]) -> Option<(PageHeader, usize)> {
                 while let Some((id, kind)) = reader.field(&mut last)? {
                     match (id, kind) {
                         (1, I32) => header.dictionary_values = u64::try_from(reader.integer()?).ok()?,
+                        _ => reader.skip(kind, DEEPEST)?,
+                    }
+                }
+            }
+            (8, STRUCT) => {
+                let mut last = 0;
+                while let Some((id, kind)) = reader.field(&mut last)? {
+                    match (id, kind) {
+                        (5 | 6, I32) => header.plain_bytes += u64::try_from(reader.integer()?).ok()?,
                         _ => reader.skip(kind, DEEPEST)?,
                     }
                 }
@@ -80,6 +91,38 @@ fn schema_depth(footer: &[u8]) -> Option<usize> {
         return Some(deepest);
     }
     None
+}
+
+/// What a run of integers in blocks (DELTA_BINARY_PACKED) claims to hold, and how long it is.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Packed {
+    pub count: u64,
+    pub bytes: usize,
+}
+
+/// The run of integers that `bytes` begin with. Its head is not Thrift, but written in the same variable integers.
+pub fn packed_integers(bytes: &[u8]) -> Option<Packed> {
+    let mut reader = Reader { bytes, at: 0 };
+    let block = reader.variable()?;
+    let parts = reader.variable()?;
+    let count = reader.variable()?;
+    reader.variable()?;
+    let values_a_part = block.checked_div(parts).filter(|&values| values > 0)?;
+    let mut left = count.saturating_sub(1);
+    while left > 0 {
+        reader.variable()?;
+        let widths = reader.at;
+        reader.jump(parts)?;
+        for &width in &bytes[widths..reader.at] {
+            // What follows the last value may have any width and is not there.
+            if left == 0 {
+                break;
+            }
+            reader.jump(u64::from(width).checked_mul(values_a_part)? / 8)?;
+            left = left.saturating_sub(values_a_part);
+        }
+    }
+    Some(Packed { count, bytes: reader.at })
 }
 
 const I32: u8 = 5;
@@ -192,7 +235,8 @@ mod tests {
     fn a_page_header_is_read_and_never_past_its_bytes() {
         // type 0, sizes 1000 and 300, a dictionary of 7 values.
         let header = [0x15, 0, 0x15, 0xd0, 0x0f, 0x15, 0xd8, 0x04, 0x4c, 0x15, 0x0e, 0, 0, 0xff];
-        let wanted = PageHeader { unpacked_bytes: 1000, packed_bytes: 300, dictionary_values: 7 };
+        let wanted =
+            PageHeader { unpacked_bytes: 1000, packed_bytes: 300, dictionary_values: 7, plain_bytes: 0 };
         assert_eq!(page_header(&header), Some((wanted, 13)));
         for cut in 0..13 {
             assert_eq!(page_header(&header[..cut]), None, "{cut}");
@@ -201,6 +245,19 @@ mod tests {
         assert_eq!(page_header(&[0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0]), None);
         assert_eq!(page_header(&[0x19, 0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0]), None);
         assert_eq!(page_header(&[0x1c; 5000]), None, "structures nested without end");
+    }
+
+    #[test]
+    fn runs_of_integers_are_measured() {
+        // Blocks of 128 in 4 parts: 34 integers after the first need a part of width 1 and one of width 2.
+        let mut run = vec![0x80, 0x01, 4, 35, 0, 0, 1, 2, 9, 9];
+        run.extend([0; 4 + 8]);
+        assert_eq!(packed_integers(&run), Some(Packed { count: 35, bytes: 22 }));
+        assert_eq!(packed_integers(&run[..21]), None, "cut off");
+        assert_eq!(packed_integers(&[0x80, 0x01, 4, 1, 7, 9]), Some(Packed { count: 1, bytes: 5 }));
+        let many = [0x80, 0x80, 0x80, 0x80, 0x20, 1, 0x80, 0x80, 0x80, 0x80, 0x10, 0, 0, 0];
+        assert_eq!(packed_integers(&many).map(|run| run.count), Some(1 << 32));
+        assert_eq!(packed_integers(&[0, 1, 9, 0, 0, 0]), None, "parts of nothing");
     }
 
     #[test]

@@ -7,9 +7,38 @@ const LOOKED_AT_BYTES: usize = 800;
 /// A document may be dropped for it, so more is looked at.
 const JUDGED_BYTES: usize = 4096;
 
+/// English words that say how others belong together: about half of what is written, and hardly any of another language.
+const FUNCTION_WORDS: [&str; 56] = [
+    "the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on", "not", "this", "are",
+    "or", "his", "from", "at", "which", "but", "have", "an", "had", "they", "you", "were", "their", "one", "all", "can", "has",
+    "there", "been", "if", "more", "when", "will", "would", "who", "what", "its", "into", "than", "them", "these", "your", "how",
+    "does", "should", "may", "about",
+];
+/// So many words are looked at, at least the first number of them …
+const WORDS: std::ops::Range<usize> = 20..80;
+/// … of which one in so many must be a function word.
+const ONE_IN: usize = 4;
+
+/// Whether a text is English beyond doubt. The detector takes some 200 µs for any text, and this 2.
+fn is_plainly_english(text: &str) -> bool {
+    let (mut words, mut functions, mut articles) = (0, 0, 0);
+    for word in text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).take(WORDS.end) {
+        words += 1;
+        let is = |known: &&str| known.len() == word.len() && known.eq_ignore_ascii_case(word);
+        if let Some(word) = FUNCTION_WORDS.iter().find(|known| is(known)) {
+            functions += 1;
+            articles += usize::from(*word == "the");
+        }
+    }
+    words >= WORDS.start && functions * ONE_IN >= words && articles > 0
+}
+
 /// The ISO 639-1 code of a text's language (639-3 where there is none), when the detector is sure.
 pub fn detect(text: &str) -> Option<String> {
     let start = &text[..text.floor_char_boundary(LOOKED_AT_BYTES)];
+    if is_plainly_english(start) {
+        return Some("en".to_owned());
+    }
     let info = whatlang::detect(start).filter(whatlang::Info::is_reliable)?;
     Some(short_code(info.lang()).to_owned())
 }
@@ -49,6 +78,12 @@ mod tests {
             Some("en")
         );
         assert_eq!(detect("1 2 3"), None);
+        let dutch = "Het is in de zomer van het jaar dat we in een huis aan de zee waren, en of het nu was of niet, er is veel van de \
+                     wind en het water te zien, als we in de tuin zitten en over de dag spreken die was.";
+        assert!(!is_plainly_english(dutch));
+        let english = "The number of steps that are needed to reach the end of the list depends on how it was made, and on \
+                       what is in it when the search begins.";
+        assert!(is_plainly_english(english));
         for &language in Lang::all() {
             assert!(short_code(language).len() <= 3);
         }

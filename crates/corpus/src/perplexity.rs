@@ -1,0 +1,153 @@
+//! Perplexity under a small model of one's own: what is unlike all that the model knows, or says nothing new to it, is dropped
+//! (Wenzek et al. 2020, CCNet).
+//!
+//! Perplexities of two models cannot be compared: a bound is chosen from the report's histogram, and holds for the model that made it.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use compute::Batch;
+use compute::cpu::Cpu;
+use model::{Model, ModelConfig, Precision, Purpose, Training, folder};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use store::fs::Fs;
+use tokenizer::Tokenizer;
+
+use crate::{Error, Result};
+
+/// The recipe's `[data.perplexity]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PerplexityOptions {
+    /// A model folder, as `run` and `export` leave it; relative to the project folder. Each thread holds its weights four times: take a small one.
+    pub model: String,
+    /// Documents above are dropped: noise, lists, other languages. Without it none; the report tells how documents are spread.
+    #[schemars(range(min = 1.0))]
+    pub maximum: Option<f64>,
+    /// Documents below are dropped: boilerplate and repetition. Without it none.
+    #[schemars(range(min = 1.0))]
+    pub minimum: Option<f64>,
+    /// How many tokens of a document are looked at, from its beginning; at most what the model can see at once.
+    #[schemars(range(min = 16, max = 65536))]
+    pub tokens: usize,
+}
+
+impl Default for PerplexityOptions {
+    fn default() -> PerplexityOptions {
+        PerplexityOptions { model: String::new(), maximum: None, minimum: None, tokens: 512 }
+    }
+}
+
+impl PerplexityOptions {
+    /// What is wrong with them.
+    pub(crate) fn problem(&self) -> Option<String> {
+        if self.model.is_empty() {
+            return Some("needs a `model`: a folder that `run` has exported".to_owned());
+        }
+        let bounds = [self.minimum, self.maximum];
+        if bounds.iter().flatten().any(|bound| !bound.is_finite() || *bound < 1.0) {
+            return Some("a perplexity is 1 or more".to_owned());
+        }
+        if self.minimum.zip(self.maximum).is_some_and(|(minimum, maximum)| minimum >= maximum) {
+            return Some("minimum is not below maximum: nothing would be left".to_owned());
+        }
+        (!(16..=65536).contains(&self.tokens)).then(|| format!("tokens = {}: 16 to 65536 are possible", self.tokens))
+    }
+
+    /// Files that decide what documents get.
+    pub(crate) fn files(&self, project: &Path) -> [(String, std::path::PathBuf); 3] {
+        [folder::WEIGHTS_FILE, folder::CONFIG_FILE, tokenizer::TOKENIZER_FILE]
+            .map(|file| (format!("perplexity:{}/{file}", self.model), project.join(&self.model).join(file)))
+    }
+}
+
+/// Judges by a model. Threads share it; each call takes a copy of the model that is free.
+pub struct Perplexity {
+    tokenizer: Tokenizer,
+    /// Tokens that are predicted at most.
+    length: usize,
+    first: Mutex<Model<Cpu>>,
+    free: Mutex<Vec<Model<Cpu>>>,
+    options: PerplexityOptions,
+}
+
+/// Bytes that no token is longer than, on the average of a text.
+const BYTES_PER_TOKEN: usize = 32;
+
+impl Perplexity {
+    /// Loads the model.
+    ///
+    /// # Errors
+    /// A folder that holds none, or another's tokenizer.
+    pub fn open(fs: &dyn Fs, project: &Path, options: &PerplexityOptions) -> Result<Perplexity> {
+        let unusable = |error: &dyn std::fmt::Display| Error::Options {
+            key: "perplexity.model",
+            message: format!("`{}`: {error}", options.model),
+        };
+        let path = project.join(&options.model);
+        let (config, _) = folder::read_config(fs, &path).map_err(|error| unusable(&error))?;
+        let tokenizer = Tokenizer::open(fs, &path)?;
+        if tokenizer.vocab_size() > config.vocab_size {
+            return Err(unusable(&format!(
+                "its tokenizer has {} tokens and the model {}: they do not belong together",
+                tokenizer.vocab_size(),
+                config.vocab_size
+            )));
+        }
+        let length = options.tokens.min(config.max_position_embeddings);
+        let mut first = laid_out(&config, length).map_err(|error| unusable(&error))?;
+        folder::load(fs, &path, &mut first).map_err(|error| unusable(&error))?;
+        let (first, free) = (Mutex::new(first), Mutex::new(Vec::new()));
+        Ok(Perplexity { tokenizer, length, first, free, options: options.clone() })
+    }
+
+    /// The perplexity of a text's beginning; `None` for what has no token.
+    ///
+    /// # Errors
+    /// No memory for another copy of the model.
+    pub fn of(&self, text: &str) -> Result<Option<f64>> {
+        let beginning = &text[..text.floor_char_boundary(self.length * BYTES_PER_TOKEN)];
+        let mut ids = self.tokenizer.encode(beginning);
+        ids.truncate(self.length);
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        let mut batch = Batch::new(1, ids.len());
+        batch.tokens[0] = self.tokenizer.bos_id();
+        batch.tokens[1..].copy_from_slice(&ids[..ids.len() - 1]);
+        batch.weights.fill(1.0);
+        let count = ids.len() as f64;
+        batch.targets = ids;
+        let mut model = self.copy()?;
+        let loss = model.evaluate(&batch) / count;
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(model);
+        Ok(Some(loss.exp()))
+    }
+
+    /// Why a text of such a perplexity is dropped.
+    pub fn judge(&self, perplexity: f64) -> Option<&'static str> {
+        // What is not a number is as unlike anything known as can be.
+        if self.options.maximum.is_some_and(|maximum| !(perplexity <= maximum)) {
+            return Some("maximum");
+        }
+        self.options.minimum.is_some_and(|minimum| perplexity < minimum).then_some("minimum")
+    }
+
+    fn copy(&self) -> Result<Model<Cpu>> {
+        if let Some(model) = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return Ok(model);
+        }
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        let copied = laid_out(first.config(), self.length).and_then(|mut copy| {
+            copy.copy_weights_from(&mut *first)?;
+            Ok(copy)
+        });
+        copied.map_err(|error| Error::Data { message: format!("data.perplexity: {error}") })
+    }
+}
+
+fn laid_out(config: &ModelConfig, length: usize) -> model::Result<Model<Cpu>> {
+    // f32, so that the same documents stay on machines with and without bfloat16, but for the last bits.
+    Model::new(Cpu::new(1), config.clone(), Purpose::Train(Training::new(1, length, Precision::F32)))
+}

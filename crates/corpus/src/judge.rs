@@ -39,6 +39,9 @@ pub struct Judged {
     /// The classifier's.
     #[serde(default, skip_serializing_if = "is_default")]
     pub score: Option<f32>,
+    /// Under the recipe's model.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub perplexity: Option<f32>,
     /// Items of evaluation sets that a dropped one holds, and the words shared.
     #[serde(default, skip_serializing_if = "is_default")]
     pub overlaps: Vec<(u32, String)>,
@@ -159,6 +162,14 @@ impl<'a> Judge<'a> {
         if let Some(reason) = self.score(&text, &mut judged) {
             return self.dropped(judged, &text, names::CLASSIFIER, reason);
         }
+        match self.perplexity(&text, &mut judged) {
+            Ok(None) => {}
+            Ok(Some(reason)) => return self.dropped(judged, &text, names::PERPLEXITY, reason),
+            Err(error) => {
+                judged.unreadable = Some(format!("could not be judged: {error}"));
+                return judged;
+            }
+        }
         if let Some(items) = &self.rules.evaluations {
             judged.overlaps =
                 items.find(&text).into_iter().map(|(item, words)| (item, words.to_owned())).collect();
@@ -201,6 +212,14 @@ impl<'a> Judge<'a> {
             (u64::from_le_bytes(first) >> 11) as f64 / (1u64 << 53) as f64
         };
         (options.as_weight && place() >= score / HIGHEST_SCORE).then_some("as_weight")
+    }
+
+    /// Notes the perplexity under the recipe's model; why a document goes for it.
+    fn perplexity(&self, text: &str, judged: &mut Judged) -> crate::Result<Option<&'static str>> {
+        let Some(model) = &self.rules.perplexity else { return Ok(None) };
+        let Some(perplexity) = model.of(text)? else { return Ok(None) };
+        judged.perplexity = Some(perplexity as f32);
+        Ok(model.judge(perplexity))
     }
 
     /// The text with its characters repaired, where the recipe asks for it.
@@ -272,6 +291,7 @@ impl Judged {
             repairs: Repairs::default(),
             redacted: Redacted::default(),
             score: None,
+            perplexity: None,
             overlaps: Vec::new(),
         }
     }

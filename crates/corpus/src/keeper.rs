@@ -186,6 +186,7 @@ impl<'a> Keeper<'a> {
         }
         summary.documents_read += 1;
         summary.see_score(judged.score);
+        summary.see_perplexity(judged.perplexity);
         summary.see_repairs(&judged.source, &judged.repairs);
         let mut document = match judged.outcome {
             Ok(document) => document,

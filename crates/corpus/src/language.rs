@@ -9,10 +9,10 @@ const JUDGED_BYTES: usize = 4096;
 
 /// English words that say how others belong together: about half of what is written, and hardly any of another language.
 const FUNCTION_WORDS: [&str; 56] = [
-    "the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on", "not", "this", "are",
-    "or", "his", "from", "at", "which", "but", "have", "an", "had", "they", "you", "were", "their", "one", "all", "can", "has",
-    "there", "been", "if", "more", "when", "will", "would", "who", "what", "its", "into", "than", "them", "these", "your", "how",
-    "does", "should", "may", "about",
+    "the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on",
+    "not", "this", "are", "or", "his", "from", "at", "which", "but", "have", "an", "had", "they", "you",
+    "were", "their", "one", "all", "can", "has", "there", "been", "if", "more", "when", "will", "would",
+    "who", "what", "its", "into", "than", "them", "these", "your", "how", "does", "should", "may", "about",
 ];
 /// So many words are looked at, at least the first number of them …
 const WORDS: std::ops::Range<usize> = 20..80;

@@ -24,6 +24,7 @@ pub mod mix;
 mod options;
 #[cfg(feature = "pdf")]
 mod pdf;
+pub mod perplexity;
 mod prepare;
 mod ranks;
 mod read;

@@ -12,6 +12,7 @@ use crate::dedup::lines::LineOptions;
 use crate::extract::ExtractionMode;
 use crate::filter::FilterOptions;
 use crate::mix::MixOptions;
+use crate::perplexity::PerplexityOptions;
 use crate::redact::RedactOptions;
 use crate::repair::RepairOptions;
 use crate::{Error, Result};
@@ -81,6 +82,9 @@ pub struct CorpusOptions {
     /// Score documents with a trained classifier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classifier: Option<ClassifierOptions>,
+    /// Drop documents by their perplexity under a small model of one's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<PerplexityOptions>,
     /// Drop documents that hold text of evaluation sets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decontaminate: Option<DecontaminateOptions>,
@@ -166,6 +170,7 @@ impl Default for CorpusOptions {
             near_duplicates: None,
             duplicate_lines: None,
             classifier: None,
+            perplexity: None,
             decontaminate: None,
             redact: None,
             keep_dropped: false,
@@ -230,6 +235,9 @@ impl CorpusOptions {
         }
         if self.redact.as_ref().is_some_and(|options| options.classes.is_empty()) {
             return fail("redact", "`classes` is empty: name some, or leave it out for all".to_owned());
+        }
+        if let Some(problem) = self.perplexity.as_ref().and_then(PerplexityOptions::problem) {
+            return fail("perplexity", problem);
         }
         if let Some(classifier) = &self.classifier
             && (classifier.model.is_empty() || !(0.0..=5.0).contains(&classifier.minimum_score))

@@ -52,7 +52,8 @@ impl PerplexityOptions {
         if self.minimum.zip(self.maximum).is_some_and(|(minimum, maximum)| minimum >= maximum) {
             return Some("minimum is not below maximum: nothing would be left".to_owned());
         }
-        (!(16..=65536).contains(&self.tokens)).then(|| format!("tokens = {}: 16 to 65536 are possible", self.tokens))
+        (!(16..=65536).contains(&self.tokens))
+            .then(|| format!("tokens = {}: 16 to 65536 are possible", self.tokens))
     }
 
     /// Files that decide what documents get.
@@ -150,4 +151,64 @@ impl Perplexity {
 fn laid_out(config: &ModelConfig, length: usize) -> model::Result<Model<Cpu>> {
     // f32, so that the same documents stay on machines with and without bfloat16, but for the last bits.
     Model::new(Cpu::new(1), config.clone(), Purpose::Train(Training::new(1, length, Precision::F32)))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::folder::TokenIds;
+    use store::fs::RealFs;
+    use store::report::NoReport;
+    use tokenizer::{Kind, TokenizerOptions};
+
+    use super::*;
+
+    /// A model that has learned nothing finds every token equally likely, or nearly.
+    #[test]
+    fn an_untrained_model_s_perplexity_is_its_vocabulary() {
+        let project = tempfile::tempdir().unwrap();
+        let path = project.path().join("judge");
+        std::fs::create_dir(&path).unwrap();
+        let options = TokenizerOptions { kind: Kind::Byte, ..TokenizerOptions::default() };
+        let tokenizer = tokenizer::train([""; 0], &options, &mut NoReport).unwrap();
+        let config = ModelConfig {
+            vocab_size: tokenizer.vocab_size(),
+            hidden_size: 32,
+            intermediate_size: 64,
+            num_hidden_layers: 1,
+            num_attention_heads: 2,
+            num_key_value_heads: 2,
+            head_dim: 16,
+            max_position_embeddings: 64,
+            rope_theta: 10_000.0,
+            rope_scaling: None,
+            rms_norm_eps: 1e-5,
+            tie_word_embeddings: true,
+            attention_bias: false,
+            qk_norm: false,
+            dropout: 0.0,
+            initializer_range: 0.02,
+        };
+        let mut model = laid_out(&config, 8).unwrap();
+        model.initialize(1);
+        let ids = TokenIds { bos: Some(tokenizer.bos_id()), eos: None, pad: None };
+        folder::save(&RealFs, &path, &mut model, ids).unwrap();
+        tokenizer.save(&RealFs, &path, None).unwrap();
+
+        let options =
+            PerplexityOptions { model: "judge".into(), maximum: Some(400.0), ..PerplexityOptions::default() };
+        assert_eq!(options.problem(), None);
+        let judge = Perplexity::open(&RealFs, project.path(), &options).unwrap();
+        let vocabulary = tokenizer.vocab_size() as f64;
+        for text in ["A short text.", &"A text that is longer than what the model sees at once. ".repeat(20)]
+        {
+            let found = judge.of(text).unwrap().unwrap();
+            assert!((found / vocabulary - 1.0).abs() < 0.2, "{found}, not {vocabulary}");
+            assert_eq!(judge.of(text).unwrap(), Some(found), "a model that was used is as good as new");
+            assert_eq!(judge.judge(found), None);
+        }
+        assert_eq!(judge.of("").unwrap(), None);
+        assert_eq!((judge.judge(401.0), judge.judge(f64::NAN)), (Some("maximum"), Some("maximum")));
+        let error = Perplexity::open(&RealFs, &project.path().join("nowhere"), &options).err().unwrap();
+        assert!(error.to_string().starts_with("data.perplexity.model"), "{error}");
+    }
 }

@@ -67,6 +67,9 @@ pub struct CorpusSummary {
     /// Documents by the classifier's score, in halves of a point from 0 to 5, dropped ones included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scores: Vec<u64>,
+    /// Documents by their perplexity under the recipe's model, in halves of its logarithm to base 2, dropped ones included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub perplexities: Vec<u64>,
     /// Evaluation sets that were looked for, by file.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evaluation_sets: BTreeMap<String, EvaluationSet>,
@@ -279,6 +282,14 @@ impl CorpusSummary {
             .iter()
             .flat_map(|(filter, drops)| drops.samples.iter().map(move |sample| of(filter, sample)))
             .collect()
+    }
+
+    pub(crate) fn see_perplexity(&mut self, perplexity: Option<f32>) {
+        const HALVES: usize = 40;
+        let Some(perplexity) = perplexity else { return };
+        let half = (perplexity.log2() * 2.0) as usize;
+        self.perplexities.resize(self.perplexities.len().max(half.min(HALVES) + 1), 0);
+        self.perplexities[half.min(HALVES)] += 1;
     }
 
     pub(crate) fn see_score(&mut self, score: Option<f32>) {

@@ -103,7 +103,9 @@ fn write(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
         out.push_str("</table>");
     }
     domains(summary, out)?;
-    scores(summary, out)?;
+    histogram("Scores of the classifier", &summary.scores, |half| format!("{:.1}", half as f64 / 2.0), out)?;
+    let from = |half| format!("{:.0}", (half as f64 / 2.0).exp2());
+    histogram("Perplexity under the model", &summary.perplexities, from, out)?;
     repeated_lines(summary, out)?;
     redactions(summary, out)?;
     contamination(summary, out)?;
@@ -145,18 +147,22 @@ fn domains(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-fn scores(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
-    if summary.scores.is_empty() {
-        return Ok(());
-    }
-    out.push_str("<h2>Scores of the classifier</h2><table><tr><th class=n>from<th class=n>documents<th>");
-    let most = summary.scores.iter().copied().max().unwrap_or(0).max(1);
-    for (half, documents) in summary.scores.iter().enumerate() {
+/// Documents by some figure, a row for each part of its range; `from` gives where the part begins.
+fn histogram(
+    title: &str,
+    counts: &[u64],
+    from: impl Fn(usize) -> String,
+    out: &mut String,
+) -> std::fmt::Result {
+    let Some(first) = counts.iter().position(|&count| count > 0) else { return Ok(()) };
+    write!(out, "<h2>{title}</h2><table><tr><th class=n>from<th class=n>documents<th>")?;
+    let most = counts.iter().copied().max().unwrap_or(0).max(1);
+    for (part, documents) in counts.iter().enumerate().skip(first) {
         let share = 100.0 * *documents as f64 / most as f64;
         write!(
             out,
-            "<tr><td class=n>{:.1}<td class=n>{documents}<td class=b><div class=bar style='width:{share:.2}%'></div>",
-            half as f64 / 2.0
+            "<tr><td class=n>{}<td class=n>{documents}<td class=b><div class=bar style='width:{share:.2}%'></div>",
+            from(part)
         )?;
     }
     out.push_str("</table>");

@@ -9,6 +9,7 @@ use store::manifest;
 use crate::classifier::Classifier;
 use crate::contamination::EvaluationItems;
 use crate::filter::UrlFilter;
+use crate::perplexity::Perplexity;
 use crate::{CorpusOptions, Error, Result};
 
 /// Everything that a verdict depends on beside the document.
@@ -17,10 +18,11 @@ pub struct Rules<'a> {
     pub urls: UrlFilter,
     pub evaluations: Option<EvaluationItems>,
     pub classifier: Option<Classifier>,
+    pub perplexity: Option<Perplexity>,
 }
 
 impl<'a> Rules<'a> {
-    /// Reads block lists, evaluation sets and the classifier.
+    /// Reads block lists, evaluation sets and models.
     pub fn open(fs: &dyn Fs, options: &'a CorpusOptions, project: &Path) -> Result<Rules<'a>> {
         let lists = block_lists(options, project)?;
         let classifier = options
@@ -28,11 +30,14 @@ impl<'a> Rules<'a> {
             .as_ref()
             .map(|options| Classifier::open(fs, &project.join(&options.model)))
             .transpose()?;
+        let perplexity =
+            options.perplexity.as_ref().map(|options| Perplexity::open(fs, project, options)).transpose()?;
         Ok(Rules {
             options,
             urls: UrlFilter::new(&options.filters, lists.values().flat_map(|text| text.lines())),
             evaluations: evaluations(options, project)?,
             classifier,
+            perplexity,
         })
     }
 }
@@ -58,6 +63,13 @@ pub fn hashes(fs: &dyn Fs, options: &CorpusOptions, project: &Path) -> Result<BT
     if let Some(classifier) = &options.classifier {
         let hash = manifest::hash_file(fs, &project.join(&classifier.model))?;
         hashes.insert(format!("classifier:{}", classifier.model), hash);
+    }
+    for (name, path) in options.perplexity.iter().flat_map(|options| options.files(project)) {
+        let hash = manifest::hash_file(fs, &path).map_err(|error| Error::Options {
+            key: "perplexity.model",
+            message: format!("`{}` cannot be read: {error}", path.display()),
+        })?;
+        hashes.insert(name, hash);
     }
     Ok(hashes)
 }

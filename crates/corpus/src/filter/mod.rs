@@ -35,6 +35,8 @@ pub mod names {
     pub const FINEWEB: &str = "fineweb";
     /// The trained classifier's.
     pub const CLASSIFIER: &str = "classifier";
+    /// Perplexity under one's own model.
+    pub const PERPLEXITY: &str = "perplexity";
     /// Lines that came before.
     pub const DUPLICATE_LINES: &str = "duplicate_lines";
     /// Text of an evaluation set.

@@ -89,7 +89,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     let mut generator =
         Generator::open(&project, &source, global.target(), arguments.dtype.map(WeightDtype::dtype))?;
     if console.is_human() {
-        console.stream(&prompt)?;
+        console.stream_text(&prompt)?;
     }
     let mut latencies_ms = Vec::new();
     let mut last = None;
@@ -100,7 +100,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         let generated = generator.generate(&prompt, &options, &mut |text| {
             let written = match (quiet, human) {
                 (true, _) => Ok(()),
-                (false, true) => console.stream(text),
+                (false, true) => console.stream_text(text),
                 (false, false) => console.result("text", &json!({ "text": text })),
             };
             // A reader that has gone away ends the generation.

@@ -83,7 +83,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
 
 fn show(text: &str, console: &mut Console) -> Outcome {
     if console.is_human() {
-        return if text.is_empty() { Ok(()) } else { console.stream(text) };
+        return if text.is_empty() { Ok(()) } else { console.stream_text(text) };
     }
     text.lines().try_for_each(|line| console.result("log", &json!({ "line": line })))
 }

@@ -9,6 +9,7 @@ use store::report::{Event, Phase, Reporter, StepRecord};
 
 use super::numbers::{bytes, count, short_duration};
 use super::pace::Pace;
+use super::plain::{plain, plain_line};
 
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 const SPARKLINE_WIDTH: usize = 24;
@@ -129,11 +130,12 @@ impl Reporter for HumanReporter {
                 if *phase == Phase::Training && self.losses.len() > 3 {
                     self.line(&format!("  loss {}", sparkline(&self.losses)));
                 }
-                self.line(&format!("  {} {summary} ({})", green("✓"), short_duration(*seconds)));
+                let (summary, took) = (plain(summary), short_duration(*seconds));
+                self.line(&format!("  {} {summary} ({took})", green("✓")));
             }
             Event::PhaseSkipped { reason, .. } => {
                 self.clear();
-                self.line(&format!("  {} {reason}", green("✓")));
+                self.line(&format!("  {} {}", green("✓"), plain(reason)));
             }
             Event::Progress { phase, done, total, unit } => {
                 let amount = |number: u64| if *unit == "bytes" { bytes(number) } else { number.to_string() };
@@ -151,8 +153,10 @@ impl Reporter for HumanReporter {
                 }
                 self.live(*done, *total, &text);
             }
-            Event::Note { message, .. } => self.line(&format!("  {message}")),
-            Event::Warning { message, .. } => self.line(&format!("  {} {message}", yellow("warning:"))),
+            Event::Note { message, .. } => self.line(&format!("  {}", plain(message))),
+            Event::Warning { message, .. } => {
+                self.line(&format!("  {} {}", yellow("warning:"), plain(message)));
+            }
             Event::Step(step) => self.step(step),
             Event::Validation(record) => {
                 let mark = if record.best { ", best so far" } else { "" };
@@ -185,16 +189,9 @@ impl Drop for HumanReporter {
     }
 }
 
-/// A text from a model, on one line and without control characters: it must not steer the terminal.
+/// A text from a model, on one line.
 fn shown(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '\n' => out.push('⏎'),
-            c if c.is_control() => out.push('·'),
-            c => out.push(c),
-        }
-    }
+    let mut out = plain_line(text).into_owned();
     if out.chars().count() > SAMPLE_WIDTH {
         out = out.chars().take(SAMPLE_WIDTH).chain(['…']).collect();
     }

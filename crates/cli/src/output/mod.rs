@@ -8,6 +8,7 @@ mod human;
 mod json;
 mod numbers;
 mod pace;
+mod plain;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use store::report::Reporter;
 
 pub use numbers::{bytes, count, short_duration};
+pub use plain::{plain, plain_line};
 
 use crate::arguments::{GlobalArguments, OutputStyle};
 use crate::failure::{Failure, Outcome};
@@ -56,8 +58,9 @@ impl Console {
         self.mode == Mode::Json
     }
 
-    /// A line of data, to stdout.
+    /// A line of data, to stdout. For a person, without what would steer a terminal.
     pub fn data(&mut self, line: &str) -> Outcome {
+        let line = if self.is_human() { plain(line) } else { line.into() };
         let mut out = io::stdout().lock();
         writeln!(out, "{line}")?;
         out.flush()?;
@@ -72,10 +75,15 @@ impl Console {
         Ok(())
     }
 
+    /// Text of a model or a log, streamed: as it is to a file, to a terminal without what would steer it.
+    pub fn stream_text(&mut self, text: &str) -> Outcome {
+        if io::stdout().is_terminal() { self.stream(&plain(text)) } else { self.stream(text) }
+    }
+
     /// A sentence for a person, to stderr.
     pub fn prose(&mut self, text: &str) {
         // stderr is the last resort; there is nowhere to report that it is gone.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}", plain(text));
     }
 
     /// What is about to be done, where.
@@ -140,7 +148,8 @@ impl Console {
             return;
         }
         let mark = if human::colors() { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
-        self.prose(&format!("{mark}: {failure}"));
+        // As in `prose`, but for the mark.
+        let _ = writeln!(io::stderr().lock(), "{mark}: {}", plain(&failure.to_string()));
     }
 
     /// A warning outside any phase.
@@ -162,7 +171,7 @@ impl Console {
         if !self.is_human() || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Ok(false);
         }
-        write!(io::stderr().lock(), "{question} [y/N] ")?;
+        write!(io::stderr().lock(), "{} [y/N] ", plain(question))?;
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer)?;
         Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))

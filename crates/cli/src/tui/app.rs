@@ -8,7 +8,8 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use store::fs::RealFs;
 use store::run::RunSummary;
 
-use super::watched::{Watched, plain};
+use super::watched::Watched;
+use crate::output::plain_line;
 
 /// Looks at the list of all runs are this many times rarer while one run is shown.
 const LIST_EVERY: u64 = 10;
@@ -201,7 +202,7 @@ impl App {
                 }
             };
             // The screen may be gone by now.
-            let _ = answers.send(plain(answer.trim()));
+            let _ = answers.send(plain_line(answer.trim()).into_owned());
         });
     }
 }

@@ -153,7 +153,7 @@ fn figures(watched: &Watched) -> Vec<Line<'_>> {
     if let Some(process) = watched.process {
         first.push(Span::raw(format!("  process {process}")));
     } else if !state.message.is_empty() {
-        first.push(Span::raw(format!("  {}", super::watched::plain(&state.message))));
+        first.push(Span::raw(format!("  {}", crate::output::plain_line(&state.message))));
     }
     let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"));
     let mut second = format!(

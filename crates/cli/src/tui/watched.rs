@@ -9,6 +9,8 @@ use store::run::{RunDir, RunState};
 use store::tail::read_from;
 use store::watch::MetricsWatch;
 
+use crate::output::plain_line;
+
 /// Of the log.
 const LOG_BYTES: u64 = 16 << 10;
 
@@ -40,7 +42,12 @@ impl Watched {
         self.state = run.state(&RealFs).ok();
         self.process = RunLock::holder(&path);
         while self.metrics.refresh(&run.metrics()).more {}
-        self.log = tail(&run.log(), LOG_BYTES).unwrap_or_default().lines().map(plain).collect();
+        // A log holds text of models.
+        self.log = tail(&run.log(), LOG_BYTES)
+            .unwrap_or_default()
+            .lines()
+            .map(|line| plain_line(line).into_owned())
+            .collect();
     }
 
     /// Lines of the log that hold samples, newest last.
@@ -57,9 +64,4 @@ fn tail(path: &Path, bytes: u64) -> std::io::Result<String> {
         true => Ok(text.split_once('\n').map_or(String::new(), |(_, rest)| rest.to_owned())),
         false => Ok(text),
     }
-}
-
-/// Without what could steer the terminal: a log holds text of models.
-pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '·' } else { c }).collect()
 }

@@ -8,6 +8,8 @@ fn prepared_text_can_be_looked_at_and_compared() {
     write_tiny(&sandbox);
     sandbox.write("corpus/mail.txt", "Write to ann.lee@mail.org about the river, the bridge and the boats.");
     sandbox.write("corpus/short.txt", "too short");
+    // Names and texts from outside must not steer the terminal.
+    sandbox.write("corpus/odd\u{1b}[2J.txt", "A text with \u{1b}]0;a title\u{7} for the terminal.");
     let set = "--set data.keep_dropped=true --set data.minimum_characters=20 --set data.redact.public_ips_only=true";
     let prepared = sandbox.run(&format!("data prepare --json {set}")).expect(0);
     assert!(prepared.last_line().contains("\"redacted\":{\"email\":1}"), "{}", prepared.stdout);
@@ -26,6 +28,13 @@ fn prepared_text_can_be_looked_at_and_compared() {
         "{}",
         dropped.stdout
     );
+    let odd = sandbox.run("data inspect --search terminal").expect(0);
+    assert!(
+        odd.stdout.contains("corpus/odd·[2J.txt") && odd.stdout.contains("A text with ·]0;a title· for"),
+        "{}",
+        odd.stdout
+    );
+    assert!(!odd.stdout.contains('\u{1b}'), "{}", odd.stdout);
     sandbox.run("data inspect --html page.html").expect(0);
     let page = String::from_utf8(sandbox.read("page.html")).expect("text");
     assert!(page.contains("lengths of") && page.contains("xxx.xxx@xxxx.xxx"), "{page}");
@@ -39,6 +48,7 @@ fn prepared_text_can_be_looked_at_and_compared() {
         "{}",
         diff.stdout
     );
+    assert!(!diff.stdout.contains('\u{1b}') && diff.stdout.contains("odd·[2J.txt"), "{}", diff.stdout);
     assert!(sandbox.run("data diff . nowhere").expect(1).stderr.contains("`nowhere` holds no prepared text"));
 }
 

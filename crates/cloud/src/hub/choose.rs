@@ -1,6 +1,6 @@
 //! Which files of a data set are its text: those of the pattern, else those of one format and one split.
 
-use super::{Reference, RemoteFile};
+use super::{Hash, Reference, RemoteFile};
 use crate::{Error, Result};
 
 /// Formats that hold text, the best described first: a set often has the same text in several.
@@ -55,6 +55,15 @@ pub fn files(reference: &Reference, all: Vec<RemoteFile>) -> Result<Vec<RemoteFi
     if files.is_empty() {
         return fail(format!("no file of the data set is meant by this; it has: {}", shown.join(", ")));
     }
+    let unusable = files.iter().find_map(|file| match &file.hash {
+        Hash::Unusable(reason) => Some((&file.path, reason)),
+        _ => None,
+    });
+    if let Some((path, reason)) = unusable {
+        return fail(format!(
+            "`{path}` is meant by this and cannot be used: {reason}; name others with a pattern, hf://OWNER/NAME/PATTERN"
+        ));
+    }
     Ok(files)
 }
 
@@ -79,7 +88,6 @@ fn has_word(path: &str, word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::Hash;
 
     #[test]
     fn one_format_and_one_split_are_taken() {
@@ -107,6 +115,21 @@ mod tests {
         assert_eq!(files("hf://a/b?split=validation").unwrap(), [all[2]]);
         assert_eq!(files("hf://a/b/*.txt").unwrap(), [all[1]]);
         assert_eq!(files("hf://a/b/fr/*?config=fr").unwrap(), [all[5]]);
+        let odd = RemoteFile {
+            path: "data/train:1.parquet".into(),
+            bytes: 1,
+            hash: Hash::Unusable("its name cannot be".into()),
+        };
+        let chosen = |entry: &str, file: &RemoteFile| {
+            super::files(&Reference::parse(entry).unwrap().unwrap(), vec![file.clone()])
+        };
+        let message = chosen("hf://a/b", &odd).unwrap_err().to_string();
+        assert!(
+            message.contains("`data/train:1.parquet` is meant") && message.contains("PATTERN"),
+            "{message}"
+        );
+        let other = RemoteFile { path: ".odd:".into(), ..odd };
+        assert!(chosen("hf://a/b", &other).unwrap_err().to_string().contains("no file of the data set"));
         let message = files("hf://a/b?split=dev").unwrap_err().to_string();
         assert!(message.contains("it has: README.md"), "{message}");
     }

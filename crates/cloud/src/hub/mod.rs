@@ -61,6 +61,9 @@ pub enum Hash {
     Sha256(String),
     /// Git's hash of a small one: SHA-1 over its length and bytes, hex.
     GitBlob(String),
+    /// Why the file cannot be used: nothing to check it by, or a name that no folder takes. It is listed all the same, so
+    /// that a data set with it is not taken for a smaller one.
+    Unusable(String),
 }
 
 /// The hub's answer about a revision, as far as it matters.
@@ -149,20 +152,25 @@ impl Hub {
             return Err(broken("the answer names no commit".to_owned()));
         }
         let file = |sibling: Sibling| {
-            // What would be written outside of the cache is no file of a data set.
-            let is_inside = sibling
-                .rfilename
-                .split(['/', '\\'])
-                .all(|part| !part.is_empty() && part != "." && part != "..");
+            let path = sibling.rfilename;
             let (bytes, hash) = match (sibling.lfs, sibling.size, sibling.blob_id) {
                 (Some(large), ..) if is_hex(&large.sha256, 64) => (large.size, Hash::Sha256(large.sha256)),
                 (None, Some(size), Some(id)) if is_hex(&id, 40) => (size, Hash::GitBlob(id)),
-                _ => return None,
+                (_, size, _) => {
+                    let reason = "the hub announces no hash of it, so it cannot be checked";
+                    (size.unwrap_or_default(), Hash::Unusable(reason.to_owned()))
+                }
             };
-            let is_inside = is_inside && !sibling.rfilename.contains([':', '\0']);
-            is_inside.then_some(RemoteFile { path: sibling.rfilename, bytes, hash })
+            // What would be written outside of the cache is no file of a data set.
+            let is_inside =
+                path.split(['/', '\\']).all(|part| !part.is_empty() && part != "." && part != "..");
+            let hash = match is_inside && !path.contains([':', '\0']) {
+                true => hash,
+                false => Hash::Unusable("its name cannot be a file's here".to_owned()),
+            };
+            RemoteFile { path, bytes, hash }
         };
-        Ok((answer.sha.to_lowercase(), answer.siblings.into_iter().filter_map(file).collect()))
+        Ok((answer.sha.to_lowercase(), answer.siblings.into_iter().map(file).collect()))
     }
 
     /// Where a file of a listing lies, or will.
@@ -245,6 +253,7 @@ fn check(path: &Path, file: &RemoteFile) -> std::result::Result<(), String> {
             hasher.update(format!("blob {bytes}\0"));
             (digest(path, hasher).map_err(said)?, wanted)
         }
+        Hash::Unusable(reason) => return Err(reason.clone()),
     };
     if found.eq_ignore_ascii_case(wanted) {
         Ok(())

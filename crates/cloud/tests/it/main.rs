@@ -77,6 +77,6 @@ fn refusals_and_lies_are_told() {
     let error = hub.fetch(&lies, &lies.files[0], &mut |_| {}).unwrap_err();
     assert!(matches!(error, Error::Corrupt { .. }), "{error}");
     assert!(!hub.path(&lies, &lies.files[0]).exists());
-    // What leads out of the cache is not even listed.
-    assert!(message("hf://owner/set/**/escape.txt").contains("no file"));
+    // What leads out of the cache is never asked for, and told where it is meant.
+    assert!(message("hf://owner/set/**/escape.txt").contains("its name cannot be a file's here"));
 }

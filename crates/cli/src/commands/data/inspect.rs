@@ -10,7 +10,7 @@ use store::fs::RealFs;
 use super::{prepared, stats};
 use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
-use crate::output::{Console, count};
+use crate::output::{Console, count, plain_line};
 
 /// Browse prepared documents. Without --dropped, those that were kept; with it, those that were not: all of them where the
 /// recipe has data.keep_dropped, else the report's samples.
@@ -92,7 +92,8 @@ pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Consol
                 console.result("dropped", &serde_json::to_value(&dropped)?)?;
                 continue;
             }
-            console.data(&format!("── {}  {}: {}", dropped.source, dropped.filter, dropped.reason))?;
+            let source = plain_line(&dropped.source);
+            console.data(&format!("── {source}  {}: {}", dropped.filter, dropped.reason))?;
             console.data(&shown(&dropped.text, arguments.full))?;
         }
         return Ok(());
@@ -115,9 +116,10 @@ pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Consol
             continue;
         }
         let told = [document.language.as_deref(), document.title.as_deref(), document.url.as_deref()];
-        let told: Vec<&str> = told.into_iter().flatten().collect();
+        let told: Vec<_> = told.into_iter().flatten().map(plain_line).collect();
         let length = count(document.text.chars().count() as u64);
-        console.data(&format!("── {}  {length} characters  {}", document.source, told.join("  ")))?;
+        let source = plain_line(&document.source);
+        console.data(&format!("── {source}  {length} characters  {}", told.join("  ")))?;
         console.data(&shown(&document.text, arguments.full))?;
     }
     Ok(())
@@ -137,12 +139,11 @@ fn drops(report: &corpus::CorpusSummary, console: &mut Console) -> Outcome {
     Ok(())
 }
 
-/// A text, or its beginning. Characters that would steer the terminal are not passed on.
+/// A text, or its beginning.
 fn shown(text: &str, full: bool) -> String {
-    let visible = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
     let limit = if full { usize::MAX } else { SHOWN_CHARACTERS };
-    let mut shown: String = text.chars().filter(visible).take(limit).collect();
-    if !full && text.chars().nth(SHOWN_CHARACTERS).is_some() {
+    let mut shown: String = text.chars().take(limit).collect();
+    if shown.len() < text.len() {
         shown.push('…');
     }
     shown

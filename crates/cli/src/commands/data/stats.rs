@@ -12,7 +12,7 @@ use store::fs::RealFs;
 use super::prepared;
 use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
-use crate::output::{Console, bytes, count};
+use crate::output::{Console, bytes, count, plain_line};
 
 /// Prepared text in numbers: documents, words, languages, entries of the paths, hosts, and how long documents are.
 #[derive(Debug, Args)]
@@ -65,8 +65,11 @@ fn shares(what: &str, parts: &BTreeMap<String, (u64, u64)>, total: u64, console:
     sorted.sort_by(|a, b| b.1.1.cmp(&a.1.1).then_with(|| a.0.cmp(b.0)));
     for (name, (documents, bytes)) in sorted.into_iter().take(10) {
         let percent = 100.0 * *bytes as f64 / total.max(1) as f64;
-        console
-            .data(&format!("  {what:<9} {name:<28} {:>9} documents {percent:>5.1} %", count(*documents)))?;
+        console.data(&format!(
+            "  {what:<9} {:<28} {:>9} documents {percent:>5.1} %",
+            plain_line(name),
+            count(*documents)
+        ))?;
     }
     Ok(())
 }

@@ -1,5 +1,13 @@
 # Sourced by slurm.sh and ray.sh: a project of some MB, the plain run of it, and what compares with it.
 
+# Ends the script, saying so, where a program is missing that it cannot do without.
+need_programs() {
+  local name
+  for name in zstd flock pgrep ps python3; do
+    command -v "$name" >/dev/null || { echo "skipped: there is no $name"; exit 0; }
+  done
+}
+
 # A recipe with everything that depends on the order of documents, and text from this repository: duplicates, near-duplicates, a broken file.
 make_project() {
   local folder=$1 root

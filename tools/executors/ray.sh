@@ -6,6 +6,7 @@
 set -euo pipefail
 program=$(realpath "${1:?usage: ray.sh PROGRAM}")
 source "$(dirname "$0")/project.sh"
+need_programs
 
 venv=${TEXT2LLM_RAY_VENV:-$HOME/.cache/text2llm-ray}
 if ! "$venv/bin/python" -c 'import ray' 2>/dev/null; then

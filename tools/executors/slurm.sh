@@ -6,6 +6,7 @@
 set -euo pipefail
 program=$(realpath "${1:?usage: slurm.sh PROGRAM}")
 source "$(dirname "$0")/project.sh"
+need_programs
 
 if ! command -v slurmctld slurmd munged >/dev/null; then
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

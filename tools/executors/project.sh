@@ -1,0 +1,71 @@
+# Sourced by slurm.sh and ray.sh: a project of some MB, the plain run of it, and what compares with it.
+
+# Ends the script, saying so, where a program is missing that it cannot do without.
+need_programs() {
+  local name
+  for name in zstd flock pgrep ps python3; do
+    command -v "$name" >/dev/null || { echo "skipped: there is no $name"; exit 0; }
+  done
+}
+
+# A recipe with everything that depends on the order of documents, and text from this repository: duplicates, near-duplicates, a broken file.
+make_project() {
+  local folder=$1 root
+  root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+  mkdir -p "$folder/texts" "$folder/code"
+  zstd -qdc "$root"/assets/sample-corpus/sample.jsonl.zst | split -l 60 --additional-suffix=.jsonl - "$folder/texts/sample-"
+  cp "$root"/*.md "$root"/docs/*.md "$folder/texts/"
+  cp "$root/LOG.md" "$folder/texts/twice.md"
+  sed 's/the/The/3' "$root/LOG.md" >"$folder/texts/nearly.md"
+  local file
+  for file in "$root"/crates/*/src/*.rs "$root"/crates/*/src/*/*.rs; do
+    cp "$file" "$folder/code/$(tr / - <<<"${file#"$root"/crates/}").txt"
+  done
+  head -c 200000 "$root/assets/sample-corpus/sample.jsonl.zst" >"$folder/texts/cut.jsonl.zst"
+  printf '\0\1\2\0\0' >"$folder/texts/binary.txt"
+  cat >"$folder/text2llm.toml" <<'TOML'
+[data]
+paths = ["texts", "code"]
+keep_dropped = true
+validation_fraction = 0.1
+[data.near_duplicates]
+[data.duplicate_lines]
+[data.redact]
+[data.mix]
+temperature = 1.5
+[tokenizer]
+vocab_size = 2048
+TOML
+}
+
+# What must not differ by a byte.
+compare() {
+  local name
+  for name in data/documents tokenizer data/tokens; do
+    diff -r "$1/$name" "$2/$name" || { echo "$2 differs from the plain run" >&2; exit 1; }
+  done
+  echo "    same bytes as the plain run: documents, tokenizer, tokens"
+}
+
+# Waits until a file holds a word, or a command says something.
+until_says() {
+  local tries=0
+  until "$@" | grep -q .; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 300 ] || { echo "waited in vain for: $*" >&2; return 1; }
+    sleep 0.1
+  done
+}
+
+# Holds a share of `judge`, so that its rank is at work until it is released: `hold FOLDER RANK OF`, then `release`.
+hold() {
+  local lock
+  lock="$1/data/ranks/locks/$(printf 'judge-%05d-of-%05d' "$2" "$3")"
+  mkdir -p "$lock"
+  exec 9>>"$lock/run.lock"
+  flock 9
+}
+release() { exec 9>&-; }
+
+# The processes of a rank, by its command line; launchers and wrappers are not among them.
+rank_processes() { pgrep -f -- "data stage judge .*--project $1 --rank $2 --of $3\$" || true; }

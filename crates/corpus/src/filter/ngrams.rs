@@ -141,23 +141,29 @@ impl Repeated {
     /// All n-grams of `n` words without anything between. Where the borders of words differ, two can be equal that do not begin with
     /// equal words, so that all are looked at.
     pub fn joined(&mut self, hashes: &WordHashes, n: usize) -> &[Gram] {
-        let total = hashes.len() + 1 - n;
         self.grams.clear();
-        self.sieve.clear(total);
+        self.sieve.clear(hashes.len() + 1 - n);
         let prefixes = hashes.prefix.iter().zip(&hashes.prefix[n..]);
         let bytes = hashes.bytes.iter().zip(&hashes.bytes[n..]);
-        for ((at, (before, behind)), (start, end)) in (0..).zip(prefixes).zip(bytes) {
+        let sieve = &mut self.sieve;
+        self.grams.extend((0..).zip(prefixes.zip(bytes)).map(|(at, ((before, behind), (start, end)))| {
             let length = end - start;
             let hash = with_length(behind.wrapping_sub(before.wrapping_mul(power(length))), length);
-            self.sieve.add(hash);
-            self.grams.push(Gram { at, hash });
-        }
+            sieve.add(hash);
+            Gram { at, hash }
+        }));
         self.retain()
     }
 
+    /// Keeps what may repeat. Without a branch, since there is no telling which that is.
     fn retain(&mut self) -> &[Gram] {
-        let sieve = &self.sieve;
-        self.grams.retain(|gram| sieve.may_repeat(gram.hash));
+        let mut kept = 0;
+        for at in 0..self.grams.len() {
+            let gram = self.grams[at];
+            self.grams[kept] = gram;
+            kept += usize::from(self.sieve.may_repeat(gram.hash));
+        }
+        self.grams.truncate(kept);
         &self.grams
     }
 }

@@ -43,7 +43,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             megabytes / seconds
         );
     };
-    // MedQuAD's ids have no slash; those of pages begin with the number of their folder.
+    // MedQuAD's ids begin with their collection, those of pages with the number of their folder.
     let folder = |row: &Value| row["id"].as_str().and_then(|id| Some(id.split_once('/')?.0.to_owned()));
 
     let options = FilterOptions::of_fineweb();
@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let texts = &texts[verdicts.len()..][..rows.len()];
         let start = Instant::now();
         verdicts.extend(texts.iter().map(|text| filter::judge(text, &options, &mut scratch).map(drop)));
-        rate(&format!("filters, {}", folder(&rows[0]).as_deref().unwrap_or("medquad")), texts, start);
+        rate(&format!("filters, {}", folder(&rows[0]).as_deref().unwrap_or("others")), texts, start);
     }
 
     let options = DuplicateOptions::default();

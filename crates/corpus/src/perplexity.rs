@@ -129,7 +129,7 @@ impl Perplexity {
     /// Why a text of such a perplexity is dropped.
     pub fn judge(&self, perplexity: f64) -> Option<&'static str> {
         // What is not a number is as unlike anything known as can be.
-        if self.options.maximum.is_some_and(|maximum| !(perplexity <= maximum)) {
+        if self.options.maximum.is_some_and(|maximum| perplexity.is_nan() || perplexity > maximum) {
             return Some("maximum");
         }
         self.options.minimum.is_some_and(|minimum| perplexity < minimum).then_some("minimum")

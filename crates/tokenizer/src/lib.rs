@@ -11,6 +11,7 @@
 //! Reading order: `options`, `vocabulary`, `split`, `words`, `merges`, `pieces` (unigram), `file`, `tokenizer`.
 
 mod byte_level;
+mod classes;
 mod error;
 mod file;
 mod merges;
@@ -28,6 +29,6 @@ pub use error::{Error, ErrorKind, Result};
 pub use file::{CONFIG_FILE, SPECIAL_TOKENS_FILE, TOKENIZER_FILE};
 pub use options::{Kind, PreTokenizer, SpecialTokens, TokenizerOptions};
 pub use stream::StreamDecoder;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Batches, Tokenizer};
 pub use train::train;
 pub use usage::{LanguageUsage, Usage, UsageReport};

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use ahash::AHashMap;
 use rayon::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,8 +17,10 @@ use crate::{Error, PreTokenizer, Result, byte_level};
 
 /// Longer pieces of text are rare enough not to be remembered.
 const LONGEST_REMEMBERED_BYTES: usize = 64;
-/// Texts that share one memory of pieces in a batch.
-const TEXTS_PER_CHUNK: usize = 128;
+/// So many are, a few megabytes of them: most of what a text is made of.
+const MOST_REMEMBERED: usize = 1 << 17;
+/// Texts that a thread takes at a time.
+const TEXTS_PER_CHUNK: usize = 32;
 
 /// Turns text into ids and back.
 #[derive(Clone, Debug)]
@@ -101,7 +104,7 @@ impl Tokenizer {
             let pre_tokenizer = split::from_json(&definition.json["pre_tokenizer"])
                 .ok_or_else(|| unknown("its pre-tokenizer is none of gpt-2, smollm, qwen2 and llama-bpe"))?;
             let model = ModelWrapper::deserialize(model).map_err(Error::library("load the vocabulary"))?;
-            Encoder::Pieces(Arc::new((Splitter::new(pre_tokenizer)?, model)))
+            Encoder::Pieces(Arc::new((Splitter::new(pre_tokenizer), model)))
         } else {
             let characters = ids.iter().filter(|(_, id)| !special[**id as usize]);
             let characters = characters.filter_map(|(spelling, &id)| Some((spelling.chars().next()?, id)));
@@ -134,31 +137,9 @@ impl Tokenizer {
         }
     }
 
-    /// The ids of each text, on all threads; the same as [`Tokenizer::encode`] of each, and faster: a piece that comes up
-    /// again is looked up.
-    pub fn encode_batch<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Vec<Vec<u32>> {
-        let Encoder::Pieces(pieces) = &self.encoder else {
-            return texts.par_iter().map(|text| self.encode(text.as_ref())).collect();
-        };
-        let (splitter, model) = pieces.as_ref();
-        let chunks = texts.par_chunks(TEXTS_PER_CHUNK).flat_map_iter(|texts| {
-            let mut known: HashMap<&str, Vec<u32>> = HashMap::new();
-            texts.iter().map(move |text| {
-                let mut ids = Vec::with_capacity(text.as_ref().len() / 3);
-                splitter.split(text.as_ref(), |piece| match known.get(piece) {
-                    Some(known) => ids.extend_from_slice(known),
-                    None => {
-                        let start = ids.len();
-                        encode_piece(model, piece, &mut ids);
-                        if piece.len() <= LONGEST_REMEMBERED_BYTES {
-                            known.insert(piece, ids[start..].to_vec());
-                        }
-                    }
-                });
-                ids
-            })
-        });
-        chunks.collect()
+    /// For many texts.
+    pub fn batches(&self) -> Batches<'_> {
+        Batches { tokenizer: self, known: Mutex::default() }
     }
 
     /// The text of `ids`, special tokens left out when `skip_special`. Bytes that are not UTF-8 become U+FFFD; unknown
@@ -227,6 +208,60 @@ impl Tokenizer {
     /// tokenizer.json, parsed.
     pub fn json(&self) -> &Value {
         &self.definition.json
+    }
+}
+
+/// Encodes batches of texts on all threads, and remembers the ids of pieces from one to the next.
+pub struct Batches<'a> {
+    tokenizer: &'a Tokenizer,
+    known: Mutex<Vec<Known>>,
+}
+
+/// What a thread remembers: where the ids of a piece begin, and how many they are.
+#[derive(Default)]
+struct Known {
+    places: AHashMap<Box<str>, (u32, u32)>,
+    ids: Vec<u32>,
+}
+
+impl Batches<'_> {
+    /// The ids of each text: those of [`Tokenizer::encode`], faster.
+    pub fn encode<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Vec<Vec<u32>> {
+        let Encoder::Pieces(pieces) = &self.tokenizer.encoder else {
+            return texts.par_iter().map(|text| self.tokenizer.encode(text.as_ref())).collect();
+        };
+        let (splitter, model) = pieces.as_ref();
+        let of_chunk = |texts: &[S]| -> Vec<Vec<u32>> {
+            let taken = self.known.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut known = taken.unwrap_or_default();
+            let encoded = texts
+                .iter()
+                .map(|text| {
+                    let mut ids = Vec::with_capacity(text.as_ref().len() / 3);
+                    splitter.split(text.as_ref(), |piece| known.encode(model, piece, &mut ids));
+                    ids
+                })
+                .collect();
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).push(known);
+            encoded
+        };
+        texts.par_chunks(TEXTS_PER_CHUNK).flat_map_iter(of_chunk).collect()
+    }
+}
+
+impl Known {
+    fn encode(&mut self, model: &ModelWrapper, piece: &str, ids: &mut Vec<u32>) {
+        if let Some(&(start, count)) = self.places.get(piece) {
+            ids.extend_from_slice(&self.ids[start as usize..][..count as usize]);
+            return;
+        }
+        let before = ids.len();
+        encode_piece(model, piece, ids);
+        if piece.len() <= LONGEST_REMEMBERED_BYTES && self.places.len() < MOST_REMEMBERED {
+            let new = &ids[before..];
+            self.places.insert(piece.into(), (self.ids.len() as u32, new.len() as u32));
+            self.ids.extend_from_slice(new);
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub fn train<S: AsRef<str>>(
         Kind::Byte => byte_model(options),
         Kind::Char => char_model(texts, options, reporter)?,
         Kind::Bpe | Kind::Unigram => {
-            let mut counter = WordCounter::new(Splitter::new(options.pre_tokenizer)?);
+            let mut counter = WordCounter::new(Splitter::new(options.pre_tokenizer));
             for text in texts {
                 counter.add(text.as_ref());
             }

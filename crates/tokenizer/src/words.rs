@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn counts_are_sums_and_the_rarest_go_first() {
-        let mut words = WordCounter::new(Splitter::new(PreTokenizer::Gpt2).unwrap());
+        let mut words = WordCounter::new(Splitter::new(PreTokenizer::Gpt2));
         words.max_words = 2;
         words.add("a b a");
         words.add(" a b c");

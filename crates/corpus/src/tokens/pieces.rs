@@ -67,7 +67,7 @@ pub fn encode_rank(
 
     let counted: CorpusSummary = atomic::read_json(fs, &documents_folder.join("report.json"))?;
     let staged = StagedFolder::begin(fs, &out)?;
-    let mut summary = EncodeSummary::default();
+    let (mut summary, batches) = (EncodeSummary::default(), tokenizer.batches());
     for split in Split::ALL {
         let count = match split {
             Split::Train => counted.train.documents,
@@ -88,7 +88,7 @@ pub fn encode_rank(
             bytes += text.len();
             batch.push(text);
             if bytes >= BATCH_BYTES || number + 1 == share.end {
-                for ids in tokenizer.encode_batch(&batch) {
+                for ids in batches.encode(&batch) {
                     writer.write(&ids)?;
                     summary.documents += 1;
                     summary.tokens += ids.len() as u64;

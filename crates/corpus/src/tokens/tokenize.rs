@@ -11,7 +11,7 @@ use store::manifest::Manifest;
 use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 use store::{ErrorKind as StoreErrorKind, atomic};
-use tokenizer::{Tokenizer, Usage, UsageReport};
+use tokenizer::{Batches, Tokenizer, Usage, UsageReport};
 
 use super::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
 use super::mixer::Mixer;
@@ -156,11 +156,12 @@ fn tokenize_into(
     let mut done = 0;
     let mut counts = [TokenCounts::default(); 2];
     let mut mixed = BTreeMap::new();
+    let batches = tokenizer.batches();
     for split in Split::ALL {
         let mut writer = ShardWriter::new(fs, staged.path(), split, tokenizer, shard_tokens);
         let mut ids = match &pieces {
             Some(pieces) => Ids::Read(pieces.open(fs, split)?),
-            None => Ids::Encode(tokenizer),
+            None => Ids::Encode(&batches),
         };
         let mut progress = |bytes: u64| {
             done += bytes;
@@ -212,7 +213,7 @@ pub fn checked_documents(fs: &dyn Fs, folder: &Path) -> Result<String> {
 
 /// Where documents' ids come from.
 enum Ids<'a> {
-    Encode(&'a Tokenizer),
+    Encode(&'a Batches<'a>),
     Read(PieceReader<'a>),
 }
 
@@ -220,7 +221,7 @@ impl Ids<'_> {
     /// Of the next documents.
     fn of(&mut self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
         match self {
-            Ids::Encode(tokenizer) => Ok(tokenizer.encode_batch(texts)),
+            Ids::Encode(batches) => Ok(batches.encode(texts)),
             Ids::Read(pieces) => texts.iter().map(|_| pieces.next_document()).collect(),
         }
     }

@@ -121,7 +121,7 @@ fn pathological_white_space_is_encoded() {
 fn batches_are_encoded_like_single_texts() {
     let texts: Vec<String> = texts().into_iter().cycle().take(300).collect();
     for tokenizer in ALL.iter() {
-        let batch = tokenizer.encode_batch(&texts);
+        let batch = tokenizer.batches().encode(&texts);
         assert_eq!(batch, texts.iter().map(|text| tokenizer.encode(text)).collect::<Vec<_>>());
     }
 }

@@ -48,7 +48,7 @@ fn transformers_gives_the_same_ids_and_text() {
         let expected = json!({
             "vocab_size": tokenizer.vocab_size(),
             "special": {"bos": 1, "eos": 2, "pad": 0, "unk": 3},
-            "ids": tokenizer.encode_batch(&texts),
+            "ids": tokenizer.batches().encode(&texts),
             "texts": texts,
             "spelled": spelled,
             "spelled_ids": tokenizer.encode(spelled),

@@ -52,7 +52,7 @@ until_says() {
   local tries=0
   until "$@" | grep -q .; do
     tries=$((tries + 1))
-    [ "$tries" -lt 300 ] || { echo "waited in vain for: $*" >&2; return 1; }
+    [ "$tries" -lt 900 ] || { echo "waited in vain for: $*" >&2; return 1; }
     sleep 0.1
   done
 }

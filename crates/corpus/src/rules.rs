@@ -67,7 +67,7 @@ pub fn hashes(fs: &dyn Fs, options: &CorpusOptions, project: &Path) -> Result<BT
     for (name, path) in options.perplexity.iter().flat_map(|options| options.files(project)) {
         let hash = manifest::hash_file(fs, &path).map_err(|error| Error::Options {
             key: "perplexity.model",
-            message: format!("`{}` cannot be read: {error}", path.display()),
+            message: format!("{error}: name a model folder, as `run` leaves it"),
         })?;
         hashes.insert(name, hash);
     }

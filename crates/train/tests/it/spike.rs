@@ -44,6 +44,14 @@ fn bench(sample_every: u64) -> Bench {
     bench
 }
 
+/// Two phases, each with a text of its own.
+fn with_two_texts(sample_every: u64) -> Bench {
+    let mut bench = bench(sample_every);
+    bench.options.phase = vec![phase("first", 0.5, None), phase("second", 0.5, None)];
+    bench.mixes = vec![Some(0), Some(1)];
+    bench
+}
+
 /// Row 10 of the reliability matrix.
 #[test]
 fn twenty_spikes_end_within_one_percent_of_the_clean_run() {
@@ -69,9 +77,7 @@ fn twenty_spikes_end_within_one_percent_of_the_clean_run() {
 /// Losses of another text may be far above those before: that is no spike.
 #[test]
 fn a_phase_with_other_data_is_no_spike() {
-    let mut bench = bench(0);
-    bench.options.phase = vec![phase("first", 0.5, None), phase("second", 0.5, None)];
-    bench.mixes = vec![Some(0), Some(1)];
+    let bench = with_two_texts(0);
     let mut recorder = Recorder::default();
     let outcome = bench.train(Start::Fresh, &StopFlag::new(), &mut recorder).unwrap();
     assert_eq!(outcome.training_metrics["rollbacks"], 0, "{:?}", recorder.warnings());
@@ -83,9 +89,7 @@ fn a_phase_with_other_data_is_no_spike() {
 /// A model that was thrown off its course in the second phase may have to go back to the first; the batches it met are left out.
 #[test]
 fn a_rollback_across_a_border_meets_other_batches() {
-    let mut bench = bench(215);
-    bench.options.phase = vec![phase("first", 0.5, None), phase("second", 0.5, None)];
-    bench.mixes = vec![Some(0), Some(1)];
+    let mut bench = with_two_texts(215);
     bench.options.checkpoint_every = 150;
     let mut throw = Throw { rng: Rng::from_parts(0, "spike", &[]), times: 2 };
     let mut recorder = Recorder::default();

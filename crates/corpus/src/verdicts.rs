@@ -4,7 +4,10 @@
 //! threads here, and ranks on other machines, are ways to the same stream. What depends on order (duplicates, the split, the report) is
 //! [`crate::keeper`]'s.
 
+use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -15,11 +18,11 @@ use crate::judge::{Judge, Judged};
 use crate::read::{self, Article, Content, Found, Position, RawDocument, ReadCounts, Sink};
 use crate::rules::Rules;
 use crate::sources::{Place, Source};
-use crate::{Quarantined, Result};
+use crate::{CorpusOptions, Quarantined, Result};
 
-/// A batch goes to the threads at so many documents or bytes.
-const BATCH_DOCUMENTS: usize = 512;
-const BATCH_BYTES: usize = 16 << 20;
+/// So many documents or bytes of them are under way at once: with the threads, or waiting for one before them.
+const MOST_UNDER_WAY: usize = 512;
+const MOST_BYTES_UNDER_WAY: usize = 16 << 20;
 /// Progress is told no more often.
 const TOLD_EVERY: Duration = Duration::from_millis(200);
 
@@ -44,7 +47,8 @@ pub struct SourceEnd {
     pub counts: ReadCounts,
 }
 
-/// Reads `sources` one after another and hands their verdicts to `deliver`, in order.
+/// Reads `sources` one after another and hands their verdicts to `deliver`, in order. This thread reads and delivers, while others
+/// judge.
 pub fn judge_sources(
     fs: &dyn Fs,
     sources: &[Source],
@@ -52,19 +56,62 @@ pub fn judge_sources(
     reporter: &mut dyn Reporter,
     deliver: &mut dyn FnMut(Verdict) -> Result<()>,
 ) -> Result<()> {
-    let options = rules.options;
+    let threads = match rules.options.threads {
+        0 => store::system::available_threads(),
+        threads => threads,
+    };
+    if threads < 2 {
+        let mut judge = Judge::new(rules);
+        return read_all(fs, sources, rules.options, reporter, &mut |found| {
+            deliver(found.settled(&mut judge))
+        });
+    }
+    // Documents differ in length a hundredfold: each thread takes the next one that is left.
+    let (jobs, waiting) = mpsc::channel();
+    let (done, verdicts) = mpsc::channel();
+    let waiting = &Mutex::new(waiting);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let done = done.clone();
+            scope.spawn(move || work(waiting, &done, rules));
+        }
+        drop(done);
+        let mut line = Line { jobs, verdicts, slots: VecDeque::new(), first: 0, bytes: 0, deliver };
+        read_all(fs, sources, rules.options, reporter, &mut |pending| line.push(pending))?;
+        line.finish()
+    })
+}
+
+/// A thread's work: the next document that waits, until no more will come.
+fn work(waiting: &Mutex<Receiver<Job>>, done: &Sender<(usize, Verdict)>, rules: &Rules<'_>) {
+    let mut judge = Judge::new(rules);
+    loop {
+        let Ok(Ok((number, raw))) = waiting.lock().map(|waiting| waiting.recv()) else { return };
+        if done.send((number, Verdict::Document(Box::new(judge.judge(raw))))).is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads all sources, in order.
+fn read_all(
+    fs: &dyn Fs,
+    sources: &[Source],
+    options: &CorpusOptions,
+    reporter: &mut dyn Reporter,
+    take: &mut dyn FnMut(Pending) -> Result<()>,
+) -> Result<()> {
     let sizes: Vec<u64> = sources.iter().map(|source| bytes_of(fs, source)).collect();
     let total = sizes.iter().sum();
     let position = Position::default();
     let (mut done, mut told_at) = (0, Instant::now());
-    let mut batch = Batch::new(rules, deliver);
     for (source, bytes) in sources.iter().zip(sizes) {
-        let mut take = |found| {
+        let mut take_found = |found| {
             if told_at.elapsed() > TOLD_EVERY {
                 told_at = Instant::now();
                 reporter.progress(Phase::Corpus, position.load(Relaxed).min(total), total, "bytes");
             }
-            batch.push(match found {
+            take(match found {
                 Found::Document(raw) => Pending::Document(raw),
                 Found::PassedOver(quarantined) => Pending::Settled(Verdict::PassedOver(quarantined)),
             })
@@ -72,7 +119,7 @@ pub fn judge_sources(
         let text_field = source.text_field.as_deref().unwrap_or(&options.text_field);
         let article = source.rows_are_lines.then(Article::default);
         let counts = ReadCounts::default();
-        let mut sink = Sink { options, text_field, article, documents: 0, counts, take: &mut take };
+        let mut sink = Sink { options, text_field, article, documents: 0, counts, take: &mut take_found };
         let outcome = read::read(fs, source, &position, &mut sink)?;
         sink.end_article()?;
         let end = SourceEnd {
@@ -81,13 +128,13 @@ pub fn judge_sources(
             unusable: outcome.err().map(|unusable| unusable.0),
             counts: sink.counts,
         };
-        batch.push(Pending::Settled(Verdict::End(end)))?;
+        take(Pending::Settled(Verdict::End(end)))?;
         // What was read twice, or not to its end, counts once.
         done += bytes;
         position.store(done, Relaxed);
         reporter.progress(Phase::Corpus, done, total, "bytes");
     }
-    batch.judge()
+    Ok(())
 }
 
 /// A file's size, for progress and shares. Reading the file tells its error.
@@ -104,75 +151,98 @@ enum Pending {
     Settled(Verdict),
 }
 
-struct Batch<'a> {
-    rules: &'a Rules<'a>,
-    threads: usize,
-    pending: Vec<Pending>,
+impl Pending {
+    fn settled(self, judge: &mut Judge<'_>) -> Verdict {
+        match self {
+            Pending::Document(raw) => Verdict::Document(Box::new(judge.judge(raw))),
+            Pending::Settled(verdict) => verdict,
+        }
+    }
+}
+
+/// A document, and its number among all that was read.
+type Job = (usize, RawDocument);
+
+/// All that is under way, in the order in which it was read.
+struct Line<'a> {
+    jobs: Sender<Job>,
+    verdicts: Receiver<(usize, Verdict)>,
+    /// What is known of each, and the bytes it was; the first is the next to be delivered.
+    slots: VecDeque<(Option<Verdict>, usize)>,
+    /// The number of the first slot.
+    first: usize,
     bytes: usize,
     deliver: &'a mut dyn FnMut(Verdict) -> Result<()>,
 }
 
-impl<'a> Batch<'a> {
-    fn new(rules: &'a Rules<'a>, deliver: &'a mut dyn FnMut(Verdict) -> Result<()>) -> Batch<'a> {
-        let threads = match rules.options.threads {
-            0 => store::system::available_threads(),
-            threads => threads,
-        };
-        Batch { rules, threads, pending: Vec::new(), bytes: 0, deliver }
-    }
-
+impl Line<'_> {
     fn push(&mut self, pending: Pending) -> Result<()> {
-        if let Pending::Document(raw) = &pending {
-            self.bytes += match &raw.content {
-                Content::Text(text) => text.len(),
-                Content::Html(page, _) => page.len(),
-                #[cfg(feature = "pdf")]
-                Content::Pdf(pdf) => pdf.len(),
-            };
-            self.bytes += raw.source.len() + raw.url.as_ref().map_or(0, String::len);
+        match pending {
+            Pending::Settled(verdict) => self.slots.push_back((Some(verdict), 0)),
+            Pending::Document(raw) => {
+                let bytes = bytes_held(&raw);
+                self.bytes += bytes;
+                self.slots.push_back((None, bytes));
+                // Nobody takes it when all threads have died.
+                let _ = self.jobs.send((self.first + self.slots.len() - 1, raw));
+            }
         }
-        self.pending.push(pending);
-        let is_full = self.pending.len() >= BATCH_DOCUMENTS || self.bytes >= BATCH_BYTES;
-        if is_full { self.judge() } else { Ok(()) }
+        while let Ok((number, verdict)) = self.verdicts.try_recv() {
+            self.place(number, verdict);
+        }
+        self.deliver_settled()?;
+        while self.slots.len() > MOST_UNDER_WAY || self.bytes > MOST_BYTES_UNDER_WAY {
+            self.wait()?;
+        }
+        Ok(())
     }
 
-    /// Judges what is there, and delivers it in its order.
-    fn judge(&mut self) -> Result<()> {
-        self.bytes = 0;
-        let pending = std::mem::take(&mut self.pending);
-        judge_all(pending, self.rules, self.threads).into_iter().try_for_each(&mut *self.deliver)
+    fn finish(mut self) -> Result<()> {
+        while !self.slots.is_empty() {
+            self.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next verdict, whichever it is.
+    fn wait(&mut self) -> Result<()> {
+        self.deliver_settled()?;
+        if self.slots.is_empty() {
+            return Ok(());
+        }
+        match self.verdicts.recv() {
+            Ok((number, verdict)) => self.place(number, verdict),
+            // All threads have died, which is told where they are waited for.
+            Err(_) => self.slots.clear(),
+        }
+        self.deliver_settled()
+    }
+
+    fn place(&mut self, number: usize, verdict: Verdict) {
+        if let Some((slot, _)) = self.slots.get_mut(number - self.first) {
+            *slot = Some(verdict);
+        }
+    }
+
+    fn deliver_settled(&mut self) -> Result<()> {
+        while let Some((Some(_), _)) = self.slots.front() {
+            if let Some((Some(verdict), bytes)) = self.slots.pop_front() {
+                self.first += 1;
+                self.bytes -= bytes;
+                (self.deliver)(verdict)?;
+            }
+        }
+        Ok(())
     }
 }
 
-/// The verdicts of a batch, in its order.
-fn judge_all(batch: Vec<Pending>, rules: &Rules<'_>, threads: usize) -> Vec<Verdict> {
-    let settle = |judge: &mut Judge<'_>, pending| match pending {
-        Pending::Document(raw) => Verdict::Document(Box::new(judge.judge(raw))),
-        Pending::Settled(verdict) => verdict,
+/// What a document holds of memory until it is judged.
+fn bytes_held(raw: &RawDocument) -> usize {
+    let content = match &raw.content {
+        Content::Text(text) => text.len(),
+        Content::Html(page, _) => page.len(),
+        #[cfg(feature = "pdf")]
+        Content::Pdf(pdf) => pdf.len(),
     };
-    let threads = threads.min(batch.len());
-    if threads < 2 {
-        let mut judge = Judge::new(rules);
-        return batch.into_iter().map(|pending| settle(&mut judge, pending)).collect();
-    }
-    // Documents differ in length a hundredfold: each thread takes the next one that is left.
-    let waiting = std::sync::Mutex::new(batch.into_iter().enumerate());
-    let mut judged: Vec<(usize, Verdict)> = std::thread::scope(|scope| {
-        let work = || {
-            let mut judge = Judge::new(rules);
-            let mut done = Vec::new();
-            loop {
-                let next = waiting.lock().map(|mut waiting| waiting.next());
-                let Ok(Some((index, pending))) = next else { return done };
-                done.push((index, settle(&mut judge, pending)));
-            }
-        };
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        handles
-            .into_iter()
-            .flat_map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    });
-    judged.sort_by_key(|&(index, _)| index);
-    judged.into_iter().map(|(_, verdict)| verdict).collect()
+    content + raw.source.len() + raw.url.as_ref().map_or(0, String::len)
 }

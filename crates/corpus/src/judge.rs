@@ -68,6 +68,8 @@ impl From<Dropped> for Cause {
 const SHOWN_BYTES: usize = 200;
 /// Pages with an element that is never closed flatten some thousands of elements; more is made to hurt.
 const MOST_FLATTENED_ELEMENTS: u32 = 50_000;
+/// Filters and the search for evaluation items note some hundred bytes for each word of a document.
+const MOST_WORDS: usize = 4 << 20;
 /// As many more are redacted with them, so that no value is cut where it is not known any more.
 const REDACTED_BYTES: usize = 4096;
 
@@ -79,6 +81,8 @@ pub struct Judge<'a> {
     signer: Option<Signer>,
     redactor: Option<Redactor>,
     features: Vec<u32>,
+    /// Whether something is on that takes memory for each word.
+    counts_words: bool,
 }
 
 impl<'a> Judge<'a> {
@@ -86,7 +90,16 @@ impl<'a> Judge<'a> {
         let options = rules.options;
         let signer = options.near_duplicates.as_ref().map(Signer::new);
         let redactor = options.redact.as_ref().map(Redactor::new);
-        Judge { rules, options, scratch: Scratch::default(), signer, redactor, features: Vec::new() }
+        let counts_words = options.filters.count_words() || rules.evaluations.is_some();
+        Judge {
+            rules,
+            options,
+            scratch: Scratch::default(),
+            signer,
+            redactor,
+            features: Vec::new(),
+            counts_words,
+        }
     }
 
     /// The verdict. A document that makes this program fail is quarantined; the others go on.
@@ -105,7 +118,6 @@ impl<'a> Judge<'a> {
     fn verdict(&mut self, raw: RawDocument) -> Judged {
         let mut judged = Judged::undecided(raw.source);
         let (mut url, mut title, mut date, mut told) = (raw.url, None, None, raw.language);
-        let is_page = matches!(raw.content, Content::Html(..));
         let text = match raw.content {
             Content::Text(text) => text,
             Content::Html(bytes, charset) => {
@@ -142,9 +154,6 @@ impl<'a> Judge<'a> {
             },
         };
         let text = self.repaired(text, &mut judged);
-        if is_page {
-            told = told.or_else(|| language::detect(&text));
-        }
         if let Some(reason) = url.as_deref().and_then(|url| self.rules.urls.judge(url)) {
             return self.dropped(judged, &text, names::URL, reason);
         }
@@ -153,6 +162,13 @@ impl<'a> Judge<'a> {
         }
         if let Err(reason) = self.language(&text, &mut told) {
             return self.dropped(judged, &text, names::LANGUAGE, reason);
+        }
+        if self.counts_words && has_more_words(&text, MOST_WORDS) {
+            judged.unreadable = Some(format!(
+                "has more than {MOST_WORDS} words, too many for the memory that filters take: cut it by data.document_separator or \
+                 data.maximum_document_bytes"
+            ));
+            return judged;
         }
         let text = match filter::judge(&text, &self.options.filters, &mut self.scratch) {
             Ok(Cow::Owned(cleaned)) => cleaned,
@@ -203,7 +219,7 @@ impl<'a> Judge<'a> {
         let (model, options) = self.rules.classifier.as_ref().zip(self.options.classifier.as_ref())?;
         let score = model.score(text, &mut self.features);
         judged.score = Some(score as f32);
-        if score < options.minimum_score {
+        if score < options.minimum_score() {
             return Some("minimum_score");
         }
         let place = || {
@@ -218,7 +234,9 @@ impl<'a> Judge<'a> {
     fn perplexity(&self, text: &str, judged: &mut Judged) -> crate::Result<Option<&'static str>> {
         let Some(model) = &self.rules.perplexity else { return Ok(None) };
         let Some(perplexity) = model.of(text)? else { return Ok(None) };
-        judged.perplexity = Some(perplexity as f32);
+        // Not finite is no number in JSON, where ranks write it down.
+        judged.perplexity =
+            Some(if perplexity.is_nan() { f32::MAX } else { perplexity.min(f64::from(f32::MAX)) as f32 });
         Ok(model.judge(perplexity))
     }
 
@@ -276,6 +294,11 @@ impl<'a> Judge<'a> {
             _ => Err("not_sure"),
         }
     }
+}
+
+/// Whether spaces part a text into more than so many words. Filters find as many words or more.
+fn has_more_words(text: &str, most: usize) -> bool {
+    text.len() > 2 * most && text.split_whitespace().nth(most).is_some()
 }
 
 impl Judged {

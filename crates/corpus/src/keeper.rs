@@ -103,7 +103,7 @@ impl<'a> Keeper<'a> {
     pub fn take(&mut self, verdict: Verdict) -> Result<()> {
         match verdict {
             Verdict::Document(judged) => {
-                self.entry.documents += 1;
+                self.entry.documents += u64::from(judged.unreadable.is_none());
                 self.source_repairs += judged.repaired;
                 self.admit(*judged)
             }
@@ -153,6 +153,11 @@ impl<'a> Keeper<'a> {
         }
         match end.unusable {
             None => self.summary.files += 1,
+            // Trees of files have empty ones: nothing is missing. An entry of nothing else is told.
+            Some(reason) if end.bytes == 0 => {
+                *self.summary.passed_over.entry("empty file".to_owned()).or_default() += 1;
+                self.entry.unusable.get_or_insert((end.source, reason));
+            }
             Some(reason) => {
                 self.summary.quarantine(&end.source, &reason);
                 self.entry.unusable.get_or_insert((end.source, reason));

@@ -5,6 +5,8 @@
 pub enum Format {
     Text,
     JsonLines,
+    /// One value over several lines, or an array of them.
+    Json,
     Csv,
     /// Columns separated by tabs.
     Tsv,
@@ -50,6 +52,7 @@ impl Format {
         Some(match extension {
             "txt" | "text" | "md" | "markdown" => Format::Text,
             "jsonl" | "ndjson" => Format::JsonLines,
+            "json" => Format::Json,
             "csv" => Format::Csv,
             "tsv" => Format::Tsv,
             "parquet" => Format::Parquet,
@@ -97,6 +100,11 @@ impl Kind {
         Some(Kind { format: Format::of_extension(stem.rsplit_once('.')?.1)?, packing })
     }
 
+    /// The same for a file beside others, in a folder or an archive: `.json` is settings and sidecars there more often than text.
+    pub fn of_name_beside_others(name: &str) -> Option<Kind> {
+        Kind::of_name(name).filter(|kind| kind.format != Format::Json)
+    }
+
     /// The same, where a name that says nothing means text.
     pub fn of_name_or_text(name: &str) -> Kind {
         let text = Kind { format: Format::Text, packing: split_packing(name).1 };
@@ -121,6 +129,7 @@ impl Kind {
             _ if begins(b"<!doctype html") || begins(b"<html") || begins(b"<head") => Format::Html,
             _ if begins(b"<?xml") => Format::Xml,
             _ if begins(b"{\"") => Format::JsonLines,
+            _ if begins(b"[{\"") => Format::Json,
             _ => Format::Text,
         }
     }
@@ -158,11 +167,14 @@ mod tests {
         check("a.txt", Some((Format::Text, Packing::None)));
         check("A.MD.GZ", Some((Format::Text, Packing::Gzip)));
         check("a.b.jsonl.zst", Some((Format::JsonLines, Packing::Zstd)));
+        check("a.json.gz", Some((Format::Json, Packing::Gzip)));
         check("a.html", Some((Format::Html, Packing::None)));
         check("a.warc.gz", Some((Format::Warc, Packing::Gzip)));
         check("a.tsv.bz2", Some((Format::Tsv, Packing::Bzip2)));
         check("a.tar.xz", Some((Format::Tar, Packing::Xz)));
         check("a.tgz", Some((Format::Tar, Packing::Gzip)));
+        assert_eq!(Kind::of_name_beside_others("a.json"), None);
+        assert!(Kind::of_name_beside_others("a.jsonl").is_some());
         check("a.png", None);
         check("a.png.gz", None);
         check("txt", None);
@@ -176,6 +188,7 @@ mod tests {
         check(b" <!DOCTYPE HTML><p>", Format::Html);
         check(b"{\"text\": 1}", Format::JsonLines);
         check(b"{not json", Format::Text);
+        check(b"[{\"text\": 1}]", Format::Json);
         check(b"%PDF-1.7", Format::Pdf);
         check(b"WARC/1.0\r\n", Format::Warc);
         assert_eq!(Kind::packing_of_start(b"\x1f\x8b\x08"), Packing::Gzip);

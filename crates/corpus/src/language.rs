@@ -50,7 +50,22 @@ pub fn likeliest(text: &str) -> Option<(&'static str, f64)> {
     Some((short_code(info.lang()), info.confidence()))
 }
 
+/// The code of a language that a source names: `en` for `EN`, `en-US` and `eng`.
+pub fn code(named: &str) -> String {
+    let lower = named.trim().to_lowercase();
+    let first = lower.split(['-', '_']).next().unwrap_or_default();
+    match first.len() {
+        3 => shortened(first).to_owned(),
+        _ => first.to_owned(),
+    }
+}
+
 fn short_code(language: Lang) -> &'static str {
+    shortened(language.code())
+}
+
+/// The two letters of a language that has three, where it has two.
+fn shortened(long: &str) -> &str {
     const CODES: &[&str] = &[
         "epo eo", "eng en", "rus ru", "cmn zh", "spa es", "por pt", "ita it", "ben bn", "fra fr", "deu de",
         "ukr uk", "kat ka", "ara ar", "hin hi", "jpn ja", "heb he", "yid yi", "pol pl", "amh am", "jav jv",
@@ -60,7 +75,6 @@ fn short_code(language: Lang) -> &'static str {
         "ind id", "tel te", "pes fa", "mal ml", "ori or", "mya my", "nep ne", "sin si", "khm km", "tuk tk",
         "aka ak", "zul zu", "sna sn", "afr af", "lat la", "slk sk", "cat ca", "tgl tl",
     ];
-    let long = language.code();
     CODES.iter().find(|pair| pair.starts_with(long)).map_or(long, |pair| &pair[4..])
 }
 
@@ -78,6 +92,11 @@ mod tests {
             Some("en")
         );
         assert_eq!(detect("1 2 3"), None);
+        for (named, wanted) in
+            [("EN", "en"), ("pt-BR", "pt"), ("zh_Hans", "zh"), ("fra", "fr"), ("yue", "yue")]
+        {
+            assert_eq!(code(named), wanted);
+        }
         let dutch = "Het is in de zomer van het jaar dat we in een huis aan de zee waren, en of het nu was of niet, er is veel van de \
                      wind en het water te zien, als we in de tuin zitten en over de dag spreken die was.";
         assert!(!is_plainly_english(dutch));

@@ -45,7 +45,7 @@ mod words;
 pub use document::{Document, Documents, DroppedDocument, Split, documents, dropped_documents, texts};
 pub use error::{Error, ErrorKind, Result};
 pub use options::{CorpusOptions, Normalize, RemoteEntry, RemoteFile};
-pub use prepare::{DOCUMENTS_STAGE, prepare, prepare_judged};
+pub use prepare::{DOCUMENTS_STAGE, is_of_options, prepare, prepare_judged};
 pub use ranks::judge::{JUDGE_STAGE, JudgeSummary, judge_rank, unjudged};
 pub use ranks::{Rank, Ranks};
 pub use report::{

@@ -105,6 +105,10 @@ pub struct CorpusOptions {
     /// Where the files of remote entries of `paths` lie on this machine; filled by who fetched them, never by a recipe.
     #[serde(skip)]
     pub remote: Vec<RemoteEntry>,
+    /// The project folder, where it is not the recipe's: what is made there is never read, and standard input is kept there. Filled by who
+    /// knows it.
+    #[serde(skip)]
+    pub output: Option<PathBuf>,
     /// Threads to judge documents on, 0 for all; nothing that is written depends on it. Filled by who knows the machine.
     #[serde(skip)]
     pub threads: usize,
@@ -178,6 +182,7 @@ impl Default for CorpusOptions {
             validation_fraction: 0.05,
             seed: 0,
             remote: Vec::new(),
+            output: None,
             threads: 0,
         }
     }
@@ -240,7 +245,7 @@ impl CorpusOptions {
             return fail("perplexity", problem);
         }
         if let Some(classifier) = &self.classifier
-            && (classifier.model.is_empty() || !(0.0..=5.0).contains(&classifier.minimum_score))
+            && (classifier.model.is_empty() || !(0.0..=5.0).contains(&classifier.minimum_score()))
         {
             let message =
                 "needs a `model` from `data classifier train`, and a minimum_score from 0 to 5".to_owned();

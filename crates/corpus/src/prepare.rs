@@ -9,6 +9,7 @@ use store::manifest::Manifest;
 use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 
+use crate::dedup::DuplicateOptions;
 use crate::keeper::{Keeper, Kept};
 use crate::ranks::Ranks;
 use crate::ranks::judge::{Inputs, JudgedRanks};
@@ -22,7 +23,7 @@ pub const DOCUMENTS_STAGE: &str = "documents";
 const REPORT_FILE: &str = "report.json";
 const REPORT_PAGE: &str = "report.html";
 /// Raised when the same options and files would give other documents.
-const STAGE_VERSION: u32 = 2;
+const STAGE_VERSION: u32 = 3;
 /// How many quarantined files and lines are told one by one.
 const TOLD: usize = 5;
 
@@ -115,10 +116,16 @@ fn prepare_by(
     Ok(summary)
 }
 
+/// Whether a folder was made by these options; from which files, and whether it is whole, is not looked at.
+pub fn is_of_options(documents: &Manifest, options: &CorpusOptions) -> bool {
+    documents.stage == DOCUMENTS_STAGE && documents.options == stage_options(options)
+}
+
 fn stage_options(options: &CorpusOptions) -> Value {
-    // The limit decides on going on, not on what is prepared. A mix is made of the tokens; the documents only say where they came from.
+    // The limit decides on going on, memory on how fast, neither on what is prepared. A mix is made of the tokens; the documents only say where they came from.
     let quarantine_limit = CorpusOptions::default().quarantine_limit;
-    let documents = CorpusOptions { quarantine_limit, mix: None, ..options.clone() };
+    let near_duplicates = options.near_duplicates.as_ref().map(DuplicateOptions::without_memory);
+    let documents = CorpusOptions { quarantine_limit, near_duplicates, mix: None, ..options.clone() };
     match options.mix {
         Some(_) => json!({ "stage_version": STAGE_VERSION, "data": documents, "domains": true }),
         None => json!({ "stage_version": STAGE_VERSION, "data": documents }),

@@ -111,9 +111,7 @@ fn write(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
     contamination(summary, out)?;
     unicode(summary, out)?;
     if !summary.passed_over.is_empty() {
-        out.push_str(
-            "<h2>Records of web archives passed over</h2><table><tr><th>what they are<th class=n>records",
-        );
+        out.push_str("<h2>Passed over: nothing to read</h2><table><tr><th>what<th class=n>files and records");
         for (what, records) in &summary.passed_over {
             write!(out, "<tr><td>{}<td class=n>{records}", escaped(what))?;
         }

@@ -46,8 +46,17 @@ pub struct Resolved {
 
 /// The files that `options.paths` mean.
 pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
+    let output = options.output.as_deref().unwrap_or(project);
+    let folders = |root: &Path| OUTPUT_FOLDERS.map(|folder| root.join(folder));
+    // They may be links to a larger disk.
+    let canonical = |path: PathBuf| path.canonicalize().unwrap_or(path);
     let mut finder = Finder {
-        project: project.canonicalize().unwrap_or_else(|_| project.to_owned()),
+        outputs: [project, output]
+            .map(|root| folders(&canonical(root.to_owned())))
+            .concat()
+            .into_iter()
+            .map(canonical)
+            .collect(),
         files: BTreeSet::new(),
         folders: BTreeSet::new(),
         sources: Vec::new(),
@@ -68,7 +77,7 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
             continue;
         }
         if entry == stdin::STDIN {
-            let path = stdin::keep(project)?;
+            let path = stdin::keep(output)?;
             let kind = stdin::kind(&path)?;
             finder.push(&path, entry, kind);
             continue;
@@ -79,7 +88,7 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
             if finder.sources.len() + finder.files.len() == before {
                 let message = format!(
                     "the folder `{entry}` holds no file of a format that is read (.txt, .md, .jsonl, .csv, .parquet, .html, .warc, .pdf, .zip \
-                     and others) and that is not already read"
+                     and others; .json by name or glob only) and that is not already read"
                 );
                 return Err(Error::NotFound { message });
             }
@@ -91,7 +100,7 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
             }
             finder.file(&path, entry);
         } else if entry.contains(['*', '?', '[']) {
-            finder.glob(&path, project, entry)?;
+            finder.glob(project, entry)?;
         } else {
             let looked = std::path::absolute(&path).unwrap_or(path);
             let message = format!(
@@ -163,7 +172,8 @@ fn bundled(entry: usize) -> Source {
 }
 
 struct Finder {
-    project: PathBuf,
+    /// Canonical folders that this program fills.
+    outputs: BTreeSet<PathBuf>,
     /// Canonical paths already taken, so that two entries or links do not read a file twice.
     files: BTreeSet<PathBuf>,
     folders: BTreeSet<PathBuf>,
@@ -209,8 +219,7 @@ impl Finder {
     /// All readable files below a folder, in the order of their names.
     fn folder(&mut self, folder: &Path, name: &str) -> Result<()> {
         let canonical = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-        let is_output = OUTPUT_FOLDERS.iter().any(|output| self.project.join(output) == canonical);
-        if is_output || !self.folders.insert(canonical) {
+        if self.outputs.contains(&canonical) || !self.folders.insert(canonical) {
             return Ok(());
         }
         let list = || {
@@ -226,7 +235,7 @@ impl Finder {
             let name = format!("{name}/{entry}");
             if path.is_dir() {
                 self.folder(&path, &name)?;
-            } else if Kind::of_name(&entry).is_some() && path.is_file() {
+            } else if Kind::of_name_beside_others(&entry).is_some() && path.is_file() {
                 // A pipe or a device would be waited for without end.
                 self.file(&path, &name);
             } else {
@@ -239,15 +248,20 @@ impl Finder {
     /// Whether a place lies in what this program fills.
     fn is_output(&self, path: &Path) -> bool {
         let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        OUTPUT_FOLDERS.iter().any(|output| canonical.starts_with(self.project.join(output)))
+        self.outputs.iter().any(|output| canonical.starts_with(output))
     }
 
-    fn glob(&mut self, pattern: &Path, project: &Path, entry: &str) -> Result<()> {
+    fn glob(&mut self, project: &Path, entry: &str) -> Result<()> {
+        // Signs in the name of the folder that it is looked for in mean themselves.
+        let pattern = match Path::new(entry).is_absolute() {
+            true => entry.to_owned(),
+            false => format!("{}/{entry}", glob::Pattern::escape(&project.to_string_lossy())),
+        };
         let invalid = |error: &dyn std::fmt::Display| Error::Options {
             key: "paths",
             message: format!("the glob `{entry}` is not valid: {error}"),
         };
-        let matches = glob::glob(&pattern.to_string_lossy()).map_err(|error| invalid(&error))?;
+        let matches = glob::glob(&pattern).map_err(|error| invalid(&error))?;
         let mut paths = matches
             .map(|found| {
                 found.map_err(|error| {
@@ -328,9 +342,33 @@ mod tests {
             let message = names(&[path]).unwrap_err().to_string();
             assert!(message.contains(wanted), "{message}");
         }
+        let within = |output: &str, paths: &[&str]| {
+            let paths = paths.iter().map(|&path| path.to_owned()).collect();
+            let options =
+                CorpusOptions { paths, output: Some(root.join(output)), ..CorpusOptions::default() };
+            resolve(&options, root).unwrap().sources.into_iter().map(|s| s.name).collect::<Vec<_>>()
+        };
+        std::fs::create_dir_all(root.join("odd[1]/model")).unwrap();
+        std::fs::write(root.join("odd[1]/model/README.md"), "x").unwrap();
+        std::fs::write(root.join("odd[1]/y.md"), "x").unwrap();
+        assert_eq!(within("odd[1]", &["odd[[]1]", "**/*.md"]), ["odd[1]/y.md", "a.md"]);
+        let names_below = resolve(
+            &CorpusOptions { paths: vec!["*.md".to_owned()], ..CorpusOptions::default() },
+            &root.join("odd[1]"),
+        );
+        assert_eq!(names_below.unwrap().sources[0].name, "y.md");
+        std::fs::remove_dir_all(root.join("odd[1]")).unwrap();
         #[cfg(unix)]
         {
             use std::os::unix::ffi::OsStrExt;
+            std::fs::create_dir_all(root.join("project")).unwrap();
+            std::fs::create_dir_all(root.join("scratch/documents")).unwrap();
+            std::fs::write(root.join("scratch/documents/z.txt"), "x").unwrap();
+            std::os::unix::fs::symlink(root.join("scratch"), root.join("project/data")).unwrap();
+            std::fs::write(root.join("project/own.txt"), "x").unwrap();
+            assert_eq!(within("project", &["project", "b.txt"]), ["project/own.txt", "b.txt"]);
+            std::fs::remove_dir_all(root.join("project")).unwrap();
+            std::fs::remove_dir_all(root.join("scratch")).unwrap();
             std::fs::create_dir(root.join("odd")).unwrap();
             for name in [b"\xe9.txt", b"\xe8.txt"] {
                 std::fs::write(root.join("odd").join(OsStr::from_bytes(name)), "x").unwrap();

@@ -43,12 +43,21 @@ fn keep_bytes(bytes: &mut dyn Read, path: &Path) -> Result<()> {
             return Ok(());
         }
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-        let mut file = File::create(&unfinished)?;
+        let mut file = create_private(&unfinished)?;
         io::copy(&mut first.chain(bytes), &mut file)?;
         file.sync_all()?;
         std::fs::rename(&unfinished, path)
     };
     Ok(write().map_err(store::Error::io("write", path))?)
+}
+
+/// Nothing of it is redacted yet, so it is for its owner alone.
+fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// What the kept bytes are.

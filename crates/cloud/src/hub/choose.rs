@@ -4,10 +4,11 @@ use super::{Hash, Reference, RemoteFile};
 use crate::{Error, Result};
 
 /// Formats that hold text, the best described first: a set often has the same text in several.
-const FORMATS: [&[&str]; 5] = [
+const FORMATS: [&[&str]; 6] = [
     &["parquet"],
     &["jsonl", "ndjson"],
     &["csv", "tsv"],
+    &["json"],
     &["txt", "md"],
     &["html", "xml", "warc", "wet", "tar", "tgz", "zip", "pdf"],
 ];
@@ -77,7 +78,7 @@ fn extension(path: &str) -> &str {
 /// Texts about the set.
 fn is_about(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default().to_lowercase();
-    name.starts_with("readme") || name.starts_with("license") || name.starts_with("changelog")
+    ["readme", "license", "changelog", "dataset_info"].iter().any(|about| name.starts_with(about))
 }
 
 /// Whether a path has a word among its parts.
@@ -99,6 +100,13 @@ mod tests {
             "data/train-00000-of-00002.parquet",
             "fr/test.jsonl.gz",
         ];
+        let json = ["dataset_infos.json", "en/c4-train.00001.json.gz"].map(|path| RemoteFile {
+            path: path.into(),
+            bytes: 1,
+            hash: Hash::GitBlob(String::new()),
+        });
+        let found = files(&Reference::parse("hf://a/b").unwrap().unwrap(), json.to_vec()).unwrap();
+        assert_eq!(found, [json[1].clone()]);
         let files = |entry: &str| {
             let listed = all.map(|path| RemoteFile {
                 path: path.into(),

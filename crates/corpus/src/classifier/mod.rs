@@ -27,22 +27,28 @@ const MOST_BITS: u32 = 26;
 const LOOKED_AT_WORDS: usize = 4096;
 
 /// The recipe's `[data.classifier]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClassifierOptions {
     /// What `data classifier train` made, relative to the project folder.
     #[schemars(length(min = 1))]
     pub model: String,
-    /// Drop documents with a lower score; 0 keeps all and only notes the score.
+    /// Drop documents with a lower score; 0 keeps all and only notes the score. Left out: 3, and 0 with `as_weight`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 5.0))]
-    pub minimum_score: f64,
+    pub minimum_score: Option<f64>,
     /// Use the score as a weight: of documents that score s, keep a share of s / 5, chosen by their hashes.
     pub as_weight: bool,
 }
 
-impl Default for ClassifierOptions {
-    fn default() -> ClassifierOptions {
-        ClassifierOptions { model: String::new(), minimum_score: 3.0, as_weight: false }
+impl ClassifierOptions {
+    /// FineWeb-Edu keeps what has 3 and more.
+    const USUAL_MINIMUM_SCORE: f64 = 3.0;
+
+    /// Below which documents are dropped.
+    pub fn minimum_score(&self) -> f64 {
+        let usual = if self.as_weight { 0.0 } else { Self::USUAL_MINIMUM_SCORE };
+        self.minimum_score.unwrap_or(usual)
     }
 }
 

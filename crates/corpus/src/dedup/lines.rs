@@ -83,9 +83,9 @@ impl LineFilter {
             Unit::Paragraph => "\n\n",
         };
         let mut removed = 0;
-        let mut kept: Vec<&str> = Vec::new();
+        let (mut kept, mut counted): (Vec<&str>, Vec<u64>) = (Vec::new(), Vec::new());
         for part in text.split(separator) {
-            if self.is_repeated(part.trim()) {
+            if self.is_repeated(part.trim(), &mut counted) {
                 removed += part.len();
                 self.report.removed += 1;
             } else {
@@ -99,10 +99,20 @@ impl LineFilter {
         self.report.bytes += removed as u64;
         let left = (text.len() - removed) as f64 / text.len() as f64;
         let text = kept.join(separator);
-        (left >= self.options.minimum_fraction_left && !text.trim().is_empty()).then_some(text.into())
+        if left >= self.options.minimum_fraction_left && !text.trim().is_empty() {
+            return Some(text.into());
+        }
+        // What this document alone had goes with it: the next one that has it is the first.
+        for hash in counted {
+            if let Some(seen) = self.seen.get_mut(&hash) {
+                *seen -= 1;
+            }
+        }
+        None
     }
 
-    fn is_repeated(&mut self, part: &str) -> bool {
+    /// Whether a part has come often enough; where it has not, it is counted, and its hash noted.
+    fn is_repeated(&mut self, part: &str, counted: &mut Vec<u64>) -> bool {
         let shortest = self.options.minimum_characters;
         if part.is_empty() || part.len() < shortest || part.chars().take(shortest).count() < shortest {
             return false;
@@ -113,6 +123,7 @@ impl LineFilter {
         let seen = self.seen.entry(hash).or_default();
         if *seen < self.options.kept {
             *seen += 1;
+            counted.push(hash);
             return false;
         }
         if let Some((count, _)) = self.counts.get_mut(&hash) {
@@ -146,6 +157,20 @@ mod tests {
         let report = filter.report();
         assert_eq!((report.removed, report.documents), (3, 2));
         assert_eq!(report.examples, [(2, "a long line".to_owned()), (1, "another line".to_owned())]);
+    }
+
+    #[test]
+    fn a_dropped_document_takes_no_line_from_others() {
+        let options = LineOptions { minimum_characters: 5, ..LineOptions::default() };
+        let mut filter = LineFilter::new(&options);
+        let boilerplate = "the same long line of every page, as long as all others together";
+        filter.clean(boilerplate);
+        assert_eq!(filter.clean(&format!("{boilerplate}\nonly here")), None);
+        assert_eq!(filter.clean("only here\nand more").as_deref(), Some("only here\nand more"));
+        assert_eq!(
+            filter.clean("only here\nand more, and other things").as_deref(),
+            Some("and more, and other things")
+        );
     }
 
     #[test]

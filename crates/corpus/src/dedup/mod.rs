@@ -46,6 +46,13 @@ impl Default for DuplicateOptions {
     }
 }
 
+impl DuplicateOptions {
+    /// What the outcome depends on.
+    pub fn without_memory(&self) -> DuplicateOptions {
+        DuplicateOptions { memory_mb: DuplicateOptions::default().memory_mb, ..self.clone() }
+    }
+}
+
 /// Collects signatures, then tells who is whose duplicate.
 pub struct NearDuplicates<'a> {
     sorter: PairSorter<'a>,

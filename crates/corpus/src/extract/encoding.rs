@@ -1,5 +1,5 @@
-//! A page's bytes to characters: what a byte order mark says, then the server, then the page itself, then UTF-8, and where
-//! that is not what the bytes are, Windows-1252, as browsers do.
+//! A page's bytes to characters: what a byte order mark says, else UTF-8 where they are that, else what the server says, then the
+//! page itself, and where nothing fits, Windows-1252, as browsers do.
 
 use std::borrow::Cow;
 
@@ -11,8 +11,11 @@ const LOOKED_AT_BYTES: usize = 4096;
 /// The page's characters, and how many bytes or sequences had none.
 pub fn decode<'a>(bytes: &'a [u8], server_says: Option<&str>) -> (Cow<'a, str>, u64) {
     let named = server_says.and_then(|label| Encoding::for_label(label.trim().as_bytes()));
-    let says = Encoding::for_bom(bytes).map(|(encoding, _)| encoding).or(named).or_else(|| declared(bytes));
+    let marked = Encoding::for_bom(bytes).map(|(encoding, _)| encoding);
+    let says = marked.or(named).or_else(|| declared(bytes));
     let encoding = match says {
+        // No other encoding's text is UTF-8 by chance: a label is wrong more often, as on pages that were saved again.
+        _ if marked.is_none() && !bytes.is_ascii() && std::str::from_utf8(bytes).is_ok() => UTF_8,
         Some(encoding) if encoding != UTF_8 => encoding,
         _ if std::str::from_utf8(bytes).is_ok() => UTF_8,
         // A few bad sequences are damage; many are another encoding.
@@ -67,6 +70,8 @@ mod tests {
         let check =
             |bytes: &[u8], says: Option<&str>, wanted: &str| assert_eq!(decode(bytes, says).0, wanted);
         check("é".as_bytes(), None, "é");
+        check("<meta charset=iso-8859-1>é".as_bytes(), Some("latin1"), "<meta charset=iso-8859-1>é");
+        check(b"\x1b$BF|K\\\x1b(B", Some("iso-2022-jp"), "日本");
         check(b"caf\xe9", None, "café");
         check(b"<meta charset=\"iso-8859-2\">\xb1", None, "<meta charset=\"iso-8859-2\">ą");
         check(b"\xb1", Some("iso-8859-2"), "ą");

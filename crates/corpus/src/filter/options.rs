@@ -26,6 +26,16 @@ pub struct FilterOptions {
     pub fineweb: Option<FineWeb>,
 }
 
+impl FilterOptions {
+    /// Whether one is on that looks at words.
+    pub fn count_words(&self) -> bool {
+        self.gopher_repetition.is_some()
+            || self.gopher_quality.is_some()
+            || self.c4.is_some()
+            || self.fineweb.is_some()
+    }
+}
+
 /// Parameters of Gopher's repetition filter; a limit of 0 is no limit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

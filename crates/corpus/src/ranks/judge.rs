@@ -13,6 +13,7 @@ use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 
 use super::{Rank, Ranks, shares};
+use crate::dedup::DuplicateOptions;
 use crate::document::{self, DocumentWriter, Documents, PASSING_LEVEL};
 use crate::rules::{self, Rules};
 use crate::sources::{self, Source};
@@ -25,7 +26,7 @@ pub const JUDGE_STAGE: &str = "judge";
 const VERDICTS_FILE: &str = "verdicts.jsonl.zst";
 const REPORT_FILE: &str = "report.json";
 /// Raised when the same files and options would give other verdicts, or the same ones spelled otherwise.
-const STAGE_VERSION: u32 = 1;
+const STAGE_VERSION: u32 = 2;
 
 /// `report.json` of a rank.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +121,7 @@ fn stage_options(options: &CorpusOptions, rank: Rank) -> Value {
         duplicate_lines: None,
         validation_fraction: default.validation_fraction,
         seed: default.seed,
+        near_duplicates: options.near_duplicates.as_ref().map(DuplicateOptions::without_memory),
         ..options.clone()
     };
     json!({ "stage_version": STAGE_VERSION, "data": data, "rank": rank.number(), "of": rank.of() })

@@ -164,7 +164,7 @@ fn wanted(member: &str) -> Option<Kind> {
     if parts.any(|part| part.starts_with('.') || part == "__MACOSX") {
         return None;
     }
-    Kind::of_name(member.rsplit('/').next()?)
+    Kind::of_name_beside_others(member.rsplit('/').next()?)
 }
 
 /// Why a member's name is not to be trusted.

@@ -54,7 +54,7 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
 }
 
 /// What a line gives, or why it gives nothing.
-fn parse(line: Vec<u8>, sink: &mut Sink<'_>) -> Result<Row, String> {
+pub fn parse(line: Vec<u8>, sink: &mut Sink<'_>) -> Result<Row, String> {
     let (line, repaired) = clean::repair(line);
     sink.counts.repaired_sequences += repaired;
     let not_json = |error: serde_json::Error| format!("is not JSON: {error}");

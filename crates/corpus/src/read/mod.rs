@@ -9,6 +9,7 @@
 mod archive;
 mod csv;
 mod docx;
+mod json;
 mod json_lines;
 mod pages;
 mod parquet;
@@ -29,7 +30,7 @@ use store::fs::{Fs, FsReader};
 
 use crate::kind::{Format, Kind, Packing};
 use crate::sources::{Place, Source};
-use crate::{CorpusOptions, Error, Quarantined, Result, clean, sample};
+use crate::{CorpusOptions, Error, Quarantined, Result, clean, language, sample};
 use unpack::Budget;
 pub use watch::Position;
 use watch::Watch;
@@ -206,9 +207,10 @@ impl Row {
     const LONGEST_LANGUAGE: usize = 16;
 
     fn new(text: String, language: Option<&str>, url: Option<&str>) -> Row {
-        let language = language.filter(|code| !code.is_empty() && code.len() <= Self::LONGEST_LANGUAGE);
+        let language =
+            language.filter(|code| !code.trim().is_empty() && code.len() <= Self::LONGEST_LANGUAGE);
         let url = url.filter(|url| !url.is_empty() && url.len() <= LONGEST_ADDRESS_BYTES);
-        Row { text, language: language.map(str::to_lowercase), url: url.map(ToOwned::to_owned) }
+        Row { text, language: language.map(language::code), url: url.map(ToOwned::to_owned) }
     }
 }
 
@@ -322,7 +324,8 @@ fn stream(
         return unusable("is empty");
     }
     // Pages may be in any encoding, and an archive may begin with an image.
-    let is_text = matches!(kind.format, Format::Text | Format::JsonLines | Format::Csv | Format::Tsv);
+    let is_text =
+        matches!(kind.format, Format::Text | Format::JsonLines | Format::Json | Format::Csv | Format::Tsv);
     if let Some(reason) = clean::not_text(&start).filter(|_| is_text) {
         return unusable(reason);
     }
@@ -336,11 +339,12 @@ fn stream(
     match kind.format {
         Format::Text => text::read(bytes, name, sink),
         Format::JsonLines => json_lines::read(bytes, name, sink),
+        Format::Json => json::read(bytes, name, sink),
         Format::Csv => csv::read(bytes, b',', name, sink),
         Format::Tsv => csv::read(bytes, b'\t', name, sink),
         Format::Html => pages::read(bytes, name, sink),
         Format::Xml => xml::read(bytes, name, sink),
-        Format::Warc => warc::read(bytes, name, sink),
+        Format::Warc => warc::read(bytes, name, level, sink),
         Format::Tar => archive::tar(bytes, name, level, sink),
         Format::Parquet | Format::Docx | Format::Pdf | Format::Zip => unusable("needs jumps"),
     }

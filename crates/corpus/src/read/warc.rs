@@ -2,12 +2,13 @@
 //!
 //! A record that cannot be used is passed over and listed; after a damaged one, reading goes on at the next that begins with
 //! its version. Where the archive breaks off, what came before is kept and the break is listed. What holds no page or text
-//! is counted. Memory stays within one record of `maximum_document_bytes`, whatever lengths the headers claim.
+//! is counted. Memory stays within one record of `maximum_document_bytes`, whatever lengths the headers claim: where one is not followed by
+//! a record, the next one is looked for within what it claims.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 
-use super::unpack::is_bomb;
-use super::{Content, LONGEST_ADDRESS_BYTES, Outcome, RawDocument, Sink, Verdict, unusable};
+use super::unpack::{Guard, is_bomb};
+use super::{Content, LONGEST_ADDRESS_BYTES, Level, Outcome, RawDocument, Sink, Verdict, unusable};
 
 /// Longer header lines and more of them are damage.
 const LONGEST_LINE: u64 = 64 << 10;
@@ -18,14 +19,21 @@ const MARK: &[u8] = b"WARC/";
 const MOST_BREAKS: u32 = 1000;
 
 /// Reads an archive.
-pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
-    let mut archive = BufReader::with_capacity(256 << 10, bytes);
+pub fn read(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>) -> Outcome<Verdict> {
+    let archive = BufReader::with_capacity(256 << 10, bytes);
+    let mut archive = Rewound { again: Cursor::default(), then: archive };
     let (mut number, mut found_records) = (0u64, false);
     let (mut line, mut breaks) = (Vec::new(), 0);
+    // Between records, found while looking for the next one.
+    let mut broken = None;
     loop {
         number += 1;
         let place = format!("{name}#{number}");
-        let record = match Record::read(&mut archive, &mut line) {
+        let read = match broken.take() {
+            Some(error) => Err(io::Error::to_string(&error)),
+            None => Record::read(&mut archive, &mut line),
+        };
+        let record = match read {
             Ok(Some(record)) => record,
             Ok(None) => break,
             Err(reason) if found_records => {
@@ -53,15 +61,30 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
             _ => sink.counts.see_other("of another type"),
         }
         let limit = sink.options.maximum_document_bytes as u64;
-        let is_too_long = record.length > limit;
+        if record.length > limit {
+            // A length that may be a lie is not skipped blindly.
+            if wanted {
+                sink.pass_over(&place, "is longer than data.maximum_document_bytes")?;
+            }
+            if next_mark(&mut archive, &mut line, &mut 0) {
+                continue;
+            }
+            break;
+        }
         let mut body = Vec::new();
         let mut rest = archive.by_ref().take(record.length);
-        let outcome = if wanted && !is_too_long {
-            rest.read_to_end(&mut body).map(|_| ())
-        } else {
-            std::io::copy(&mut rest, &mut std::io::sink()).map(|_| ())
-        };
-        let missing = rest.limit();
+        let outcome = rest.read_to_end(&mut body).map(|_| ());
+        let mut missing = rest.limit();
+        if outcome.is_ok() && missing == 0 {
+            broken = next_line(&mut archive, &mut line).err();
+        }
+        let is_followed = missing == 0 && (line.is_empty() || line.starts_with(MARK));
+        if let Some((end, begin)) = within(&body).filter(|_| outcome.is_ok() && !is_followed) {
+            archive.rewind([&body[begin..], line.as_slice()].concat());
+            line.clear();
+            body.truncate(end);
+            missing = 0;
+        }
         if outcome.is_err() || missing > 0 {
             let reason =
                 outcome.err().map_or(format!("{missing} bytes are missing"), |error| error.to_string());
@@ -74,17 +97,13 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
         if !wanted {
             continue;
         }
-        if is_too_long {
-            sink.pass_over(&place, "is longer than data.maximum_document_bytes")?;
-            continue;
-        }
         let url = record.url;
         if record.kind == "conversion" {
             let content = Content::Text(sink.clean(body));
             sink.raw(RawDocument { content, source: place, language: None, url })?;
             continue;
         }
-        match page(&body, limit) {
+        match page(&body, limit, level) {
             Ok(Response::Page(page, charset)) => {
                 sink.raw(RawDocument {
                     content: Content::Html(page, charset),
@@ -98,6 +117,64 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
         }
     }
     Ok(Ok(()))
+}
+
+/// Bytes that are read again before what follows them.
+struct Rewound<R> {
+    again: Cursor<Vec<u8>>,
+    then: R,
+}
+
+impl<R> Rewound<R> {
+    /// `bytes` come from before what is left to be read.
+    fn rewind(&mut self, mut bytes: Vec<u8>) {
+        bytes.extend_from_slice(&self.again.get_ref()[self.again.position() as usize..]);
+        self.again = Cursor::new(bytes);
+    }
+}
+
+impl<R: BufRead> Read for Rewound<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.again.read(buffer)? {
+            0 => self.then.read(buffer),
+            read => Ok(read),
+        }
+    }
+}
+
+impl<R: BufRead> BufRead for Rewound<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.again.position() < self.again.get_ref().len() as u64 {
+            self.again.fill_buf()
+        } else {
+            self.then.fill_buf()
+        }
+    }
+
+    fn consume(&mut self, amount: usize) {
+        if self.again.position() < self.again.get_ref().len() as u64 {
+            self.again.consume(amount)
+        } else {
+            self.then.consume(amount)
+        }
+    }
+}
+
+/// Where a record that lies within another's body ends what came before, and begins.
+fn within(body: &[u8]) -> Option<(usize, usize)> {
+    let end = memchr::memmem::find(body, b"\r\n\r\nWARC/1.")?;
+    Some((end, end + 4))
+}
+
+/// The next line that is not empty; an empty one at the end.
+fn next_line(archive: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        line.clear();
+        let read = archive.take(LONGEST_LINE).read_until(b'\n', line)?;
+        if read == 0 || !line.trim_ascii().is_empty() {
+            return Ok(());
+        }
+    }
 }
 
 struct Record {
@@ -195,7 +272,7 @@ enum Response {
     Other(&'static str),
 }
 
-fn page(response: &[u8], limit: u64) -> Result<Response, String> {
+fn page(response: &[u8], limit: u64, level: &Level) -> Result<Response, String> {
     let mut rest = response;
     let mut line = Vec::new();
     header_line(&mut rest, &mut line)?;
@@ -226,8 +303,13 @@ fn page(response: &[u8], limit: u64) -> Result<Response, String> {
     // Archives often hold the page unpacked and keep the header: what is not gzip is taken as it is.
     match encoding.as_str() {
         "gzip" | "x-gzip" if body.starts_with(&[0x1f, 0x8b]) => {
-            let mut unpacked = flate2::read::MultiGzDecoder::new(&body[..]).take(limit + 1);
-            unpacked.read_to_end(&mut page).map_err(|error| format!("its gzip is damaged: {error}"))?;
+            let unpacked = flate2::read::MultiGzDecoder::new(&body[..]);
+            let mut unpacked =
+                Guard::new(Box::new(unpacked), body.len() as u64, &level.budget).take(limit + 1);
+            unpacked.read_to_end(&mut page).map_err(|error| match is_bomb(&error) {
+                true => error.to_string(),
+                false => format!("its gzip is damaged: {error}"),
+            })?;
         }
         "br" | "zstd" | "deflate" if std::str::from_utf8(&body).is_err() => {
             return Err(format!("is packed as {encoding}, which is not read"));
@@ -260,12 +342,14 @@ fn unchunked(body: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::unpack::Budget;
     use super::*;
 
     #[test]
     fn pages_of_responses() {
+        let level = Level { depth: 0, budget: Budget::of(1000) };
         let check = |response: &[u8], wanted: Option<(&str, Option<&str>)>| {
-            let found = page(response, 1000).unwrap();
+            let found = page(response, 1000, &level).unwrap();
             let found = match &found {
                 Response::Page(page, charset) => {
                     Some((std::str::from_utf8(page).unwrap(), charset.as_deref()))
@@ -288,6 +372,13 @@ mod tests {
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot chunked",
             Some(("not chunked", None)),
         );
-        assert!(page(&[b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &[b'x'; 2000]].concat(), 1000).is_err());
+        assert!(
+            page(&[b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &[b'x'; 2000]].concat(), 1000, &level).is_err()
+        );
+        let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut bomb, &vec![b' '; 40 << 20]).unwrap();
+        let head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n".as_slice();
+        let reason = page(&[head, &bomb.finish().unwrap()].concat(), 64 << 20, &level).unwrap_err();
+        assert!(reason.contains("decompression bombs"), "{reason}");
     }
 }

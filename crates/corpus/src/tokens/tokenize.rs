@@ -194,7 +194,7 @@ fn tokenize_into(
     Ok(summary)
 }
 
-/// The hash of the documents' manifest, once every byte of them is checked.
+/// The hash of the documents' manifest, once every byte of them is checked. Nothing is repaired: another process may be making them.
 pub fn checked_documents(fs: &dyn Fs, folder: &Path) -> Result<String> {
     let again = |error: store::Error| match error.kind() {
         StoreErrorKind::NotFound | StoreErrorKind::Corrupt => {
@@ -202,7 +202,6 @@ pub fn checked_documents(fs: &dyn Fs, folder: &Path) -> Result<String> {
         }
         _ => error.into(),
     };
-    stage::repair(fs, folder)?;
     let manifest = Manifest::read(fs, folder).map_err(again)?;
     if manifest.stage != DOCUMENTS_STAGE {
         return Err(Error::corrupt(folder, format!("holds `{}`, not documents", manifest.stage)));

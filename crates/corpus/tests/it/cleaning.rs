@@ -266,7 +266,7 @@ fn a_judge_scores_documents_and_drops_low_ones() {
             .all(|document| document.score.is_some_and(|score| score > 3.0))
     );
     // As a weight, low scores are rare and not gone for a limit.
-    options.classifier = Some(ClassifierOptions { minimum_score: 0.0, as_weight: true, ..judge });
+    options.classifier = Some(ClassifierOptions { as_weight: true, ..judge });
     let kept = project.prepare(&options).unwrap().documents();
     assert!((40..=85).contains(&kept), "{kept}");
 }

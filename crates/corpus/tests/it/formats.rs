@@ -31,6 +31,28 @@ fn tables_give_a_document_a_row() {
 }
 
 #[test]
+fn json_gives_a_document_an_object() {
+    let array = "\u{feff}[\n  {\"id\": 1, \"text\": \"one, [two]\", \"language\": \"en-US\"},\n  {\"text\": \"\\\"three\\\"\"}\n]\n";
+    assert_eq!(texts("a.json", array.as_bytes()), ["one, [two]", "\"three\""]);
+    let project = Project::new(&[("a.json", array.as_bytes())]);
+    project.prepare(&undivided(&["a.json"])).unwrap();
+    let document = &project.documents(Split::Train)[0];
+    assert_eq!((document.source.as_str(), document.language.as_deref()), ("a.json#1", Some("en")));
+    // As C4 has it: lines, under this name.
+    assert_eq!(texts("a.json.gz", &gzip(b"{\"text\":\"x\",\"n\":{}}\n{\"text\":\"y\"}\n")), ["x", "y"]);
+    assert_eq!(texts("a.json", b"{\n  \"text\": \"pretty\"\n}"), ["pretty"]);
+    let project = Project::new(&[("a.json", br#"[{"text": "x"}, 3, {"a": 1}, {"text": "cut"#)]);
+    let mut options = undivided(&["a.json"]);
+    options.quarantine_limit = 0.9;
+    let summary = project.prepare(&options).unwrap();
+    assert_eq!((project.texts(Split::Train), summary.quarantined), (vec!["x".to_owned()], 3));
+    // Beside other files it is settings.
+    let project = Project::new(&[("in/a.txt", b"text"), ("in/package.json", b"{\"name\": \"x\"}")]);
+    let summary = project.prepare(&undivided(&["in"])).unwrap();
+    assert_eq!((summary.quarantined, summary.ignored_files), (0, 1));
+}
+
+#[test]
 fn parquet_gives_a_document_a_row_whatever_its_packing() {
     let texts_wanted: Vec<String> = (0..1000).map(|i| format!("row {i} of a table, with é")).collect();
     let mut rows: Vec<(Option<&str>, Option<&str>)> =

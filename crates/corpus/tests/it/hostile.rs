@@ -172,7 +172,7 @@ fn a_document_too_long_takes_no_other_with_it() {
     assert_eq!((summary.quarantined, summary.documents()), (1, 3));
 }
 
-/// A record with a wrong length takes the next one with it, not the rest of the archive.
+/// A record with a length that is too short takes the next one with it at most.
 #[test]
 fn a_damaged_record_takes_no_other_with_it() {
     let record =
@@ -185,6 +185,12 @@ fn a_damaged_record_takes_no_other_with_it() {
     damaged[length..length + 3].copy_from_slice(b"020");
     let (_, summary) = beside("a.warc", &damaged);
     assert_eq!((summary.quarantined, summary.documents()), (1, 2 + 4), "{:?}", summary.quarantine);
+    // A length that reaches into other records, or past the end.
+    for claimed in [b"600", b"999"] {
+        damaged[length..length + 3].copy_from_slice(claimed);
+        let (_, summary) = beside("a.warc", &damaged);
+        assert_eq!((summary.quarantined, summary.documents()), (0, 2 + 5), "{:?}", summary.quarantine);
+    }
     // Packed record by record, as crawls are: what is damaged is one member.
     let mut members: Vec<Vec<u8>> = records.iter().map(|record| gzip(record)).collect();
     members[1][0] = 0;

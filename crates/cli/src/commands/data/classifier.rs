@@ -7,7 +7,7 @@ use corpus::classifier::HIGHEST_SCORE;
 use corpus::classifier::train::{self, Example, TrainingOptions};
 use serde_json::{Value, json};
 use store::fs::RealFs;
-use store::report::NoReport;
+use store::report::Reporter;
 
 use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
@@ -35,7 +35,7 @@ pub struct TrainArguments {
     /// JSON lines with `text` and `score`, a number from 0 to 5
     #[arg(long, value_name = "FILE", conflicts_with_all = ["positive", "negative"], required_unless_present = "positive")]
     pub labelled: Option<PathBuf>,
-    /// Good texts: files, folders or patterns as in data.paths
+    /// Good texts: files, folders or patterns on this machine
     #[arg(long, value_name = "PATH", requires = "negative", num_args = 1..)]
     pub positive: Vec<String>,
     /// Bad or ordinary texts
@@ -58,8 +58,9 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     let examples = match &arguments.labelled {
         Some(file) => labelled(file)?,
         None => {
-            let mut all = texts(&arguments.positive, HIGHEST_SCORE)?;
-            all.extend(texts(&arguments.negative, 0.0)?);
+            let mut reporter = console.reporter();
+            let mut all = texts(&arguments.positive, HIGHEST_SCORE, reporter.as_mut())?;
+            all.extend(texts(&arguments.negative, 0.0, reporter.as_mut())?);
             all
         }
     };
@@ -107,7 +108,7 @@ fn labelled(file: &Path) -> Result<Vec<Example>, Failure> {
 }
 
 /// All documents of some paths, read as a recipe's are, each with a score.
-fn texts(paths: &[String], score: f64) -> Result<Vec<Example>, Failure> {
+fn texts(paths: &[String], score: f64, reporter: &mut dyn Reporter) -> Result<Vec<Example>, Failure> {
     let options = corpus::CorpusOptions {
         paths: paths.to_vec(),
         validation_fraction: 0.0,
@@ -115,7 +116,7 @@ fn texts(paths: &[String], score: f64) -> Result<Vec<Example>, Failure> {
     };
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("documents");
-    corpus::prepare(&RealFs, &options, Path::new("."), &out, &mut NoReport)?;
+    corpus::prepare(&RealFs, &options, Path::new("."), &out, reporter)?;
     let documents = corpus::documents(&RealFs, &out, corpus::Split::Train)?;
     documents.map(|document| Ok(Example { text: document?.text, score })).collect()
 }

@@ -101,6 +101,15 @@ pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Consol
     let split = if arguments.validation { Split::Validation } else { Split::Train };
     if console.is_human() {
         stats::lengths(&corpus::survey::survey(&RealFs, &folder, split)?.lengths, console)?;
+        let report = prepared::report(&folder)?;
+        stats::halves(
+            "classifier's score",
+            &report.scores,
+            |half| format!("{:.1}", half as f64 / 2.0),
+            console,
+        )?;
+        let perplexity = |half| format!("{:.1}", 2f64.powf(half as f64 / 2.0));
+        stats::halves("perplexity under the model", &report.perplexities, perplexity, console)?;
     }
     let wanted = corpus::documents(&RealFs, &folder, split)?.filter(|document| {
         document.as_ref().map_or(true, |document| {

@@ -74,6 +74,23 @@ fn shares(what: &str, parts: &BTreeMap<String, (u64, u64)>, total: u64, console:
     Ok(())
 }
 
+/// A bar for each half of a scale, all documents that were judged counted, dropped ones too.
+pub(super) fn halves(
+    what: &str,
+    counts: &[u64],
+    from: impl Fn(usize) -> String,
+    console: &mut Console,
+) -> Outcome {
+    let Some(most) = counts.iter().max().filter(|&&most| most > 0) else { return Ok(()) };
+    let first = counts.iter().position(|&documents| documents > 0).unwrap_or(0);
+    console.data(&format!("  {what}, dropped documents included"))?;
+    for (half, &documents) in counts.iter().enumerate().skip(first) {
+        let bar = "█".repeat((documents * BAR).div_ceil(*most) as usize);
+        console.data(&format!("  {:>10} and more            {:>9}  {bar}", from(half), count(documents)))?;
+    }
+    Ok(())
+}
+
 /// A bar for each power of two.
 pub(super) fn lengths(lengths: &BTreeMap<u32, (u64, u64)>, console: &mut Console) -> Outcome {
     let most = lengths.values().map(|&(documents, _)| documents).max().unwrap_or(0).max(1);

@@ -29,8 +29,9 @@ host=$(hostname -s)
 
 # Munge tells the daemons who asks.
 mkdir -p /run/munge "$work/spool" "$work/state"
-[ -s /etc/munge/munge.key ] || { dd if=/dev/urandom of=/etc/munge/munge.key bs=1024 count=1 2>/dev/null; }
-chown -R munge: /run/munge /etc/munge && chmod 400 /etc/munge/munge.key
+# A key that is there is somebody's.
+[ -s /etc/munge/munge.key ] || { dd if=/dev/urandom of=/etc/munge/munge.key bs=1024 count=1 2>/dev/null && chmod 400 /etc/munge/munge.key && chown munge: /etc/munge/munge.key; }
+chown munge: /run/munge
 if ! munge -n >/dev/null 2>&1; then
   setpriv --reuid=munge --regid=munge --init-groups munged --foreground >"$work/munged.log" 2>&1 &
   daemons+=($!)

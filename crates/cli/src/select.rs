@@ -125,7 +125,9 @@ pub fn again(
 
 /// Typed on the command line, so from where the user stands, not from the recipe's folder.
 fn corpus_path(path: &str) -> Outcome<String> {
-    if path == "sample" { Ok(path.to_owned()) } else { absolute(path) }
+    let is_place =
+        !["sample", "-"].contains(&path) && (Path::new(path).exists() || !pipeline::is_remote(path));
+    if is_place { absolute(path) } else { Ok(path.to_owned()) }
 }
 
 fn find(global: &GlobalArguments, arguments: &RecipeArguments, project: &Project) -> Outcome<Found> {

@@ -26,3 +26,4 @@ pub use error::{Error, ErrorKind, Result, Unmet};
 pub use measure::Generation;
 pub use meta::{RunInputs, RunMeta};
 pub use recipe::Recipe;
+pub use remote::is_remote;

@@ -279,7 +279,7 @@ pub struct Time {
 /// Text that is not there; a shape that cannot be built.
 pub fn plan(recipe: &Recipe, project: &Project, base_dir: &Path, target: Target) -> Result<Plan> {
     // Asked for even where there are tokens: a path that leads nowhere must be told now.
-    let estimate = text::estimate_train_tokens(recipe, base_dir)?;
+    let estimate = text::estimate_train_tokens(recipe, project, base_dir)?;
     match text::prepared_tokens(project).filter(|prepared| text::is_of_recipe(prepared, recipe)) {
         Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false, target),
         None => of_tokens(recipe, expected_vocab_size(recipe), estimate, true, target),

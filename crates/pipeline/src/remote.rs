@@ -8,6 +8,11 @@ use store::report::{Phase, Reporter};
 
 use crate::Result;
 
+/// Whether an entry of `data.paths` is asked of a hub, where no file here is called like it.
+pub fn is_remote(entry: &str) -> bool {
+    !matches!(Reference::parse(entry), Ok(None))
+}
+
 /// The options with what the hub has of them; nothing is fetched but lists.
 pub(crate) fn looked_up(
     data: &CorpusOptions,

@@ -33,8 +33,9 @@ pub(crate) fn is_of_recipe(prepared: &PreparedTokens, recipe: &Recipe) -> bool {
 }
 
 /// Training tokens of one pass over the recipe's text, from its size.
-pub(crate) fn estimate_train_tokens(recipe: &Recipe, base_dir: &Path) -> Result<u64> {
-    let data = remote::looked_up(&recipe.data, base_dir, &mut NoReport)?;
+pub(crate) fn estimate_train_tokens(recipe: &Recipe, project: &Project, base_dir: &Path) -> Result<u64> {
+    let mut data = remote::looked_up(&recipe.data, base_dir, &mut NoReport)?;
+    data.output = Some(project.root().to_owned());
     let bytes = corpus::text_bytes(&RealFs, &data, base_dir)?;
     let trained = bytes as f64 * (1.0 - recipe.data.validation_fraction);
     Ok((trained / bytes_per_token(recipe)) as u64)

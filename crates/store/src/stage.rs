@@ -105,6 +105,17 @@ pub fn current(
     if !repair(fs, target)? {
         return Ok(None);
     }
+    found(fs, target, stage, options, inputs)
+}
+
+/// The same for a folder that another process may be making: nothing is repaired.
+pub fn found(
+    fs: &dyn Fs,
+    target: &Path,
+    stage: &str,
+    options: &Value,
+    inputs: &BTreeMap<String, String>,
+) -> Result<Option<Manifest>> {
     let manifest = match Manifest::read(fs, target) {
         Ok(manifest) => manifest,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => return Ok(None),

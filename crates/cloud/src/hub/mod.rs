@@ -91,20 +91,27 @@ struct Large {
     size: u64,
 }
 
+/// Where files of hubs are kept: `TEXT2LLM_CACHE`, or the place for caches of this user.
+pub fn cache_folder() -> PathBuf {
+    let folder = |name: &str| variable(name).map(PathBuf::from);
+    folder("TEXT2LLM_CACHE")
+        .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("text2llm")))
+        .or_else(|| Some(folder("HOME")?.join(".cache/text2llm")))
+        .or_else(|| Some(folder("LOCALAPPDATA")?.join("text2llm")))
+        .unwrap_or_else(|| PathBuf::from(".text2llm-cache"))
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+}
+
 impl Hub {
     /// The hub that the environment names.
     pub fn from_environment() -> Hub {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
-        let folder = |name: &str| variable(name).map(PathBuf::from);
-        let cache = folder("TEXT2LLM_CACHE")
-            .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("text2llm")))
-            .or_else(|| Some(folder("HOME")?.join(".cache/text2llm")))
-            .or_else(|| Some(folder("LOCALAPPDATA")?.join("text2llm")))
-            .unwrap_or_else(|| PathBuf::from(".text2llm-cache"));
         let is_offline =
             variable("HF_HUB_OFFLINE").is_some_and(|value| !matches!(value.as_str(), "0" | "false"));
-        Hub::new(&endpoint, variable("HF_TOKEN"), &cache, is_offline)
+        Hub::new(&endpoint, variable("HF_TOKEN"), &cache_folder(), is_offline)
     }
 
     /// A hub at an address, with its files kept below `cache`.
@@ -190,7 +197,8 @@ impl Hub {
         progress: &mut dyn FnMut(u64),
     ) -> Result<PathBuf> {
         let path = self.path(listing, file);
-        if path.is_file() && check(&path, file).is_ok() {
+        if was_checked(&path, file) || (path.is_file() && check(&path, file).is_ok()) {
+            note_checked(&path, file);
             progress(file.bytes);
             return Ok(path);
         }
@@ -204,6 +212,16 @@ impl Hub {
         ));
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(store::Error::io("make the folder", folder))?;
+        }
+        // Two programs that want the same file: the second finds it fetched.
+        let lock_path =
+            path.with_file_name(format!(".{}.lock", path.file_name().unwrap_or_default().to_string_lossy()));
+        let lock = std::fs::File::create(&lock_path).map_err(store::Error::io("create", &lock_path))?;
+        lock.lock().map_err(store::Error::io("lock", &lock_path))?;
+        if path.is_file() && check(&path, file).is_ok() {
+            note_checked(&path, file);
+            progress(file.bytes);
+            return Ok(path);
         }
         let have = std::fs::metadata(&part).map_or(0, |metadata| metadata.len());
         if have > file.bytes {
@@ -224,6 +242,7 @@ impl Hub {
             return Err(Error::Corrupt { path: part, message });
         }
         std::fs::rename(&part, &path).map_err(store::Error::io("rename", &part))?;
+        note_checked(&path, file);
         Ok(path)
     }
 
@@ -237,6 +256,31 @@ impl Hub {
 
 fn read_known(path: &Path) -> Option<(String, Vec<RemoteFile>)> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// What a file was when its bytes were last compared with what was announced: many processes ask for the same ones, and hashing a large
+/// set takes longer than reading a share of it.
+fn fingerprint(path: &Path, file: &RemoteFile) -> Option<String> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let modified = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    let bytes = (metadata.len() == file.bytes).then_some(file.bytes)?;
+    Some(format!("{bytes} {} {:?}\n", modified.as_nanos(), file.hash))
+}
+
+fn checked_file(path: &Path) -> PathBuf {
+    path.with_file_name(format!(".{}.checked", path.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+fn was_checked(path: &Path, file: &RemoteFile) -> bool {
+    let noted = std::fs::read_to_string(checked_file(path)).ok();
+    noted.is_some() && noted == fingerprint(path, file)
+}
+
+/// What cannot be noted is compared again.
+fn note_checked(path: &Path, file: &RemoteFile) {
+    if let Some(fingerprint) = fingerprint(path, file).filter(|_| !was_checked(path, file)) {
+        let _ = std::fs::write(checked_file(path), fingerprint);
+    }
 }
 
 /// Whether a file's bytes are what was announced.

@@ -120,11 +120,14 @@ pub fn prepare(
                 1 => String::new(),
                 number => format!(" ({number} ranks failed)"),
             };
-            if tried == launch.retries {
+            // What left its result and says no all the same, as a quarantine limit does, would say so again.
+            let is_settled = !stage.is_shared() && unmarked.is_empty();
+            if tried == launch.retries || is_settled {
                 let log = launch.log(stage, first.rank);
+                let times =
+                    if tried == 0 { String::new() } else { format!("It was tried {} times. ", tried + 1) };
                 let message = format!(
-                    "{told}{more}. It was tried {} times; see `{}`. What is done stays: the same command goes on from here",
-                    tried + 1,
+                    "{told}{more}. {times}See `{}`. What is done stays: the same command goes on from here",
                     log.display()
                 );
                 return Err(Error::Data { message });
@@ -196,15 +199,23 @@ fn last_lines(path: &Path) -> String {
     lines[lines.len().saturating_sub(LAST_LINES)..].join(" / ")
 }
 
+/// The folder of what was fetched from hubs, as ranks find it.
+fn cache() -> PathBuf {
+    let folder = cloud::hub::cache_folder();
+    std::path::absolute(&folder).unwrap_or(folder)
+}
+
 /// What the tasks need of this process's environment, wherever they run. Secrets are none of it.
 fn rank_environment(cpus: usize) -> BTreeMap<String, String> {
     let recipe = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name.starts_with("TEXT2LLM_") || name == "HF_HOME" || name == "HF_HUB_CACHE")
+        .filter(|(name, _)| name.starts_with("TEXT2LLM_") || name == "HF_ENDPOINT")
         .filter(|(name, _)| !matches!(name.as_str(), "TEXT2LLM_JSON" | "TEXT2LLM_OUTPUT"));
     let mut environment: BTreeMap<String, String> = recipe.collect();
     for (name, value) in [
         ("HF_HUB_OFFLINE", "1".to_owned()),
+        // Where the launcher has fetched data sets to, whatever a rank's home is.
+        ("TEXT2LLM_CACHE", cache().to_string_lossy().into_owned()),
         ("RAYON_NUM_THREADS", cpus.to_string()),
         ("TEXT2LLM_THREADS", cpus.to_string()),
     ] {

@@ -58,6 +58,10 @@ def main():
         sys.exit(1)
     for line in sys.stdin:
         request = json.loads(line)
+        largest = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+        if request["cpus"] > largest:
+            answer({"fatal": f"no node has {request['cpus']} processors for a rank: the largest has {largest:g}; give fewer with --cpus"})
+            sys.exit(1)
         task = ray.remote(run).options(num_cpus=request["cpus"], max_retries=request["retries"])
         waiting = {
             task.remote(request, rank, log): rank for rank, log in zip(request["ranks"], request["logs"])

@@ -12,7 +12,7 @@ use store::atomic;
 use store::fs::RealFs;
 use store::report::{Phase, Reporter};
 
-use super::{Executor, Failed, Launch, Work, cannot_start, log_name, stopped};
+use super::{Executor, Failed, Launch, Work, cache, cannot_start, log_name, stopped};
 use crate::stages::shared::DataStage;
 use crate::{Error, Result};
 
@@ -89,6 +89,7 @@ impl Slurm {
         script += "RANK=\"${SLURM_ARRAY_TASK_ID:-0}\"\nJOB=\"${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}\"\n";
         // Nodes need not reach the hub: the launcher has fetched what there is.
         script += "export HF_HUB_OFFLINE=1\nunset TEXT2LLM_JSON TEXT2LLM_OUTPUT\n";
+        script += &format!("export TEXT2LLM_CACHE={}\n", quoted(&cache().display().to_string()));
         // Slurm tells how many processors are this task's, also where it does not bind it to them.
         script += "export RAYON_NUM_THREADS=\"${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}\"\n";
         script += "export TEXT2LLM_THREADS=\"$RAYON_NUM_THREADS\"\n";

@@ -50,16 +50,28 @@ pub(super) struct Prepared {
 
 /// What the recipe asks of the corpus, with remote files on this machine.
 pub(super) fn corpus_options(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<CorpusOptions> {
-    let mut data = remote::fetched(&request.recipe.data, &request.base_dir, reporter)?;
-    if request.recipe.train.phase.iter().any(|phase| phase.mix.is_some()) {
-        // Any mix makes documents say where they came from.
-        data.mix.get_or_insert_default();
-    }
+    let mut data = remote::fetched(&with_mix(request), &request.base_dir, reporter)?;
+    data.output = Some(request.project.root().to_owned());
     data.threads = request.target.threads;
     Ok(data)
 }
 
-/// Prepared text as it is, once every byte is checked; `None` where there is none.
+/// The recipe's; any phase's mix makes documents say where they came from.
+fn with_mix(request: &Request<'_>) -> CorpusOptions {
+    let mut data = request.recipe.data.clone();
+    if request.recipe.train.phase.iter().any(|phase| phase.mix.is_some()) {
+        data.mix.get_or_insert_default();
+    }
+    data
+}
+
+/// The manifest of prepared text that is of this recipe; its bytes are not looked at.
+pub(super) fn documents_manifest(request: &Request<'_>) -> Option<Manifest> {
+    let manifest = Manifest::read(&RealFs, &request.project.documents()).ok()?;
+    corpus::is_of_options(&manifest, &with_mix(request)).then_some(manifest)
+}
+
+/// Prepared text as it is, once every byte is checked; `None` where there is none. For who holds the project's lock.
 pub(super) fn documents_at_hand(request: &Request<'_>) -> Result<Option<DocumentsReady>> {
     let folder = request.project.documents();
     if !stage::repair(&RealFs, &folder)? {
@@ -164,6 +176,7 @@ pub(super) fn tokenizer(
         return Ok((tokenizer, Done::Reused(reason)));
     }
     let manifest = tokenizer_manifest(request, &documents.hash);
+    stage::repair(&RealFs, &folder).map_err(&disk)?;
     if let Some(tokenizer) = tokenizer_at_hand(request, &documents.hash)? {
         let reason = format!("unchanged: {} tokens", tokenizer.vocab_size());
         return Ok((tokenizer, Done::Reused(reason)));
@@ -184,10 +197,10 @@ fn tokenizer_manifest(request: &Request<'_>, documents_hash: &str) -> Manifest {
     Manifest::new(TOKENIZER_STAGE, options, inputs)
 }
 
-/// The tokenizer of these documents and this recipe, where it is there and good.
+/// The tokenizer of these documents and this recipe, where it is there and good. Nothing is repaired: another process may be making it.
 pub(super) fn tokenizer_at_hand(request: &Request<'_>, documents_hash: &str) -> Result<Option<Tokenizer>> {
     let (folder, wanted) = (request.project.tokenizer(), tokenizer_manifest(request, documents_hash));
-    let found = stage::current(&RealFs, &folder, TOKENIZER_STAGE, &wanted.options, &wanted.inputs)
+    let found = stage::found(&RealFs, &folder, TOKENIZER_STAGE, &wanted.options, &wanted.inputs)
         .map_err(Error::disk(Phase::Tokenizer))?;
     found.map(|_| Ok(Tokenizer::open(&RealFs, &folder)?)).transpose()
 }

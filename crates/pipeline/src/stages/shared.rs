@@ -130,6 +130,7 @@ pub fn run_stage(
             DataStage::Judge => judge(request, rank, reporter)?,
             DataStage::Documents => data::documents(request, Some(ranks), reporter)?.1,
             DataStage::Tokenizer => {
+                data::documents_manifest(request).ok_or_else(not_before)?;
                 let documents = data::documents_at_hand(request)?.ok_or_else(not_before)?;
                 data::tokenizer(request, &documents, reporter)?.1
             }
@@ -165,7 +166,7 @@ pub(crate) fn unmarked(
     };
     Ok(match stage {
         DataStage::Judge => corpus::unjudged(&RealFs, options, &ranks),
-        DataStage::Documents => result(request.project.documents()),
+        DataStage::Documents => data::documents_manifest(request).map_or_else(|| vec![0], |_| Vec::new()),
         DataStage::Tokenizer => result(request.project.tokenizer()),
         DataStage::Encode => {
             let (documents_hash, tokenizer) = tokenizer_before(request)?;
@@ -217,7 +218,7 @@ fn encode(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Res
 
 /// The documents' hash, and the tokenizer that was made of them. Every byte of the documents is checked by who reads them.
 fn tokenizer_before(request: &Request<'_>) -> Result<(String, Tokenizer)> {
-    let documents = Manifest::read(&RealFs, &request.project.documents()).map_err(|_| not_before())?.hash();
+    let documents = data::documents_manifest(request).ok_or_else(not_before)?.hash();
     let tokenizer = data::tokenizer_at_hand(request, &documents)?.ok_or_else(not_before)?;
     Ok((documents, tokenizer))
 }

@@ -42,20 +42,9 @@ struct Table {
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let of = |property: &str| -> Vec<(u32, u32)> {
-        let parsed = regex_syntax::parse(property).ok();
-        match parsed.as_ref().map(regex_syntax::hir::Hir::kind) {
-            Some(HirKind::Class(ParsedClass::Unicode(class))) => class
-                .ranges()
-                .iter()
-                .map(|range| (u32::from(range.start()), u32::from(range.end())))
-                .collect(),
-            _ => Vec::new(),
-        }
-    };
     let mut table = Table { low: vec![Class::Other; 1 << 16], high: Vec::new() };
     for (property, class) in [(r"\p{L}", Class::Letter), (r"\p{N}", Class::Number), (r"\s", Class::Space)] {
-        for (start, end) in of(property) {
+        for (start, end) in unicode_ranges(property).into_iter().map(|(a, b)| (u32::from(a), u32::from(b))) {
             if end >= 1 << 16 {
                 table.high.push((start, end, class));
             }
@@ -67,6 +56,17 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
     table.high.sort_unstable_by_key(|range| range.0);
     table
 });
+
+/// The characters of a class as regular expressions write it (`\p{So}`), as sorted ranges with both ends; none for what is no class.
+pub fn unicode_ranges(class: &str) -> Vec<(char, char)> {
+    let parsed = regex_syntax::parse(class).ok();
+    match parsed.as_ref().map(regex_syntax::hir::Hir::kind) {
+        Some(HirKind::Class(ParsedClass::Unicode(class))) => {
+            class.ranges().iter().map(|range| (range.start(), range.end())).collect()
+        }
+        _ => Vec::new(),
+    }
+}
 
 /// The class of a text's first character and its bytes; `byte` is the first of them.
 pub fn first(byte: u8, text: &str) -> (Class, usize) {

@@ -25,6 +25,7 @@ mod usage;
 mod vocabulary;
 mod words;
 
+pub use classes::unicode_ranges;
 pub use error::{Error, ErrorKind, Result};
 pub use file::{CONFIG_FILE, SPECIAL_TOKENS_FILE, TOKENIZER_FILE};
 pub use options::{Kind, PreTokenizer, SpecialTokens, TokenizerOptions};

@@ -194,15 +194,41 @@ fn a_rank_that_fails_again_and_again_is_told_with_its_words() {
     drop(held);
 }
 
+/// Runs the script with a `kubectl` that notes what it is asked, and says first that nothing has ended.
+fn applied_in_order(sandbox: &Sandbox, judge: &str) {
+    let kubectl = "#!/bin/sh\necho \"$*\" >> log\ncase \"$*\" in\n  get*documents*) echo Failed ;;\n  get*)\n    [ -e asked ] && echo \
+                   Complete\n    : > asked ;;\nesac\n";
+    let folder = sandbox.path().join("data/ranks/kubernetes");
+    std::fs::write(folder.join("kubectl"), kubectl).expect("written");
+    Command::new("chmod").arg("+x").arg(folder.join("kubectl")).status().expect("chmod");
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+    let script = Command::new("sh")
+        .arg(folder.join("apply.sh"))
+        .env("PATH", path)
+        .env("PAUSE", "0")
+        .output()
+        .expect("sh");
+    let words = String::from_utf8_lossy(&script.stderr);
+    assert!(
+        !script.status.success() && words.contains("text2llm-documents-") && words.contains("kubectl logs"),
+        "{words}"
+    );
+    let log = std::fs::read_to_string(folder.join("log")).expect("asked");
+    let asked: Vec<&str> = log.lines().map(|line| line.split(' ').next().unwrap_or_default()).collect();
+    assert_eq!(asked, ["delete", "apply", "get", "get", "delete", "apply", "get"], "{log}");
+    let first = log.lines().next().unwrap_or_default();
+    assert_eq!(first, format!("delete --namespace lab --ignore-not-found job/{judge}"));
+}
+
 #[test]
 fn manifests_for_kubernetes_are_written_and_not_applied() {
     let sandbox = project();
     let arguments = "data prepare --executor kubernetes --ranks 8 --cpus 4 --image registry.example/text2llm:1 --volume-claim texts --namespace lab";
     let told = sandbox.run(arguments).expect(0);
-    let commands: Vec<&str> = told.stdout.lines().collect();
-    assert_eq!(commands.len(), 5, "{}", told.stdout);
     assert!(
-        commands[0].starts_with("kubectl apply -n lab -f '") && commands[0].ends_with("job/text2llm-judge")
+        told.stdout.starts_with("sh '") && told.stdout.trim_end().ends_with("/apply.sh'"),
+        "{}",
+        told.stdout
     );
     let read = |name: &str| -> serde_json::Value {
         serde_json::from_slice(&sandbox.read(&format!("data/ranks/kubernetes/{name}.json"))).expect("JSON")
@@ -218,6 +244,7 @@ fn manifests_for_kubernetes_are_written_and_not_applied() {
     assert_eq!(container["resources"]["requests"]["cpu"], "4");
     assert_eq!(read("2-documents")["spec"]["completions"], 1);
     assert!(!sandbox.path().join("data/documents").exists());
+    applied_in_order(&sandbox, judge["metadata"]["name"].as_str().expect("a name"));
     let outside = sandbox.run(&format!("{arguments} --mount-path /elsewhere")).expect(1);
     assert!(outside.stderr.contains("--mount-path"), "{}", outside.stderr);
     assert!(sandbox.run("data prepare --executor kubernetes").expect(1).stderr.contains("--image"));

@@ -2,21 +2,12 @@
 
 use std::sync::LazyLock;
 
-use regex_syntax::hir::{Class, HirKind};
-
 /// A Unicode property as sorted ranges.
 pub struct Ranges(Vec<(char, char)>);
 
 impl Ranges {
     fn of(property: &str) -> Ranges {
-        let parsed = regex_syntax::parse(property).ok();
-        let ranges = match parsed.as_ref().map(regex_syntax::hir::Hir::kind) {
-            Some(HirKind::Class(Class::Unicode(class))) => {
-                class.ranges().iter().map(|r| (r.start(), r.end())).collect()
-            }
-            _ => Vec::new(),
-        };
-        Ranges(ranges)
+        Ranges(tokenizer::unicode_ranges(property))
     }
 
     /// Whether a character has the property.

@@ -1,9 +1,9 @@
 //! Ranks as pods of Kubernetes Indexed Jobs. Nothing is applied here: the manifests are files to look at and apply.
 //!
-//! A Job a stage, in JSON, which Kubernetes reads as it reads YAML. Jobs know no order among them, so they are applied one by one, each
-//! after the one before is complete.
+//! A Job a stage, in JSON, which Kubernetes reads as it reads YAML. Jobs know no order among them, so a script applies them one by one,
+//! each after the one before is complete.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use corpus::Rank;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use store::atomic;
 use store::fs::{Fs, RealFs};
 use store::report::Reporter;
 
-use super::{Launch, rank_environment};
+use super::{Launch, quoted, rank_environment};
 use crate::stages::shared::{self, DataStage};
 use crate::{Error, Result};
 
@@ -35,16 +35,18 @@ pub struct Cluster {
     pub cpus: usize,
 }
 
-/// What was written, and the commands that carry it out.
+/// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifests {
     /// A file a stage, in order.
     pub files: Vec<PathBuf>,
-    /// What applies them, in order.
-    pub commands: Vec<String>,
+    /// Applies them, in order.
+    pub script: PathBuf,
+    /// Runs the script, for a shell.
+    pub command: String,
 }
 
-/// Writes a Job a stage into `data/ranks/kubernetes/`.
+/// Writes a Job a stage into `data/ranks/kubernetes/`, and a script that applies them.
 ///
 /// # Errors
 /// A recipe that leads nowhere; a project or recipe outside the volume; the disk.
@@ -66,27 +68,50 @@ pub fn write(launch: &Launch<'_>, cluster: &Cluster, reporter: &mut dyn Reporter
     shared::gathered(launch.request, reporter)?;
     let folder = launch.request.project.ranks().join("kubernetes");
     RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
-    let mut manifests = Manifests { files: Vec::new(), commands: Vec::new() };
+    let script_file = folder.join("apply.sh");
+    let command = format!("sh {}", quoted(&script_file.to_string_lossy()));
+    let mut manifests = Manifests { files: Vec::new(), script: script_file, command };
+    let mut script = SCRIPT.replace("@NAMESPACE@", &quoted(&cluster.namespace));
     for (number, stage) in (1..).zip(DataStage::ALL) {
-        let path = folder.join(format!("{number}-{stage}.json"));
+        let file = format!("{number}-{stage}.json");
+        script += &format!("stage {file} {}\n", name(launch, stage));
+        let path = folder.join(file);
         atomic::write_json(&RealFs, &path, &job(launch, cluster, stage))?;
-        manifests.commands.push(apply(&path, cluster, stage));
         manifests.files.push(path);
     }
+    atomic::write(&RealFs, &manifests.script, script.as_bytes())?;
     Ok(manifests)
 }
 
-fn apply(path: &Path, cluster: &Cluster, stage: DataStage) -> String {
-    let namespace = &cluster.namespace;
-    format!(
-        "kubectl apply -n {namespace} -f '{}' && kubectl wait -n {namespace} --for=condition=complete --timeout=-1s job/{}",
-        path.display(),
-        name(stage)
-    )
+/// Ends with the calls of `stage`, which are added.
+const SCRIPT: &str = r#"#!/bin/sh
+# Applies the Jobs of text2llm one after another.
+set -eu
+cd "$(dirname "$0")"
+namespace=@NAMESPACE@
+stage() {
+  # A Job that is complete, of another recipe or other text, would count as this one.
+  kubectl delete --namespace "$namespace" --ignore-not-found "job/$2"
+  kubectl apply --namespace "$namespace" --filename "$1"
+  while :; do
+    ended=$(kubectl get --namespace "$namespace" "job/$2" --output 'jsonpath={.status.conditions[?(@.status=="True")].type}')
+    case " $ended " in
+      *" Complete "*) return ;;
+      *" Failed "*)
+        echo "$2 failed: kubectl logs --namespace $namespace --selector job-name=$2" >&2
+        exit 1
+        ;;
+    esac
+    sleep "${PAUSE:-5}"
+  done
 }
+"#;
 
-fn name(stage: DataStage) -> String {
-    format!("text2llm-{stage}")
+/// Two projects in one namespace must not take each other's Jobs for theirs.
+fn name(launch: &Launch<'_>, stage: DataStage) -> String {
+    let root = launch.request.project.root().to_string_lossy();
+    let hash = store::manifest::hash_bytes(root.as_bytes());
+    format!("text2llm-{stage}-{}", &hash[..8])
 }
 
 fn job(launch: &Launch<'_>, cluster: &Cluster, stage: DataStage) -> Value {
@@ -98,7 +123,7 @@ fn job(launch: &Launch<'_>, cluster: &Cluster, stage: DataStage) -> Value {
     json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": { "name": name(stage), "namespace": cluster.namespace, "labels": { "app": "text2llm" } },
+        "metadata": { "name": name(launch, stage), "namespace": cluster.namespace, "labels": { "app": "text2llm" } },
         "spec": {
             "completionMode": "Indexed",
             "completions": pods,

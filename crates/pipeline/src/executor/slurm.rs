@@ -12,7 +12,7 @@ use store::atomic;
 use store::fs::RealFs;
 use store::report::{Phase, Reporter};
 
-use super::{Executor, Failed, Launch, Work, cache, cannot_start, log_name, stopped};
+use super::{Executor, Failed, Launch, Work, cache, cannot_start, log_name, quoted, stopped};
 use crate::stages::shared::DataStage;
 use crate::{Error, Result};
 
@@ -182,22 +182,16 @@ fn list(ranks: &[usize]) -> String {
     parts.into_iter().map(part).collect::<Vec<_>>().join(",")
 }
 
-/// A word as a POSIX shell reads it back.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn task_numbers_and_words_as_slurm_and_shells_read_them() {
+    fn task_numbers_as_slurm_reads_them() {
         for (ranks, wanted) in
             [(&[0, 1, 2, 3][..], "0-3"), (&[5], "5"), (&[0, 2, 3, 9], "0,2-3,9"), (&[], "")]
         {
             assert_eq!(list(ranks), wanted);
         }
-        assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
     }
 }

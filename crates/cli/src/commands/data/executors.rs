@@ -110,8 +110,8 @@ fn write_manifests(launch: &Launch<'_>, cluster: &Cluster, console: &mut Console
     let manifests = kubernetes::write(launch, cluster, console.reporter().as_mut())?;
     if !console.is_human() {
         return console
-            .result("kubernetes", &json!({ "files": manifests.files, "commands": manifests.commands }));
+            .result("kubernetes", &json!({ "files": manifests.files, "script": manifests.script }));
     }
-    console.prose("Nothing is applied. In this order, each once the one before is complete:");
-    manifests.commands.iter().try_for_each(|command| console.data(command))
+    console.prose("Nothing is applied. Look at the Jobs; this applies them in order, each once the one before is complete:");
+    console.data(&manifests.command)
 }

@@ -158,6 +158,8 @@ impl<'a> DuplicateSpans<'a> {
             })?;
         }
 
+        // No more than two sorters' memory is held at a time.
+        drop(candidates);
         let mut repeated = Sorter::new(fs, folder, "repeated", memory_bytes);
         let mut before = None;
         for window in windows.finish()? {

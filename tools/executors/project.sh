@@ -8,7 +8,7 @@ need_programs() {
   done
 }
 
-# A recipe with everything that depends on the order of documents, and text from this repository: duplicates, near-duplicates, a broken file.
+# A recipe with everything that depends on the order of documents, and text from this repository: duplicates, near-duplicates, repeated spans and lines, a broken file.
 make_project() {
   local folder=$1 root
   root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -29,6 +29,7 @@ paths = ["texts", "code"]
 keep_dropped = true
 validation_fraction = 0.1
 [data.near_duplicates]
+[data.duplicate_spans]
 [data.duplicate_lines]
 [data.redact]
 [data.mix]

@@ -203,6 +203,15 @@ impl<T> Documents<T> {
         Ok(())
     }
 
+    /// The one that comes after the next `count`.
+    pub(crate) fn after(&mut self, count: u64) -> Result<T>
+    where
+        T: DeserializeOwned,
+    {
+        self.pass_over(count)?;
+        self.next().unwrap_or_else(|| Err(self.damaged(&"it ends early")))
+    }
+
     fn damaged(&self, error: &dyn std::fmt::Display) -> Error {
         Error::corrupt(&self.path, format!("is damaged ({error}): run the data stage again"))
     }

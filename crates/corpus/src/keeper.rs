@@ -1,7 +1,7 @@
 //! All documents' verdicts in, in order; those that stay are written.
 //!
-//! Here is what depends on order: duplicates, lines that came before, the split, the report. Where near-duplicates are looked for, documents
-//! wait in a file until all signatures are known.
+//! Here is what depends on order: duplicates, spans and lines that came before, the split, the report. Where near-duplicates are looked for,
+//! documents wait in a file until all signatures are known; where spans are, those that stay wait in another.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,7 +12,8 @@ use store::fs::Fs;
 use crate::contamination::{EvaluationItems, Overlap};
 use crate::dedup::NearDuplicates;
 use crate::dedup::lines::LineFilter;
-use crate::document::{DROPPED_FILE, DocumentWriter, DroppedDocument, read_documents};
+use crate::dedup::spans::DuplicateSpans;
+use crate::document::{DROPPED_FILE, DocumentWriter, DroppedDocument, PASSING_LEVEL, read_documents};
 use crate::filter::{Dropped, names};
 use crate::judge::{Cause, Judged};
 use crate::sources::Resolved;
@@ -21,6 +22,7 @@ use crate::verdicts::{SourceEnd, Verdict};
 use crate::{CorpusOptions, CorpusSummary, Document, Error, Quarantined, Result, Split};
 
 const WAITING_FILE: &str = "waiting.tmp";
+const WAITING_FOR_SPANS_FILE: &str = "waiting-for-spans.tmp";
 /// Overlaps with evaluation sets that are listed.
 const LISTED_OVERLAPS: usize = 1000;
 /// More repairs than one in so many bytes: probably another encoding.
@@ -46,6 +48,7 @@ pub struct Keeper<'a> {
     /// 128 bits of each text's hash: 16 bytes a document is what deduplication costs.
     seen: HashSet<u128>,
     near: Option<(NearDuplicates<'a>, DocumentWriter)>,
+    spans: Option<(DuplicateSpans<'a>, DocumentWriter)>,
     lines: Option<LineFilter>,
     borderline: Borderline,
 }
@@ -74,6 +77,13 @@ impl<'a> Keeper<'a> {
             )),
             None => None,
         };
+        let spans = match &options.duplicate_spans {
+            Some(spans) => Some((
+                DuplicateSpans::new(fs, folder, spans),
+                DocumentWriter::create_at(PASSING_LEVEL, fs, &folder.join(WAITING_FOR_SPANS_FILE))?,
+            )),
+            None => None,
+        };
         let dropped = match options.keep_dropped {
             true => Some(DocumentWriter::create(fs, &folder.join(DROPPED_FILE))?),
             false => None,
@@ -94,6 +104,7 @@ impl<'a> Keeper<'a> {
             writers: [train?, validation?],
             seen: HashSet::new(),
             near,
+            spans,
             lines: options.duplicate_lines.as_ref().map(LineFilter::new),
             borderline: Borderline::default(),
         })
@@ -120,6 +131,10 @@ impl<'a> Keeper<'a> {
         if let Some((near, waiting)) = self.near.take() {
             waiting.finish()?;
             self.drop_near_duplicates(near)?;
+        }
+        if let Some((spans, waiting)) = self.spans.take() {
+            waiting.finish()?;
+            self.cut_spans(spans)?;
         }
         for writer in self.writers.into_iter().chain(self.dropped) {
             writer.finish()?;
@@ -246,6 +261,36 @@ impl<'a> Keeper<'a> {
     }
 
     fn keep(&mut self, document: &Document) -> Result<()> {
+        match &mut self.spans {
+            Some((spans, waiting)) => {
+                spans.push(&document.text)?;
+                waiting.write(document)
+            }
+            None => self.clean_lines(document),
+        }
+    }
+
+    /// Whole passages go before lines do: short lines within them go too, where the lines alone would leave them.
+    fn cut_spans(&mut self, spans: DuplicateSpans<'_>) -> Result<()> {
+        let path = self.folder.join(WAITING_FOR_SPANS_FILE);
+        let mut waiting = read_documents(self.fs, &path)?;
+        let mut cutter = spans.find(|passed_over| Ok(waiting.after(passed_over)?.text))?;
+        for document in read_documents(self.fs, &path)? {
+            let document = document?;
+            match cutter.clean(&document.text)? {
+                Some(Cow::Borrowed(_)) => self.clean_lines(&document)?,
+                Some(Cow::Owned(text)) => self.clean_lines(&document.with_text(text))?,
+                None => {
+                    let dropped = Dropped { filter: names::DUPLICATE_SPANS, reason: "minimum_fraction_left" };
+                    self.drop(dropped.into(), document.source, document.text)?;
+                }
+            }
+        }
+        self.summary.repeated_spans = Some(cutter.report());
+        Ok(self.fs.remove_file(&path).map_err(store::Error::io("remove", &path))?)
+    }
+
+    fn clean_lines(&mut self, document: &Document) -> Result<()> {
         let Some(lines) = &mut self.lines else { return self.write(document) };
         match lines.clean(&document.text) {
             Some(Cow::Borrowed(_)) => self.write(document),

@@ -9,6 +9,7 @@ use crate::classifier::ClassifierOptions;
 use crate::contamination::DecontaminateOptions;
 use crate::dedup::DuplicateOptions;
 use crate::dedup::lines::LineOptions;
+use crate::dedup::spans::SpanOptions;
 use crate::extract::ExtractionMode;
 use crate::filter::FilterOptions;
 use crate::mix::MixOptions;
@@ -76,6 +77,9 @@ pub struct CorpusOptions {
     /// Drop documents that are nearly the same as an earlier one (MinHash); an empty table has FineWeb's parameters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub near_duplicates: Option<DuplicateOptions>,
+    /// Remove passages that came before in any document, wherever they begin; an empty table compares spans of 200 bytes and more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate_spans: Option<SpanOptions>,
     /// Remove lines or paragraphs that came before in any document; an empty table compares lines of 40 characters and more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_lines: Option<LineOptions>,
@@ -172,6 +176,7 @@ impl Default for CorpusOptions {
             deduplicate: true,
             filters: FilterOptions::default(),
             near_duplicates: None,
+            duplicate_spans: None,
             duplicate_lines: None,
             classifier: None,
             perplexity: None,
@@ -250,6 +255,9 @@ impl CorpusOptions {
             let message =
                 "needs a `model` from `data classifier train`, and a minimum_score from 0 to 5".to_owned();
             return fail("classifier", message);
+        }
+        if let Some(problem) = self.duplicate_spans.as_ref().and_then(SpanOptions::problem) {
+            return fail("duplicate_spans", problem);
         }
         if self
             .duplicate_lines

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::contamination::{EvaluationSet, Overlap};
-use crate::dedup::lines::RepeatedLines;
+use crate::dedup::Repeated;
 use crate::filter::names;
 use crate::redact::Redacted;
 use crate::repair::Repairs;
@@ -61,9 +61,12 @@ pub struct CorpusSummary {
     /// Personal data and secrets that were replaced, by class.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub redactions: BTreeMap<String, Redactions>,
+    /// Spans removed because they came before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated_spans: Option<Repeated>,
     /// Lines or paragraphs removed because they came before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repeated_lines: Option<RepeatedLines>,
+    pub repeated_lines: Option<Repeated>,
     /// Documents by the classifier's score, in halves of a point from 0 to 5, dropped ones included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scores: Vec<u64>,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::dedup::Repeated;
 use crate::survey::Survey;
 use crate::{CorpusSummary, Document, Sample, Split, SplitCounts};
 
@@ -106,7 +107,8 @@ fn write(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
     histogram("Scores of the classifier", &summary.scores, |half| format!("{:.1}", half as f64 / 2.0), out)?;
     let from = |half| format!("{:.0}", (half as f64 / 2.0).exp2());
     histogram("Perplexity under the model", &summary.perplexities, from, out)?;
-    repeated_lines(summary, out)?;
+    repeated("Repeated spans", &summary.repeated_spans, out)?;
+    repeated("Repeated lines", &summary.repeated_lines, out)?;
     redactions(summary, out)?;
     contamination(summary, out)?;
     unicode(summary, out)?;
@@ -167,16 +169,16 @@ fn histogram(
     Ok(())
 }
 
-fn repeated_lines(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
-    let Some(lines) = &summary.repeated_lines else { return Ok(()) };
+fn repeated(title: &str, repeated: &Option<Repeated>, out: &mut String) -> std::fmt::Result {
+    let Some(repeated) = repeated else { return Ok(()) };
     write!(
         out,
-        "<h2>Repeated lines</h2><p>{} removed from {} documents, {:.1} MB.</p><table><tr><th class=n>removed<th>",
-        lines.removed,
-        lines.documents,
-        lines.bytes as f64 / 1e6
+        "<h2>{title}</h2><p>{} removed from {} documents, {:.1} MB.</p><table><tr><th class=n>removed<th>",
+        repeated.removed,
+        repeated.documents,
+        repeated.bytes as f64 / 1e6
     )?;
-    for (count, text) in &lines.examples {
+    for (count, text) in &repeated.examples {
         write!(out, "<tr><td class=n>{count}<td><code>{}</code>", escaped(text))?;
     }
     out.push_str("</table>");

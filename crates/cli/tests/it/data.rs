@@ -53,6 +53,28 @@ fn prepared_text_can_be_looked_at_and_compared() {
 }
 
 #[test]
+fn a_recipe_cuts_passages_that_came_before() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    let passage = testkit::text(2000, 0)[300..1300].to_owned();
+    sandbox.write("corpus/copied.txt", format!("See: {passage}"));
+    sandbox
+        .write("corpus/quoted.txt", format!("Before it, {passage} and after it. {}", testkit::text(400, 99)));
+    let recipe = String::from_utf8(sandbox.read("text2llm.toml")).expect("text");
+    sandbox.write("text2llm.toml", recipe + "[data.duplicate_spans]\nminimum_bytes = 300\n");
+    let done = sandbox.run("data prepare --set data.keep_dropped=true").expect(0);
+    assert!(done.stderr.contains("2 repeated spans removed"), "{}", done.stderr);
+    let dropped = sandbox.run("data inspect --dropped duplicate_spans").expect(0);
+    assert!(
+        dropped.stdout.contains("corpus/copied.txt") && dropped.stdout.contains("minimum_fraction_left"),
+        "{}",
+        dropped.stdout
+    );
+    let quoted = sandbox.run("data inspect --search after --json").expect(0).stdout;
+    assert!(quoted.replace("  ", " ").contains("Before it, and after it."), "{quoted}");
+}
+
+#[test]
 fn a_classifier_is_trained_from_labelled_lines() {
     let sandbox = sandbox();
     let line = |number: usize| match number % 2 {

@@ -15,6 +15,7 @@ const RECIPE: &str = r#"
 [data]
 paths = ["corpus", "more.jsonl"]
 [data.near_duplicates]
+[data.duplicate_spans]
 [data.mix]
 temperature = 2.0
 [tokenizer]
@@ -58,7 +59,8 @@ fn same(a: &Sandbox, b: &Path) {
 }
 
 fn plain(sandbox: &Sandbox) -> std::path::PathBuf {
-    sandbox.run("data prepare --output-dir plain").expect(0);
+    let done = sandbox.run("data prepare --output-dir plain --output agent").expect(0);
+    assert!(done.stdout.contains("repeated spans removed"), "{}", done.stdout);
     sandbox.path().join("plain")
 }
 

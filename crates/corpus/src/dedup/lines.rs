@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::repeated::{Removals, Repeated, hash};
+
 /// What is compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -42,38 +44,17 @@ impl Default for LineOptions {
     }
 }
 
-/// What was removed, for the report.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct RepeatedLines {
-    /// Lines or paragraphs removed.
-    pub removed: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Documents that lost some.
-    pub documents: u64,
-    /// The most frequent: how often each was removed.
-    pub examples: Vec<(u64, String)>,
-}
-
-/// Repeated lines whose text is remembered, for examples.
-const REMEMBERED: usize = 10_000;
-const EXAMPLES: usize = 20;
-/// Bytes of an example.
-const SHOWN_BYTES: usize = 200;
-
 /// Takes documents in order and removes what came before.
 pub struct LineFilter {
     options: LineOptions,
     seen: HashMap<u64, u8>,
-    counts: HashMap<u64, (u64, String)>,
-    report: RepeatedLines,
+    removals: Removals,
 }
 
 impl LineFilter {
     /// By a recipe's options.
     pub fn new(options: &LineOptions) -> LineFilter {
-        let report = RepeatedLines::default();
-        LineFilter { options: options.clone(), seen: HashMap::new(), counts: HashMap::new(), report }
+        LineFilter { options: options.clone(), seen: HashMap::new(), removals: Removals::default() }
     }
 
     /// The text without repeated lines; `None`: too little is left.
@@ -87,7 +68,6 @@ impl LineFilter {
         for part in text.split(separator) {
             if self.is_repeated(part.trim(), &mut counted) {
                 removed += part.len();
-                self.report.removed += 1;
             } else {
                 kept.push(part);
             }
@@ -95,8 +75,7 @@ impl LineFilter {
         if removed == 0 {
             return Some(text.into());
         }
-        self.report.documents += 1;
-        self.report.bytes += removed as u64;
+        self.removals.see_document(removed);
         let left = (text.len() - removed) as f64 / text.len() as f64;
         let text = kept.join(separator);
         if left >= self.options.minimum_fraction_left && !text.trim().is_empty() {
@@ -117,29 +96,20 @@ impl LineFilter {
         if part.is_empty() || part.len() < shortest || part.chars().take(shortest).count() < shortest {
             return false;
         }
-        let mut first = [0; 8];
-        first.copy_from_slice(&blake3::hash(part.as_bytes()).as_bytes()[..8]);
-        let hash = u64::from_le_bytes(first);
+        let hash = hash(part);
         let seen = self.seen.entry(hash).or_default();
         if *seen < self.options.kept {
             *seen += 1;
             counted.push(hash);
             return false;
         }
-        if let Some((count, _)) = self.counts.get_mut(&hash) {
-            *count += 1;
-        } else if self.counts.len() < REMEMBERED {
-            self.counts.insert(hash, (1, part[..part.floor_char_boundary(SHOWN_BYTES)].to_owned()));
-        }
+        self.removals.see(hash, part);
         true
     }
 
     /// What was removed in all.
-    pub fn report(self) -> RepeatedLines {
-        let mut examples: Vec<(u64, String)> = self.counts.into_values().collect();
-        examples.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-        examples.truncate(EXAMPLES);
-        RepeatedLines { examples, ..self.report }
+    pub fn report(self) -> Repeated {
+        self.removals.report()
     }
 }
 

@@ -1,13 +1,15 @@
 //! Near-duplicates: MinHash with locality-sensitive hashing, by datatrove's parameters.
 //!
 //! Documents that share all hashes of a band are one cluster, of which one survives. The size of runs does not change the
-//! outcome. Reading order: `signature`, `pairs`, `clusters`, this file.
+//! outcome. Reading order: `signature`, `sort`, `clusters`, this file; then what is removed within documents: `lines`, `spans`.
 
 mod clusters;
 pub mod lines;
-mod pairs;
 mod parameters;
+mod repeated;
 mod signature;
+mod sort;
+pub mod spans;
 
 use std::path::Path;
 
@@ -17,8 +19,9 @@ use store::fs::Fs;
 
 use crate::Result;
 use clusters::Clusters;
-use pairs::PairSorter;
+pub use repeated::Repeated;
 pub use signature::{Band, Signer};
+use sort::{Record, Sorter, word};
 
 /// The recipe's `[data.near_duplicates]`. The defaults are FineWeb's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,17 +56,35 @@ impl DuplicateOptions {
     }
 }
 
+/// A band and the start of its first row, the hash of all its rows, and the document it is of: sorted so, equal bands of a
+/// band's number stand together, in datatrove's order. All bands go through one sort: their number leads.
+type Pair = (u64, u64, u32);
+
+impl Record for Pair {
+    const BYTES: usize = 20;
+
+    fn put(self, bytes: &mut [u8]) {
+        bytes[..8].copy_from_slice(&self.0.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.1.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.2.to_le_bytes());
+    }
+
+    fn get(bytes: &[u8]) -> Pair {
+        let document = bytes[16..].iter().rev().fold(0, |document, &byte| document << 8 | u32::from(byte));
+        (word(bytes), word(&bytes[8..]), document)
+    }
+}
+
 /// Collects signatures, then tells who is whose duplicate.
 pub struct NearDuplicates<'a> {
-    sorter: PairSorter<'a>,
+    sorter: Sorter<'a, Pair>,
     documents: u32,
 }
 
 impl<'a> NearDuplicates<'a> {
     /// Spills to files in `folder`.
     pub fn new(fs: &'a dyn Fs, folder: &Path, options: &DuplicateOptions) -> NearDuplicates<'a> {
-        let run_pairs = (options.memory_mb << 20) / size_of::<pairs::Pair>();
-        NearDuplicates { sorter: PairSorter::new(fs, folder, run_pairs), documents: 0 }
+        NearDuplicates { sorter: Sorter::new(fs, folder, "pairs", options.memory_mb << 20), documents: 0 }
     }
 
     /// Takes the next document's signature.
@@ -79,15 +100,16 @@ impl<'a> NearDuplicates<'a> {
     /// For each document, the survivor of its cluster: itself, where it survives.
     pub fn finish(self) -> Result<Vec<u32>> {
         let mut clusters = Clusters::new(self.documents as usize);
-        let mut before: Option<pairs::Pair> = None;
-        self.sorter.finish(|pair| {
+        let mut before: Option<Pair> = None;
+        for pair in self.sorter.finish()? {
+            let pair = pair?;
             if let Some((order, hash, document)) = before
                 && (order, hash) == (pair.0, pair.1)
             {
                 clusters.join(document, pair.2);
             }
             before = Some(pair);
-        })?;
+        }
         Ok((0..self.documents).map(|document| clusters.root(document)).collect())
     }
 }

@@ -37,6 +37,8 @@ pub mod names {
     pub const CLASSIFIER: &str = "classifier";
     /// Perplexity under one's own model.
     pub const PERPLEXITY: &str = "perplexity";
+    /// Spans that came before.
+    pub const DUPLICATE_SPANS: &str = "duplicate_spans";
     /// Lines that came before.
     pub const DUPLICATE_LINES: &str = "duplicate_lines";
     /// Text of an evaluation set.

@@ -118,6 +118,7 @@ fn stage_options(options: &CorpusOptions, rank: Rank) -> Value {
         quarantine_limit: default.quarantine_limit,
         mix: None,
         deduplicate: default.deduplicate,
+        duplicate_spans: None,
         duplicate_lines: None,
         validation_fraction: default.validation_fraction,
         seed: default.seed,

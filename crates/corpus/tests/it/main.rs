@@ -13,6 +13,7 @@ mod pages;
 mod prepare;
 mod ranks;
 mod samples;
+mod spans;
 mod tokens;
 
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use corpus::contamination::DecontaminateOptions;
 use corpus::dedup::DuplicateOptions;
 use corpus::dedup::lines::LineOptions;
+use corpus::dedup::spans::SpanOptions;
 use corpus::mix::MixOptions;
 use corpus::redact::RedactOptions;
 use corpus::repair::RepairOptions;
@@ -81,6 +82,7 @@ fn everything() -> CorpusOptions {
         minimum_characters: 20,
         repair: Some(RepairOptions::default()),
         near_duplicates: Some(DuplicateOptions::default()),
+        duplicate_spans: Some(SpanOptions { minimum_bytes: 100, ..SpanOptions::default() }),
         duplicate_lines: Some(LineOptions::default()),
         decontaminate: Some(DecontaminateOptions {
             against: vec!["exam.txt".to_owned()],
@@ -124,7 +126,7 @@ fn any_number_of_ranks_gives_the_bytes_of_one_process() {
     let plain = everything();
     let mut without =
         CorpusOptions { near_duplicates: None, duplicate_lines: None, mix: None, ..plain.clone() };
-    without.keep_dropped = false;
+    (without.keep_dropped, without.duplicate_spans) = (false, None);
     for options in [plain, without] {
         let mut told = Recorder::default();
         let out = project.documents_folder();
@@ -139,6 +141,7 @@ fn any_number_of_ranks_gives_the_bytes_of_one_process() {
         );
         if options.near_duplicates.is_some() {
             assert!(summary.near_duplicates > 0 && summary.repeated_lines.is_some());
+            assert!(summary.repeated_spans.as_ref().is_some_and(|spans| spans.removed > 0));
         }
         let weights = [("texts", 3.0), ("table.jsonl", 1.0), ("lines.txt", 0.5)];
         let weights = weights.map(|(name, weight)| (name.to_owned(), weight)).into();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use corpus::dedup::Repeated;
 use corpus::{CorpusOptions, CorpusSummary, Ranks, Split, TokenSummary};
 use model::ModelConfig;
 use serde_json::json;
@@ -113,6 +114,8 @@ pub(super) fn documents(
         (summary.duplicates, "duplicates dropped"),
         (summary.near_duplicates, "near-duplicates dropped"),
         (summary.too_short, "too short"),
+        (removed(&summary.repeated_spans), "repeated spans removed"),
+        (removed(&summary.repeated_lines), "repeated lines removed"),
         (summary.repaired_sequences, "invalid UTF-8 sequences repaired"),
         (summary.quarantined, "files or lines passed over"),
     ] {
@@ -125,6 +128,10 @@ pub(super) fn documents(
         false => Done::Worked(words),
     };
     Ok((DocumentsReady { summary, hash: manifest.hash() }, done))
+}
+
+fn removed(repeated: &Option<Repeated>) -> u64 {
+    repeated.as_ref().map_or(0, |repeated| repeated.removed)
 }
 
 fn in_words(summary: &CorpusSummary) -> String {

@@ -125,7 +125,8 @@ pub fn again(
 
 /// Typed on the command line, so from where the user stands, not from the recipe's folder.
 fn corpus_path(path: &str) -> Outcome<String> {
-    if path == "sample" { Ok(path.to_owned()) } else { absolute(path) }
+    let is_elsewhere = path == "sample" || path == "-" || path.contains("://");
+    if is_elsewhere { Ok(path.to_owned()) } else { absolute(path) }
 }
 
 fn find(global: &GlobalArguments, arguments: &RecipeArguments, project: &Project) -> Outcome<Found> {

@@ -21,7 +21,8 @@ const MOST_REDIRECTS: usize = 5;
 pub(crate) const LARGEST_ANSWER_BYTES: u64 = 256 << 20;
 /// How often a transfer is tried that breaks off.
 const TRIES: u32 = 5;
-/// How often progress is looked at.
+/// How often progress is looked at, at first and at last: a small file is there at once.
+const FIRST_PULSE: Duration = Duration::from_millis(2);
 const PULSE: Duration = Duration::from_millis(100);
 /// curl's exit codes: ranges not supported; what HTTP refuses.
 const EXIT_RANGE: i32 = 33;
@@ -195,9 +196,13 @@ pub(crate) fn start(
 
 /// Waits for a transfer into a file to end, however it does.
 pub(crate) fn follow(child: &mut Child, url: &str, part: &Path, progress: &mut dyn FnMut(u64)) -> Result<()> {
+    let mut pulse = FIRST_PULSE;
     loop {
         match child.try_wait() {
-            Ok(None) => std::thread::sleep(PULSE),
+            Ok(None) => {
+                std::thread::sleep(pulse);
+                pulse = (pulse * 3 / 2).min(PULSE);
+            }
             Ok(Some(status)) if status.code() == Some(EXIT_RANGE) => {
                 // The server cannot go on within a file: from its start, then.
                 std::fs::remove_file(part).map_err(store::Error::io("remove", part))?;

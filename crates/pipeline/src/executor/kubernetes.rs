@@ -91,7 +91,7 @@ fn name(stage: DataStage) -> String {
 
 fn job(launch: &Launch<'_>, cluster: &Cluster, stage: DataStage) -> Value {
     let pods = if stage.is_shared() { launch.ranks } else { 1 };
-    let environment: Vec<Value> = rank_environment(cluster.cpus)
+    let environment: Vec<Value> = rank_environment(launch, cluster.cpus)
         .into_iter()
         .map(|(name, value)| json!({ "name": name, "value": value }))
         .collect();

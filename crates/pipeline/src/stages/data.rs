@@ -1,9 +1,9 @@
 //! From text to tokens: the corpus, tokenizer and model phases. Each is a stage that is skipped when nothing changed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use corpus::{CorpusOptions, CorpusSummary, Ranks, Split, TokenSummary};
+use corpus::{CorpusSummary, Rank, Ranks, Split, TokenSummary};
 use model::ModelConfig;
 use serde_json::json;
 use store::fs::RealFs;
@@ -48,15 +48,16 @@ pub(super) struct Prepared {
     pub text_in_words: String,
 }
 
-/// What the recipe asks of the corpus, with remote files on this machine.
-pub(super) fn corpus_options(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<CorpusOptions> {
-    let mut data = remote::fetched(&request.recipe.data, &request.base_dir, reporter)?;
+/// What the recipe asks of the corpus, with a hub's files on this machine; objects are listed.
+pub(super) fn corpus_sources(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<remote::Sources> {
+    let mut sources = remote::gathered(&request.recipe.data, &request.base_dir, reporter)?;
+    let data = &mut sources.options;
     if request.recipe.train.phase.iter().any(|phase| phase.mix.is_some()) {
         // Any mix makes documents say where they came from.
         data.mix.get_or_insert_default();
     }
     data.threads = request.target.threads;
-    Ok(data)
+    Ok(sources)
 }
 
 /// Prepared text as it is, once every byte is checked; `None` where there is none.
@@ -89,10 +90,14 @@ pub(super) fn documents(
         let reason = format!("used as it is (--skip-corpus): {}", in_words(&ready.summary));
         return Ok((ready, Done::Reused(reason)));
     }
-    let data = corpus_options(request, reporter)?;
+    let sources = corpus_sources(request, reporter)?;
+    let (data, base_dir) = (&sources.options, &request.base_dir);
     let summary = match ranks {
-        None => corpus::prepare(&RealFs, &data, &request.base_dir, &folder, reporter)?,
-        Some(ranks) => corpus::prepare_judged(&RealFs, &data, &request.base_dir, ranks, &folder, reporter)?,
+        None => {
+            sources.fetch(base_dir, Rank::new(0, 1)?, reporter)?;
+            corpus::prepare(&RealFs, data, base_dir, &folder, reporter)?
+        }
+        Some(ranks) => corpus::prepare_judged(&RealFs, data, base_dir, ranks, &folder, reporter)?,
     };
     let manifest = Manifest::read(&RealFs, &folder).map_err(Error::disk(Phase::Corpus))?;
     let mut words = in_words(&summary);
@@ -176,6 +181,22 @@ pub(super) fn tokenizer(
     staged.commit(manifest).map_err(&disk)?;
     let summary = format!("{} tokens", tokenizer.vocab_size());
     Ok((tokenizer, Done::Worked(summary)))
+}
+
+/// Whether a manifest is that of the tokenizer of these documents and this recipe.
+pub(super) fn is_tokenizer_of(request: &Request<'_>, documents_hash: &str, manifest: &Manifest) -> bool {
+    let wanted = tokenizer_manifest(request, documents_hash);
+    manifest.stage == TOKENIZER_STAGE && manifest.matches(&wanted.options, &wanted.inputs)
+}
+
+/// The folders of shards, each with its mix.
+pub(super) fn token_folders<'a>(
+    request: &'a Request<'_>,
+) -> Vec<(PathBuf, Option<&'a corpus::mix::MixOptions>)> {
+    let phases = request.recipe.train.phase.iter().filter(|phase| phase.mix.is_some());
+    let phases = phases.map(|phase| (request.project.phase_tokens(&phase.name), phase.mix.as_ref()));
+    let whole = (request.project.tokens(), request.recipe.data.mix.as_ref());
+    std::iter::once(whole).chain(phases).collect()
 }
 
 fn tokenizer_manifest(request: &Request<'_>, documents_hash: &str) -> Manifest {

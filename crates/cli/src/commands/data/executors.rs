@@ -8,6 +8,7 @@ use pipeline::executor::local::Local;
 use pipeline::executor::ray::Ray;
 use pipeline::executor::slurm::Slurm;
 use pipeline::executor::{self, Executor, Launch};
+use pipeline::share::Share;
 use pipeline::stages::{PreparedData, Request};
 use serde_json::json;
 
@@ -31,9 +32,12 @@ pub enum ExecutorChoice {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Many machines")]
 pub struct ExecutorArguments {
-    /// Share the work among ranks; the project folder must be one that all of them see
+    /// Share the work among ranks; the project folder must be one that all of them see, or they need --share
     #[arg(long, value_name = "WHO")]
     pub executor: Option<ExecutorChoice>,
+    /// Object storage that passes on what ranks make, where they see no common folder: s3://BUCKET/PREFIX
+    #[arg(long, value_name = "ADDRESS", env = "TEXT2LLM_SHARE", hide_env = true, requires = "executor")]
+    pub share: Option<String>,
     /// Processes that share the work
     #[arg(long, value_name = "N", default_value_t = 2, requires = "executor")]
     pub ranks: usize,
@@ -75,8 +79,10 @@ pub fn run(
     console: &mut Console,
 ) -> Outcome<Option<PreparedData>> {
     let stop = train::StopFlag::on_signals().map_err(pipeline::Error::from)?;
+    let share = arguments.share.as_deref().map(Share::open).transpose()?;
     let launch = Launch {
         request,
+        share: share.as_ref(),
         program: std::env::current_exe()?,
         arguments: again,
         ranks: arguments.ranks,

@@ -65,6 +65,8 @@ echo "moto $("$venv/bin/python" -c 'import moto; print(moto.__version__)') (${SE
 
 folder="$work/a project"
 make_project "$folder"
+# A few dozen objects do: each is a process of curl's.
+find "$folder/code" -type f ! -name 'corpus*' -delete
 bucket put "$folder/texts" raw/texts
 bucket put "$folder/code" raw/code
 recipe="$work/recipe"

@@ -33,7 +33,7 @@ pub struct Launch<'a> {
     pub request: &'a Request<'a>,
     /// This program, as the ranks find it.
     pub program: PathBuf,
-    /// What names the same recipe and project to `data stage NAME`.
+    /// What names the same recipe and project to `data stage NAME`: the recipe first.
     pub arguments: Vec<String>,
     /// Processes that share `judge` and `encode`.
     pub ranks: usize,

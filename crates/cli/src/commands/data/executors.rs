@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use pipeline::executor::kubernetes::{self, Cluster};
+use pipeline::executor::kubernetes::{self, Cluster, Volume};
 use pipeline::executor::local::Local;
 use pipeline::executor::ray::Ray;
 use pipeline::executor::slurm::Slurm;
@@ -59,12 +59,15 @@ pub struct ExecutorArguments {
     /// kubernetes: an image that holds this program
     #[arg(long, value_name = "IMAGE", requires = "executor", required_if_eq("executor", "kubernetes"))]
     pub image: Option<String>,
-    /// kubernetes: the claim of the volume that holds the project
-    #[arg(long, value_name = "NAME", requires = "executor", required_if_eq("executor", "kubernetes"))]
+    /// kubernetes: the claim of the volume that holds the project; with --share none is needed
+    #[arg(long, value_name = "NAME", requires = "executor")]
     pub volume_claim: Option<String>,
     /// kubernetes: where pods find the volume [default: the project folder]
     #[arg(long, value_name = "DIR", requires = "executor")]
     pub mount_path: Option<PathBuf>,
+    /// kubernetes: the Secret whose keys become variables of the pods, such as AWS_ACCESS_KEY_ID
+    #[arg(long, value_name = "NAME", requires = "executor")]
+    pub secret: Option<String>,
     /// kubernetes: the namespace
     #[arg(long, value_name = "NAME", default_value = "default", requires = "executor")]
     pub namespace: String,
@@ -94,15 +97,16 @@ pub fn run(
         ExecutorChoice::Slurm => Box::new(Slurm { sbatch_options: arguments.sbatch_option.clone() }),
         ExecutorChoice::Ray => Box::new(Ray::new(arguments.python.clone(), arguments.cpus.max(1))),
         ExecutorChoice::Kubernetes => {
-            let missing = || Failure::message("--image and --volume-claim are needed");
+            let project = || request.project.root().to_owned();
+            let volume = arguments.volume_claim.clone().map(|claim| Volume {
+                claim,
+                mount_path: arguments.mount_path.clone().unwrap_or_else(project),
+            });
             let cluster = Cluster {
-                image: arguments.image.clone().ok_or_else(missing)?,
+                image: arguments.image.clone().ok_or_else(|| Failure::message("--image is needed"))?,
                 namespace: arguments.namespace.clone(),
-                volume_claim: arguments.volume_claim.clone().ok_or_else(missing)?,
-                mount_path: match &arguments.mount_path {
-                    Some(path) => path.clone(),
-                    None => request.project.root().to_owned(),
-                },
+                volume,
+                secret: arguments.secret.clone(),
                 program: "text2llm".to_owned(),
                 cpus: arguments.cpus.max(1),
             };

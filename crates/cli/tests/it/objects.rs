@@ -138,11 +138,21 @@ fn machines_that_share_a_bucket_make_the_bytes_of_one() {
         lab.done("late", stage, true);
     }
     assert_eq!(lab.asked("PUT", ""), [""; 0]);
-    // Another recipe is another matter, and says so in its marks.
-    let other = lab.stage("late", "judge --rank 0 --set data.minimum_characters=2000").expect(0);
-    assert!(other.last_line().contains("\"reused\":false"), "{}", other.stdout);
+    // Another recipe is another matter. The old mark goes before the first file does.
+    let of_rank = "run/1/data/ranks/judge-00000-of-00002";
+    lab.server.fail("PUT", &format!("{of_rank}/verdicts"), Fault::Refuse(403, "AccessDenied"));
+    lab.stage("late", "judge --rank 0 --set data.minimum_characters=2000").expect(3);
+    assert_eq!(lab.server.object(&format!("{of_rank}/manifest.json")), None);
+    assert!(lab.server.object(&format!("{of_rank}/verdicts.jsonl.zst")).is_some());
     lab.done("back", "judge", false);
+    let other = lab.stage("late", "judge --rank 0 --set data.minimum_characters=2000").expect(0);
+    assert!(other.last_line().contains("\"reused\":true"), "only pushed: {}", other.stdout);
+    lab.done("back", "judge", true);
     lab.same(&plain);
+
+    let flag =
+        lab.on("flag", "data stage judge quickstart --corpus-path s3://lab/raw/more.jsonl --json").expect(0);
+    assert!(flag.last_line().contains("35 documents of 1 files"), "{}", flag.stdout);
 
     // A launcher passes the share on.
     let other = "data prepare --executor local --ranks 3 --share s3://lab/run/1 --json";
@@ -183,7 +193,15 @@ fn a_push_that_breaks_leaves_no_mark_and_damage_is_told_by_name() {
     }
     assert_eq!(lab.server.object(mark), None);
     lab.done("anywhere", "judge --rank 1", false);
-    lab.done("two", "documents", false);
+    // What came before a break is not asked for again.
+    lab.server.fail("GET", verdicts, Fault::Refuse(403, "AccessDenied"));
+    assert!(lab.stage("late", "documents").expect(3).stderr.contains(verdicts));
+    lab.server.take_log();
+    lab.done("late", "documents", false);
+    let brought = lab.asked("GET", "run/1/data/ranks/judge-00001-of-00002/");
+    let names: Vec<&str> = brought.iter().filter_map(|key| key.rsplit('/').next()).collect();
+    assert_eq!(names, ["manifest.json", "verdicts.jsonl.zst"]);
+    lab.done("two", "documents", true);
 
     // A text that is another one by now.
     lab.server.set("raw/more.jsonl", "{\"text\": \"other\"}\n");

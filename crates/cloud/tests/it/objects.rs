@@ -280,3 +280,31 @@ fn objects_are_fetched_once_and_checked_each_time() {
         assert_eq!(server.take_log().len(), asked, "{damage:?}");
     }
 }
+
+/// By hand, on the server that the environment names, in its bucket `lab`: `cargo test --release -p cloud -- --ignored --nocapture`.
+#[test]
+#[ignore = "needs a server"]
+fn a_real_server_takes_files_whole_and_in_parts() {
+    let storage = Storage::from_environment("lab").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (path, back) = (folder.path().join("file"), folder.path().join("back"));
+    for (bytes, part_bytes) in
+        [(0, 5 << 20), (20 << 20, 64 << 20), (20 << 20, 5 << 20), (300 << 20, 64 << 20)]
+    {
+        let sent: Vec<u8> =
+            (0..bytes / 4).flat_map(|i: u32| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        std::fs::write(&path, &sent).unwrap();
+        let storage = storage.clone().with_limits(part_bytes, PAUSE);
+        let key = format!("trial/{bytes} of {part_bytes}, é+%");
+        let start = std::time::Instant::now();
+        storage.put_file(&key, &path, &mut |_| {}).unwrap();
+        let put_s = start.elapsed().as_secs_f64();
+        let start = std::time::Instant::now();
+        storage.get_file(&find(&storage, &key), &back, &mut |_| {}).unwrap();
+        let get_s = start.elapsed().as_secs_f64();
+        assert!(std::fs::read(&back).unwrap() == sent, "{key}");
+        println!("{key}: put in {put_s:.2} s, fetched in {get_s:.2} s");
+        storage.delete(&key).unwrap();
+        assert_eq!(storage.get(&key).unwrap(), None);
+    }
+}

@@ -1,4 +1,4 @@
-# Sourced by slurm.sh and ray.sh: a project of some MB, the plain run of it, and what compares with it.
+# Sourced by slurm.sh, ray.sh and objects.sh: a project of some MB, the plain run of it, and what compares with it.
 
 # Ends the script, saying so, where a program is missing that it cannot do without.
 need_programs() {

@@ -10,13 +10,19 @@ use std::time::Duration;
 
 use crate::{Error, Result};
 
+/// What curl is always told; addresses and secrets come on standard input.
+const ALWAYS: [&str; 8] =
+    ["-q", "--silent", "--proto", "=http,https", "--connect-timeout", "20", "--config", "-"];
+/// A transfer that is slower than this for a minute has broken off.
+pub(crate) const UNLESS_STUCK: [&str; 4] = ["--speed-limit", "1000", "--speed-time", "60"];
 /// Redirects before it is a loop.
 const MOST_REDIRECTS: usize = 5;
 /// A longer list of files is none.
-const LARGEST_ANSWER_BYTES: u64 = 256 << 20;
+pub(crate) const LARGEST_ANSWER_BYTES: u64 = 256 << 20;
 /// How often a transfer is tried that breaks off.
 const TRIES: u32 = 5;
-/// How often progress is looked at.
+/// How often progress is looked at, at first and at last: a small file is there at once.
+const FIRST_PULSE: Duration = Duration::from_millis(2);
 const PULSE: Duration = Duration::from_millis(100);
 /// curl's exit codes: ranges not supported; what HTTP refuses.
 const EXIT_RANGE: i32 = 33;
@@ -96,27 +102,15 @@ impl Server {
     fn download_once(&self, url: &str, part: &Path, progress: &mut dyn FnMut(u64)) -> Result<()> {
         let url = self.settle(url)?;
         let shown = part.to_string_lossy();
-        let have = || std::fs::metadata(part).map_or(0, |metadata| metadata.len());
-        let mut arguments = vec!["--output", &shown, "--speed-limit", "1000", "--speed-time", "60"];
-        if have() > 0 {
+        let mut arguments = vec!["--output", &shown];
+        arguments.extend(UNLESS_STUCK);
+        if size(part) > 0 {
             arguments.extend(["--continue-at", "-"]);
         }
         let mut child = self.start(&url, &arguments)?;
-        loop {
-            match child.try_wait() {
-                Ok(None) => std::thread::sleep(PULSE),
-                Ok(Some(status)) if status.code() == Some(EXIT_RANGE) => {
-                    // The server cannot go on within a file: from its start, then.
-                    std::fs::remove_file(part).map_err(store::Error::io("remove", part))?;
-                    return Err(broken(&url, "the server cannot go on within a file"));
-                }
-                Ok(Some(_)) => break,
-                Err(error) => return Err(broken(&url, &error.to_string())),
-            }
-            progress(have());
-        }
+        follow(&mut child, &url, part, progress)?;
         finish(child, &url)?;
-        progress(have());
+        progress(size(part));
         Ok(())
     }
 
@@ -162,55 +156,84 @@ impl Server {
     /// Starts curl without its user's configuration, following no redirects but those of other servers to others.
     fn start(&self, url: &str, arguments: &[&str]) -> Result<Child> {
         let is_ours = origin(url) == self.origin;
-        let mut command = Command::new("curl");
-        command
-            .args([
-                "-q",
-                "--silent",
-                "--fail",
-                "--proto",
-                "=http,https",
-                "--connect-timeout",
-                "20",
-                "--config",
-                "-",
-            ])
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        if arguments.contains(&"--head") {
-            // A refusal's head is an answer too.
-            command.arg("--no-fail");
-        } else if !is_ours {
-            command.args(["--location", "--max-redirs", "5"]);
+        let mut arguments = arguments.to_vec();
+        // A refusal's head is an answer too.
+        if !arguments.contains(&"--head") {
+            arguments.push("--fail");
+            if !is_ours {
+                arguments.extend(["--location", "--max-redirs", "5"]);
+            }
         }
-        let mut child = command.spawn().map_err(|error| Error::NoCurl { message: error.to_string() })?;
-        let mut configuration = format!("url = {}\n", quoted(url));
-        if let Some(token) = self.token.as_deref().filter(|_| is_ours) {
-            configuration
-                .push_str(&format!("header = {}\n", quoted(&format!("Authorization: Bearer {token}"))));
-        }
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(configuration.as_bytes()).map_err(|error| broken(url, &error.to_string()))?;
-        }
-        Ok(child)
+        let token = self.token.as_deref().filter(|_| is_ours);
+        let headers = token.map(|token| format!("Authorization: Bearer {token}"));
+        start(url, headers, &arguments)
     }
 }
 
-fn finish(mut child: Child, url: &str) -> Result<()> {
+/// Starts curl without its user's configuration. The address and the headers are handed over on standard input.
+pub(crate) fn start(
+    url: &str,
+    headers: impl IntoIterator<Item = String>,
+    arguments: &[&str],
+) -> Result<Child> {
+    let mut child = Command::new("curl")
+        .args(ALWAYS)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| Error::NoCurl { message: error.to_string() })?;
+    let mut configuration = format!("url = {}\n", quoted(url));
+    for header in headers {
+        configuration.push_str(&format!("header = {}\n", quoted(&header)));
+    }
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(configuration.as_bytes()).map_err(|error| broken(url, &error.to_string()))?;
+    }
+    Ok(child)
+}
+
+/// Waits for a transfer into a file to end, however it does.
+pub(crate) fn follow(child: &mut Child, url: &str, part: &Path, progress: &mut dyn FnMut(u64)) -> Result<()> {
+    let mut pulse = FIRST_PULSE;
+    loop {
+        match child.try_wait() {
+            Ok(None) => {
+                std::thread::sleep(pulse);
+                pulse = (pulse * 3 / 2).min(PULSE);
+            }
+            Ok(Some(status)) if status.code() == Some(EXIT_RANGE) => {
+                // The server cannot go on within a file: from its start, then.
+                std::fs::remove_file(part).map_err(store::Error::io("remove", part))?;
+                return Err(broken(url, "the server cannot go on within a file"));
+            }
+            Ok(Some(_)) => return Ok(()),
+            Err(error) => return Err(broken(url, &error.to_string())),
+        }
+        progress(size(part));
+    }
+}
+
+/// How much of a file is there.
+pub(crate) fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+pub(crate) fn finish(mut child: Child, url: &str) -> Result<()> {
     let status = child.wait().map_err(|error| broken(url, &error.to_string()))?;
     if status.success() { Ok(()) } else { Err(broken(url, &meaning(status.code()))) }
 }
 
 /// What curl's exit codes mean to a user.
-fn meaning(code: Option<i32>) -> String {
+pub(crate) fn meaning(code: Option<i32>) -> String {
     match code {
         Some(6) => "the server's name is not known: is there a network?".to_owned(),
         Some(7) => "the server cannot be reached: is there a network?".to_owned(),
         Some(18 | 56) => "the transfer broke off".to_owned(),
         Some(EXIT_REFUSED) => "the server refuses".to_owned(),
         Some(23) => "the file cannot be written: is the disk full?".to_owned(),
+        Some(26) => "the file to send cannot be read".to_owned(),
         Some(28) => "the server takes too long".to_owned(),
         Some(35 | 51 | 60) => {
             "no safe connection: is the system's time right, are its certificates there?".to_owned()
@@ -220,23 +243,23 @@ fn meaning(code: Option<i32>) -> String {
     }
 }
 
-fn pause(attempt: u32) {
+pub(crate) fn pause(attempt: u32) {
     if attempt > 0 {
         std::thread::sleep(Duration::from_millis(250 << attempt));
     }
 }
 
-fn broken(url: &str, message: &str) -> Error {
+pub(crate) fn broken(url: &str, message: &str) -> Error {
     Error::Transport { url: shown(url), message: message.to_owned() }
 }
 
 /// An address without its query, which may hold a signature.
-fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     url.split('?').next().unwrap_or_default().to_owned()
 }
 
 /// Scheme, name and port.
-fn origin(url: &str) -> &str {
+pub(crate) fn origin(url: &str) -> &str {
     let after = url.find("://").map_or(0, |at| at + 3);
     let end = url[after..].find(['/', '?', '#']).map_or(url.len(), |at| after + at);
     &url[..end]
@@ -252,6 +275,19 @@ fn joined(url: &str, location: &str) -> Result<String> {
     Err(broken(url, "redirects to what is no address"))
 }
 
+/// Percent-encodes what an address cannot hold; `/` stays where it separates.
+pub(crate) fn encoded(text: &str, keeps_slashes: bool) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'/' if keeps_slashes => out.push('/'),
+            byte if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) => out.push(char::from(byte)),
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
 fn quoted(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], "");
     format!("\"{escaped}\"")
@@ -260,6 +296,12 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_encoded() {
+        assert_eq!(encoded("a b/c%é.txt", true), "a%20b/c%25%C3%A9.txt");
+        assert_eq!(encoded("refs/pr/1", false), "refs%2Fpr%2F1");
+    }
 
     #[test]
     fn origins_and_redirects() {

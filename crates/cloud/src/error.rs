@@ -41,6 +41,20 @@ pub enum Error {
         /// HTTP's.
         status: u16,
     },
+    /// An object storage's answer is a refusal.
+    #[error("{place}: the storage answers {status}{}: {remedy}", words(code, message))]
+    Storage {
+        /// Which object, or where objects were looked for.
+        place: String,
+        /// HTTP's.
+        status: u16,
+        /// The storage's word for it, such as `SlowDown`; may be empty.
+        code: String,
+        /// What it says of it; may be empty.
+        message: String,
+        /// What to do.
+        remedy: String,
+    },
     /// What came is not what was announced.
     #[error("`{}` is not what the hub announced ({message}): it was thrown away; try again", path.display())]
     Corrupt {
@@ -52,6 +66,14 @@ pub enum Error {
     /// The disk failed.
     #[error(transparent)]
     Store(#[from] store::Error),
+}
+
+fn words(code: &str, message: &str) -> String {
+    match (code, message) {
+        ("", _) => String::new(),
+        (code, "") => format!(" {code}"),
+        (code, message) => format!(" {code} ({})", message.trim_end_matches('.')),
+    }
 }
 
 fn refusal(status: u16) -> String {

@@ -45,8 +45,8 @@ mod words;
 pub use document::{Document, Documents, DroppedDocument, Split, documents, dropped_documents, texts};
 pub use error::{Error, ErrorKind, Result};
 pub use options::{CorpusOptions, Normalize, RemoteEntry, RemoteFile};
-pub use prepare::{DOCUMENTS_STAGE, is_of_options, prepare, prepare_judged};
-pub use ranks::judge::{JUDGE_STAGE, JudgeSummary, judge_rank, unjudged};
+pub use prepare::{DOCUMENTS_STAGE, is_of_options, is_prepared, prepare, prepare_judged};
+pub use ranks::judge::{JUDGE_STAGE, JudgeSummary, is_judged, judge_rank, sources_of_rank, unjudged};
 pub use ranks::{Rank, Ranks};
 pub use report::{
     Cluster, CorpusSummary, Drops, Quarantined, Redactions, Sample, SplitCounts, UnicodeRepairs,
@@ -55,7 +55,7 @@ pub use sample::SAMPLE;
 pub use sources::{inputs, text_bytes};
 pub use tokens::dataset::TokenDataset;
 pub use tokens::loader::{Loader, LoaderCursor, LoaderOptions};
-pub use tokens::pieces::{ENCODE_STAGE, EncodeSummary, encode_rank, unencoded};
+pub use tokens::pieces::{ENCODE_STAGE, EncodeSummary, encode_rank, is_encoded, unencoded};
 pub use tokens::tokenize::{
-    Mix, TOKENS_STAGE, TokenCounts, TokenSummary, tokenize, tokenize_encoded, tokenize_mixed,
+    Mix, TOKENS_STAGE, TokenCounts, TokenSummary, is_tokenized, tokenize, tokenize_encoded, tokenize_mixed,
 };

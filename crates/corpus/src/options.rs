@@ -35,7 +35,8 @@ pub enum Normalize {
 pub struct CorpusOptions {
     /// Files, folders and globs, relative to the project folder; "sample" is the bundled corpus, "-" what comes on standard
     /// input, "hf://OWNER/NAME" a data set of the Hugging Face hub (also @REVISION, /PATTERN and ?split=, config=, column=),
-    /// "wikitext-2", "wikitext-103" and "tinystories" are such sets. Of a folder, and of the archives in it, these are read: .txt, .md, .jsonl, .csv, .tsv, .parquet, .html, .xml,
+    /// "wikitext-2", "wikitext-103" and "tinystories" are such sets; "s3://BUCKET/KEY", "s3://BUCKET/FOLDER/" and
+    /// "s3://BUCKET/PATTERN" lie in object storage. Of a folder, and of the archives in it, these are read: .txt, .md, .jsonl, .csv, .tsv, .parquet, .html, .xml,
     /// .docx, .pdf, .warc, .wet, .tar and .zip, also packed as .gz, .zst, .bz2 or .xz.
     #[schemars(length(min = 1))]
     pub paths: Vec<String>,
@@ -118,7 +119,7 @@ pub struct CorpusOptions {
     pub threads: usize,
 }
 
-/// An entry of `paths` whose files were fetched.
+/// An entry of `paths` whose files were fetched, or will be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteEntry {
     /// As `paths` has it.
@@ -127,6 +128,8 @@ pub struct RemoteEntry {
     pub text_field: Option<String>,
     /// Whether its rows are lines of articles, as WikiText's are: they are joined up to the next title.
     pub rows_are_lines: bool,
+    /// Whether it is a folder, of which only what can be read is meant.
+    pub is_folder: bool,
     /// The files, in their order.
     pub files: Vec<RemoteFile>,
 }
@@ -140,6 +143,8 @@ pub struct RemoteFile {
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
+    /// What names its content where it lies, so that its bytes need not be here to be known.
+    pub identity: Option<String>,
 }
 
 /// Keys of later versions are left out of a stage's options where they change nothing, so that what was prepared before stays

@@ -1,5 +1,6 @@
 //! The data stage: the recipe's files become cleaned documents, split for training and validation.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use crate::keeper::{Keeper, Kept};
 use crate::ranks::Ranks;
 use crate::ranks::judge::{Inputs, JudgedRanks};
 use crate::rules::{self, Rules};
+use crate::sources::Resolved;
 use crate::verdicts::judge_sources;
 use crate::{CorpusOptions, CorpusSummary, Error, Result, report_page, sources, split};
 
@@ -59,6 +61,36 @@ pub fn prepare_judged(
     prepare_by(fs, options, project, Some(ranks), out, reporter)
 }
 
+/// Whether a manifest is that of documents by these options from the files at hand.
+///
+/// # Errors
+/// Options that cannot be; a path that leads nowhere; the disk.
+pub fn is_prepared(
+    fs: &dyn Fs,
+    options: &CorpusOptions,
+    project: &Path,
+    manifest: &Manifest,
+) -> Result<bool> {
+    let (.., inputs) = stage_inputs(fs, options, project)?;
+    Ok(manifest.stage == DOCUMENTS_STAGE && manifest.matches(&stage_options(options), &inputs))
+}
+
+/// The sources, their hashes and those of the rules, and both together as a manifest has them.
+fn stage_inputs(
+    fs: &dyn Fs,
+    options: &CorpusOptions,
+    project: &Path,
+) -> Result<(Resolved, Inputs, BTreeMap<String, String>)> {
+    options.validate()?;
+    let resolved = sources::resolve(options, project)?;
+    let inputs = Inputs {
+        sources: sources::hashes(fs, &resolved.sources)?,
+        rules: rules::hashes(fs, options, project)?,
+    };
+    let all = inputs.of(&resolved.sources);
+    Ok((resolved, inputs, all))
+}
+
 fn prepare_by(
     fs: &dyn Fs,
     options: &CorpusOptions,
@@ -67,13 +99,7 @@ fn prepare_by(
     out: &Path,
     reporter: &mut dyn Reporter,
 ) -> Result<CorpusSummary> {
-    options.validate()?;
-    let resolved = sources::resolve(options, project)?;
-    let inputs = Inputs {
-        sources: sources::hashes(fs, &resolved.sources)?,
-        rules: rules::hashes(fs, options, project)?,
-    };
-    let all_inputs = inputs.of(&resolved.sources);
+    let (resolved, inputs, all_inputs) = stage_inputs(fs, options, project)?;
     let stage_options = stage_options(options);
     if stage::current(fs, out, DOCUMENTS_STAGE, &stage_options, &all_inputs)?.is_some() {
         let summary: CorpusSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;

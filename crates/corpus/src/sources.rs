@@ -27,6 +27,8 @@ pub struct Source {
     pub rows_are_lines: bool,
     /// Its size, where that is known before it is here.
     pub known_bytes: Option<u64>,
+    /// What stands for its hash, where its bytes need not be here.
+    pub identity: Option<String>,
     /// Which entry of `data.paths` it belongs to.
     pub entry: usize,
 }
@@ -74,6 +76,9 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
         }
         if let Some(remote) = options.remote.iter().find(|remote| &remote.entry == entry) {
             finder.remote(remote);
+            if remote.is_folder && finder.sources.len() + finder.files.len() == before {
+                return Err(nothing_to_read(entry));
+            }
             continue;
         }
         if entry == stdin::STDIN {
@@ -86,11 +91,7 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
         if path.is_dir() {
             finder.folder(&path, entry.trim_end_matches('/'))?;
             if finder.sources.len() + finder.files.len() == before {
-                let message = format!(
-                    "the folder `{entry}` holds no file of a format that is read (.txt, .md, .jsonl, .csv, .parquet, .html, .warc, .pdf, .zip \
-                     and others; .json by name or glob only) and that is not already read"
-                );
-                return Err(Error::NotFound { message });
+                return Err(nothing_to_read(entry));
             }
         } else if path.exists() {
             if !path.is_file() {
@@ -113,7 +114,15 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
     Ok(Resolved { sources: finder.sources, ignored_files: finder.ignored_files })
 }
 
-/// What the data stage is made from: each file's name and the BLAKE3 of its bytes.
+fn nothing_to_read(entry: &str) -> Error {
+    let message = format!(
+        "the folder `{entry}` holds no file of a format that is read (.txt, .md, .jsonl, .csv, .parquet, .html, .warc, .pdf, .zip and \
+         others; .json by name or glob only) and that is not already read"
+    );
+    Error::NotFound { message }
+}
+
+/// What the data stage is made from: each file's name and the BLAKE3 of its bytes, or what names them in object storage.
 ///
 /// # Errors
 /// A path that leads nowhere, or a file that cannot be read.
@@ -150,9 +159,10 @@ pub fn text_bytes(fs: &dyn Fs, options: &CorpusOptions, project: &Path) -> Resul
 
 pub fn hashes(fs: &dyn Fs, sources: &[Source]) -> Result<BTreeMap<String, String>> {
     let hash = |source: &Source| -> Result<String> {
-        Ok(match &source.place {
-            Place::Bundled => manifest::hash_bytes(sample::BYTES),
-            Place::File(path) => manifest::hash_file(fs, path)?,
+        Ok(match (&source.identity, &source.place) {
+            (Some(identity), _) => identity.clone(),
+            (None, Place::Bundled) => manifest::hash_bytes(sample::BYTES),
+            (None, Place::File(path)) => manifest::hash_file(fs, path)?,
         })
     };
     sources.iter().map(|source| Ok((source.name.clone(), hash(source)?))).collect()
@@ -167,6 +177,7 @@ fn bundled(entry: usize) -> Source {
         text_field: None,
         rows_are_lines: false,
         known_bytes: None,
+        identity: None,
         entry,
     }
 }
@@ -200,18 +211,24 @@ impl Finder {
             text_field: None,
             rows_are_lines: false,
             known_bytes: None,
+            identity: None,
             entry: self.entry,
         });
     }
 
     fn remote(&mut self, remote: &RemoteEntry) {
         for file in &remote.files {
+            if remote.is_folder && Kind::of_name(&file.name).is_none() {
+                self.ignored_files += 1;
+                continue;
+            }
             let before = self.sources.len();
             self.push(&file.path, &file.name, Kind::of_name_or_text(&file.name));
             for source in &mut self.sources[before..] {
                 source.text_field.clone_from(&remote.text_field);
                 source.rows_are_lines = remote.rows_are_lines;
                 source.known_bytes = Some(file.bytes);
+                source.identity.clone_from(&file.identity);
             }
         }
     }

@@ -139,9 +139,10 @@ fn read_all(
 
 /// A file's size, for progress and shares. Reading the file tells its error.
 pub fn bytes_of(fs: &dyn Fs, source: &Source) -> u64 {
-    match &source.place {
-        Place::Bundled => crate::sample::BYTES.len() as u64,
-        Place::File(path) => fs.file_bytes(path).unwrap_or(0),
+    match (&source.place, source.known_bytes) {
+        (Place::Bundled, _) => crate::sample::BYTES.len() as u64,
+        (Place::File(_), Some(bytes)) => bytes,
+        (Place::File(path), None) => fs.file_bytes(path).unwrap_or(0),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod project;
 pub mod recipe;
 mod remote;
 pub mod shape;
+pub mod share;
 pub mod stages;
 pub mod supervise;
 mod text;

@@ -1,19 +1,34 @@
-//! Entries of `data.paths` that lie on a hub: looked up for plans, fetched for the corpus.
+//! Entries of `data.paths` that lie elsewhere, on a hub or in object storage: looked up for plans, fetched for the corpus.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use cloud::hub::{Hub, Listing, Reference};
-use corpus::{CorpusOptions, RemoteEntry, RemoteFile};
+use cloud::storage::{Address, Object, ObjectCache, Storage};
+use corpus::{CorpusOptions, Rank, RemoteEntry, RemoteFile};
+use store::fs::RealFs;
 use store::report::{Phase, Reporter};
 
 use crate::Result;
 
-/// Whether an entry of `data.paths` is asked of a hub, where no file here is called like it.
+/// Whether an entry of `data.paths` lies elsewhere, where no file here is called like it.
 pub fn is_remote(entry: &str) -> bool {
-    !matches!(Reference::parse(entry), Ok(None))
+    !matches!(Reference::parse(entry), Ok(None)) || !matches!(Address::parse(entry), Ok(None))
 }
 
-/// The options with what the hub has of them; nothing is fetched but lists.
+/// Objects that are fetched at a time: small ones take longer to be asked for than to come.
+const AT_ONCE: usize = 8;
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The options with what lies elsewhere, and the objects among it.
+pub(crate) struct Sources {
+    pub options: CorpusOptions,
+    objects: Vec<(Storage, Object)>,
+}
+
+/// The options with what the hub and the object storage have of them; nothing is fetched but lists.
 pub(crate) fn looked_up(
     data: &CorpusOptions,
     base_dir: &Path,
@@ -24,15 +39,16 @@ pub(crate) fn looked_up(
     for (reference, listing) in listings(&hub, &data, base_dir, reporter)? {
         data.remote.push(entry(&hub, &reference, &listing));
     }
+    objects(&mut data)?;
     Ok(data)
 }
 
-/// The options with the files of remote entries on this machine, each as the hub announced it.
-pub(crate) fn fetched(
+/// The options with the hub's files on this machine, each as the hub announced it. Objects are listed: [`Sources::fetch`] brings them.
+pub(crate) fn gathered(
     data: &CorpusOptions,
     base_dir: &Path,
     reporter: &mut dyn Reporter,
-) -> Result<CorpusOptions> {
+) -> Result<Sources> {
     let hub = Hub::from_environment();
     let mut data = data.clone();
     let listings = listings(&hub, &data, base_dir, reporter)?;
@@ -47,7 +63,50 @@ pub(crate) fn fetched(
         }
         data.remote.push(entry(&hub, &reference, &listing));
     }
-    Ok(data)
+    let objects = objects(&mut data)?;
+    Ok(Sources { options: data, objects })
+}
+
+impl Sources {
+    /// Brings the objects that a rank reads.
+    pub fn fetch(&self, base_dir: &Path, rank: Rank, reporter: &mut dyn Reporter) -> Result<()> {
+        if self.objects.is_empty() {
+            return Ok(());
+        }
+        let wanted: BTreeSet<String> =
+            corpus::sources_of_rank(&RealFs, &self.options, base_dir, rank)?.into_iter().collect();
+        let wanted: Vec<_> = self
+            .objects
+            .iter()
+            .filter(|(storage, object)| wanted.contains(&storage.place(&object.key)))
+            .collect();
+        let total = wanted.iter().map(|(_, object)| object.bytes).sum();
+        let (cache, next, done) = (ObjectCache::from_environment(), AtomicUsize::new(0), AtomicU64::new(0));
+        let work = || -> Result<()> {
+            while let Some((storage, object)) = wanted.get(next.fetch_add(1, Relaxed)) {
+                let mut told = 0;
+                let mut progress = |bytes: u64| {
+                    done.fetch_add(bytes.saturating_sub(told), Relaxed);
+                    told = told.max(bytes);
+                };
+                if let Err(error) = cache.fetch(storage, object, &mut progress) {
+                    // The others stop after what they are at.
+                    next.store(wanted.len(), Relaxed);
+                    return Err(error.into());
+                }
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..AT_ONCE.min(wanted.len())).map(|_| scope.spawn(work)).collect();
+            while !workers.iter().all(|worker| worker.is_finished()) {
+                reporter.progress(Phase::Corpus, done.load(Relaxed).min(total), total, "bytes fetched");
+                std::thread::sleep(LOOK_EVERY);
+            }
+            let mut ended = workers.into_iter().map(|worker| worker.join());
+            ended.try_for_each(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    }
 }
 
 fn listings(
@@ -74,11 +133,38 @@ fn entry(hub: &Hub, reference: &Reference, listing: &Listing) -> RemoteEntry {
         name: format!("hf://{}@{}/{}", listing.id, listing.commit, file.path),
         path: hub.path(listing, file),
         bytes: file.bytes,
+        identity: None,
     };
     RemoteEntry {
         entry: reference.entry.clone(),
         text_field: reference.column.clone(),
         rows_are_lines: reference.rows_are_lines,
+        is_folder: false,
         files: listing.files.iter().map(file).collect(),
     }
+}
+
+/// Adds what the entries in object storage mean.
+fn objects(data: &mut CorpusOptions) -> Result<Vec<(Storage, Object)>> {
+    let (cache, mut all) = (ObjectCache::from_environment(), Vec::new());
+    for path in &data.paths {
+        let Some(address) = Address::parse(path)? else { continue };
+        let storage = Storage::from_environment(&address.bucket)?;
+        let found = address.sources(&storage)?;
+        let file = |object: &Object| RemoteFile {
+            name: storage.place(&object.key),
+            path: cache.path(&storage, object),
+            bytes: object.bytes,
+            // An object of this ETag is fetched, or none: so the ranks need not read each other's shares to know them.
+            identity: Some(format!("etag:{}:{}", object.etag, object.bytes)),
+        };
+        data.remote.push(RemoteEntry {
+            entry: path.clone(),
+            is_folder: found.is_folder,
+            files: found.objects.iter().map(file).collect(),
+            ..RemoteEntry::default()
+        });
+        all.extend(found.objects.into_iter().map(|object| (storage.clone(), object)));
+    }
+    Ok(all)
 }

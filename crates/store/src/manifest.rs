@@ -61,18 +61,26 @@ impl Manifest {
     pub fn read(fs: &dyn Fs, folder: &Path) -> Result<Manifest> {
         let path = folder.join(FILE_NAME);
         let bytes = fs.read(&path).map_err(Error::io("read", &path))?;
+        Manifest::parse(&bytes, &path)
+    }
+
+    /// Reads a manifest's bytes and checks them against their own hash; `path` is where they came from, to be told.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Manifest> {
         let mut value: Value =
-            serde_json::from_slice(&bytes).map_err(|error| Error::corrupt(&path, error.to_string()))?;
+            serde_json::from_slice(bytes).map_err(|error| Error::corrupt(path, error.to_string()))?;
         // Shifted, so that the order of the other keys stays for the comparison below.
         let claimed = value.as_object_mut().and_then(|map| map.shift_remove(SELF_HASH));
         let manifest: Manifest =
-            serde_json::from_value(value).map_err(|error| Error::corrupt(&path, error.to_string()))?;
+            serde_json::from_value(value).map_err(|error| Error::corrupt(path, error.to_string()))?;
         if claimed.as_ref().and_then(Value::as_str) != Some(&manifest.hash()) {
-            return Err(Error::corrupt(&path, "it does not match its own BLAKE3"));
+            return Err(Error::corrupt(path, "it does not match its own BLAKE3"));
         }
         // Catches what parses alike but is not what was written: another spelling of a number, a key given twice.
         if manifest.to_bytes() != bytes {
-            return Err(Error::corrupt(&path, "it is not spelled as this program spells it"));
+            return Err(Error::corrupt(path, "it is not spelled as this program spells it"));
+        }
+        if let Some(name) = manifest.outputs.keys().find(|name| !is_inside(name)) {
+            return Err(Error::corrupt(path, format!("names a file outside its folder: `{name}`")));
         }
         Ok(manifest)
     }
@@ -95,7 +103,7 @@ impl Manifest {
     pub fn verify(&self, fs: &dyn Fs, folder: &Path) -> Result<()> {
         for (name, record) in &self.outputs {
             let path = folder.join(name);
-            if name.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+            if !is_inside(name) {
                 return Err(Error::corrupt(
                     &folder.join(FILE_NAME),
                     format!("names a file outside its folder: `{name}`"),
@@ -137,6 +145,11 @@ impl Manifest {
     pub fn matches(&self, options: &Value, inputs: &BTreeMap<String, String>) -> bool {
         canonical(&self.options) == canonical(options) && self.inputs == *inputs
     }
+}
+
+/// Whether an output's name stays within its folder.
+fn is_inside(name: &str) -> bool {
+    name.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
 /// BLAKE3 of the canonical JSON of a value: two values that differ only in the order of keys hash alike.
@@ -296,6 +309,8 @@ mod tests {
         let record = manifest.outputs["a.txt"].clone();
         manifest.outputs.insert("sub/../a.txt".into(), record);
         assert_eq!(manifest.verify(&RealFs, folder.path()).unwrap_err().kind(), crate::ErrorKind::Corrupt);
+        let read = Manifest::parse(&manifest.to_bytes(), Path::new("s3://bucket/manifest.json"));
+        assert!(read.unwrap_err().to_string().contains("outside"));
     }
 
     #[test]

@@ -43,14 +43,28 @@ impl<'a> StagedFolder<'a> {
     /// Hashes and syncs all files, writes the manifest with them as its outputs, and swaps the folder in.
     /// After `Ok` it survives a power cut; after `Err` the old folder is there as before, or [`repair`] restores it.
     pub fn commit(self, mut manifest: Manifest) -> Result<Manifest> {
-        let (fs, partial, target) = (self.fs, &self.partial, &self.target);
+        let (fs, partial) = (self.fs, &self.partial);
         manifest.outputs = BTreeMap::new();
         for name in manifest::list_files(fs, partial)? {
             let path = partial.join(&name);
-            fs.sync_file(&path).map_err(Error::io("flush", &path))?;
             let bytes = fs.file_bytes(&path).map_err(Error::io("read", &path))?;
             let blake3 = manifest::hash_file(fs, &path)?;
             manifest.outputs.insert(name, FileRecord { blake3, bytes });
+        }
+        self.place(manifest)
+    }
+
+    /// Swaps in a folder that was made elsewhere, once all of it is what its manifest says.
+    pub fn adopt(self, manifest: Manifest) -> Result<Manifest> {
+        manifest.verify(self.fs, &self.partial)?;
+        self.place(manifest)
+    }
+
+    fn place(self, manifest: Manifest) -> Result<Manifest> {
+        let (fs, partial, target) = (self.fs, &self.partial, &self.target);
+        for name in manifest.outputs.keys() {
+            let path = partial.join(name);
+            fs.sync_file(&path).map_err(Error::io("flush", &path))?;
         }
         sync_folders(fs, partial)?;
         manifest.write(fs, partial)?;
@@ -216,6 +230,30 @@ mod tests {
             }
         }
         assert!(olds > 0 && news > 0);
+    }
+
+    #[test]
+    fn a_folder_from_elsewhere_is_taken_as_it_was_or_not_at_all() {
+        let elsewhere = old_disk();
+        let manifest = Manifest::read(&elsewhere, Path::new(TARGET)).unwrap();
+        let disk = old_disk();
+        make(&disk, 2, "second").unwrap();
+        let adopt = |last: &[u8]| {
+            let staged = StagedFolder::begin(&disk, Path::new(TARGET))?;
+            let inner = staged.path().join("inner");
+            disk.create_dir_all(&inner).map_err(Error::io("create the folder", &inner))?;
+            for (name, bytes) in [("a.txt", &b"first a.txt"[..]), ("inner/b.txt", last)] {
+                let path = staged.path().join(name);
+                let mut file = disk.create(&path).map_err(Error::io("write", &path))?;
+                file.write_all(bytes).map_err(Error::io("write", &path))?;
+            }
+            staged.adopt(manifest.clone())
+        };
+        adopt(b"first inner/b.txt").unwrap();
+        assert!(holds(&disk, 1));
+        make(&disk, 2, "second").unwrap();
+        let error = adopt(b"first inner/b.txT").unwrap_err();
+        assert!(error.to_string().contains("b.txt") && holds(&disk, 2), "{error}");
     }
 
     #[test]

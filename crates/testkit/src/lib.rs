@@ -1,9 +1,10 @@
-//! Shared test support: a temporary project folder, small texts, running the built program in it, and a browser.
+//! Shared test support: a temporary project folder, small texts, running the built program in it, a browser, and object storage.
 //!
-//! A dev-dependency only. Reading order: [`Sandbox`], [`Finished`], [`text`], [`browser`].
+//! A dev-dependency only. Reading order: [`Sandbox`], [`Finished`], [`text`], [`browser`], [`objects`].
 
 #[cfg(unix)]
 pub mod browser;
+pub mod objects;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};

@@ -9,6 +9,7 @@ mod dashboard;
 mod data;
 mod help;
 mod kill;
+mod objects;
 #[cfg(target_os = "linux")]
 mod ranks;
 mod whole_job;

@@ -250,4 +250,39 @@ fn manifests_for_kubernetes_are_written_and_not_applied() {
     let outside = sandbox.run(&format!("{arguments} --mount-path /elsewhere")).expect(1);
     assert!(outside.stderr.contains("--mount-path"), "{}", outside.stderr);
     assert!(sandbox.run("data prepare --executor kubernetes").expect(1).stderr.contains("--image"));
+    let nowhere = sandbox.run("data prepare --executor kubernetes --image i").expect(1);
+    assert!(nowhere.stderr.contains("--volume-claim"), "{}", nowhere.stderr);
+}
+
+#[test]
+fn pods_with_a_share_need_no_volume() {
+    let sandbox = project();
+    let arguments = "data prepare --executor kubernetes --image i --share s3://lab/run --secret keys --json";
+    let told = sandbox.run_with(arguments.split(' '), |command| {
+        command.env("AWS_ENDPOINT_URL", "http://127.0.0.1:1").env("AWS_ACCESS_KEY_ID", "AKID");
+        command.env("AWS_SECRET_ACCESS_KEY", "very-secret").env_remove("AWS_PROFILE");
+    });
+    assert!(told.clone().expect(0).last_line().contains("0-recipe.json"), "{}", told.stdout);
+    let read = |name: &str| -> serde_json::Value {
+        let bytes = sandbox.read(&format!("data/ranks/kubernetes/{name}.json"));
+        assert!(!String::from_utf8_lossy(&bytes).contains("very-secret"));
+        serde_json::from_slice(&bytes).expect("JSON")
+    };
+    assert_eq!(read("0-recipe")["data"]["text2llm.toml"], RECIPE);
+    let pod = &read("4-encode")["spec"]["template"]["spec"];
+    assert_eq!(pod["volumes"][0]["emptyDir"], serde_json::json!({}));
+    let container = &pod["containers"][0];
+    let words: Vec<&str> =
+        container["args"].as_array().expect("words").iter().filter_map(|word| word.as_str()).collect();
+    assert_eq!(
+        words.join(" "),
+        "data stage encode /recipe/text2llm.toml --project /scratch --rank $(JOB_COMPLETION_INDEX) --of 2 --share s3://lab/run"
+    );
+    assert_eq!(container["envFrom"][0]["secretRef"]["name"], "keys");
+    let variable = |name: &str| {
+        let all = container["env"].as_array().expect("variables");
+        all.iter().find(|variable| variable["name"] == name).map(|variable| variable["value"].clone())
+    };
+    assert_eq!(variable("AWS_ENDPOINT_URL"), Some("http://127.0.0.1:1".into()));
+    assert_eq!((variable("AWS_ACCESS_KEY_ID"), variable("HF_HUB_OFFLINE")), (None, None));
 }

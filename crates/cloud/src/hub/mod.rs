@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use crate::curl::Server;
-use crate::{Error, Result};
+use crate::curl::{Server, encoded};
+use crate::{Error, Result, cache_folder};
 pub use reference::Reference;
 
 const ENDPOINT: &str = "https://huggingface.co";
@@ -89,16 +89,6 @@ struct Sibling {
 struct Large {
     sha256: String,
     size: u64,
-}
-
-/// Where files of hubs are kept: `TEXT2LLM_CACHE`, or the place for caches of this user.
-pub fn cache_folder() -> PathBuf {
-    let folder = |name: &str| variable(name).map(PathBuf::from);
-    folder("TEXT2LLM_CACHE")
-        .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("text2llm")))
-        .or_else(|| Some(folder("HOME")?.join(".cache/text2llm")))
-        .or_else(|| Some(folder("LOCALAPPDATA")?.join("text2llm")))
-        .unwrap_or_else(|| PathBuf::from(".text2llm-cache"))
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -318,28 +308,9 @@ fn digest(path: &Path, mut hasher: impl Digest) -> std::io::Result<String> {
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Percent-encodes what an address cannot hold; `/` stays where it separates.
-fn encoded(text: &str, keeps_slashes: bool) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'/' if keeps_slashes => out.push('/'),
-            byte if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) => out.push(char::from(byte)),
-            byte => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_encoded() {
-        assert_eq!(encoded("a b/c%é.txt", true), "a%20b/c%25%C3%A9.txt");
-        assert_eq!(encoded("refs/pr/1", false), "refs%2Fpr%2F1");
-    }
 
     #[test]
     fn hashes_are_git_s_and_sha256() {

@@ -1,7 +1,8 @@
-//! The hub, against a server on this machine that speaks its routes.
+//! The hub and object storage, against servers on this machine that speak their routes.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test says what broke by panicking, and what it skipped
 
 mod fake;
+mod objects;
 
 use cloud::Error;
 use cloud::hub::{Hub, Reference};

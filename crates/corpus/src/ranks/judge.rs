@@ -69,12 +69,8 @@ pub fn judge_rank(
     rank: Rank,
     reporter: &mut dyn Reporter,
 ) -> Result<JudgeSummary> {
-    options.validate()?;
-    let resolved = sources::resolve(options, project)?;
-    let share = source_shares(fs, &resolved.sources, rank.of())[rank.number()].clone();
-    let share = &resolved.sources[share];
-    let inputs = Inputs { sources: sources::hashes(fs, share)?, rules: rules::hashes(fs, options, project)? };
-    let (stage_options, inputs) = (stage_options(options, rank), inputs.of(share));
+    let share = &share(fs, options, project, rank)?;
+    let (stage_options, inputs) = (stage_options(options, rank), share_inputs(fs, options, project, share)?);
     let out = Ranks { folder, of: rank.of() }.of_rank(JUDGE_STAGE, rank.number());
     if stage::current(fs, &out, JUDGE_STAGE, &stage_options, &inputs)?.is_some() {
         let summary: JudgeSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
@@ -104,6 +100,52 @@ pub fn judge_rank(
     atomic::write_json(fs, &staged.path().join(REPORT_FILE), &summary)?;
     staged.commit(Manifest::new(JUDGE_STAGE, stage_options, inputs))?;
     Ok(summary)
+}
+
+/// The names of the sources that a rank reads.
+///
+/// # Errors
+/// Options that cannot be; a path that leads nowhere.
+pub fn sources_of_rank(
+    fs: &dyn Fs,
+    options: &CorpusOptions,
+    project: &Path,
+    rank: Rank,
+) -> Result<Vec<String>> {
+    Ok(share(fs, options, project, rank)?.into_iter().map(|source| source.name).collect())
+}
+
+/// Whether a manifest is that of a rank's verdicts by these options on the files at hand.
+///
+/// # Errors
+/// Options that cannot be; a path that leads nowhere; the disk.
+pub fn is_judged(
+    fs: &dyn Fs,
+    options: &CorpusOptions,
+    project: &Path,
+    rank: Rank,
+    manifest: &Manifest,
+) -> Result<bool> {
+    let share = share(fs, options, project, rank)?;
+    let inputs = share_inputs(fs, options, project, &share)?;
+    Ok(manifest.stage == JUDGE_STAGE && manifest.matches(&stage_options(options, rank), &inputs))
+}
+
+fn share(fs: &dyn Fs, options: &CorpusOptions, project: &Path, rank: Rank) -> Result<Vec<Source>> {
+    options.validate()?;
+    let mut sources = sources::resolve(options, project)?.sources;
+    let share = source_shares(fs, &sources, rank.of())[rank.number()].clone();
+    Ok(sources.drain(share).collect())
+}
+
+fn share_inputs(
+    fs: &dyn Fs,
+    options: &CorpusOptions,
+    project: &Path,
+    share: &[Source],
+) -> Result<BTreeMap<String, String>> {
+    let inputs = Inputs { sources: sources::hashes(fs, share)?, rules: rules::hashes(fs, options, project)? };
+    Ok(inputs.of(share))
 }
 
 /// The ranks that have not left verdicts by these options, by a look at their manifests alone.

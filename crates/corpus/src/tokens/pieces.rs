@@ -120,6 +120,12 @@ pub fn unencoded(fs: &dyn Fs, documents_hash: &str, tokenizer: &Tokenizer, ranks
     ranks.unmarked(fs, ENCODE_STAGE, |rank| (stage_options(rank), Some(inputs(documents_hash, tokenizer))))
 }
 
+/// Whether a manifest is that of a rank's ids of these documents by this tokenizer.
+pub fn is_encoded(documents_hash: &str, tokenizer: &Tokenizer, rank: Rank, manifest: &Manifest) -> bool {
+    manifest.stage == ENCODE_STAGE
+        && manifest.matches(&stage_options(rank), &inputs(documents_hash, tokenizer))
+}
+
 fn stage_options(rank: Rank) -> Value {
     json!({ "stage_version": STAGE_VERSION, "rank": rank.number(), "of": rank.of() })
 }

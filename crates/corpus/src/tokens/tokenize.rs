@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use store::fs::{Fs, FsFile};
 use store::manifest::Manifest;
 use store::report::{Phase, Reporter};
@@ -137,14 +137,7 @@ fn tokenize_into(
 ) -> Result<TokenSummary> {
     let Origin { documents_folder, tokenizer, mix, pieces } = origin;
     let documents_hash = checked_documents(fs, documents_folder)?;
-    let inputs = BTreeMap::from([
-        ("documents".to_owned(), documents_hash.clone()),
-        ("tokenizer".to_owned(), tokenizer.hash().to_owned()),
-    ]);
-    let mut options = json!({ "stage_version": STAGE_VERSION, "shard_tokens": shard_tokens });
-    if let Some(mix) = mix {
-        options["mix"] = json!({ "options": mix.options, "seed": mix.seed });
-    }
+    let (options, inputs) = expected(&documents_hash, tokenizer, mix, shard_tokens);
     if stage::current(fs, out, TOKENS_STAGE, &options, &inputs)?.is_some() {
         let summary: TokenSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
         return Ok(TokenSummary { reused: true, ..summary });
@@ -192,6 +185,35 @@ fn tokenize_into(
     atomic::write_json(fs, &staged.path().join(REPORT_FILE), &summary)?;
     staged.commit(Manifest::new(TOKENS_STAGE, options, inputs))?;
     Ok(summary)
+}
+
+/// Options and inputs of a folder's manifest.
+fn expected(
+    documents_hash: &str,
+    tokenizer: &Tokenizer,
+    mix: Option<Mix<'_>>,
+    shard_tokens: u64,
+) -> (Value, BTreeMap<String, String>) {
+    let inputs = BTreeMap::from([
+        ("documents".to_owned(), documents_hash.to_owned()),
+        ("tokenizer".to_owned(), tokenizer.hash().to_owned()),
+    ]);
+    let mut options = json!({ "stage_version": STAGE_VERSION, "shard_tokens": shard_tokens });
+    if let Some(mix) = mix {
+        options["mix"] = json!({ "options": mix.options, "seed": mix.seed });
+    }
+    (options, inputs)
+}
+
+/// Whether a manifest is that of shards of these documents by this tokenizer and mix.
+pub fn is_tokenized(
+    documents_hash: &str,
+    tokenizer: &Tokenizer,
+    mix: Option<Mix<'_>>,
+    manifest: &Manifest,
+) -> bool {
+    let (options, inputs) = expected(documents_hash, tokenizer, mix, SHARD_TOKENS);
+    manifest.stage == TOKENS_STAGE && manifest.matches(&options, &inputs)
 }
 
 /// The hash of the documents' manifest, once every byte of them is checked. Nothing is repaired: another process may be making them.

@@ -149,7 +149,9 @@ fn fetched_files_have_their_own_name_and_column_and_wikitext_s_lines_are_joined(
             name: "hf://Salesforce/wikitext@0123/train.parquet".into(),
             path: project.path("cache/x"),
             bytes: 1,
+            identity: None,
         }],
+        is_folder: false,
     }];
     project.prepare(&options).unwrap();
     let documents = project.documents(Split::Train);
@@ -159,4 +161,36 @@ fn fetched_files_have_their_own_name_and_column_and_wikitext_s_lines_are_joined(
     assert_eq!(documents[1].source, "hf://Salesforce/wikitext@0123/train.parquet:6");
     let inputs = corpus::inputs(&store::fs::RealFs, &options, project.folder.path()).unwrap();
     assert_eq!(inputs.keys().collect::<Vec<_>>(), ["hf://Salesforce/wikitext@0123/train.parquet"]);
+}
+
+#[test]
+fn objects_are_known_by_what_names_them_and_folders_of_them_by_what_can_be_read() {
+    let project = Project::new(&[("cache/x", b"A text of some words.\n")]);
+    let file = |name: &str, etag: &str| corpus::RemoteFile {
+        name: format!("s3://raw/{name}"),
+        path: project.path(if name == "a.txt" { "cache/x" } else { "cache/nowhere" }),
+        bytes: 22,
+        identity: Some(format!("etag:{etag}:22")),
+    };
+    let mut options = undivided(&["s3://raw/"]);
+    let mut entry = corpus::RemoteEntry {
+        entry: "s3://raw/".into(),
+        is_folder: true,
+        files: vec![file("a.txt", "1"), file("b.css", "2")],
+        ..Default::default()
+    };
+    options.remote = vec![entry.clone()];
+    let summary = project.prepare(&options).unwrap();
+    assert_eq!((summary.files, summary.ignored_files), (1, 1));
+    let inputs = corpus::inputs(&store::fs::RealFs, &options, project.folder.path()).unwrap();
+    assert_eq!(inputs["s3://raw/a.txt"], "etag:1:22");
+    // Shares and inputs need no bytes, reading does.
+    std::fs::remove_file(project.path("cache/x")).unwrap();
+    assert!(project.prepare(&options).unwrap().reused);
+    entry.files = vec![file("a.txt", "other")];
+    options.remote = vec![entry.clone()];
+    assert!(project.prepare(&options).is_err());
+    entry.files = vec![file("b.css", "2")];
+    options.remote = vec![entry];
+    assert!(project.prepare(&options).unwrap_err().to_string().contains("no file of a format"));
 }

@@ -102,7 +102,7 @@ fn start(work: &Work<'_>, rank: usize, threads: usize) -> Result<Child> {
     let (output, errors) = log(&launch.log(work.stage, rank))?;
     Command::new(&launch.program)
         .args(launch.command(work.stage, &rank.to_string()))
-        .envs(rank_environment(threads))
+        .envs(rank_environment(launch, threads))
         .env_remove("TEXT2LLM_JSON")
         .env_remove("TEXT2LLM_OUTPUT")
         .stdin(Stdio::null())

@@ -18,6 +18,7 @@ use store::lock::RunLock;
 use store::report::{Phase, Reporter};
 use train::StopFlag;
 
+use crate::share::Share;
 use crate::stages::shared::{self, DataStage};
 use crate::stages::{PreparedData, Request};
 use crate::{Error, Result};
@@ -32,12 +33,14 @@ pub struct Launch<'a> {
     pub request: &'a Request<'a>,
     /// This program, as the ranks find it.
     pub program: PathBuf,
-    /// What names the same recipe and project to `data stage NAME`.
+    /// What names the same recipe and project to `data stage NAME`: the recipe first.
     pub arguments: Vec<String>,
     /// Processes that share `judge` and `encode`.
     pub ranks: usize,
     /// How often a rank that failed is tried again.
     pub retries: usize,
+    /// Where the stages pass on what they made, where machines see no common folder.
+    pub share: Option<&'a Share>,
     /// Raised when somebody wants it to end.
     pub stop: &'a StopFlag,
 }
@@ -98,7 +101,7 @@ pub fn prepare(
     for stage in DataStage::ALL {
         let start = Instant::now();
         if !stage.is_shared() && executor.stays_here() {
-            shared::run_stage(request, stage, Rank::new(0, launch.ranks)?, reporter)?;
+            shared::run_stage(request, stage, Rank::new(0, launch.ranks)?, launch.share, reporter)?;
             continue;
         }
         let mut ranks: Vec<usize> = (0..if stage.is_shared() { launch.ranks } else { 1 }).collect();
@@ -106,7 +109,7 @@ pub fn prepare(
         for tried in 0..=launch.retries {
             let work = Work { launch, stage, ranks };
             let mut failed = executor.run(&work, reporter)?;
-            let unmarked = shared::unmarked(request, &options, stage, launch.ranks)?;
+            let unmarked = shared::unmarked(request, &options, stage, launch.ranks, launch.share, reporter)?;
             for &rank in unmarked.iter().filter(|rank| work.ranks.contains(rank)) {
                 if !failed.iter().any(|known| known.rank == rank) {
                     let why = format!("ended without leaving its result; {}", launch.last_words(stage, rank));
@@ -140,7 +143,7 @@ pub fn prepare(
             format!("{stage}: {count} of {count} ranks done in {:.1} s", start.elapsed().as_secs_f64());
         reporter.note(Phase::Corpus, &message);
     }
-    shared::prepared(request)
+    shared::prepared(request, launch.share)
 }
 
 impl Launch<'_> {
@@ -152,6 +155,9 @@ impl Launch<'_> {
             command.extend(["--rank".to_owned(), rank.to_owned()]);
         }
         command.extend(["--of".to_owned(), self.ranks.to_string()]);
+        if let Some(share) = self.share {
+            command.extend(["--share".to_owned(), share.address().to_owned()]);
+        }
         command
     }
 
@@ -201,25 +207,37 @@ fn last_lines(path: &Path) -> String {
 
 /// The folder of what was fetched from hubs, as ranks find it.
 fn cache() -> PathBuf {
-    let folder = cloud::hub::cache_folder();
+    let folder = cloud::cache_folder();
     std::path::absolute(&folder).unwrap_or(folder)
 }
 
+/// Variables of others that say where things are.
+const PASSED_ON: [&str; 8] = [
+    "AWS_CONFIG_FILE",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "HF_ENDPOINT",
+];
+
 /// What the tasks need of this process's environment, wherever they run. Secrets are none of it.
-fn rank_environment(cpus: usize) -> BTreeMap<String, String> {
+fn rank_environment(launch: &Launch<'_>, cpus: usize) -> BTreeMap<String, String> {
     let recipe = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name.starts_with("TEXT2LLM_") || name == "HF_ENDPOINT")
+        .filter(|(name, _)| name.starts_with("TEXT2LLM_") || PASSED_ON.contains(&name.as_str()))
         .filter(|(name, _)| !matches!(name.as_str(), "TEXT2LLM_JSON" | "TEXT2LLM_OUTPUT"));
     let mut environment: BTreeMap<String, String> = recipe.collect();
-    for (name, value) in [
-        ("HF_HUB_OFFLINE", "1".to_owned()),
-        // Where the launcher has fetched data sets to, whatever a rank's home is.
-        ("TEXT2LLM_CACHE", cache().to_string_lossy().into_owned()),
-        ("RAYON_NUM_THREADS", cpus.to_string()),
-        ("TEXT2LLM_THREADS", cpus.to_string()),
-    ] {
-        environment.insert(name.to_owned(), value);
+    for name in ["RAYON_NUM_THREADS", "TEXT2LLM_THREADS"] {
+        environment.insert(name.to_owned(), cpus.to_string());
+    }
+    // The launcher has fetched what there is, where ranks see its files.
+    if launch.share.is_none() {
+        environment.insert("HF_HUB_OFFLINE".to_owned(), "1".to_owned());
+        // Whatever a rank's home is.
+        environment.insert("TEXT2LLM_CACHE".to_owned(), cache().to_string_lossy().into_owned());
     }
     environment
 }

@@ -113,7 +113,7 @@ impl Executor for Ray {
             logs: work.ranks.iter().map(|&rank| launch.log(work.stage, rank).display().to_string()).collect(),
             cpus,
             retries: launch.retries,
-            environment: rank_environment(cpus),
+            environment: rank_environment(launch, cpus),
             folder: launch.request.project.root().display().to_string(),
         };
         let driver = self.driver(launch)?;

@@ -36,6 +36,8 @@ def die_with_worker():
 def run(request, rank, log):
     command = [word.replace("@RANK@", str(rank)) for word in request["command"]]
     environment = {**os.environ, **request["environment"]}
+    # With a share, the project folder is each machine's own.
+    os.makedirs(os.path.dirname(log), exist_ok=True)
     with open(log, "ab") as words:
         ended = subprocess.run(
             command,

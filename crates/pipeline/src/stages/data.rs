@@ -1,10 +1,10 @@
 //! From text to tokens: the corpus, tokenizer and model phases. Each is a stage that is skipped when nothing changed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use corpus::dedup::Repeated;
-use corpus::{CorpusOptions, CorpusSummary, Ranks, Split, TokenSummary};
+use corpus::{CorpusOptions, CorpusSummary, Rank, Ranks, Split, TokenSummary};
 use model::ModelConfig;
 use serde_json::json;
 use store::fs::RealFs;
@@ -49,12 +49,13 @@ pub(super) struct Prepared {
     pub text_in_words: String,
 }
 
-/// What the recipe asks of the corpus, with remote files on this machine.
-pub(super) fn corpus_options(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<CorpusOptions> {
-    let mut data = remote::fetched(&with_mix(request), &request.base_dir, reporter)?;
+/// What the recipe asks of the corpus, with a hub's files on this machine; objects are listed.
+pub(super) fn corpus_sources(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<remote::Sources> {
+    let mut sources = remote::gathered(&with_mix(request), &request.base_dir, reporter)?;
+    let data = &mut sources.options;
     data.output = Some(request.project.root().to_owned());
     data.threads = request.target.threads;
-    Ok(data)
+    Ok(sources)
 }
 
 /// The recipe's; any phase's mix makes documents say where they came from.
@@ -102,10 +103,14 @@ pub(super) fn documents(
         let reason = format!("used as it is (--skip-corpus): {}", in_words(&ready.summary));
         return Ok((ready, Done::Reused(reason)));
     }
-    let data = corpus_options(request, reporter)?;
+    let sources = corpus_sources(request, reporter)?;
+    let (data, base_dir) = (&sources.options, &request.base_dir);
     let summary = match ranks {
-        None => corpus::prepare(&RealFs, &data, &request.base_dir, &folder, reporter)?,
-        Some(ranks) => corpus::prepare_judged(&RealFs, &data, &request.base_dir, ranks, &folder, reporter)?,
+        None => {
+            sources.fetch(base_dir, Rank::new(0, 1)?, reporter)?;
+            corpus::prepare(&RealFs, data, base_dir, &folder, reporter)?
+        }
+        Some(ranks) => corpus::prepare_judged(&RealFs, data, base_dir, ranks, &folder, reporter)?,
     };
     let manifest = Manifest::read(&RealFs, &folder).map_err(Error::disk(Phase::Corpus))?;
     let mut words = in_words(&summary);
@@ -196,6 +201,22 @@ pub(super) fn tokenizer(
     staged.commit(manifest).map_err(&disk)?;
     let summary = format!("{} tokens", tokenizer.vocab_size());
     Ok((tokenizer, Done::Worked(summary)))
+}
+
+/// Whether a manifest is that of the tokenizer of these documents and this recipe.
+pub(super) fn is_tokenizer_of(request: &Request<'_>, documents_hash: &str, manifest: &Manifest) -> bool {
+    let wanted = tokenizer_manifest(request, documents_hash);
+    manifest.stage == TOKENIZER_STAGE && manifest.matches(&wanted.options, &wanted.inputs)
+}
+
+/// The folders of shards, each with its mix.
+pub(super) fn token_folders<'a>(
+    request: &'a Request<'_>,
+) -> Vec<(PathBuf, Option<&'a corpus::mix::MixOptions>)> {
+    let phases = request.recipe.train.phase.iter().filter(|phase| phase.mix.is_some());
+    let phases = phases.map(|phase| (request.project.phase_tokens(&phase.name), phase.mix.as_ref()));
+    let whole = (request.project.tokens(), request.recipe.data.mix.as_ref());
+    std::iter::once(whole).chain(phases).collect()
 }
 
 fn tokenizer_manifest(request: &Request<'_>, documents_hash: &str) -> Manifest {

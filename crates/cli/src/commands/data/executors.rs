@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use pipeline::executor::kubernetes::{self, Cluster};
+use pipeline::executor::kubernetes::{self, Cluster, Volume};
 use pipeline::executor::local::Local;
 use pipeline::executor::ray::Ray;
 use pipeline::executor::slurm::Slurm;
 use pipeline::executor::{self, Executor, Launch};
+use pipeline::share::Share;
 use pipeline::stages::{PreparedData, Request};
 use serde_json::json;
 
@@ -31,9 +32,12 @@ pub enum ExecutorChoice {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Many machines")]
 pub struct ExecutorArguments {
-    /// Share the work among ranks; the project folder must be one that all of them see
+    /// Share the work among ranks; the project folder must be one that all of them see, or they need --share
     #[arg(long, value_name = "WHO")]
     pub executor: Option<ExecutorChoice>,
+    /// Object storage that passes on what ranks make, where they see no common folder: s3://BUCKET/PREFIX
+    #[arg(long, value_name = "ADDRESS", env = "TEXT2LLM_SHARE", hide_env = true, requires = "executor")]
+    pub share: Option<String>,
     /// Processes that share the work
     #[arg(long, value_name = "N", default_value_t = 2, requires = "executor")]
     pub ranks: usize,
@@ -55,12 +59,15 @@ pub struct ExecutorArguments {
     /// kubernetes: an image that holds this program
     #[arg(long, value_name = "IMAGE", requires = "executor", required_if_eq("executor", "kubernetes"))]
     pub image: Option<String>,
-    /// kubernetes: the claim of the volume that holds the project
-    #[arg(long, value_name = "NAME", requires = "executor", required_if_eq("executor", "kubernetes"))]
+    /// kubernetes: the claim of the volume that holds the project; with --share none is needed
+    #[arg(long, value_name = "NAME", requires = "executor")]
     pub volume_claim: Option<String>,
     /// kubernetes: where pods find the volume [default: the project folder]
     #[arg(long, value_name = "DIR", requires = "executor")]
     pub mount_path: Option<PathBuf>,
+    /// kubernetes: the Secret whose keys become variables of the pods, such as AWS_ACCESS_KEY_ID
+    #[arg(long, value_name = "NAME", requires = "executor")]
+    pub secret: Option<String>,
     /// kubernetes: the namespace
     #[arg(long, value_name = "NAME", default_value = "default", requires = "executor")]
     pub namespace: String,
@@ -75,8 +82,10 @@ pub fn run(
     console: &mut Console,
 ) -> Outcome<Option<PreparedData>> {
     let stop = train::StopFlag::on_signals().map_err(pipeline::Error::from)?;
+    let share = arguments.share.as_deref().map(Share::open).transpose()?;
     let launch = Launch {
         request,
+        share: share.as_ref(),
         program: std::env::current_exe()?,
         arguments: again,
         ranks: arguments.ranks,
@@ -88,15 +97,16 @@ pub fn run(
         ExecutorChoice::Slurm => Box::new(Slurm { sbatch_options: arguments.sbatch_option.clone() }),
         ExecutorChoice::Ray => Box::new(Ray::new(arguments.python.clone(), arguments.cpus.max(1))),
         ExecutorChoice::Kubernetes => {
-            let missing = || Failure::message("--image and --volume-claim are needed");
+            let project = || request.project.root().to_owned();
+            let volume = arguments.volume_claim.clone().map(|claim| Volume {
+                claim,
+                mount_path: arguments.mount_path.clone().unwrap_or_else(project),
+            });
             let cluster = Cluster {
-                image: arguments.image.clone().ok_or_else(missing)?,
+                image: arguments.image.clone().ok_or_else(|| Failure::message("--image is needed"))?,
                 namespace: arguments.namespace.clone(),
-                volume_claim: arguments.volume_claim.clone().ok_or_else(missing)?,
-                mount_path: match &arguments.mount_path {
-                    Some(path) => path.clone(),
-                    None => request.project.root().to_owned(),
-                },
+                volume,
+                secret: arguments.secret.clone(),
                 program: "text2llm".to_owned(),
                 cpus: arguments.cpus.max(1),
             };

@@ -1,6 +1,7 @@
 //! `text2llm data stage`: one of the stages of `data prepare`, or a rank's share of one.
 
 use clap::Args;
+use pipeline::share::Share;
 use pipeline::stages::shared::{self, DataStage};
 
 use super::prepare::request;
@@ -9,7 +10,7 @@ use crate::failure::Outcome;
 use crate::output::Console;
 use crate::select;
 
-/// Run one stage of `data prepare`. Over a folder that all machines share, `judge` and `encode` are shared among ranks, each a process
+/// Run one stage of `data prepare`. Over a folder that all machines share, or over object storage with --share, `judge` and `encode` are shared among ranks, each a process
 /// with its number; the others are one process each: judge, documents, tokenizer, encode, tokens. What is done already and still verifies
 /// is skipped; the result is that of `data prepare`, byte for byte, whatever the number of ranks.
 #[derive(Debug, Args)]
@@ -25,6 +26,9 @@ pub struct Arguments {
     /// Of how many; the same for all stages
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub of: usize,
+    /// Object storage that passes on what the stages make, where machines see no common folder: s3://BUCKET/PREFIX
+    #[arg(long, value_name = "ADDRESS", env = "TEXT2LLM_SHARE", hide_env = true)]
+    pub share: Option<String>,
 }
 
 /// Runs it.
@@ -34,7 +38,9 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     let selected = select::recipe(global, &arguments.recipe, &[], &project)?;
     console.heading(&selected, &project);
     let request = request(global, selected, &project);
-    let done = shared::run_stage(&request, arguments.stage, rank, console.reporter().as_mut())?;
+    let share = arguments.share.as_deref().map(Share::open).transpose()?;
+    let done =
+        shared::run_stage(&request, arguments.stage, rank, share.as_ref(), console.reporter().as_mut())?;
     if !console.is_human() {
         return console.result("stage", &serde_json::to_value(done)?);
     }

@@ -1,0 +1,257 @@
+//! Object storage that speaks S3's protocol (Amazon's, MinIO, R2, Google's): lists, files in and out, small objects.
+//!
+//! Requests are signed here and carried by the system's curl; addresses, signatures and tokens are on its standard input, keys are
+//! given to no other program. What breaks off or is told to wait is tried again, a download from where it stopped. Non-goals: making buckets, versions,
+//! permissions. Reading order: `address`, `credentials`, this file, `upload`, `request`, `signature`; `cache` for files to learn from.
+
+mod address;
+mod cache;
+mod credentials;
+mod request;
+mod signature;
+mod upload;
+mod xml;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use address::{Address, Sources};
+pub use cache::ObjectCache;
+pub use credentials::{Keys, Settings};
+use request::Call;
+
+use crate::curl;
+use crate::{Error, Result};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(300);
+
+/// A bucket.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    bucket: String,
+    scheme: &'static str,
+    /// Name and port, as they are signed.
+    host: String,
+    /// What stands before a key in paths, without a slash at its end.
+    base_path: String,
+    region: String,
+    keys: Option<Keys>,
+    part_bytes: u64,
+    /// Before the second try; each further pause is twice as long.
+    first_pause: Duration,
+}
+
+/// What a list tells of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Object {
+    /// Its name in the bucket.
+    pub key: String,
+    /// Its size.
+    pub bytes: u64,
+    /// What names its content: another content has another one.
+    pub etag: String,
+}
+
+impl Storage {
+    /// A bucket of the storage that the environment names.
+    ///
+    /// # Errors
+    /// What [`Settings::from_environment`] says.
+    pub fn from_environment(bucket: &str) -> Result<Storage> {
+        Ok(Storage::new(Settings::from_environment()?, bucket))
+    }
+
+    /// A bucket of a storage.
+    pub fn new(settings: Settings, bucket: &str) -> Storage {
+        let Settings { endpoint, region, keys } = settings;
+        let address = endpoint.unwrap_or_else(|| {
+            let china = if region.starts_with("cn-") { ".cn" } else { "" };
+            let host = format!("s3.{region}.amazonaws.com{china}");
+            // A certificate holds for one name before the first dot.
+            if bucket.contains('.') { format!("https://{host}") } else { format!("https://{bucket}.{host}") }
+        });
+        let address = address.trim_end_matches('/');
+        let (scheme, port, rest) = match address.strip_prefix("http://") {
+            Some(rest) => ("http", ":80", rest),
+            None => ("https", ":443", address.trim_start_matches("https://")),
+        };
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let is_in_host = host.strip_prefix(bucket).is_some_and(|rest| rest.starts_with(".s3."));
+        Storage {
+            bucket: bucket.to_owned(),
+            scheme,
+            // Curl does not tell a scheme's own port.
+            host: host.strip_suffix(port).unwrap_or(host).to_owned(),
+            base_path: if is_in_host { path.to_owned() } else { format!("{path}/{bucket}") },
+            region,
+            keys,
+            part_bytes: upload::PART_BYTES,
+            first_pause: FIRST_PAUSE,
+        }
+    }
+
+    /// The same, with files above `part_bytes` sent in parts of that size, and another first pause before a request is tried again: for tests,
+    /// since S3 takes no parts below 5 MB.
+    pub fn with_limits(self, part_bytes: u64, first_pause: Duration) -> Storage {
+        Storage { part_bytes, first_pause, ..self }
+    }
+
+    /// An object's address, to be told.
+    pub fn place(&self, key: &str) -> String {
+        format!("s3://{}/{key}", self.bucket)
+    }
+
+    /// All objects whose key begins with `prefix`, in the order of keys.
+    ///
+    /// # Errors
+    /// No answer after several tries; a refusal; an answer that is none of S3's.
+    pub fn list(&self, prefix: &str) -> Result<Vec<Object>> {
+        let place = self.place(prefix);
+        let broken = || curl::broken(&place, "the answer is not what an object storage says");
+        let (mut objects, mut token) = (Vec::new(), None::<String>);
+        loop {
+            let mut query = vec![("list-type", "2"), ("prefix", prefix), ("encoding-type", "url")];
+            query.extend(token.as_deref().map(|token| ("continuation-token", token)));
+            let answer = self.ask(&Call { query: &query, ..Call::get("") })?;
+            let text = String::from_utf8(answer.body).map_err(|_| broken())?;
+            let (mut object, mut next, mut is_cut, mut is_fit) = (Object::default(), None, false, true);
+            let mut is_list = false;
+            let mut visit = |path: &str, words: &str| match path {
+                "ListBucketResult/Contents/Key" => match decoded(words) {
+                    Some(key) => object.key = key,
+                    None => is_fit = false,
+                },
+                "ListBucketResult/Contents/Size" => match words.parse() {
+                    Ok(bytes) => object.bytes = bytes,
+                    Err(_) => is_fit = false,
+                },
+                "ListBucketResult/Contents/ETag" => words.trim_matches('"').clone_into(&mut object.etag),
+                "ListBucketResult/Contents" => objects.push(std::mem::take(&mut object)),
+                "ListBucketResult/IsTruncated" => is_cut = words == "true",
+                "ListBucketResult/NextContinuationToken" => next = Some(words.to_owned()),
+                "ListBucketResult" => is_list = true,
+                _ => {}
+            };
+            xml::elements(&text, &mut visit).ok_or_else(broken)?;
+            if !is_fit || !is_list {
+                return Err(broken());
+            }
+            match (is_cut, next) {
+                (false, _) => break,
+                // The same page again would have no end.
+                (true, Some(next)) if token.as_ref() != Some(&next) => token = Some(next),
+                (true, _) => return Err(broken()),
+            }
+        }
+        objects.retain(|object| object.key.starts_with(prefix));
+        objects.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(objects)
+    }
+
+    /// A small object; `None` where there is none.
+    ///
+    /// # Errors
+    /// No answer after several tries; a refusal.
+    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        match self.ask(&Call::get(key)) {
+            Ok(answer) => Ok(Some(answer.body)),
+            Err(Error::Storage { status: 404, code, .. }) if code != "NoSuchBucket" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An object as a file: under another name until it is whole, which a later call goes on with. `progress` hears how much is there.
+    ///
+    /// # Errors
+    /// No answer after several tries; an object that is another one by now; the disk.
+    pub fn get_file(&self, object: &Object, path: &Path, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        let part = part_file(path, &object.etag);
+        let create = |path: &Path| std::fs::File::create(path).map_err(store::Error::io("write", path));
+        if curl::size(&part) > object.bytes {
+            create(&part)?;
+        }
+        if object.bytes == 0 {
+            create(&part)?;
+        } else if curl::size(&part) < object.bytes {
+            let etag = format!("\"{}\"", object.etag);
+            let headers = [("if-match", etag.as_str())];
+            let headers = if object.etag.is_empty() { &[][..] } else { &headers };
+            self.bring(&Call { headers, ..Call::get(&object.key) }, &part, progress)?;
+        }
+        let bytes = curl::size(&part);
+        if bytes != object.bytes {
+            std::fs::remove_file(&part).map_err(store::Error::io("remove", &part))?;
+            let message =
+                format!("{bytes} bytes came instead of {}: run the same command again", object.bytes);
+            return Err(curl::broken(&self.place(&object.key), &message));
+        }
+        std::fs::rename(&part, path).map_err(store::Error::io("rename", &part))?;
+        Ok(())
+    }
+
+    /// Removes an object, where there is one.
+    ///
+    /// # Errors
+    /// No answer after several tries; a refusal.
+    pub fn delete(&self, key: &str) -> Result<()> {
+        match self.ask(&Call { method: "DELETE", ..Call::get(key) }) {
+            Ok(_) => Ok(()),
+            Err(Error::Storage { status: 404, code, .. }) if code != "NoSuchBucket" => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Beside the file, and another one for another content.
+fn part_file(path: &Path, etag: &str) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let etag: String = etag.chars().filter(char::is_ascii_alphanumeric).take(40).collect();
+    path.with_file_name(format!("{name}.{etag}.part"))
+}
+
+/// A key as lists encode it: `+` is a space, as in forms.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
+                bytes.push(u8::from_str_radix(digits, 16).ok()?);
+                rest = &rest[2..];
+            }
+            byte => bytes.push(byte),
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_stand_in_names_or_in_paths() {
+        let place = |endpoint: Option<&str>, region: &str, bucket: &str| {
+            let settings =
+                Settings { endpoint: endpoint.map(str::to_owned), region: region.to_owned(), keys: None };
+            let storage = Storage::new(settings, bucket);
+            format!("{}://{}{}", storage.scheme, storage.host, storage.base_path)
+        };
+        assert_eq!(place(None, "eu-west-1", "raw"), "https://raw.s3.eu-west-1.amazonaws.com");
+        assert_eq!(place(None, "eu-west-1", "a.b"), "https://s3.eu-west-1.amazonaws.com/a.b");
+        assert_eq!(place(None, "cn-north-1", "raw"), "https://raw.s3.cn-north-1.amazonaws.com.cn");
+        assert_eq!(place(Some("http://127.0.0.1:9000/"), "x", "raw"), "http://127.0.0.1:9000/raw");
+        assert_eq!(place(Some("https://minio.lab:443/at"), "x", "raw"), "https://minio.lab/at/raw");
+    }
+
+    #[test]
+    fn keys_of_lists_are_decoded() {
+        assert_eq!(decoded("a+b%2Fc%C3%A9%2B").as_deref(), Some("a b/cé+"));
+        for bad in ["%", "%1", "%zz", "%ff"] {
+            assert_eq!(decoded(bad), None, "{bad}");
+        }
+    }
+}

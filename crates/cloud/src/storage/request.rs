@@ -1,0 +1,273 @@
+//! One request: its address, its signature, curl, and trying again what may go better the next time.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::Child;
+
+use store::time::Timestamp;
+
+use super::Storage;
+use super::signature::{EMPTY_SHA256, Signed};
+use super::xml;
+use crate::curl::{self, LARGEST_ANSWER_BYTES, UNLESS_STUCK};
+use crate::{Error, Result};
+
+/// How often a request is tried.
+const TRIES: u32 = 6;
+/// What a server says that is at work or overloaded.
+const TRY_AGAIN: [u16; 6] = [408, 429, 500, 502, 503, 504];
+/// Longer words of a server are cut.
+const LONGEST_MESSAGE: usize = 200;
+/// The most that a request may take that moves little. A storage may put a file of thousands of parts together for minutes.
+const LONGEST_S: &str = "900";
+
+/// What is asked of a bucket.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    pub method: &'static str,
+    /// Of the object; empty for the bucket.
+    pub key: &'a str,
+    /// Not yet encoded.
+    pub query: &'a [(&'static str, &'a str)],
+    /// Names in lower case.
+    pub headers: &'a [(&'static str, &'a str)],
+    /// A file to send, with the SHA-256 of its bytes.
+    pub body: Option<(&'a Path, &'a str)>,
+}
+
+impl<'a> Call<'a> {
+    pub fn get(key: &'a str) -> Call<'a> {
+        Call { method: "GET", key, query: &[], headers: &[], body: None }
+    }
+}
+
+/// A success.
+#[derive(Debug)]
+pub struct Answer {
+    headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What came back, whatever it says.
+struct Said {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Storage {
+    /// Asks until there is an answer that counts.
+    pub(super) fn ask(&self, call: &Call<'_>) -> Result<Answer> {
+        self.insist(|| {
+            let place = self.place(call.key);
+            let mut arguments = vec!["--max-time", LONGEST_S];
+            let child = self.start(call, &mut arguments)?;
+            let said = read(child, &place)?;
+            self.accept(call, said)
+        })
+    }
+
+    /// Brings the rest of an object into a file that holds its beginning, or nothing.
+    pub(super) fn bring(&self, call: &Call<'_>, part: &Path, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        self.insist(|| {
+            let place = self.place(call.key);
+            let shown = part.to_string_lossy();
+            // Without --fail, what a refusal says would become the file's.
+            let mut arguments = vec!["--fail", "--output", &shown];
+            arguments.extend(UNLESS_STUCK);
+            if curl::size(part) > 0 {
+                arguments.extend(["--continue-at", "-"]);
+            }
+            let mut child = self.start(call, &mut arguments)?;
+            curl::follow(&mut child, &place, part, progress)?;
+            let said = read(child, &place)?;
+            if (300..400).contains(&said.status) {
+                // Curl takes these words for the object's.
+                std::fs::remove_file(part).map_err(store::Error::io("remove", part))?;
+            }
+            self.accept(call, said).map(drop)
+        })
+    }
+
+    /// Tries again what the network or a busy server did not let through.
+    fn insist<T>(&self, mut once: impl FnMut() -> Result<T>) -> Result<T> {
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            match once() {
+                Err(error) if tried < TRIES && is_passing(&error) => {
+                    // Not all at the same moment, where many processes were told to wait.
+                    let own = 1.0 + f64::from(std::process::id() % 50) / 100.0;
+                    std::thread::sleep(self.first_pause.mul_f64(own * f64::from(1 << (tried - 1))));
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn start<'a>(&self, call: &Call<'a>, arguments: &mut Vec<&'a str>) -> Result<Child> {
+        let host = &self.host;
+        let path = curl::encoded(&format!("{}/{}", self.base_path, call.key), true);
+        let mut query: Vec<(String, String)> = call
+            .query
+            .iter()
+            .map(|(name, value)| (curl::encoded(name, false), curl::encoded(value, false)))
+            .collect();
+        query.sort();
+        let mut url = format!("{}://{host}{path}", self.scheme);
+        for (number, (name, value)) in query.iter().enumerate() {
+            url += &format!("{}{name}={value}", if number == 0 { '?' } else { '&' });
+        }
+        let body_sha256 = call.body.map_or(EMPTY_SHA256, |(_, sha256)| sha256);
+        let mut headers: Vec<(String, String)> =
+            call.headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        if let Some(keys) = &self.keys {
+            let time = format!("{}Z", Timestamp::now().compact().replace('-', "T"));
+            headers.extend([
+                ("host".to_owned(), host.clone()),
+                ("x-amz-content-sha256".to_owned(), body_sha256.to_owned()),
+                ("x-amz-date".to_owned(), time.clone()),
+            ]);
+            if let Some(token) = &keys.session_token {
+                headers.push(("x-amz-security-token".to_owned(), token.clone()));
+            }
+            headers.sort();
+            let signed = Signed {
+                method: call.method,
+                path: &path,
+                query: &query,
+                headers: &headers,
+                body_sha256,
+                time: &time,
+                region: &self.region,
+            };
+            let authorization = signed.authorization(keys);
+            headers.push(("authorization".to_owned(), authorization));
+        }
+        // Without a value, curl leaves out what it would add by itself: a wait for leave to send, the type of a form.
+        let headers = headers.into_iter().map(|(name, value)| format!("{name}: {value}"));
+        let headers = headers.chain(["Expect:".to_owned(), "Content-Type:".to_owned()]);
+        arguments.extend(["--path-as-is", "--suppress-connect-headers", "--dump-header", "-"]);
+        arguments.extend(["--request", call.method]);
+        match call.body {
+            Some((path, _)) => {
+                // The address ends in no slash, so curl adds no name to it.
+                let path = path.to_str().ok_or_else(|| Error::Transport {
+                    url: self.place(call.key),
+                    message: "the file to send has a name that is not UTF-8".to_owned(),
+                })?;
+                arguments.extend(["--upload-file", path]);
+            }
+            None if call.method == "POST" => arguments.extend(["--data", ""]),
+            None => {}
+        }
+        curl::start(&url, headers, arguments)
+    }
+
+    fn accept(&self, call: &Call<'_>, said: Said) -> Result<Answer> {
+        // Where a long answer fails after it began, S3 says so in the body of a success.
+        let words = String::from_utf8_lossy(&said.body);
+        let is_error = || call.method == "POST" && xml::text_of(&words, "Error/Code").is_some();
+        if (200..300).contains(&said.status) && !is_error() {
+            return Ok(Answer { headers: said.headers, body: said.body });
+        }
+        let tell = |name| xml::text_of(&words, name).unwrap_or_default();
+        let (code, mut message) = (tell("Error/Code"), tell("Error/Message"));
+        if message.len() > LONGEST_MESSAGE {
+            message = message.chars().take(LONGEST_MESSAGE).collect();
+        }
+        message.retain(|c| !c.is_control());
+        let region = said.headers.iter().find(|(name, _)| name == "x-amz-bucket-region");
+        let is_elsewhere = matches!(said.status, 301 | 307) || code == "AuthorizationHeaderMalformed";
+        let remedy = match (said.status, code.as_str()) {
+            _ if is_elsewhere => match region {
+                Some((_, region)) => format!("the bucket is in another region: set AWS_REGION={region}"),
+                None => "the bucket is in another region: set AWS_REGION".to_owned(),
+            },
+            (_, "RequestTimeTooSkewed") => "set this machine's clock".to_owned(),
+            (_, "ExpiredToken") => "the keys have expired: fetch new ones".to_owned(),
+            (401 | 403, _) if self.keys.is_none() => {
+                "there are no keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+                    .to_owned()
+            }
+            (401 | 403, _) => "check the keys, and what they allow".to_owned(),
+            (404, "NoSuchBucket") => {
+                "check the bucket's name, and AWS_ENDPOINT_URL where it is not Amazon's".to_owned()
+            }
+            (404, _) => "there is no such object".to_owned(),
+            (412, _) => "it was replaced meanwhile: run the same command again".to_owned(),
+            _ => "try again later".to_owned(),
+        };
+        Err(Error::Storage { place: self.place(call.key), status: said.status, code, message, remedy })
+    }
+}
+
+/// Whether the same request may go better the next time.
+fn is_passing(error: &Error) -> bool {
+    match error {
+        Error::Transport { .. } => true,
+        Error::Storage { status, code, .. } => {
+            TRY_AGAIN.contains(status)
+                || matches!(code.as_str(), "InternalError" | "SlowDown" | "RequestTimeout")
+        }
+        _ => false,
+    }
+}
+
+/// What curl wrote: heads, then the body where it does not go to a file.
+fn read(mut child: Child, place: &str) -> Result<Said> {
+    let mut bytes = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        let read = stdout.take(LARGEST_ANSWER_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|error| curl::broken(place, &error.to_string()))?;
+    }
+    if bytes.len() as u64 > LARGEST_ANSWER_BYTES {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(curl::broken(place, "the answer is too long"));
+    }
+    let ended = curl::finish(child, place);
+    match parse(&bytes) {
+        // With --fail, a refusal is an exit code of curl's too.
+        Some(said) if said.status >= 300 => Ok(said),
+        Some(said) => ended.map(|()| said),
+        None => Err(ended.err().unwrap_or_else(|| curl::broken(place, "the answer is none of HTTP's"))),
+    }
+}
+
+/// Heads of 1xx come before the one that counts.
+fn parse(bytes: &[u8]) -> Option<Said> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let (head, body) = (String::from_utf8_lossy(&bytes[..end]).into_owned(), &bytes[end + 4..]);
+    let mut lines = head.lines();
+    let status = lines.next()?.strip_prefix("HTTP/")?.split_whitespace().nth(1)?.parse().ok()?;
+    if (100..200).contains(&status) {
+        return parse(body);
+    }
+    let header = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+    };
+    Some(Said { status, headers: lines.filter_map(header).collect(), body: body.to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_told_from_bodies() {
+        let said =
+            parse(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nETag: \"x\"\r\n\r\na\r\n\r\nb").unwrap();
+        assert_eq!((said.status, said.body.as_slice()), (200, &b"a\r\n\r\nb"[..]));
+        assert_eq!(said.headers, [("etag".to_owned(), "\"x\"".to_owned())]);
+        assert!(parse(b"HTTP/1.1 200 OK\r\n").is_none());
+        assert!(parse(b"").is_none());
+    }
+}

@@ -1,0 +1,310 @@
+//! Object storage, against a server on this machine that fails on demand.
+
+use std::path::Path;
+use std::time::Duration;
+
+use cloud::Error;
+use cloud::storage::{Address, Keys, Object, ObjectCache, Settings, Storage};
+use sha2::{Digest, Sha256};
+use testkit::objects::{Asked, Fault, ObjectServer};
+
+use crate::has_curl;
+
+const PART_BYTES: u64 = 1000;
+const PAUSE: Duration = Duration::from_millis(5);
+
+fn storage(server: &ObjectServer) -> Storage {
+    let keys = Keys {
+        access_key_id: "AKID".into(),
+        secret_access_key: "very-secret".into(),
+        session_token: Some("token".into()),
+    };
+    let settings =
+        Settings { endpoint: Some(server.endpoint.clone()), region: "lab".into(), keys: Some(keys) };
+    Storage::new(settings, "raw").with_limits(PART_BYTES, PAUSE)
+}
+
+/// The only object whose key is this.
+fn find(storage: &Storage, key: &str) -> Object {
+    storage.list(key).unwrap().into_iter().find(|object| object.key == key).unwrap()
+}
+
+fn requests(log: &[Asked]) -> Vec<String> {
+    let line = |asked: &Asked| {
+        let query: String = asked.query.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+        format!("{} {}{query}", asked.method, asked.key)
+    };
+    log.iter().map(line).collect()
+}
+
+/// What every request must be.
+fn check_signed(log: &[Asked]) {
+    for asked in log {
+        let header = |name: &str| asked.headers.get(name).cloned().unwrap_or_default();
+        let sha256: String = Sha256::digest(&asked.body).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(header("x-amz-content-sha256"), sha256, "{asked:?}");
+        let authorization = header("authorization");
+        let day = &header("x-amz-date")[..8];
+        let scope = format!("AWS4-HMAC-SHA256 Credential=AKID/{day}/lab/s3/aws4_request,SignedHeaders=");
+        assert!(authorization.starts_with(&scope), "{authorization}");
+        assert!(
+            authorization.contains("host;") && authorization.contains(";x-amz-security-token,"),
+            "{asked:?}"
+        );
+        assert_eq!((header("x-amz-security-token").as_str(), header("expect").as_str()), ("token", ""));
+        assert!(!asked.headers.values().any(|value| value.contains("very-secret")), "{asked:?}");
+    }
+}
+
+#[test]
+fn lists_have_pages_and_keys_of_any_characters() {
+    if !has_curl() {
+        return;
+    }
+    let server = ObjectServer::start("raw");
+    let keys = ["a/1 +%&=.txt", "a/2?[x].txt", "a/3/../é.txt", "a/4", "a/5", "a/6\u{1}", "a/7", "b"];
+    for key in keys {
+        server.set(key, key.repeat(2));
+    }
+    server.set("empty", "");
+    let storage = storage(&server);
+    let found = storage.list("a/").unwrap();
+    assert_eq!(found.iter().map(|object| object.key.as_str()).collect::<Vec<_>>(), &keys[..7]);
+    let log = server.take_log();
+    assert_eq!(log.len(), 3, "{:?}", requests(&log));
+    check_signed(&log);
+    let folder = tempfile::tempdir().unwrap();
+    for object in found.iter().chain([&find(&storage, "empty")]) {
+        assert_eq!(object.bytes, server.object(&object.key).unwrap().len() as u64);
+        let path = folder.path().join("file");
+        storage.get_file(object, &path, &mut |_| {}).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), server.object(&object.key).unwrap());
+        assert_eq!(storage.get(&object.key).unwrap(), server.object(&object.key));
+        storage.put(&format!("copies/{}", object.key), &std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(server.object(&format!("copies/{}", object.key)), server.object(&object.key));
+    }
+    check_signed(&server.take_log());
+    assert_eq!(storage.get("nothing").unwrap(), None);
+    storage.delete("b").unwrap();
+    storage.delete("b").unwrap();
+    assert_eq!(server.object("b"), None);
+    assert!(storage.list("no").unwrap().is_empty());
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[test]
+fn a_transfer_that_breaks_goes_on_and_a_busy_server_is_asked_again() {
+    if !has_curl() {
+        return;
+    }
+    let server = ObjectServer::start("raw");
+    let bytes: Vec<u8> = (0..40_000u32).flat_map(u32::to_le_bytes).collect();
+    server.set("large", bytes.clone());
+    let storage = storage(&server);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large");
+    server.fail("GET", "prefix", Fault::Refuse(503, "SlowDown"));
+    server.fail("GET", "prefix", Fault::Refuse(500, "InternalError"));
+    let object = find(&storage, "large");
+    server.fail("GET", "large", Fault::Break);
+    // The list's key is in its query; the object's own request is the one without one.
+    server.take_log();
+    let mut heard = Vec::new();
+    storage.get_file(&object, &path, &mut |bytes| heard.push(bytes)).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    let log = server.take_log();
+    let ranges: Vec<_> = log.iter().map(|asked| asked.headers.get("range").cloned()).collect();
+    assert_eq!(ranges, [None, Some(format!("bytes={}-", bytes.len() / 2))]);
+    assert!(log.iter().all(|asked| asked.headers["if-match"] == format!("\"{}\"", object.etag)));
+    check_signed(&log);
+
+    // What an earlier process left is gone on with; what is of another content is not.
+    std::fs::remove_file(&path).unwrap();
+    server.fail("GET", "large", Fault::Refuse(403, "AccessDenied"));
+    let part = folder.path().join(format!("large.{}.part", object.etag));
+    std::fs::write(&part, &bytes[..1000]).unwrap();
+    let refused = storage.get_file(&object, &path, &mut |_| {}).unwrap_err();
+    assert!(
+        refused.to_string().contains("s3://raw/large") && refused.to_string().contains("403"),
+        "{refused}"
+    );
+    assert_eq!(std::fs::read(&part).unwrap().len(), 1000, "a refusal's words are no part of the object");
+    storage.get_file(&object, &path, &mut |_| {}).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    assert_eq!(server.take_log().last().unwrap().headers["range"], "bytes=1000-");
+    server.set("large", bytes[1..].to_vec());
+    let replaced = storage.get_file(&object, &path, &mut |_| {}).unwrap_err();
+    assert!(matches!(replaced, Error::Storage { status: 412, .. }), "{replaced}");
+}
+
+#[test]
+fn large_files_go_up_in_parts_and_appear_whole_or_not_at_all() {
+    if !has_curl() {
+        return;
+    }
+    let server = ObjectServer::start("raw");
+    let storage = storage(&server);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let send = |bytes: usize| {
+        let bytes: Vec<u8> = (0..bytes).map(|i| ((i * 7919) >> 3) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let mut heard = Vec::new();
+        let sent = storage.put_file("to/file", &path, &mut |bytes| heard.push(bytes));
+        (sent, bytes, heard)
+    };
+    for (bytes, parts) in [(0, 0), (1, 0), (1000, 0), (1001, 2), (3500, 4)] {
+        let (sent, bytes, heard) = send(bytes);
+        sent.unwrap();
+        assert_eq!(server.object("to/file").as_ref(), Some(&bytes), "{} bytes", bytes.len());
+        assert_eq!(heard.last(), Some(&(bytes.len() as u64)));
+        let log = server.take_log();
+        assert_eq!(log.iter().filter(|asked| asked.query.contains_key("partNumber")).count(), parts);
+        check_signed(&log);
+    }
+    assert_eq!(
+        requests(&{
+            send(1001).0.unwrap();
+            server.take_log()
+        })
+        .len(),
+        4
+    );
+
+    // In the middle: a part that is refused for now, an answer that is lost, a late error.
+    server.fail("PUT", "partNumber=2", Fault::Refuse(503, "SlowDown"));
+    server.fail("PUT", "partNumber=3", Fault::LoseAnswer);
+    server.fail("POST", "uploadId", Fault::LateError);
+    server.fail("POST", "uploadId", Fault::LoseAnswer);
+    let (sent, bytes, _) = send(2500);
+    sent.unwrap();
+    assert_eq!(server.object("to/file"), Some(bytes.clone()));
+    assert_eq!(server.open_uploads(), 0);
+
+    // What does not go better leaves what was there, and no parts.
+    server.fail("PUT", "partNumber=2", Fault::Refuse(403, "AccessDenied"));
+    let (sent, ..) = send(4000);
+    let message = sent.unwrap_err().to_string();
+    assert!(message.contains("s3://raw/to/file: the storage answers 403 AccessDenied"), "{message}");
+    assert_eq!((server.object("to/file"), server.open_uploads()), (Some(bytes), 0));
+    check_signed(&server.take_log());
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    if !has_curl() {
+        return;
+    }
+    let server = ObjectServer::start("raw");
+    let unsigned = Storage::new(
+        Settings { endpoint: Some(server.endpoint.clone()), region: "x".into(), keys: None },
+        "raw",
+    );
+    let message = |fault| {
+        server.fail("GET", "prefix", fault);
+        unsigned.list("a").unwrap_err().to_string()
+    };
+    assert!(message(Fault::Refuse(403, "AccessDenied")).contains("AWS_ACCESS_KEY_ID"));
+    assert!(message(Fault::Refuse(404, "NoSuchBucket")).contains("the bucket's name"));
+    assert!(message(Fault::Refuse(301, "PermanentRedirect")).contains("AWS_REGION"));
+    assert!(message(Fault::Refuse(403, "RequestTimeTooSkewed")).contains("clock"));
+    assert!(server.take_log().iter().all(|asked| !asked.headers.contains_key("authorization")));
+    let nobody = Settings { endpoint: Some("http://127.0.0.1:1".into()), region: "x".into(), keys: None };
+    let unreachable = Storage::new(nobody, "raw").with_limits(1, PAUSE).get("a").unwrap_err().to_string();
+    assert!(unreachable.contains("s3://raw/a: the server cannot be reached"), "{unreachable}");
+}
+
+#[test]
+fn entries_are_objects_folders_and_patterns() {
+    if !has_curl() {
+        return;
+    }
+    let server = ObjectServer::start("raw");
+    for key in [
+        "a.txt",
+        "texts/",
+        "texts/a.jsonl",
+        "texts/b.jsonl.zst",
+        "texts/sub/c.jsonl",
+        "texts2/d.txt",
+        "w[1].txt",
+    ] {
+        server.set(key, key);
+    }
+    let storage = storage(&server);
+    let keys = |entry: &str| {
+        let address = Address::parse(entry).unwrap().unwrap();
+        address.sources(&storage).map(|found| {
+            (
+                found.objects.into_iter().map(|object| object.key).collect::<Vec<_>>().join(" "),
+                found.is_folder,
+            )
+        })
+    };
+    let folder = "texts/a.jsonl texts/b.jsonl.zst texts/sub/c.jsonl".to_owned();
+    for (entry, wanted) in [
+        ("s3://raw/a.txt", ("a.txt".to_owned(), false)),
+        ("s3://raw/w[1].txt", ("w[1].txt".to_owned(), false)),
+        ("s3://raw/texts", (folder.clone(), true)),
+        ("s3://raw/texts/", (folder, true)),
+        ("s3://raw/texts/*.jsonl*", ("texts/a.jsonl texts/b.jsonl.zst".to_owned(), false)),
+        ("s3://raw/**/*.jsonl", ("texts/a.jsonl texts/sub/c.jsonl".to_owned(), false)),
+    ] {
+        assert_eq!(keys(entry).unwrap(), wanted, "{entry}");
+    }
+    assert!(keys("s3://raw/texts/*.csv").unwrap_err().to_string().contains("there is texts/a.jsonl"));
+    assert!(keys("s3://raw/none/").unwrap_err().to_string().contains("nothing begins with `none/`"));
+}
+
+#[test]
+fn objects_are_fetched_once_and_checked_each_time() {
+    if !has_curl() {
+        return;
+    }
+    let server = ObjectServer::start("raw");
+    server.set("texts/../a.txt", "a text\n");
+    let storage = storage(&server);
+    let folder = tempfile::tempdir().unwrap();
+    let cache = ObjectCache::new(folder.path());
+    let object = find(&storage, "texts/../a.txt");
+    server.take_log();
+    let fetch = || cache.fetch(&storage, &object, &mut |_| {});
+    let path: &Path = &fetch().unwrap();
+    assert!(path.starts_with(folder.path()));
+    assert_eq!(server.take_log().len(), 1);
+    for (damage, asked) in [(None, 0), (Some("A text\n"), 1), (Some(""), 1), (None, 0)] {
+        damage.iter().for_each(|damage| std::fs::write(path, damage).unwrap());
+        assert_eq!(fetch().unwrap(), path);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "a text\n");
+        assert_eq!(server.take_log().len(), asked, "{damage:?}");
+    }
+}
+
+/// By hand, on the server that the environment names, in its bucket `lab`: `cargo test --release -p cloud -- --ignored --nocapture`.
+#[test]
+#[ignore = "needs a server"]
+fn a_real_server_takes_files_whole_and_in_parts() {
+    let storage = Storage::from_environment("lab").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (path, back) = (folder.path().join("file"), folder.path().join("back"));
+    for (bytes, part_bytes) in
+        [(0, 5 << 20), (20 << 20, 64 << 20), (20 << 20, 5 << 20), (300 << 20, 64 << 20)]
+    {
+        let sent: Vec<u8> =
+            (0..bytes / 4).flat_map(|i: u32| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        std::fs::write(&path, &sent).unwrap();
+        let storage = storage.clone().with_limits(part_bytes, PAUSE);
+        let key = format!("trial/{bytes} of {part_bytes}, é+%");
+        let start = std::time::Instant::now();
+        storage.put_file(&key, &path, &mut |_| {}).unwrap();
+        let put_s = start.elapsed().as_secs_f64();
+        let start = std::time::Instant::now();
+        storage.get_file(&find(&storage, &key), &back, &mut |_| {}).unwrap();
+        let get_s = start.elapsed().as_secs_f64();
+        assert!(std::fs::read(&back).unwrap() == sent, "{key}");
+        println!("{key}: put in {put_s:.2} s, fetched in {get_s:.2} s");
+        storage.delete(&key).unwrap();
+        assert_eq!(storage.get(&key).unwrap(), None);
+    }
+}

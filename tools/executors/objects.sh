@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `data stage --share` over a real S3 server, moto's from PyPI: 1, 2 and 3 ranks, each in a project folder of its own, with nothing in common but
 # the bucket that holds the texts, too; a rank killed (kill -9) while it pushes, two that push the same at once, a damaged object; all bytes compared
-# with the plain run. moto checks no signatures: those are checked against Amazon's published examples by a unit test.
+# with the plain run. The server checks every signature, by Amazon's own code (botocore).
 #
 #   tools/executors/objects.sh PROGRAM        TEXT2LLM_MOTO_VENV: where moto is, or will be installed [~/.cache/text2llm-moto]
 set -euo pipefail
@@ -25,15 +25,16 @@ cleanup() {
 trap cleanup EXIT
 
 port=$("$venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-"$venv/bin/python" -m moto.server -H 127.0.0.1 -p "$port" >"$work/moto.log" 2>&1 &
+# Once there are a user with a policy and a key, and the bucket, requests must be signed.
+INITIAL_NO_AUTH_ACTION_COUNT=4 "$venv/bin/python" -m moto.server -H 127.0.0.1 -p "$port" >"$work/moto.log" 2>&1 &
 server=$!
-export AWS_ENDPOINT_URL=http://127.0.0.1:$port AWS_ACCESS_KEY_ID=key AWS_SECRET_ACCESS_KEY=secret AWS_REGION=us-east-1
+export AWS_ENDPOINT_URL=http://127.0.0.1:$port AWS_ACCESS_KEY_ID=nobody AWS_SECRET_ACCESS_KEY=nothing AWS_REGION=us-east-1
 unset AWS_PROFILE AWS_SESSION_TOKEN
-until_says sh -c "curl -s '$AWS_ENDPOINT_URL' || true" || { cat "$work/moto.log"; echo "skipped: moto does not come up on this machine"; exit 0; }
+until_says sh -c "grep 'Running on' '$work/moto.log' || true" || { cat "$work/moto.log"; echo "skipped: moto does not come up on this machine"; exit 0; }
 
 # Amazon's own client puts objects there, looks at them, and brings them back.
 cat >"$work/bucket.py" <<'PYTHON'
-import os, pathlib, sys
+import json, os, pathlib, sys
 import boto3
 
 what, *words = sys.argv[1:]
@@ -41,7 +42,13 @@ s3 = boto3.client("s3", region_name="us-east-1", endpoint_url=os.environ["AWS_EN
 pages = lambda prefix: s3.get_paginator("list_objects_v2").paginate(Bucket="lab", Prefix=prefix)
 keys = lambda prefix: [found["Key"] for page in pages(prefix) for found in page.get("Contents", [])]
 if what == "make":
+    iam = boto3.client("iam", region_name="us-east-1", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    iam.create_user(UserName="lab")
+    key = iam.create_access_key(UserName="lab")["AccessKey"]
+    all_of_s3 = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+    iam.put_user_policy(UserName="lab", PolicyName="s3", PolicyDocument=json.dumps(all_of_s3))
     s3.create_bucket(Bucket="lab")
+    print(f"AWS_ACCESS_KEY_ID={key['AccessKeyId']} AWS_SECRET_ACCESS_KEY={key['SecretAccessKey']}")
 elif what == "put":
     folder, prefix = pathlib.Path(words[0]), words[1]
     for path in sorted(folder.rglob("*")):
@@ -60,7 +67,9 @@ elif what == "damage":
     s3.put_object(Bucket="lab", Key=words[0], Body=bytes(body))
 PYTHON
 bucket() { "$venv/bin/python" "$work/bucket.py" "$@"; }
-bucket make
+keys=$(bucket make)
+# shellcheck disable=SC2163
+export ${keys?}
 echo "moto $("$venv/bin/python" -c 'import moto; print(moto.__version__)') (${SECONDS}s)"
 
 folder="$work/a project"
@@ -96,6 +105,9 @@ after_judge() {
 # All that were started with `&` since the last time, and each must end well.
 jobs=()
 wait_all() { local job; for job in "${jobs[@]}"; do wait "$job"; done; jobs=(); }
+
+if AWS_SECRET_ACCESS_KEY=wrong stage wrong by-0 judge >"$work/told" 2>&1; then echo "a wrong key is taken" >&2; exit 1; fi
+grep -q 'SignatureDoesNotMatch' "$work/told" || { cat "$work/told"; exit 1; }
 
 for of in 1 2 3; do
   for ((rank = 0; rank < of; rank++)); do quietly "by-$of-judge-$rank" "by-$of" judge --rank "$rank" --of "$of" & jobs+=($!); done

@@ -12,10 +12,12 @@ use super::xml;
 use crate::curl::{self, LARGEST_ANSWER_BYTES, UNLESS_STUCK};
 use crate::{Error, Result};
 
-/// How often a request is tried.
+/// How often a request is tried: one that gets no answer, and one whose answer is to wait.
 const TRIES: u32 = 6;
+const TRIES_OF_BUSY: u32 = 9;
 /// What a server says that is at work or overloaded.
 const TRY_AGAIN: [u16; 6] = [408, 429, 500, 502, 503, 504];
+const TRY_AGAIN_CODES: [&str; 3] = ["InternalError", "RequestTimeout", "SlowDown"];
 /// Longer words of a server are cut.
 const LONGEST_MESSAGE: usize = 200;
 /// The most that a request may take that moves little. A storage may put a file of thousands of parts together for minutes.
@@ -101,7 +103,7 @@ impl Storage {
         loop {
             tried += 1;
             match once() {
-                Err(error) if tried < TRIES && is_passing(&error) => {
+                Err(error) if tried < tries(&error) => {
                     // Not all at the same moment, where many processes were told to wait.
                     let own = 1.0 + f64::from(std::process::id() % 50) / 100.0;
                     std::thread::sleep(self.first_pause.mul_f64(own * f64::from(1 << (tried - 1))));
@@ -208,15 +210,13 @@ impl Storage {
     }
 }
 
-/// Whether the same request may go better the next time.
-fn is_passing(error: &Error) -> bool {
+/// How often a request is tried that ends so.
+fn tries(error: &Error) -> u32 {
     match error {
-        Error::Transport { .. } => true,
-        Error::Storage { status, code, .. } => {
-            TRY_AGAIN.contains(status)
-                || matches!(code.as_str(), "InternalError" | "SlowDown" | "RequestTimeout")
-        }
-        _ => false,
+        Error::Transport { .. } => TRIES,
+        Error::Storage { status, .. } if TRY_AGAIN.contains(status) => TRIES_OF_BUSY,
+        Error::Storage { code, .. } if TRY_AGAIN_CODES.contains(&code.as_str()) => TRIES_OF_BUSY,
+        _ => 1,
     }
 }
 

@@ -79,16 +79,17 @@ def cut(text, start, end):
 
 
 def expected(texts, minimum, fraction):
-    known = set()
-    for source, text in texts:
+    known, first_ones, cut_texts = {}, set(), []
+    for number, (source, text) in enumerate(texts):
         data = text.encode()
         repeated = bytearray(len(data))
         for at in range(len(data) - minimum + 1):
             window = data[at : at + minimum]
             if window in known:
                 repeated[at : at + minimum] = b"\1" * minimum
+                first_ones.add(known[window])
             else:
-                known.add(window)
+                known[window] = number
         # By characters: those that are repeated whole.
         flags, at = [], 0
         for character in text:
@@ -103,7 +104,10 @@ def expected(texts, minimum, fraction):
                 stays = found[1]
             start = end
         left = "".join(pieces) + text[stays:]
-        if left == text or (len(left.encode()) >= fraction * len(data) and left.strip()):
+        cut_texts.append((source, left, len(left.encode()) >= fraction * len(data), left == text))
+    # What is the first of its kind stays, however little is left beside it.
+    for number, (source, left, is_enough, is_whole) in enumerate(cut_texts):
+        if is_whole or ((is_enough or number in first_ones) and left.strip()):
             yield source, left
 
 

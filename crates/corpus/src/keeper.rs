@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use store::fs::Fs;
+use store::report::{Phase, Reporter};
 
 use crate::contamination::{EvaluationItems, Overlap};
 use crate::dedup::NearDuplicates;
@@ -127,14 +128,15 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    pub fn finish(mut self) -> Result<Kept> {
+    /// What only all documents together tell. `reporter` hears how many of those that waited are through.
+    pub fn finish(mut self, reporter: &mut dyn Reporter) -> Result<Kept> {
         if let Some((near, waiting)) = self.near.take() {
             waiting.finish()?;
-            self.drop_near_duplicates(near)?;
+            self.drop_near_duplicates(near, reporter)?;
         }
         if let Some((spans, waiting)) = self.spans.take() {
             waiting.finish()?;
-            self.cut_spans(spans)?;
+            self.cut_spans(spans, reporter)?;
         }
         for writer in self.writers.into_iter().chain(self.dropped) {
             writer.finish()?;
@@ -271,12 +273,14 @@ impl<'a> Keeper<'a> {
     }
 
     /// Whole passages go before lines do: short lines within them go too, where the lines alone would leave them.
-    fn cut_spans(&mut self, spans: DuplicateSpans<'_>) -> Result<()> {
+    fn cut_spans(&mut self, spans: DuplicateSpans<'_>, reporter: &mut dyn Reporter) -> Result<()> {
+        let mut through = Through::of(spans.documents(), reporter);
         let path = self.folder.join(WAITING_FOR_SPANS_FILE);
         let mut waiting = read_documents(self.fs, &path)?;
         let mut cutter = spans.find(|passed_over| Ok(waiting.after(passed_over)?.text))?;
         for document in read_documents(self.fs, &path)? {
             let document = document?;
+            through.one();
             match cutter.clean(&document.text)? {
                 Some(Cow::Borrowed(_)) => self.clean_lines(&document)?,
                 Some(Cow::Owned(text)) => self.clean_lines(&document.with_text(text))?,
@@ -311,12 +315,14 @@ impl<'a> Keeper<'a> {
         self.writers[split as usize].write(document)
     }
 
-    fn drop_near_duplicates(&mut self, near: NearDuplicates<'_>) -> Result<()> {
+    fn drop_near_duplicates(&mut self, near: NearDuplicates<'_>, reporter: &mut dyn Reporter) -> Result<()> {
         let survivors = near.finish()?;
+        let mut through = Through::of(survivors.len() as u64, reporter);
         let path = self.folder.join(WAITING_FILE);
         let mut clusters = self.summary.begin_clusters(&survivors);
         for (index, document) in (0u32..).zip(read_documents(self.fs, &path)?) {
             let document = document?;
+            through.one();
             clusters.see(index, survivors[index as usize], &document);
             if survivors[index as usize] == index {
                 self.keep(&document)?;
@@ -327,6 +333,28 @@ impl<'a> Keeper<'a> {
         }
         self.summary.end_clusters(clusters);
         Ok(self.fs.remove_file(&path).map_err(store::Error::io("remove", &path))?)
+    }
+}
+
+/// Tells how many of the documents that waited are through.
+struct Through<'a> {
+    done: u64,
+    total: u64,
+    reporter: &'a mut dyn Reporter,
+}
+
+impl<'a> Through<'a> {
+    const TOLD_EVERY: u64 = 4096;
+
+    fn of(total: u64, reporter: &'a mut dyn Reporter) -> Through<'a> {
+        Through { done: 0, total, reporter }
+    }
+
+    fn one(&mut self) {
+        self.done += 1;
+        if self.done.is_multiple_of(Self::TOLD_EVERY) {
+            self.reporter.progress(Phase::Corpus, self.done, self.total, "documents");
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 
 use crate::dedup::DuplicateOptions;
+use crate::dedup::spans::SpanOptions;
 use crate::keeper::{Keeper, Kept};
 use crate::ranks::Ranks;
 use crate::ranks::judge::{Inputs, JudgedRanks};
@@ -114,7 +115,7 @@ fn prepare_by(
             staged = StagedFolder::begin(fs, out)?;
             let mut keeper = Keeper::new(fs, staged.path(), options, rules.evaluations.as_ref(), &resolved)?;
             judge_sources(fs, &resolved.sources, &rules, reporter, &mut |verdict| keeper.take(verdict))?;
-            kept = keeper.finish()?;
+            kept = keeper.finish(reporter)?;
         }
         Some(ranks) => {
             let judged = JudgedRanks::verify(fs, options, ranks, &resolved.sources, &inputs)?;
@@ -122,7 +123,7 @@ fn prepare_by(
             staged = StagedFolder::begin(fs, out)?;
             let mut keeper = Keeper::new(fs, staged.path(), options, evaluations.as_ref(), &resolved)?;
             judged.read(fs, reporter, &mut |verdict| keeper.take(verdict))?;
-            kept = keeper.finish()?;
+            kept = keeper.finish(reporter)?;
         }
     }
     let Kept { mut summary, borderline, warnings } = kept;
@@ -151,7 +152,9 @@ fn stage_options(options: &CorpusOptions) -> Value {
     // The limit decides on going on, memory on how fast, neither on what is prepared. A mix is made of the tokens; the documents only say where they came from.
     let quarantine_limit = CorpusOptions::default().quarantine_limit;
     let near_duplicates = options.near_duplicates.as_ref().map(DuplicateOptions::without_memory);
-    let documents = CorpusOptions { quarantine_limit, near_duplicates, mix: None, ..options.clone() };
+    let duplicate_spans = options.duplicate_spans.as_ref().map(SpanOptions::without_memory);
+    let documents =
+        CorpusOptions { quarantine_limit, near_duplicates, duplicate_spans, mix: None, ..options.clone() };
     match options.mix {
         Some(_) => json!({ "stage_version": STAGE_VERSION, "data": documents, "domains": true }),
         None => json!({ "stage_version": STAGE_VERSION, "data": documents }),

@@ -1,6 +1,7 @@
 //! Records sorted outside memory: runs of fixed size are sorted and written, then merged.
 //!
-//! In memory there is one run; on disk a record takes its bytes and no more. What comes out does not depend on the size of runs.
+//! In memory there is one run; on disk a record takes its bytes, twice while files are gathered. What comes out does not depend on the size of
+//! runs.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,7 +13,8 @@ use store::fs::{Fs, FsReader};
 
 use crate::Result;
 
-/// Files that are merged at once, each through a buffer: more of them are first made one, for a process may open only so many.
+/// Files that are merged at once, each through a buffer, for a process may open only so many: so many of one level are made one of the
+/// next, and a record is written once a level.
 const MOST_FILES: usize = 256;
 const BUFFER_BYTES: usize = 64 << 10;
 const LARGEST_RECORD_BYTES: usize = 32;
@@ -55,7 +57,8 @@ pub struct Sorter<'a, R> {
     name: &'static str,
     run: Vec<R>,
     run_records: usize,
-    files: Vec<PathBuf>,
+    /// With their levels, the highest first.
+    files: Vec<(u32, PathBuf)>,
     written: usize,
 }
 
@@ -77,18 +80,29 @@ impl<'a, R: Record> Sorter<'a, R> {
 
     fn spill(&mut self) -> Result<()> {
         self.run.sort_unstable();
-        if self.files.len() >= MOST_FILES {
-            let merged = Sorted::open(self.fs, std::mem::take(&mut self.files))?;
-            self.write(merged)?;
-        }
         let run = std::mem::take(&mut self.run);
-        self.write(run.iter().map(|&record| Ok(record)))?;
+        self.write(0, run.iter().map(|&record| Ok(record)))?;
         self.run = run;
         self.run.clear();
+        while let Some(&(level, _)) = self.files.last() {
+            let first = self.files.partition_point(|file| file.0 > level);
+            if self.files.len() - first < MOST_FILES {
+                break;
+            }
+            self.gather(first)?;
+        }
         Ok(())
     }
 
-    fn write(&mut self, records: impl Iterator<Item = Result<R>>) -> Result<()> {
+    /// Makes the files from `first` on one, of the level after theirs.
+    fn gather(&mut self, first: usize) -> Result<()> {
+        let level = self.files.get(first).map_or(0, |file| file.0) + 1;
+        let files = self.files.split_off(first).into_iter().map(|(_, path)| path).collect();
+        let merged = Sorted::open(self.fs, files)?;
+        self.write(level, merged)
+    }
+
+    fn write(&mut self, level: u32, records: impl Iterator<Item = Result<R>>) -> Result<()> {
         let path = self.folder.join(format!("{}-{:05}.tmp", self.name, self.written));
         let failed = |error| store::Error::io("write", &path)(error);
         let mut file = BufWriter::with_capacity(1 << 20, self.fs.create(&path).map_err(failed)?);
@@ -98,7 +112,7 @@ impl<'a, R: Record> Sorter<'a, R> {
             file.write_all(&bytes[..R::BYTES]).map_err(failed)?;
         }
         file.flush().map_err(failed)?;
-        self.files.push(path);
+        self.files.push((level, path));
         self.written += 1;
         Ok(())
     }
@@ -110,7 +124,11 @@ impl<'a, R: Record> Sorter<'a, R> {
             return Ok(Sorted { memory: self.run.into_iter(), ..Sorted::open(self.fs, Vec::new())? });
         }
         self.spill()?;
-        Sorted::open(self.fs, self.files)
+        if self.files.len() > MOST_FILES {
+            // The smallest ones, and no more than it takes.
+            self.gather(MOST_FILES - 1)?;
+        }
+        Sorted::open(self.fs, self.files.into_iter().map(|(_, path)| path).collect())
     }
 }
 
@@ -194,8 +212,8 @@ mod tests {
             let (files, sorted) = (sorter.files.len(), sorter.finish().unwrap());
             (files, sorted.collect::<Result<Vec<_>>>().unwrap())
         };
-        // 1,024 records a run: some of them, and so many that they are gathered on the way.
-        for (count, files) in [(5000, 4), (300_000, 37)] {
+        // 1,024 records a run: some of them, so many that they are gathered on the way, and that this happens twice.
+        for (count, files) in [(5000, 4), (300_000, 37), (600_000, 75)] {
             let (none, in_memory) = sorted(1 << 24, count);
             assert!(none == 0 && in_memory.is_sorted() && in_memory.len() == count as usize);
             assert_eq!(sorted(0, count), (files, in_memory));

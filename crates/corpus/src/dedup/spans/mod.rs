@@ -10,9 +10,11 @@
 //!    is the one that stays, the others are repeated.
 //! 3. All documents go by: each loses what its repeated windows cover, in whole words ([`borders`]).
 //!
-//! Sorting takes the memory it is granted and goes on in files. They hold 16 bytes an anchor, a fiftieth of the text's bytes, and 32 bytes for each
-//! byte of passages that come more than once, the first of each included. Of 10¹¹ such windows a wrong pair is found with a
-//! probability of 10⁻¹⁵.
+//! A document that would keep too little is dropped, unless something in it is the first of its kind: that is cut nowhere else.
+//!
+//! Sorting takes the memory it is granted and goes on in files. They hold 16 bytes an anchor, of which there is one in fifty bytes of text, and 40
+//! bytes for each byte of passages that come more than once, the first of each included. Of 10¹¹ such windows of 200 bytes a wrong
+//! pair is found with a probability of 10⁻¹⁰ at most.
 //!
 //! Non-goal: texts made so that their hashes collide; they can have a passage of other documents taken for theirs.
 
@@ -59,10 +61,18 @@ impl Default for SpanOptions {
 }
 
 impl SpanOptions {
+    /// What the outcome depends on.
+    pub fn without_memory(&self) -> SpanOptions {
+        SpanOptions { memory_mb: SpanOptions::default().memory_mb, ..self.clone() }
+    }
+
     /// What is wrong with them.
     pub fn problem(&self) -> Option<String> {
         if !(16..=65536).contains(&self.minimum_bytes) {
             return Some(format!("minimum_bytes = {} is not between 16 and 65,536", self.minimum_bytes));
+        }
+        if !(1..=65536).contains(&self.memory_mb) {
+            return Some(format!("memory_mb = {} is not between 1 and 65,536", self.memory_mb));
         }
         let least = self.minimum_fraction_left;
         (!(0.0..=1.0).contains(&least))
@@ -117,6 +127,11 @@ impl<'a> DuplicateSpans<'a> {
         self.winnower.each(within_reach(text), |found| anchors.push([found.hash, place(document, found.at)]))
     }
 
+    /// How many documents it has taken.
+    pub fn documents(&self) -> u64 {
+        self.documents
+    }
+
     /// Finds what is repeated. `text_after` gives the text that comes after so many others, which are passed over.
     pub fn find(mut self, mut text_after: impl FnMut(u64) -> Result<String>) -> Result<SpanCutter<'a>> {
         let (fs, folder, memory_bytes) = (self.fs, &self.folder, memory_bytes(&self.options));
@@ -158,18 +173,26 @@ impl<'a> DuplicateSpans<'a> {
             })?;
         }
 
-        // No more than two sorters' memory is held at a time.
+        // No more than three sorters' memory is held at a time.
         drop(candidates);
         let mut repeated = Sorter::new(fs, folder, "repeated", memory_bytes);
-        let mut before = None;
+        let mut firsts = Sorter::new(fs, folder, "firsts", memory_bytes);
+        let mut before: Option<([u64; 2], u64, bool)> = None;
         for window in windows.finish()? {
             let [a, b, place] = window?;
-            if before.replace([a, b]) == Some([a, b]) {
-                repeated.push([place])?;
+            match &mut before {
+                Some((hashes, first, is_told)) if *hashes == [a, b] => {
+                    if !std::mem::replace(is_told, true) {
+                        firsts.push([*first])?;
+                    }
+                    repeated.push([place])?;
+                }
+                _ => before = Some(([a, b], place, false)),
             }
         }
         Ok(SpanCutter {
             repeated: Places::begin(repeated.finish()?)?,
+            firsts: Places::begin(firsts.finish()?)?,
             options: self.options,
             document: 0,
             removals: Removals::default(),
@@ -177,9 +200,9 @@ impl<'a> DuplicateSpans<'a> {
     }
 }
 
-/// One of two sorters: one is emptied while the other is filled.
+/// One of three sorters: one is emptied while others are filled.
 fn memory_bytes(options: &SpanOptions) -> usize {
-    (options.memory_mb << 20) / 2
+    (options.memory_mb << 20) / 3
 }
 
 /// Places in their order, as documents go by.
@@ -249,6 +272,8 @@ impl<'t> WindowHash<'t> {
 /// Takes all documents again, in the same order, and cuts what is repeated.
 pub struct SpanCutter<'a> {
     repeated: Places<'a>,
+    /// The windows that repeated ones repeat.
+    firsts: Places<'a>,
     options: SpanOptions,
     document: u64,
     removals: Removals,
@@ -257,7 +282,8 @@ pub struct SpanCutter<'a> {
 impl SpanCutter<'_> {
     /// The text without repeated spans; `None`: too little is left.
     pub fn clean<'t>(&mut self, text: &'t str) -> Result<Option<Cow<'t, str>>> {
-        let repeated = self.repeated()?;
+        let (repeated, has_firsts) = (self.repeated()?, self.has_firsts()?);
+        self.document += 1;
         let (mut left, mut from) = (String::new(), 0);
         for cut in repeated.into_iter().filter_map(|range| borders::cut(text, range)) {
             left.push_str(&text[from..cut.start]);
@@ -271,7 +297,7 @@ impl SpanCutter<'_> {
         left.push_str(&text[from..]);
         self.removals.see_document(text.len() - left.len());
         let fraction = left.len() as f64 / text.len() as f64;
-        let stays = fraction >= self.options.minimum_fraction_left && !left.trim().is_empty();
+        let stays = (has_firsts || fraction >= self.options.minimum_fraction_left) && !left.trim().is_empty();
         Ok(stays.then_some(left.into()))
     }
 
@@ -285,8 +311,16 @@ impl SpanCutter<'_> {
                 _ => covered.push(at..end),
             }
         }
-        self.document += 1;
         Ok(covered)
+    }
+
+    /// Whether the next document has something first that comes again.
+    fn has_firsts(&mut self) -> Result<bool> {
+        let mut has = false;
+        while self.firsts.next_of(self.document)?.is_some() {
+            has = true;
+        }
+        Ok(has)
     }
 
     /// What was removed in all.

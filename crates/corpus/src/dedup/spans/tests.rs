@@ -1,6 +1,7 @@
 //! What is found and cut, beside a search that remembers every window whole.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 use store::fs::RealFs;
@@ -31,25 +32,31 @@ fn of(minimum_bytes: usize) -> SpanOptions {
     SpanOptions { minimum_bytes, minimum_fraction_left: 0.0, ..SpanOptions::default() }
 }
 
-/// The specification: which bytes of each text belong to a window that came before.
-fn repeated_bytes(texts: &[String], bytes: usize) -> Vec<Vec<bool>> {
-    let mut known = HashSet::new();
-    let of_text = |text: &String| {
+/// The specification: which bytes of each text belong to a window that came before; and which texts have the first of such windows.
+fn repeated_bytes(texts: &[String], bytes: usize) -> (Vec<Vec<bool>>, HashSet<usize>) {
+    let (mut known, mut repeated_first) = (HashMap::new(), HashSet::new());
+    let of_text = |(number, text): (usize, &String)| {
         let mut repeated = vec![false; text.len()];
         for (at, window) in text.as_bytes().windows(bytes).enumerate() {
-            if !known.insert(window.to_vec()) {
-                repeated[at..at + bytes].fill(true);
+            match known.entry(window.to_vec()) {
+                Entry::Occupied(first) => {
+                    repeated[at..at + bytes].fill(true);
+                    repeated_first.insert(*first.get());
+                }
+                Entry::Vacant(place) => _ = place.insert(number),
             }
         }
         repeated
     };
-    texts.iter().map(of_text).collect()
+    let repeated = texts.iter().enumerate().map(of_text).collect();
+    (repeated, repeated_first)
 }
 
 /// What stays by that.
 fn expected(texts: &[String], options: &SpanOptions) -> Vec<(usize, String)> {
     let mut kept = Vec::new();
-    for (number, repeated) in repeated_bytes(texts, options.minimum_bytes).into_iter().enumerate() {
+    let (repeated, repeated_first) = repeated_bytes(texts, options.minimum_bytes);
+    for (number, repeated) in repeated.into_iter().enumerate() {
         let text = &texts[number];
         let (mut cuts, mut at) = (vec![false; text.len()], 0);
         for part in repeated.chunk_by(|a, b| a == b) {
@@ -60,7 +67,8 @@ fn expected(texts: &[String], options: &SpanOptions) -> Vec<(usize, String)> {
         }
         let bytes = text.bytes().zip(&cuts).filter(|(_, is_cut)| !**is_cut).map(|(byte, _)| byte);
         let left = String::from_utf8(bytes.collect()).expect("characters are whole");
-        let is_enough = left.len() as f64 >= options.minimum_fraction_left * text.len() as f64;
+        let is_enough = repeated_first.contains(&number)
+            || left.len() as f64 >= options.minimum_fraction_left * text.len() as f64;
         if left.len() == text.len() || is_enough && !left.trim().is_empty() {
             kept.push((number, left));
         }

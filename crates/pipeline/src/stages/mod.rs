@@ -9,7 +9,7 @@ mod curves;
 mod data;
 mod export;
 mod history;
-mod passed_on;
+pub mod passed_on;
 mod prerequisites;
 pub mod shared;
 mod training;

@@ -96,6 +96,25 @@ pub(super) fn is_in_share(
     }))
 }
 
+/// Text to token shards by this process, with what the share has of it taken from there, and the rest passed on: for one machine among many, and
+/// for the one that trains.
+///
+/// # Errors
+/// What [`super::prepare_data`] and the share may meet.
+pub fn prepare(request: &Request<'_>, share: &Share, reporter: &mut dyn Reporter) -> Result<PreparedData> {
+    let whole = Rank::new(0, 1)?;
+    let stages = [DataStage::Documents, DataStage::Tokenizer, DataStage::Tokens];
+    let folders: Vec<Folder> = stages.iter().flat_map(|&stage| makes(request, stage, whole)).collect();
+    for folder in &folders {
+        share.bring(request.project, folder, reporter)?;
+    }
+    let done = super::prepare_data(request, reporter)?;
+    for folder in &folders {
+        share.push(request.project, folder, reporter)?;
+    }
+    Ok(done)
+}
+
 /// What the stages have left in a share.
 pub(super) fn prepared(request: &Request<'_>, share: &Share) -> Result<PreparedData> {
     let of = |path: &Path| folder(request, path, String::new()).name;

@@ -2,7 +2,7 @@
 //!
 //! Each machine works in a project folder of its own. A folder is pushed file by file, its manifest last: that object is the mark that it is
 //! whole, and without it there is nothing. What is brought is checked against it, byte for byte. There is no lock: two that push the same
-//! folder push the same bytes. Which folders a stage needs and makes is `stages::shared`'s.
+//! folder push the same bytes. Which folders a stage needs and makes is `stages::passed_on`'s.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

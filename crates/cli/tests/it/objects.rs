@@ -159,6 +159,19 @@ fn machines_that_share_a_bucket_make_the_bytes_of_one() {
     let local = lab.on("local", other).expect(0);
     assert!(local.last_line().contains("s3://lab/run/1/data/documents/report.html"), "{}", local.stdout);
     lab.same(&plain);
+    // The machine that trains brings what is there, and none of the text.
+    lab.server.take_log();
+    let here = lab.on("trainer", "data prepare --share s3://lab/run/1 --json").expect(0);
+    assert!(here.stdout.contains("unchanged"), "{}", here.stdout);
+    let log = lab.server.take_log();
+    assert!(!log.iter().any(|asked| asked.method == "PUT" || asked.key.starts_with("raw/")), "{log:?}");
+    let trainer = lab.sandbox.path().join("trainer");
+    for folder in MADE {
+        assert_eq!(
+            std::fs::read(trainer.join(folder).join("manifest.json")).expect("brought"),
+            std::fs::read(plain.join(folder).join("manifest.json")).expect("made"),
+        );
+    }
     let secret = lab.server.keys().into_iter().find(|key| {
         lab.server.object(key).is_some_and(|bytes| String::from_utf8_lossy(&bytes).contains("very-secret"))
     });

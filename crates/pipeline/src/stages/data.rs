@@ -107,7 +107,15 @@ pub(super) fn documents(
     let (data, base_dir) = (&sources.options, &request.base_dir);
     let summary = match ranks {
         None => {
-            sources.fetch(base_dir, Rank::new(0, 1)?, reporter)?;
+            // What is done already needs no text.
+            let is_done = |manifest: Manifest| -> Result<bool> {
+                Ok(corpus::is_prepared(&RealFs, data, base_dir, &manifest)?
+                    && manifest.verify(&RealFs, &folder).is_ok())
+            };
+            let known = Manifest::read(&RealFs, &folder).ok();
+            if !known.map(is_done).transpose()?.unwrap_or(false) {
+                sources.fetch(base_dir, Rank::new(0, 1)?, reporter)?;
+            }
             corpus::prepare(&RealFs, data, base_dir, &folder, reporter)?
         }
         Some(ranks) => corpus::prepare_judged(&RealFs, data, base_dir, ranks, &folder, reporter)?,

@@ -2,12 +2,14 @@
 //!
 //! A stage whose manifest matches its options and inputs is skipped, so running again does no work twice; a finished
 //! training with the same recipe on the same tokens is reused. Reading order: this file, `prerequisites`, `data`,
-//! `history` (which run to continue), `training`, `validation`, `export`; `shared` runs the data stages one by one, for many machines.
+//! `history` (which run to continue), `training`, `validation`, `export`; `shared` runs the data stages one by one,
+//! for many machines, and `passed_on` says what they pass to each other.
 
 mod curves;
 mod data;
 mod export;
 mod history;
+pub mod passed_on;
 mod prerequisites;
 pub mod shared;
 mod training;

@@ -4,7 +4,6 @@
 //! leave what `prepare_data` leaves, byte for byte. Each is skipped where it is done already. Starting them is `executor`'s.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -16,8 +15,8 @@ use store::manifest::Manifest;
 use store::report::{Phase, Reporter};
 use tokenizer::Tokenizer;
 
-use super::{Done, PreparedData, Request, data, history, phase};
-use crate::share::{Folder, Share};
+use super::{Done, PreparedData, Request, data, history, passed_on, phase};
+use crate::share::Share;
 use crate::{Error, Result};
 
 /// How long a rank waits for another process that works on the same share: a cluster may begin a task again before the first
@@ -131,12 +130,12 @@ pub fn run_stage(
     };
     phase(which, PHASES, reporter, |reporter| {
         if let Some(share) = share {
-            if is_in_share(request, stage, rank, share, None, reporter)? {
+            if passed_on::is_in_share(request, stage, rank, share, None, reporter)? {
                 reused = true;
                 summary = format!("{rank}: done already, in {}", share.address());
                 return Ok(((), Done::Reused(summary.clone())));
             }
-            for folder in needs(request, stage, rank.of()) {
+            for folder in passed_on::needs(request, stage, rank.of()) {
                 share.bring(request.project, &folder, reporter)?;
             }
         }
@@ -162,98 +161,13 @@ pub fn run_stage(
             }
         }
         if let Some(share) = share {
-            for folder in makes(request, stage, rank) {
+            for folder in passed_on::makes(request, stage, rank) {
                 share.push(request.project, &folder, reporter)?;
             }
         }
         Ok(((), done))
     })?;
     Ok(StageDone { stage, rank: rank.number(), of: rank.of(), reused, summary })
-}
-
-/// A folder of the project, and what makes it.
-fn folder(request: &Request<'_>, path: &Path, made_by: String) -> Folder {
-    let name = path.strip_prefix(request.project.root()).unwrap_or(path);
-    let parts: Vec<_> = name.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-    Folder { name: parts.join("/"), made_by }
-}
-
-fn folder_of_rank(request: &Request<'_>, stage: DataStage, number: usize, of: usize) -> Folder {
-    let path = Ranks { folder: &request.project.ranks(), of }.of_rank(stage.name(), number);
-    folder(request, &path, format!("{stage} --rank {number} --of {of}"))
-}
-
-/// The folders that a stage reads.
-fn needs(request: &Request<'_>, stage: DataStage, of: usize) -> Vec<Folder> {
-    let ranks = |stage| (0..of).map(move |number| folder_of_rank(request, stage, number, of));
-    let one = |path: PathBuf, stage| folder(request, &path, format!("{stage} --of {of}"));
-    let documents = || one(request.project.documents(), DataStage::Documents);
-    let tokenizer = || one(request.project.tokenizer(), DataStage::Tokenizer);
-    match stage {
-        DataStage::Judge => Vec::new(),
-        DataStage::Documents => ranks(DataStage::Judge).collect(),
-        DataStage::Tokenizer => vec![documents()],
-        DataStage::Encode => vec![documents(), tokenizer()],
-        DataStage::Tokens => [documents(), tokenizer()].into_iter().chain(ranks(DataStage::Encode)).collect(),
-    }
-}
-
-/// The folders that a stage, or a rank of it, leaves.
-fn makes(request: &Request<'_>, stage: DataStage, rank: Rank) -> Vec<Folder> {
-    let one = |path: &Path| folder(request, path, format!("{stage} --of {}", rank.of()));
-    match stage {
-        DataStage::Judge | DataStage::Encode => {
-            vec![folder_of_rank(request, stage, rank.number(), rank.of())]
-        }
-        DataStage::Documents => vec![one(&request.project.documents())],
-        DataStage::Tokenizer => vec![one(&request.project.tokenizer())],
-        DataStage::Tokens => data::token_folders(request).iter().map(|(path, _)| one(path)).collect(),
-    }
-}
-
-/// Whether what a stage would leave is in the share already, by a look at marks alone; `known` is what the recipe asks of the corpus, where that
-/// was gathered already.
-fn is_in_share(
-    request: &Request<'_>,
-    stage: DataStage,
-    rank: Rank,
-    share: &Share,
-    known: Option<&corpus::CorpusOptions>,
-    reporter: &mut dyn Reporter,
-) -> Result<bool> {
-    let mut marks = Vec::new();
-    for folder in makes(request, stage, rank) {
-        let Some(mark) = share.mark(&folder.name)? else { return Ok(false) };
-        marks.push(mark);
-    }
-    let mark = &marks[0];
-    if matches!(stage, DataStage::Judge | DataStage::Documents) {
-        let data = match known {
-            Some(known) => known,
-            None => &data::corpus_sources(request, reporter)?.options,
-        };
-        return Ok(match stage {
-            DataStage::Judge => corpus::is_judged(&RealFs, data, &request.base_dir, rank, mark)?,
-            _ => corpus::is_prepared(&RealFs, data, &request.base_dir, mark)?,
-        });
-    }
-    let needed = needs(request, stage, rank.of());
-    let Some(documents) = share.mark(&needed[0].name)? else { return Ok(false) };
-    let documents = documents.hash();
-    if stage == DataStage::Tokenizer {
-        return Ok(data::is_tokenizer_of(request, &documents, mark));
-    }
-    // Small, and the vocabulary's hash is in it.
-    share.bring(request.project, &needed[1], reporter)?;
-    let Some(tokenizer) = data::tokenizer_at_hand(request, &documents)? else { return Ok(false) };
-    if stage == DataStage::Encode {
-        return Ok(corpus::is_encoded(&documents, &tokenizer, rank, mark));
-    }
-    let seed = request.recipe.data.seed;
-    Ok(data::token_folders(request).into_iter().zip(&marks).all(|((_, mix), mark)| {
-        let mix = mix.map(|options| corpus::Mix { options, seed });
-        corpus::is_tokenized(&documents, &tokenizer, mix, mark)
-    }))
 }
 
 /// The ranks of a shared stage that have left no mark; for other stages, rank 0 where there is no result.
@@ -269,7 +183,7 @@ pub(crate) fn unmarked(
         let mut missing = Vec::new();
         for number in 0..if stage.is_shared() { of } else { 1 } {
             let rank = Rank::new(number, of)?;
-            if !is_in_share(request, stage, rank, share, Some(options), reporter)? {
+            if !passed_on::is_in_share(request, stage, rank, share, Some(options), reporter)? {
                 missing.push(number);
             }
         }
@@ -295,13 +209,7 @@ pub(crate) fn unmarked(
 /// What the stages have left.
 pub(crate) fn prepared(request: &Request<'_>, share: Option<&Share>) -> Result<PreparedData> {
     if let Some(share) = share {
-        let of = |path: &Path| folder(request, path, String::new()).name;
-        let documents = of(&request.project.documents());
-        return Ok(PreparedData {
-            summary: report_in_share(share, &documents)?,
-            tokens: report_in_share(share, &of(&request.project.tokens()))?,
-            report: PathBuf::from(share.place(&format!("{documents}/report.html"))),
-        });
+        return passed_on::prepared(request, share);
     }
     let folder = request.project.documents();
     let disk = Error::disk(Phase::Corpus);
@@ -311,14 +219,6 @@ pub(crate) fn prepared(request: &Request<'_>, share: Option<&Share>) -> Result<P
         tokens: store::atomic::read_json(&RealFs, &read(&request.project.tokens())).map_err(&disk)?,
         report: folder.join("report.html"),
     })
-}
-
-fn report_in_share<T: serde::de::DeserializeOwned>(share: &Share, folder: &str) -> Result<T> {
-    const FILE: &str = "report.json";
-    let bytes = share.read(folder, FILE)?.ok_or_else(not_before)?;
-    let place = share.place(&format!("{folder}/{FILE}"));
-    Ok(serde_json::from_slice(&bytes)
-        .map_err(|error| store::Error::corrupt(Path::new(&place), error.to_string()))?)
 }
 
 /// What the recipe asks of the corpus, with all that it names at hand: fetched, or kept from standard input. Objects are listed.
@@ -357,7 +257,7 @@ fn tokenizer_before(request: &Request<'_>) -> Result<(String, Tokenizer)> {
     Ok((documents, tokenizer))
 }
 
-fn not_before() -> Error {
+pub(super) fn not_before() -> Error {
     Error::Data {
         message: format!(
             "a stage before this one is not done, or not by this recipe: run `text2llm data stage NAME` in the order {}",

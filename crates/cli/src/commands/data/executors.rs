@@ -35,8 +35,9 @@ pub struct ExecutorArguments {
     /// Share the work among ranks; the project folder must be one that all of them see, or they need --share
     #[arg(long, value_name = "WHO")]
     pub executor: Option<ExecutorChoice>,
-    /// Object storage that passes on what ranks make, where they see no common folder: s3://BUCKET/PREFIX
-    #[arg(long, value_name = "ADDRESS", env = "TEXT2LLM_SHARE", hide_env = true, requires = "executor")]
+    /// Object storage that passes on what ranks make, where they see no common folder: s3://BUCKET/PREFIX. Without --executor, what is
+    /// there is brought, and the rest is made here and pushed
+    #[arg(long, value_name = "ADDRESS", env = "TEXT2LLM_SHARE", hide_env = true)]
     pub share: Option<String>,
     /// Processes that share the work
     #[arg(long, value_name = "N", default_value_t = 2, requires = "executor")]

@@ -2,7 +2,8 @@
 
 use clap::Args;
 use pipeline::project::Project;
-use pipeline::stages::{self, Request, Until};
+use pipeline::share::Share;
+use pipeline::stages::{self, Request, Until, passed_on};
 use serde_json::json;
 
 use super::executors::{self, ExecutorArguments};
@@ -29,7 +30,10 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     let again = select::again(global, &arguments.recipe, &selected, &project)?;
     let request = request(global, selected, &project);
     let done = match arguments.executor.executor {
-        None => stages::prepare_data(&request, console.reporter().as_mut())?,
+        None => match arguments.executor.share.as_deref().map(Share::open).transpose()? {
+            None => stages::prepare_data(&request, console.reporter().as_mut())?,
+            Some(share) => passed_on::prepare(&request, &share, console.reporter().as_mut())?,
+        },
         Some(which) => match executors::run(which, &arguments.executor, &request, again, console)? {
             Some(done) => done,
             None => return Ok(()),

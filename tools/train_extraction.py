@@ -4,9 +4,9 @@
     python tools/train_extraction.py --data DATA --xtask target/release/xtask [--evaluate] [--out crates/corpus/assets/extraction]
 
 DATA holds `truth.jsonl` (id, page_type, main_content) and `html/ID.html.gz`, as WCXB's pages do (CC-BY-4.0). A block's label is the share
-of its words that a longest common subsequence with the truth uses. Three forests of other samples are one, their votes averaged. `--evaluate`: folds of
-pages, twice, each scored by trees that saw the other folds only. Tried and dropped: a second stage that sees what the first said of the
-neighbourhood (nested folds: no better). Needs PyPI lightgbm, numpy and rapidfuzz (used with 4.7, 2.4, 3.14). Deterministic for a given version of these.
+of its words that a longest common subsequence with the truth uses. `--evaluate`: folds of pages, twice, each scored by
+trees that saw the other folds only. Tried and dropped, no better: a second stage that sees what the first said of the neighbourhood (nested
+folds), three forests of other samples averaged, more trees that learn slower. Needs PyPI lightgbm, numpy and rapidfuzz (used with 4.6, 2.3, 3.14). Deterministic for a given version of these.
 """
 import argparse
 import collections
@@ -23,7 +23,6 @@ from rapidfuzz.distance import LCSseq
 
 WORD = re.compile(r"\w+")
 TREES = {"num_leaves": 12, "learning_rate": 0.06, "min_data_in_leaf": 40, "trees": 130}
-FORESTS = 3
 
 
 def words_of(text):
@@ -79,10 +78,6 @@ class Pages:
         return rows, blocks
 
     def train(self, pages, seed=0):
-        """The forests, of which each sees other samples of blocks and features."""
-        return [self.forest(pages, FORESTS * seed + number) for number in range(FORESTS)]
-
-    def forest(self, pages, seed):
         rows, options = self.rows, TREES
         x = np.concatenate([rows[p] for p in pages if len(rows[p])])
         share = np.concatenate([self.share[p] for p in pages if len(rows[p])])
@@ -106,10 +101,8 @@ class Pages:
         return 2 * common / (found.total() + truth.total()) if common else 0.0
 
 
-def predict(forests, rows):
-    if not len(rows):
-        return np.zeros(0)
-    return 1 / (1 + np.exp(-np.mean([forest.predict(rows, raw_score=True) for forest in forests], axis=0)))
+def predict(model, rows):
+    return model.predict(rows) if len(rows) else np.zeros(0)
 
 
 def best(said, words):
@@ -121,16 +114,15 @@ def best(said, words):
     return kept
 
 
-def write(forests, path):
-    """The trees of all forests, each with its part of the vote."""
-    trees = [tree for forest in forests for tree in forest.dump_model()["tree_info"]]
+def write(model, path):
+    trees = model.dump_model()["tree_info"]
     nodes, roots = [], []
 
     def place(tree):
         index = len(nodes)
         nodes.append(None)
         if "leaf_value" in tree:
-            nodes[index] = (0xFFFF, 0, 0, tree["leaf_value"] / len(forests))
+            nodes[index] = (0xFFFF, 0, 0, tree["leaf_value"])
         else:
             left = place(tree["left_child"])
             right = place(tree["right_child"])
@@ -143,7 +135,7 @@ def write(forests, path):
 
     for tree in trees:
         roots.append(place(tree["tree_structure"]))
-    out = struct.pack("<II", forests[0].num_feature(), len(roots)) + struct.pack(f"<{len(roots)}I", *roots) + struct.pack("<I", len(nodes))
+    out = struct.pack("<II", model.num_feature(), len(roots)) + struct.pack(f"<{len(roots)}I", *roots) + struct.pack("<I", len(nodes))
     path.write_bytes(out + b"".join(struct.pack("<HIIf", *node) for node in nodes))
 
 
@@ -165,9 +157,9 @@ def main():
             for seed in (1, 2):
                 order = np.random.default_rng(seed).permutation(count)
                 for fold in range(a.folds):
-                    forests = pages.train([p for n, p in enumerate(order) if n % a.folds != fold], seed)
+                    model = pages.train([p for n, p in enumerate(order) if n % a.folds != fold], seed)
                     for p in order[fold :: a.folds]:
-                        scores[p].append(pages.score(p, predict(forests, pages.rows[p])))
+                        scores[p].append(pages.score(p, predict(model, pages.rows[p])))
             print(f"held-out F1: {[round(float(np.mean([scores[p][n] for p in scores])), 4) for n in (0, 1)]}")
             by_type = collections.defaultdict(list)
             for p in range(count):

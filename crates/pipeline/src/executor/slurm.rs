@@ -87,9 +87,12 @@ impl Slurm {
         let words: Vec<String> =
             words.map(|word| if word == "@RANK@" { "\"$RANK\"".to_owned() } else { quoted(&word) }).collect();
         script += "RANK=\"${SLURM_ARRAY_TASK_ID:-0}\"\nJOB=\"${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}\"\n";
-        // Nodes need not reach the hub: the launcher has fetched what there is.
-        script += "export HF_HUB_OFFLINE=1\nunset TEXT2LLM_JSON TEXT2LLM_OUTPUT\n";
-        script += &format!("export TEXT2LLM_CACHE={}\n", quoted(&cache().display().to_string()));
+        script += "unset TEXT2LLM_JSON TEXT2LLM_OUTPUT\n";
+        if launch.share.is_none() {
+            // Nodes need not reach the hub: the launcher has fetched what there is, where they see it.
+            let cache = quoted(&cache().display().to_string());
+            script += &format!("export HF_HUB_OFFLINE=1\nexport TEXT2LLM_CACHE={cache}\n");
+        }
         // Slurm tells how many processors are this task's, also where it does not bind it to them.
         script += "export RAYON_NUM_THREADS=\"${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}\"\n";
         script += "export TEXT2LLM_THREADS=\"$RAYON_NUM_THREADS\"\n";

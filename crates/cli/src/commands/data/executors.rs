@@ -15,6 +15,8 @@ use serde_json::json;
 use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 
+const SHARE_VARIABLE: &str = "TEXT2LLM_SHARE";
+
 /// Who starts ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ExecutorChoice {
@@ -32,11 +34,11 @@ pub enum ExecutorChoice {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Many machines")]
 pub struct ExecutorArguments {
-    /// Share the work among ranks; the project folder must be one that all of them see, or they need --share
+    /// Share the work among ranks; all must see the project folder; with --share, only Slurm's nodes must, for their logs
     #[arg(long, value_name = "WHO")]
     pub executor: Option<ExecutorChoice>,
-    /// Object storage that passes on what ranks make, where they see no common folder: s3://BUCKET/PREFIX
-    #[arg(long, value_name = "ADDRESS", env = "TEXT2LLM_SHARE", hide_env = true, requires = "executor")]
+    /// Object storage that passes on what ranks make, where they see no common folder (with --executor): s3://BUCKET/PREFIX
+    #[arg(long, value_name = "ADDRESS", env = SHARE_VARIABLE, hide_env = true)]
     pub share: Option<String>,
     /// Processes that share the work
     #[arg(long, value_name = "N", default_value_t = 2, requires = "executor")]
@@ -71,6 +73,18 @@ pub struct ExecutorArguments {
     /// kubernetes: the namespace
     #[arg(long, value_name = "NAME", default_value = "default", requires = "executor")]
     pub namespace: String,
+}
+
+/// Refuses what only many processes can use. A variable that was set for other commands is none of it.
+pub fn refuse_share(arguments: &ExecutorArguments, console: &mut Console) -> Outcome {
+    let Some(share) = &arguments.share else { return Ok(()) };
+    if std::env::var(SHARE_VARIABLE).is_ok_and(|known| known == *share) {
+        console.warning(&format!(
+            "{SHARE_VARIABLE} is not used: without --executor, this process prepares alone"
+        ));
+        return Ok(());
+    }
+    Err(Failure::message("--share passes on what ranks make: it needs --executor"))
 }
 
 /// Prepares by many processes; `None` where others are to start them.

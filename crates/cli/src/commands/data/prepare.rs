@@ -29,7 +29,10 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     let again = select::again(global, &arguments.recipe, &selected, &project)?;
     let request = request(global, selected, &project);
     let done = match arguments.executor.executor {
-        None => stages::prepare_data(&request, console.reporter().as_mut())?,
+        None => {
+            executors::refuse_share(&arguments.executor, console)?;
+            stages::prepare_data(&request, console.reporter().as_mut())?
+        }
         Some(which) => match executors::run(which, &arguments.executor, &request, again, console)? {
             Some(done) => done,
             None => return Ok(()),

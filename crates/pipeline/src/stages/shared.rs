@@ -111,7 +111,8 @@ pub fn run_stage(
     reporter: &mut dyn Reporter,
 ) -> Result<StageDone> {
     let folder = request.project.ranks();
-    let ranks = &Ranks { folder: &folder, of: rank.of() };
+    let again = share.map_or_else(String::new, |share| format!(" --share {}", share.address()));
+    let ranks = &Ranks { folder: &folder, of: rank.of(), again: &again };
     if !stage.is_shared() && rank.number() > 0 {
         return Err(Error::Argument {
             message: format!(
@@ -131,7 +132,7 @@ pub fn run_stage(
     };
     phase(which, PHASES, reporter, |reporter| {
         if let Some(share) = share {
-            if is_in_share(request, stage, rank, share, None, reporter)? {
+            if is_in_share(request, stage, rank, share, reporter)? {
                 reused = true;
                 summary = format!("{rank}: done already, in {}", share.address());
                 return Ok(((), Done::Reused(summary.clone())));
@@ -144,13 +145,13 @@ pub fn run_stage(
             DataStage::Judge => judge(request, rank, reporter)?,
             DataStage::Documents => data::documents(request, Some(ranks), reporter)?.1,
             DataStage::Tokenizer => {
-                data::documents_manifest(request).ok_or_else(not_before)?;
-                let documents = data::documents_at_hand(request)?.ok_or_else(not_before)?;
+                data::documents_manifest(request).ok_or_else(|| not_before(&again))?;
+                let documents = data::documents_at_hand(request)?.ok_or_else(|| not_before(&again))?;
                 data::tokenizer(request, &documents, reporter)?.1
             }
-            DataStage::Encode => encode(request, rank, reporter)?,
+            DataStage::Encode => encode(request, rank, &again, reporter)?,
             DataStage::Tokens => {
-                let (_, tokenizer) = tokenizer_before(request)?;
+                let (_, tokenizer) = tokenizer_before(request, &again)?;
                 data::tokens(request, &tokenizer, Some(ranks), reporter)?.1
             }
         };
@@ -175,17 +176,24 @@ pub fn run_stage(
 fn folder(request: &Request<'_>, path: &Path, made_by: String) -> Folder {
     let name = path.strip_prefix(request.project.root()).unwrap_or(path);
     let parts: Vec<_> = name.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-    Folder { name: parts.join("/"), made_by }
+    Folder { name: parts.join("/"), made_by, maker: None }
 }
 
-fn folder_of_rank(request: &Request<'_>, stage: DataStage, number: usize, of: usize) -> Folder {
-    let path = Ranks { folder: &request.project.ranks(), of }.of_rank(stage.name(), number);
-    folder(request, &path, format!("{stage} --rank {number} --of {of}"))
+fn folder_of_rank(request: &Request<'_>, stage: DataStage, rank: Rank) -> Folder {
+    let folder_of_all = request.project.ranks();
+    let ranks = Ranks { folder: &folder_of_all, of: rank.of(), again: "" };
+    let made_by = format!("{stage} --rank {} --of {}", rank.number(), rank.of());
+    let maker = Some((rank, lock_folder(&ranks, stage, rank)));
+    Folder { maker, ..folder(request, &ranks.of_rank(stage.name(), rank.number()), made_by) }
 }
 
 /// The folders that a stage reads.
 fn needs(request: &Request<'_>, stage: DataStage, of: usize) -> Vec<Folder> {
-    let ranks = |stage| (0..of).map(move |number| folder_of_rank(request, stage, number, of));
+    let ranks = |stage| {
+        (0..of)
+            .flat_map(move |number| Rank::new(number, of))
+            .map(move |rank| folder_of_rank(request, stage, rank))
+    };
     let one = |path: PathBuf, stage| folder(request, &path, format!("{stage} --of {of}"));
     let documents = || one(request.project.documents(), DataStage::Documents);
     let tokenizer = || one(request.project.tokenizer(), DataStage::Tokenizer);
@@ -203,7 +211,7 @@ fn makes(request: &Request<'_>, stage: DataStage, rank: Rank) -> Vec<Folder> {
     let one = |path: &Path| folder(request, path, format!("{stage} --of {}", rank.of()));
     match stage {
         DataStage::Judge | DataStage::Encode => {
-            vec![folder_of_rank(request, stage, rank.number(), rank.of())]
+            vec![folder_of_rank(request, stage, rank)]
         }
         DataStage::Documents => vec![one(&request.project.documents())],
         DataStage::Tokenizer => vec![one(&request.project.tokenizer())],
@@ -211,14 +219,12 @@ fn makes(request: &Request<'_>, stage: DataStage, rank: Rank) -> Vec<Folder> {
     }
 }
 
-/// Whether what a stage would leave is in the share already, by a look at marks alone; `known` is what the recipe asks of the corpus, where that
-/// was gathered already.
+/// Whether what a stage would leave is in the share already, by a look at marks alone.
 fn is_in_share(
     request: &Request<'_>,
     stage: DataStage,
     rank: Rank,
     share: &Share,
-    known: Option<&corpus::CorpusOptions>,
     reporter: &mut dyn Reporter,
 ) -> Result<bool> {
     let mut marks = Vec::new();
@@ -228,24 +234,19 @@ fn is_in_share(
     }
     let mark = &marks[0];
     if matches!(stage, DataStage::Judge | DataStage::Documents) {
-        let data = match known {
-            Some(known) => known,
-            None => &data::corpus_sources(request, reporter)?.options,
-        };
+        let data = data::corpus_sources(request, reporter)?.options;
         return Ok(match stage {
-            DataStage::Judge => corpus::is_judged(&RealFs, data, &request.base_dir, rank, mark)?,
-            _ => corpus::is_prepared(&RealFs, data, &request.base_dir, mark)?,
+            DataStage::Judge => corpus::is_judged(&RealFs, &data, &request.base_dir, rank, mark)?,
+            _ => corpus::is_prepared(&RealFs, &data, &request.base_dir, mark)?,
         });
     }
-    let needed = needs(request, stage, rank.of());
-    let Some(documents) = share.mark(&needed[0].name)? else { return Ok(false) };
-    let documents = documents.hash();
     if stage == DataStage::Tokenizer {
-        return Ok(data::is_tokenizer_of(request, &documents, mark));
+        let documents = share.mark(&needs(request, stage, rank.of())[0].name)?;
+        return Ok(documents.is_some_and(|documents| data::is_tokenizer_of(request, &documents.hash(), mark)));
     }
-    // Small, and the vocabulary's hash is in it.
-    share.bring(request.project, &needed[1], reporter)?;
-    let Some(tokenizer) = data::tokenizer_at_hand(request, &documents)? else { return Ok(false) };
+    let Some((documents, tokenizer)) = tokenizer_in_share(request, rank.of(), share, reporter)? else {
+        return Ok(false);
+    };
     if stage == DataStage::Encode {
         return Ok(corpus::is_encoded(&documents, &tokenizer, rank, mark));
     }
@@ -254,6 +255,55 @@ fn is_in_share(
         let mix = mix.map(|options| corpus::Mix { options, seed });
         corpus::is_tokenized(&documents, &tokenizer, mix, mark)
     }))
+}
+
+/// The hash of the share's documents, and the tokenizer that was made of them, which is brought: it is small, and the vocabulary's hash is in it.
+fn tokenizer_in_share(
+    request: &Request<'_>,
+    of: usize,
+    share: &Share,
+    reporter: &mut dyn Reporter,
+) -> Result<Option<(String, Tokenizer)>> {
+    let needed = needs(request, DataStage::Encode, of);
+    let Some(documents) = share.mark(&needed[0].name)? else { return Ok(None) };
+    let documents = documents.hash();
+    share.bring(request.project, &needed[1], reporter)?;
+    Ok(data::tokenizer_at_hand(request, &documents)?.map(|tokenizer| (documents, tokenizer)))
+}
+
+/// The same as [`unmarked`], of marks in a share. Sources are not read: the ranks themselves have compared them.
+fn unmarked_in_share(
+    request: &Request<'_>,
+    options: &corpus::CorpusOptions,
+    stage: DataStage,
+    of: usize,
+    share: &Share,
+    reporter: &mut dyn Reporter,
+) -> Result<Vec<usize>> {
+    let before = match stage {
+        DataStage::Encode => tokenizer_in_share(request, of, share, reporter)?,
+        _ => None,
+    };
+    let mut missing = Vec::new();
+    for number in 0..if stage.is_shared() { of } else { 1 } {
+        let rank = Rank::new(number, of)?;
+        let mark = || share.mark(&makes(request, stage, rank)[0].name);
+        let is_done = match stage {
+            DataStage::Judge => mark()?.is_some_and(|mark| corpus::is_judged_by(options, rank, &mark)),
+            DataStage::Documents => mark()?.is_some_and(|mark| corpus::is_of_options(&mark, options)),
+            DataStage::Encode => match &before {
+                Some((documents, tokenizer)) => {
+                    mark()?.is_some_and(|mark| corpus::is_encoded(documents, tokenizer, rank, &mark))
+                }
+                None => false,
+            },
+            DataStage::Tokenizer | DataStage::Tokens => is_in_share(request, stage, rank, share, reporter)?,
+        };
+        if !is_done {
+            missing.push(number);
+        }
+    }
+    Ok(missing)
 }
 
 /// The ranks of a shared stage that have left no mark; for other stages, rank 0 where there is no result.
@@ -266,17 +316,10 @@ pub(crate) fn unmarked(
     reporter: &mut dyn Reporter,
 ) -> Result<Vec<usize>> {
     if let Some(share) = share {
-        let mut missing = Vec::new();
-        for number in 0..if stage.is_shared() { of } else { 1 } {
-            let rank = Rank::new(number, of)?;
-            if !is_in_share(request, stage, rank, share, Some(options), reporter)? {
-                missing.push(number);
-            }
-        }
-        return Ok(missing);
+        return unmarked_in_share(request, options, stage, of, share, reporter);
     }
     let folder = request.project.ranks();
-    let ranks = Ranks { folder: &folder, of };
+    let ranks = Ranks { folder: &folder, of, again: "" };
     let result = |folder: std::path::PathBuf| {
         Manifest::read(&RealFs, &folder).map_or_else(|_| vec![0], |_| Vec::new())
     };
@@ -285,23 +328,27 @@ pub(crate) fn unmarked(
         DataStage::Documents => data::documents_manifest(request).map_or_else(|| vec![0], |_| Vec::new()),
         DataStage::Tokenizer => result(request.project.tokenizer()),
         DataStage::Encode => {
-            let (documents_hash, tokenizer) = tokenizer_before(request)?;
+            let (documents_hash, tokenizer) = tokenizer_before(request, "")?;
             corpus::unencoded(&RealFs, &documents_hash, &tokenizer, &ranks)
         }
         DataStage::Tokens => result(request.project.tokens()),
     })
 }
 
-/// What the stages have left.
-pub(crate) fn prepared(request: &Request<'_>, share: Option<&Share>) -> Result<PreparedData> {
+/// What the stages have left; what is in a share is brought, so that a run goes on from it.
+pub(crate) fn prepared(
+    request: &Request<'_>,
+    of: usize,
+    share: Option<&Share>,
+    reporter: &mut dyn Reporter,
+) -> Result<PreparedData> {
     if let Some(share) = share {
-        let of = |path: &Path| folder(request, path, String::new()).name;
-        let documents = of(&request.project.documents());
-        return Ok(PreparedData {
-            summary: report_in_share(share, &documents)?,
-            tokens: report_in_share(share, &of(&request.project.tokens()))?,
-            report: PathBuf::from(share.place(&format!("{documents}/report.html"))),
-        });
+        let _busy = history::lock_project(request.project)?;
+        for stage in [DataStage::Documents, DataStage::Tokenizer, DataStage::Tokens] {
+            for folder in makes(request, stage, Rank::new(0, of)?) {
+                share.bring(request.project, &folder, reporter)?;
+            }
+        }
     }
     let folder = request.project.documents();
     let disk = Error::disk(Phase::Corpus);
@@ -313,14 +360,6 @@ pub(crate) fn prepared(request: &Request<'_>, share: Option<&Share>) -> Result<P
     })
 }
 
-fn report_in_share<T: serde::de::DeserializeOwned>(share: &Share, folder: &str) -> Result<T> {
-    const FILE: &str = "report.json";
-    let bytes = share.read(folder, FILE)?.ok_or_else(not_before)?;
-    let place = share.place(&format!("{folder}/{FILE}"));
-    Ok(serde_json::from_slice(&bytes)
-        .map_err(|error| store::Error::corrupt(Path::new(&place), error.to_string()))?)
-}
-
 /// What the recipe asks of the corpus, with all that it names at hand: fetched, or kept from standard input. Objects are listed.
 pub(crate) fn gathered(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<corpus::CorpusOptions> {
     let data = data::corpus_sources(request, reporter)?.options;
@@ -330,8 +369,15 @@ pub(crate) fn gathered(request: &Request<'_>, reporter: &mut dyn Reporter) -> Re
 
 fn judge(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Result<Done> {
     let sources = data::corpus_sources(request, reporter)?;
-    sources.fetch(&request.base_dir, rank, reporter)?;
-    let (data, folder) = (sources.options, request.project.ranks());
+    let folder = request.project.ranks();
+    let out =
+        Ranks { folder: &folder, of: rank.of(), again: "" }.of_rank(DataStage::Judge.name(), rank.number());
+    let is_done =
+        |manifest: &Manifest| corpus::is_judged(&RealFs, &sources.options, &request.base_dir, rank, manifest);
+    if sources.has_objects() && !data::is_whole(&out, is_done)? {
+        sources.fetch(&request.base_dir, rank, reporter)?;
+    }
+    let data = sources.options;
     let done = corpus::judge_rank(&RealFs, &data, &request.base_dir, &folder, rank, reporter)?;
     let words = format!(
         "{rank}: {} documents of {} files, {:.1} MB",
@@ -342,8 +388,8 @@ fn judge(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Resu
     Ok(if done.reused { Done::Reused(format!("unchanged: {words}")) } else { Done::Worked(words) })
 }
 
-fn encode(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Result<Done> {
-    let (_, tokenizer) = tokenizer_before(request)?;
+fn encode(request: &Request<'_>, rank: Rank, again: &str, reporter: &mut dyn Reporter) -> Result<Done> {
+    let (_, tokenizer) = tokenizer_before(request, again)?;
     let (documents, folder) = (request.project.documents(), request.project.ranks());
     let done = corpus::encode_rank(&RealFs, &documents, &tokenizer, &folder, rank, reporter)?;
     let words = format!("{rank}: {} tokens of {} documents", done.tokens, done.documents);
@@ -351,25 +397,30 @@ fn encode(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Res
 }
 
 /// The documents' hash, and the tokenizer that was made of them. Every byte of the documents is checked by who reads them.
-fn tokenizer_before(request: &Request<'_>) -> Result<(String, Tokenizer)> {
-    let documents = data::documents_manifest(request).ok_or_else(not_before)?.hash();
-    let tokenizer = data::tokenizer_at_hand(request, &documents)?.ok_or_else(not_before)?;
+fn tokenizer_before(request: &Request<'_>, again: &str) -> Result<(String, Tokenizer)> {
+    let documents = data::documents_manifest(request).ok_or_else(|| not_before(again))?.hash();
+    let tokenizer = data::tokenizer_at_hand(request, &documents)?.ok_or_else(|| not_before(again))?;
     Ok((documents, tokenizer))
 }
 
-fn not_before() -> Error {
+/// `again` is what the command has beside, as in [`Ranks`].
+fn not_before(again: &str) -> Error {
     Error::Data {
         message: format!(
-            "a stage before this one is not done, or not by this recipe: run `text2llm data stage NAME` in the order {}",
+            "a stage before this one is not done, or not by this recipe: run `text2llm data stage NAME{again}` in the order {}",
             DataStage::ALL.map(DataStage::name).join(", ")
         ),
     }
 }
 
+fn lock_folder(ranks: &Ranks<'_>, stage: DataStage, rank: Rank) -> PathBuf {
+    let share = ranks.of_rank(stage.name(), rank.number());
+    ranks.folder.join("locks").join(share.file_name().unwrap_or_default())
+}
+
 /// One process a share: two would write the same folder.
 fn lock_rank(ranks: &Ranks<'_>, stage: DataStage, rank: Rank) -> Result<RunLock> {
-    let share = ranks.of_rank(stage.name(), rank.number());
-    let folder = ranks.folder.join("locks").join(share.file_name().unwrap_or_default());
+    let folder = lock_folder(ranks, stage, rank);
     RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
     let end = Instant::now() + PATIENCE;
     loop {

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::{Error, Result};
 
-/// What curl is always told; addresses and secrets come on standard input.
-const ALWAYS: [&str; 8] =
-    ["-q", "--silent", "--proto", "=http,https", "--connect-timeout", "20", "--config", "-"];
+/// What curl is always told; addresses and secrets come on standard input. Brackets and braces in names mean themselves.
+const ALWAYS: [&str; 9] =
+    ["-q", "--silent", "--globoff", "--proto", "=http,https", "--connect-timeout", "20", "--config", "-"];
 /// A transfer that is slower than this for a minute has broken off.
 pub(crate) const UNLESS_STUCK: [&str; 4] = ["--speed-limit", "1000", "--speed-time", "60"];
 /// Redirects before it is a loop.

@@ -46,7 +46,9 @@ pub use document::{Document, Documents, DroppedDocument, Split, documents, dropp
 pub use error::{Error, ErrorKind, Result};
 pub use options::{CorpusOptions, Normalize, RemoteEntry, RemoteFile};
 pub use prepare::{DOCUMENTS_STAGE, is_of_options, is_prepared, prepare, prepare_judged};
-pub use ranks::judge::{JUDGE_STAGE, JudgeSummary, is_judged, judge_rank, sources_of_rank, unjudged};
+pub use ranks::judge::{
+    JUDGE_STAGE, JudgeSummary, is_judged, is_judged_by, judge_rank, sources_of_rank, unjudged,
+};
 pub use ranks::{Rank, Ranks};
 pub use report::{
     Cluster, CorpusSummary, Drops, Quarantined, Redactions, Sample, SplitCounts, UnicodeRepairs,

@@ -218,7 +218,7 @@ impl Finder {
 
     fn remote(&mut self, remote: &RemoteEntry) {
         for file in &remote.files {
-            if remote.is_folder && Kind::of_name(&file.name).is_none() {
+            if remote.is_folder && Kind::of_name_beside_others(&file.name).is_none() {
                 self.ignored_files += 1;
                 continue;
             }

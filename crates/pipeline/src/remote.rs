@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cloud::hub::{Hub, Listing, Reference};
@@ -43,7 +44,8 @@ pub(crate) fn looked_up(
     Ok(data)
 }
 
-/// The options with the hub's files on this machine, each as the hub announced it. Objects are listed: [`Sources::fetch`] brings them.
+/// The options with the hub's files on this machine, each as the hub announced it. Objects are listed: [`Sources::fetch`] brings
+/// them, but for those without an ETag, which are here, too.
 pub(crate) fn gathered(
     data: &CorpusOptions,
     base_dir: &Path,
@@ -64,10 +66,19 @@ pub(crate) fn gathered(
         data.remote.push(entry(&hub, &reference, &listing));
     }
     let objects = objects(&mut data)?;
+    // What has no ETag is known by its bytes alone, by every stage that asks for inputs.
+    let (objects, unnamed) = objects.into_iter().partition(|(_, object)| !object.etag.is_empty());
+    let unnamed: Vec<(Storage, Object)> = unnamed;
+    fetch_all(&unnamed.iter().collect::<Vec<_>>(), reporter)?;
     Ok(Sources { options: data, objects })
 }
 
 impl Sources {
+    /// Whether there are objects that are not here yet, as far as is known.
+    pub fn has_objects(&self) -> bool {
+        !self.objects.is_empty()
+    }
+
     /// Brings the objects that a rank reads.
     pub fn fetch(&self, base_dir: &Path, rank: Rank, reporter: &mut dyn Reporter) -> Result<()> {
         if self.objects.is_empty() {
@@ -80,33 +91,50 @@ impl Sources {
             .iter()
             .filter(|(storage, object)| wanted.contains(&storage.place(&object.key)))
             .collect();
-        let total = wanted.iter().map(|(_, object)| object.bytes).sum();
-        let (cache, next, done) = (ObjectCache::from_environment(), AtomicUsize::new(0), AtomicU64::new(0));
-        let work = || -> Result<()> {
-            while let Some((storage, object)) = wanted.get(next.fetch_add(1, Relaxed)) {
-                let mut told = 0;
-                let mut progress = |bytes: u64| {
-                    done.fetch_add(bytes.saturating_sub(told), Relaxed);
-                    told = told.max(bytes);
-                };
-                if let Err(error) = cache.fetch(storage, object, &mut progress) {
+        fetch_all(&wanted, reporter)
+    }
+}
+
+/// Brings objects, several at a time.
+fn fetch_all(wanted: &[&(Storage, Object)], reporter: &mut dyn Reporter) -> Result<()> {
+    let total = wanted.iter().map(|(_, object)| object.bytes).sum();
+    let (cache, next, done) = (ObjectCache::from_environment(), AtomicUsize::new(0), AtomicU64::new(0));
+    let doubts = Mutex::new(Vec::new());
+    let work = || -> Result<()> {
+        while let Some((storage, object)) = wanted.get(next.fetch_add(1, Relaxed)) {
+            let mut told = 0;
+            let mut progress = |bytes: u64| {
+                done.fetch_add(bytes.saturating_sub(told), Relaxed);
+                told = told.max(bytes);
+            };
+            match cache.fetch(storage, object, &mut progress) {
+                Ok(fetched) => {
+                    doubts.lock().unwrap_or_else(PoisonError::into_inner).extend(fetched.doubt);
+                }
+                Err(error) => {
                     // The others stop after what they are at.
                     next.store(wanted.len(), Relaxed);
                     return Err(error.into());
                 }
             }
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..AT_ONCE.min(wanted.len())).map(|_| scope.spawn(work)).collect();
-            while !workers.iter().all(|worker| worker.is_finished()) {
-                reporter.progress(Phase::Corpus, done.load(Relaxed).min(total), total, "bytes fetched");
-                std::thread::sleep(LOOK_EVERY);
-            }
-            let mut ended = workers.into_iter().map(|worker| worker.join());
-            ended.try_for_each(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        })
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE.min(wanted.len())).map(|_| scope.spawn(work)).collect();
+        while !workers.iter().all(|worker| worker.is_finished()) {
+            reporter.progress(Phase::Corpus, done.load(Relaxed).min(total), total, "bytes fetched");
+            std::thread::sleep(LOOK_EVERY);
+        }
+        let mut ended = workers.into_iter().map(|worker| worker.join());
+        ended.try_for_each(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })?;
+    let doubts = doubts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some((first, others)) = doubts.split_first() {
+        let more = if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
+        reporter.warning(Phase::Corpus, &format!("{first}{more}"));
     }
+    Ok(())
 }
 
 fn listings(
@@ -156,7 +184,7 @@ fn objects(data: &mut CorpusOptions) -> Result<Vec<(Storage, Object)>> {
             path: cache.path(&storage, object),
             bytes: object.bytes,
             // An object of this ETag is fetched, or none: so the ranks need not read each other's shares to know them.
-            identity: Some(format!("etag:{}:{}", object.etag, object.bytes)),
+            identity: (!object.etag.is_empty()).then(|| format!("etag:{}:{}", object.etag, object.bytes)),
         };
         data.remote.push(RemoteEntry {
             entry: path.clone(),

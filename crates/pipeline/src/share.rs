@@ -2,15 +2,17 @@
 //!
 //! Each machine works in a project folder of its own. A folder is pushed file by file, its manifest last: that object is the mark that it is
 //! whole, and without it there is nothing. What is brought is checked against it, byte for byte. There is no lock: two that push the same
-//! folder push the same bytes. Which folders a stage needs and makes is `stages::passed_on`'s.
+//! folder push the same bytes, unless a classifier or a perplexity filter rounds otherwise on another kind of processor. Which folders a stage
+//! needs and makes is `stages::passed_on`'s.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cloud::storage::{Address, Object, Storage};
+use corpus::Rank;
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
-use store::manifest::{self, Manifest};
+use store::manifest::{self, FileRecord, Manifest};
 use store::report::{Phase, Reporter};
 use store::stage::StagedFolder;
 
@@ -38,6 +40,8 @@ pub(crate) struct Folder {
     pub name: String,
     /// What makes it, as `data stage` has it: `judge --rank 1 --of 4`.
     pub made_by: String,
+    /// The rank that makes it, and where its lock is; `None` where it is no rank's.
+    pub maker: Option<(Rank, PathBuf)>,
 }
 
 /// What bringing a folder came to.
@@ -81,24 +85,6 @@ impl Share {
         format!("{}{name}", self.prefix)
     }
 
-    /// A file of a folder that is there, checked against the folder's mark.
-    pub(crate) fn read(&self, folder: &str, file: &str) -> Result<Option<Vec<u8>>> {
-        let Some(mark) = self.mark(folder)? else { return Ok(None) };
-        let name = format!("{folder}/{file}");
-        let bytes = self.storage.get(&self.key(&name))?;
-        let is_good = |bytes: &Vec<u8>| {
-            mark.outputs.get(file).is_some_and(|record| record.blake3 == manifest::hash_bytes(bytes))
-        };
-        match bytes.filter(is_good) {
-            Some(bytes) => Ok(Some(bytes)),
-            None => Err(store::Error::corrupt(
-                Path::new(&self.place(&name)),
-                "it is not what its folder's manifest says: run the same command again",
-            )
-            .into()),
-        }
-    }
-
     /// The mark of a folder; `None` where it is not there, or not a manifest.
     pub(crate) fn mark(&self, folder: &str) -> Result<Option<Manifest>> {
         let name = format!("{folder}/{}", manifest::FILE_NAME);
@@ -109,7 +95,7 @@ impl Share {
     /// Brings a folder, unless it is here as it is there. Where the share has none, what is here stays.
     ///
     /// # Errors
-    /// A file that is not what its manifest says: then the mark is removed, so that the folder is made again; the storage; the disk.
+    /// Its rank is at work in this project; a file that is not what its manifest says, twice: then the mark is removed, so that the folder is made again; the storage; the disk.
     pub(crate) fn bring(
         &self,
         project: &Project,
@@ -117,6 +103,7 @@ impl Share {
         reporter: &mut dyn Reporter,
     ) -> Result<()> {
         let _busy = lock(project, folder)?;
+        let _maker = folder.lock_maker()?;
         for _ in 0..TRIES {
             match self.bring_once(project, folder, reporter)? {
                 Brought::Nothing | Brought::Whole => return Ok(()),
@@ -130,40 +117,41 @@ impl Share {
     fn bring_once(&self, project: &Project, folder: &Folder, reporter: &mut dyn Reporter) -> Result<Brought> {
         let Some(mark) = self.mark(&folder.name)? else { return Ok(Brought::Nothing) };
         let here = project.root().join(&folder.name);
-        store::stage::repair(&RealFs, &here)?;
-        let is_same = Manifest::read(&RealFs, &here)
-            .is_ok_and(|known| known == mark && known.verify(&RealFs, &here).is_ok());
-        if is_same {
+        let is_same = || {
+            Manifest::read(&RealFs, &here)
+                .is_ok_and(|known| known == mark && known.verify(&RealFs, &here).is_ok())
+        };
+        if is_same() {
             return Ok(Brought::Whole);
         }
-        let there = self.storage.list(&self.key(&format!("{}/", folder.name)))?;
+        store::stage::repair(&RealFs, &here)?;
+        if is_same() {
+            return Ok(Brought::Whole);
+        }
+        let list = || self.storage.list(&self.key(&format!("{}/", folder.name)));
+        let mut there = list()?;
         let arriving = sibling(&here, "arriving");
         let total = mark.outputs.values().map(|record| record.bytes).sum();
         let mut done = 0;
         for (name, record) in &mark.outputs {
             let (key, path) = (self.key(&format!("{}/{name}", folder.name)), arriving.join(name));
-            let object = there.iter().find(|object| object.key == key);
-            let is_here = || manifest::hash_file(&RealFs, &path).is_ok_and(|hash| hash == record.blake3);
+            let mut progress = |bytes| reporter.progress(Phase::Corpus, done + bytes, total, "bytes fetched");
             // What an earlier try has brought stays.
-            if !is_here() {
-                let fit = object.filter(|object| object.bytes == record.bytes);
-                let came =
-                    fit.map(|object| self.bring_file(object, &path, done, total, reporter)).transpose();
-                let problem = match came {
-                    Ok(None) => Some("is missing, or has another size"),
-                    Ok(Some(())) => (!is_here()).then_some("has another BLAKE3"),
-                    Err(Error::Cloud(cloud::Error::Storage { status: 404 | 412, .. })) => {
-                        Some("was replaced")
-                    }
-                    Err(error) => return Err(error),
-                };
-                if let Some(problem) = problem {
-                    if self.mark(&folder.name)?.as_ref() != Some(&mark) {
-                        return Ok(Brought::Changed);
-                    }
-                    remove(&arriving)?;
-                    return Err(self.damaged(folder, &key, problem));
+            let mut problem = None;
+            if !is_file(&path, record) {
+                problem = self.bring_file(&there, &key, record, &path, &mut progress)?;
+            }
+            if problem.is_some() {
+                // One bad read is no damage: what lies here may be what a power cut left, and lists can lag behind.
+                there = list()?;
+                problem = self.bring_file(&there, &key, record, &path, &mut progress)?;
+            }
+            if let Some(problem) = problem {
+                if self.mark(&folder.name)?.as_ref() != Some(&mark) {
+                    return Ok(Brought::Changed);
                 }
+                remove(&arriving)?;
+                return Err(self.damaged(folder, &key, problem));
             }
             done += record.bytes;
         }
@@ -178,17 +166,27 @@ impl Share {
         Ok(Brought::Whole)
     }
 
+    /// Brings one file of a folder. Returns what is wrong with it, where it is not what its manifest says; then nothing of it stays here.
     fn bring_file(
         &self,
-        object: &Object,
+        there: &[Object],
+        key: &str,
+        record: &FileRecord,
         path: &Path,
-        done: u64,
-        total: u64,
-        reporter: &mut dyn Reporter,
-    ) -> Result<()> {
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Option<&'static str>> {
+        let object = there.iter().find(|object| object.key == key && object.bytes == record.bytes);
+        let Some(object) = object else { return Ok(Some("is missing, or has another size")) };
         make_parent(path)?;
-        let mut progress = |bytes| reporter.progress(Phase::Corpus, done + bytes, total, "bytes fetched");
-        Ok(self.storage.get_file(object, path, &mut progress)?)
+        match self.storage.get_file(object, path, progress) {
+            Ok(()) if is_file(path, record) => Ok(None),
+            Ok(()) => {
+                RealFs.remove_file(path).map_err(store::Error::io("remove", path))?;
+                Ok(Some("has another BLAKE3"))
+            }
+            Err(cloud::Error::Storage { status: 404 | 412, .. }) => Ok(Some("was replaced")),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Takes the mark away, so that who makes the folder sees that it has to.
@@ -242,6 +240,23 @@ impl Share {
     }
 }
 
+impl Folder {
+    /// Keeps the rank out that makes the folder: what it has begun would be taken for what a crash has left.
+    fn lock_maker(&self) -> Result<Option<RunLock>> {
+        let Some((rank, place)) = &self.maker else { return Ok(None) };
+        RealFs.create_dir_all(place).map_err(store::Error::io("create the folder", place))?;
+        match RunLock::acquire(place) {
+            Err(error) if error.kind() == store::ErrorKind::Locked => Err(Error::Data {
+                message: format!(
+                    "{rank} is at work in this project (`text2llm data stage {}`): run this again once it has ended",
+                    self.made_by
+                ),
+            }),
+            locked => Ok(Some(locked?)),
+        }
+    }
+}
+
 /// Ranks of one machine that share a project folder bring a folder once.
 fn lock(project: &Project, folder: &Folder) -> Result<RunLock> {
     let place = project.ranks().join("locks").join(format!("bring-{}", folder.name.replace('/', "-")));
@@ -257,6 +272,10 @@ fn lock(project: &Project, folder: &Folder) -> Result<RunLock> {
 fn sibling(folder: &Path, suffix: &str) -> PathBuf {
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     folder.with_file_name(format!(".{name}.{suffix}"))
+}
+
+fn is_file(path: &Path, record: &FileRecord) -> bool {
+    manifest::hash_file(&RealFs, path).is_ok_and(|hash| hash == record.blake3)
 }
 
 fn make_parent(path: &Path) -> Result<()> {

@@ -147,9 +147,10 @@ impl Manifest {
     }
 }
 
-/// Whether an output's name stays within its folder.
+/// Whether an output's name stays within its folder, on any system.
 fn is_inside(name: &str) -> bool {
-    name.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+    !name.contains(['\\', ':', '\0'])
+        && name.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
 /// BLAKE3 of the canonical JSON of a value: two values that differ only in the order of keys hash alike.
@@ -309,8 +310,13 @@ mod tests {
         let record = manifest.outputs["a.txt"].clone();
         manifest.outputs.insert("sub/../a.txt".into(), record);
         assert_eq!(manifest.verify(&RealFs, folder.path()).unwrap_err().kind(), crate::ErrorKind::Corrupt);
-        let read = Manifest::parse(&manifest.to_bytes(), Path::new("s3://bucket/manifest.json"));
-        assert!(read.unwrap_err().to_string().contains("outside"));
+        for name in ["sub/../a.txt", "/a.txt", "sub\\..\\..\\a.txt", "C:a.txt", "a\0"] {
+            let record = manifest.outputs["sub/b.txt"].clone();
+            let mut other = manifest.clone();
+            other.outputs = BTreeMap::from([(name.to_owned(), record)]);
+            let read = Manifest::parse(&other.to_bytes(), Path::new("s3://bucket/manifest.json"));
+            assert!(read.unwrap_err().to_string().contains("outside"), "{name:?}");
+        }
     }
 
     #[test]

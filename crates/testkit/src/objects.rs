@@ -8,6 +8,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use md5::{Digest, Md5};
+
+/// Objects of such keys have ETags that look like an MD5 and are none, as those of AWS's key management do.
+const ENCRYPTED: &str = "encrypted/";
 /// Keys of a page of a list: few, so that tests see several pages.
 const PAGE: usize = 3;
 
@@ -22,6 +26,12 @@ pub enum Fault {
     LoseAnswer,
     /// A success by its status, whose body is an error; nothing is done.
     LateError,
+    /// One byte of the body is another one.
+    Damage,
+    /// What must match is not looked at.
+    IgnoreMatch,
+    /// The head is longer than a pipe holds.
+    LongHead,
 }
 
 /// A request as it came.
@@ -127,13 +137,25 @@ impl ObjectServer {
             };
             state.faults.iter().position(is_meant).map(|at| state.faults.remove(at).2)
         };
-        let answer = match fault {
+        let mut answer = match fault {
             Some(Fault::Refuse(status, code)) => refusal(status, code),
             Some(Fault::LateError) => Answer { status: 200, ..refusal(500, "InternalError") },
+            Some(Fault::IgnoreMatch) => {
+                let mut asked = asked.clone();
+                asked.headers.remove("if-match");
+                self.answer(&asked)
+            }
             _ => self.answer(&asked),
         };
         if fault == Some(Fault::LoseAnswer) {
             return None;
+        }
+        match fault {
+            Some(Fault::Damage) => answer.body.iter_mut().take(1).for_each(|byte| *byte ^= 1),
+            Some(Fault::LongHead) => {
+                answer.headers += &format!("X-Filler: {}\r\n", "x".repeat(1000)).repeat(150)
+            }
+            _ => {}
         }
         let sent = if fault == Some(Fault::Break) { answer.body.len() / 2 } else { answer.body.len() };
         let head = format!(
@@ -159,7 +181,7 @@ impl ObjectServer {
             ("GET", ..) => match state.objects.get(&key) {
                 None => refusal(404, "NoSuchKey"),
                 Some(bytes) => {
-                    let etag = etag(bytes);
+                    let etag = etag(&key, bytes);
                     if asked.headers.get("if-match").is_some_and(|wanted| *wanted != etag) {
                         return refusal(412, "PreconditionFailed");
                     }
@@ -182,7 +204,7 @@ impl ObjectServer {
             ("PUT", Some(id), Some(number)) => match (state.uploads.get_mut(&id), number.parse()) {
                 (Some(parts), Ok(number)) => {
                     parts.insert(number, asked.body.clone());
-                    let headers = format!("ETag: {}\r\n", etag(&asked.body));
+                    let headers = format!("ETag: {}\r\n", etag(&key, &asked.body));
                     Answer { status: 200, headers, body: Vec::new() }
                 }
                 _ => refusal(404, "NoSuchUpload"),
@@ -205,7 +227,7 @@ impl ObjectServer {
                 // Only what is named counts, in the order of its numbers.
                 let wanted: String = (parts.iter())
                     .map(|(number, bytes)| {
-                        let etag = etag(bytes).replace('"', "&quot;");
+                        let etag = etag(&key, bytes).replace('"', "&quot;");
                         format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>")
                     })
                     .collect();
@@ -275,7 +297,7 @@ fn list(objects: &BTreeMap<String, Vec<u8>>, asked: &Asked) -> String {
             xml,
             "<Contents><Key>{}</Key><ETag>{}</ETag><Size>{}</Size></Contents>",
             encoded(key),
-            etag(bytes).replace('"', "&quot;"),
+            etag(key, bytes).replace('"', "&quot;"),
             bytes.len()
         );
     }
@@ -291,12 +313,13 @@ fn refusal(status: u16, code: &str) -> Answer {
     Answer { status, headers: String::new(), body: body.into_bytes() }
 }
 
-/// Names the content, as an ETag does; FNV-1a.
-fn etag(bytes: &[u8]) -> String {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    format!("\"{hash:016x}\"")
+/// Names the content: its MD5, as S3 does it where nothing is encrypted by other keys.
+fn etag(key: &str, bytes: &[u8]) -> String {
+    let mut hasher = Md5::new();
+    hasher.update(if key.starts_with(ENCRYPTED) { ENCRYPTED } else { "" });
+    hasher.update(bytes);
+    let hex: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{hex}\"")
 }
 
 fn decoded(text: &str) -> String {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 use store::fs::RealFs;
+use store::lock::RunLock;
 use store::manifest::list_files;
 use testkit::objects::{Fault, ObjectServer};
 use testkit::{Finished, Sandbox, text};
@@ -53,6 +54,10 @@ impl Lab {
 
     /// Runs a command on a machine, whose project folder and cache are its own.
     fn on(&self, machine: &str, arguments: &str) -> Finished {
+        self.on_with(machine, arguments, &[])
+    }
+
+    fn on_with(&self, machine: &str, arguments: &str, variables: &[(&str, &str)]) -> Finished {
         self.sandbox.write(&format!("{machine}/text2llm.toml"), RECIPE);
         let folder = self.sandbox.path().join(machine);
         self.sandbox.run_with(arguments.split_whitespace(), |command| {
@@ -63,7 +68,8 @@ impl Lab {
                 .env("AWS_ACCESS_KEY_ID", "AKID")
                 .env("AWS_SECRET_ACCESS_KEY", "very-secret")
                 .env("AWS_REGION", "lab")
-                .env_remove("AWS_PROFILE");
+                .env_remove("AWS_PROFILE")
+                .envs(variables.iter().copied());
         })
     }
 
@@ -157,7 +163,7 @@ fn machines_that_share_a_bucket_make_the_bytes_of_one() {
     // A launcher passes the share on.
     let other = "data prepare --executor local --ranks 3 --share s3://lab/run/1 --json";
     let local = lab.on("local", other).expect(0);
-    assert!(local.last_line().contains("s3://lab/run/1/data/documents/report.html"), "{}", local.stdout);
+    assert!(local.last_line().contains("local/data/documents/report.html"), "{}", local.stdout);
     lab.same(&plain);
     // The machine that trains brings what is there, and none of the text.
     lab.server.take_log();
@@ -171,6 +177,14 @@ fn machines_that_share_a_bucket_make_the_bytes_of_one() {
             std::fs::read(trainer.join(folder).join("manifest.json")).expect("brought"),
             std::fs::read(plain.join(folder).join("manifest.json")).expect("made"),
         );
+    }
+    // What it has left is with the launcher, too.
+    let local = lab.sandbox.path().join("local");
+    for folder in MADE {
+        for name in list_files(&RealFs, &plain.join(folder)).expect("a folder") {
+            let read = |root: &Path| std::fs::read(root.join(folder).join(&name)).expect("a file");
+            assert!(read(&local) == read(&plain), "{folder}/{name} differs");
+        }
     }
     let secret = lab.server.keys().into_iter().find(|key| {
         lab.server.object(key).is_some_and(|bytes| String::from_utf8_lossy(&bytes).contains("very-secret"))
@@ -195,6 +209,20 @@ fn a_push_that_breaks_leaves_no_mark_and_damage_is_told_by_name() {
     lab.done("one", "judge --rank 1", true);
     assert!(lab.server.object(mark).is_some());
     lab.done("zero", "judge", false);
+
+    // One bad read is no damage.
+    lab.server.fail("GET", verdicts, Fault::Damage);
+    lab.done("unlucky", "documents", false);
+    assert!(lab.server.object(mark).is_some());
+    lab.server.set("run/1/data/documents/manifest.json", "no manifest");
+
+    // A rank that is at work in this project.
+    let busy = lab.sandbox.path().join("busy/data/ranks/locks/judge-00001-of-00002");
+    std::fs::create_dir_all(&busy).expect("writable");
+    let held = RunLock::acquire(&busy).expect("nobody has it");
+    let refused = lab.stage("busy", "documents").expect(3);
+    assert!(refused.stderr.contains("rank 1 of 2 is at work"), "{}", refused.stderr);
+    drop(held);
 
     // One byte of the same size.
     let mut bytes = lab.server.object(verdicts).expect("pushed");

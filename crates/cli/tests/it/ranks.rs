@@ -269,7 +269,10 @@ fn pods_with_a_share_need_no_volume() {
         serde_json::from_slice(&bytes).expect("JSON")
     };
     assert_eq!(read("0-recipe")["data"]["text2llm.toml"], RECIPE);
+    let name = read("0-recipe")["metadata"]["name"].clone();
+    assert!(name.as_str().is_some_and(|name| name.starts_with("text2llm-recipe-")), "{name}");
     let pod = &read("4-encode")["spec"]["template"]["spec"];
+    assert_eq!(pod["volumes"][1]["configMap"]["name"], name);
     assert_eq!(pod["volumes"][0]["emptyDir"], serde_json::json!({}));
     let container = &pod["containers"][0];
     let words: Vec<&str> =

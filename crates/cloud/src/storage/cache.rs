@@ -1,15 +1,23 @@
 //! Objects to learn from, kept on this machine: each fetched once, and checked each time by the BLAKE3 that it came with.
+//!
+//! What comes is checked by the ETag where that is an MD5: of objects that were sent whole, and not encrypted by keys of the key management.
+//! Others are only what came over a connection that checks its bytes, so they are never put together from what a process before has left.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use store::fs::RealFs;
 use store::lock::RunLock;
 use store::{atomic, manifest};
 
-use super::{Object, Storage};
-use crate::{Result, cache_folder};
+use super::request::Answer;
+use super::signature::hex;
+use super::{Object, Storage, part_file};
+use crate::{Result, cache_folder, curl};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const FILE: &str = "object";
@@ -19,6 +27,15 @@ const RECORD: &str = "object.json";
 #[derive(Clone, Debug)]
 pub struct ObjectCache {
     folder: PathBuf,
+}
+
+/// An object that is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// Where.
+    pub path: PathBuf,
+    /// What is doubtful about it, to be told.
+    pub doubt: Option<String>,
 }
 
 /// What was fetched.
@@ -51,13 +68,13 @@ impl ObjectCache {
     /// Brings an object, unless it is there and whole. `progress` hears how many of its bytes are.
     ///
     /// # Errors
-    /// What [`Storage::get_file`] says; an object that was replaced since it was listed; the disk.
+    /// What [`Storage::get_file`] says; an object that was replaced since it was listed, or that comes otherwise each time; the disk.
     pub fn fetch(
         &self,
         storage: &Storage,
         object: &Object,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<PathBuf> {
+    ) -> Result<Fetched> {
         let path = self.path(storage, object);
         let folder = path.parent().unwrap_or(&self.folder);
         std::fs::create_dir_all(folder).map_err(store::Error::io("make the folder", folder))?;
@@ -71,10 +88,13 @@ impl ObjectCache {
         let record_path = folder.join(RECORD);
         let record: Option<Record> = atomic::read_json(&RealFs, &record_path).ok();
         let is_whole = record.is_some_and(|record| {
-            manifest::hash_file(&RealFs, &path).is_ok_and(|blake3| blake3 == record.blake3)
+            // Without an ETag nothing says that it is still the same.
+            !object.etag.is_empty()
+                && manifest::hash_file(&RealFs, &path).is_ok_and(|blake3| blake3 == record.blake3)
         });
+        let mut doubt = None;
         if !is_whole {
-            storage.get_file(object, &path, progress)?;
+            doubt = get_checked(storage, object, &path, progress)?;
             let record = Record {
                 place: storage.place(&object.key),
                 etag: object.etag.clone(),
@@ -83,6 +103,69 @@ impl ObjectCache {
             atomic::write_json(&RealFs, &record_path, &record)?;
         }
         progress(object.bytes);
-        Ok(path)
+        Ok(Fetched { path, doubt })
     }
+}
+
+/// Brings an object, a second time where it is not what its ETag says. Returns what stays doubtful.
+fn get_checked(
+    storage: &Storage,
+    object: &Object,
+    path: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Option<String>> {
+    let has_md5 = object.etag.len() == 32 && object.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !has_md5 {
+        let part = part_file(path, &object.etag);
+        if part.exists() {
+            std::fs::remove_file(&part).map_err(store::Error::io("remove", &part))?;
+        }
+    }
+    let answer = storage.fetch_file(object, path, progress)?;
+    if !has_md5 || answer.is_some_and(|answer| is_encrypted(&answer)) {
+        return Ok(None);
+    }
+    let first = md5_of(path)?;
+    if object.etag.eq_ignore_ascii_case(&first) {
+        return Ok(None);
+    }
+    std::fs::remove_file(path).map_err(store::Error::io("remove", path))?;
+    storage.fetch_file(object, path, progress)?;
+    let place = storage.place(&object.key);
+    match md5_of(path)? {
+        second if object.etag.eq_ignore_ascii_case(&second) => Ok(None),
+        // The same twice: then it is the ETag that is no MD5, as with some storages' encryption.
+        second if second == first => Ok(Some(format!(
+            "{place}: its MD5 is {second} and its ETag {}; it came so twice and is taken as it is",
+            object.etag
+        ))),
+        _ => {
+            std::fs::remove_file(path).map_err(store::Error::io("remove", path))?;
+            Err(curl::broken(
+                &place,
+                "it comes otherwise each time: check the network, the memory and the disk",
+            ))
+        }
+    }
+}
+
+/// Whether the ETag is no MD5, as the answer says.
+fn is_encrypted(answer: &Answer) -> bool {
+    let by = answer.header("x-amz-server-side-encryption");
+    by.is_some_and(|by| by.starts_with("aws:kms"))
+        || answer.header("x-amz-server-side-encryption-customer-algorithm").is_some()
+}
+
+fn md5_of(path: &Path) -> Result<String> {
+    let read = || -> std::io::Result<String> {
+        let (mut file, mut hasher) = (File::open(path)?, Md5::new());
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hex(hasher.finalize())),
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+    };
+    Ok(read().map_err(store::Error::io("read", path))?)
 }

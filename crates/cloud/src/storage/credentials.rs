@@ -47,7 +47,7 @@ impl Settings {
     /// What the environment and AWS's files say.
     ///
     /// # Errors
-    /// A profile that is named and is not there, or whose keys have to be asked of a server; half a pair of keys.
+    /// A profile that is named and is not there, where no keys are in the environment, or whose keys have to be asked of a server; half a pair of keys.
     pub fn from_environment() -> Result<Settings> {
         Settings::from_variables(&|name| std::env::var(name).ok())
     }
@@ -68,7 +68,9 @@ impl Settings {
         let config = profile(&config, &section);
         let credentials =
             profile(&file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials").unwrap_or_default(), name);
-        if config.is_none() && credentials.is_none() && named.is_some() {
+        let has_keys = variable("AWS_ACCESS_KEY_ID").is_some() && variable("AWS_SECRET_ACCESS_KEY").is_some();
+        // Keys that somebody made variables of need no profile, and pods and nodes have no such files.
+        if config.is_none() && credentials.is_none() && named.is_some() && !has_keys {
             return fail(
                 "AWS_PROFILE",
                 format!("no profile `{name}` is in ~/.aws/credentials or ~/.aws/config"),
@@ -200,6 +202,8 @@ mod tests {
         assert_eq!(said.keys.clone().unwrap().session_token, None, "a token goes with its own keys");
         assert!(!format!("{said:?}").contains('Y'), "{said:?}");
         assert_eq!(settings(&[]).unwrap().keys, None);
+        let keys = [("AWS_ACCESS_KEY_ID", "X"), ("AWS_SECRET_ACCESS_KEY", "Y"), ("AWS_PROFILE", "elsewhere")];
+        assert_eq!(settings(&keys).unwrap().keys.unwrap().access_key_id, "X");
     }
 
     #[test]

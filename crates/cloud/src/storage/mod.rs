@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use address::{Address, Sources};
-pub use cache::ObjectCache;
+pub use cache::{Fetched, ObjectCache};
 pub use credentials::{Keys, Settings};
-use request::Call;
+use request::{Answer, Call};
 
 use crate::curl;
 use crate::{Error, Result};
@@ -125,7 +125,7 @@ impl Storage {
                     Ok(bytes) => object.bytes = bytes,
                     Err(_) => is_fit = false,
                 },
-                "ListBucketResult/Contents/ETag" => words.trim_matches('"').clone_into(&mut object.etag),
+                "ListBucketResult/Contents/ETag" => request::bare(words).clone_into(&mut object.etag),
                 "ListBucketResult/Contents" => objects.push(std::mem::take(&mut object)),
                 "ListBucketResult/IsTruncated" => is_cut = words == "true",
                 "ListBucketResult/NextContinuationToken" => next = Some(words.to_owned()),
@@ -165,6 +165,17 @@ impl Storage {
     /// # Errors
     /// No answer after several tries; an object that is another one by now; the disk.
     pub fn get_file(&self, object: &Object, path: &Path, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        self.fetch_file(object, path, progress).map(drop)
+    }
+
+    /// The same, with the last answer, where anything had to be asked.
+    fn fetch_file(
+        &self,
+        object: &Object,
+        path: &Path,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Option<Answer>> {
+        let mut answer = None;
         let part = part_file(path, &object.etag);
         let create = |path: &Path| std::fs::File::create(path).map_err(store::Error::io("write", path));
         if curl::size(&part) > object.bytes {
@@ -176,7 +187,8 @@ impl Storage {
             let etag = format!("\"{}\"", object.etag);
             let headers = [("if-match", etag.as_str())];
             let headers = if object.etag.is_empty() { &[][..] } else { &headers };
-            self.bring(&Call { headers, ..Call::get(&object.key) }, &part, progress)?;
+            let call = Call { headers, ..Call::get(&object.key) };
+            answer = Some(self.bring(&call, &object.etag, &part, progress)?);
         }
         let bytes = curl::size(&part);
         if bytes != object.bytes {
@@ -186,7 +198,7 @@ impl Storage {
             return Err(curl::broken(&self.place(&object.key), &message));
         }
         std::fs::rename(&part, path).map_err(store::Error::io("rename", &part))?;
-        Ok(())
+        Ok(answer)
     }
 
     /// Removes an object, where there is one.

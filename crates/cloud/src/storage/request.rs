@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, ChildStdout};
 
 use store::time::Timestamp;
 
@@ -18,8 +18,11 @@ const TRIES_OF_BUSY: u32 = 9;
 /// What a server says that is at work or overloaded.
 const TRY_AGAIN: [u16; 6] = [408, 429, 500, 502, 503, 504];
 const TRY_AGAIN_CODES: [&str; 3] = ["InternalError", "RequestTimeout", "SlowDown"];
+const REPLACED: &str = "it was replaced meanwhile: run the same command again";
 /// Longer words of a server are cut.
 const LONGEST_MESSAGE: usize = 200;
+/// Longer heads of an answer are none; curl takes 300 KB of one.
+const LONGEST_HEADS_BYTES: u64 = 4 << 20;
 /// The most that a request may take that moves little. A storage may put a file of thousands of parts together for minutes.
 const LONGEST_S: &str = "900";
 
@@ -69,14 +72,21 @@ impl Storage {
         self.insist(|| {
             let place = self.place(call.key);
             let mut arguments = vec!["--max-time", LONGEST_S];
-            let child = self.start(call, &mut arguments)?;
-            let said = read(child, &place)?;
-            self.accept(call, said)
+            let mut child = self.start(call, &mut arguments)?;
+            let said = collect(child.stdout.take(), LARGEST_ANSWER_BYTES);
+            self.accept(call, heard(child, said, &place)?)
         })
     }
 
-    /// Brings the rest of an object into a file that holds its beginning, or nothing.
-    pub(super) fn bring(&self, call: &Call<'_>, part: &Path, progress: &mut dyn FnMut(u64)) -> Result<()> {
+    /// Brings the rest of an object into a file that holds its beginning, or nothing. An answer of another ETag is another object's.
+    pub(super) fn bring(
+        &self,
+        call: &Call<'_>,
+        etag: &str,
+        part: &Path,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Answer> {
+        let remove = || std::fs::remove_file(part).map_err(store::Error::io("remove", part));
         self.insist(|| {
             let place = self.place(call.key);
             let shown = part.to_string_lossy();
@@ -87,13 +97,31 @@ impl Storage {
                 arguments.extend(["--continue-at", "-"]);
             }
             let mut child = self.start(call, &mut arguments)?;
+            // Read beside it: a head can be longer than a pipe holds.
+            let stdout = child.stdout.take();
+            let said = std::thread::spawn(move || collect(stdout, LONGEST_HEADS_BYTES));
             curl::follow(&mut child, &place, part, progress)?;
-            let said = read(child, &place)?;
+            let said = said.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let said = heard(child, said, &place)?;
             if (300..400).contains(&said.status) {
                 // Curl takes these words for the object's.
-                std::fs::remove_file(part).map_err(store::Error::io("remove", part))?;
+                remove()?;
             }
-            self.accept(call, said).map(drop)
+            let answer = self.accept(call, said)?;
+            match answer.header("etag").map(bare) {
+                Some(other) if !etag.is_empty() && other != etag => {
+                    // A server that does not know If-Match.
+                    remove()?;
+                    Err(Error::Storage {
+                        place,
+                        status: 412,
+                        code: String::new(),
+                        message: String::new(),
+                        remedy: REPLACED.to_owned(),
+                    })
+                }
+                _ => Ok(answer),
+            }
         })
     }
 
@@ -203,7 +231,7 @@ impl Storage {
                 "check the bucket's name, and AWS_ENDPOINT_URL where it is not Amazon's".to_owned()
             }
             (404, _) => "there is no such object".to_owned(),
-            (412, _) => "it was replaced meanwhile: run the same command again".to_owned(),
+            (412, _) => REPLACED.to_owned(),
             _ => "try again later".to_owned(),
         };
         Err(Error::Storage { place: self.place(call.key), status: said.status, code, message, remedy })
@@ -220,18 +248,33 @@ fn tries(error: &Error) -> u32 {
     }
 }
 
-/// What curl wrote: heads, then the body where it does not go to a file.
-fn read(mut child: Child, place: &str) -> Result<Said> {
+/// An ETag without its quotes, and without the mark of one that a proxy made weak.
+pub(super) fn bare(etag: &str) -> &str {
+    etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"')
+}
+
+/// What curl writes, to its end, but for what is longer than `most`.
+fn collect(stdout: Option<ChildStdout>, most: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        let read = stdout.take(LARGEST_ANSWER_BYTES + 1).read_to_end(&mut bytes);
-        read.map_err(|error| curl::broken(place, &error.to_string()))?;
+    if let Some(stdout) = stdout {
+        stdout.take(most + 1).read_to_end(&mut bytes)?;
     }
-    if bytes.len() as u64 > LARGEST_ANSWER_BYTES {
-        let _ = child.kill();
-        let _ = child.wait();
-        return Err(curl::broken(place, "the answer is too long"));
+    if bytes.len() as u64 > most {
+        return Err(std::io::Error::other("the answer is too long"));
     }
+    Ok(bytes)
+}
+
+/// What curl has written: heads, then the body where it does not go to a file.
+fn heard(mut child: Child, said: std::io::Result<Vec<u8>>, place: &str) -> Result<Said> {
+    let bytes = match said {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(curl::broken(place, &error.to_string()));
+        }
+    };
     let ended = curl::finish(child, place);
     match parse(&bytes) {
         // With --fail, a refusal is an exit code of curl's too.

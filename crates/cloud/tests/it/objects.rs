@@ -269,7 +269,7 @@ fn objects_are_fetched_once_and_checked_each_time() {
     let cache = ObjectCache::new(folder.path());
     let object = find(&storage, "texts/../a.txt");
     server.take_log();
-    let fetch = || cache.fetch(&storage, &object, &mut |_| {});
+    let fetch = || cache.fetch(&storage, &object, &mut |_| {}).map(|fetched| fetched.path);
     let path: &Path = &fetch().unwrap();
     assert!(path.starts_with(folder.path()));
     assert_eq!(server.take_log().len(), 1);
@@ -279,6 +279,69 @@ fn objects_are_fetched_once_and_checked_each_time() {
         assert_eq!(std::fs::read_to_string(path).unwrap(), "a text\n");
         assert_eq!(server.take_log().len(), asked, "{damage:?}");
     }
+}
+
+#[test]
+fn an_object_is_what_its_etag_says() {
+    if !has_curl() {
+        return;
+    }
+    let server = ObjectServer::start("raw");
+    let storage = storage(&server);
+    let folder = tempfile::tempdir().unwrap();
+    let cache = ObjectCache::new(folder.path());
+    let fetch = |key: &str| cache.fetch(&storage, &find(&storage, key), &mut |_| {}).unwrap();
+    let text = |key: &str| std::fs::read_to_string(fetch(key).path).unwrap();
+    server.set("a", "a text\n");
+    server.set("encrypted/b", "another\n");
+
+    // One bad read is read again, and so is what a power cut has left.
+    let object = find(&storage, "a");
+    let path = cache.path(&storage, &object);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path.with_file_name(format!("object.{}.part", object.etag)), [0; 7]).unwrap();
+    assert_eq!((text("a").as_str(), fetch("a").doubt), ("a text\n", None));
+    std::fs::remove_file(&path).unwrap();
+    server.take_log();
+    server.fail("GET", "a", Fault::Damage);
+    let fetched = cache.fetch(&storage, &object, &mut |_| {}).unwrap();
+    assert_eq!((std::fs::read_to_string(&path).unwrap().as_str(), fetched.doubt), ("a text\n", None));
+    assert_eq!(server.take_log().len(), 2);
+
+    // An ETag that is no MD5.
+    let doubt = fetch("encrypted/b").doubt.unwrap();
+    assert!(doubt.contains("s3://raw/encrypted/b: its MD5 is"), "{doubt}");
+    assert_eq!((text("encrypted/b").as_str(), fetch("encrypted/b").doubt), ("another\n", None));
+
+    // A server that does not look at If-Match, and has another object by now.
+    server.set("a", "a Text\n");
+    std::fs::remove_file(&path).unwrap();
+    server.fail("GET", "a", Fault::IgnoreMatch);
+    let replaced = cache.fetch(&storage, &object, &mut |_| {}).unwrap_err();
+    assert!(matches!(replaced, Error::Storage { status: 412, .. }), "{replaced}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn long_heads_and_odd_names_are_taken() {
+    if !has_curl() {
+        return;
+    }
+    let server = ObjectServer::start("raw");
+    let storage = storage(&server);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("odd[1]{a}/file");
+    std::fs::create_dir(path.parent().unwrap()).unwrap();
+    for bytes in [500, 2500] {
+        std::fs::write(&path, vec![b'x'; bytes]).unwrap();
+        storage.put_file("to/file", &path, &mut |_| {}).unwrap();
+        assert_eq!(server.object("to/file"), Some(vec![b'x'; bytes]));
+    }
+    let object = find(&storage, "to/file");
+    let back = path.with_file_name("back");
+    server.fail("GET", "to/file", Fault::LongHead);
+    storage.get_file(&object, &back, &mut |_| {}).unwrap();
+    assert_eq!(std::fs::read(&back).unwrap().len(), 2500);
 }
 
 /// By hand, on the server that the environment names, in its bucket `lab`: `cargo test --release -p cloud -- --ignored --nocapture`.

@@ -71,7 +71,7 @@ pub fn judge_rank(
 ) -> Result<JudgeSummary> {
     let share = &share(fs, options, project, rank)?;
     let (stage_options, inputs) = (stage_options(options, rank), share_inputs(fs, options, project, share)?);
-    let out = Ranks { folder, of: rank.of() }.of_rank(JUDGE_STAGE, rank.number());
+    let out = Ranks { folder, of: rank.of(), again: "" }.of_rank(JUDGE_STAGE, rank.number());
     if stage::current(fs, &out, JUDGE_STAGE, &stage_options, &inputs)?.is_some() {
         let summary: JudgeSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
         return Ok(JudgeSummary { reused: true, ..summary });
@@ -129,6 +129,11 @@ pub fn is_judged(
     let share = share(fs, options, project, rank)?;
     let inputs = share_inputs(fs, options, project, &share)?;
     Ok(manifest.stage == JUDGE_STAGE && manifest.matches(&stage_options(options, rank), &inputs))
+}
+
+/// Whether a manifest is that of a rank's verdicts by these options; of which files is not asked.
+pub fn is_judged_by(options: &CorpusOptions, rank: Rank, manifest: &Manifest) -> bool {
+    manifest.stage == JUDGE_STAGE && manifest.matches(&stage_options(options, rank), &manifest.inputs)
 }
 
 fn share(fs: &dyn Fs, options: &CorpusOptions, project: &Path, rank: Rank) -> Result<Vec<Source>> {

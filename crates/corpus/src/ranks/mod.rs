@@ -68,6 +68,8 @@ pub struct Ranks<'a> {
     pub folder: &'a Path,
     /// How many there are.
     pub of: usize,
+    /// What the command that runs a rank again has beside its number, with a space before it; may be empty.
+    pub again: &'a str,
 }
 
 impl Ranks<'_> {
@@ -135,10 +137,11 @@ impl Ranks<'_> {
         };
         let message = format!(
             "the stage `{stage}` is not done by all {} ranks: {}{more}. Run each of them again, with the same recipe: `text2llm data stage \
-             {stage} --rank {first} --of {}`",
+             {stage} --rank {first} --of {}{}`",
             self.of,
             told.join("; "),
-            self.of
+            self.of,
+            self.again
         );
         Err(Error::Data { message })
     }

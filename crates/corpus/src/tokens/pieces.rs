@@ -55,7 +55,7 @@ pub fn encode_rank(
 ) -> Result<EncodeSummary> {
     let documents_hash = checked_documents(fs, documents_folder)?;
     let (options, inputs) = (stage_options(rank), inputs(&documents_hash, tokenizer));
-    let out = Ranks { folder, of: rank.of() }.of_rank(ENCODE_STAGE, rank.number());
+    let out = Ranks { folder, of: rank.of(), again: "" }.of_rank(ENCODE_STAGE, rank.number());
     if stage::current(fs, &out, ENCODE_STAGE, &options, &inputs)?.is_some() {
         let summary: EncodeSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
         return Ok(EncodeSummary { reused: true, ..summary });

@@ -21,8 +21,8 @@ const RANK: &str = "$(JOB_COMPLETION_INDEX)";
 /// Where pods without a volume work, and find the recipe.
 const SCRATCH: &str = "/scratch";
 const RECIPE_FOLDER: &str = "/recipe";
+const RECIPE: &str = "recipe";
 const RECIPE_FILE: &str = "text2llm.toml";
-const RECIPE_NAME: &str = "text2llm-recipe";
 /// Variables that name what is on this machine only.
 const OF_THIS_MACHINE: [&str; 4] =
     ["AWS_CONFIG_FILE", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "TEXT2LLM_CACHE"];
@@ -100,13 +100,13 @@ pub fn write(launch: &Launch<'_>, cluster: &Cluster, reporter: &mut dyn Reporter
     let recipe = recipe_file(launch, cluster);
     if let Some(recipe) = recipe {
         let path = folder.join("0-recipe.json");
-        atomic::write_json(&RealFs, &path, &config_map(recipe, cluster)?)?;
+        atomic::write_json(&RealFs, &path, &config_map(launch, recipe, cluster)?)?;
         script += "kubectl apply --namespace \"$namespace\" --filename 0-recipe.json\n";
         manifests.files.push(path);
     }
     for (number, stage) in (1..).zip(DataStage::ALL) {
         let file = format!("{number}-{stage}.json");
-        script += &format!("stage {file} {}\n", name(launch, stage));
+        script += &format!("stage {file} {}\n", name(launch, stage.name()));
         let path = folder.join(file);
         atomic::write_json(&RealFs, &path, &job(launch, cluster, stage))?;
         manifests.files.push(path);
@@ -139,11 +139,11 @@ stage() {
 }
 "#;
 
-/// Two projects in one namespace must not take each other's Jobs for theirs.
-fn name(launch: &Launch<'_>, stage: DataStage) -> String {
+/// Two projects in one namespace must not take each other's Jobs and recipes for theirs.
+fn name(launch: &Launch<'_>, what: &str) -> String {
     let root = launch.request.project.root().to_string_lossy();
     let hash = store::manifest::hash_bytes(root.as_bytes());
-    format!("text2llm-{stage}-{}", &hash[..8])
+    format!("text2llm-{what}-{}", &hash[..8])
 }
 
 /// The recipe that pods cannot find by its path; `None` where they can, or where it is an example's name.
@@ -152,12 +152,12 @@ fn recipe_file<'a>(launch: &'a Launch<'_>, cluster: &Cluster) -> Option<&'a Path
     (cluster.volume.is_none() && recipe.is_file()).then_some(recipe)
 }
 
-fn config_map(recipe: &Path, cluster: &Cluster) -> Result<Value> {
+fn config_map(launch: &Launch<'_>, recipe: &Path, cluster: &Cluster) -> Result<Value> {
     let bytes = RealFs.read(recipe).map_err(store::Error::io("read", recipe))?;
     Ok(json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": { "name": RECIPE_NAME, "namespace": cluster.namespace, "labels": { "app": "text2llm" } },
+        "metadata": { "name": name(launch, RECIPE), "namespace": cluster.namespace, "labels": { "app": "text2llm" } },
         "data": { RECIPE_FILE: String::from_utf8_lossy(&bytes) },
     }))
 }
@@ -197,7 +197,7 @@ fn job(launch: &Launch<'_>, cluster: &Cluster, stage: DataStage) -> Value {
             let mut known = vec![json!({ "name": "scratch", "emptyDir": {} })];
             if recipe_file(launch, cluster).is_some() {
                 mounted.push(json!({ "name": "recipe", "mountPath": RECIPE_FOLDER }));
-                known.push(json!({ "name": "recipe", "configMap": { "name": RECIPE_NAME } }));
+                known.push(json!({ "name": "recipe", "configMap": { "name": name(launch, RECIPE) } }));
             }
             (mounts, volumes) = (Value::from(mounted), Value::from(known));
         }
@@ -209,7 +209,7 @@ fn job(launch: &Launch<'_>, cluster: &Cluster, stage: DataStage) -> Value {
     json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": { "name": name(launch, stage), "namespace": cluster.namespace, "labels": { "app": "text2llm" } },
+        "metadata": { "name": name(launch, stage.name()), "namespace": cluster.namespace, "labels": { "app": "text2llm" } },
         "spec": {
             "completionMode": "Indexed",
             "completions": pods,

@@ -143,7 +143,7 @@ pub fn prepare(
             format!("{stage}: {count} of {count} ranks done in {:.1} s", start.elapsed().as_secs_f64());
         reporter.note(Phase::Corpus, &message);
     }
-    shared::prepared(request, launch.share)
+    shared::prepared(request, launch.share, reporter)
 }
 
 impl Launch<'_> {

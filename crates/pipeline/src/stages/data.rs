@@ -107,13 +107,8 @@ pub(super) fn documents(
     let (data, base_dir) = (&sources.options, &request.base_dir);
     let summary = match ranks {
         None => {
-            // What is done already needs no text.
-            let is_done = |manifest: Manifest| -> Result<bool> {
-                Ok(corpus::is_prepared(&RealFs, data, base_dir, &manifest)?
-                    && manifest.verify(&RealFs, &folder).is_ok())
-            };
-            let known = Manifest::read(&RealFs, &folder).ok();
-            if !known.map(is_done).transpose()?.unwrap_or(false) {
+            let is_done = |manifest: &Manifest| corpus::is_prepared(&RealFs, data, base_dir, manifest);
+            if sources.has_objects() && !is_whole(&folder, is_done)? {
                 sources.fetch(base_dir, Rank::new(0, 1)?, reporter)?;
             }
             corpus::prepare(&RealFs, data, base_dir, &folder, reporter)?
@@ -141,6 +136,15 @@ pub(super) fn documents(
         false => Done::Worked(words),
     };
     Ok((DocumentsReady { summary, hash: manifest.hash() }, done))
+}
+
+/// Whether a folder is what its stage would make, to the last byte: then no object need be fetched for it.
+pub(super) fn is_whole(
+    folder: &Path,
+    is_wanted: impl FnOnce(&Manifest) -> corpus::Result<bool>,
+) -> Result<bool> {
+    let Ok(manifest) = Manifest::read(&RealFs, folder) else { return Ok(false) };
+    Ok(is_wanted(&manifest)? && manifest.verify(&RealFs, folder).is_ok())
 }
 
 fn removed(repeated: &Option<Repeated>) -> u64 {

@@ -4,6 +4,7 @@
 //! leave what `prepare_data` leaves, byte for byte. Each is skipped where it is done already. Starting them is `executor`'s.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -110,7 +111,8 @@ pub fn run_stage(
     reporter: &mut dyn Reporter,
 ) -> Result<StageDone> {
     let folder = request.project.ranks();
-    let ranks = &Ranks { folder: &folder, of: rank.of() };
+    let again = share.map_or_else(String::new, |share| format!(" --share {}", share.address()));
+    let ranks = &Ranks { folder: &folder, of: rank.of(), again: &again };
     if !stage.is_shared() && rank.number() > 0 {
         return Err(Error::Argument {
             message: format!(
@@ -130,7 +132,7 @@ pub fn run_stage(
     };
     phase(which, PHASES, reporter, |reporter| {
         if let Some(share) = share {
-            if passed_on::is_in_share(request, stage, rank, share, None, reporter)? {
+            if passed_on::is_in_share(request, stage, rank, share, reporter)? {
                 reused = true;
                 summary = format!("{rank}: done already, in {}", share.address());
                 return Ok(((), Done::Reused(summary.clone())));
@@ -143,13 +145,13 @@ pub fn run_stage(
             DataStage::Judge => judge(request, rank, reporter)?,
             DataStage::Documents => data::documents(request, Some(ranks), reporter)?.1,
             DataStage::Tokenizer => {
-                data::documents_manifest(request).ok_or_else(not_before)?;
-                let documents = data::documents_at_hand(request)?.ok_or_else(not_before)?;
+                data::documents_manifest(request).ok_or_else(|| not_before(&again))?;
+                let documents = data::documents_at_hand(request)?.ok_or_else(|| not_before(&again))?;
                 data::tokenizer(request, &documents, reporter)?.1
             }
-            DataStage::Encode => encode(request, rank, reporter)?,
+            DataStage::Encode => encode(request, rank, &again, reporter)?,
             DataStage::Tokens => {
-                let (_, tokenizer) = tokenizer_before(request)?;
+                let (_, tokenizer) = tokenizer_before(request, &again)?;
                 data::tokens(request, &tokenizer, Some(ranks), reporter)?.1
             }
         };
@@ -180,17 +182,10 @@ pub(crate) fn unmarked(
     reporter: &mut dyn Reporter,
 ) -> Result<Vec<usize>> {
     if let Some(share) = share {
-        let mut missing = Vec::new();
-        for number in 0..if stage.is_shared() { of } else { 1 } {
-            let rank = Rank::new(number, of)?;
-            if !passed_on::is_in_share(request, stage, rank, share, Some(options), reporter)? {
-                missing.push(number);
-            }
-        }
-        return Ok(missing);
+        return passed_on::unmarked(request, options, stage, of, share, reporter);
     }
     let folder = request.project.ranks();
-    let ranks = Ranks { folder: &folder, of };
+    let ranks = Ranks { folder: &folder, of, again: "" };
     let result = |folder: std::path::PathBuf| {
         Manifest::read(&RealFs, &folder).map_or_else(|_| vec![0], |_| Vec::new())
     };
@@ -199,17 +194,21 @@ pub(crate) fn unmarked(
         DataStage::Documents => data::documents_manifest(request).map_or_else(|| vec![0], |_| Vec::new()),
         DataStage::Tokenizer => result(request.project.tokenizer()),
         DataStage::Encode => {
-            let (documents_hash, tokenizer) = tokenizer_before(request)?;
+            let (documents_hash, tokenizer) = tokenizer_before(request, "")?;
             corpus::unencoded(&RealFs, &documents_hash, &tokenizer, &ranks)
         }
         DataStage::Tokens => result(request.project.tokens()),
     })
 }
 
-/// What the stages have left.
-pub(crate) fn prepared(request: &Request<'_>, share: Option<&Share>) -> Result<PreparedData> {
+/// What the stages have left; what is in a share is brought, so that a run goes on from it.
+pub(crate) fn prepared(
+    request: &Request<'_>,
+    share: Option<&Share>,
+    reporter: &mut dyn Reporter,
+) -> Result<PreparedData> {
     if let Some(share) = share {
-        return passed_on::prepared(request, share);
+        passed_on::bring_results(request, share, reporter)?;
     }
     let folder = request.project.documents();
     let disk = Error::disk(Phase::Corpus);
@@ -230,8 +229,15 @@ pub(crate) fn gathered(request: &Request<'_>, reporter: &mut dyn Reporter) -> Re
 
 fn judge(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Result<Done> {
     let sources = data::corpus_sources(request, reporter)?;
-    sources.fetch(&request.base_dir, rank, reporter)?;
-    let (data, folder) = (sources.options, request.project.ranks());
+    let folder = request.project.ranks();
+    let out =
+        Ranks { folder: &folder, of: rank.of(), again: "" }.of_rank(DataStage::Judge.name(), rank.number());
+    let is_done =
+        |manifest: &Manifest| corpus::is_judged(&RealFs, &sources.options, &request.base_dir, rank, manifest);
+    if sources.has_objects() && !data::is_whole(&out, is_done)? {
+        sources.fetch(&request.base_dir, rank, reporter)?;
+    }
+    let data = sources.options;
     let done = corpus::judge_rank(&RealFs, &data, &request.base_dir, &folder, rank, reporter)?;
     let words = format!(
         "{rank}: {} documents of {} files, {:.1} MB",
@@ -242,8 +248,8 @@ fn judge(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Resu
     Ok(if done.reused { Done::Reused(format!("unchanged: {words}")) } else { Done::Worked(words) })
 }
 
-fn encode(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Result<Done> {
-    let (_, tokenizer) = tokenizer_before(request)?;
+fn encode(request: &Request<'_>, rank: Rank, again: &str, reporter: &mut dyn Reporter) -> Result<Done> {
+    let (_, tokenizer) = tokenizer_before(request, again)?;
     let (documents, folder) = (request.project.documents(), request.project.ranks());
     let done = corpus::encode_rank(&RealFs, &documents, &tokenizer, &folder, rank, reporter)?;
     let words = format!("{rank}: {} tokens of {} documents", done.tokens, done.documents);
@@ -251,25 +257,30 @@ fn encode(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Res
 }
 
 /// The documents' hash, and the tokenizer that was made of them. Every byte of the documents is checked by who reads them.
-fn tokenizer_before(request: &Request<'_>) -> Result<(String, Tokenizer)> {
-    let documents = data::documents_manifest(request).ok_or_else(not_before)?.hash();
-    let tokenizer = data::tokenizer_at_hand(request, &documents)?.ok_or_else(not_before)?;
+fn tokenizer_before(request: &Request<'_>, again: &str) -> Result<(String, Tokenizer)> {
+    let documents = data::documents_manifest(request).ok_or_else(|| not_before(again))?.hash();
+    let tokenizer = data::tokenizer_at_hand(request, &documents)?.ok_or_else(|| not_before(again))?;
     Ok((documents, tokenizer))
 }
 
-pub(super) fn not_before() -> Error {
+/// `again` is what the command has beside, as in [`Ranks`].
+pub(super) fn not_before(again: &str) -> Error {
     Error::Data {
         message: format!(
-            "a stage before this one is not done, or not by this recipe: run `text2llm data stage NAME` in the order {}",
+            "a stage before this one is not done, or not by this recipe: run `text2llm data stage NAME{again}` in the order {}",
             DataStage::ALL.map(DataStage::name).join(", ")
         ),
     }
 }
 
+pub(super) fn lock_folder(ranks: &Ranks<'_>, stage: DataStage, rank: Rank) -> PathBuf {
+    let share = ranks.of_rank(stage.name(), rank.number());
+    ranks.folder.join("locks").join(share.file_name().unwrap_or_default())
+}
+
 /// One process a share: two would write the same folder.
 fn lock_rank(ranks: &Ranks<'_>, stage: DataStage, rank: Rank) -> Result<RunLock> {
-    let share = ranks.of_rank(stage.name(), rank.number());
-    let folder = ranks.folder.join("locks").join(share.file_name().unwrap_or_default());
+    let folder = lock_folder(ranks, stage, rank);
     RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
     let end = Instant::now() + PATIENCE;
     loop {

@@ -32,7 +32,7 @@ pub enum ExecutorChoice {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Many machines")]
 pub struct ExecutorArguments {
-    /// Share the work among ranks; the project folder must be one that all of them see, or they need --share
+    /// Share the work among ranks; all must see the project folder; with --share, only Slurm's nodes must, for their logs
     #[arg(long, value_name = "WHO")]
     pub executor: Option<ExecutorChoice>,
     /// Object storage that passes on what ranks make, where they see no common folder: s3://BUCKET/PREFIX. Without --executor, what is

@@ -115,14 +115,13 @@ fn get_checked(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<String>> {
     let has_md5 = object.etag.len() == 32 && object.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !has_md5 {
-        let part = part_file(path, &object.etag);
-        if part.exists() {
-            std::fs::remove_file(&part).map_err(store::Error::io("remove", &part))?;
-        }
+    let part = part_file(path, &object.etag);
+    let goes_on = part.exists() && has_md5;
+    if part.exists() && !has_md5 {
+        std::fs::remove_file(&part).map_err(store::Error::io("remove", &part))?;
     }
     let answer = storage.fetch_file(object, path, progress)?;
-    if !has_md5 || answer.is_some_and(|answer| is_encrypted(&answer)) {
+    if !has_md5 || !goes_on && is_encrypted(answer.as_ref()) {
         return Ok(None);
     }
     let first = md5_of(path)?;
@@ -130,10 +129,10 @@ fn get_checked(
         return Ok(None);
     }
     std::fs::remove_file(path).map_err(store::Error::io("remove", path))?;
-    storage.fetch_file(object, path, progress)?;
+    let answer = storage.fetch_file(object, path, progress)?;
     let place = storage.place(&object.key);
     match md5_of(path)? {
-        second if object.etag.eq_ignore_ascii_case(&second) => Ok(None),
+        second if object.etag.eq_ignore_ascii_case(&second) || is_encrypted(answer.as_ref()) => Ok(None),
         // The same twice: then it is the ETag that is no MD5, as with some storages' encryption.
         second if second == first => Ok(Some(format!(
             "{place}: its MD5 is {second} and its ETag {}; it came so twice and is taken as it is",
@@ -150,10 +149,10 @@ fn get_checked(
 }
 
 /// Whether the ETag is no MD5, as the answer says.
-fn is_encrypted(answer: &Answer) -> bool {
-    let by = answer.header("x-amz-server-side-encryption");
-    by.is_some_and(|by| by.starts_with("aws:kms"))
-        || answer.header("x-amz-server-side-encryption-customer-algorithm").is_some()
+fn is_encrypted(answer: Option<&Answer>) -> bool {
+    let header = |name| answer.and_then(|answer| answer.header(name));
+    header("x-amz-server-side-encryption").is_some_and(|by| by.starts_with("aws:kms"))
+        || header("x-amz-server-side-encryption-customer-algorithm").is_some()
 }
 
 fn md5_of(path: &Path) -> Result<String> {

@@ -313,6 +313,21 @@ fn an_object_is_what_its_etag_says() {
     assert!(doubt.contains("s3://raw/encrypted/b: its MD5 is"), "{doubt}");
     assert_eq!((text("encrypted/b").as_str(), fetch("encrypted/b").doubt), ("another\n", None));
 
+    // The same where the storage says so: only what is not all of one answer comes again.
+    server.set("encrypted/told/c", "a third\n");
+    let object_c = find(&storage, "encrypted/told/c");
+    let path_c = cache.path(&storage, &object_c);
+    let part = path_c.with_file_name(format!("object.{}.part", object_c.etag));
+    for (left, asked) in [(None, 1), (Some(&[0; 3][..]), 2), (Some(&[0; 8]), 1)] {
+        let _ = std::fs::remove_file(&path_c);
+        std::fs::create_dir_all(part.parent().unwrap()).unwrap();
+        left.iter().for_each(|left| std::fs::write(&part, left).unwrap());
+        server.take_log();
+        let fetched = cache.fetch(&storage, &object_c, &mut |_| {}).unwrap();
+        assert_eq!((std::fs::read(&path_c).unwrap().as_slice(), fetched.doubt), (&b"a third\n"[..], None));
+        assert_eq!(server.take_log().len(), asked, "{left:?}");
+    }
+
     // A server that does not look at If-Match, and has another object by now.
     server.set("a", "a Text\n");
     std::fs::remove_file(&path).unwrap();

@@ -79,17 +79,19 @@ def cut(text, start, end):
 
 
 def expected(texts, minimum, fraction):
-    known, first_ones, cut_texts = {}, set(), []
+    known, cut_texts = {}, []
+    firsts, covered = ([bytearray(len(text.encode())) for _, text in texts] for _ in range(2))
     for number, (source, text) in enumerate(texts):
         data = text.encode()
-        repeated = bytearray(len(data))
+        repeated = covered[number]
         for at in range(len(data) - minimum + 1):
             window = data[at : at + minimum]
             if window in known:
                 repeated[at : at + minimum] = b"\1" * minimum
-                first_ones.add(known[window])
+                holder, place = known[window]
+                firsts[holder][place : place + minimum] = b"\1" * minimum
             else:
-                known[window] = number
+                known[window] = number, at
         # By characters: those that are repeated whole.
         flags, at = [], 0
         for character in text:
@@ -105,9 +107,10 @@ def expected(texts, minimum, fraction):
             start = end
         left = "".join(pieces) + text[stays:]
         cut_texts.append((source, left, len(left.encode()) >= fraction * len(data), left == text))
-    # What is the first of its kind stays, however little is left beside it.
+    # What is the first of its kind stays, however little it is of the document.
     for number, (source, left, is_enough, is_whole) in enumerate(cut_texts):
-        if is_whole or ((is_enough or number in first_ones) and left.strip()):
+        is_first = sum(first and not again for first, again in zip(firsts[number], covered[number])) >= minimum
+        if is_whole or ((is_enough or is_first) and left.strip()):
             yield source, left
 
 

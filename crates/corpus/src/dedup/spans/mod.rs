@@ -10,7 +10,8 @@
 //!    is the one that stays, the others are repeated.
 //! 3. All documents go by: each loses what its repeated windows cover, in whole words ([`borders`]).
 //!
-//! A document that would keep too little is dropped, unless something in it is the first of its kind: that is cut nowhere else.
+//! A document that would keep too little is dropped, unless [`SpanOptions::minimum_bytes`] of it are the first of their kind: they are cut
+//! wherever they come again.
 //!
 //! Sorting takes the memory it is granted and goes on in files. They hold 16 bytes an anchor, of which there is one in fifty bytes of text, and 40
 //! bytes for each byte of passages that come more than once, the first of each included. Of 10¹¹ such windows of 200 bytes a wrong
@@ -228,12 +229,34 @@ impl<'a> Places<'a> {
         self.next.map(|place| place >> 32)
     }
 
+    /// What windows of so many bytes at the next document's places cover.
+    fn covered(&mut self, document: u64, bytes: usize) -> Result<Vec<Range<usize>>> {
+        let mut covered: Vec<Range<usize>> = Vec::new();
+        while let Some(at) = self.next_of(document)? {
+            match covered.last_mut() {
+                Some(last) if at <= last.end => last.end = at + bytes,
+                _ => covered.push(at..at + bytes),
+            }
+        }
+        Ok(covered)
+    }
+
     /// The next place, if it is in this document.
     fn next_of(&mut self, document: u64) -> Result<Option<usize>> {
         let Some(place) = self.next.filter(|place| place >> 32 == document) else { return Ok(None) };
         self.advance()?;
         Ok(Some((place & u64::from(u32::MAX)) as usize))
     }
+}
+
+/// How many bytes of some ranges are in none of others. Both are in order and apart.
+fn outside(ranges: &[Range<usize>], others: &[Range<usize>]) -> usize {
+    let shared = |range: &Range<usize>| -> usize {
+        let from = others.partition_point(|other| other.end <= range.start);
+        let overlapping = others[from..].iter().take_while(|other| other.start < range.end);
+        overlapping.map(|other| other.end.min(range.end) - other.start.max(range.start)).sum()
+    };
+    ranges.iter().map(|range| range.len() - shared(range)).sum()
 }
 
 /// The hashes of a text's windows, asked for in their order.
@@ -282,7 +305,10 @@ pub struct SpanCutter<'a> {
 impl SpanCutter<'_> {
     /// The text without repeated spans; `None`: too little is left.
     pub fn clean<'t>(&mut self, text: &'t str) -> Result<Option<Cow<'t, str>>> {
-        let (repeated, has_firsts) = (self.repeated()?, self.has_firsts()?);
+        let bytes = self.options.minimum_bytes;
+        let repeated = self.repeated.covered(self.document, bytes)?;
+        let firsts = self.firsts.covered(self.document, bytes)?;
+        let is_first = outside(&firsts, &repeated) >= bytes;
         self.document += 1;
         let (mut left, mut from) = (String::new(), 0);
         for cut in repeated.into_iter().filter_map(|range| borders::cut(text, range)) {
@@ -297,30 +323,8 @@ impl SpanCutter<'_> {
         left.push_str(&text[from..]);
         self.removals.see_document(text.len() - left.len());
         let fraction = left.len() as f64 / text.len() as f64;
-        let stays = (has_firsts || fraction >= self.options.minimum_fraction_left) && !left.trim().is_empty();
+        let stays = (is_first || fraction >= self.options.minimum_fraction_left) && !left.trim().is_empty();
         Ok(stays.then_some(left.into()))
-    }
-
-    /// What the next document's repeated windows cover.
-    fn repeated(&mut self) -> Result<Vec<Range<usize>>> {
-        let mut covered: Vec<Range<usize>> = Vec::new();
-        while let Some(at) = self.repeated.next_of(self.document)? {
-            let end = at + self.options.minimum_bytes;
-            match covered.last_mut() {
-                Some(last) if at <= last.end => last.end = end,
-                _ => covered.push(at..end),
-            }
-        }
-        Ok(covered)
-    }
-
-    /// Whether the next document has something first that comes again.
-    fn has_firsts(&mut self) -> Result<bool> {
-        let mut has = false;
-        while self.firsts.next_of(self.document)?.is_some() {
-            has = true;
-        }
-        Ok(has)
     }
 
     /// What was removed in all.

@@ -1,7 +1,7 @@
 //! What is found and cut, beside a search that remembers every window whole.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 use store::fs::RealFs;
@@ -32,32 +32,34 @@ fn of(minimum_bytes: usize) -> SpanOptions {
     SpanOptions { minimum_bytes, minimum_fraction_left: 0.0, ..SpanOptions::default() }
 }
 
-/// The specification: which bytes of each text belong to a window that came before; and which texts have the first of such windows.
-fn repeated_bytes(texts: &[String], bytes: usize) -> (Vec<Vec<bool>>, HashSet<usize>) {
-    let (mut known, mut repeated_first) = (HashMap::new(), HashSet::new());
-    let of_text = |(number, text): (usize, &String)| {
-        let mut repeated = vec![false; text.len()];
+/// The specification: which bytes of each text belong to a window that came before; and to the first of such windows.
+fn repeated_bytes(texts: &[String], bytes: usize) -> [Vec<Vec<bool>>; 2] {
+    let none = || texts.iter().map(|text| vec![false; text.len()]).collect::<Vec<_>>();
+    let mut known: HashMap<Vec<u8>, (usize, usize)> = HashMap::new();
+    let (mut repeated, mut firsts) = (none(), none());
+    for (number, text) in texts.iter().enumerate() {
         for (at, window) in text.as_bytes().windows(bytes).enumerate() {
             match known.entry(window.to_vec()) {
                 Entry::Occupied(first) => {
-                    repeated[at..at + bytes].fill(true);
-                    repeated_first.insert(*first.get());
+                    repeated[number][at..at + bytes].fill(true);
+                    let &(first, at) = first.get();
+                    firsts[first][at..at + bytes].fill(true);
                 }
-                Entry::Vacant(place) => _ = place.insert(number),
+                Entry::Vacant(place) => _ = place.insert((number, at)),
             }
         }
-        repeated
-    };
-    let repeated = texts.iter().enumerate().map(of_text).collect();
-    (repeated, repeated_first)
+    }
+    [repeated, firsts]
 }
 
 /// What stays by that.
 fn expected(texts: &[String], options: &SpanOptions) -> Vec<(usize, String)> {
     let mut kept = Vec::new();
-    let (repeated, repeated_first) = repeated_bytes(texts, options.minimum_bytes);
+    let [repeated, firsts] = repeated_bytes(texts, options.minimum_bytes);
     for (number, repeated) in repeated.into_iter().enumerate() {
         let text = &texts[number];
+        let first_bytes =
+            firsts[number].iter().zip(&repeated).filter(|(first, again)| **first && !**again).count();
         let (mut cuts, mut at) = (vec![false; text.len()], 0);
         for part in repeated.chunk_by(|a, b| a == b) {
             if let Some(cut) = part[0].then(|| borders::cut(text, at..at + part.len())).flatten() {
@@ -67,7 +69,7 @@ fn expected(texts: &[String], options: &SpanOptions) -> Vec<(usize, String)> {
         }
         let bytes = text.bytes().zip(&cuts).filter(|(_, is_cut)| !**is_cut).map(|(byte, _)| byte);
         let left = String::from_utf8(bytes.collect()).expect("characters are whole");
-        let is_enough = repeated_first.contains(&number)
+        let is_enough = first_bytes >= options.minimum_bytes
             || left.len() as f64 >= options.minimum_fraction_left * text.len() as f64;
         if left.len() == text.len() || is_enough && !left.trim().is_empty() {
             kept.push((number, left));

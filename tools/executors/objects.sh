@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `data stage --share` over a real S3 server, moto's from PyPI: 1, 2 and 3 ranks, each in a project folder of its own, with nothing in common but
-# the bucket that holds the texts, too; a rank killed (kill -9) while it pushes, two that push the same at once, a damaged object; all bytes compared
+# the bucket that holds the texts, too; a rank killed (kill -9) while it pushes, two that push the same at once, a damaged object, a launcher that brings the result home; all bytes compared
 # with the plain run. The server checks every signature, by Amazon's own code (botocore).
 #
 #   tools/executors/objects.sh PROGRAM        TEXT2LLM_MOTO_VENV: where moto is, or will be installed [~/.cache/text2llm-moto]
@@ -117,6 +117,11 @@ for of in 1 2 3; do
 done
 again=$(stage nobody by-3 tokens --of 3 --json 2>/dev/null | tail -n 1)
 grep -q '"reused":true' <<<"$again" || { echo "done again: $again" >&2; exit 1; }
+
+TEXT2LLM_CACHE="$work/machines/home/cache" "$program" data prepare --executor local --ranks 3 "$recipe" --output-dir "$work/machines/home/project" \
+  --share s3://lab/by-3 >>"$work/log" 2>&1 || { tail -n 20 "$work/log"; exit 1; }
+compare "$plain" "$work/machines/home/project"
+echo "a launcher brings the result home (${SECONDS}s)"
 
 echo "a rank is killed while it pushes"
 mkdir "$work/bin"

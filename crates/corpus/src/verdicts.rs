@@ -214,7 +214,10 @@ impl Line<'_> {
         match self.verdicts.recv() {
             Ok((number, verdict)) => self.place(number, verdict),
             // All threads have died, which is told where they are waited for.
-            Err(_) => self.slots.clear(),
+            Err(_) => {
+                self.slots.clear();
+                self.bytes = 0;
+            }
         }
         self.deliver_settled()
     }

@@ -4,6 +4,7 @@
 //! `storage/request` and `storage/signature` (how); `curl` (how bytes come).
 
 mod curl;
+mod digest;
 mod error;
 pub mod hub;
 pub mod storage;

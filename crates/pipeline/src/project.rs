@@ -27,7 +27,7 @@ impl Project {
         }
         let root = self.root.display().to_string();
         let plain = |c: char| c.is_alphanumeric() || "/._-+:@".contains(c);
-        let root = if root.chars().all(plain) { root } else { format!("'{}'", root.replace('\'', "'\\''")) };
+        let root = if root.chars().all(plain) { root } else { quoted(&root) };
         format!("text2llm {arguments} --project {root}")
     }
 
@@ -89,5 +89,20 @@ impl Project {
     /// `training_metrics.json` of the last run.
     pub fn training_metrics(&self) -> PathBuf {
         self.root.join("training_metrics.json")
+    }
+}
+
+/// A word as a POSIX shell reads it back.
+pub(crate) fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shells_read_words_back() {
+        assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
     }
 }

@@ -6,7 +6,6 @@
 //! needs and makes is `stages::passed_on`'s.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use cloud::storage::{Address, Object, Storage};
 use corpus::Rank;
@@ -19,7 +18,6 @@ use store::stage::StagedFolder;
 use crate::project::Project;
 use crate::{Error, Result};
 
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often a folder is begun anew that changes while it is brought.
 const TRIES: usize = 3;
 
@@ -130,7 +128,7 @@ impl Share {
         }
         let list = || self.storage.list(&self.key(&format!("{}/", folder.name)));
         let mut there = list()?;
-        let arriving = sibling(&here, "arriving");
+        let arriving = store::stage::sibling(&here, "arriving")?;
         let total = mark.outputs.values().map(|record| record.bytes).sum();
         let mut done = 0;
         for (name, record) in &mark.outputs {
@@ -260,18 +258,7 @@ impl Folder {
 /// Ranks of one machine that share a project folder bring a folder once.
 fn lock(project: &Project, folder: &Folder) -> Result<RunLock> {
     let place = project.ranks().join("locks").join(format!("bring-{}", folder.name.replace('/', "-")));
-    RealFs.create_dir_all(&place).map_err(store::Error::io("create the folder", &place))?;
-    loop {
-        match RunLock::acquire(&place) {
-            Err(error) if error.kind() == store::ErrorKind::Locked => std::thread::sleep(LOOK_EVERY),
-            locked => return Ok(locked?),
-        }
-    }
-}
-
-fn sibling(folder: &Path, suffix: &str) -> PathBuf {
-    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    folder.with_file_name(format!(".{name}.{suffix}"))
+    Ok(RunLock::wait(&place, None)?)
 }
 
 fn is_file(path: &Path, record: &FileRecord) -> bool {

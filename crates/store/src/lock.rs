@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
 
@@ -16,6 +16,7 @@ pub const FILE_NAME: &str = "run.lock";
 /// [`RunLock::is_held`] holds the lock for an instant; a writer that meets one tries again.
 const LOOKER_TRIES: usize = 3;
 const LOOKER_PAUSE: Duration = Duration::from_millis(5);
+const WAITER_PAUSE: Duration = Duration::from_millis(200);
 
 /// Held while this value lives.
 #[derive(Debug)]
@@ -62,6 +63,21 @@ impl RunLock {
         // Only the message for others suffers, so a full disk must not stop a run from being read or resumed.
         let _ = written;
         Ok(RunLock { _file: file, path })
+    }
+
+    /// Takes the lock of `folder`, which is made where it is missing, once whoever has it lets go; waits no longer than `patience`, where
+    /// there is one.
+    pub fn wait(folder: &Path, patience: Option<Duration>) -> Result<RunLock> {
+        std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
+        let start = Instant::now();
+        loop {
+            match RunLock::acquire(folder) {
+                Err(Error::Locked { .. }) if patience.is_none_or(|patience| start.elapsed() < patience) => {
+                    std::thread::sleep(WAITER_PAUSE);
+                }
+                locked => return locked,
+            }
+        }
     }
 
     /// Whether somebody holds the lock of the run in `folder` now. Creates nothing.

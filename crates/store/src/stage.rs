@@ -145,7 +145,11 @@ pub fn found(
     }
 }
 
-fn sibling(target: &Path, suffix: &str) -> Result<PathBuf> {
+/// A hidden folder beside `target`, for what is not yet it.
+///
+/// # Errors
+/// A path that names no folder.
+pub fn sibling(target: &Path, suffix: &str) -> Result<PathBuf> {
     let name = target.file_name().and_then(|name| name.to_str()).ok_or_else(|| Error::Invalid {
         message: format!("`{}` does not name a folder", target.display()),
     })?;

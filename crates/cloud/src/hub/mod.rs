@@ -7,8 +7,6 @@
 mod choose;
 mod reference;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +14,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use crate::curl::{Server, encoded};
-use crate::{Error, Result, cache_folder};
+use crate::{Error, Result, cache_folder, digest};
 pub use reference::Reference;
 
 const ENDPOINT: &str = "https://huggingface.co";
@@ -281,11 +279,11 @@ fn check(path: &Path, file: &RemoteFile) -> std::result::Result<(), String> {
         return Err(format!("{bytes} bytes instead of {}", file.bytes));
     }
     let (found, wanted) = match &file.hash {
-        Hash::Sha256(wanted) => (digest(path, Sha256::new()).map_err(said)?, wanted),
+        Hash::Sha256(wanted) => (digest::of_file(path, Sha256::new()).map_err(said)?, wanted),
         Hash::GitBlob(wanted) => {
             let mut hasher = Sha1::new();
             hasher.update(format!("blob {bytes}\0"));
-            (digest(path, hasher).map_err(said)?, wanted)
+            (digest::of_file(path, hasher).map_err(said)?, wanted)
         }
         Hash::Unusable(reason) => return Err(reason.clone()),
     };
@@ -294,18 +292,6 @@ fn check(path: &Path, file: &RemoteFile) -> std::result::Result<(), String> {
     } else {
         Err(format!("its hash is {found} instead of {wanted}"))
     }
-}
-
-fn digest(path: &Path, mut hasher: impl Digest) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            read => hasher.update(&buffer[..read]),
-        }
-    }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

@@ -3,10 +3,7 @@
 //! What comes is checked by the ETag where that is an MD5: of objects that were sent whole, and not encrypted by keys of the key management.
 //! Others are only what came over a connection that checks its bytes, so they are never put together from what a process before has left.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
@@ -15,11 +12,9 @@ use store::lock::RunLock;
 use store::{atomic, manifest};
 
 use super::request::Answer;
-use super::signature::hex;
 use super::{Object, Storage, part_file};
-use crate::{Result, cache_folder, curl};
+use crate::{Result, cache_folder, curl, digest};
 
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 const FILE: &str = "object";
 const RECORD: &str = "object.json";
 
@@ -77,14 +72,8 @@ impl ObjectCache {
     ) -> Result<Fetched> {
         let path = self.path(storage, object);
         let folder = path.parent().unwrap_or(&self.folder);
-        std::fs::create_dir_all(folder).map_err(store::Error::io("make the folder", folder))?;
         // Two that write the same file would spoil it.
-        let _busy = loop {
-            match RunLock::acquire(folder) {
-                Err(error) if error.kind() == store::ErrorKind::Locked => std::thread::sleep(LOOK_EVERY),
-                locked => break locked?,
-            }
-        };
+        let _busy = RunLock::wait(folder, None)?;
         let record_path = folder.join(RECORD);
         let record: Option<Record> = atomic::read_json(&RealFs, &record_path).ok();
         let is_whole = record.is_some_and(|record| {
@@ -156,15 +145,5 @@ fn is_encrypted(answer: Option<&Answer>) -> bool {
 }
 
 fn md5_of(path: &Path) -> Result<String> {
-    let read = || -> std::io::Result<String> {
-        let (mut file, mut hasher) = (File::open(path)?, Md5::new());
-        let mut buffer = vec![0; 1 << 18];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(hex(hasher.finalize())),
-                read => hasher.update(&buffer[..read]),
-            }
-        }
-    };
-    Ok(read().map_err(store::Error::io("read", path))?)
+    Ok(digest::of_file(path, Md5::new()).map_err(store::Error::io("read", path))?)
 }

@@ -7,6 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use super::credentials::Keys;
+use crate::digest::hex;
 
 /// SHA-256 of nothing, hex.
 pub const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -63,11 +64,6 @@ impl Signed<'_> {
     fn header_names(&self) -> String {
         self.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(";")
     }
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: impl AsRef<[u8]>) -> String {
-    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn hmac(key: &[u8], text: &str) -> Vec<u8> {

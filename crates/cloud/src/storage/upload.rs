@@ -11,8 +11,8 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::request::Call;
-use super::signature::hex;
 use super::{Storage, xml};
+use crate::digest::hex;
 use crate::{Error, Result, curl};
 
 /// Larger files are sent in parts of this size.

@@ -12,7 +12,8 @@ use store::atomic;
 use store::fs::{Fs, RealFs};
 use store::report::Reporter;
 
-use super::{Launch, quoted, rank_environment};
+use super::{Launch, rank_environment};
+use crate::project::quoted;
 use crate::stages::shared::{self, DataStage};
 use crate::{Error, Result};
 

@@ -242,11 +242,6 @@ fn rank_environment(launch: &Launch<'_>, cpus: usize) -> BTreeMap<String, String
     environment
 }
 
-/// A word as a POSIX shell reads it back.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
 /// That somebody asked to stop.
 fn stopped() -> Error {
     Error::Data {
@@ -257,14 +252,4 @@ fn stopped() -> Error {
 /// That a program cannot be started.
 fn cannot_start(program: &str, error: &std::io::Error, remedy: &str) -> Error {
     Error::Environment { message: format!("cannot start `{program}`: {error}; {remedy}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shells_read_words_back() {
-        assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
-    }
 }

@@ -12,7 +12,8 @@ use store::atomic;
 use store::fs::RealFs;
 use store::report::{Phase, Reporter};
 
-use super::{Executor, Failed, Launch, Work, cache, cannot_start, log_name, quoted, stopped};
+use super::{Executor, Failed, Launch, Work, cache, cannot_start, log_name, stopped};
+use crate::project::quoted;
 use crate::stages::shared::DataStage;
 use crate::{Error, Result};
 

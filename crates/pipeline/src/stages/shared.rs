@@ -6,11 +6,11 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use corpus::{Rank, Ranks};
 use serde::Serialize;
-use store::fs::{Fs, RealFs};
+use store::fs::RealFs;
 use store::lock::RunLock;
 use store::manifest::Manifest;
 use store::report::{Phase, Reporter};
@@ -23,7 +23,6 @@ use crate::{Error, Result};
 /// How long a rank waits for another process that works on the same share: a cluster may begin a task again before the first
 /// one is gone.
 const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Numbered as in a whole run.
 const PHASES: usize = 4;
 
@@ -280,15 +279,5 @@ pub(super) fn lock_folder(ranks: &Ranks<'_>, stage: DataStage, rank: Rank) -> Pa
 
 /// One process a share: two would write the same folder.
 fn lock_rank(ranks: &Ranks<'_>, stage: DataStage, rank: Rank) -> Result<RunLock> {
-    let folder = lock_folder(ranks, stage, rank);
-    RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
-    let end = Instant::now() + PATIENCE;
-    loop {
-        match RunLock::acquire(&folder) {
-            Err(error) if error.kind() == store::ErrorKind::Locked && Instant::now() < end => {
-                std::thread::sleep(LOOK_EVERY);
-            }
-            locked => return Ok(locked?),
-        }
-    }
+    Ok(RunLock::wait(&lock_folder(ranks, stage, rank), Some(PATIENCE))?)
 }

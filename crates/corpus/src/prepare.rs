@@ -112,7 +112,7 @@ fn prepare_by(
     match ranks {
         None => {
             let rules = Rules::open(fs, options, project)?;
-            staged = StagedFolder::begin(fs, out)?;
+            staged = StagedFolder::begin(fs, out, DOCUMENTS_STAGE)?;
             let mut keeper = Keeper::new(fs, staged.path(), options, rules.evaluations.as_ref(), &resolved)?;
             judge_sources(fs, &resolved.sources, &rules, reporter, &mut |verdict| keeper.take(verdict))?;
             kept = keeper.finish(reporter)?;
@@ -120,7 +120,7 @@ fn prepare_by(
         Some(ranks) => {
             let judged = JudgedRanks::verify(fs, options, ranks, &resolved.sources, &inputs)?;
             let evaluations = rules::evaluations(options, project)?;
-            staged = StagedFolder::begin(fs, out)?;
+            staged = StagedFolder::begin(fs, out, DOCUMENTS_STAGE)?;
             let mut keeper = Keeper::new(fs, staged.path(), options, evaluations.as_ref(), &resolved)?;
             judged.read(fs, reporter, &mut |verdict| keeper.take(verdict))?;
             kept = keeper.finish(reporter)?;
@@ -138,7 +138,8 @@ fn prepare_by(
     atomic::write_json(fs, &staged.path().join(REPORT_FILE), &summary)?;
     let page = report_page::html(&summary);
     atomic::write(fs, &staged.path().join(REPORT_PAGE), page.as_bytes())?;
-    staged.commit(Manifest::new(DOCUMENTS_STAGE, stage_options, all_inputs))?;
+    let made = staged.commit(Manifest::new(DOCUMENTS_STAGE, stage_options, all_inputs))?;
+    made.tell(Phase::Corpus, reporter);
     check_quarantine(&summary, options, out)?;
     Ok(summary)
 }

@@ -15,15 +15,13 @@ use store::manifest::Manifest;
 use store::report::{NoReport, Phase};
 use store::run::RunDir;
 use store::stage::StagedFolder;
-use tokenizer::Tokenizer;
 use train::checkpoint::{SavedTensor, TensorKind, TensorStore};
 use train::{Checkpoints, StopFlag, Which};
 
-use crate::generate::RUN_TOKENIZER;
 use crate::meta::RunMeta;
 use crate::project::Project;
 use crate::stages::write_model;
-use crate::{Error, Result};
+use crate::{Error, Result, record};
 
 /// The stage's name in the folder's manifest.
 const STAGE: &str = "average";
@@ -90,8 +88,8 @@ pub fn average(
     let validation_loss = validation_loss(project, &meta, &mut model)?;
 
     let disk = Error::disk(Phase::Export);
-    let tokenizer = Tokenizer::open(&RealFs, &run.path().join(RUN_TOKENIZER))?;
-    let staged = StagedFolder::begin(&RealFs, to).map_err(&disk)?;
+    let tokenizer = record::tokenizer(run, &meta)?;
+    let staged = StagedFolder::begin(&RealFs, to, STAGE).map_err(&disk)?;
     write_model(staged.path(), &mut model, &tokenizer, GenerationConfig::default())?;
     let hashes = steps.iter().map(|&step| Ok((format!("step-{step}"), checkpoints.verify(step)?.hash())));
     let inputs = hashes.collect::<Result<BTreeMap<String, String>>>()?;

@@ -17,10 +17,7 @@ use train::checkpoint::{Checkpoints, Which};
 
 use crate::meta::RunMeta;
 use crate::project::Project;
-use crate::{Error, Result};
-
-/// Folder of the tokenizer within a run: a run stays usable when the project's tokenizer is made anew.
-pub(crate) const RUN_TOKENIZER: &str = "tokenizer";
+use crate::{Error, Result, record};
 
 /// Where a model comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,17 +219,8 @@ impl Generator {
                 run.id()
             ),
         };
-        let config = meta.model.ok_or_else(nothing)?;
-        let tokenizer = Tokenizer::open(&RealFs, &run.path().join(RUN_TOKENIZER))?;
-        if tokenizer.hash() != meta.inputs.tokenizer {
-            return Err(Error::Data {
-                message: format!(
-                    "the tokenizer in `{}` is not the one that run {} was trained with",
-                    run.path().join(RUN_TOKENIZER).display(),
-                    run.id()
-                ),
-            });
-        }
+        let config = meta.model.clone().ok_or_else(nothing)?;
+        let tokenizer = record::tokenizer(run, &meta)?;
         let weights = WeightTypes::All(dtype.unwrap_or(DType::F32));
         let mut model = decoder(&config, target, weights)?;
         let step = load_weights(run, which, &mut model)?.ok_or_else(nothing)?;

@@ -15,6 +15,7 @@ pub mod plan;
 pub mod prices;
 pub mod project;
 pub mod recipe;
+pub mod record;
 mod remote;
 pub mod shape;
 pub mod share;

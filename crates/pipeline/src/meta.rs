@@ -6,6 +6,7 @@ use compute::Target;
 use model::ModelConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use store::ErrorKind;
 use store::fs::Fs;
 use store::run::RunDir;
 
@@ -14,7 +15,7 @@ use crate::stages::Until;
 use crate::{Error, Result};
 
 /// Version of this file's form.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What `meta.json` holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,10 @@ pub struct RunMeta {
     /// How far the job has come that the run belongs to; training alone leaves validation and export to do.
     #[serde(default)]
     pub finished: Option<Until>,
+    /// [`train::TrainOptions::hash`] of all options that the run has trained with: its own, and those after `--more-…` and
+    /// `--accept-changes`. A checkpoint of other options is not one of this record.
+    #[serde(default)]
+    pub trained_with: Vec<String>,
 }
 
 /// Hashes of what a run is trained on.
@@ -84,15 +89,25 @@ impl RunMeta {
             until,
             began_with: None,
             finished: None,
+            trained_with: Vec::new(),
         }
     }
 
     /// Reads a run's record.
     ///
     /// # Errors
-    /// A missing or damaged file, or one of another version of the program.
+    /// A missing or damaged file whose copy is no better, or one of another version of the program.
     pub fn read(fs: &dyn Fs, run: &RunDir) -> Result<RunMeta> {
-        let value = run.read_meta(fs)?;
+        let value = run.read_meta(fs).map_err(|error| match error.kind() {
+            ErrorKind::Corrupt | ErrorKind::NotFound => Error::Argument {
+                message: format!(
+                    "the record of run {} cannot be used: {error}, and its copy meta.copy.json is no better. Restore one of \
+                     them from a backup, or begin a new run with `text2llm run --fresh`; nothing of this one is touched",
+                    run.id()
+                ),
+            },
+            _ => error.into(),
+        })?;
         if value.get("format") != Some(&json!(FORMAT)) {
             return Err(Error::Argument {
                 message: format!(
@@ -115,6 +130,19 @@ impl RunMeta {
         let value = serde_json::to_value(self)
             .map_err(|error| Error::Environment { message: format!("cannot write meta.json: {error}") })?;
         Ok(run.write_meta(fs, &value)?)
+    }
+
+    /// Writes down that the run trains with its recipe's options.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn note_options(&mut self, fs: &dyn Fs, run: &RunDir) -> Result<()> {
+        let hash = self.recipe.train.hash();
+        if self.trained_with.contains(&hash) {
+            return Ok(());
+        }
+        self.trained_with.push(hash);
+        self.write(fs, run)
     }
 
     /// `[train]` as the run began with it.

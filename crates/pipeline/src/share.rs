@@ -153,13 +153,13 @@ impl Share {
             }
             done += record.bytes;
         }
-        let staged = StagedFolder::begin(&RealFs, &here)?;
+        let staged = StagedFolder::begin(&RealFs, &here, &mark.stage)?;
         for name in mark.outputs.keys() {
             let (from, to) = (arriving.join(name), staged.path().join(name));
             make_parent(&to)?;
             RealFs.rename(&from, &to).map_err(store::Error::io("put in place", &from))?;
         }
-        staged.adopt(mark)?;
+        staged.adopt(mark)?.tell(Phase::Corpus, reporter);
         remove(&arriving)?;
         Ok(Brought::Whole)
     }

@@ -65,6 +65,14 @@ fn temporary_name(path: &Path) -> Result<PathBuf> {
     Ok(path.with_file_name(format!(".{name}.{}.tmp", std::process::id())))
 }
 
+/// Whether a name is one that [`write`] gives to a file that is not finished yet.
+pub(crate) fn is_temporary(name: &str) -> bool {
+    let process = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")?.rsplit_once('.'));
+    process.is_some_and(|(name, process)| {
+        !name.is_empty() && !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
 /// The folder of `path`; "." for a bare name.
 pub(crate) fn parent(path: &Path) -> Result<&Path> {
     match path.parent() {

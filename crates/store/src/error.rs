@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Corrupt,
     /// Another process holds the run.
     Locked,
+    /// A folder that would be replaced holds what this program did not make.
+    NotOurs,
     /// The caller asked for something that cannot be.
     Invalid,
 }
@@ -56,6 +58,19 @@ pub enum Error {
         path: PathBuf,
         /// Who holds it, where the lock file says so.
         pid: Option<u32>,
+    },
+    /// A folder that would be replaced or removed holds what this program did not make.
+    #[error(
+        "`{}` {what}, and it would have to be replaced. Nothing was changed. Move {} elsewhere, and run the same command again",
+        path.display(), if *all { "it" } else { "that" }
+    )]
+    NotOurs {
+        /// The folder.
+        path: PathBuf,
+        /// What of it, as the rest of a sentence.
+        what: String,
+        /// Whether nothing in it is known to be ours.
+        all: bool,
     },
     /// Something asked for does not exist.
     #[error("{message}")]
@@ -94,6 +109,7 @@ impl Error {
             Error::Corrupt { .. } => ErrorKind::Corrupt,
             Error::Locked { .. } => ErrorKind::Locked,
             Error::NotFound { .. } => ErrorKind::NotFound,
+            Error::NotOurs { .. } => ErrorKind::NotOurs,
             Error::Invalid { .. } => ErrorKind::Invalid,
         }
     }

@@ -99,8 +99,20 @@ impl Manifest {
         bytes
     }
 
-    /// Checks that each output is there with its size and hash, and that no other file is.
+    /// Checks that each output is there with its size and hash, and that no other file is, but for what file managers leave.
     pub fn verify(&self, fs: &dyn Fs, folder: &Path) -> Result<()> {
+        self.verify_outputs(fs, folder)?;
+        for name in list_files(fs, folder)? {
+            if name != FILE_NAME && !self.outputs.contains_key(&name) {
+                return Err(Error::corrupt(&folder.join(&name), "the file is not in the folder's manifest"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that each output is there with its size and hash; for readers that open outputs by their names, whom other files do
+    /// not concern.
+    pub fn verify_outputs(&self, fs: &dyn Fs, folder: &Path) -> Result<()> {
         for (name, record) in &self.outputs {
             let path = folder.join(name);
             if !is_inside(name) {
@@ -124,11 +136,6 @@ impl Manifest {
             if hash != record.blake3 {
                 let message = format!("its BLAKE3 is {hash} where its manifest says {}", record.blake3);
                 return Err(Error::corrupt(&path, message));
-            }
-        }
-        for name in list_files(fs, folder)? {
-            if name != FILE_NAME && !self.outputs.contains_key(&name) {
-                return Err(Error::corrupt(&folder.join(&name), "the file is not in the folder's manifest"));
             }
         }
         Ok(())
@@ -180,10 +187,18 @@ pub fn hash_file(fs: &dyn Fs, path: &Path) -> Result<String> {
     }
 }
 
-/// Every file below `folder`, by relative path with `/`, sorted.
+/// Whether a name is one that file managers leave in folders that are looked at: nobody's, and no part of any result.
+pub(crate) fn is_litter(name: &str) -> bool {
+    matches!(name, ".DS_Store" | "Thumbs.db" | "desktop.ini" | ".directory") || name.starts_with("._")
+}
+
+/// Every file below `folder`, by relative path with `/`, sorted; without what file managers leave.
 pub fn list_files(fs: &dyn Fs, folder: &Path) -> Result<Vec<String>> {
     fn walk(fs: &dyn Fs, folder: &Path, prefix: &str, files: &mut Vec<String>) -> Result<()> {
         for entry in fs.list(folder).map_err(Error::io("list", folder))? {
+            if !entry.is_dir && is_litter(&entry.name) {
+                continue;
+            }
             let name = format!("{prefix}{}", entry.name);
             if entry.is_dir {
                 walk(fs, &folder.join(&entry.name), &format!("{name}/"), files)?;

@@ -11,7 +11,14 @@ use serde_json::Value;
 use crate::fs::Fs;
 use crate::lock::RunLock;
 use crate::time::Timestamp;
-use crate::{Error, ErrorKind, Result, atomic, metrics};
+use crate::{Error, ErrorKind, Result, metrics, sealed};
+
+/// What was asked.
+const META_FILE: &str = "meta.json";
+/// The same, for when the first is damaged: without it no checkpoint could be used.
+const META_COPY_FILE: &str = "meta.copy.json";
+/// Where it stands; can be rebuilt from checkpoints.
+const STATE_FILE: &str = "state.json";
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,26 +211,56 @@ impl RunDir {
         RunLock::acquire(&self.path)
     }
 
-    /// Writes `meta.json`: the whole recipe with defaults, environment, versions, hashes.
+    /// Writes `meta.json`: the whole recipe with defaults, environment, versions, hashes; and its copy.
     pub fn write_meta(&self, fs: &dyn Fs, meta: &Value) -> Result<()> {
-        atomic::write_json(fs, &self.path.join("meta.json"), meta)
+        sealed::write(fs, &self.path.join(META_FILE), meta)?;
+        sealed::write(fs, &self.path.join(META_COPY_FILE), meta)
     }
 
-    /// Reads `meta.json`.
+    /// Reads `meta.json`, or its copy where that is damaged or gone.
+    ///
+    /// # Errors
+    /// What is wrong with `meta.json`, where the copy is no better.
     pub fn read_meta(&self, fs: &dyn Fs) -> Result<Value> {
-        atomic::read_json(fs, &self.path.join("meta.json"))
+        let unusable = |error: &Error| matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
+        match sealed::read(fs, &self.path.join(META_FILE)) {
+            Err(error) if unusable(&error) => {
+                sealed::read(fs, &self.path.join(META_COPY_FILE)).map_err(|_| error)
+            }
+            read => read,
+        }
+    }
+
+    /// Whether there is a `meta.json`, or its copy, damaged or not.
+    pub fn has_meta(&self, fs: &dyn Fs) -> bool {
+        [META_FILE, META_COPY_FILE].iter().any(|name| fs.exists(&self.path.join(name)))
+    }
+
+    /// Makes `meta.json` and its copy equal again, where one of them is damaged or gone. Returns whether it was `meta.json`. For who
+    /// holds the run's lock.
+    ///
+    /// # Errors
+    /// Both are damaged; what the disk says.
+    pub fn heal_meta(&self, fs: &dyn Fs) -> Result<bool> {
+        let whole = |name| sealed::read::<Value>(fs, &self.path.join(name)).is_ok();
+        let (meta, copy) = (whole(META_FILE), whole(META_COPY_FILE));
+        if !(meta && copy) {
+            let value = self.read_meta(fs)?;
+            self.write_meta(fs, &value)?;
+        }
+        Ok(!meta)
     }
 
     /// Writes `state.json`, stamped with the time and this process.
     pub fn write_state(&self, fs: &dyn Fs, mut state: RunState) -> Result<()> {
         state.updated_at = Timestamp::now().rfc3339();
         state.pid = std::process::id();
-        atomic::write_json(fs, &self.path.join("state.json"), &state)
+        sealed::write(fs, &self.path.join(STATE_FILE), &state)
     }
 
     /// Reads `state.json` as it stands.
     pub fn read_state(&self, fs: &dyn Fs) -> Result<RunState> {
-        atomic::read_json(fs, &self.path.join("state.json"))
+        sealed::read(fs, &self.path.join(STATE_FILE))
     }
 
     /// `state.json`, except that a run called running that nobody holds is told as interrupted.
@@ -385,7 +422,8 @@ mod tests {
     fn a_thousand_runs_list_quickly() {
         let folder = tempfile::tempdir().unwrap();
         let running = RunState { status: RunStatus::Running, ..RunState::default() };
-        let json = serde_json::to_vec(&running).unwrap();
+        sealed::write(&RealFs, &folder.path().join("state.json"), &running).unwrap();
+        let json = std::fs::read(folder.path().join("state.json")).unwrap();
         for i in 0..1000 {
             let run = folder.path().join(format!("20260101-{i:06}-x"));
             std::fs::create_dir(&run).unwrap();

@@ -3,31 +3,61 @@
 //! Work writes into `.{name}.partial` beside the target; `commit` hashes every file, writes the manifest last, and swaps
 //! the folder in. A folder cannot be renamed over a full one, so the old one steps aside to `.{name}.old` first; a crash
 //! in between leaves the target missing, and [`repair`] moves the finished new folder in (or, failing that, the old one
-//! back). Every reader of a staged folder goes through [`repair`] or [`current`] once at start.
+//! back). Every reader of a staged folder goes through [`repair`] or [`current`] once at start. Only a folder that the same stage made
+//! is ever replaced, and what somebody has added or changed in it is kept ([`ownership`]).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::fs::Fs;
+use crate::fs::{FileKind, Fs};
 use crate::manifest::{self, FileRecord, Manifest};
-use crate::{Error, ErrorKind, Result, atomic};
+use crate::report::{Phase, Reporter};
+use crate::{Error, ErrorKind, Result, atomic, ownership};
 
 /// A folder being made. Dropped without [`StagedFolder::commit`], it stays as `.{name}.partial` until the next `begin`.
 pub struct StagedFolder<'a> {
     fs: &'a dyn Fs,
     target: PathBuf,
     partial: PathBuf,
+    stage: String,
+}
+
+/// A folder that was put in place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Committed {
+    /// What it is now.
+    pub manifest: Manifest,
+    /// Where what was added to the folder before it, or changed in it, is kept; `None` where there was nothing of the kind.
+    pub kept: Option<PathBuf>,
+}
+
+impl Committed {
+    /// The manifest, after a warning that names what was kept.
+    pub fn tell(self, phase: Phase, reporter: &mut dyn Reporter) -> Manifest {
+        if let Some(kept) = &self.kept {
+            let message = format!(
+                "files that were added or changed in the folder that has been replaced are kept in `{}`",
+                kept.display()
+            );
+            reporter.warning(phase, &message);
+        }
+        self.manifest
+    }
 }
 
 impl<'a> StagedFolder<'a> {
     /// A fresh empty folder beside `target`, after repairing what a crash left.
-    pub fn begin(fs: &'a dyn Fs, target: &Path) -> Result<StagedFolder<'a>> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotOurs`] where `target` is not what `stage` makes; what the disk says.
+    pub fn begin(fs: &'a dyn Fs, target: &Path, stage: &str) -> Result<StagedFolder<'a>> {
         repair(fs, target)?;
+        ownership::check(fs, target, stage)?;
         let partial = sibling(target, "partial")?;
         fs.create_dir_all(&partial).map_err(Error::io("create the folder", &partial))?;
-        Ok(StagedFolder { fs, target: target.to_owned(), partial })
+        Ok(StagedFolder { fs, target: target.to_owned(), partial, stage: stage.to_owned() })
     }
 
     /// Where to write.
@@ -42,7 +72,7 @@ impl<'a> StagedFolder<'a> {
 
     /// Hashes and syncs all files, writes the manifest with them as its outputs, and swaps the folder in.
     /// After `Ok` it survives a power cut; after `Err` the old folder is there as before, or [`repair`] restores it.
-    pub fn commit(self, mut manifest: Manifest) -> Result<Manifest> {
+    pub fn commit(self, mut manifest: Manifest) -> Result<Committed> {
         let (fs, partial) = (self.fs, &self.partial);
         manifest.outputs = BTreeMap::new();
         for name in manifest::list_files(fs, partial)? {
@@ -55,13 +85,21 @@ impl<'a> StagedFolder<'a> {
     }
 
     /// Swaps in a folder that was made elsewhere, once all of it is what its manifest says.
-    pub fn adopt(self, manifest: Manifest) -> Result<Manifest> {
+    pub fn adopt(self, manifest: Manifest) -> Result<Committed> {
         manifest.verify(self.fs, &self.partial)?;
         self.place(manifest)
     }
 
-    fn place(self, manifest: Manifest) -> Result<Manifest> {
+    fn place(self, manifest: Manifest) -> Result<Committed> {
         let (fs, partial, target) = (self.fs, &self.partial, &self.target);
+        if manifest.stage != self.stage {
+            return Err(Error::Invalid {
+                message: format!(
+                    "a folder begun for the stage `{}` became one of `{}`",
+                    self.stage, manifest.stage
+                ),
+            });
+        }
         for name in manifest.outputs.keys() {
             let path = partial.join(name);
             fs.sync_file(&path).map_err(Error::io("flush", &path))?;
@@ -71,6 +109,10 @@ impl<'a> StagedFolder<'a> {
 
         let above = atomic::parent(target)?;
         let old = sibling(target, "old")?;
+        // A link that has come since the folder was begun is not renamed away.
+        if fs.kind(target).is_some_and(|kind| kind != FileKind::Folder) {
+            ownership::check(fs, target, &self.stage)?;
+        }
         if fs.exists(target) {
             fs.rename(target, &old).map_err(Error::io("move aside", target))?;
             // Settled before the next rename: the two must not reach the disk in the other order.
@@ -78,10 +120,8 @@ impl<'a> StagedFolder<'a> {
         }
         fs.rename(partial, target).map_err(Error::io("put in place", target))?;
         fs.sync_dir(above).map_err(Error::io("flush the folder", above))?;
-        if fs.exists(&old) {
-            fs.remove_dir_all(&old).map_err(Error::io("remove", &old))?;
-        }
-        Ok(manifest)
+        let kept = ownership::discard(fs, &old, target)?;
+        Ok(Committed { manifest, kept })
     }
 }
 
@@ -90,7 +130,7 @@ pub fn repair(fs: &dyn Fs, target: &Path) -> Result<bool> {
     let partial = sibling(target, "partial")?;
     let old = sibling(target, "old")?;
     let above = atomic::parent(target)?;
-    if !fs.exists(target) {
+    if fs.kind(target).is_none() {
         let finished = fs.exists(&partial)
             && Manifest::read(fs, &partial).and_then(|manifest| manifest.verify(fs, &partial)).is_ok();
         let source = if finished { &partial } else { &old };
@@ -99,12 +139,26 @@ pub fn repair(fs: &dyn Fs, target: &Path) -> Result<bool> {
             fs.sync_dir(above).map_err(Error::io("flush the folder", above))?;
         }
     }
-    for leftover in [&partial, &old] {
-        if fs.exists(leftover) {
-            fs.remove_dir_all(leftover).map_err(Error::io("remove", leftover))?;
-        }
+    if fs.kind(&partial).is_some() {
+        fs.remove_dir_all(&partial).map_err(Error::io("remove", &partial))?;
     }
+    ownership::discard(fs, &old, target)?;
     Ok(fs.exists(target))
+}
+
+/// Removes a folder of `stage`, if it is there, by the rules of [`ownership`].
+///
+/// # Errors
+/// [`ErrorKind::NotOurs`] where `target` is not what `stage` makes; what the disk says.
+pub fn remove(fs: &dyn Fs, target: &Path, stage: &str) -> Result<()> {
+    repair(fs, target)?;
+    ownership::check(fs, target, stage)?;
+    if fs.exists(target) {
+        let old = sibling(target, "old")?;
+        fs.rename(target, &old).map_err(Error::io("move aside", target))?;
+        ownership::discard(fs, &old, target)?;
+    }
+    Ok(())
 }
 
 /// The manifest of `target`, if it was made by `stage` with these options from these inputs and every byte still
@@ -173,8 +227,8 @@ mod tests {
 
     const TARGET: &str = "/p/data";
 
-    fn make(fs: &dyn Fs, version: u64, text: &str) -> Result<Manifest> {
-        let staged = StagedFolder::begin(fs, Path::new(TARGET))?;
+    fn make(fs: &dyn Fs, version: u64, text: &str) -> Result<Committed> {
+        let staged = StagedFolder::begin(fs, Path::new(TARGET), "test")?;
         let inner = staged.path().join("inner");
         fs.create_dir_all(&inner).map_err(Error::io("create the folder", &inner))?;
         for name in ["a.txt", "inner/b.txt"] {
@@ -243,7 +297,7 @@ mod tests {
         let disk = old_disk();
         make(&disk, 2, "second").unwrap();
         let adopt = |last: &[u8]| {
-            let staged = StagedFolder::begin(&disk, Path::new(TARGET))?;
+            let staged = StagedFolder::begin(&disk, Path::new(TARGET), "test")?;
             let inner = staged.path().join("inner");
             disk.create_dir_all(&inner).map_err(Error::io("create the folder", &inner))?;
             for (name, bytes) in [("a.txt", &b"first a.txt"[..]), ("inner/b.txt", last)] {

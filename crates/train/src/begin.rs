@@ -42,6 +42,7 @@ pub(crate) fn begin<D: Device>(
         let checkpoints = Checkpoints::new(job.fs, &job.run.checkpoints());
         if let Some(state) = checkpoints.load(which, &mut ModelTensors(model), reporter)? {
             check(&state, &fresh)?;
+            check_options(&state, &fresh, job.trained_with)?;
             if which != Which::Latest {
                 // Now, and not at the next save: a session that is killed before it must not leave others to be the latest.
                 checkpoints.supersede(state.step)?;
@@ -166,6 +167,15 @@ fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The record of the run must know the options that the checkpoint was made with: otherwise one of the two is not what it was.
+fn check_options(state: &TrainerState, now: &TrainerState, trained_with: &[String]) -> Result<()> {
+    let (was, is) = (state.options.hash(), now.options.hash());
+    if was == is || trained_with.contains(&was) {
+        return Ok(());
+    }
+    Err(Error::UnknownOptions { step: state.step, keys: changed(&state.options, &now.options) })
 }
 
 fn resumed(mut state: TrainerState, now: &TrainerState, which: Which) -> (TrainerState, Vec<String>) {

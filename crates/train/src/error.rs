@@ -122,6 +122,18 @@ pub enum Error {
         /// What to do.
         remedy: &'static str,
     },
+    /// The checkpoint was made with options that the run's record never had.
+    #[error(
+        "the checkpoint of step {step} was made with other options than the run's meta.json has, or ever had (train.{}): one of \
+         the two is not of this run. Restore meta.json from a backup, resume another checkpoint with --checkpoint, or start a new \
+         run", keys.join(", train.")
+    )]
+    UnknownOptions {
+        /// The checkpoint's step.
+        step: u64,
+        /// Keys of `[train]` that differ.
+        keys: Vec<String>,
+    },
     /// Too many steps in a row without a finite loss and gradient.
     #[error(
         "loss or gradient was not finite in {count} steps in a row, up to step {step}: the run has diverged. Start a new \
@@ -206,7 +218,7 @@ impl Error {
             Error::Save { source, .. } => source.kind(),
             Error::NoneWhole { .. } | Error::Corrupt { .. } => ErrorKind::Corrupt,
             Error::NotFound { .. } => ErrorKind::NotFound,
-            Error::Incompatible { .. } => ErrorKind::Incompatible,
+            Error::Incompatible { .. } | Error::UnknownOptions { .. } => ErrorKind::Incompatible,
             Error::Diverged { .. } | Error::Spike { .. } | Error::NonFiniteWeights { .. } => {
                 ErrorKind::Diverged
             }

@@ -297,6 +297,14 @@ impl TrainOptions {
         TrainOptions { recompute: false, ..self.clone() }
     }
 
+    /// Names these options in a checkpoint's manifest: BLAKE3 of all but what changes no bit of the weights, and the micro-batch, which
+    /// each machine chooses.
+    pub fn hash(&self) -> String {
+        let options = TrainOptions { micro_batch_size: 0, ..self.deciding() };
+        let value = serde_json::to_value(&options).expect("invariant: options are plain data");
+        store::manifest::hash_json(&value)
+    }
+
     /// What the model is laid out for on a device.
     pub fn training(&self, micro_batch_size: usize, target: Target) -> Training {
         Training {

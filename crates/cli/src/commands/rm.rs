@@ -30,9 +30,10 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
             project.command(&format!("stop {}", run.id()))
         )));
     }
+    pipeline::record::check_removable(&run)?;
     let lock = run.lock()?;
     let size = bytes_below(run.path());
-    let step = run.read_state(&RealFs).map_or(0, |state| state.step);
+    let step = pipeline::record::state(&run).map_or(0, |state| state.step);
     let question = format!("Delete run {} (step {step}, {}) for good?", run.id(), bytes(size));
     if !console.confirm(&question)? {
         return Err(Failure::message(format!("run {} was not deleted: say --yes to delete it", run.id())));

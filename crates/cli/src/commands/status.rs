@@ -71,7 +71,7 @@ impl Standing {
     pub fn of(project: &Project, run: &RunDir) -> Outcome<Standing> {
         let job = JobRecord::read(project).filter(|job| job.run_id.as_deref() == Some(run.id().as_str()));
         Ok(Standing {
-            state: run.state(&RealFs)?,
+            state: pipeline::record::state(run)?,
             worker: RunLock::holder(run.path()),
             supervisor: supervise::living_supervisor(project).filter(|_| job.is_some()),
             resumes: ResumeMetadata::read(run),

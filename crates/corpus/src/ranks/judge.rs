@@ -77,12 +77,10 @@ pub fn judge_rank(
         return Ok(JudgeSummary { reused: true, ..summary });
     }
     // What is stale must not be taken for done while this one works.
-    if fs.exists(&out) {
-        fs.remove_dir_all(&out).map_err(store::Error::io("remove", &out))?;
-    }
+    stage::remove(fs, &out, JUDGE_STAGE)?;
 
     let rules = Rules::open(fs, options, project)?;
-    let staged = StagedFolder::begin(fs, &out)?;
+    let staged = StagedFolder::begin(fs, &out, JUDGE_STAGE)?;
     let mut writer = DocumentWriter::create_at(PASSING_LEVEL, fs, &staged.path().join(VERDICTS_FILE))?;
     let mut summary = JudgeSummary::default();
     judge_sources(fs, share, &rules, reporter, &mut |verdict| {

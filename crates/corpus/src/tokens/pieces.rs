@@ -61,12 +61,10 @@ pub fn encode_rank(
         return Ok(EncodeSummary { reused: true, ..summary });
     }
     // What is stale must not be taken for done while this one works.
-    if fs.exists(&out) {
-        fs.remove_dir_all(&out).map_err(store::Error::io("remove", &out))?;
-    }
+    stage::remove(fs, &out, ENCODE_STAGE)?;
 
     let counted: CorpusSummary = atomic::read_json(fs, &documents_folder.join("report.json"))?;
-    let staged = StagedFolder::begin(fs, &out)?;
+    let staged = StagedFolder::begin(fs, &out, ENCODE_STAGE)?;
     let (mut summary, batches) = (EncodeSummary::default(), tokenizer.batches());
     for split in Split::ALL {
         let count = match split {

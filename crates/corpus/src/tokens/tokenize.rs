@@ -144,7 +144,7 @@ fn tokenize_into(
     }
 
     let pieces = pieces.map(|ranks| Pieces::verify(fs, ranks, &documents_hash, tokenizer)).transpose()?;
-    let staged = StagedFolder::begin(fs, out)?;
+    let staged = StagedFolder::begin(fs, out, TOKENS_STAGE)?;
     let mut usage = Usage::new(tokenizer);
     let mut done = 0;
     let mut counts = [TokenCounts::default(); 2];
@@ -183,7 +183,7 @@ fn tokenize_into(
         reused: false,
     };
     atomic::write_json(fs, &staged.path().join(REPORT_FILE), &summary)?;
-    staged.commit(Manifest::new(TOKENS_STAGE, options, inputs))?;
+    staged.commit(Manifest::new(TOKENS_STAGE, options, inputs))?.tell(Phase::Corpus, reporter);
     Ok(summary)
 }
 
@@ -408,7 +408,7 @@ mod tests {
             let dataset = TokenDataset::open(&RealFs, &out, Split::Train, tokenizer.hash()).expect("shards");
             let options = LoaderOptions { batch_size: 2, sequence_length: 16, seed: 1, shuffle: true };
             let mut loader = Loader::new(&dataset, options).expect("a loader");
-            let mut batches: Vec<Batch> = dataset.batches(3, 20).collect();
+            let mut batches: Vec<Batch> = dataset.batches(3, 20).map(|batch| batch.unwrap()).collect();
             for _ in 0..40 {
                 let mut batch = Batch::default();
                 loader.next_batch(&mut batch).expect("a batch");

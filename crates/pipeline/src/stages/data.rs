@@ -15,11 +15,10 @@ use tokenizer::Tokenizer;
 
 use super::training::Trained;
 use super::{Done, Request};
-use crate::generate::RUN_TOKENIZER;
-use crate::{Error, Result, plan, remote};
+use crate::{Error, Result, plan, record, remote};
 
 /// The tokenizer stage's name; its number is raised when the same options and text would give another vocabulary.
-const TOKENIZER_STAGE: &str = "tokenizer";
+pub(super) const TOKENIZER_STAGE: &str = "tokenizer";
 const TOKENIZER_STAGE_VERSION: u32 = 1;
 /// Words of a validation document that open a sample.
 const OPENING_WORDS: usize = 4;
@@ -208,9 +207,9 @@ pub(super) fn tokenizer(
     let tokenizer = corpus::texts(&RealFs, &request.project.documents(), Split::Train, |texts| {
         tokenizer::train(texts, &request.recipe.tokenizer, reporter)
     })??;
-    let staged = StagedFolder::begin(&RealFs, &folder).map_err(&disk)?;
+    let staged = StagedFolder::begin(&RealFs, &folder, TOKENIZER_STAGE).map_err(&disk)?;
     tokenizer.save(&RealFs, staged.path(), None)?;
-    staged.commit(manifest).map_err(&disk)?;
+    staged.commit(manifest).map_err(&disk)?.tell(Phase::Tokenizer, reporter);
     let summary = format!("{} tokens", tokenizer.vocab_size());
     Ok((tokenizer, Done::Worked(summary)))
 }
@@ -360,7 +359,7 @@ pub(super) fn existing(request: &Request<'_>, trained: &Trained) -> Result<Prepa
     };
     let known = summary.unwrap_or_default();
     Ok(Prepared {
-        tokenizer: Tokenizer::open(&RealFs, &trained.run.path().join(RUN_TOKENIZER))?,
+        tokenizer: record::tokenizer(&trained.run, &trained.meta)?,
         model: trained
             .meta
             .model

@@ -23,7 +23,7 @@ use crate::generate::{Generator, Options};
 use crate::{Error, Result};
 
 /// The stage's name in its manifest; the number changes when the files' meaning does.
-const STAGE: &str = "export-1";
+pub(super) const STAGE: &str = "export-1";
 /// Largest difference of a logit between checkpoint and export: both hold the same f32 values, so none.
 const MAXIMUM_LOGIT_DIFFERENCE: f32 = 0.0;
 const GREEDY_TOKENS: usize = 32;
@@ -60,10 +60,11 @@ pub(super) fn export(
     trained.check_stop()?;
     let step = evaluation.checkpoint_step.to_string();
     let mut checkpoint = Generator::open_run(&trained.run, &step, request.target, None)?;
-    let staged = StagedFolder::begin(&RealFs, &target).map_err(&disk)?;
+    let staged = StagedFolder::begin(&RealFs, &target, STAGE).map_err(&disk)?;
     write(request, prepared, trained, evaluation, &mut checkpoint, staged.path())?;
     let difference = compare(&mut checkpoint, staged.path(), evaluation, request, &target)?;
-    let manifest = staged.commit(Manifest::new(STAGE, options, inputs)).map_err(&disk)?;
+    let made = staged.commit(Manifest::new(STAGE, options, inputs)).map_err(&disk)?;
+    let manifest = made.tell(Phase::Export, reporter);
     let bytes: u64 = manifest.outputs.values().map(|file| file.bytes).sum();
     reporter.note(
         Phase::Export,

@@ -1,5 +1,7 @@
 //! Which run to work on: a new one, an unfinished one to continue, or a finished one that already is what was asked for.
 
+use std::path::Path;
+
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
 use store::report::{Phase, Reporter};
@@ -10,7 +12,7 @@ use super::training::Trained;
 use super::{Request, Until, is_unfinished};
 use crate::meta::RunMeta;
 use crate::project::Project;
-use crate::{Error, Result};
+use crate::{Error, Result, record};
 
 /// A run that this process works on.
 pub(super) struct Begun {
@@ -35,7 +37,14 @@ pub(super) enum ToContinue {
 pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter) -> Result<ToContinue> {
     let mut runs = store::run::list(&RealFs, &request.project.runs())?;
     // A run that was killed before its recipe was written has nothing to continue.
-    runs.retain(|run| run.path.join("meta.json").exists());
+    let has_meta = |path: &Path| RunDir::open(&RealFs, path).is_ok_and(|run| run.has_meta(&RealFs));
+    runs.retain(|run| has_meta(&run.path));
+    for run in runs.iter_mut().filter(|run| run.state.is_none()) {
+        let folder = RunDir::open(&RealFs, &run.path)?;
+        let _lock = folder.lock()?;
+        record::heal(&folder, reporter)?;
+        run.state = Some(folder.state(&RealFs)?);
+    }
     let status = |run: &store::run::RunSummary| run.state.as_ref().map(|state| state.status);
     let unfinished = runs.iter().rev().find(|run| status(run).is_some_and(is_unfinished));
     if !request.resume {
@@ -77,6 +86,7 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
     };
     let run = RunDir::open(&RealFs, &summary.path)?;
     let lock = run.lock()?;
+    record::heal(&run, reporter)?;
     let mut meta = RunMeta::read(&RealFs, &run)?;
     let step = summary.state.as_ref().map_or(0, |state| state.step);
     reporter.note(Phase::Prerequisites, &format!("continuing run {} (it was at step {step})", run.id()));

@@ -8,6 +8,7 @@
 mod curves;
 mod data;
 mod export;
+mod folders;
 mod history;
 pub mod passed_on;
 mod prerequisites;
@@ -183,6 +184,7 @@ pub fn run(mut request: Request<'_>, reporter: &mut dyn Reporter) -> Result<RunO
     // One job at a time: two would write the same folders.
     let _busy = history::lock_project(request.project)?;
     let continued = history::to_continue(&mut request, reporter)?;
+    folders::check(&request)?;
     let (continued, trained_run) = match continued {
         ToContinue::Nothing => (None, None),
         ToContinue::Training(begun) => (Some(*begun), None),
@@ -243,6 +245,7 @@ pub struct PreparedData {
 /// See [`Error`]. Whatever was finished before is kept and used by the next call.
 pub fn prepare_data(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<PreparedData> {
     let _busy = history::lock_project(request.project)?;
+    folders::check_data(request)?;
     // Numbered as in a whole run.
     let of = 4;
     let documents = phase(Phase::Corpus, of, reporter, |reporter| data::documents(request, None, reporter))?;
@@ -269,15 +272,11 @@ pub fn resume(request: ResumeRequest<'_>, reporter: &mut dyn Reporter) -> Result
     let meta = RunMeta::read(&RealFs, &run)?;
     let until = meta.until;
     let of = if until == Until::Training { 5 } else { PHASES.len() };
-    let trained = phase(Phase::Training, of, reporter, |reporter| {
-        training::resume(&request, run, meta, which, reporter)
-    })?;
-    let mut outcome = RunOutcome::of(&trained);
-    let whole = Request {
+    let mut whole = Request {
         project: request.project,
-        recipe: trained.meta.recipe.clone(),
-        base_dir: trained.meta.base_dir.clone(),
-        recipe_source: trained.meta.recipe_source.clone(),
+        recipe: meta.recipe.clone(),
+        base_dir: meta.base_dir.clone(),
+        recipe_source: meta.recipe_source.clone(),
         recipe_is_explicit: false,
         skip_corpus: true,
         skip_tokenizer: true,
@@ -289,6 +288,14 @@ pub fn resume(request: ResumeRequest<'_>, reporter: &mut dyn Reporter) -> Result
         accept_risks: request.accept_risks,
         generator: request.generator.clone(),
     };
+    if until >= Until::Export {
+        folders::check_results(&whole)?;
+    }
+    let trained = phase(Phase::Training, of, reporter, |reporter| {
+        training::resume(&request, run, meta, which, reporter)
+    })?;
+    whole.recipe = trained.meta.recipe.clone();
+    let mut outcome = RunOutcome::of(&trained);
     if until >= Until::Export {
         let prepared = data::existing(&whole, &trained)?;
         finish(&whole, &prepared, &trained, of, reporter)?;

@@ -9,7 +9,6 @@ use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
 use store::report::{Phase, Reporter};
 use store::run::RunDir;
-use tokenizer::Tokenizer;
 use train::checkpoint::Which;
 use train::{Ending, Job, Patience, ScheduleKind, Start, StopFlag};
 
@@ -17,10 +16,10 @@ use super::curves;
 use super::data::Prepared;
 use super::history::{self, Begun};
 use super::{Done, Request, ResumeRequest};
-use crate::generate::{Generator, Options, RUN_TOKENIZER, decoder};
+use crate::generate::{Generator, Options, decoder};
 use crate::meta::{RunInputs, RunMeta};
 use crate::project::Project;
-use crate::{Error, Result, forecast};
+use crate::{Error, Result, forecast, record};
 
 /// How far beyond a run's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,9 +105,10 @@ pub(super) fn train_or_reuse(
         prepared.model = model.clone();
     } else {
         describe(&mut meta, prepared);
-        keep_tokenizer(&prepared.tokenizer, &run, prepared.model.max_position_embeddings)?;
+        record::write_tokenizer(&prepared.tokenizer, &run, &meta)?;
         meta.write(&RealFs, &run)?;
     }
+    meta.note_options(&RealFs, &run)?;
     let start = if continued { Start::Resume(Which::Latest) } else { Start::Fresh };
     let resume_command = request.project.command("run --resume");
     let session = Session {
@@ -144,6 +144,7 @@ pub(super) fn resume(
             ),
         });
     }
+    record::heal(&run, reporter)?;
     let before = meta.clone();
     let state = run.read_state(&RealFs)?;
     let begun_with_steps = meta.recipe.train.steps.or(meta.recipe.train.steps_of_phases());
@@ -170,6 +171,7 @@ pub(super) fn resume(
         meta.finished = None;
         meta.write(&RealFs, &run)?;
     }
+    meta.note_options(&RealFs, &run)?;
     let resume_command = request.project.command(&format!("resume {}", run.id()));
     let session = Session {
         run: &run,
@@ -317,12 +319,6 @@ fn other_data(run_id: &str, what: &str) -> Error {
     }
 }
 
-fn keep_tokenizer(tokenizer: &Tokenizer, run: &RunDir, context: usize) -> Result<()> {
-    let folder = run.path().join(RUN_TOKENIZER);
-    RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
-    Ok(tokenizer.save(&RealFs, &folder, Some(context))?)
-}
-
 fn open(tokens: &Path, split: Split, meta: &RunMeta) -> Result<TokenDataset> {
     Ok(TokenDataset::open(&RealFs, tokens, split, &meta.inputs.tokenizer)?)
 }
@@ -396,6 +392,7 @@ impl Session<'_> {
             lock: self.lock,
             options,
             start: self.start,
+            trained_with: &self.meta.trained_with,
             training: &training,
             phases: &phases,
             validation,
@@ -442,7 +439,7 @@ impl train::Sampler<AnyDevice> for Sampler<'_> {
     ) -> std::result::Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
         let mut decoding = decoder(model.config(), self.target, WeightTypes::All(DType::F32))?;
         decoding.copy_weights_from(model)?;
-        let tokenizer = Tokenizer::open(&RealFs, &self.run.path().join(RUN_TOKENIZER))?;
+        let tokenizer = record::tokenizer(self.run, self.meta)?;
         let mut generator = Generator::new(decoding, tokenizer, "the model in training".to_owned())?;
         let train = &self.meta.recipe.train;
         let options = Options {

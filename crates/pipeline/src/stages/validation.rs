@@ -24,7 +24,7 @@ use crate::recipe::{CheckpointChoice, ValidateOptions};
 use crate::{Error, Result};
 
 /// The stage's name in its manifest; the number changes when the meaning of a figure does.
-const STAGE: &str = "evaluation-1";
+pub(super) const STAGE: &str = "evaluation-1";
 
 /// `evals/results.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -128,11 +128,11 @@ pub(super) fn validate(
     let unmet = unmet(&evaluation);
     evaluation.unmet = unmet.iter().map(|gate| gate.key.to_owned()).collect();
 
-    let staged = StagedFolder::begin(&RealFs, &folder).map_err(&disk)?;
+    let staged = StagedFolder::begin(&RealFs, &folder, STAGE).map_err(&disk)?;
     store::atomic::write_json(&RealFs, &staged.path().join("results.json"), &evaluation).map_err(&disk)?;
     write_text(&staged.path().join("report.md"), &report(&evaluation, &request.recipe.name))
         .map_err(&disk)?;
-    staged.commit(Manifest::new(STAGE, options, inputs)).map_err(&disk)?;
+    staged.commit(Manifest::new(STAGE, options, inputs)).map_err(&disk)?.tell(Phase::Validation, reporter);
     if !unmet.is_empty() {
         return Err(Error::Gates { unmet, report: folder.join("report.md") });
     }
@@ -192,7 +192,7 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
     if validation.token_count() == 0 {
         return Ok(Losses { validation: None, training: None, bits_per_byte: None });
     }
-    let count = validation.batches(micro_batch_size, sequence_length).count();
+    let count = validation.batch_count(micro_batch_size, sequence_length);
     let batches = validation.batches(micro_batch_size, sequence_length);
     let on_validation = train::evaluate(&mut model, batches, stop)?;
     let training = open(Split::Train)?;

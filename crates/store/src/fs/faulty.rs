@@ -5,11 +5,12 @@
 //! prefix of a file's bytes. That is harsher than most journals, which is the point.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, Cursor, Write};
 use std::path::{Component, Path};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Entry, Fs, FsFile, FsReader};
+use super::{Entry, FileKind, Fs, FsFile, FsReader};
 
 /// What happens at a chosen call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -418,6 +419,13 @@ impl Fs for MemoryFs {
         Ok(())
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        if !self.list(path)?.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, "the folder is not empty"));
+        }
+        self.remove_file(path)
+    }
+
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         let entries = self.list(path)?;
         // Name by name, as the system does it: a crash may leave half of the folder.
@@ -461,6 +469,20 @@ impl Fs for MemoryFs {
     fn exists(&self, path: &Path) -> bool {
         let state = self.lock();
         !state.crashed && state.find(path).is_ok()
+    }
+
+    fn kind(&self, path: &Path) -> Option<FileKind> {
+        let state = self.lock();
+        let id = state.find(path).ok().filter(|_| !state.crashed)?;
+        Some(match &state.inodes[id] {
+            Inode::File { .. } => FileKind::File,
+            Inode::Folder { .. } => FileKind::Folder,
+        })
+    }
+
+    fn names(&self, path: &Path) -> io::Result<Vec<(OsString, FileKind)>> {
+        let kind = |entry: &Entry| if entry.is_dir { FileKind::Folder } else { FileKind::File };
+        Ok(self.list(path)?.into_iter().map(|entry| (OsString::from(&entry.name), kind(&entry))).collect())
     }
 
     fn free_space_bytes(&self, _path: &Path) -> io::Result<u64> {

@@ -8,6 +8,7 @@
 pub mod faulty;
 mod real;
 
+use std::ffi::OsString;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
@@ -35,6 +36,17 @@ pub struct Entry {
     pub bytes: u64,
 }
 
+/// What a name stands for, without following links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link, a device, a pipe: nothing that this program makes.
+    Other,
+}
+
 /// What the program asks of a disk. Paths are whole; nothing is relative to a hidden state.
 pub trait Fs: Send + Sync {
     /// A new empty file, or an existing one cut to nothing.
@@ -55,7 +67,9 @@ pub trait Fs: Send + Sync {
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
-    /// Removes a folder with all it holds.
+    /// Removes an empty folder.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder with all it holds. Links within it are removed, never followed.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     /// What a folder holds, sorted by name.
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
@@ -63,6 +77,10 @@ pub trait Fs: Send + Sync {
     fn file_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Whether a file or folder is there.
     fn exists(&self, path: &Path) -> bool;
+    /// What `path` itself is, links not followed; `None` where there is nothing.
+    fn kind(&self, path: &Path) -> Option<FileKind>;
+    /// Every name in a folder, those that are no UTF-8 included, sorted.
+    fn names(&self, path: &Path) -> io::Result<Vec<(OsString, FileKind)>>;
     /// Space left for this user on the disk that holds `path`.
     fn free_space_bytes(&self, path: &Path) -> io::Result<u64>;
 

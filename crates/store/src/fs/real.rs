@@ -1,10 +1,11 @@
 //! The disk of this machine.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{Entry, Fs, FsFile, FsReader};
+use super::{Entry, FileKind, Fs, FsFile, FsReader};
 
 /// `std::fs`, with folder syncs where the system has them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,6 +26,14 @@ impl Write for RealFile {
 impl FsFile for RealFile {
     fn sync(&mut self) -> io::Result<()> {
         self.0.sync_all()
+    }
+}
+
+fn kind_of(file_type: fs::FileType) -> FileKind {
+    match file_type {
+        kind if kind.is_file() => FileKind::File,
+        kind if kind.is_dir() => FileKind::Folder,
+        _ => FileKind::Other,
     }
 }
 
@@ -67,6 +76,10 @@ impl Fs for RealFs {
         fs::remove_file(path)
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         fs::remove_dir_all(path)
     }
@@ -90,6 +103,20 @@ impl Fs for RealFs {
 
     fn exists(&self, path: &Path) -> bool {
         path.exists()
+    }
+
+    fn kind(&self, path: &Path) -> Option<FileKind> {
+        fs::symlink_metadata(path).ok().map(|metadata| kind_of(metadata.file_type()))
+    }
+
+    fn names(&self, path: &Path) -> io::Result<Vec<(OsString, FileKind)>> {
+        let named = |entry: io::Result<fs::DirEntry>| {
+            let entry = entry?;
+            Ok((entry.file_name(), kind_of(entry.file_type()?)))
+        };
+        let mut names = fs::read_dir(path)?.map(named).collect::<io::Result<Vec<_>>>()?;
+        names.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(names)
     }
 
     #[cfg(unix)]

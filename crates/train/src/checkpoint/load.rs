@@ -1,8 +1,9 @@
 //! Reading a checkpoint back: verify, then trust; fall back to the one before, saying so.
 
 use formats::safetensors::Reader;
+use store::manifest::Manifest;
 use store::report::{Phase, Reporter};
-use store::stage;
+use store::{ownership, stage};
 
 use super::{
     AVERAGE, Checkpoints, MOMENTS, SavedTensor, TRAINER, TensorKind, TensorStore, TrainerState, WEIGHTS,
@@ -61,7 +62,7 @@ impl Checkpoints<'_> {
                     stage::repair(self.fs, &self.folder.join(name))?;
                 }
                 (Some(_), super::retain::DELETING) => {
-                    self.fs.remove_dir_all(&path).map_err(store::Error::io("remove", &path))?;
+                    ownership::discard_known(self.fs, &path, &self.folder.join(name), &super::FILES)?;
                 }
                 _ => {}
             }
@@ -172,7 +173,12 @@ impl Checkpoints<'_> {
     }
 
     fn read_state(&self, step: u64) -> Result<TrainerState> {
-        self.verify(step)?;
+        self.read_verified(step).map(|(state, _)| state)
+    }
+
+    /// Every byte is checked before the first is used.
+    fn read_verified(&self, step: u64) -> Result<(TrainerState, Manifest)> {
+        let manifest = self.verify(step)?;
         let path = self.path(step).join(TRAINER);
         let state: TrainerState = store::atomic::read_json(self.fs, &path)?;
         if state.format != TrainerState::FORMAT {
@@ -187,12 +193,12 @@ impl Checkpoints<'_> {
             let message = format!("it is of step {}", state.step);
             return Err(Error::Corrupt { path, message });
         }
-        Ok(state)
+        Ok((state, manifest))
     }
 
     fn load_step(&self, step: u64, part: Part, tensors: &mut dyn TensorStore) -> Result<TrainerState> {
-        let state = self.read_state(step)?;
-        let averaged = self.fs.exists(&self.path(step).join(AVERAGE));
+        let (state, manifest) = self.read_verified(step)?;
+        let averaged = manifest.outputs.contains_key(AVERAGE);
         let files: &[&str] = match part {
             Part::All if averaged => &[WEIGHTS, MOMENTS, AVERAGE],
             Part::All => &[WEIGHTS, MOMENTS],

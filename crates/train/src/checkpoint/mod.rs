@@ -14,7 +14,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use store::fs::Fs;
+use store::fs::{FileKind, Fs};
 use store::manifest::Manifest;
 
 use crate::{Error, Result};
@@ -30,6 +30,8 @@ const MOMENTS: &str = "moments.safetensors";
 /// Only where the run keeps an average.
 const AVERAGE: &str = "average.safetensors";
 const TRAINER: &str = "trainer.json";
+/// All that a checkpoint may consist of.
+const FILES: [&str; 5] = [WEIGHTS, MOMENTS, AVERAGE, TRAINER, store::manifest::FILE_NAME];
 
 /// What a saved tensor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,6 +121,20 @@ impl<'a> Checkpoints<'a> {
         Ok(steps)
     }
 
+    /// What a checkpoint's folder holds that no checkpoint consists of.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn strays(fs: &dyn Fs, folder: &Path) -> Result<Vec<PathBuf>> {
+        let names = fs.names(folder).map_err(store::Error::io("list", folder))?;
+        let is_ours = |name: &std::ffi::OsStr, kind: FileKind| {
+            let known = name.to_str().is_some_and(|name| FILES.contains(&name));
+            kind == FileKind::File && (known || store::ownership::is_passing(name))
+        };
+        let strays = names.into_iter().filter(|(name, kind)| !is_ours(name, *kind));
+        Ok(strays.map(|(name, _)| folder.join(name)).collect())
+    }
+
     /// Checks every byte of a checkpoint against its manifest.
     pub fn verify(&self, step: u64) -> Result<Manifest> {
         let path = self.path(step);
@@ -136,9 +152,19 @@ impl<'a> Checkpoints<'a> {
                 return Err(damaged(format!("it does not list `{name}`")));
             }
         }
-        manifest.verify(self.fs, &path)?;
+        // Of a file that somebody has put there, nothing is read.
+        manifest.verify_outputs(self.fs, &path)?;
         Ok(manifest)
     }
+}
+
+/// Whether a name in `checkpoints/` is a checkpoint's folder, or what a crash can leave of one.
+pub fn is_folder_name(name: &std::ffi::OsStr) -> bool {
+    let left = |name: &str| {
+        let (name, suffix) = name.strip_prefix('.')?.rsplit_once('.')?;
+        matches!(suffix, "partial" | "old" | retain::DELETING).then(|| step_of(name)).flatten()
+    };
+    name.to_str().is_some_and(|name| step_of(name).or_else(|| left(name)).is_some())
 }
 
 fn step_of(name: &str) -> Option<u64> {

@@ -1,8 +1,9 @@
 //! Which checkpoints stay: the newest k that verify, and the best one.
 
+use store::ownership;
 use store::report::{Phase, Reporter};
 
-use super::Checkpoints;
+use super::{Checkpoints, FILES};
 use crate::{ErrorKind, Result};
 
 /// A folder on its way out: renamed first, so that a crash never leaves half a checkpoint under its own name.
@@ -61,11 +62,10 @@ impl Checkpoints<'_> {
     fn remove(&self, step: u64) -> Result<()> {
         let path = self.path(step);
         let aside = self.folder.join(format!(".step-{step:08}.{DELETING}"));
-        if self.fs.exists(&aside) {
-            self.fs.remove_dir_all(&aside).map_err(store::Error::io("remove", &aside))?;
-        }
+        ownership::discard_known(self.fs, &aside, &path, &FILES)?;
         self.fs.rename(&path, &aside).map_err(store::Error::io("remove", &path))?;
-        self.fs.remove_dir_all(&aside).map_err(store::Error::io("remove", &aside))?;
+        // By name and not by hash: gigabytes that are to go need not be read. What is none of ours stays, in `step-….kept`.
+        ownership::discard_known(self.fs, &aside, &path, &FILES)?;
         Ok(())
     }
 }

@@ -29,8 +29,9 @@ impl Checkpoints<'_> {
     /// # Errors
     /// `NonFiniteWeights` before anything is written; otherwise what the disk says. Older checkpoints are untouched.
     pub fn save(&self, state: &TrainerState, tensors: &mut dyn TensorStore) -> Result<Saved> {
+        let options = json!({ "step": state.step, "train": state.options.hash() });
         let list = tensors.saved_tensors();
-        let staged = StagedFolder::begin(self.fs, &self.path(state.step))?;
+        let staged = StagedFolder::begin(self.fs, &self.path(state.step), STAGE)?;
         for file in [WEIGHTS, MOMENTS, AVERAGE] {
             let of_file: Vec<&SavedTensor> = list.iter().filter(|tensor| tensor.file() == file).collect();
             if file == AVERAGE && of_file.is_empty() {
@@ -43,7 +44,8 @@ impl Checkpoints<'_> {
             ("data".to_owned(), state.data_hash.clone()),
             ("tokenizer".to_owned(), state.tokenizer_hash.clone()),
         ]);
-        let manifest = staged.commit(Manifest::new(STAGE, json!({ "step": state.step }), inputs))?;
+        let made = staged.commit(Manifest::new(STAGE, options, inputs))?;
+        let manifest = made.manifest;
         let found = self.verify(state.step)?;
         if found != manifest {
             let message = "what was read back differs from what was written".to_owned();

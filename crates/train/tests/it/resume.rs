@@ -198,6 +198,10 @@ fn a_changed_option_is_told() {
     let mut bench = Bench::new();
     bench.train(Start::Fresh, &StopFlag::at_look(30), &mut NoReport).unwrap();
     bench.options.learning_rate = 2e-2;
+    bench.recorded = Some(Vec::new());
+    let error = bench.train(Start::Resume(Which::Latest), &StopFlag::new(), &mut NoReport).unwrap_err();
+    assert!(error.to_string().contains("train.learning_rate"), "{error}");
+    bench.recorded = None;
     let mut recorder = Recorder::default();
     bench.train(LATEST, &StopFlag::new(), &mut recorder).unwrap();
     assert!(format!("{:?}", recorder.events).contains("train.learning_rate was changed"));

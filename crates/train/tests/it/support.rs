@@ -67,7 +67,7 @@ pub fn model(config: &ModelConfig, options: &TrainOptions, threads: usize) -> Mo
     Model::new(Cpu::new(threads), config.clone(), purpose).unwrap()
 }
 
-/// Token shards on the real disk, where they can be mapped.
+/// Token shards on the real disk.
 pub struct Data {
     pub training: TokenDataset,
     pub validation: TokenDataset,
@@ -167,6 +167,8 @@ pub struct Bench {
     pub patience: Patience,
     /// Which phases learn from which of [`Data::mixes`].
     pub mixes: Vec<Option<usize>>,
+    /// What the run's record says of the options it has trained with; `None`: all of its checkpoints.
+    pub recorded: Option<Vec<String>>,
     lock_folder: tempfile::TempDir,
 }
 
@@ -188,6 +190,7 @@ impl Bench {
                 give_up_after: std::time::Duration::from_millis(40),
             },
             mixes: Vec::new(),
+            recorded: None,
             lock_folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -217,6 +220,7 @@ impl Bench {
             lock: &lock,
             options: &self.options,
             start,
+            trained_with: &self.recorded.clone().unwrap_or_else(|| self.options_of_checkpoints()),
             training: &self.data.training,
             phases: &phases,
             validation: Some(&self.data.validation),
@@ -225,6 +229,13 @@ impl Bench {
             environment: train::environment(Target::cpu(self.threads)),
         };
         train::train(&mut model(&self.config, &self.options, self.threads), &job, sampler, reporter)
+    }
+
+    fn options_of_checkpoints(&self) -> Vec<String> {
+        let checkpoints = self.checkpoints();
+        let steps = checkpoints.steps().unwrap_or_default().into_iter();
+        let hash = |step| Some(checkpoints.verify(step).ok()?.options["train"].as_str()?.to_owned());
+        steps.filter_map(hash).collect()
     }
 
     fn run_dir_unchecked(&self) -> RunDir {

@@ -1,0 +1,348 @@
+//! What may be replaced or deleted: folders that a stage made, and of these only what the stage put there.
+//!
+//! [`check`] refuses a folder that holds anything else, before work begins. [`discard`] removes one that has been replaced: files
+//! that are what their manifest says go; whatever came or changed since is kept in a folder of its own beside it. So nothing of a user's
+//! is lost, also where it appeared while the stage was at work.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::fs::{FileKind, Fs};
+use crate::manifest::{self, FILE_NAME, FileRecord, Manifest};
+use crate::{Error, ErrorKind, Result, atomic};
+
+/// Files that a refusal names.
+const NAMED: usize = 3;
+
+/// That `target` may be replaced by what `stage` makes: it is not there, is empty, or is what that stage made before, with nothing
+/// added. Files of it that have changed since are no hindrance: [`discard`] keeps them.
+///
+/// # Errors
+/// [`ErrorKind::NotOurs`], naming what is in the way; what the disk says.
+pub fn check(fs: &dyn Fs, target: &Path, stage: &str) -> Result<()> {
+    let refuse = |what: String, all| Err(Error::NotOurs { path: target.to_owned(), what, all });
+    match fs.kind(target) {
+        None => return Ok(()),
+        Some(FileKind::Folder) => {}
+        Some(FileKind::File) => return refuse("is a file where a folder is to be made".to_owned(), true),
+        Some(FileKind::Other) => return refuse("is a link, or no folder at all".to_owned(), true),
+    }
+    let manifest = match Manifest::read(fs, target) {
+        Ok(manifest) if manifest.stage != stage => {
+            return refuse(format!("holds the output of another stage (`{}`)", manifest.stage), true);
+        }
+        Ok(manifest) => Some(manifest),
+        // What it listed is unknown, so that all of the folder will be kept.
+        Err(error) if error.kind() == ErrorKind::Corrupt && looks_like_ours(fs, target, stage) => {
+            return Ok(());
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => None,
+        Err(error) => return Err(error),
+    };
+    let strays = beside(fs, target, manifest.as_ref())?;
+    if strays.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<String> =
+        strays.iter().take(NAMED).map(|stray| format!("`{}`", stray.display())).collect();
+    let more = match strays.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let what = format!("holds what text2llm did not make ({}{more})", named.join(", "));
+    refuse(what, manifest.is_none())
+}
+
+/// A damaged manifest that is still recognizably one of `stage`.
+fn looks_like_ours(fs: &dyn Fs, folder: &Path, stage: &str) -> bool {
+    let bytes = fs.read(&folder.join(FILE_NAME)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    text.contains(&format!("\"stage\": \"{stage}\"")) || text.contains("\"manifest_blake3\"")
+}
+
+/// Everything below `folder` that is neither in its manifest nor left by this program or a file manager. Where the manifest is damaged or
+/// gone, that is all of it.
+///
+/// # Errors
+/// What the disk says.
+pub fn strays(fs: &dyn Fs, folder: &Path) -> Result<Vec<PathBuf>> {
+    let beside = beside(fs, folder, Manifest::read(fs, folder).ok().as_ref())?;
+    Ok(beside.into_iter().map(|path| folder.join(path)).collect())
+}
+
+/// As [`strays`], as relative paths. Empty folders do not count.
+fn beside(fs: &dyn Fs, folder: &Path, manifest: Option<&Manifest>) -> Result<Vec<PathBuf>> {
+    fn walk(
+        fs: &dyn Fs,
+        folder: &Path,
+        below: &Path,
+        known: &dyn Fn(&Path) -> bool,
+        out: &mut Vec<PathBuf>,
+    ) -> Result<()> {
+        let here = folder.join(below);
+        for (name, kind) in fs.names(&here).map_err(Error::io("list", &here))? {
+            let path = below.join(&name);
+            match kind {
+                FileKind::Folder => walk(fs, folder, &path, known, out)?,
+                FileKind::File if is_passing(&name) || known(&path) => {}
+                // A listed name that has become a link is a change and no stray.
+                FileKind::Other if known(&path) => {}
+                _ => out.push(path),
+            }
+        }
+        Ok(())
+    }
+    let known = |path: &Path| {
+        let name = path.to_str().map(|name| name.replace(std::path::MAIN_SEPARATOR, "/"));
+        name.is_some_and(|name| {
+            manifest.is_some_and(|manifest| name == FILE_NAME || manifest.outputs.contains_key(&name))
+        })
+    };
+    let mut out = Vec::new();
+    walk(fs, folder, Path::new(""), &known, &mut out)?;
+    Ok(out)
+}
+
+/// Names of files that nobody misses: temporary ones of ours, and what file managers leave.
+pub fn is_passing(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| manifest::is_litter(name) || atomic::is_temporary(name))
+}
+
+/// Removes `folder`, which has been replaced by `target`. What is not as its manifest says, or is not in it, stays, in
+/// `TARGET.kept` (or `.kept-2`, …), which is returned. May be called again after a crash.
+///
+/// # Errors
+/// What the disk says; whatever is not removed yet is where it was.
+pub fn discard(fs: &dyn Fs, folder: &Path, target: &Path) -> Result<Option<PathBuf>> {
+    discard_if(fs, folder, target, |manifest| {
+        let outputs = manifest.iter().flat_map(|manifest| &manifest.outputs);
+        let made = outputs.map(|(name, record)| {
+            let path = folder.join(name);
+            Ok(is_as_made(fs, &path, record)?.then_some(path))
+        });
+        made.filter_map(Result::transpose).collect()
+    })
+}
+
+/// As [`discard`], where all files directly in `folder` that have one of `names` are ours, changed or not.
+///
+/// # Errors
+/// As of [`discard`].
+pub fn discard_known(fs: &dyn Fs, folder: &Path, target: &Path, names: &[&str]) -> Result<Option<PathBuf>> {
+    discard_if(fs, folder, target, |_| {
+        let paths = names.iter().filter(|&&name| name != FILE_NAME).map(|name| folder.join(name));
+        Ok(paths.filter(|path| fs.kind(path) == Some(FileKind::File)).collect())
+    })
+}
+
+fn discard_if(
+    fs: &dyn Fs,
+    folder: &Path,
+    target: &Path,
+    ours: impl FnOnce(Option<&Manifest>) -> Result<Vec<PathBuf>>,
+) -> Result<Option<PathBuf>> {
+    if fs.kind(folder) != Some(FileKind::Folder) {
+        return Ok(None);
+    }
+    let manifest = Manifest::read(fs, folder).ok();
+    for path in ours(manifest.as_ref())? {
+        fs.remove_file(&path).map_err(Error::io("remove", &path))?;
+    }
+    let listing = folder.join(FILE_NAME);
+    if !clear(fs, folder, &listing)? {
+        return keep(fs, folder, target).map(Some);
+    }
+    // Last: without it nobody could tell what else there was.
+    if fs.exists(&listing) {
+        fs.remove_file(&listing).map_err(Error::io("remove", &listing))?;
+    }
+    match fs.remove_dir(folder) {
+        Ok(()) => Ok(None),
+        // Somebody has put a file there just now.
+        Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+            keep(fs, folder, target).map(Some)
+        }
+        Err(error) => Err(Error::io("remove", folder)(error)),
+    }
+}
+
+fn is_as_made(fs: &dyn Fs, path: &Path, record: &FileRecord) -> Result<bool> {
+    let same =
+        fs.kind(path) == Some(FileKind::File) && fs.file_bytes(path).is_ok_and(|bytes| bytes == record.bytes);
+    Ok(same && manifest::hash_file(fs, path)? == record.blake3)
+}
+
+/// Removes empty folders and passing files below `folder`. Whether nothing is left but `listing`.
+fn clear(fs: &dyn Fs, folder: &Path, listing: &Path) -> Result<bool> {
+    let mut empty = true;
+    for (name, kind) in fs.names(folder).map_err(Error::io("list", folder))? {
+        let path = folder.join(&name);
+        match kind {
+            FileKind::Folder => {
+                if !clear(fs, &path, listing)? {
+                    empty = false;
+                } else if let Err(error) = fs.remove_dir(&path) {
+                    match error.kind() {
+                        std::io::ErrorKind::DirectoryNotEmpty => empty = false,
+                        _ => return Err(Error::io("remove", &path)(error)),
+                    }
+                }
+            }
+            FileKind::File if is_passing(&name) => {
+                fs.remove_file(&path).map_err(Error::io("remove", &path))?;
+            }
+            _ => empty &= path == listing && Manifest::read(fs, folder).is_ok(),
+        }
+    }
+    // Settled before the manifest goes: a file that a power cut brings back must still be known as ours.
+    fs.sync_dir(folder).map_err(Error::io("flush the folder", folder))?;
+    Ok(empty)
+}
+
+/// Gives `folder` a name beside `target` that says what it is.
+fn keep(fs: &dyn Fs, folder: &Path, target: &Path) -> Result<PathBuf> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let numbered = |count: usize| match count {
+        1 => target.with_file_name(format!("{name}.kept")),
+        _ => target.with_file_name(format!("{name}.kept-{count}")),
+    };
+    let free = (1..).map(numbered).find(|path| fs.kind(path).is_none()).unwrap_or_default();
+    // What it lists is gone, so that it would only mislead.
+    let listing = folder.join(FILE_NAME);
+    if Manifest::read(fs, folder).is_ok() {
+        fs.remove_file(&listing).map_err(Error::io("remove", &listing))?;
+    }
+    fs.rename(folder, &free).map_err(Error::io("put aside", folder))?;
+    let above = atomic::parent(target)?;
+    fs.sync_dir(above).map_err(Error::io("flush the folder", above))?;
+    Ok(free)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::RealFs;
+    use crate::stage::{self, StagedFolder};
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    const STAGE: &str = "test";
+
+    fn make(target: &Path, text: &str) -> Result<()> {
+        let staged = StagedFolder::begin(&RealFs, target, STAGE)?;
+        std::fs::create_dir(staged.path().join("sub")).unwrap();
+        std::fs::write(staged.path().join("a.txt"), text).unwrap();
+        std::fs::write(staged.path().join("sub/b.txt"), text).unwrap();
+        staged.commit(Manifest::new(STAGE, json!({ "text": text }), BTreeMap::new())).map(|_| ())
+    }
+
+    fn project() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("model");
+        (folder, target)
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        RealFs.names(folder).unwrap().into_iter().map(|(name, _)| name.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_folder_that_is_not_ours_is_refused_by_name_and_stays() {
+        let (_folder, target) = project();
+        std::fs::create_dir(&target).unwrap();
+        make(&target, "an empty folder is nobody's").unwrap();
+        std::fs::write(target.join("mine.txt"), "mine").unwrap();
+        let error = make(&target, "two").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotOurs);
+        assert!(error.to_string().contains("`mine.txt`"), "{error}");
+        std::fs::remove_file(target.join(FILE_NAME)).unwrap();
+        let error = make(&target, "three").unwrap_err().to_string();
+        assert!(error.contains("`a.txt`, `mine.txt`, `sub/b.txt`"), "{error}");
+        assert_eq!(std::fs::read(target.join("mine.txt")).unwrap(), b"mine");
+        assert_eq!(std::fs::read(target.join("a.txt")).unwrap(), b"an empty folder is nobody's");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_in_the_place_of_a_folder_are_refused() {
+        let (folder, target) = project();
+        let elsewhere = folder.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::write(elsewhere.join("mine.txt"), "mine").unwrap();
+        for to in [elsewhere.clone(), folder.path().join("nowhere"), elsewhere.join("mine.txt")] {
+            std::os::unix::fs::symlink(&to, &target).unwrap();
+            assert_eq!(make(&target, "x").unwrap_err().kind(), ErrorKind::NotOurs);
+            assert_eq!(std::fs::read_link(&target).unwrap(), to);
+            std::fs::remove_file(&target).unwrap();
+        }
+        std::fs::write(&target, "a file").unwrap();
+        assert_eq!(make(&target, "x").unwrap_err().kind(), ErrorKind::NotOurs);
+        assert_eq!(names(&elsewhere), ["mine.txt"]);
+    }
+
+    #[test]
+    fn another_stages_folder_is_refused() {
+        let (_folder, target) = project();
+        let staged = StagedFolder::begin(&RealFs, &target, "tokens").unwrap();
+        staged.commit(Manifest::new("tokens", json!({}), BTreeMap::new())).unwrap();
+        let error = make(&target, "x").unwrap_err().to_string();
+        assert!(error.contains("another stage (`tokens`)"), "{error}");
+    }
+
+    #[test]
+    fn what_was_changed_or_added_meanwhile_is_kept_and_the_rest_goes() {
+        let (folder, target) = project();
+        make(&target, "one").unwrap();
+        std::fs::write(target.join("a.txt"), "edited").unwrap();
+        std::fs::write(target.join(".DS_Store"), "x").unwrap();
+        make(&target, "two").unwrap();
+        let kept = folder.path().join("model.kept");
+        assert_eq!(names(&kept), ["a.txt"]);
+        assert_eq!(std::fs::read(kept.join("a.txt")).unwrap(), b"edited");
+
+        let staged = StagedFolder::begin(&RealFs, &target, STAGE).unwrap();
+        std::fs::write(target.join("sub/notes.txt"), "written while the stage was at work").unwrap();
+        staged.commit(Manifest::new(STAGE, json!({}), BTreeMap::new())).unwrap();
+        let kept = folder.path().join("model.kept-2");
+        assert_eq!(names(&kept), ["sub"]);
+        assert_eq!(names(&kept.join("sub")), ["notes.txt"]);
+        assert_eq!(names(folder.path()), ["model", "model.kept", "model.kept-2"]);
+    }
+
+    #[test]
+    fn a_damaged_manifest_costs_no_byte_and_no_work() {
+        let (folder, target) = project();
+        make(&target, "one").unwrap();
+        let path = target.join(FILE_NAME);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, [&whole[..], b" "].concat()).unwrap();
+        make(&target, "two").unwrap();
+        assert_eq!(std::fs::read(target.join("a.txt")).unwrap(), b"two");
+        assert_eq!(names(&folder.path().join("model.kept")), ["a.txt", FILE_NAME, "sub"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_that_are_no_utf8_and_links_are_seen() {
+        use std::os::unix::ffi::OsStrExt;
+        let (_folder, target) = project();
+        make(&target, "one").unwrap();
+        let odd = target.join(OsStr::from_bytes(b"\xff\xfe"));
+        std::fs::write(&odd, "mine").unwrap();
+        assert_eq!(make(&target, "two").unwrap_err().kind(), ErrorKind::NotOurs);
+        std::fs::remove_file(&odd).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", target.join("link")).unwrap();
+        assert_eq!(make(&target, "two").unwrap_err().kind(), ErrorKind::NotOurs);
+    }
+
+    #[test]
+    fn a_stage_that_removes_its_folder_first_asks_the_same() {
+        let (folder, target) = project();
+        make(&target, "one").unwrap();
+        std::fs::write(target.join("mine.txt"), "mine").unwrap();
+        assert_eq!(stage::remove(&RealFs, &target, STAGE).unwrap_err().kind(), ErrorKind::NotOurs);
+        std::fs::remove_file(target.join("mine.txt")).unwrap();
+        stage::remove(&RealFs, &target, STAGE).unwrap();
+        assert!(names(folder.path()).is_empty());
+    }
+}

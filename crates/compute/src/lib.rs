@@ -12,7 +12,6 @@ pub mod cpu;
 pub mod cuda;
 pub mod device;
 pub mod heap;
-pub mod mapped;
 pub mod profile;
 pub mod reference;
 pub mod rng;

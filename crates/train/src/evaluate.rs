@@ -17,7 +17,7 @@ pub struct Evaluation {
 /// Runs the whole set through the model. `None` when the flag was raised before the end, or the set has no token to predict.
 pub fn evaluate<D: Device>(
     model: &mut Model<D>,
-    batches: impl Iterator<Item = compute::Batch>,
+    batches: impl Iterator<Item = corpus::Result<compute::Batch>>,
     stop: &StopFlag,
 ) -> Result<Option<Evaluation>> {
     let (mut loss_sum, mut weight_sum) = (0.0, 0.0);
@@ -25,6 +25,7 @@ pub fn evaluate<D: Device>(
         if stop.is_raised() {
             return Ok(None);
         }
+        let batch = batch?;
         loss_sum += model.evaluate(&batch);
         weight_sum += batch.weight_sum();
     }

@@ -1,32 +1,33 @@
-//! One split's shards, checked against their manifest and mapped into memory.
+//! One split's shards, checked against their manifest when they are opened and whenever they are read.
 
 use std::path::Path;
 
 use compute::Batch;
-use compute::mapped::MappedFile;
 use store::fs::Fs;
-use store::manifest::{self, Manifest};
-use store::{ErrorKind as StoreErrorKind, atomic, stage};
+use store::manifest::Manifest;
+use store::{ErrorKind as StoreErrorKind, stage};
 
 use super::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
 use super::loader::{Windows, fill_row, pad_row};
+use super::verified::VerifiedFile;
 use crate::{Error, Result, Split, TOKENS_STAGE};
 
 /// The tokens of one split as one stream: documents end to end, each as BOS, its tokens, EOS.
 #[derive(Debug)]
 pub struct TokenDataset {
     header: Header,
-    shards: Vec<MappedShard>,
+    shards: Vec<OpenShard>,
     hash: String,
 }
 
 #[derive(Debug)]
-struct MappedShard {
-    ids: MappedFile,
-    ends: MappedFile,
+struct OpenShard {
+    ids: VerifiedFile,
+    ends: VerifiedFile,
+    /// The last document end of each block of `ends`, to find the block of a position.
+    last_ends: Vec<u64>,
     /// Of the stream.
     first_token: u64,
-    counts: Shard,
 }
 
 impl TokenDataset {
@@ -51,10 +52,13 @@ impl TokenDataset {
         if manifest.stage != TOKENS_STAGE {
             return Err(Error::corrupt(folder, format!("holds `{}`, not token shards", manifest.stage)));
         }
-        let checked = |name: String| check_file(fs, folder, &manifest, name);
-        checked(header_file(split))?;
+        let open = |name: &str| open_file(fs, folder, &manifest, name);
         let header_path = folder.join(header_file(split));
-        let header: Header = atomic::read_json(fs, &header_path)?;
+        let header_source = open(&header_file(split))?;
+        let mut bytes = vec![0; header_source.bytes() as usize];
+        header_source.read(0, &mut bytes)?;
+        let header: Header = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::corrupt(&header_path, format!("{error}: tokenize again")))?;
         if header.format != FORMAT || !matches!(header.bytes_per_token, 2 | 4) {
             let message =
                 format!("has format {}, this program reads {FORMAT}: tokenize again", header.format);
@@ -72,16 +76,11 @@ impl TokenDataset {
         let mut shards = Vec::new();
         for (number, counts) in header.shards.iter().enumerate() {
             let (ids, ends) = (ids_file(split, number), ends_file(split, number));
-            checked(ids.clone())?;
-            checked(ends.clone())?;
-            let map = |name: &str| {
-                MappedFile::open(&folder.join(name)).map_err(store::Error::io("map", &folder.join(name)))
-            };
             let shard =
-                MappedShard { ids: map(&ids)?, ends: map(&ends)?, first_token, counts: counts.clone() };
-            shard.check(header.bytes_per_token).map_err(|message| {
-                Error::corrupt(&folder.join(&ends), format!("{message}: tokenize again"))
-            })?;
+                OpenShard::new(open(&ids)?, open(&ends)?, first_token, counts, header.bytes_per_token)?
+                    .map_err(|message| {
+                        Error::corrupt(&folder.join(&ends), format!("{message}: tokenize again"))
+                    })?;
             first_token += counts.tokens;
             shards.push(shard);
         }
@@ -122,24 +121,30 @@ impl TokenDataset {
     }
 
     /// All tokens once, in order, in batches of the given shape; what does not fill the last row or batch is padding of
-    /// weight 0. The same batches every time.
+    /// weight 0. The same batches every time. An error is that of a file that changed since it was opened, or of the disk.
     pub fn batches(
         &self,
         batch_size: usize,
         sequence_length: usize,
-    ) -> impl Iterator<Item = Batch> + use<'_> {
+    ) -> impl Iterator<Item = Result<Batch>> + use<'_> {
         let windows = Windows::in_order(self.token_count(), sequence_length);
         let count = windows.count();
         (0..count).step_by(batch_size.max(1)).map(move |first| {
             let mut batch = Batch::new(batch_size, sequence_length);
             for row in 0..batch_size {
                 match first + row as u64 {
-                    window if window < count => fill_row(self, windows.span(window), &mut batch, row),
+                    window if window < count => fill_row(self, windows.span(window), &mut batch, row)?,
                     _ => pad_row(self, &mut batch, row, 0),
                 }
             }
-            batch
+            Ok(batch)
         })
+    }
+
+    /// How many [`TokenDataset::batches`] there are, without reading them.
+    pub fn batch_count(&self, batch_size: usize, sequence_length: usize) -> usize {
+        let windows = Windows::in_order(self.token_count(), sequence_length).count();
+        windows.div_ceil(batch_size.max(1) as u64) as usize
     }
 
     pub(super) fn pad_id(&self) -> u32 {
@@ -151,64 +156,101 @@ impl TokenDataset {
     }
 
     /// Where the document that holds `position` ends, in the stream.
-    pub(super) fn document_end(&self, position: u64) -> u64 {
+    pub(super) fn document_end(&self, position: u64) -> Result<u64> {
         let shard = self.shard(position);
-        let ends = shard.ends();
-        let document = ends.partition_point(|&end| end <= position - shard.first_token);
-        shard.first_token + ends[document]
+        Ok(shard.first_token + shard.document_end(position - shard.first_token)?)
     }
 
     /// Copies the tokens from `position` on; they must lie within one document.
-    pub(super) fn copy(&self, position: u64, out: &mut [u32]) {
+    pub(super) fn copy(&self, position: u64, out: &mut [u32]) -> Result<()> {
         let shard = self.shard(position);
-        let first = (position - shard.first_token) as usize;
-        if self.header.bytes_per_token == 2 {
-            let ids =
-                shard.ids.u16_at(first * 2, out.len()).expect("invariant: documents lie within their shard");
-            for (out, &id) in out.iter_mut().zip(ids) {
-                *out = id.into();
+        let width = self.header.bytes_per_token;
+        let mut bytes = vec![0; out.len() * width];
+        shard.ids.read((position - shard.first_token) * width as u64, &mut bytes)?;
+        match width {
+            2 => {
+                for (out, id) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *out = u16::from_le_bytes([id[0], id[1]]).into();
+                }
             }
-        } else {
-            let ids =
-                shard.ids.u32_at(first * 4, out.len()).expect("invariant: documents lie within their shard");
-            out.copy_from_slice(ids);
+            _ => {
+                for (out, id) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+                    *out = u32::from_le_bytes([id[0], id[1], id[2], id[3]]);
+                }
+            }
         }
+        Ok(())
     }
 
-    fn shard(&self, position: u64) -> &MappedShard {
+    fn shard(&self, position: u64) -> &OpenShard {
         let after = self.shards.partition_point(|shard| shard.first_token <= position);
         &self.shards[after - 1]
     }
 }
 
-impl MappedShard {
-    fn ends(&self) -> &[u64] {
-        self.ends.u64_at(0, self.counts.documents as usize).expect("invariant: checked when opened")
+impl OpenShard {
+    /// Opens a shard whose index and counts describe its ids; otherwise says why not.
+    fn new(
+        ids: VerifiedFile,
+        ends: VerifiedFile,
+        first_token: u64,
+        counts: &Shard,
+        bytes_per_token: usize,
+    ) -> Result<std::result::Result<OpenShard, &'static str>> {
+        if Some(ids.bytes()) != counts.tokens.checked_mul(bytes_per_token as u64) {
+            return Ok(Err("the number of ids is not the header's"));
+        }
+        if Some(ends.bytes()) != counts.documents.checked_mul(END_BYTES as u64) {
+            return Ok(Err("the number of documents is not the header's"));
+        }
+        let (mut before, mut rises) = (0, true);
+        let mut last_ends = Vec::with_capacity(ends.blocks());
+        for number in 0..ends.blocks() {
+            ends.with_block(number, |block| {
+                for end in ends_of(block) {
+                    rises &= end > before;
+                    before = end;
+                }
+            })?;
+            last_ends.push(before);
+        }
+        if !rises || before != counts.tokens || counts.documents == 0 {
+            return Ok(Err("the document ends are not in order"));
+        }
+        Ok(Ok(OpenShard { ids, ends, last_ends, first_token }))
     }
 
-    /// That the index and the counts describe the ids.
-    fn check(&self, bytes_per_token: usize) -> std::result::Result<(), &'static str> {
-        let ids_bytes = self.ids.as_bytes().len() as u64;
-        if Some(ids_bytes) != self.counts.tokens.checked_mul(bytes_per_token as u64) {
-            return Err("the number of ids is not the header's");
-        }
-        let documents = usize::try_from(self.counts.documents).unwrap_or(usize::MAX);
-        let ends = self.ends.u64_at(0, documents).filter(|ends| ends.len() * 8 == self.ends.as_bytes().len());
-        let Some(ends) = ends else { return Err("the number of documents is not the header's") };
-        let rises =
-            ends.first().is_some_and(|&first| first > 0) && ends.windows(2).all(|pair| pair[0] < pair[1]);
-        if !rises || ends.last() != Some(&self.counts.tokens) {
-            return Err("the document ends are not in order");
-        }
-        Ok(())
+    /// Where the document that holds the token `position` of this shard ends, in the shard.
+    fn document_end(&self, position: u64) -> Result<u64> {
+        let block = self.last_ends.partition_point(|&end| end <= position);
+        self.ends.with_block(block, |block| {
+            let (mut low, mut high) = (0, block.len() / END_BYTES);
+            while low < high {
+                let middle = (low + high) / 2;
+                if end_at(block, middle) <= position { low = middle + 1 } else { high = middle }
+            }
+            end_at(block, low)
+        })
     }
 }
 
-fn check_file(fs: &dyn Fs, folder: &Path, manifest: &Manifest, name: String) -> Result<()> {
-    let path = folder.join(&name);
-    let remedy =
-        format!("delete the folder `{}` and run again: it is made anew from the documents", folder.display());
-    let Some(record) = manifest.outputs.get(&name) else {
+/// Bytes of a document's end in the index: little-endian u64.
+const END_BYTES: usize = 8;
+
+fn end_at(block: &[u8], number: usize) -> u64 {
+    let bytes = &block[number * END_BYTES..(number + 1) * END_BYTES];
+    bytes.iter().rev().fold(0, |end, &byte| end << 8 | u64::from(byte))
+}
+
+fn ends_of(block: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    (0..block.len() / END_BYTES).map(|number| end_at(block, number))
+}
+
+/// A file of the folder, every byte of it checked.
+fn open_file(fs: &dyn Fs, folder: &Path, manifest: &Manifest, name: &str) -> Result<VerifiedFile> {
+    let path = folder.join(name);
+    let remedy = "run `text2llm data prepare`: it makes the folder again from the same text";
+    let Some(record) = manifest.outputs.get(name) else {
         return Err(Error::corrupt(&path, format!("is not in the manifest; {remedy}")));
     };
     let bytes = match fs.file_bytes(&path) {
@@ -222,8 +264,7 @@ fn check_file(fs: &dyn Fs, folder: &Path, manifest: &Manifest, name: String) -> 
         let message = format!("has {bytes} bytes where the manifest says {}; {remedy}", record.bytes);
         return Err(Error::corrupt(&path, message));
     }
-    if manifest::hash_file(fs, &path)? != record.blake3 {
-        return Err(Error::corrupt(&path, format!("is damaged: its BLAKE3 is not the manifest's; {remedy}")));
-    }
-    Ok(())
+    VerifiedFile::open(fs, &path, record)?.ok_or_else(|| {
+        Error::corrupt(&path, format!("is damaged: its BLAKE3 is not the manifest's; {remedy}"))
+    })
 }

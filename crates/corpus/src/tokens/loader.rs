@@ -95,7 +95,7 @@ impl<'a> Loader<'a> {
     /// Fills `batch` with the next windows, in the loader's shape.
     ///
     /// # Errors
-    /// None today: the shards were checked when they were opened, and are mapped.
+    /// A shard that changed since it was opened; the disk. The loader is then where it was before, or within the batch.
     pub fn next_batch(&mut self, batch: &mut Batch) -> Result<()> {
         let LoaderOptions { batch_size, sequence_length, .. } = self.options;
         if (batch.batch_size, batch.sequence_length) != (batch_size, sequence_length) {
@@ -106,7 +106,7 @@ impl<'a> Loader<'a> {
                 self.epoch = Epoch::new(self.dataset, self.options, self.cursor.epoch);
             }
             let window = self.epoch.order[self.cursor.window as usize];
-            fill_row(self.dataset, self.epoch.windows.span(window.into()), batch, row);
+            fill_row(self.dataset, self.epoch.windows.span(window.into()), batch, row)?;
             self.cursor.window += 1;
             if self.cursor.window == self.epoch.order.len() as u64 {
                 self.cursor = LoaderCursor { epoch: self.cursor.epoch + 1, window: 0 };
@@ -189,22 +189,22 @@ impl Windows {
 }
 
 /// Puts a window into a row: runs of tokens, each within one document.
-pub(super) fn fill_row(dataset: &TokenDataset, span: Span, batch: &mut Batch, row: usize) {
+pub(super) fn fill_row(dataset: &TokenDataset, span: Span, batch: &mut Batch, row: usize) -> Result<()> {
     let first = row * batch.sequence_length;
     let (mut position, mut at) = (span.start, 0);
     while at < span.len {
-        let end = dataset.document_end(position);
+        let end = dataset.document_end(position)?;
         let run = ((end - position) as usize).min(span.len - at);
         let ends_document = position + run as u64 == end;
         let place = first + at..first + at + run;
-        dataset.copy(position, &mut batch.tokens[place.clone()]);
+        dataset.copy(position, &mut batch.tokens[place.clone()])?;
         // Each target is the token after; within the run they are at hand.
         batch.targets[place.start..place.end - 1].copy_from_slice(&batch.tokens[place.start + 1..place.end]);
         let last = &mut batch.targets[place.end - 1..place.end];
         if ends_document {
             last[0] = dataset.bos_id();
         } else {
-            dataset.copy(position + run as u64, last);
+            dataset.copy(position + run as u64, last)?;
         }
         batch.document_starts[place.clone()].fill(at as u32);
         batch.weights[place.clone()].fill(1.0);
@@ -215,6 +215,7 @@ pub(super) fn fill_row(dataset: &TokenDataset, span: Span, batch: &mut Batch, ro
         position = (position + run as u64) % dataset.token_count();
     }
     pad_row(dataset, batch, row, span.len);
+    Ok(())
 }
 
 /// Fills a row from `at` with padding; each of its tokens is a document of its own, and none has weight.

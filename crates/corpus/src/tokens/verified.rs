@@ -1,0 +1,199 @@
+//! Files that are checked against their manifest when they are opened, and block by block whenever they are read again.
+//!
+//! A run reads its shards for days. A disk that decays, or a program that writes into them, must not reach the weights: what is read is
+//! what was hashed, or an error. Reading, and not mapping, also means that a file that was cut short is an error and no SIGBUS.
+
+use std::fmt;
+use std::io::SeekFrom;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use store::fs::{Fs, FsReader};
+use store::manifest::FileRecord;
+use twox_hash::XxHash64;
+
+use crate::{Error, Result};
+
+/// Bytes that are read and checked at once: a window of tokens needs one or two blocks, and their hashes take 1/2048 of the file.
+pub const BLOCK_BYTES: usize = 16 << 10;
+
+/// A file, with the hash of each of its blocks.
+pub struct VerifiedFile {
+    path: PathBuf,
+    bytes: u64,
+    /// XXH64 of each block, taken while BLAKE3 of the whole was compared with the manifest: of the very same bytes.
+    blocks: Vec<u64>,
+    open: Mutex<Open>,
+}
+
+struct Open {
+    file: Box<dyn FsReader>,
+    /// The block that was read last.
+    number: Option<usize>,
+    block: Vec<u8>,
+}
+
+impl VerifiedFile {
+    /// Reads the whole file once. `None` where it is not what `record` says.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn open(fs: &dyn Fs, path: &Path, record: &FileRecord) -> Result<Option<VerifiedFile>> {
+        let mut file = fs.open(path).map_err(store::Error::io("read", path))?;
+        let mut whole = blake3::Hasher::new();
+        let mut blocks = Vec::with_capacity(usize::try_from(record.bytes).unwrap_or(0) / BLOCK_BYTES + 1);
+        // BLAKE3 is fastest over many blocks at once.
+        let mut buffer = vec![0; 16 * BLOCK_BYTES];
+        let mut bytes = 0;
+        loop {
+            let count = fill(&mut file, &mut buffer).map_err(store::Error::io("read", path))?;
+            let read = &buffer[..count];
+            whole.update(read);
+            blocks.extend(read.chunks(BLOCK_BYTES).map(|block| XxHash64::oneshot(0, block)));
+            bytes += count as u64;
+            // A file that grew is another one.
+            if count < buffer.len() || bytes > record.bytes {
+                break;
+            }
+        }
+        if bytes != record.bytes || whole.finalize().to_hex().as_str() != record.blake3 {
+            return Ok(None);
+        }
+        let open = Mutex::new(Open { file, number: None, block: Vec::new() });
+        Ok(Some(VerifiedFile { path: path.to_owned(), bytes, blocks, open }))
+    }
+
+    /// Its size.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Fills `out` with what stands from `offset` on.
+    ///
+    /// # Errors
+    /// A block that is no longer what it was; what the disk says.
+    ///
+    /// # Panics
+    /// Where that reaches beyond the file's end.
+    pub fn read(&self, offset: u64, mut out: &mut [u8]) -> Result<()> {
+        assert!(offset + out.len() as u64 <= self.bytes, "invariant: reads lie within the file");
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut number = (offset / BLOCK_BYTES as u64) as usize;
+        let mut within = (offset % BLOCK_BYTES as u64) as usize;
+        while !out.is_empty() {
+            let block = self.block(&mut open, number)?;
+            let count = out.len().min(block.len() - within);
+            let (now, later) = out.split_at_mut(count);
+            now.copy_from_slice(&block[within..within + count]);
+            (out, number, within) = (later, number + 1, 0);
+        }
+        Ok(())
+    }
+
+    /// Hands over a whole block, of `BLOCK_BYTES` or what the file's end leaves.
+    pub fn with_block<T>(&self, number: usize, look: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(look(self.block(&mut open, number)?))
+    }
+
+    /// Number of blocks.
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    fn block<'o>(&self, open: &'o mut Open, number: usize) -> Result<&'o [u8]> {
+        if open.number != Some(number) {
+            open.number = None;
+            let start = number as u64 * BLOCK_BYTES as u64;
+            let length = (self.bytes - start).min(BLOCK_BYTES as u64) as usize;
+            open.block.resize(length, 0);
+            let Open { file, block, .. } = open;
+            let read = file.seek(SeekFrom::Start(start)).and_then(|_| fill(file, block));
+            let count = read.map_err(store::Error::io("read", &self.path))?;
+            if count < length || XxHash64::oneshot(0, block) != self.blocks[number] {
+                return Err(Error::corrupt(
+                    &self.path,
+                    format!(
+                        "was changed since it was opened, at bytes {start} to {}; what was read of it before is what its manifest \
+                         says. Run `text2llm data prepare`, which makes it again, and then resume",
+                        start + length as u64
+                    ),
+                ));
+            }
+            open.number = Some(number);
+        }
+        Ok(&open.block)
+    }
+}
+
+impl fmt::Debug for VerifiedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifiedFile")
+            .field("path", &self.path)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads until `buffer` is full or the file ends; how much it was.
+fn fill(file: &mut dyn FsReader, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store::fs::RealFs;
+    use store::manifest;
+
+    #[test]
+    fn every_read_is_of_what_was_hashed_or_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train-00000.bin");
+        let bytes: Vec<u8> = (0..3 * BLOCK_BYTES + 100).map(|i| (i * 7 / 3) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let record =
+            FileRecord { blake3: manifest::hash_file(&RealFs, &path).unwrap(), bytes: bytes.len() as u64 };
+        let open = || VerifiedFile::open(&RealFs, &path, &record).unwrap();
+        let file = open().unwrap();
+        assert_eq!((file.bytes(), file.blocks()), (bytes.len() as u64, 4));
+        for (offset, length) in
+            [(0, 10), (BLOCK_BYTES - 3, 7), (5, 2 * BLOCK_BYTES), (bytes.len() - 4, 4), (9, 0)]
+        {
+            let mut out = vec![0; length];
+            file.read(offset as u64, &mut out).unwrap();
+            assert_eq!(out, bytes[offset..offset + length]);
+        }
+
+        // In place, as a stray program would do it: the file is open and keeps its inode.
+        let write = |bytes: &[u8]| {
+            let mut there = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            std::io::Write::write_all(&mut there, bytes).unwrap();
+            there.set_len(bytes.len() as u64).unwrap();
+        };
+        let mut changed = bytes.clone();
+        changed[BLOCK_BYTES + 5] ^= 1;
+        write(&changed);
+        let mut out = vec![0; 8];
+        file.read(0, &mut out).unwrap();
+        file.read(2 * BLOCK_BYTES as u64, &mut out).unwrap();
+        let error = file.read(BLOCK_BYTES as u64 - 4, &mut out).unwrap_err().to_string();
+        assert!(error.contains("train-00000.bin") && error.contains("16384 to 32768"), "{error}");
+        assert!(open().is_none());
+
+        write(&bytes[..BLOCK_BYTES]);
+        assert!(file.read(2 * BLOCK_BYTES as u64, &mut vec![0; 8]).is_ok(), "the block read last is kept");
+        assert!(file.read(3 * BLOCK_BYTES as u64, &mut out).is_err(), "cut short: no SIGBUS");
+        write(&[&bytes[..], b"x"].concat());
+        assert!(open().is_none());
+    }
+}

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 use store::fs::RealFs;
+use store::run::RunDir;
 
 use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
@@ -33,9 +34,13 @@ pub fn run(global: &GlobalArguments, _arguments: Arguments, console: &mut Consol
         "RUN", "STATUS", "STEP", "EPOCH", "LOSS", "VALID", "ETA"
     ))?;
     for run in &runs {
-        let Some(state) = &run.state else {
-            console
-                .data(&format!("{:width$}  {:11}  its state.json cannot be read", run.run_id, "unknown"))?;
+        // A damaged state.json is told from the checkpoints.
+        let rebuilt = || {
+            let run = RunDir::open(&RealFs, &run.path).ok()?;
+            pipeline::record::state(&run).ok()
+        };
+        let Some(state) = run.state.clone().or_else(rebuilt) else {
+            console.data(&format!("{:width$}  {:11}  its records cannot be read", run.run_id, "unknown"))?;
             continue;
         };
         let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"));

@@ -4,12 +4,14 @@
 mod background;
 mod bad_input;
 mod commands;
+mod damaged;
 #[cfg(unix)]
 mod dashboard;
 mod data;
 mod help;
 mod kill;
 mod objects;
+mod planted;
 #[cfg(target_os = "linux")]
 mod ranks;
 mod whole_job;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use store::fs::RealFs;
+use store::fs::{Fs, RealFs};
 use store::ownership;
 
 use super::{Request, Until, data, export, validation};
@@ -13,6 +13,13 @@ use crate::Result;
 /// # Errors
 /// Names the folder, the files and the remedy.
 pub(super) fn check(request: &Request<'_>) -> Result<()> {
+    let metrics = request.project.training_metrics();
+    // A damaged one is ours all the same.
+    let ours = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).contains("\"run_id\"");
+    if metrics.exists() && !RealFs.read(&metrics).is_ok_and(ours) {
+        let what = "is not one that text2llm wrote".to_owned();
+        return Err(store::Error::NotOurs { path: metrics, what, all: true }.into());
+    }
     let mut folders = data_folders(request);
     if request.until >= Until::Export {
         folders.extend(results(request));

@@ -84,7 +84,8 @@ impl Server {
         }
     }
 
-    /// Brings a file of `announced` bytes, going on where an earlier try stopped; `progress` hears the file's size as it grows.
+    /// Brings a file of `announced` bytes, going on where an earlier try stopped; `progress` hears the file's
+    /// size as it grows.
     pub fn download(
         &self,
         url: &str,
@@ -203,8 +204,8 @@ pub(crate) fn start(
     Ok(child)
 }
 
-/// Takes what curl brings into a file, and ends curl where that is too much. Where the server cannot go on within a file, the file is
-/// removed.
+/// Takes what curl brings into a file, and ends curl where that is too much. Where the server cannot go on
+/// within a file, the file is removed.
 pub(crate) fn take(
     mut child: Child,
     url: &str,

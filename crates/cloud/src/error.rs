@@ -57,8 +57,8 @@ pub enum Error {
     },
     /// More comes than was announced, or than is taken of anything.
     #[error(
-        "{place}: {announced} bytes were announced and {delivered} came before it was stopped; nothing of it is kept. Run the same command \
-         again; if it stays so, the server is broken or not to be trusted"
+        "{place}: {announced} bytes were announced and {delivered} came before it was stopped; nothing of it is \
+         kept. Run the same command again; if it stays so, the server is broken or not to be trusted"
     )]
     TooMuch {
         /// Which file.

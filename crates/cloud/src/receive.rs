@@ -1,6 +1,7 @@
 //! A transfer's bytes into a file, never more of them than were announced.
 //!
-//! Curl hands them over on a pipe: it stops by itself only at lengths that the same server claims, and older ones not even there.
+//! Curl hands them over on a pipe: it stops by itself only at lengths that the same server claims, and older
+//! ones not even there.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -24,8 +25,8 @@ pub(crate) enum Received {
     TooMuch { delivered: u64, ended: bool },
 }
 
-/// Appends what comes to a file that is `announced` bytes long when it is whole. `progress` hears its size as it grows. Of a transfer that
-/// brings more, the file is removed.
+/// Appends what comes to a file that is `announced` bytes long when it is whole. `progress` hears its size as
+/// it grows. Of a transfer that brings more, the file is removed.
 pub(crate) fn receive(
     from: &mut dyn Read,
     place: &str,

@@ -55,8 +55,8 @@ thread_local! {
     static LATELY: RefCell<Vec<(u128, Option<&'static str>)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What was told of this text lately, or what `tell` says: the detector takes 20 µs for a letter, and tables hold the same few words a million
-/// times.
+/// What was told of this text lately, or what `tell` says: the detector takes 20 µs for a letter, and tables
+/// hold the same few words a million times.
 fn known(text: &str, tell: impl FnOnce() -> Option<&'static str>) -> Option<&'static str> {
     let mut hash = [0; 16];
     hash.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..16]);

@@ -39,7 +39,8 @@ pub struct CorpusSummary {
     /// Records of web archives that hold no page or text, by what they are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub passed_over: BTreeMap<String, u64>,
-    /// Links and folders of the corpus that were not walked into: circles, what leads nowhere, what lies too deep.
+    /// Links and folders of the corpus that were not walked into: circles, what leads nowhere, what lies too
+    /// deep.
     #[serde(default, skip_serializing_if = "NotFollowed::is_empty")]
     pub not_followed: NotFollowed,
     /// Documents found in the files.

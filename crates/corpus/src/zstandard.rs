@@ -1,9 +1,11 @@
-//! Zstandard streams, whose wants of memory are told apart from damage: a frame may ask for a window of 2 GB, and the system may give none.
+//! Zstandard streams, whose wants of memory are told apart from damage: a frame may ask for a window of 2 GB,
+//! and the system may give none.
 
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
-/// What a frame may ask to look back on: what zstd itself grants unless it is told otherwise, and what its highest level uses.
+/// What a frame may ask to look back on: what zstd itself grants unless it is told otherwise, and what its
+/// highest level uses.
 pub const LARGEST_WINDOW_BYTES: u64 = 1 << WINDOW_LOG;
 const WINDOW_LOG: u32 = 27;
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -38,7 +40,8 @@ impl std::error::Error for LargeWindow {}
 /// The error of a system that gives no more memory.
 pub fn shortage(library: &str) -> io::Error {
     let message = format!(
-        "{library} gets no memory from the system: raise the limit of the process (`ulimit -v`, or that of its container), or free some"
+        "{library} gets no memory from the system: raise the limit of the process (`ulimit -v`, or that of its \
+         container), or free some"
     );
     io::Error::new(io::ErrorKind::OutOfMemory, message)
 }

@@ -1,12 +1,15 @@
-//! Walks over folders that others may have filled: each real folder once, links never in circles, depth bounded.
+//! Walks over folders that others may have filled: each real folder once, links never in circles, depth
+//! bounded.
 //!
-//! Work and memory grow with the number of entries, whatever links and nesting do: a path of thousands of folders costs a look-up of
-//! each of them at every step, and a link that leads back doubles what is seen at every turn.
+//! Work and memory grow with the number of entries, whatever links and nesting do: a path of thousands of
+//! folders costs a look-up of each of them at every step, and a link that leads back doubles what is seen at
+//! every turn.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Folders nested deeper than this below where a walk begins are not entered. File systems end a path at 4,096 bytes.
+/// Folders nested deeper than this below where a walk begins are not entered. File systems end a path at
+/// 4,096 bytes.
 pub const DEEPEST: usize = 128;
 
 /// Which folder it is, by whatever path it is reached.
@@ -36,8 +39,8 @@ impl FolderId {
     }
 }
 
-/// Size of a file, or of all files below a folder down to [`DEEPEST`]. `path` itself may be a link; those below are not followed. What
-/// cannot be read counts nothing.
+/// Size of a file, or of all files below a folder down to [`DEEPEST`]. `path` itself may be a link; those
+/// below are not followed. What cannot be read counts nothing.
 pub fn bytes_below(path: &Path) -> u64 {
     let mut bytes = 0;
     let mut waiting = vec![(path.to_owned(), 0)];

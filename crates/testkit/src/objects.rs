@@ -38,7 +38,8 @@ pub enum Fault {
     Endless,
     /// The same, after a head that tells the object's own length.
     EndlessAfterLength,
-    /// A page of a list that holds nothing and says that there is another one, of this many before the first comes again.
+    /// A page of a list that holds nothing and says that there is another one, of this many before the first
+    /// comes again.
     NextPage(usize),
 }
 
@@ -343,7 +344,8 @@ fn list(objects: &BTreeMap<String, Vec<u8>>, asked: &Asked) -> String {
 fn next_page(at: usize, pages: usize) -> Answer {
     let next = (at + 1) % pages;
     let body = format!(
-        "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>{next}</NextContinuationToken></ListBucketResult>"
+        "<ListBucketResult><IsTruncated>true</IsTruncated>\
+         <NextContinuationToken>{next}</NextContinuationToken></ListBucketResult>"
     );
     Answer { status: 200, headers: String::new(), body: body.into_bytes() }
 }

@@ -245,7 +245,8 @@ impl Hub {
     }
 }
 
-/// A set of more files is none: the hub itself advises against a fifth of them, and each takes ten times its bytes of the answer.
+/// A set of more files is none: the hub itself advises against a fifth of them, and each takes ten times its
+/// bytes of the answer.
 const MOST_FILES: usize = 500_000;
 
 fn siblings<'de, D: Deserializer<'de>>(list: D) -> std::result::Result<Vec<Sibling>, D::Error> {

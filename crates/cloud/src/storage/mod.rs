@@ -121,7 +121,8 @@ impl Storage {
             pages += 1;
             if objects.len() > MOST_OBJECTS || pages > MOST_THIN_PAGES + objects.len() / FEWEST_OBJECTS {
                 let message = format!(
-                    "the list has no end: {pages} pages of {} objects so far; name a folder or a pattern of fewer, or ask whose storage it is",
+                    "the list has no end: {pages} pages of {} objects so far; name a folder or a pattern of fewer, \
+                     or check AWS_ENDPOINT_URL",
                     objects.len()
                 );
                 return Err(Error::Reference { entry: place, message });

@@ -79,8 +79,8 @@ impl Storage {
         })
     }
 
-    /// Brings the rest of an object of `announced` bytes into a file that holds its beginning, or nothing. An answer of another ETag is another
-    /// object's.
+    /// Brings the rest of an object of `announced` bytes into a file that holds its beginning, or nothing. An
+    /// answer of another ETag is another object's.
     pub(super) fn bring(
         &self,
         call: &Call<'_>,

@@ -300,7 +300,7 @@ pub fn read(fs: &dyn Fs, source: &Source, position: &Position, sink: &mut Sink<'
         return Err(store::Error::io("unpack", path)(shortage("the program that unpacks it")).into());
     }
     match outcome {
-        Ok(Ok(())) if level.budget.is_crowded() => Ok(Err(Unusable(unpack::CROWDED.to_owned()))),
+        Ok(Ok(())) if level.budget.is_crowded() => Ok(Err(Unusable(unpack::Crowd.to_string()))),
         Ok(verdict) => Ok(verdict),
         Err(Failure::Ours(error)) => Err(error),
         Err(Failure::Io(error)) => Ok(Err(Unusable(unpack::damage(&error, sink.documents - before)))),

@@ -21,7 +21,7 @@ use parquet::file::reader::{ChunkReader, FileReader, Length};
 use parquet::file::serialized_reader::{ReadOptionsBuilder, SerializedFileReader};
 use store::fs::FsReader;
 
-use super::unpack::CROWDED;
+use super::unpack::Crowd;
 use super::{LONGEST_ADDRESS_BYTES, Level, Outcome, Row, Sink, Verdict, unusable};
 use crate::clean;
 use pages::{AtHand, BATCH_BYTES, Pages};
@@ -54,7 +54,7 @@ pub fn read(
     };
     // Equal rows come in runs that take no room: what the file claims is told before any of it is read.
     if level.budget.is_crowd(rows.claimed()) {
-        return unusable(format!("claims {} rows, and so {CROWDED}", rows.claimed()));
+        return unusable(format!("claims {} rows, and so {Crowd}", rows.claimed()));
     }
     let mut number = 0u64;
     loop {
@@ -68,7 +68,7 @@ pub fn read(
             // A dictionary says a long text a million times in as many bits.
             let bytes = [&text, &url].into_iter().flatten().map(|value| value.len() as u64).sum::<u64>();
             if !level.budget.take(ROW_BYTES + bytes) {
-                return unusable(format!("{CROWDED} (stopped at row {number})"));
+                return unusable(format!("{Crowd} (stopped at row {number})"));
             }
             let Some(text) = text else { continue };
             let mut string = |bytes: ByteArray| {

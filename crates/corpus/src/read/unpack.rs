@@ -77,18 +77,21 @@ impl Budget {
 
 /// The error of a file of more documents than it has room for.
 #[derive(Debug)]
-struct Crowd;
+pub struct Crowd;
 
 impl fmt::Display for Crowd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(CROWDED)
+        write!(
+            f,
+            "gives more rows or more text than a file of its size can mean ({HARMLESS_ITEMS} rows and one for each \
+             byte; {} MB and {} for each byte): if it is real, unpack it, or write repeated rows once",
+            4 * HARMLESS_BYTES >> 20,
+            2 * LARGEST_RATIO
+        )
     }
 }
 
 impl std::error::Error for Crowd {}
-
-/// Why such a file is not read further.
-pub const CROWDED: &str = "gives more rows or more text than a file of its size can mean: where it is meant, unpack it, or write each row once";
 
 /// The error of a bomb.
 #[derive(Debug)]
@@ -110,7 +113,8 @@ pub fn damage(error: &io::Error, documents: u64) -> String {
     };
     find(error, told).unwrap_or_else(|| {
         format!(
-            "is damaged or cut off after {documents} documents ({error}): fetch it again, or take it out of data.paths"
+            "is damaged or cut off after {documents} documents ({error}): fetch it again, or take it out of \
+             data.paths"
         )
     })
 }

@@ -1,7 +1,8 @@
 //! Globs over folders: `*`, `?` and `[…]` within a name, `**` for any number of folders.
 //!
-//! The walk is ours, since the `glob` crate's follows links in circles; its patterns match the names. Each folder is gone through once
-//! for each part of the pattern that it can stand for, so time is linear in the number of entries, also with several `**`.
+//! The walk is ours, since the `glob` crate's follows links in circles; its patterns match the names. Each
+//! folder is gone through once for each part of the pattern that it can stand for, so time is linear in the
+//! number of entries, also with several `**`.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -90,7 +91,8 @@ impl PathPattern {
         Ok(PathPattern { base, parts, only_folders: entry.ends_with(is_separator) })
     }
 
-    /// All that matches and does not lie in what this program fills, in order. `name` is what a path is told as.
+    /// All that matches and does not lie in what this program fills, in order. `name` is what a path is told
+    /// as.
     ///
     /// # Errors
     /// A folder that cannot be listed.

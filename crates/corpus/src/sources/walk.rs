@@ -1,8 +1,9 @@
 //! The files below a corpus's folders: in the order of their names, each real folder once.
 //!
-//! Links to files and folders are followed, wherever they lead: a corpus often lies on another disk. A link that leads back to a folder
-//! above it, one that leads nowhere, and a folder nested too deep are passed over and told by name; what lies beside them is read. Time
-//! grows with the number of entries alone, and memory with the largest folders on the way down.
+//! Links to files and folders are followed, wherever they lead: a corpus often lies on another disk. A link
+//! that leads back to a folder above it, one that leads nowhere, and a folder nested too deep are passed over
+//! and told by name; what lies beside them is read. Time grows with the number of entries alone, and memory
+//! with the largest folders on the way down.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
@@ -89,7 +90,8 @@ impl Listing {
     }
 }
 
-/// What lies at `path`, and whether a link leads there. Most file systems tell it with the name; the others are asked.
+/// What lies at `path`, and whether a link leads there. Most file systems tell it with the name; the others
+/// are asked.
 pub fn entry(path: &Path, told: Option<std::fs::FileType>) -> (Entry, bool) {
     let told = told.or_else(|| std::fs::symlink_metadata(path).ok().map(|metadata| metadata.file_type()));
     let is_link = told.is_some_and(|kind| kind.is_symlink());
@@ -205,8 +207,8 @@ impl Walk {
     /// Notes what is not entered or read for its depth.
     pub fn see_too_deep(&mut self, name: &str) {
         let reason = format!(
-            "lies more than {DEEPEST} folders deep, or has a path of more than {LONGEST_PATH_BYTES} bytes, and is not read: move it up, \
-             or name a folder above it in data.paths"
+            "lies more than {DEEPEST} folders deep, or has a path of more than {LONGEST_PATH_BYTES} bytes, and is \
+             not read: move it up, or name a folder above it in data.paths"
         );
         self.not_followed.add(name, reason);
     }
@@ -214,7 +216,7 @@ impl Walk {
     /// Notes a link back to a folder above it.
     pub fn see_loop(&mut self, name: &str, above: &str) {
         self.not_followed
-            .add(name, format!("leads back to `{above}`, which it lies in, and is not followed"));
+            .add(name, format!("leads back to `{above}`, which contains it, and is not followed"));
     }
 
     /// Which folder lies at a path; `None` where the path is longer than the system takes, which is noted.

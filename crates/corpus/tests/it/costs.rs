@@ -1,4 +1,5 @@
-//! What a file may cost beside its size: rows that take no room in it, windows that it asks for, memory that the system does not give.
+//! What a file may cost beside its size: rows that take no room in it, windows that it asks for, memory that
+//! the system does not give.
 
 use std::process::Command;
 use std::time::Instant;
@@ -134,7 +135,8 @@ fn limited_child() {
     }
 }
 
-/// A system that gives no memory for a window says nothing of the file: the stage ends, and nothing is quarantined for it.
+/// A system that gives no memory for a window says nothing of the file: the stage ends, and nothing is
+/// quarantined for it.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_want_of_memory_is_no_damage() {
@@ -147,9 +149,8 @@ fn a_want_of_memory_is_no_damage() {
     std::io::Write::flush(&mut encoder).unwrap();
     let project = Project::new(&[("in/0.txt", b"good"), ("in/a.jsonl.zst", &encoder.finish().unwrap())]);
     let run = |limit_kb: &str| {
-        let script = format!(
-            "ulimit -v {limit_kb}; exec \"$0\" --exact costs::limited_child --ignored --nocapture --test-threads=1"
-        );
+        let script =
+            format!("ulimit -v {limit_kb}; exec \"$0\" --exact costs::limited_child --ignored --nocapture");
         let child = Command::new("sh")
             .args(["-c", &script])
             .arg(std::env::current_exe().unwrap())

@@ -1,5 +1,6 @@
-//! Corpus folders whose links go in circles, that are nested without end, or that hold very many files: each is walked in time that grows
-//! with its entries alone, what is not followed is told by name, and what lies beside it is read.
+//! Corpus folders whose links go in circles, that are nested without end, or that hold very many files: each
+//! is walked in time that grows with its entries alone, what is not followed is told by name, and what lies
+//! beside it is read.
 
 use std::path::Path;
 use std::time::Instant;

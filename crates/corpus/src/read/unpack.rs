@@ -21,9 +21,9 @@ const BUFFER_BYTES: usize = 64 << 10;
 const XZ_MEMORY_KB: u32 = (LARGEST_WINDOW_BYTES >> 10) as u32 + (1 << 10);
 /// What its reader says of a larger one.
 const XZ_MEMORY_SAID: &str = "needed memory too big for mem_limit_kb";
-/// So many documents, or lines and members that are none, are harmless in any file …
+/// So many documents, and lines and members that are none, are harmless in any file; more than one for each of
+/// its bytes beyond them are made to cost: packed, a million empty lines take no room.
 const HARMLESS_ITEMS: u64 = 1 << 18;
-/// … and more than one for each of its bytes are made to cost: packed, a million empty lines take no room.
 
 /// What all streams within one file may unpack to, together: archives nest, and their members may overlap.
 pub struct Budget {
@@ -85,7 +85,7 @@ impl fmt::Display for Crowd {
             f,
             "gives more rows or more text than a file of its size can mean ({HARMLESS_ITEMS} rows and one for each \
              byte; {} MB and {} for each byte): if it is real, unpack it, or write repeated rows once",
-            4 * HARMLESS_BYTES >> 20,
+            (4 * HARMLESS_BYTES) >> 20,
             2 * LARGEST_RATIO
         )
     }

@@ -137,11 +137,9 @@ impl PathPattern {
         for (at, part) in self.parts.iter().enumerate().filter(|(at, _)| parts & (1 << at) != 0) {
             let is_last = at + 1 == self.parts.len();
             match part {
-                Part::Folders => {
-                    if is_folder {
-                        below |= 1 << at;
-                        is_match |= is_last;
-                    }
+                Part::Folders if is_folder => {
+                    below |= 1 << at;
+                    is_match |= is_last;
                 }
                 part if !part.is(name) => {}
                 _ if is_last => is_match = true,

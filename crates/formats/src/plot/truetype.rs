@@ -48,15 +48,15 @@ impl TrueType {
     /// Finds the tables; `None` where one is missing or of another form.
     pub(super) fn parse(data: &'static [u8]) -> Option<TrueType> {
         let table = |tag: &[u8; 4]| {
-            let records = (0..usize::from(word(data, 4)?)).map(|number| 12 + 16 * number);
-            let at = records.filter(|&at| data.get(at..at + 4) == Some(tag)).last()?;
+            let mut records = (0..usize::from(word(data, 4)?)).map(|number| 12 + 16 * number);
+            let at = records.find(|&at| data.get(at..at + 4) == Some(tag))?;
             data.get(long(data, at + 8)?..)?.get(..long(data, at + 12)?)
         };
         let (head, cmap) = (table(b"head")?, table(b"cmap")?);
         let long_offsets = word(head, 50)? != 0;
         let encodings = (0..usize::from(word(cmap, 2)?)).map(|number| 4 + 8 * number);
-        let unicode = encodings.filter_map(|at| cmap.get(long(cmap, at + 4)?..));
-        let cmap = unicode.filter(|encoding| word(encoding, 0) == Some(4)).last()?;
+        let mut unicode = encodings.filter_map(|at| cmap.get(long(cmap, at + 4)?..));
+        let cmap = unicode.find(|encoding| word(encoding, 0) == Some(4))?;
         Some(TrueType {
             cmap,
             glyf: table(b"glyf")?,

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::receive::{Received, receive, too_much};
 use crate::{Error, Result};
 
 /// What curl is always told; addresses and secrets come on standard input. Brackets and braces in names mean themselves.
@@ -17,13 +18,10 @@ const ALWAYS: [&str; 9] =
 pub(crate) const UNLESS_STUCK: [&str; 4] = ["--speed-limit", "1000", "--speed-time", "60"];
 /// Redirects before it is a loop.
 const MOST_REDIRECTS: usize = 5;
-/// A longer list of files is none.
-pub(crate) const LARGEST_ANSWER_BYTES: u64 = 256 << 20;
+/// Longer answers are none of those that are held in memory: lists of files, manifests.
+pub(crate) const LARGEST_ANSWER_BYTES: u64 = 64 << 20;
 /// How often a transfer is tried that breaks off.
 const TRIES: u32 = 5;
-/// How often progress is looked at, at first and at last: a small file is there at once.
-const FIRST_PULSE: Duration = Duration::from_millis(2);
-const PULSE: Duration = Duration::from_millis(100);
 /// curl's exit codes: ranges not supported; what HTTP refuses.
 const EXIT_RANGE: i32 = 33;
 const EXIT_REFUSED: i32 = 22;
@@ -75,7 +73,7 @@ impl Server {
         if answer.len() as u64 > LARGEST_ANSWER_BYTES {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(broken(url, "the answer is too long"));
+            return Err(too_long(url));
         }
         let at = answer.iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
         let status = String::from_utf8_lossy(&answer[at..]).trim().parse().unwrap_or(0);
@@ -86,12 +84,19 @@ impl Server {
         }
     }
 
-    /// Brings a file, going on where an earlier try stopped; `progress` hears the file's size as it grows.
-    pub fn download(&self, url: &str, part: &Path, progress: &mut dyn FnMut(u64)) -> Result<()> {
+    /// Brings a file of `announced` bytes, going on where an earlier try stopped; `progress` hears the file's
+    /// size as it grows.
+    pub fn download(
+        &self,
+        url: &str,
+        part: &Path,
+        announced: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
         let mut last = None;
         for attempt in 0..TRIES {
             pause(attempt);
-            match self.download_once(url, part, progress) {
+            match self.download_once(url, part, announced, progress) {
                 Err(Error::Transport { url, message }) => last = Some(Error::Transport { url, message }),
                 done => return done,
             }
@@ -99,19 +104,24 @@ impl Server {
         Err(last.unwrap_or_else(|| broken(url, "no answer")))
     }
 
-    fn download_once(&self, url: &str, part: &Path, progress: &mut dyn FnMut(u64)) -> Result<()> {
+    fn download_once(
+        &self,
+        url: &str,
+        part: &Path,
+        announced: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
         let url = self.settle(url)?;
-        let shown = part.to_string_lossy();
-        let mut arguments = vec!["--output", &shown];
-        arguments.extend(UNLESS_STUCK);
-        if size(part) > 0 {
-            arguments.extend(["--continue-at", "-"]);
+        let at = size(part).to_string();
+        let mut arguments = UNLESS_STUCK.to_vec();
+        if at != "0" {
+            arguments.extend(["--continue-at", &at]);
         }
-        let mut child = self.start(&url, &arguments)?;
-        follow(&mut child, &url, part, progress)?;
-        finish(child, &url)?;
-        progress(size(part));
-        Ok(())
+        let child = self.start(&url, &arguments)?;
+        match take(child, &url, part, announced, progress)? {
+            Received::Ended => Ok(()),
+            Received::TooMuch { delivered, .. } => Err(too_much(&url, announced, delivered)),
+        }
     }
 
     /// Where redirects lead. On other servers only the first address is known: theirs are often signed for one kind of
@@ -194,24 +204,30 @@ pub(crate) fn start(
     Ok(child)
 }
 
-/// Waits for a transfer into a file to end, however it does.
-pub(crate) fn follow(child: &mut Child, url: &str, part: &Path, progress: &mut dyn FnMut(u64)) -> Result<()> {
-    let mut pulse = FIRST_PULSE;
-    loop {
-        match child.try_wait() {
-            Ok(None) => {
-                std::thread::sleep(pulse);
-                pulse = (pulse * 3 / 2).min(PULSE);
-            }
-            Ok(Some(status)) if status.code() == Some(EXIT_RANGE) => {
-                // The server cannot go on within a file: from its start, then.
-                std::fs::remove_file(part).map_err(store::Error::io("remove", part))?;
-                return Err(broken(url, "the server cannot go on within a file"));
-            }
-            Ok(Some(_)) => return Ok(()),
-            Err(error) => return Err(broken(url, &error.to_string())),
+/// Takes what curl brings into a file, and ends curl where that is too much. Where the server cannot go on
+/// within a file, the file is removed.
+pub(crate) fn take(
+    mut child: Child,
+    url: &str,
+    part: &Path,
+    announced: u64,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Received> {
+    let received = match child.stdout.take() {
+        Some(mut stdout) => receive(&mut stdout, url, part, announced, progress),
+        None => Ok(Received::Ended),
+    };
+    if !matches!(received, Ok(Received::Ended)) {
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(|error| broken(url, &error.to_string()))?;
+    match received? {
+        Received::Ended if status.code() == Some(EXIT_RANGE) => {
+            std::fs::remove_file(part).map_err(store::Error::io("remove", part))?;
+            Err(broken(url, "the server cannot go on within a file"))
         }
-        progress(size(part));
+        Received::Ended if !status.success() => Err(broken(url, &meaning(status.code()))),
+        received => Ok(received),
     }
 }
 
@@ -247,6 +263,15 @@ pub(crate) fn pause(attempt: u32) {
     if attempt > 0 {
         std::thread::sleep(Duration::from_millis(250 << attempt));
     }
+}
+
+/// The error of an answer that is held in memory, and too long for that.
+pub(crate) fn too_long(url: &str) -> Error {
+    let message = format!(
+        "the answer is longer than {} MB, more than any list of files: it was stopped there",
+        LARGEST_ANSWER_BYTES >> 20
+    );
+    Error::Reference { entry: shown(url), message }
 }
 
 pub(crate) fn broken(url: &str, message: &str) -> Error {

@@ -55,6 +55,19 @@ pub enum Error {
         /// What to do.
         remedy: String,
     },
+    /// More comes than was announced, or than is taken of anything.
+    #[error(
+        "{place}: {announced} bytes were announced and {delivered} came before it was stopped; nothing of it is \
+         kept. Run the same command again; if it stays so, the server is broken or not to be trusted"
+    )]
+    TooMuch {
+        /// Which file.
+        place: String,
+        /// Its size, as the list of files has it.
+        announced: u64,
+        /// What came until it was stopped.
+        delivered: u64,
+    },
     /// What came is not what was announced.
     #[error("`{}` is not what the hub announced ({message}): it was thrown away; try again", path.display())]
     Corrupt {

@@ -1,12 +1,13 @@
 //! What talks to other people's servers: data sets from a hub that speaks Hugging Face's routes, and object storage that speaks S3's.
 //!
 //! Reading order: `hub/reference` (what is asked for), `hub/mod` (lists and files); `storage/address`, `storage/mod` (what can be asked),
-//! `storage/request` and `storage/signature` (how); `curl` (how bytes come).
+//! `storage/request` and `storage/signature` (how); `curl` and `receive` (how bytes come).
 
 mod curl;
 mod digest;
 mod error;
 pub mod hub;
+mod receive;
 pub mod storage;
 
 use std::path::PathBuf;

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::zstandard::Zstandard;
 use crate::{Error, Result};
 
 /// The recipe's `[data.decontaminate]`.
@@ -120,7 +121,7 @@ impl EvaluationItems {
         let unreadable = |error: std::io::Error| fail(format!("cannot be read: {error}"));
         let opened = BufReader::new(std::fs::File::open(project.join(name)).map_err(unreadable)?);
         let (stem, bytes): (&str, Box<dyn Read>) = match name.rsplit_once('.') {
-            Some((stem, "zst")) => (stem, Box::new(zstd::Decoder::with_buffer(opened).map_err(unreadable)?)),
+            Some((stem, "zst")) => (stem, Box::new(Zstandard::over(opened).map_err(unreadable)?)),
             Some((stem, "gz")) => (stem, Box::new(flate2::read::MultiGzDecoder::new(opened))),
             _ => (name, Box::new(opened)),
         };

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use store::fs::{Fs, FsFile, FsReader};
 
+use crate::zstandard::{self, Zstandard};
 use crate::{Error, Result};
 
 /// One document, as it is trained on.
@@ -109,6 +110,8 @@ pub struct DroppedDocument {
 
 /// How hard documents are packed: what is kept and passed on, and what is read once and then of no use.
 const LEVEL: i32 = 3;
+/// What zstd reads at a time.
+const PACKED_BUFFER_BYTES: usize = 128 << 10;
 pub(crate) const PASSING_LEVEL: i32 = 1;
 
 /// Writes documents one by one.
@@ -128,7 +131,7 @@ impl DocumentWriter {
             encoder.include_checksum(true)?;
             Ok(encoder)
         };
-        let encoder = begin().map_err(store::Error::io("write", path))?;
+        let encoder = begin().map_err(zstandard::told).map_err(store::Error::io("write", path))?;
         Ok(DocumentWriter { path: path.to_owned(), encoder })
     }
 
@@ -141,13 +144,13 @@ impl DocumentWriter {
             line.push('\n');
             self.encoder.write_all(line.as_bytes())
         });
-        Ok(line.map_err(store::Error::io("write", &self.path))?)
+        Ok(line.map_err(zstandard::told).map_err(store::Error::io("write", &self.path))?)
     }
 
     pub fn finish(self) -> Result<()> {
         let path = self.path;
         let end = self.encoder.finish().and_then(|mut file| file.flush());
-        Ok(end.map_err(store::Error::io("write", &path))?)
+        Ok(end.map_err(zstandard::told).map_err(store::Error::io("write", &path))?)
     }
 }
 
@@ -155,7 +158,7 @@ impl DocumentWriter {
 pub struct Documents<T = Document> {
     kind: PhantomData<T>,
     path: PathBuf,
-    lines: BufReader<zstd::Decoder<'static, BufReader<Box<dyn FsReader>>>>,
+    lines: BufReader<Zstandard<BufReader<Box<dyn FsReader>>>>,
     line: String,
 }
 
@@ -182,7 +185,7 @@ pub(crate) fn read_documents(fs: &dyn Fs, path: &Path) -> Result<Documents> {
 }
 
 pub(crate) fn open<T>(fs: &dyn Fs, path: &Path) -> Result<Documents<T>> {
-    let open = || zstd::Decoder::new(fs.open(path)?);
+    let open = || Zstandard::over(BufReader::with_capacity(PACKED_BUFFER_BYTES, fs.open(path)?));
     let decoder = open().map_err(store::Error::io("read", path))?;
     Ok(Documents {
         kind: PhantomData,
@@ -196,7 +199,7 @@ impl<T> Documents<T> {
     /// Passes over the next `count` lines without looking into them.
     pub(crate) fn pass_over(&mut self, count: u64) -> Result<()> {
         for _ in 0..count {
-            if self.lines.skip_until(b'\n').map_err(|error| self.damaged(&error))? == 0 {
+            if self.lines.skip_until(b'\n').map_err(|error| self.unreadable(error))? == 0 {
                 return Err(self.damaged(&"it ends early"));
             }
         }
@@ -212,6 +215,14 @@ impl<T> Documents<T> {
         self.next().unwrap_or_else(|| Err(self.damaged(&"it ends early")))
     }
 
+    /// A system without memory damages nothing.
+    fn unreadable(&self, error: std::io::Error) -> Error {
+        match error.kind() {
+            std::io::ErrorKind::OutOfMemory => store::Error::io("unpack", &self.path)(error).into(),
+            _ => self.damaged(&error),
+        }
+    }
+
     fn damaged(&self, error: &dyn std::fmt::Display) -> Error {
         Error::corrupt(&self.path, format!("is damaged ({error}): run the data stage again"))
     }
@@ -225,7 +236,7 @@ impl<T: DeserializeOwned> Iterator for Documents<T> {
         match self.lines.read_line(&mut self.line) {
             Ok(0) => None,
             Ok(_) => Some(serde_json::from_str(&self.line).map_err(|error| self.damaged(&error))),
-            Err(error) => Some(Err(self.damaged(&error))),
+            Err(error) => Some(Err(self.unreadable(error))),
         }
     }
 }

@@ -95,7 +95,11 @@ impl<'a> Keeper<'a> {
             options,
             evaluations,
             resolved,
-            summary: CorpusSummary { ignored_files: resolved.ignored_files, ..CorpusSummary::default() },
+            summary: CorpusSummary {
+                ignored_files: resolved.ignored_files,
+                not_followed: resolved.not_followed.clone(),
+                ..CorpusSummary::default()
+            },
             warnings: Vec::new(),
             at: 0,
             source_repairs: 0,

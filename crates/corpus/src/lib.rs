@@ -41,6 +41,7 @@ pub mod survey;
 mod tokens;
 mod verdicts;
 mod words;
+mod zstandard;
 
 pub use document::{Document, Documents, DroppedDocument, Split, documents, dropped_documents, texts};
 pub use error::{Error, ErrorKind, Result};
@@ -54,7 +55,7 @@ pub use report::{
     Cluster, CorpusSummary, Drops, Quarantined, Redactions, Sample, SplitCounts, UnicodeRepairs,
 };
 pub use sample::SAMPLE;
-pub use sources::{inputs, text_bytes};
+pub use sources::{NotFollowed, inputs, text_bytes};
 pub use tokens::dataset::TokenDataset;
 pub use tokens::loader::{Loader, LoaderCursor, LoaderOptions};
 pub use tokens::pieces::{ENCODE_STAGE, EncodeSummary, encode_rank, is_encoded, unencoded};

@@ -218,6 +218,17 @@ fn tell(summary: &CorpusSummary, options: &CorpusOptions, reporter: &mut dyn Rep
         );
         reporter.warning(Phase::Corpus, &message);
     }
+    for entry in summary.not_followed.first.iter().take(TOLD) {
+        reporter.warning(Phase::Corpus, &format!("`{}` {}", entry.source, entry.reason));
+    }
+    if summary.not_followed.count > TOLD as u64 {
+        let message = format!(
+            "{} links and folders were not walked into in all: the first {} are in {REPORT_FILE}",
+            summary.not_followed.count,
+            summary.not_followed.first.len()
+        );
+        reporter.warning(Phase::Corpus, &message);
+    }
     let share = summary.validation.bytes as f64 / summary.bytes().max(1) as f64;
     let asked = options.validation_fraction;
     if asked > 0.0 && (share > 3.0 * asked || share < asked / 3.0) {

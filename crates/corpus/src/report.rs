@@ -9,6 +9,7 @@ use crate::dedup::Repeated;
 use crate::filter::names;
 use crate::redact::Redacted;
 use crate::repair::Repairs;
+use crate::sources::NotFollowed;
 use crate::{Document, DroppedDocument};
 
 /// How many entries of a list are kept; the counts are of all.
@@ -38,6 +39,10 @@ pub struct CorpusSummary {
     /// Records of web archives that hold no page or text, by what they are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub passed_over: BTreeMap<String, u64>,
+    /// Links and folders of the corpus that were not walked into: circles, what leads nowhere, what lies too
+    /// deep.
+    #[serde(default, skip_serializing_if = "NotFollowed::is_empty")]
+    pub not_followed: NotFollowed,
     /// Documents found in the files.
     pub documents_read: u64,
     /// Dropped: shorter than `minimum_characters`, or nothing but white space.

@@ -119,6 +119,13 @@ fn write(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
         }
         out.push_str("</table>");
     }
+    if !summary.not_followed.is_empty() {
+        write!(out, "<h2>Not walked into: {}</h2><table>", summary.not_followed.count)?;
+        for entry in &summary.not_followed.first {
+            write!(out, "<tr><td>{}<td>{}", escaped(&entry.source), escaped(&entry.reason))?;
+        }
+        out.push_str("</table>");
+    }
     if summary.quarantined > 0 {
         write!(out, "<h2>Not usable: {}</h2><table>", summary.quarantined)?;
         for entry in &summary.quarantine {

@@ -1,7 +1,10 @@
 //! Which files a recipe's paths mean, in an order that does not depend on the disk.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+mod pattern;
+mod walk;
+
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use store::fs::Fs;
@@ -9,6 +12,9 @@ use store::manifest;
 
 use crate::kind::{Format, Kind, Packing};
 use crate::{CorpusOptions, Error, RemoteEntry, Result, SAMPLE, sample, stdin};
+use pattern::PathPattern;
+pub use walk::NotFollowed;
+use walk::{FoundFile, Walk};
 
 /// Folders of a project that this program fills: reading them as a corpus would feed output back as input.
 const OUTPUT_FOLDERS: [&str; 7] =
@@ -40,10 +46,11 @@ pub enum Place {
     Bundled,
 }
 
-/// All files, and how many were passed over in folders for their extension.
+/// All files, how many were passed over in folders for their extension, and what was not walked into.
 pub struct Resolved {
     pub sources: Vec<Source>,
     pub ignored_files: u64,
+    pub not_followed: NotFollowed,
 }
 
 /// The files that `options.paths` mean.
@@ -52,15 +59,10 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
     let folders = |root: &Path| OUTPUT_FOLDERS.map(|folder| root.join(folder));
     // They may be links to a larger disk.
     let canonical = |path: PathBuf| path.canonicalize().unwrap_or(path);
+    let outputs = [project, output].map(|root| folders(&canonical(root.to_owned()))).concat();
     let mut finder = Finder {
-        outputs: [project, output]
-            .map(|root| folders(&canonical(root.to_owned())))
-            .concat()
-            .into_iter()
-            .map(canonical)
-            .collect(),
-        files: BTreeSet::new(),
-        folders: BTreeSet::new(),
+        walk: Walk::new(outputs.into_iter().map(canonical).collect()),
+        files: HashSet::new(),
         sources: Vec::new(),
         ignored_files: 0,
         entry: 0,
@@ -111,7 +113,12 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
             return Err(Error::NotFound { message });
         }
     }
-    Ok(Resolved { sources: finder.sources, ignored_files: finder.ignored_files })
+    let Finder { walk, sources, ignored_files, .. } = finder;
+    Ok(Resolved {
+        sources,
+        ignored_files: ignored_files + walk.ignored_files,
+        not_followed: walk.not_followed,
+    })
 }
 
 fn nothing_to_read(entry: &str) -> Error {
@@ -183,12 +190,11 @@ fn bundled(entry: usize) -> Source {
 }
 
 struct Finder {
-    /// Canonical folders that this program fills.
-    outputs: BTreeSet<PathBuf>,
+    walk: Walk,
     /// Canonical paths already taken, so that two entries or links do not read a file twice.
-    files: BTreeSet<PathBuf>,
-    folders: BTreeSet<PathBuf>,
+    files: HashSet<PathBuf>,
     sources: Vec<Source>,
+    /// Objects and files of data sets that were passed over for their extension.
     ignored_files: u64,
     entry: usize,
 }
@@ -200,20 +206,9 @@ impl Finder {
     }
 
     fn push(&mut self, path: &Path, name: &str, kind: Kind) {
-        let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        if !self.files.insert(canonical) {
-            return;
-        }
-        self.sources.push(Source {
-            name: name.to_owned(),
-            place: Place::File(path.to_owned()),
-            kind,
-            text_field: None,
-            rows_are_lines: false,
-            known_bytes: None,
-            identity: None,
-            entry: self.entry,
-        });
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let found = FoundFile { path: path.to_owned(), name: name.to_owned(), real };
+        push(&mut self.files, &mut self.sources, self.entry, found, kind);
     }
 
     fn remote(&mut self, remote: &RemoteEntry) {
@@ -235,80 +230,58 @@ impl Finder {
 
     /// All readable files below a folder, in the order of their names.
     fn folder(&mut self, folder: &Path, name: &str) -> Result<()> {
-        let canonical = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-        if self.outputs.contains(&canonical) || !self.folders.insert(canonical) {
-            return Ok(());
-        }
-        let list = || {
-            let mut entries = std::fs::read_dir(folder)?
-                .map(|entry| Ok(entry?.file_name()))
-                .collect::<std::io::Result<Vec<OsString>>>()?;
-            entries.sort();
-            Ok(entries)
-        };
-        let entries = list().map_err(store::Error::io("read the folder", folder))?;
-        for entry in entries.iter().filter(|entry| !entry.as_encoded_bytes().starts_with(b".")) {
-            let (path, entry) = (folder.join(entry), shown(entry));
-            let name = format!("{name}/{entry}");
-            if path.is_dir() {
-                self.folder(&path, &name)?;
-            } else if Kind::of_name_beside_others(&entry).is_some() && path.is_file() {
-                // A pipe or a device would be waited for without end.
-                self.file(&path, &name);
-            } else {
-                self.ignored_files += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a place lies in what this program fills.
-    fn is_output(&self, path: &Path) -> bool {
-        let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        self.outputs.iter().any(|output| canonical.starts_with(output))
+        let Finder { walk, files, sources, entry, .. } = self;
+        walk.folder(folder, name, &mut |found| {
+            let kind = Kind::of_name_or_text(&found.name);
+            push(files, sources, *entry, found, kind);
+        })
     }
 
     fn glob(&mut self, project: &Path, entry: &str) -> Result<()> {
-        // Signs in the name of the folder that it is looked for in mean themselves.
-        let pattern = match Path::new(entry).is_absolute() {
-            true => entry.to_owned(),
-            false => format!("{}/{entry}", glob::Pattern::escape(&project.to_string_lossy())),
-        };
-        let invalid = |error: &dyn std::fmt::Display| Error::Options {
-            key: "paths",
-            message: format!("the glob `{entry}` is not valid: {error}"),
-        };
-        let matches = glob::glob(&pattern).map_err(|error| invalid(&error))?;
-        let mut paths = matches
-            .map(|found| {
-                found.map_err(|error| {
-                    store::Error::io("read", error.path())(std::io::Error::other(error.to_string()))
-                })
-            })
-            .collect::<std::result::Result<Vec<PathBuf>, _>>()?;
-        paths.retain(|path| !self.is_output(path));
-        paths.sort();
+        let pattern = PathPattern::parse(project, entry)
+            .map_err(|message| Error::Options { key: "paths", message: format!("the glob {message}") })?;
+        let name =
+            |path: &Path| shown(path.strip_prefix(project).unwrap_or(path).as_os_str()).replace('\\', "/");
+        let paths = pattern.matches(&mut self.walk, &name)?;
         if paths.is_empty() {
             let message =
                 format!("nothing matches the glob `{entry}`: correct it, or name files and folders");
             return Err(Error::NotFound { message });
         }
         for path in paths {
-            let name = shown(path.strip_prefix(project).unwrap_or(&path).as_os_str()).replace('\\', "/");
+            let name = name(&path);
             if path.is_dir() {
                 self.folder(&path, &name)?;
             } else if path.is_file() {
                 self.file(&path, &name);
             } else {
-                self.ignored_files += 1;
+                self.walk.see_other(&path, &name);
             }
         }
         Ok(())
     }
 }
 
+/// Takes a file, unless it was taken already.
+fn push(files: &mut HashSet<PathBuf>, sources: &mut Vec<Source>, entry: usize, found: FoundFile, kind: Kind) {
+    let FoundFile { path, name, real } = found;
+    if !files.insert(real) {
+        return;
+    }
+    sources.push(Source {
+        name,
+        place: Place::File(path),
+        kind,
+        text_field: None,
+        rows_are_lines: false,
+        known_bytes: None,
+        identity: None,
+        entry,
+    });
+}
+
 /// A name as it is told and hashed under: bytes that are no UTF-8 as %FF, so that two such names stay two.
-fn shown(name: &OsStr) -> String {
+pub(crate) fn shown(name: &OsStr) -> String {
     let mut out = String::new();
     for chunk in name.as_encoded_bytes().utf8_chunks() {
         out.push_str(chunk.valid());

@@ -21,8 +21,11 @@ use crate::sources::{Place, Source};
 use crate::{CorpusOptions, Quarantined, Result};
 
 /// So many documents or bytes of them are under way at once: with the threads, or waiting for one before them.
-const MOST_UNDER_WAY: usize = 512;
+const MOST_UNDER_WAY: usize = 4096;
 const MOST_BYTES_UNDER_WAY: usize = 16 << 20;
+/// Short documents go to a thread so many at a time: handing one over takes longer than judging it.
+const MOST_AT_ONCE: usize = 32;
+const MOST_BYTES_AT_ONCE: usize = 16 << 10;
 /// Progress is told no more often.
 const TOLD_EVERY: Duration = Duration::from_millis(200);
 
@@ -66,7 +69,7 @@ pub fn judge_sources(
             deliver(found.settled(&mut judge))
         });
     }
-    // Documents differ in length a hundredfold: each thread takes the next one that is left.
+    // Documents differ in length a hundredfold: each thread takes the next ones that are left.
     let (jobs, waiting) = mpsc::channel();
     let (done, verdicts) = mpsc::channel();
     let waiting = &Mutex::new(waiting);
@@ -76,18 +79,20 @@ pub fn judge_sources(
             scope.spawn(move || work(waiting, &done, rules));
         }
         drop(done);
-        let mut line = Line { jobs, verdicts, slots: VecDeque::new(), first: 0, bytes: 0, deliver };
+        let (next, slots) = (Job::default(), VecDeque::new());
+        let mut line = Line { jobs, verdicts, next, slots, first: 0, bytes: 0, deliver };
         read_all(fs, sources, rules.options, reporter, &mut |pending| line.push(pending))?;
         line.finish()
     })
 }
 
-/// A thread's work: the next document that waits, until no more will come.
-fn work(waiting: &Mutex<Receiver<Job>>, done: &Sender<(usize, Verdict)>, rules: &Rules<'_>) {
+/// A thread's work: the next documents that wait, until no more will come.
+fn work(waiting: &Mutex<Receiver<Job>>, done: &Sender<Done>, rules: &Rules<'_>) {
     let mut judge = Judge::new(rules);
     loop {
-        let Ok(Ok((number, raw))) = waiting.lock().map(|waiting| waiting.recv()) else { return };
-        if done.send((number, Verdict::Document(Box::new(judge.judge(raw))))).is_err() {
+        let Ok(Ok(job)) = waiting.lock().map(|waiting| waiting.recv()) else { return };
+        let judged = |(number, raw)| (number, Verdict::Document(Box::new(judge.judge(raw))));
+        if done.send(job.documents.into_iter().map(judged).collect()).is_err() {
             return;
         }
     }
@@ -119,7 +124,8 @@ fn read_all(
         let text_field = source.text_field.as_deref().unwrap_or(&options.text_field);
         let article = source.rows_are_lines.then(Article::default);
         let counts = ReadCounts::default();
-        let mut sink = Sink { options, text_field, article, documents: 0, counts, take: &mut take_found };
+        let mut sink =
+            Sink { options, text_field, article, documents: 0, counts, budget: None, take: &mut take_found };
         let outcome = read::read(fs, source, &position, &mut sink)?;
         sink.end_article()?;
         let end = SourceEnd {
@@ -161,13 +167,23 @@ impl Pending {
     }
 }
 
-/// A document, and its number among all that was read.
-type Job = (usize, RawDocument);
+/// What a thread takes at a time.
+#[derive(Default)]
+struct Job {
+    /// With their numbers among all that was read.
+    documents: Vec<(usize, RawDocument)>,
+    bytes: usize,
+}
+
+/// The verdicts of a job, with their documents' numbers.
+type Done = Vec<(usize, Verdict)>;
 
 /// All that is under way, in the order in which it was read.
 struct Line<'a> {
     jobs: Sender<Job>,
-    verdicts: Receiver<(usize, Verdict)>,
+    verdicts: Receiver<Done>,
+    /// What is not handed over yet: it has fewer documents than a thread takes.
+    next: Job,
     /// What is known of each, and the bytes it was; the first is the next to be delivered.
     slots: VecDeque<(Option<Verdict>, usize)>,
     /// The number of the first slot.
@@ -184,18 +200,28 @@ impl Line<'_> {
                 let bytes = bytes_held(&raw);
                 self.bytes += bytes;
                 self.slots.push_back((None, bytes));
-                // Nobody takes it when all threads have died.
-                let _ = self.jobs.send((self.first + self.slots.len() - 1, raw));
+                self.next.documents.push((self.first + self.slots.len() - 1, raw));
+                self.next.bytes += bytes;
+                if self.next.documents.len() >= MOST_AT_ONCE || self.next.bytes >= MOST_BYTES_AT_ONCE {
+                    self.hand_over();
+                }
             }
         }
-        while let Ok((number, verdict)) = self.verdicts.try_recv() {
-            self.place(number, verdict);
+        while let Ok(done) = self.verdicts.try_recv() {
+            self.place(done);
         }
         self.deliver_settled()?;
         while self.slots.len() > MOST_UNDER_WAY || self.bytes > MOST_BYTES_UNDER_WAY {
             self.wait()?;
         }
         Ok(())
+    }
+
+    fn hand_over(&mut self) {
+        if !self.next.documents.is_empty() {
+            // Nobody takes it when all threads have died.
+            let _ = self.jobs.send(std::mem::take(&mut self.next));
+        }
     }
 
     fn finish(mut self) -> Result<()> {
@@ -205,14 +231,15 @@ impl Line<'_> {
         Ok(())
     }
 
-    /// Waits for the next verdict, whichever it is.
+    /// Waits for the next verdicts, whichever they are.
     fn wait(&mut self) -> Result<()> {
         self.deliver_settled()?;
         if self.slots.is_empty() {
             return Ok(());
         }
+        self.hand_over();
         match self.verdicts.recv() {
-            Ok((number, verdict)) => self.place(number, verdict),
+            Ok(done) => self.place(done),
             // All threads have died, which is told where they are waited for.
             Err(_) => {
                 self.slots.clear();
@@ -222,9 +249,11 @@ impl Line<'_> {
         self.deliver_settled()
     }
 
-    fn place(&mut self, number: usize, verdict: Verdict) {
-        if let Some((slot, _)) = self.slots.get_mut(number - self.first) {
-            *slot = Some(verdict);
+    fn place(&mut self, done: Done) {
+        for (number, verdict) in done {
+            if let Some((slot, _)) = self.slots.get_mut(number - self.first) {
+                *slot = Some(verdict);
+            }
         }
     }
 

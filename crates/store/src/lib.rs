@@ -19,6 +19,7 @@ pub mod stop;
 pub mod system;
 pub mod tail;
 pub mod time;
+pub mod walk;
 pub mod watch;
 
 pub use error::{Error, ErrorKind, Result};

@@ -34,6 +34,13 @@ pub enum Fault {
     IgnoreMatch,
     /// The head is longer than a pipe holds.
     LongHead,
+    /// The body is followed by more, without end; its length is not told.
+    Endless,
+    /// The same, after a head that tells the object's own length.
+    EndlessAfterLength,
+    /// A page of a list that holds nothing and says that there is another one, of this many before the first
+    /// comes again.
+    NextPage(usize),
 }
 
 /// A request as it came.
@@ -58,6 +65,7 @@ struct State {
     started: u32,
     log: Vec<Asked>,
     faults: Vec<(String, String, Fault)>,
+    sent_bytes: u64,
 }
 
 /// A server with one bucket.
@@ -113,6 +121,11 @@ impl ObjectServer {
         self.state().objects.keys().cloned().collect()
     }
 
+    /// Bytes of bodies without end that were taken.
+    pub fn sent_bytes(&self) -> u64 {
+        self.state().sent_bytes
+    }
+
     /// Uploads in parts that were neither put together nor given up.
     pub fn open_uploads(&self) -> usize {
         self.state().uploads.len()
@@ -141,6 +154,10 @@ impl ObjectServer {
         };
         let mut answer = match fault {
             Some(Fault::Refuse(status, code)) => refusal(status, code),
+            Some(Fault::NextPage(pages)) => {
+                let at = asked.query.get("continuation-token").and_then(|token| token.parse().ok());
+                next_page(at.unwrap_or(0), pages)
+            }
             Some(Fault::LateError) => Answer { status: 200, ..refusal(500, "InternalError") },
             Some(Fault::IgnoreMatch) => {
                 let mut asked = asked.clone();
@@ -160,14 +177,26 @@ impl ObjectServer {
             _ => {}
         }
         let sent = if fault == Some(Fault::Break) { answer.body.len() / 2 } else { answer.body.len() };
-        let head = format!(
-            "HTTP/1.1 {} X\r\n{}Content-Length: {}\r\nConnection: close\r\n\r\n",
-            answer.status,
-            answer.headers,
-            answer.body.len()
-        );
+        let length = match fault {
+            Some(Fault::Endless) => String::new(),
+            _ => format!("Content-Length: {}\r\n", answer.body.len()),
+        };
+        let head =
+            format!("HTTP/1.1 {} X\r\n{}{length}Connection: close\r\n\r\n", answer.status, answer.headers);
         let stream = reader.get_mut();
-        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&answer.body[..sent])).ok()
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&answer.body[..sent])).ok()?;
+        if matches!(fault, Some(Fault::Endless | Fault::EndlessAfterLength)) {
+            self.send_without_end(stream);
+        }
+        Some(())
+    }
+
+    /// Until nobody takes it any more, or a test's disk would be full.
+    fn send_without_end(&self, stream: &mut TcpStream) {
+        let piece = [b'x'; 64 << 10];
+        while self.state().sent_bytes < 1 << 30 && stream.write_all(&piece).is_ok() {
+            self.state().sent_bytes += piece.len() as u64;
+        }
     }
 
     fn answer(&self, asked: &Asked) -> Answer {
@@ -310,6 +339,15 @@ fn list(objects: &BTreeMap<String, Vec<u8>>, asked: &Asked) -> String {
         let _ = write!(xml, "<NextContinuationToken>after {}</NextContinuationToken>", found[PAGE - 1].0);
     }
     xml + "</ListBucketResult>"
+}
+
+fn next_page(at: usize, pages: usize) -> Answer {
+    let next = (at + 1) % pages;
+    let body = format!(
+        "<ListBucketResult><IsTruncated>true</IsTruncated>\
+         <NextContinuationToken>{next}</NextContinuationToken></ListBucketResult>"
+    );
+    Answer { status: 200, headers: String::new(), body: body.into_bytes() }
 }
 
 fn refusal(status: u16, code: &str) -> Answer {

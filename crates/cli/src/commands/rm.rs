@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 use store::fs::RealFs;
 use store::run::RunDir;
+use store::walk::bytes_below;
 
 use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
@@ -45,11 +46,4 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     }
     console.prose(&format!("run {id} is deleted; {} are free again", bytes(size)));
     Ok(())
-}
-
-fn bytes_below(path: &std::path::Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(path) else {
-        return std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    };
-    entries.flatten().map(|entry| bytes_below(&entry.path())).sum()
 }

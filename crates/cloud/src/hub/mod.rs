@@ -7,8 +7,10 @@
 mod choose;
 mod reference;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -68,6 +70,7 @@ pub enum Hash {
 #[derive(Deserialize)]
 struct Revision {
     sha: String,
+    #[serde(deserialize_with = "siblings")]
     siblings: Vec<Sibling>,
 }
 
@@ -223,7 +226,7 @@ impl Hub {
             encoded(&file.path, true)
         );
         if have != file.bytes || have == 0 {
-            self.server.download(&url, &part, progress)?;
+            self.server.download(&url, &part, file.bytes, progress)?;
         }
         if let Err(message) = check(&part, file) {
             std::fs::remove_file(&part).map_err(store::Error::io("remove", &part))?;
@@ -240,6 +243,34 @@ impl Hub {
             if self.endpoint == ENDPOINT { String::new() } else { encoded(&self.endpoint, false) + "/" };
         self.cache.join(format!("{hub}datasets--{}", id.replace('/', "--")))
     }
+}
+
+/// A set of more files is none: the hub itself advises against a fifth of them, and each takes ten times its
+/// bytes of the answer.
+const MOST_FILES: usize = 500_000;
+
+fn siblings<'de, D: Deserializer<'de>>(list: D) -> std::result::Result<Vec<Sibling>, D::Error> {
+    struct Siblings;
+    impl<'de> Visitor<'de> for Siblings {
+        type Value = Vec<Sibling>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of files")
+        }
+
+        fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> std::result::Result<Self::Value, S::Error> {
+            let mut files = Vec::new();
+            while let Some(file) = list.next_element()? {
+                if files.len() == MOST_FILES {
+                    return Err(Error::custom(format!("it lists more than {MOST_FILES} files")));
+                }
+                files.push(file);
+            }
+            Ok(files)
+        }
+    }
+    use serde::de::Error;
+    list.deserialize_seq(Siblings)
 }
 
 fn read_known(path: &Path) -> Option<(String, Vec<RemoteFile>)> {

@@ -12,6 +12,7 @@ mod signature;
 mod upload;
 mod xml;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,11 +20,17 @@ pub use address::{Address, Sources};
 pub use cache::{Fetched, ObjectCache};
 pub use credentials::{Keys, Settings};
 use request::{Answer, Call};
+use store::manifest;
 
 use crate::curl;
 use crate::{Error, Result};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(300);
+/// A list of more is not fetched one by one.
+const MOST_OBJECTS: usize = 2_000_000;
+/// Pages hold a thousand objects, unless something is wrong: so many may hold fewer than ten on average.
+const MOST_THIN_PAGES: usize = 300;
+const FEWEST_OBJECTS: usize = 10;
 
 /// A bucket.
 #[derive(Clone, Debug)]
@@ -109,7 +116,17 @@ impl Storage {
         let place = self.place(prefix);
         let broken = || curl::broken(&place, "the answer is not what an object storage says");
         let (mut objects, mut token) = (Vec::new(), None::<String>);
+        let (mut pages, mut tokens) = (0, HashSet::new());
         loop {
+            pages += 1;
+            if objects.len() > MOST_OBJECTS || pages > MOST_THIN_PAGES + objects.len() / FEWEST_OBJECTS {
+                let message = format!(
+                    "the list has no end: {pages} pages of {} objects so far; name a folder or a pattern of fewer, \
+                     or check AWS_ENDPOINT_URL",
+                    objects.len()
+                );
+                return Err(Error::Reference { entry: place, message });
+            }
             let mut query = vec![("list-type", "2"), ("prefix", prefix), ("encoding-type", "url")];
             query.extend(token.as_deref().map(|token| ("continuation-token", token)));
             let answer = self.ask(&Call { query: &query, ..Call::get("") })?;
@@ -138,8 +155,10 @@ impl Storage {
             }
             match (is_cut, next) {
                 (false, _) => break,
-                // The same page again would have no end.
-                (true, Some(next)) if token.as_ref() != Some(&next) => token = Some(next),
+                // A page that was there before would come again without end.
+                (true, Some(next)) if tokens.insert(manifest::hash_bytes(next.as_bytes())) => {
+                    token = Some(next)
+                }
                 (true, _) => return Err(broken()),
             }
         }
@@ -188,7 +207,7 @@ impl Storage {
             let headers = [("if-match", etag.as_str())];
             let headers = if object.etag.is_empty() { &[][..] } else { &headers };
             let call = Call { headers, ..Call::get(&object.key) };
-            answer = Some(self.bring(&call, &object.etag, &part, progress)?);
+            answer = Some(self.bring(&call, &object.etag, &part, object.bytes, progress)?);
         }
         let bytes = curl::size(&part);
         if bytes != object.bytes {

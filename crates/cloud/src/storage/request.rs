@@ -10,6 +10,7 @@ use super::Storage;
 use super::signature::{EMPTY_SHA256, Signed};
 use super::xml;
 use crate::curl::{self, LARGEST_ANSWER_BYTES, UNLESS_STUCK};
+use crate::receive::{Received, too_much};
 use crate::{Error, Result};
 
 /// How often a request is tried: one that gets no answer, and one whose answer is to wait.
@@ -72,37 +73,59 @@ impl Storage {
         self.insist(|| {
             let place = self.place(call.key);
             let mut arguments = vec!["--max-time", LONGEST_S];
-            let mut child = self.start(call, &mut arguments)?;
+            let mut child = self.start(call, "-", &mut arguments)?;
             let said = collect(child.stdout.take(), LARGEST_ANSWER_BYTES);
             self.accept(call, heard(child, said, &place)?)
         })
     }
 
-    /// Brings the rest of an object into a file that holds its beginning, or nothing. An answer of another ETag is another object's.
+    /// Brings the rest of an object of `announced` bytes into a file that holds its beginning, or nothing. An
+    /// answer of another ETag is another object's.
     pub(super) fn bring(
         &self,
         call: &Call<'_>,
         etag: &str,
         part: &Path,
+        announced: u64,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Answer> {
-        let remove = || std::fs::remove_file(part).map_err(store::Error::io("remove", part));
+        let remove = || match std::fs::remove_file(part) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(store::Error::io("remove", part)(error))
+            }
+            _ => Ok(()),
+        };
         self.insist(|| {
             let place = self.place(call.key);
-            let shown = part.to_string_lossy();
+            // Heads go to a file of their own: what follows a body (trailers) would be taken for its end.
+            let heads = tempfile::NamedTempFile::new()
+                .map_err(store::Error::io("write what a server says in", &std::env::temp_dir()))?;
+            let heads_path = heads.path().to_string_lossy().into_owned();
+            let at = curl::size(part).to_string();
             // Without --fail, what a refusal says would become the file's.
-            let mut arguments = vec!["--fail", "--output", &shown];
+            let mut arguments = vec!["--fail"];
             arguments.extend(UNLESS_STUCK);
-            if curl::size(part) > 0 {
-                arguments.extend(["--continue-at", "-"]);
+            if at != "0" {
+                arguments.extend(["--continue-at", &at]);
             }
-            let mut child = self.start(call, &mut arguments)?;
-            // Read beside it: a head can be longer than a pipe holds.
-            let stdout = child.stdout.take();
-            let said = std::thread::spawn(move || collect(stdout, LONGEST_HEADS_BYTES));
-            curl::follow(&mut child, &place, part, progress)?;
-            let said = said.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            let said = heard(child, said, &place)?;
+            let child = self.start(call, &heads_path, &mut arguments)?;
+            let taken = curl::take(child, &place, part, announced, progress);
+            let mut said = Vec::new();
+            heads
+                .as_file()
+                .take(LONGEST_HEADS_BYTES)
+                .read_to_end(&mut said)
+                .map_err(store::Error::io("read", heads.path()))?;
+            let said = match (parse(&said), taken) {
+                // With --fail, a refusal is an exit code of curl's too.
+                (Some(said), _) if said.status >= 300 => said,
+                (_, Ok(Received::TooMuch { delivered, .. })) => {
+                    return Err(too_much(&place, announced, delivered));
+                }
+                (_, Err(error)) => return Err(error),
+                (Some(said), _) => said,
+                (None, _) => return Err(curl::broken(&place, "the answer is none of HTTP's")),
+            };
             if (300..400).contains(&said.status) {
                 // Curl takes these words for the object's.
                 remove()?;
@@ -141,7 +164,8 @@ impl Storage {
         }
     }
 
-    fn start<'a>(&self, call: &Call<'a>, arguments: &mut Vec<&'a str>) -> Result<Child> {
+    /// Starts curl; the heads of answers go to the file `heads`.
+    fn start<'a>(&self, call: &Call<'a>, heads: &'a str, arguments: &mut Vec<&'a str>) -> Result<Child> {
         let host = &self.host;
         let path = curl::encoded(&format!("{}/{}", self.base_path, call.key), true);
         let mut query: Vec<(String, String)> = call
@@ -183,7 +207,7 @@ impl Storage {
         // Without a value, curl leaves out what it would add by itself: a wait for leave to send, the type of a form.
         let headers = headers.into_iter().map(|(name, value)| format!("{name}: {value}"));
         let headers = headers.chain(["Expect:".to_owned(), "Content-Type:".to_owned()]);
-        arguments.extend(["--path-as-is", "--suppress-connect-headers", "--dump-header", "-"]);
+        arguments.extend(["--path-as-is", "--suppress-connect-headers", "--dump-header", heads]);
         arguments.extend(["--request", call.method]);
         match call.body {
             Some((path, _)) => {
@@ -260,7 +284,7 @@ fn collect(stdout: Option<ChildStdout>, most: u64) -> std::io::Result<Vec<u8>> {
         stdout.take(most + 1).read_to_end(&mut bytes)?;
     }
     if bytes.len() as u64 > most {
-        return Err(std::io::Error::other("the answer is too long"));
+        return Err(std::io::Error::from(std::io::ErrorKind::FileTooLarge));
     }
     Ok(bytes)
 }
@@ -272,7 +296,10 @@ fn heard(mut child: Child, said: std::io::Result<Vec<u8>>, place: &str) -> Resul
         Err(error) => {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(curl::broken(place, &error.to_string()));
+            return Err(match error.kind() {
+                std::io::ErrorKind::FileTooLarge => curl::too_long(place),
+                _ => curl::broken(place, &error.to_string()),
+            });
         }
     };
     let ended = curl::finish(child, place);

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use sha1::Sha1;
@@ -12,24 +12,27 @@ pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub const LARGE: &str =
     "{\"text\": \"A FILE THAT LIES IN THE STORE\"}\n{\"text\": \"AND ITS SECOND LINE\"}\n";
 pub const SMALL: &str = "a small file\n";
+/// What is sent of an answer without end before the test gives up.
+const MOST_SENT: usize = 1 << 30;
 
 /// Two servers, and what they were asked.
 pub struct Fake {
     pub endpoint: String,
     log: Arc<Mutex<Vec<String>>>,
+    sent: Arc<AtomicUsize>,
 }
 
 impl Fake {
     pub fn start() -> Fake {
         let log = Arc::new(Mutex::new(Vec::new()));
-        let has_broken = Arc::new(AtomicBool::new(false));
-        let store = serve("store", &log, move |method, path, range| {
+        let (has_broken, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let store = serve("store", &log, &sent, move |method, path, range| {
             assert_eq!(path, "/blob?signature=1");
             // The first transfer breaks off in its middle.
             let breaks = method == "GET" && !has_broken.swap(true, Ordering::SeqCst);
             file(LARGE, range, breaks)
         });
-        let hub = serve("hub", &log, move |_, path, range| match path {
+        let hub = serve("hub", &log, &sent, move |_, path, range| match path {
             "/api/datasets/owner/set/revision/main?blobs=true" => answer(200, &[], &listing()),
             "/api/datasets/owner/gated/revision/main?blobs=true" => answer(401, &[], "no"),
             "/datasets/owner/set/resolve/0123456789abcdef0123456789abcdef01234567/data/train-0.jsonl" => {
@@ -44,9 +47,21 @@ impl Fake {
             "/datasets/owner/set/resolve/0123456789abcdef0123456789abcdef01234567/lies.txt" => {
                 file("other bytes!\n", range, false)
             }
+            "/api/datasets/owner/endless/revision/main?blobs=true" => endless("{\"sha\": \"", None),
+            "/datasets/owner/set/resolve/0123456789abcdef0123456789abcdef01234567/longer.txt" => {
+                endless(SMALL, None)
+            }
+            "/datasets/owner/set/resolve/0123456789abcdef0123456789abcdef01234567/told.txt" => {
+                endless(SMALL, Some(MOST_SENT))
+            }
             _ => answer(404, &[], "no"),
         });
-        Fake { endpoint: hub, log }
+        Fake { endpoint: hub, log, sent }
+    }
+
+    /// Bytes of answers without end that were taken.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
     }
 
     pub fn log(&self) -> Vec<String> {
@@ -62,10 +77,12 @@ fn listing() -> String {
         format!("{{\"rfilename\": \"{name}\", \"size\": {}, \"blobId\": \"{git}\"}}", SMALL.len())
     };
     format!(
-        "{{\"id\": \"owner/set\", \"sha\": \"{COMMIT}\", \"siblings\": [{}, {}, {}, {{\"rfilename\": \"data/train-0.jsonl\", \
+        "{{\"id\": \"owner/set\", \"sha\": \"{COMMIT}\", \"siblings\": [{}, {}, {}, {}, {}, {{\"rfilename\": \"data/train-0.jsonl\", \
          \"size\": {}, \"blobId\": \"{git}\", \"lfs\": {{\"sha256\": \"{}\", \"size\": {}, \"pointerSize\": 130}}}}]}}",
         small("small file.txt"),
         small("lies.txt"),
+        small("longer.txt"),
+        small("told.txt"),
         small("../../escape.txt"),
         LARGE.len(),
         hex(Sha256::digest(LARGE)),
@@ -82,6 +99,7 @@ struct Answer {
     body: Vec<u8>,
     /// How much of the body is sent.
     sent: usize,
+    is_endless: bool,
 }
 
 fn answer(status: u16, headers: &[&str], body: &str) -> Answer {
@@ -90,7 +108,14 @@ fn answer(status: u16, headers: &[&str], body: &str) -> Answer {
         "HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
-    Answer { head, sent: body.len(), body: body.into() }
+    Answer { head, sent: body.len(), body: body.into(), is_endless: false }
+}
+
+/// A body that is followed by more, without end, whatever length is told.
+fn endless(body: &str, length: Option<usize>) -> Answer {
+    let length = length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
+    let head = format!("HTTP/1.1 200 X\r\n{length}Connection: close\r\n\r\n");
+    Answer { head, sent: body.len(), body: body.into(), is_endless: true }
 }
 
 /// A file, or what of it a range asks for.
@@ -110,14 +135,15 @@ fn file(body: &str, range: Option<usize>, breaks: bool) -> Answer {
 fn serve(
     name: &'static str,
     log: &Arc<Mutex<Vec<String>>>,
+    sent: &Arc<AtomicUsize>,
     route: impl Fn(&str, &str, Option<usize>) -> Answer + Send + 'static,
 ) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let log = Arc::clone(log);
+    let (log, sent) = (Arc::clone(log), Arc::clone(sent));
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let _ = handle(name, stream.unwrap(), &log, &route);
+            let _ = handle(name, stream.unwrap(), &log, &sent, &route);
         }
     });
     address
@@ -127,6 +153,7 @@ fn handle(
     name: &str,
     stream: TcpStream,
     log: &Mutex<Vec<String>>,
+    sent: &AtomicUsize,
     route: &impl Fn(&str, &str, Option<usize>) -> Answer,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
@@ -149,6 +176,11 @@ fn handle(
     reader.get_mut().write_all(answer.head.as_bytes())?;
     if method != "HEAD" {
         reader.get_mut().write_all(&answer.body[..answer.sent])?;
+        let piece = [b'x'; 64 << 10];
+        while answer.is_endless && sent.load(Ordering::SeqCst) < MOST_SENT {
+            reader.get_mut().write_all(&piece)?;
+            sent.fetch_add(piece.len(), Ordering::SeqCst);
+        }
     }
     Ok(())
 }

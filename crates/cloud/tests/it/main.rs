@@ -81,3 +81,33 @@ fn refusals_and_lies_are_told() {
     // What leads out of the cache is never asked for, and told where it is meant.
     assert!(message("hf://owner/set/**/escape.txt").contains("its name cannot be a file's here"));
 }
+
+/// A hub that goes on after a file's end is stopped there, and what it sent is not kept.
+#[test]
+fn no_more_is_taken_than_was_announced() {
+    if !has_curl() {
+        return;
+    }
+    for file in ["longer.txt", "told.txt"] {
+        let fake = Fake::start();
+        let cache = tempfile::tempdir().unwrap();
+        let hub = Hub::new(&fake.endpoint, None, cache.path(), false);
+        let listing = hub.list(&reference(&format!("hf://owner/set/{file}")), &mut |_| {}).unwrap();
+        let begun = std::time::Instant::now();
+        let error = hub.fetch(&listing, &listing.files[0], &mut |_| {}).unwrap_err();
+        let announced = SMALL.len() as u64;
+        assert!(matches!(error, Error::TooMuch { announced: told, .. } if told == announced), "{error}");
+        let message = error.to_string();
+        assert!(message.contains(file) && message.contains("13 bytes were announced and"), "{message}");
+        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+        assert!(fake.sent() < 64 << 20, "{} bytes were taken", fake.sent());
+        let kept = store::manifest::list_files(&store::fs::RealFs, cache.path()).unwrap();
+        assert!(kept.iter().all(|name| name.ends_with(".lock") || name.ends_with("main.json")), "{kept:?}");
+    }
+    let fake = Fake::start();
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub::new(&fake.endpoint, None, cache.path(), false);
+    let message = hub.list(&reference("hf://owner/endless"), &mut |_| {}).unwrap_err().to_string();
+    assert!(message.contains("longer than 64 MB"), "{message}");
+    assert!(fake.sent() < 128 << 20, "{} bytes were taken", fake.sent());
+}

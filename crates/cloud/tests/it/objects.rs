@@ -281,6 +281,66 @@ fn objects_are_fetched_once_and_checked_each_time() {
     }
 }
 
+/// A server that goes on after an object's end is stopped there, whatever length it tells.
+#[test]
+fn no_more_of_an_object_is_taken_than_was_listed() {
+    if !has_curl() {
+        return;
+    }
+    let server = ObjectServer::start("raw");
+    server.set("a", "a text\n");
+    let storage = storage(&server);
+    let object = find(&storage, "a");
+    let folder = tempfile::tempdir().unwrap();
+    let cache = ObjectCache::new(folder.path());
+    let path = cache.path(&storage, &object);
+    server.fail("GET", "a", Fault::Endless);
+    let begun = std::time::Instant::now();
+    let error = cache.fetch(&storage, &object, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, Error::TooMuch { announced: 7, .. }), "{error}");
+    let message = error.to_string();
+    assert!(message.contains("s3://raw/a: 7 bytes were announced"), "{message}");
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    assert!(server.sent_bytes() < 64 << 20, "{} bytes", server.sent_bytes());
+    // What was left by a process before is no way around it.
+    std::fs::write(path.with_file_name(format!("object.{}.part", object.etag)), "a t").unwrap();
+    server.fail("GET", "a", Fault::Endless);
+    assert!(matches!(cache.fetch(&storage, &object, &mut |_| {}), Err(Error::TooMuch { .. })));
+    let kept: Vec<String> = store::manifest::list_files(&store::fs::RealFs, folder.path()).unwrap();
+    assert!(kept.iter().all(|name| name.ends_with("run.lock")), "{kept:?}");
+    // More than a length says is another answer's, which curl leaves.
+    server.fail("GET", "a", Fault::EndlessAfterLength);
+    let fetched = cache.fetch(&storage, &object, &mut |_| {}).unwrap();
+    assert_eq!(std::fs::read_to_string(fetched.path).unwrap(), "a text\n");
+    // Small objects are held in memory.
+    server.fail("GET", "a", Fault::Endless);
+    let message = storage.get("a").unwrap_err().to_string();
+    assert!(message.contains("s3://raw/a") && message.contains("longer than 64 MB"), "{message}");
+}
+
+#[test]
+fn a_list_without_end_is_left() {
+    if !has_curl() {
+        return;
+    }
+    let server = ObjectServer::start("raw");
+    let storage = storage(&server);
+    for _ in 0..400 {
+        server.fail("GET", "prefix", Fault::NextPage(3));
+    }
+    let message = storage.list("a").unwrap_err().to_string();
+    assert!(message.contains("not what an object storage says"), "{message}");
+    // Some tries of four pages each: three, and the first again.
+    assert!(server.take_log().len() <= 24);
+    let server = ObjectServer::start("raw");
+    let storage = self::storage(&server);
+    for _ in 0..400 {
+        server.fail("GET", "prefix", Fault::NextPage(usize::MAX));
+    }
+    let message = storage.list("a").unwrap_err().to_string();
+    assert!(message.contains("the list has no end: 301 pages of 0 objects"), "{message}");
+}
+
 #[test]
 fn an_object_is_what_its_etag_says() {
     if !has_curl() {

@@ -23,6 +23,7 @@ mod xml;
 
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -30,8 +31,9 @@ use store::fs::{Fs, FsReader};
 
 use crate::kind::{Format, Kind, Packing};
 use crate::sources::{Place, Source};
+use crate::zstandard::shortage;
 use crate::{CorpusOptions, Error, Quarantined, Result, clean, language, sample};
-use unpack::Budget;
+pub use unpack::Budget;
 pub use watch::Position;
 use watch::Watch;
 
@@ -97,6 +99,8 @@ pub struct Sink<'a> {
     /// Documents found so far.
     pub documents: u64,
     pub counts: ReadCounts,
+    /// What the file may still give; set when it is opened.
+    pub budget: Option<Arc<Budget>>,
     pub take: &'a mut dyn FnMut(Found) -> Result<()>,
 }
 
@@ -106,11 +110,22 @@ impl Sink<'_> {
     }
 
     fn raw(&mut self, raw: RawDocument) -> Result<()> {
+        if !self.has_room() {
+            return Ok(());
+        }
         self.documents += 1;
         (self.take)(Found::Document(raw))
     }
 
+    /// Whether the file may give one more. What comes too much is not taken, and `read` says so.
+    fn has_room(&self) -> bool {
+        self.budget.as_ref().is_none_or(|budget| budget.take_item())
+    }
+
     fn pass_over(&mut self, source: &str, reason: impl Into<String>) -> Result<()> {
+        if !self.has_room() {
+            return Ok(());
+        }
         (self.take)(Found::PassedOver(Quarantined { source: source.to_owned(), reason: reason.into() }))
     }
 
@@ -265,6 +280,7 @@ pub fn read(fs: &dyn Fs, source: &Source, position: &Position, sink: &mut Sink<'
     }
     let (mut file, watch) = Watch::over(file, position);
     let level = Level { depth: 0, budget: Budget::of(bytes) };
+    sink.budget = Some(Arc::clone(&level.budget));
     let Kind { format, packing } = source.kind;
     let outcome = if packing == Packing::None && format.needs_seeking() {
         seekable(format, Box::new(file), bytes, &source.name, &level, sink)
@@ -275,7 +291,16 @@ pub fn read(fs: &dyn Fs, source: &Source, position: &Position, sink: &mut Sink<'
     if let (Some(error), Place::File(path)) = (watch.failure(), &source.place) {
         return Err(store::Error::io("read", path)(error).into());
     }
+    // Nor must a system that gives no memory: what is prepared does not depend on the machine.
+    if level.budget.is_short_of_memory() {
+        let path = match &source.place {
+            Place::File(path) => path.as_path(),
+            Place::Bundled => Path::new(&source.name),
+        };
+        return Err(store::Error::io("unpack", path)(shortage("the program that unpacks it")).into());
+    }
     match outcome {
+        Ok(Ok(())) if level.budget.is_crowded() => Ok(Err(Unusable(unpack::Crowd.to_string()))),
         Ok(verdict) => Ok(verdict),
         Err(Failure::Ours(error)) => Err(error),
         Err(Failure::Io(error)) => Ok(Err(Unusable(unpack::damage(&error, sink.documents - before)))),

@@ -15,12 +15,13 @@ use parquet::basic::{Compression, Type};
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::properties::ReaderProperties;
 use parquet::file::reader::{ChunkReader, FileReader, Length};
 use parquet::file::serialized_reader::{ReadOptionsBuilder, SerializedFileReader};
 use store::fs::FsReader;
 
+use super::unpack::Crowd;
 use super::{LONGEST_ADDRESS_BYTES, Level, Outcome, Row, Sink, Verdict, unusable};
 use crate::clean;
 use pages::{AtHand, BATCH_BYTES, Pages};
@@ -51,6 +52,10 @@ pub fn read(
         Ok(rows) => rows,
         Err(reason) => return unusable(reason),
     };
+    // Equal rows come in runs that take no room: what the file claims is told before any of it is read.
+    if level.budget.is_crowd(rows.claimed()) {
+        return unusable(format!("claims {} rows, and so {Crowd}", rows.claimed()));
+    }
     let mut number = 0u64;
     loop {
         let batch = match guarded(|| rows.next()) {
@@ -63,9 +68,7 @@ pub fn read(
             // A dictionary says a long text a million times in as many bits.
             let bytes = [&text, &url].into_iter().flatten().map(|value| value.len() as u64).sum::<u64>();
             if !level.budget.take(ROW_BYTES + bytes) {
-                return unusable(format!(
-                    "gives more rows or more text than a file of its size can mean: stopped at row {number}"
-                ));
+                return unusable(format!("{Crowd} (stopped at row {number})"));
             }
             let Some(text) = text else { continue };
             let mut string = |bytes: ByteArray| {
@@ -144,6 +147,12 @@ impl Rows {
             at(&sink.options.url_field).filter(is_text),
         ];
         Ok(Rows { file, columns, reader, row_group: 0, open: None })
+    }
+
+    /// The rows of all row groups, as the footer has them.
+    fn claimed(&self) -> u64 {
+        let rows = |group: &RowGroupMetaData| u64::try_from(group.num_rows()).unwrap_or(0);
+        self.reader.metadata().row_groups().iter().map(rows).fold(0, u64::saturating_add)
     }
 
     fn next(&mut self) -> Result<Option<Vec<Values>>, String> {

@@ -6,9 +6,10 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::kind::Packing;
+use crate::zstandard::{LARGEST_WINDOW_BYTES, LargeWindow, Zstandard, shortage};
 
 /// More unpacked bytes for each packed one are a bomb: prose has 3 to 5, logs up to 50, a bomb of gzip 1,000.
 pub const LARGEST_RATIO: u64 = 200;
@@ -16,13 +17,21 @@ pub const LARGEST_RATIO: u64 = 200;
 pub const HARMLESS_BYTES: u64 = 16 << 20;
 /// Small, since what is buffered counts as used.
 const BUFFER_BYTES: usize = 64 << 10;
-/// The largest dictionary that `xz -9e` makes is 64 MB.
-const XZ_MEMORY_KB: u32 = 160 << 10;
+/// As large a dictionary as zstd's window, and what goes with it; `xz -9e` makes one of 64 MB.
+const XZ_MEMORY_KB: u32 = (LARGEST_WINDOW_BYTES >> 10) as u32 + (1 << 10);
+/// What its reader says of a larger one.
+const XZ_MEMORY_SAID: &str = "needed memory too big for mem_limit_kb";
+/// So many documents, and lines and members that are none, are harmless in any file; more than one for each of
+/// its bytes beyond them are made to cost: packed, a million empty lines take no room.
+const HARMLESS_ITEMS: u64 = 1 << 18;
 
 /// What all streams within one file may unpack to, together: archives nest, and their members may overlap.
 pub struct Budget {
     limit: u64,
     used: AtomicU64,
+    most_items: u64,
+    items: AtomicU64,
+    is_short_of_memory: AtomicBool,
 }
 
 impl Budget {
@@ -30,7 +39,34 @@ impl Budget {
     pub fn of(file_bytes: u64) -> Arc<Budget> {
         // Twice, since an archive's members may be packed again.
         let limit = 4 * HARMLESS_BYTES + file_bytes.saturating_mul(2 * LARGEST_RATIO);
-        Arc::new(Budget { limit, used: AtomicU64::new(0) })
+        let most_items = HARMLESS_ITEMS + file_bytes;
+        Arc::new(Budget {
+            limit,
+            used: AtomicU64::new(0),
+            most_items,
+            items: AtomicU64::new(0),
+            is_short_of_memory: AtomicBool::new(false),
+        })
+    }
+
+    /// Counts a document, or a line or member that is none; whether that is still within.
+    pub fn take_item(&self) -> bool {
+        self.items.fetch_add(1, Ordering::Relaxed) < self.most_items
+    }
+
+    /// Whether so many rows are more than the file can mean.
+    pub fn is_crowd(&self, rows: u64) -> bool {
+        rows > self.most_items
+    }
+
+    /// Whether more than was allowed has come.
+    pub fn is_crowded(&self) -> bool {
+        self.items.load(Ordering::Relaxed) > self.most_items
+    }
+
+    /// Whether some stream got no memory: then its file is not known to be damaged.
+    pub fn is_short_of_memory(&self) -> bool {
+        self.is_short_of_memory.load(Ordering::Relaxed)
     }
 
     /// Takes what was unpacked; whether that is still within.
@@ -38,6 +74,24 @@ impl Budget {
         self.used.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limit
     }
 }
+
+/// The error of a file of more documents than it has room for.
+#[derive(Debug)]
+pub struct Crowd;
+
+impl fmt::Display for Crowd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "gives more rows or more text than a file of its size can mean ({HARMLESS_ITEMS} rows and one for each \
+             byte; {} MB and {} for each byte): if it is real, unpack it, or write repeated rows once",
+            (4 * HARMLESS_BYTES) >> 20,
+            2 * LARGEST_RATIO
+        )
+    }
+}
+
+impl std::error::Error for Crowd {}
 
 /// The error of a bomb.
 #[derive(Debug)]
@@ -53,30 +107,35 @@ impl std::error::Error for Bomb {}
 
 /// What is wrong with a packed stream, in words that follow its name.
 pub fn damage(error: &io::Error, documents: u64) -> String {
-    if is_bomb(error) {
-        return Bomb.to_string();
-    }
-    format!(
-        "is damaged or cut off after {documents} documents ({error}): fetch it again, or take it out of data.paths"
-    )
+    let told = |cause: &(dyn std::error::Error + 'static)| {
+        let is_ours = cause.is::<Bomb>() || cause.is::<Crowd>() || cause.is::<LargeWindow>();
+        is_ours.then(|| cause.to_string())
+    };
+    find(error, told).unwrap_or_else(|| {
+        format!(
+            "is damaged or cut off after {documents} documents ({error}): fetch it again, or take it out of \
+             data.paths"
+        )
+    })
 }
 
-/// Errors come wrapped in those of the readers above.
+/// Whether more was unpacked, or would be found, than a file of its size can mean.
 pub fn is_bomb(error: &io::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = match error.get_ref() {
-        Some(inner) => Some(inner),
-        None => return false,
-    };
-    while let Some(at) = cause {
-        if at.is::<Bomb>() {
-            return true;
+    find(error, |cause| (cause.is::<Bomb>() || cause.is::<Crowd>()).then_some(())).is_some()
+}
+
+/// Looks through an error's causes: they come wrapped in those of the readers above.
+fn find<T>(error: &io::Error, wanted: impl Fn(&(dyn std::error::Error + 'static)) -> Option<T>) -> Option<T> {
+    let mut cause: &(dyn std::error::Error + 'static) = error.get_ref()?;
+    loop {
+        if let Some(found) = wanted(cause) {
+            return Some(found);
         }
-        cause = match at.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => at.source(),
+        cause = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => inner,
+            None => cause.source()?,
         };
     }
-    false
 }
 
 /// Whether a member that claims these sizes is a bomb.
@@ -120,12 +179,23 @@ impl<'a> Guard<'a> {
             budget: Arc::clone(budget),
         }
     }
+
+    /// Notes an error that says nothing of the file.
+    fn seen(&self, error: io::Error) -> io::Error {
+        if error.kind() == io::ErrorKind::OutOfMemory {
+            self.budget.is_short_of_memory.store(true, Ordering::Relaxed);
+        }
+        error
+    }
 }
 
 impl Read for Guard<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
+        let read = self.inner.read(buffer).map_err(|error| self.seen(error))?;
         self.unpacked_bytes += read as u64;
+        if self.budget.is_crowded() {
+            return Err(io::Error::other(Crowd));
+        }
         let within = self.budget.take(read as u64);
         if !within || self.unpacked_bytes > allowance(self.packed_bytes.get()) {
             return Err(io::Error::other(Bomb));
@@ -227,6 +297,24 @@ pub fn members<'a>(packed: &'a mut dyn Read, budget: &Arc<Budget>) -> Box<dyn Re
     Box::new(Guard { inner, packed_bytes: count, unpacked_bytes: 0, budget: Arc::clone(budget) })
 }
 
+/// An xz stream, whose wants of memory are told apart.
+struct Xz<R>(R);
+
+impl<R: Read> Read for Xz<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::OutOfMemory if error.to_string().contains(XZ_MEMORY_SAID) => {
+                io::Error::other(LargeWindow {
+                    bytes: None,
+                    remedy: "unpack it first (`xz -d`), or pack it again (`xz -9`)",
+                })
+            }
+            io::ErrorKind::OutOfMemory => shortage("xz"),
+            _ => error,
+        })
+    }
+}
+
 /// The bytes of a packed stream.
 pub fn unpack<'a>(
     packing: Packing,
@@ -239,9 +327,9 @@ pub fn unpack<'a>(
     let inner: Box<dyn Read + 'a> = match packing {
         Packing::None => return Ok(Box::new(packed)),
         Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
-        Packing::Zstd => Box::new(zstd::Decoder::with_buffer(packed)?),
+        Packing::Zstd => Box::new(Zstandard::over(packed)?),
         Packing::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(packed)),
-        Packing::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(packed, true, XZ_MEMORY_KB)),
+        Packing::Xz => Box::new(Xz(lzma_rust2::XzReader::new_mem_limit(packed, true, XZ_MEMORY_KB))),
     };
     Ok(Box::new(Guard { inner, packed_bytes: count, unpacked_bytes: 0, budget: Arc::clone(budget) }))
 }

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cleaning;
+mod costs;
 mod filters;
 mod formats;
 mod hostile;
@@ -15,6 +16,7 @@ mod ranks;
 mod samples;
 mod spans;
 mod tokens;
+mod walks;
 
 use std::path::{Path, PathBuf};
 

@@ -1,17 +1,17 @@
 //! The embedded font: widths for the layout, outlines for the painter.
 
-use ttf_parser::{Face, GlyphId, OutlineBuilder};
+use super::truetype::{Glyph, Piece, TrueType};
 
-static FONT: &[u8] = include_bytes!("../../assets/roboto-subset.ttf");
+pub(super) static FONT: &[u8] = include_bytes!("../../assets/roboto-subset.ttf");
 
 /// A parsed font; parsing costs microseconds.
 pub(super) struct Font {
-    face: Face<'static>,
+    face: TrueType,
 }
 
 impl Font {
     pub(super) fn embedded() -> Font {
-        Font { face: Face::parse(FONT, 0).expect("invariant: the embedded font parses, as a test shows") }
+        Font { face: TrueType::parse(FONT).expect("invariant: the embedded font parses, as a test shows") }
     }
 
     /// Width of a text at a size, in the size's unit.
@@ -20,7 +20,7 @@ impl Font {
     }
 
     /// Calls `outline` for each glyph with its offset from the text's start.
-    pub(super) fn for_each_glyph(&self, text: &str, size: f32, mut draw: impl FnMut(GlyphId, f32)) {
+    pub(super) fn for_each_glyph(&self, text: &str, size: f32, mut draw: impl FnMut(Glyph, f32)) {
         let mut x = 0.0;
         for c in text.chars() {
             let glyph = self.glyph(c);
@@ -29,14 +29,14 @@ impl Font {
         }
     }
 
-    /// Draws a glyph in font units, y up. Nothing for a space.
-    pub(super) fn outline(&self, glyph: GlyphId, builder: &mut dyn OutlineBuilder) {
-        self.face.outline_glyph(glyph, builder);
+    /// A glyph in font units, y up. Nothing for a space.
+    pub(super) fn outline(&self, glyph: Glyph) -> Vec<Piece> {
+        self.face.outline(glyph)
     }
 
     /// Font units to a size.
     pub(super) fn scale(&self, size: f32) -> f32 {
-        size / f32::from(self.face.units_per_em())
+        size / f32::from(self.face.units_per_em)
     }
 
     /// The text, cut with an ellipsis where it is wider than `width`.
@@ -57,12 +57,12 @@ impl Font {
     }
 
     /// Letters that the font lacks show as its empty box.
-    fn glyph(&self, c: char) -> GlyphId {
-        self.face.glyph_index(c).unwrap_or(GlyphId(0))
+    fn glyph(&self, c: char) -> Glyph {
+        self.face.glyph(c).unwrap_or(Glyph(0))
     }
 
-    fn advance(&self, glyph: GlyphId, size: f32) -> f32 {
-        f32::from(self.face.glyph_hor_advance(glyph).unwrap_or(0)) * self.scale(size)
+    fn advance(&self, glyph: Glyph, size: f32) -> f32 {
+        f32::from(self.face.advance(glyph)) * self.scale(size)
     }
 }
 
@@ -74,7 +74,7 @@ mod tests {
     fn the_embedded_font_has_the_letters_of_our_labels() {
         let font = Font::embedded();
         for c in "Training loss (nats per token) 0123456789,.−… äßéñøąłЖяΩ·×".chars() {
-            assert!(font.face.glyph_index(c).is_some(), "{c}");
+            assert!(font.face.glyph(c).is_some(), "{c}");
         }
         assert!(font.width("wide", 20.0) > font.width("wi", 20.0));
     }

@@ -1,10 +1,10 @@
 //! The drawing painted, as PNG.
 
 use tiny_skia::{FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Rect, Stroke, Transform};
-use ttf_parser::OutlineBuilder;
 
 use super::drawing::{Anchor, Color, Drawing, Shape};
 use super::font::Font;
+use super::truetype::Piece;
 use crate::error::{Error, Result};
 
 /// Pixels a unit: sharp on screens of today, and in print.
@@ -67,12 +67,19 @@ fn paint_shape(sheet: &mut Pixmap, shape: &Shape, font: &Font) {
             let place = turn.post_translate(at.0, at.1).post_concat(scale);
             let units = font.scale(*size);
             font.for_each_glyph(text, *size, |glyph, x| {
-                let mut outline = Outline(PathBuilder::new());
-                font.outline(glyph, &mut outline);
+                let mut outline = PathBuilder::new();
+                for piece in font.outline(glyph) {
+                    match piece {
+                        Piece::Move(x, y) => outline.move_to(x, y),
+                        Piece::Line(x, y) => outline.line_to(x, y),
+                        Piece::Curve(x1, y1, x, y) => outline.quad_to(x1, y1, x, y),
+                        Piece::Close => outline.close(),
+                    }
+                }
                 // Font units have y up.
                 let glyph_place =
                     Transform::from_scale(units, -units).post_translate(shift + x, 0.0).post_concat(place);
-                fill(sheet, outline.0.finish(), *color, glyph_place);
+                fill(sheet, outline.finish(), *color, glyph_place);
             });
         }
     }
@@ -89,25 +96,4 @@ fn paint(Color(red, green, blue, opacity): Color) -> Paint<'static> {
     paint.set_color_rgba8(red, green, blue, opacity);
     paint.anti_alias = true;
     paint
-}
-
-/// Carries outlines from the font parser to the painter.
-struct Outline(PathBuilder);
-
-impl OutlineBuilder for Outline {
-    fn move_to(&mut self, x: f32, y: f32) {
-        self.0.move_to(x, y);
-    }
-    fn line_to(&mut self, x: f32, y: f32) {
-        self.0.line_to(x, y);
-    }
-    fn quad_to(&mut self, x1: f32, y1: f32, x: f32, y: f32) {
-        self.0.quad_to(x1, y1, x, y);
-    }
-    fn curve_to(&mut self, x1: f32, y1: f32, x2: f32, y2: f32, x: f32, y: f32) {
-        self.0.cubic_to(x1, y1, x2, y2, x, y);
-    }
-    fn close(&mut self) {
-        self.0.close();
-    }
 }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use store::fs::RealFs;
 use store::report::{Event, Phase, Reporter};
 use store::run::{RunDir, RunStatus};
+use store::walk::bytes_below;
 use train::checkpoint::Which;
 
 use crate::meta::RunMeta;
@@ -374,13 +375,6 @@ fn artifacts(project: &Project, run: &RunDir) -> Vec<Artifact> {
         .filter(|(_, path)| path.exists())
         .map(|(name, path)| Artifact { name: name.to_owned(), bytes: bytes_below(&path), path })
         .collect()
-}
-
-fn bytes_below(path: &std::path::Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(path) else {
-        return std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    };
-    entries.flatten().map(|entry| bytes_below(&entry.path())).sum()
 }
 
 /// Whether a run still has work to do.

@@ -1,0 +1,230 @@
+//! The files below a corpus's folders: in the order of their names, each real folder once.
+//!
+//! Links to files and folders are followed, wherever they lead: a corpus often lies on another disk. A link
+//! that leads back to a folder above it, one that leads nowhere, and a folder nested too deep are passed over
+//! and told by name; what lies beside them is read. Time grows with the number of entries alone, and memory
+//! with the largest folders on the way down.
+
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use store::walk::{DEEPEST, FolderId};
+
+use super::shown;
+use crate::kind::Kind;
+use crate::report::LISTED;
+use crate::{Quarantined, Result};
+
+/// Longer paths are opened by no system.
+const LONGEST_PATH_BYTES: usize = 4095;
+
+/// A file that is to be read.
+pub struct FoundFile {
+    pub path: PathBuf,
+    pub name: String,
+    /// Its canonical path.
+    pub real: PathBuf,
+}
+
+/// Links and folders that were not walked into.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotFollowed {
+    /// How many.
+    pub count: u64,
+    /// The first hundred of them, with the reason.
+    pub first: Vec<Quarantined>,
+}
+
+impl NotFollowed {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn add(&mut self, name: &str, reason: impl Into<String>) {
+        self.count += 1;
+        if self.first.len() < LISTED {
+            self.first.push(Quarantined { source: name.to_owned(), reason: reason.into() });
+        }
+    }
+}
+
+/// What walks share: where they have been, and what they passed over.
+pub struct Walk {
+    /// Canonical folders that this program fills.
+    outputs: BTreeSet<PathBuf>,
+    seen: HashSet<FolderId>,
+    pub ignored_files: u64,
+    pub not_followed: NotFollowed,
+}
+
+/// What an entry of a folder is, links followed.
+pub enum Entry {
+    Folder,
+    File,
+    /// A link that leads nowhere, or to itself.
+    Nowhere,
+    /// A pipe, a socket, a device: it would be waited for without end.
+    Other,
+}
+
+/// The names in a folder, sorted.
+pub struct Listing {
+    pub names: std::vec::IntoIter<(OsString, Option<std::fs::FileType>)>,
+}
+
+impl Listing {
+    /// # Errors
+    /// What the system says.
+    pub fn of(folder: &Path) -> Result<Listing> {
+        let list = || {
+            let mut names = std::fs::read_dir(folder)?
+                .map(|entry| entry.map(|entry| (entry.file_name(), entry.file_type().ok())))
+                .collect::<std::io::Result<Vec<_>>>()?;
+            names.sort_by(|a, b| a.0.cmp(&b.0));
+            Ok(names)
+        };
+        Ok(Listing { names: list().map_err(store::Error::io("read the folder", folder))?.into_iter() })
+    }
+}
+
+/// What lies at `path`, and whether a link leads there. Most file systems tell it with the name; the others
+/// are asked.
+pub fn entry(path: &Path, told: Option<std::fs::FileType>) -> (Entry, bool) {
+    let told = told.or_else(|| std::fs::symlink_metadata(path).ok().map(|metadata| metadata.file_type()));
+    let is_link = told.is_some_and(|kind| kind.is_symlink());
+    let kind = if is_link { std::fs::metadata(path).ok().map(|metadata| metadata.file_type()) } else { told };
+    let entry = match kind {
+        None => Entry::Nowhere,
+        Some(kind) if kind.is_dir() => Entry::Folder,
+        Some(kind) if kind.is_file() => Entry::File,
+        Some(_) => Entry::Other,
+    };
+    (entry, is_link)
+}
+
+/// The canonical path of what lies in a folder, whose own is known.
+pub fn real(folder: &Path, path: &Path, name: &OsString, is_link: bool) -> PathBuf {
+    let own = if is_link { path.canonicalize().ok() } else { None };
+    own.unwrap_or_else(|| folder.join(name))
+}
+
+/// A folder on the way down.
+struct Level {
+    path: PathBuf,
+    name: String,
+    real: PathBuf,
+    id: FolderId,
+    listing: Listing,
+}
+
+impl Walk {
+    pub fn new(outputs: BTreeSet<PathBuf>) -> Walk {
+        Walk { outputs, seen: HashSet::new(), ignored_files: 0, not_followed: NotFollowed::default() }
+    }
+
+    /// Hands over all readable files below a folder.
+    ///
+    /// # Errors
+    /// A folder that cannot be listed.
+    pub fn folder(&mut self, path: &Path, name: &str, take: &mut dyn FnMut(FoundFile)) -> Result<()> {
+        let real_path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut levels = Vec::new();
+        self.enter(path.to_owned(), name.to_owned(), real_path, &mut levels)?;
+        while let Some(level) = levels.last_mut() {
+            let Some((file_name, told)) = level.listing.names.next() else {
+                levels.pop();
+                continue;
+            };
+            if file_name.as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let path = level.path.join(&file_name);
+            let own_name = shown(&file_name);
+            let name = format!("{}/{own_name}", level.name);
+            let is_read = Kind::of_name_beside_others(&own_name).is_some();
+            let (entry, is_link) = entry(&path, told);
+            match entry {
+                _ if path.as_os_str().len() > LONGEST_PATH_BYTES => self.see_too_deep(&name),
+                Entry::Folder => {
+                    let real = real(&level.real, &path, &file_name, is_link);
+                    self.enter(path, name, real, &mut levels)?;
+                }
+                Entry::File if is_read => {
+                    let real = real(&level.real, &path, &file_name, is_link);
+                    take(FoundFile { path, name, real });
+                }
+                Entry::Nowhere if is_read => self.see_nowhere(&name),
+                Entry::File | Entry::Nowhere | Entry::Other => self.ignored_files += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes into a folder that was not gone into before.
+    fn enter(&mut self, path: PathBuf, name: String, real: PathBuf, levels: &mut Vec<Level>) -> Result<()> {
+        if self.outputs.contains(&real) {
+            return Ok(());
+        }
+        let Some(id) = self.id_of(&path, || name.clone())? else { return Ok(()) };
+        if let Some(above) = levels.iter().find(|level| level.id == id) {
+            self.see_loop(&name, &above.name);
+            return Ok(());
+        }
+        if self.seen.contains(&id) {
+            return Ok(());
+        }
+        if levels.len() > DEEPEST {
+            self.see_too_deep(&name);
+            return Ok(());
+        }
+        let listing = Listing::of(&path)?;
+        self.seen.insert(id.clone());
+        levels.push(Level { path, name, real, id, listing });
+        Ok(())
+    }
+
+    /// Whether a canonical path lies in what this program fills.
+    pub fn is_output(&self, real: &Path) -> bool {
+        self.outputs.iter().any(|output| real.starts_with(output))
+    }
+
+    /// Notes what is neither a file nor a folder.
+    pub fn see_other(&mut self, path: &Path, name: &str) {
+        match entry(path, None).0 {
+            Entry::Nowhere => self.see_nowhere(name),
+            _ => self.ignored_files += 1,
+        }
+    }
+
+    /// Notes a link that leads nowhere.
+    pub fn see_nowhere(&mut self, name: &str) {
+        self.not_followed.add(name, "is a link that leads nowhere, or to itself");
+    }
+
+    /// Notes what is not entered or read for its depth.
+    pub fn see_too_deep(&mut self, name: &str) {
+        let reason = format!(
+            "lies more than {DEEPEST} folders deep, or has a path of more than {LONGEST_PATH_BYTES} bytes, and is \
+             not read: move it up, or name a folder above it in data.paths"
+        );
+        self.not_followed.add(name, reason);
+    }
+
+    /// Notes a link back to a folder above it.
+    pub fn see_loop(&mut self, name: &str, above: &str) {
+        self.not_followed
+            .add(name, format!("leads back to `{above}`, which contains it, and is not followed"));
+    }
+
+    /// Which folder lies at a path; `None` where the path is longer than the system takes, which is noted.
+    pub fn id_of(&mut self, path: &Path, name: impl Fn() -> String) -> Result<Option<FolderId>> {
+        if path.as_os_str().len() > LONGEST_PATH_BYTES {
+            self.see_too_deep(&name());
+            return Ok(None);
+        }
+        Ok(Some(FolderId::of(path).map_err(store::Error::io("read the folder", path))?))
+    }
+}

@@ -1,5 +1,5 @@
 //! Errors as a person reads them, and the exit codes: 0 done; 1 usage, configuration or environment; 2 crash loop;
-//! 3 corpus or tokenizer; 4 training; 5 validation.
+//! 3 corpus or tokenizer; 4 training; 5 validation; 130 stopped by Ctrl-C; 143 stopped by SIGTERM or `text2llm stop`.
 
 use std::fmt;
 use std::io;
@@ -30,9 +30,21 @@ impl Failure {
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Failure::Pipeline(pipeline::Error::Stopped(_)) => {
+                train::StopFlag::of_process().map_or(train::EXIT_AFTER_SIGTERM, |flag| flag.exit_code())
+            }
             Failure::Pipeline(error) => error.kind().exit_code(),
             Failure::Child(code, _) => *code,
             Failure::Other(_) => USAGE,
+        }
+    }
+
+    /// Whether it is none: somebody asked to stop.
+    pub fn is_stop(&self) -> bool {
+        match self {
+            Failure::Pipeline(error) => error.kind() == pipeline::ErrorKind::Stopped,
+            Failure::Child(code, _) => matches!(*code, train::EXIT_AFTER_SIGINT | train::EXIT_AFTER_SIGTERM),
+            Failure::Other(_) => false,
         }
     }
 

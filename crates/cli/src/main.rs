@@ -9,6 +9,7 @@ mod detach;
 mod failure;
 mod output;
 mod select;
+mod stopping;
 mod summary;
 mod tui;
 

@@ -28,6 +28,9 @@ const PULSE: Duration = Duration::from_millis(100);
 const EXIT_RANGE: i32 = 33;
 const EXIT_REFUSED: i32 = 22;
 
+/// Why a transfer ends that nothing is wrong with.
+const ENDING: &str = "this program was asked to stop";
+
 /// A server's address with the token that goes with it.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -176,6 +179,9 @@ pub(crate) fn start(
     headers: impl IntoIterator<Item = String>,
     arguments: &[&str],
 ) -> Result<Child> {
+    if store::stop::is_ending() {
+        return Err(broken(url, ENDING));
+    }
     let mut child = Command::new("curl")
         .args(ALWAYS)
         .args(arguments)
@@ -199,6 +205,12 @@ pub(crate) fn follow(child: &mut Child, url: &str, part: &Path, progress: &mut d
     let mut pulse = FIRST_PULSE;
     loop {
         match child.try_wait() {
+            // Or it would go on alone, and write into a file that the next command reads.
+            Ok(None) if store::stop::is_ending() => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(broken(url, ENDING));
+            }
             Ok(None) => {
                 std::thread::sleep(pulse);
                 pulse = (pulse * 3 / 2).min(PULSE);

@@ -102,6 +102,10 @@ fn measured(mut command: Command, stop: &StopFlag) -> std::result::Result<Option
         std::thread::sleep(LOOK_EVERY);
     };
     let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
+    // Ctrl-C reaches both, and either may end first.
+    if stop.is_raised() {
+        return Ok(None);
+    }
     if !status.success() {
         return Err(format!("{status}: {}", stderr.lines().next().unwrap_or("no message")));
     }

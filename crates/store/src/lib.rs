@@ -9,6 +9,7 @@ pub mod fs;
 pub mod lock;
 pub mod manifest;
 pub mod metrics;
+pub mod pause;
 pub mod process;
 pub mod report;
 pub mod run;

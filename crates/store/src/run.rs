@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::fs::Fs;
 use crate::lock::RunLock;
+use crate::pause;
 use crate::time::Timestamp;
 use crate::{Error, ErrorKind, Result, atomic, metrics};
 
@@ -26,7 +27,9 @@ pub enum RunStatus {
     Completed,
     /// It stopped with an error.
     Failed,
-    /// It was stopped, or its process vanished; it can be resumed.
+    /// It was stopped on request, in whatever phase; it can be resumed.
+    Stopped,
+    /// Its process vanished without a word: killed, out of memory, out of power. It can be resumed.
     Interrupted,
 }
 
@@ -37,6 +40,7 @@ impl std::fmt::Display for RunStatus {
             RunStatus::Running => "running",
             RunStatus::Completed => "completed",
             RunStatus::Failed => "failed",
+            RunStatus::Stopped => "stopped",
             RunStatus::Interrupted => "interrupted",
         })
     }
@@ -79,8 +83,27 @@ pub struct RunState {
     /// What kind of failure, in one word for programs: "diverged", "storage_full".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Whether all steps are done although the status tells of a stop after them; see [`RunState::is_trained`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub trained: bool,
+    /// What the run waits for before it goes on by itself: "disk full, needs 12 MB on …". Told by [`RunDir::state`], never stored here: a
+    /// full disk takes no new `state.json`.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
     /// When this was written (UTC, RFC 3339).
     pub updated_at: String,
+}
+
+impl RunState {
+    /// Whether all steps are done: what is left of the job comes after training.
+    pub fn is_trained(&self) -> bool {
+        self.status == RunStatus::Completed || (self.status == RunStatus::Stopped && self.trained)
+    }
+
+    /// The status as people read it: a run that waits for its disk runs, and does not get on.
+    pub fn status_in_words(&self) -> String {
+        if self.paused.is_some() { "paused".to_owned() } else { self.status.to_string() }
+    }
 }
 
 /// One run's folder.
@@ -226,13 +249,17 @@ impl RunDir {
         atomic::read_json(fs, &self.path.join("state.json"))
     }
 
-    /// `state.json`, except that a run called running that nobody holds is told as interrupted.
+    /// `state.json`, except that a run called running that nobody holds is told as interrupted, and what a running one waits for.
     pub fn state(&self, fs: &dyn Fs) -> Result<RunState> {
         let mut state = self.read_state(fs)?;
-        if state.status == RunStatus::Running && !RunLock::is_held(&self.path) {
-            state.status = RunStatus::Interrupted;
-            state.message = format!("process {} ended without a word", state.pid);
-            state.eta_s = 0.0;
+        if state.status == RunStatus::Running {
+            if RunLock::is_held(&self.path) {
+                state.paused = pause::read(fs, self);
+            } else {
+                state.status = RunStatus::Interrupted;
+                state.message = format!("process {} ended without a word", state.pid);
+                state.eta_s = 0.0;
+            }
         }
         Ok(state)
     }

@@ -12,6 +12,8 @@ mod kill;
 mod objects;
 #[cfg(target_os = "linux")]
 mod ranks;
+#[cfg(unix)]
+mod stops;
 mod whole_job;
 
 use testkit::Sandbox;

@@ -20,6 +20,7 @@ use train::{Checkpoints, StopFlag};
 
 use crate::project::Project;
 use crate::recipe::Recipe;
+use crate::stop::Stopped;
 use crate::{Error, Result};
 
 pub use chaos::{Chaos, chaos};
@@ -160,8 +161,8 @@ impl Scratch {
     /// Somebody does not want to wait for the end.
     fn check_stop(&self) -> Result<()> {
         if self.stop.is_raised() {
-            let message = "stopped on request before the end; its scratch folder is removed".to_owned();
-            return Err(Error::Environment { message });
+            // Its scratch folder is removed.
+            return Err(Stopped { phase: None, steps: None, command: None }.into());
         }
         Ok(())
     }

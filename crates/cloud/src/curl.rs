@@ -234,6 +234,11 @@ pub(crate) fn size(path: &Path) -> u64 {
 
 pub(crate) fn finish(mut child: Child, url: &str) -> Result<()> {
     let status = child.wait().map_err(|error| broken(url, &error.to_string()))?;
+    #[cfg(unix)]
+    if std::os::unix::process::ExitStatusExt::signal(&status) == Some(25) {
+        // SIGXFSZ, which curl does not survive.
+        return Err(broken(url, store::limit::Limit::FileSize.remedy()));
+    }
     if status.success() { Ok(()) } else { Err(broken(url, &meaning(status.code()))) }
 }
 

@@ -178,6 +178,11 @@ impl Error {
     }
 }
 
+/// That the system gives no thread.
+pub(crate) fn no_thread(error: &std::io::Error) -> Error {
+    Error::Environment { message: format!("cannot start a thread: {error}: {}", store::limit::NO_THREAD) }
+}
+
 fn unmet_text(unmet: &[Unmet], report: &std::path::Path) -> String {
     let mut text = String::from("the model does not meet its limits:");
     for gate in unmet {

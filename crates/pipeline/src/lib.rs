@@ -21,9 +21,11 @@ pub mod share;
 pub mod stages;
 pub mod stop;
 pub mod supervise;
+mod sweep;
 mod text;
 pub mod trials;
 
+pub use cloud::cache_folder;
 pub use error::{Error, ErrorKind, Result, Unmet};
 pub use measure::Generation;
 pub use meta::{RunInputs, RunMeta};

@@ -5,7 +5,8 @@
 //! then [`watch`] records the stop and ends the process. Reading order: [`Stopped`], [`Working`], [`watch`].
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use store::fs::RealFs;
@@ -13,7 +14,7 @@ use store::report::Phase;
 use store::run::{RunDir, RunState, RunStatus};
 use train::StopFlag;
 
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// For work that is stopped to end by itself.
 pub const GRACE: Duration = Duration::from_secs(2);
@@ -36,8 +37,7 @@ impl fmt::Display for Stopped {
         f.write_str("stopped on request")?;
         match (self.phase, self.steps) {
             (_, Some((step, of))) => write!(f, " at step {step} of {of}")?,
-            (Some(phase), None) => write!(f, " in the {} phase", format!("{phase:?}").to_lowercase())?,
-            (None, None) => {}
+            (phase, None) => f.write_str(&Place { phase, run: None }.in_words())?,
         }
         f.write_str("; what is done stays")?;
         match &self.command {
@@ -85,6 +85,59 @@ fn of(work: Option<&Work>) -> Stopped {
         phase: work.and_then(|work| work.phase),
         steps: None,
         command: work.and_then(|work| work.command.clone()),
+    }
+}
+
+/// Where a process is, for who tells how it ended.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// The phase, within a job.
+    pub phase: Option<Phase>,
+    run: Option<RunDir>,
+}
+
+/// Where this process is now. Never waits: it is asked for in the middle of a panic.
+pub fn place() -> Place {
+    let work = match WORK.try_lock() {
+        Ok(work) => work,
+        Err(TryLockError::Poisoned(work)) => work.into_inner(),
+        Err(TryLockError::WouldBlock) => return Place::default(),
+    };
+    work.as_ref().map_or_else(Place::default, |work| Place { phase: work.phase, run: work.run.clone() })
+}
+
+impl Place {
+    /// The exit code of what fails there.
+    pub fn exit_code(&self) -> u8 {
+        self.phase.map_or(ErrorKind::Environment, ErrorKind::of_phase).exit_code()
+    }
+
+    /// The run's folder, within a run.
+    pub fn run_folder(&self) -> Option<&Path> {
+        self.run.as_ref().map(RunDir::path)
+    }
+
+    /// In words, to be put behind what happened: " in the corpus phase".
+    pub fn in_words(&self) -> String {
+        self.phase.map_or_else(String::new, |phase| format!(" in the {} phase", format!("{phase:?}").to_lowercase()))
+    }
+
+    /// Marks the run as failed; `failure` is the kind, for programs. One whose training is done stays what it is.
+    pub fn fail(&self, failure: &str, message: &str) {
+        let Some(run) = &self.run else { return };
+        let Ok(state) = run.read_state(&RealFs) else { return };
+        if state.is_trained() {
+            return;
+        }
+        let state = RunState {
+            status: RunStatus::Failed,
+            message: message.to_owned(),
+            failure: Some(failure.to_owned()),
+            eta_s: 0.0,
+            ..state
+        };
+        // What happened is told all the same.
+        let _ = run.write_state(&RealFs, state);
     }
 }
 

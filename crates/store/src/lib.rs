@@ -6,15 +6,18 @@
 pub mod atomic;
 mod error;
 pub mod fs;
+pub mod limit;
 pub mod lock;
 pub mod manifest;
 pub mod metrics;
+pub mod panics;
 pub mod pause;
 pub mod process;
 pub mod report;
 pub mod run;
 pub mod stage;
 pub mod stop;
+pub mod sweep;
 pub mod system;
 pub mod tail;
 pub mod time;

@@ -117,6 +117,24 @@ impl StopFlag {
     }
 }
 
+/// Lets a write beyond the limit on the size of a file fail with an error, rather than end the process (SIGXFSZ).
+///
+/// # Errors
+/// The system does not let this process listen.
+#[cfg(unix)]
+pub fn survive_file_size_limit() -> Result<()> {
+    /// The same number on all systems that this program runs on.
+    const SIGXFSZ: i32 = 25;
+    let heard = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGXFSZ, heard).map(drop).map_err(|source| Error::Signals { source })
+}
+
+/// Windows has no such limit.
+#[cfg(not(unix))]
+pub fn survive_file_size_limit() -> Result<()> {
+    Ok(())
+}
+
 /// See [`StopFlag::hold`].
 #[derive(Debug)]
 pub struct Hold(Arc<AtomicUsize>);

@@ -149,12 +149,17 @@ impl Console {
                 let _ = self.data(&line.to_string());
             }
         }
-        if matches!(failure, Failure::Child(..)) {
+        if matches!(failure, Failure::Child(..) | Failure::Broken(..)) {
             return;
         }
+        self.error(&failure.to_string());
+    }
+
+    /// An error as prose, on stderr.
+    pub fn error(&mut self, message: &str) {
         let mark = if human::colors() { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
         // As in `prose`, but for the mark.
-        let _ = writeln!(io::stderr().lock(), "{mark}: {}", plain(&failure.to_string()));
+        let _ = writeln!(io::stderr().lock(), "{mark}: {}", plain(message));
     }
 
     /// A stop on request, which is no error.

@@ -99,7 +99,12 @@ impl Storage {
             let mut child = self.start(call, &mut arguments)?;
             // Read beside it: a head can be longer than a pipe holds.
             let stdout = child.stdout.take();
-            let said = std::thread::spawn(move || collect(stdout, LONGEST_HEADS_BYTES));
+            let said = std::thread::Builder::new().spawn(move || collect(stdout, LONGEST_HEADS_BYTES));
+            let said = said.map_err(|error| {
+                let _ = child.kill();
+                let _ = child.wait();
+                curl::broken(&place, &format!("no thread: {error}: {}", store::limit::NO_THREAD))
+            })?;
             curl::follow(&mut child, &place, part, progress)?;
             let said = said.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             let said = heard(child, said, &place)?;

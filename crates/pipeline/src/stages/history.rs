@@ -223,6 +223,7 @@ pub(super) fn lock_project(project: &Project) -> Result<Busy> {
     let folder = project.data();
     RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
     let lock = RunLock::acquire(&folder)?;
+    crate::sweep::project(project);
     Ok(Busy { _obeying: Obeying::requests_in(&folder), _lock: lock })
 }
 

@@ -124,6 +124,8 @@ pub fn classify(witness: &Witness<'_>) -> End {
         (_, Some(number)) => End::Crashed(CrashKind::Signal, format!("it was ended by signal {number}")),
         (Some(4), _) => match state.and_then(|state| state.failure.as_deref()) {
             Some("storage_full" | "io") => End::Crashed(CrashKind::Disk, last_words),
+            Some("bug") => End::Crashed(CrashKind::Bug, last_words),
+            Some("out_of_memory") => End::Crashed(CrashKind::OutOfMemory, last_words),
             _ => End::Hopeless(4, last_words),
         },
         (Some(code @ (1 | 3 | 5)), _) => End::Hopeless(code as u8, last_words),
@@ -207,6 +209,10 @@ mod tests {
         assert_eq!(kind(end(ExitStatus::from_raw(11), None, "", false)), CrashKind::Bug);
         assert_eq!(kind(end(exited(101), None, "thread 'main' panicked at x.rs:1", false)), CrashKind::Bug);
         assert_eq!(kind(end(exited(4), failed("storage_full"), "", false)), CrashKind::Disk);
+        assert_eq!(kind(end(exited(4), failed("bug"), "", false)), CrashKind::Bug);
+        assert_eq!(kind(end(exited(4), failed("out_of_memory"), "", false)), CrashKind::OutOfMemory);
+        // A limit does not lift by itself.
+        assert!(matches!(end(exited(4), failed("limit"), "", false), End::Hopeless(4, _)));
     }
 
     #[test]

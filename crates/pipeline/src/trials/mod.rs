@@ -88,7 +88,7 @@ fn take_along(recipe: &mut Recipe, base_dir: &Path) {
 impl Scratch {
     /// Writes the trial's recipe into a new folder.
     fn new(trial: &Trial<'_>, checkpoint_every: u64) -> Result<Scratch> {
-        let root = trial.project.root().join(format!(".text2llm-trial-{}", std::process::id()));
+        let root = trial.project.root().join(format!("{}{}", crate::sweep::TRIAL, std::process::id()));
         let mut recipe = trial.recipe.clone();
         take_along(&mut recipe, trial.base_dir);
         let options = &mut recipe.train;

@@ -43,7 +43,8 @@ fn main() -> ExitCode {
     }
     // A misspelt TEXT2LLM_CPU would silently measure something else.
     let allowed = InstructionSet::allowed().map_err(Failure::message);
-    let outcome = panics::guard(&mut console, |console| allowed.and_then(|_| commands::dispatch(cli, console)));
+    let outcome =
+        panics::guard(&mut console, |console| allowed.and_then(|_| commands::dispatch(cli, console)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has gone away (`text2llm list | head -1`): nothing is wrong.

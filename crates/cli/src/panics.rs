@@ -78,10 +78,10 @@ fn tell(console: &mut Console, panic: &PanicHookInfo<'_>) {
     };
     let line = match is_caught {
         true => format!(
-            "a document made this program fail{}, and is passed over: {what}. Please report it {trace}",
+            "internal error{} over a document, which is quarantined: {what}. Please report it {trace}",
             place.in_words()
         ),
-        false => format!("a mistake of text2llm{}: {what}. Please report it {trace}", place.in_words()),
+        false => format!("internal error{}: {what}. Please report it {trace}", place.in_words()),
     };
     let is_first = heard.traces == 1;
     let is_first_fatal = !is_caught && heard.fatal.is_none();
@@ -99,7 +99,8 @@ fn tell(console: &mut Console, panic: &PanicHookInfo<'_>) {
 /// A new file in the run's folder, else in that for caches, else in the system's for temporary files.
 fn trace_file(place: &Place) -> Option<(File, PathBuf)> {
     let name = format!("panic-{}-{}.log", Timestamp::now().compact(), std::process::id());
-    let folders = [place.run_folder().map(Path::to_owned), Some(pipeline::cache_folder()), Some(std::env::temp_dir())];
+    let folders =
+        [place.run_folder().map(Path::to_owned), Some(pipeline::cache_folder()), Some(std::env::temp_dir())];
     folders.into_iter().flatten().find_map(|folder| {
         if Some(folder.as_path()) != place.run_folder() {
             std::fs::create_dir_all(&folder).ok()?;
@@ -144,7 +145,8 @@ mod tests {
 
     #[test]
     fn a_panic_is_one_line_and_a_trace_in_the_file_that_it_names() {
-        for (kind, code, mark) in [("fatal", "1", "error: a mistake of text2llm"), ("caught", "0", "warning: a document")]
+        for (kind, code, mark) in
+            [("fatal", "1", "error: internal error"), ("caught", "0", "warning: internal error")]
         {
             let folder = tempfile::tempdir().unwrap();
             let said = Command::new(std::env::current_exe().unwrap())

@@ -119,7 +119,9 @@ impl Place {
 
     /// In words, to be put behind what happened: " in the corpus phase".
     pub fn in_words(&self) -> String {
-        self.phase.map_or_else(String::new, |phase| format!(" in the {} phase", format!("{phase:?}").to_lowercase()))
+        self.phase.map_or_else(String::new, |phase| {
+            format!(" in the {} phase", format!("{phase:?}").to_lowercase())
+        })
     }
 
     /// Marks the run as failed; `failure` is the kind, for programs. One whose training is done stays what it is.
@@ -199,8 +201,7 @@ pub(crate) fn mark(run: &RunDir, stopped: &Stopped) {
     }
     let trained = state.is_trained();
     let message = stopped.to_string();
-    let state =
-        RunState { status: RunStatus::Stopped, trained, message, failure: None, eta_s: 0.0, ..state };
+    let state = RunState { status: RunStatus::Stopped, trained, message, failure: None, eta_s: 0.0, ..state };
     // The stop itself is what counts; without the mark the run is told as interrupted.
     let _ = run.write_state(&RealFs, state);
 }

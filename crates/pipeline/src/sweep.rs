@@ -44,7 +44,8 @@ fn staged(project: &Project) -> Vec<PathBuf> {
     let average = project.root().join("model-average");
     let phases = folders(&project.data()).filter_map(|(name, _)| {
         let stem = name.strip_prefix('.')?;
-        let phase = stem.strip_suffix(".partial").or_else(|| stem.strip_suffix(".old"))?.strip_prefix("tokens-")?;
+        let phase =
+            stem.strip_suffix(".partial").or_else(|| stem.strip_suffix(".old"))?.strip_prefix("tokens-")?;
         Some(project.phase_tokens(phase))
     });
     let left = |target: &PathBuf| {

@@ -70,14 +70,15 @@ impl Limit {
                 "memory is not to be had: the limit of this process (`ulimit -v`), that of its container, or the machine's memory is reached. \
                  Raise it, or take less with --threads 1, a smaller train.micro_batch_size or model.size"
             }
-            Limit::Quota => "the disk quota of this user is used up: free some space and run the same command again",
+            Limit::Quota => {
+                "the disk quota of this user is used up: free some space and run the same command again"
+            }
         }
     }
 }
 
 /// What to do where the system gives no more threads.
-pub const NO_THREAD: &str =
-    "the system gives no more threads: the limit on processes (`ulimit -u`), that of the container, or the memory for their stacks \
+pub const NO_THREAD: &str = "the system gives no more threads: the limit on processes (`ulimit -u`), that of the container, or the memory for their stacks \
      (`ulimit -v`) is reached. Raise it, or use fewer with --threads 1";
 
 #[cfg(all(test, unix))]

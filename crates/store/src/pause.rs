@@ -71,7 +71,9 @@ mod tests {
         reserve(&disk, &run).unwrap();
         assert_eq!(read(&disk, &run), None);
         disk.set_capacity(Some(disk.used_bytes()));
-        assert!(run.write_state(&disk, RunState { message: "x".repeat(600), ..RunState::default() }).is_err());
+        assert!(
+            run.write_state(&disk, RunState { message: "x".repeat(600), ..RunState::default() }).is_err()
+        );
         tell(&disk, &run, Some("disk full,\nneeds 12 MB on `/runs`")).unwrap();
         assert_eq!(read(&disk, &run).as_deref(), Some("disk full, needs 12 MB on `/runs`"));
         tell(&disk, &run, Some(&"é".repeat(10_000))).unwrap();

@@ -34,7 +34,9 @@ pub fn terminate(child: &Child) -> io::Result<()> {
 /// Whether a process of that number is there, of whatever user. Only for what is of no use once it is gone: numbers come again.
 #[cfg(unix)]
 pub fn is_alive(process: u32) -> bool {
-    let Some(pid) = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw) else { return false };
+    let Some(pid) = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw) else {
+        return false;
+    };
     // Another user's may not be signalled, and is there.
     rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
 }

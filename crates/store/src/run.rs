@@ -377,9 +377,16 @@ mod tests {
         run.write_state(&RealFs, RunState { status: RunStatus::Running, step: 7, ..RunState::default() })
             .unwrap();
         assert_eq!(run.state(&RealFs).unwrap().status, RunStatus::Running);
+        crate::pause::tell(&RealFs, &run, Some("disk full, needs 12.0 MB")).unwrap();
+        let state = run.state(&RealFs).unwrap();
+        assert_eq!(
+            (state.paused.as_deref(), state.status_in_words().as_str()),
+            (Some("disk full, needs 12.0 MB"), "paused")
+        );
+        assert!(serde_json::to_string(&state).unwrap().contains("\"paused\":\"disk full"));
         drop(lock);
         let state = run.state(&RealFs).unwrap();
-        assert_eq!((state.status, state.step), (RunStatus::Interrupted, 7));
+        assert_eq!((state.status, state.step, state.paused), (RunStatus::Interrupted, 7, None));
     }
 
     #[test]

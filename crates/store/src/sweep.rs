@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use crate::process;
 
+/// In a folder that was left on purpose, for a person to look at.
+pub const KEPT: &str = "kept";
+
 /// The process of a name made of a part before, its number, and nothing or a dash and random letters behind.
 fn process_of(name: &str, before: &str) -> Option<u32> {
     let rest = name.strip_prefix(before)?;
-    let (number, random) = rest.split_once('-').map_or((rest, None), |(number, random)| (number, Some(random)));
+    let (number, random) =
+        rest.split_once('-').map_or((rest, None), |(number, random)| (number, Some(random)));
     let is_random = |text: &str| text.len() >= 6 && text.chars().all(|c| c.is_ascii_alphanumeric());
     // As it is written: no sign, no zeros before.
-    number
-        .parse()
-        .ok()
-        .filter(|parsed: &u32| parsed.to_string() == number && random.is_none_or(is_random))
+    number.parse().ok().filter(|parsed: &u32| parsed.to_string() == number && random.is_none_or(is_random))
 }
 
 /// The process of `.NAME.PID.tmp`, which a whole-file write leaves, where NAME is one of `names`; any, where there are none.
@@ -52,11 +53,12 @@ pub fn writes(folder: &Path, names: &[&str]) -> usize {
     })
 }
 
-/// Removes files or folders `BEFORE` + process, or `BEFORE` + process + `-` + random letters; returns how many.
+/// Removes files or folders `BEFORE` + process, or `BEFORE` + process + `-` + random letters; returns how many. A folder that holds a file
+/// [`KEPT`] stays.
 pub fn numbered(folder: &Path, before: &str) -> usize {
     each(folder, |name, path, found| {
         let Some(process) = process_of(name, before) else { return false };
-        if process::is_alive(process) {
+        if process::is_alive(process) || path.join(KEPT).exists() {
             return false;
         }
         match () {
@@ -81,7 +83,11 @@ pub fn aged(folder: &Path, behind: &str, age: Duration) -> usize {
     each(folder, |name, path, found| {
         let idle = found.modified().ok().and_then(|modified| modified.elapsed().ok());
         let is_old = idle.is_some_and(|idle| idle > age);
-        found.is_file() && is_old && name.len() > behind.len() && name.ends_with(behind) && fs::remove_file(path).is_ok()
+        found.is_file()
+            && is_old
+            && name.len() > behind.len()
+            && name.ends_with(behind)
+            && fs::remove_file(path).is_ok()
     })
 }
 
@@ -103,9 +109,9 @@ mod tests {
 
     /// A number that no process has: it has just ended.
     fn gone() -> u32 {
-        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let mut child = std::process::Command::new("true").spawn().expect("everywhere");
         let number = child.id();
-        child.wait().unwrap();
+        child.wait().expect("ours");
         number
     }
 
@@ -124,13 +130,16 @@ mod tests {
             format!(".text2llm-write-test-{gone}x"),
             format!(".text2llm-write-test-{gone}-ab/c").replace('/', "."),
             ".mine.deleting".to_owned(),
+            format!(".text2llm-trial-{gone}"),
         ];
         let swept = [
             format!(".state.json.{gone}.tmp"),
             format!(".text2llm-write-test-{gone}"),
             format!(".text2llm-write-test-{gone}-aB3xYz"),
         ];
-        for name in kept.iter().chain(&swept) {
+        fs::create_dir(root.join(&kept[kept.len() - 1])).unwrap();
+        fs::write(root.join(&kept[kept.len() - 1]).join(KEPT), "").unwrap();
+        for name in kept[..kept.len() - 1].iter().chain(&swept) {
             fs::write(root.join(name), "x").unwrap();
         }
         fs::write(root.join("target"), "precious").unwrap();
@@ -145,11 +154,16 @@ mod tests {
         let long_ago = std::time::SystemTime::now() - Duration::from_secs(120);
         fs::File::open(root.join("a.part")).unwrap().set_modified(long_ago).unwrap();
         assert_eq!(aged(root, ".part", Duration::from_secs(60)), 1);
+        assert_eq!(numbered(root, ".text2llm-trial-"), 0);
         assert_eq!(deleting(root, is_run_id), 1);
         let left: BTreeSet<String> =
             fs::read_dir(root).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         let mut expected: BTreeSet<String> = kept.into_iter().collect();
-        expected.extend([format!(".meta.json.{gone}.tmp"), "target".into(), ".20260101-000000x.deleting".into()]);
+        expected.extend([
+            format!(".meta.json.{gone}.tmp"),
+            "target".into(),
+            ".20260101-000000x.deleting".into(),
+        ]);
         assert_eq!(left, expected);
         assert_eq!(fs::read(root.join("target")).unwrap(), b"precious");
         // A folder that is a link is left as it is.

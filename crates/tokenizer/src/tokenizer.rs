@@ -13,8 +13,8 @@ use tokenizers::{Model as _, ModelWrapper};
 
 use crate::file::{Definition, TOKENIZER_FILE};
 use crate::split::{self, Splitter};
-use crate::{Error, PreTokenizer, Result, byte_level};
 use crate::threads;
+use crate::{Error, PreTokenizer, Result, byte_level};
 
 /// Longer pieces of text are rare enough not to be remembered.
 const LONGEST_REMEMBERED_BYTES: usize = 64;

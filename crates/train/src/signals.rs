@@ -60,7 +60,8 @@ impl StopFlag {
     fn on_signals() -> Result<StopFlag> {
         use signal_hook::consts::{SIGINT, SIGTERM};
         let flag = StopFlag::new();
-        let named = |signal| signal_hook::flag::register_usize(signal, Arc::clone(&flag.signal), signal as usize);
+        let named =
+            |signal| signal_hook::flag::register_usize(signal, Arc::clone(&flag.signal), signal as usize);
         // In this order: the check runs before the flag is set by the same signal.
         signal_hook::flag::register_conditional_shutdown(SIGINT, 128 + SIGINT, Arc::clone(&flag.raised))
             .and_then(|_| named(SIGINT))

@@ -119,7 +119,9 @@ impl Standing {
             // Its state is that of the training; the job goes on to validation and export.
             (Some(_), RunStatus::Completed) => "trained; validation and export are at work".to_owned(),
             (Some(_), RunStatus::Queued) => "preparing corpus and tokenizer".to_owned(),
-            (Some(_), RunStatus::Stopped | RunStatus::Interrupted) if !state.is_trained() => "preparing corpus and tokenizer".to_owned(),
+            (Some(_), RunStatus::Stopped | RunStatus::Interrupted) if !state.is_trained() => {
+                "preparing corpus and tokenizer".to_owned()
+            }
             (None, RunStatus::Completed) => match missing.in_words(project) {
                 Some(missing) => format!("trained; {missing}"),
                 None => state.status.to_string(),

@@ -169,7 +169,8 @@ impl Console {
         }
         if !told_already {
             // A live bar may stand on the line.
-            let _ = write!(io::stderr().lock(), "{}", if io::stderr().is_terminal() { "\r\u{1b}[K" } else { "" });
+            let _ =
+                write!(io::stderr().lock(), "{}", if io::stderr().is_terminal() { "\r\u{1b}[K" } else { "" });
             self.prose(message);
         }
     }

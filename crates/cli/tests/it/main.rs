@@ -9,6 +9,8 @@ mod dashboard;
 mod data;
 mod help;
 mod kill;
+#[cfg(target_os = "linux")]
+mod limits;
 mod objects;
 #[cfg(target_os = "linux")]
 mod ranks;

@@ -248,13 +248,7 @@ fn steps_per_epoch(dataset: &TokenDataset, meta: &RunMeta) -> u64 {
     windows.div_ceil(options.batch_size as u64).max(1)
 }
 
-fn trained(
-    run: RunDir,
-    lock: RunLock,
-    meta: RunMeta,
-    outcome: &train::Outcome,
-    stop: StopFlag,
-) -> Trained {
+fn trained(run: RunDir, lock: RunLock, meta: RunMeta, outcome: &train::Outcome, stop: StopFlag) -> Trained {
     Trained {
         run,
         meta,

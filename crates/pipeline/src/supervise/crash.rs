@@ -161,8 +161,8 @@ fn signal(_status: &ExitStatus) -> Option<i32> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use store::run::RunStatus;
     use std::os::unix::process::ExitStatusExt;
+    use store::run::RunStatus;
 
     fn exited(code: i32) -> ExitStatus {
         ExitStatus::from_raw(code << 8)

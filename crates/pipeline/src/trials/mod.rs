@@ -174,10 +174,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if !self.keep {
+        let _ = match self.keep {
+            // Or the next command would take it for what a kill has left.
+            true => std::fs::write(self.project.root().join(store::sweep::KEPT), ""),
             // What is left of a trial is only space on the disk.
-            let _ = RealFs.remove_dir_all(self.project.root());
-        }
+            false => RealFs.remove_dir_all(self.project.root()),
+        };
     }
 }
 

@@ -86,8 +86,7 @@ fn many_stops_in_one_run() {
         let bench = make();
         let mut start = Start::Fresh;
         let mut sessions = 0;
-        while bench.train(start, &StopFlag::at_look(7), &mut NoReport).unwrap().ending == Ending::Stopped
-        {
+        while bench.train(start, &StopFlag::at_look(7), &mut NoReport).unwrap().ending == Ending::Stopped {
             start = LATEST;
             sessions += 1;
         }

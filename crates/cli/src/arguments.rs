@@ -16,7 +16,8 @@ use crate::commands;
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "A first model, in about 3 minutes of training on 2 cores:\n  text2llm run\n  text2llm generate --prompt \"The \"\n\n\
-                  Exit codes: 0 done; 1 usage, configuration or environment; 2 crash loop; 3 corpus or tokenizer; 4 training; 5 validation"
+                  Exit codes: 0 done; 1 usage, configuration or environment; 2 crash loop; 3 corpus or tokenizer; 4 training; 5 validation;\n\
+                  130 stopped by Ctrl-C; 143 stopped by SIGTERM or `text2llm stop`"
 )]
 pub struct Cli {
     #[command(flatten)]

@@ -1,8 +1,10 @@
 //! Errors as a person reads them, and the exit codes: 0 done; 1 usage, configuration or environment; 2 crash loop;
-//! 3 corpus or tokenizer; 4 training; 5 validation.
+//! 3 corpus or tokenizer; 4 training; 5 validation; 130 stopped by Ctrl-C; 143 stopped by SIGTERM or `text2llm stop`.
 
 use std::fmt;
 use std::io;
+
+use store::limit::Limit;
 
 /// Usage, configuration or environment.
 pub const USAGE: u8 = 1;
@@ -14,6 +16,8 @@ pub enum Failure {
     Pipeline(pipeline::Error),
     /// A job in the background: its exit code and why. Its own words are on the console already.
     Child(u8, String),
+    /// The program's own mistake, or a limit of the system's in the middle of something: the exit code and what was told of it already.
+    Broken(u8, String),
     /// Anything else.
     Other(anyhow::Error),
 }
@@ -30,16 +34,28 @@ impl Failure {
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Failure::Pipeline(pipeline::Error::Stopped(_)) => {
+                train::StopFlag::of_process().map_or(train::EXIT_AFTER_SIGTERM, |flag| flag.exit_code())
+            }
             Failure::Pipeline(error) => error.kind().exit_code(),
-            Failure::Child(code, _) => *code,
+            Failure::Child(code, _) | Failure::Broken(code, _) => *code,
             Failure::Other(_) => USAGE,
+        }
+    }
+
+    /// Whether it is none: somebody asked to stop.
+    pub fn is_stop(&self) -> bool {
+        match self {
+            Failure::Pipeline(error) => error.kind() == pipeline::ErrorKind::Stopped,
+            Failure::Child(code, _) => matches!(*code, train::EXIT_AFTER_SIGINT | train::EXIT_AFTER_SIGTERM),
+            Failure::Broken(..) | Failure::Other(_) => false,
         }
     }
 
     /// Whether the reader of our output has gone away.
     pub fn is_broken_pipe(&self) -> bool {
         match self {
-            Failure::Pipeline(_) | Failure::Child(..) => false,
+            Failure::Pipeline(_) | Failure::Child(..) | Failure::Broken(..) => false,
             Failure::Other(error) => error.chain().any(|cause| {
                 cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
             }),
@@ -49,11 +65,17 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Pipeline(error) => write!(f, "{error}"),
-            Failure::Child(_, why) => write!(f, "{why}"),
+        let words = match self {
+            Failure::Pipeline(error) => error.to_string(),
+            Failure::Child(_, why) | Failure::Broken(_, why) => why.clone(),
             // Our errors say in their own words what they came from.
-            Failure::Other(error) => write!(f, "{error}"),
+            Failure::Other(error) => error.to_string(),
+        };
+        f.write_str(&words)?;
+        // Whatever the error came through: a limit of the process is named, and what lifts it.
+        match Limit::of_words(&words).map(Limit::remedy).filter(|remedy| !words.contains(remedy)) {
+            Some(remedy) => write!(f, ": {remedy}"),
+            None => Ok(()),
         }
     }
 }

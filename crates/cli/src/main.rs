@@ -7,8 +7,11 @@ mod arguments;
 mod commands;
 mod detach;
 mod failure;
+mod limits;
 mod output;
+mod panics;
 mod select;
+mod stopping;
 mod summary;
 mod tui;
 
@@ -34,9 +37,15 @@ fn main() -> ExitCode {
         }
     };
     let mut console = Console::new(&cli.global);
+    panics::listen(&console);
+    if let Err(failure) = limits::listen(&console) {
+        return report(&mut console, &failure);
+    }
     // A misspelt TEXT2LLM_CPU would silently measure something else.
     let allowed = InstructionSet::allowed().map_err(Failure::message);
-    match allowed.and_then(|_| commands::dispatch(cli, &mut console)) {
+    let outcome =
+        panics::guard(&mut console, |console| allowed.and_then(|_| commands::dispatch(cli, console)));
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has gone away (`text2llm list | head -1`): nothing is wrong.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,

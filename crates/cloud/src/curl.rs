@@ -6,6 +6,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::receive::{Received, receive, too_much};
@@ -25,6 +26,11 @@ const TRIES: u32 = 5;
 /// curl's exit codes: ranges not supported; what HTTP refuses.
 const EXIT_RANGE: i32 = 33;
 const EXIT_REFUSED: i32 = 22;
+
+/// How often a transfer looks whether this process was asked to stop.
+const PULSE: Duration = Duration::from_millis(100);
+/// Why a transfer ends that nothing is wrong with.
+const ENDING: &str = "this program was asked to stop";
 
 /// A server's address with the token that goes with it.
 #[derive(Clone, Debug)]
@@ -186,6 +192,9 @@ pub(crate) fn start(
     headers: impl IntoIterator<Item = String>,
     arguments: &[&str],
 ) -> Result<Child> {
+    if store::stop::is_ending() {
+        return Err(broken(url, ENDING));
+    }
     let mut child = Command::new("curl")
         .args(ALWAYS)
         .args(arguments)
@@ -204,6 +213,17 @@ pub(crate) fn start(
     Ok(child)
 }
 
+/// Kills curl once this process was asked to stop.
+fn kill_at_end(child: &mut Child, ended: &AtomicBool) {
+    while !ended.load(Ordering::SeqCst) {
+        if store::stop::is_ending() {
+            let _ = child.kill();
+            return;
+        }
+        std::thread::park_timeout(PULSE);
+    }
+}
+
 /// Takes what curl brings into a file, and ends curl where that is too much. Where the server cannot go on
 /// within a file, the file is removed.
 pub(crate) fn take(
@@ -213,10 +233,26 @@ pub(crate) fn take(
     announced: u64,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Received> {
-    let received = match child.stdout.take() {
-        Some(mut stdout) => receive(&mut stdout, url, part, announced, progress),
-        None => Ok(Received::Ended),
-    };
+    let stdout = child.stdout.take();
+    let ended = AtomicBool::new(false);
+    let received = std::thread::scope(|scope| {
+        // Or curl would go on alone after this process was asked to stop, and reading from it would not end.
+        let watch = std::thread::Builder::new().spawn_scoped(scope, || kill_at_end(&mut child, &ended));
+        let received = match stdout {
+            Some(mut stdout) => receive(&mut stdout, url, part, announced, progress),
+            None => Ok(Received::Ended),
+        };
+        ended.store(true, Ordering::SeqCst);
+        if let Ok(watch) = &watch {
+            watch.thread().unpark();
+        }
+        received
+    });
+    if store::stop::is_ending() {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(broken(url, ENDING));
+    }
     if !matches!(received, Ok(Received::Ended)) {
         let _ = child.kill();
     }
@@ -238,6 +274,11 @@ pub(crate) fn size(path: &Path) -> u64 {
 
 pub(crate) fn finish(mut child: Child, url: &str) -> Result<()> {
     let status = child.wait().map_err(|error| broken(url, &error.to_string()))?;
+    #[cfg(unix)]
+    if std::os::unix::process::ExitStatusExt::signal(&status) == Some(25) {
+        // SIGXFSZ, which curl does not survive.
+        return Err(broken(url, store::limit::Limit::FileSize.remedy()));
+    }
     if status.success() { Ok(()) } else { Err(broken(url, &meaning(status.code()))) }
 }
 

@@ -11,8 +11,12 @@ mod receive;
 pub mod storage;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use error::{Error, Result};
+
+/// A part of a file that nobody has gone on with for so long is left over: of another version of the file, or given up.
+const STALE_PART: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Where fetched files are kept: below `TEXT2LLM_CACHE`, else in the system's folder for caches.
 pub fn cache_folder() -> PathBuf {

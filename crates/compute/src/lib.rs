@@ -40,7 +40,7 @@ pub enum ErrorKind {
 pub enum Error {
     /// The arena could not be allocated.
     #[error(
-        "not enough memory: the plan needs {needed_bytes} bytes on {device}. Lower train.micro_batch_size or train.sequence_length, set train.recompute = true, or choose a smaller model"
+        "not enough memory: the plan needs {needed_bytes} bytes on {device}. Lower train.micro_batch_size or train.sequence_length, set train.recompute = true, or choose a smaller model. Where it is a limit that is reached, that of the process (`ulimit -v`) or of its container, raise it"
     )]
     OutOfMemory {
         /// Size of the arena asked for.

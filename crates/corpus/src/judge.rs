@@ -1,7 +1,6 @@
 //! What is done to each document alone, and so on all threads: its text found, its language told, filters, signature.
 
 use std::borrow::Cow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::{Deserialize, Serialize};
 
@@ -105,8 +104,8 @@ impl<'a> Judge<'a> {
     /// The verdict. A document that makes this program fail is quarantined; the others go on.
     pub fn judge(&mut self, raw: RawDocument) -> Judged {
         let source = raw.source.clone();
-        let verdict = catch_unwind(AssertUnwindSafe(|| self.verdict(raw)));
-        verdict.unwrap_or_else(|_| {
+        let verdict = store::panics::catch(|| self.verdict(raw));
+        verdict.unwrap_or_else(|| {
             self.scratch = Scratch::default();
             self.signer = self.options.near_duplicates.as_ref().map(Signer::new);
             self.redactor = self.options.redact.as_ref().map(Redactor::new);

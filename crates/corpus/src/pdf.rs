@@ -8,7 +8,6 @@ mod fonts;
 mod operators;
 
 use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use lopdf::{Dictionary, Document, LoadOptions, Object, ObjectId};
@@ -56,8 +55,7 @@ impl Budget {
 
 /// The text, pages with a blank line between; or why there is none.
 pub fn text(pdf: &[u8]) -> Result<String, String> {
-    let found = catch_unwind(AssertUnwindSafe(|| read(pdf)));
-    found.unwrap_or_else(|_| Err("the reader of PDFs gave up on it".to_owned()))
+    store::panics::catch(|| read(pdf)).unwrap_or_else(|| Err("the reader of PDFs gave up on it".to_owned()))
 }
 
 fn read(pdf: &[u8]) -> Result<String, String> {

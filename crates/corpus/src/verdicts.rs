@@ -64,19 +64,21 @@ pub fn judge_sources(
         threads => threads,
     };
     if threads < 2 {
-        let mut judge = Judge::new(rules);
-        return read_all(fs, sources, rules.options, reporter, &mut |found| {
-            deliver(found.settled(&mut judge))
-        });
+        return alone(fs, sources, rules, reporter, deliver);
     }
     // Documents differ in length a hundredfold: each thread takes the next ones that are left.
     let (jobs, waiting) = mpsc::channel();
     let (done, verdicts) = mpsc::channel();
     let waiting = &Mutex::new(waiting);
     std::thread::scope(|scope| {
-        for _ in 0..threads {
+        let start = |_: &usize| {
             let done = done.clone();
-            scope.spawn(move || work(waiting, &done, rules));
+            let judge = std::thread::Builder::new().name("judge".to_owned());
+            judge.spawn_scoped(scope, move || work(waiting, &done, rules)).is_ok()
+        };
+        // Threads that the system refuses are done without.
+        if (0..threads).take_while(start).count() == 0 {
+            return alone(fs, sources, rules, reporter, deliver);
         }
         drop(done);
         let (next, slots) = (Job::default(), VecDeque::new());
@@ -84,6 +86,18 @@ pub fn judge_sources(
         read_all(fs, sources, rules.options, reporter, &mut |pending| line.push(pending))?;
         line.finish()
     })
+}
+
+/// All by the calling thread.
+fn alone(
+    fs: &dyn Fs,
+    sources: &[Source],
+    rules: &Rules<'_>,
+    reporter: &mut dyn Reporter,
+    deliver: &mut dyn FnMut(Verdict) -> Result<()>,
+) -> Result<()> {
+    let mut judge = Judge::new(rules);
+    read_all(fs, sources, rules.options, reporter, &mut |found| deliver(found.settled(&mut judge)))
 }
 
 /// A thread's work: the next documents that wait, until no more will come.

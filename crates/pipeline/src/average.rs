@@ -104,7 +104,11 @@ fn validation_loss(project: &Project, meta: &RunMeta, model: &mut Model<AnyDevic
     }
     let dataset = TokenDataset::open(&RealFs, &tokens, Split::Validation, &meta.inputs.tokenizer)?;
     let batches = dataset.batches(1, meta.recipe.train.sequence_length);
-    let evaluation = train::evaluate(model, batches, &StopFlag::new())?;
+    let stop = StopFlag::of_process()?;
+    let evaluation = train::evaluate(model, batches, &stop)?;
+    if stop.is_raised() {
+        return Err(crate::stop::stopped().into());
+    }
     Ok(evaluation.map(|evaluation| evaluation.loss))
 }
 

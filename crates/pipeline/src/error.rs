@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use store::report::Phase;
 
 use crate::recipe::RecipeErrors;
+use crate::stop::Stopped;
 
 /// What kind of trouble, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,16 +21,20 @@ pub enum ErrorKind {
     Training,
     /// A limit or a quality gate is not met, or an export is not what was trained.
     Validation,
+    /// No trouble: somebody asked to stop.
+    Stopped,
 }
 
 impl ErrorKind {
-    /// 1 usage, configuration or environment; 3 corpus or tokenizer; 4 training; 5 validation.
+    /// 1 usage, configuration or environment; 3 corpus or tokenizer; 4 training; 5 validation; 143 stopped (130 by Ctrl-C, which only
+    /// the process's [`train::StopFlag`] knows).
     pub fn exit_code(self) -> u8 {
         match self {
             ErrorKind::Configuration | ErrorKind::Environment => 1,
             ErrorKind::Corpus => 3,
             ErrorKind::Training => 4,
             ErrorKind::Validation => 5,
+            ErrorKind::Stopped => train::EXIT_AFTER_SIGTERM,
         }
     }
 
@@ -100,16 +105,9 @@ pub enum Error {
     /// From the training loop.
     #[error(transparent)]
     Training(#[from] train::Error),
-    /// Somebody asked to stop.
-    #[error("stopped at step {step} of {total_steps}; nothing is lost. Go on with `{command}`")]
-    Interrupted {
-        /// Steps done.
-        step: u64,
-        /// Steps in all.
-        total_steps: u64,
-        /// What goes on from here.
-        command: String,
-    },
+    /// Somebody asked to stop, and nothing is wrong.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     /// Limits of `[validate]`.
     #[error("{}", unmet_text(unmet, report))]
     Gates {
@@ -166,7 +164,8 @@ impl Error {
                 _ => ErrorKind::Environment,
             },
             Error::Training(error) if error.kind() == train::ErrorKind::Data => ErrorKind::Corpus,
-            Error::Training(_) | Error::Interrupted { .. } | Error::Promise { .. } => ErrorKind::Training,
+            Error::Training(_) | Error::Promise { .. } => ErrorKind::Training,
+            Error::Stopped(_) => ErrorKind::Stopped,
             Error::Gates { .. } | Error::Export { .. } => ErrorKind::Validation,
             Error::Disk { phase, .. } => ErrorKind::of_phase(*phase),
             Error::Formats(_) => ErrorKind::Environment,
@@ -177,6 +176,11 @@ impl Error {
     pub(crate) fn disk(phase: Phase) -> impl Fn(store::Error) -> Error {
         move |source| Error::Disk { phase, source }
     }
+}
+
+/// That the system gives no thread.
+pub(crate) fn no_thread(error: &std::io::Error) -> Error {
+    Error::Environment { message: format!("cannot start a thread: {error}: {}", store::limit::NO_THREAD) }
 }
 
 fn unmet_text(unmet: &[Unmet], report: &std::path::Path) -> String {

@@ -1,6 +1,6 @@
 //! From a recipe to a model: the recipe itself, the plan, and the stages that carry it out.
 //!
-//! Reading order: `recipe`, `shape`, `plan`, `stages`, `executor` (data stages by many processes). Prints nothing; what happens is told to a `store::report::Reporter`.
+//! Reading order: `recipe`, `shape`, `plan`, `stages`, `stop`, `executor` (data stages by many processes). Prints nothing; what happens is told to a `store::report::Reporter`.
 
 pub mod average;
 pub mod bench;
@@ -20,10 +20,13 @@ mod remote;
 pub mod shape;
 pub mod share;
 pub mod stages;
+pub mod stop;
 pub mod supervise;
+mod sweep;
 mod text;
 pub mod trials;
 
+pub use cloud::cache_folder;
 pub use error::{Error, ErrorKind, Result, Unmet};
 pub use measure::Generation;
 pub use meta::{RunInputs, RunMeta};

@@ -89,7 +89,13 @@ fn measured(mut command: Command, stop: &StopFlag) -> std::result::Result<Option
         .stderr(Stdio::piped())
         .spawn()
         .map_err(in_words)?;
-    let (stdout, stderr) = (all_of(child.stdout.take()), all_of(child.stderr.take()));
+    let pipes = all_of(child.stdout.take()).and_then(|out| Ok((out, all_of(child.stderr.take())?)));
+    let (stdout, stderr) = pipes.map_err(|error| {
+        // Nobody would read what it writes.
+        let _ = child.kill();
+        let _ = child.wait();
+        in_words(error)
+    })?;
     let status = loop {
         if let Some(status) = child.try_wait().map_err(in_words)? {
             break status;
@@ -102,6 +108,10 @@ fn measured(mut command: Command, stop: &StopFlag) -> std::result::Result<Option
         std::thread::sleep(LOOK_EVERY);
     };
     let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
+    // Ctrl-C reaches both, and either may end first.
+    if stop.is_raised() {
+        return Ok(None);
+    }
     if !status.success() {
         return Err(format!("{status}: {}", stderr.lines().next().unwrap_or("no message")));
     }
@@ -122,8 +132,8 @@ fn measured(mut command: Command, stop: &StopFlag) -> std::result::Result<Option
 }
 
 /// What a process writes, taken as it comes so that it never waits.
-fn all_of(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
-    std::thread::spawn(move || {
+fn all_of(pipe: Option<impl Read + Send + 'static>) -> std::io::Result<JoinHandle<String>> {
+    std::thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
         // What came before an error is what there is.
         let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));

@@ -121,7 +121,12 @@ fn fetch_all(wanted: &[&(Storage, Object)], reporter: &mut dyn Reporter) -> Resu
         Ok(())
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..AT_ONCE.min(wanted.len())).map(|_| scope.spawn(work)).collect();
+        // Threads that the system refuses are done without.
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+        let workers: Vec<_> = (0..AT_ONCE.min(wanted.len())).map_while(start).collect();
+        if workers.is_empty() {
+            return work();
+        }
         while !workers.iter().all(|worker| worker.is_finished()) {
             reporter.progress(Phase::Corpus, done.load(Relaxed).min(total), total, "bytes fetched");
             std::thread::sleep(LOOK_EVERY);

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::limit::Limit;
+
 /// `Result` with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -14,6 +16,8 @@ pub enum ErrorKind {
     Io,
     /// The disk (or a quota) is full; the same call works once space is back.
     StorageFull,
+    /// A limit of this process is reached: it does not lift by itself. See [`crate::limit`].
+    Limit,
     /// A file or folder that should be there is not.
     NotFound,
     /// Bytes are not what their manifest says, or do not parse.
@@ -31,7 +35,7 @@ pub enum ErrorKind {
 #[non_exhaustive]
 pub enum Error {
     /// An operation of the file system failed.
-    #[error("cannot {action} `{}`: {source}{}", path.display(), remedy(source))]
+    #[error("cannot {action} `{}`: {source}{}{}", path.display(), limit(source), remedy(source))]
     Io {
         /// What was tried, as a verb: "write", "rename".
         action: &'static str,
@@ -86,11 +90,13 @@ pub enum Error {
     },
 }
 
+fn limit(source: &io::Error) -> String {
+    Limit::of(source).map_or_else(String::new, |limit| format!(": {}", limit.remedy()))
+}
+
 fn remedy(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            ": free some space and run the same command again"
-        }
+        io::ErrorKind::StorageFull => ": free some space and run the same command again",
         io::ErrorKind::PermissionDenied => ": check the permissions of the folder",
         io::ErrorKind::ReadOnlyFilesystem => ": choose a writable place with --output-dir",
         _ => "",
@@ -104,6 +110,7 @@ impl Error {
             Error::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,
                 io::ErrorKind::NotFound => ErrorKind::NotFound,
+                _ if Limit::of(source).is_some() => ErrorKind::Limit,
                 _ => ErrorKind::Io,
             },
             Error::Corrupt { .. } => ErrorKind::Corrupt,

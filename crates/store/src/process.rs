@@ -31,6 +31,22 @@ pub fn terminate(child: &Child) -> io::Result<()> {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(io::Error::from)
 }
 
+/// Whether a process of that number is there, of whatever user. Only for what is of no use once it is gone: numbers come again.
+#[cfg(unix)]
+pub fn is_alive(process: u32) -> bool {
+    let Some(pid) = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw) else {
+        return false;
+    };
+    // Another user's may not be signalled, and is there.
+    rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
+}
+
+/// Nobody tells here: it may be.
+#[cfg(not(unix))]
+pub fn is_alive(_process: u32) -> bool {
+    true
+}
+
 /// Windows: the caller starts the process detached instead.
 #[cfg(not(unix))]
 pub fn leave_session() -> io::Result<()> {

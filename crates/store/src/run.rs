@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::fs::Fs;
 use crate::lock::RunLock;
+use crate::pause;
 use crate::time::Timestamp;
 use crate::{Error, ErrorKind, Result, metrics, sealed};
 
@@ -33,7 +34,9 @@ pub enum RunStatus {
     Completed,
     /// It stopped with an error.
     Failed,
-    /// It was stopped, or its process vanished; it can be resumed.
+    /// It was stopped on request, in whatever phase; it can be resumed.
+    Stopped,
+    /// Its process vanished without a word: killed, out of memory, out of power. It can be resumed.
     Interrupted,
 }
 
@@ -44,6 +47,7 @@ impl std::fmt::Display for RunStatus {
             RunStatus::Running => "running",
             RunStatus::Completed => "completed",
             RunStatus::Failed => "failed",
+            RunStatus::Stopped => "stopped",
             RunStatus::Interrupted => "interrupted",
         })
     }
@@ -86,8 +90,27 @@ pub struct RunState {
     /// What kind of failure, in one word for programs: "diverged", "storage_full".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Whether all steps are done although the status tells of a stop after them; see [`RunState::is_trained`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub trained: bool,
+    /// What the run waits for before it goes on by itself: "disk full, needs 12 MB on …". Told by [`RunDir::state`], never stored here: a
+    /// full disk takes no new `state.json`.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
     /// When this was written (UTC, RFC 3339).
     pub updated_at: String,
+}
+
+impl RunState {
+    /// Whether all steps are done: what is left of the job comes after training.
+    pub fn is_trained(&self) -> bool {
+        self.status == RunStatus::Completed || (self.status == RunStatus::Stopped && self.trained)
+    }
+
+    /// The status as people read it: a run that waits for its disk runs, and does not get on.
+    pub fn status_in_words(&self) -> String {
+        if self.paused.is_some() { "paused".to_owned() } else { self.status.to_string() }
+    }
 }
 
 /// One run's folder.
@@ -263,13 +286,17 @@ impl RunDir {
         sealed::read(fs, &self.path.join(STATE_FILE))
     }
 
-    /// `state.json`, except that a run called running that nobody holds is told as interrupted.
+    /// `state.json`, except that a run called running that nobody holds is told as interrupted, and what a running one waits for.
     pub fn state(&self, fs: &dyn Fs) -> Result<RunState> {
         let mut state = self.read_state(fs)?;
-        if state.status == RunStatus::Running && !RunLock::is_held(&self.path) {
-            state.status = RunStatus::Interrupted;
-            state.message = format!("process {} ended without a word", state.pid);
-            state.eta_s = 0.0;
+        if state.status == RunStatus::Running {
+            if RunLock::is_held(&self.path) {
+                state.paused = pause::read(fs, self);
+            } else {
+                state.status = RunStatus::Interrupted;
+                state.message = format!("process {} ended without a word", state.pid);
+                state.eta_s = 0.0;
+            }
         }
         Ok(state)
     }
@@ -387,9 +414,16 @@ mod tests {
         run.write_state(&RealFs, RunState { status: RunStatus::Running, step: 7, ..RunState::default() })
             .unwrap();
         assert_eq!(run.state(&RealFs).unwrap().status, RunStatus::Running);
+        crate::pause::tell(&RealFs, &run, Some("disk full, needs 12.0 MB")).unwrap();
+        let state = run.state(&RealFs).unwrap();
+        assert_eq!(
+            (state.paused.as_deref(), state.status_in_words().as_str()),
+            (Some("disk full, needs 12.0 MB"), "paused")
+        );
+        assert!(serde_json::to_string(&state).unwrap().contains("\"paused\":\"disk full"));
         drop(lock);
         let state = run.state(&RealFs).unwrap();
-        assert_eq!((state.status, state.step), (RunStatus::Interrupted, 7));
+        assert_eq!((state.status, state.step, state.paused), (RunStatus::Interrupted, 7, None));
     }
 
     #[test]

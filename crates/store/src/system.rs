@@ -77,7 +77,15 @@ mod platform {
     pub fn available_memory_bytes() -> Option<u64> {
         let host = kib_field(&read_to_string("/proc/meminfo").ok()?, "MemAvailable:");
         let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
-        host.into_iter().chain(group_left_bytes(Path::new("/sys/fs/cgroup"), &groups)).min()
+        let group = group_left_bytes(Path::new("/sys/fs/cgroup"), &groups);
+        host.into_iter().chain(group).chain(address_space_left_bytes()).min()
+    }
+
+    /// What RLIMIT_AS leaves, where it is set.
+    fn address_space_left_bytes() -> Option<u64> {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
+        let used = kib_field(&read_to_string("/proc/self/status").ok()?, "VmSize:")?;
+        Some(limit.saturating_sub(used))
     }
 
     pub fn out_of_memory_kills() -> Option<u64> {

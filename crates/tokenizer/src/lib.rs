@@ -19,6 +19,7 @@ mod options;
 mod pieces;
 mod split;
 mod stream;
+mod threads;
 mod tokenizer;
 mod train;
 mod usage;

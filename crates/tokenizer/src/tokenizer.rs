@@ -13,6 +13,7 @@ use tokenizers::{Model as _, ModelWrapper};
 
 use crate::file::{Definition, TOKENIZER_FILE};
 use crate::split::{self, Splitter};
+use crate::threads;
 use crate::{Error, PreTokenizer, Result, byte_level};
 
 /// Longer pieces of text are rare enough not to be remembered.
@@ -228,7 +229,8 @@ impl Batches<'_> {
     /// The ids of each text: those of [`Tokenizer::encode`], faster.
     pub fn encode<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Vec<Vec<u32>> {
         let Encoder::Pieces(pieces) = &self.tokenizer.encoder else {
-            return texts.par_iter().map(|text| self.tokenizer.encode(text.as_ref())).collect();
+            let encode = |text: &S| self.tokenizer.encode(text.as_ref());
+            return threads::with(|| texts.par_iter().map(encode).collect());
         };
         let (splitter, model) = pieces.as_ref();
         let of_chunk = |texts: &[S]| -> Vec<Vec<u32>> {
@@ -245,7 +247,7 @@ impl Batches<'_> {
             self.known.lock().unwrap_or_else(PoisonError::into_inner).push(known);
             encoded
         };
-        texts.par_chunks(TEXTS_PER_CHUNK).flat_map_iter(of_chunk).collect()
+        threads::with(|| texts.par_chunks(TEXTS_PER_CHUNK).flat_map_iter(of_chunk).collect())
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use crate::split::Splitter;
+use crate::threads;
 
 const BLOCK_BYTES: usize = 8 << 20;
 const MAX_WORDS: usize = 4_000_000;
@@ -49,7 +50,7 @@ impl WordCounter {
     pub fn finish(mut self) -> Vec<(Box<str>, u64)> {
         self.count_block();
         let mut words: Vec<_> = self.counts.into_iter().collect();
-        words.par_sort_unstable();
+        threads::with(|| words.par_sort_unstable());
         words
     }
 
@@ -63,8 +64,9 @@ impl WordCounter {
             });
             counts
         };
+        let block = &self.block;
         let partial: Vec<HashMap<&str, u64>> =
-            self.block.par_iter().map(String::as_str).fold(HashMap::new, count).collect();
+            threads::with(|| block.par_iter().map(String::as_str).fold(HashMap::new, count).collect());
         for (word, times) in partial.into_iter().flatten() {
             match self.counts.get_mut(word) {
                 Some(count) => *count += times,

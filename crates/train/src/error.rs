@@ -17,6 +17,8 @@ pub enum ErrorKind {
     StorageFull,
     /// The disk or the system refused.
     Io,
+    /// A limit of this process is reached; waiting does not lift it.
+    Limit,
     /// A checkpoint is damaged and nothing can stand in for it.
     Corrupt,
     /// There is no such checkpoint.
@@ -37,6 +39,7 @@ impl ErrorKind {
             ErrorKind::Data => "data",
             ErrorKind::StorageFull => "storage_full",
             ErrorKind::Io => "io",
+            ErrorKind::Limit => "limit",
             ErrorKind::Corrupt => "corrupt",
             ErrorKind::NotFound => "not_found",
             ErrorKind::Incompatible => "incompatible",
@@ -208,6 +211,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         let of_store = |kind| match kind {
             store::ErrorKind::StorageFull => ErrorKind::StorageFull,
+            store::ErrorKind::Limit => ErrorKind::Limit,
             store::ErrorKind::Corrupt => ErrorKind::Corrupt,
             store::ErrorKind::NotFound => ErrorKind::NotFound,
             _ => ErrorKind::Io,

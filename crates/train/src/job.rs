@@ -68,7 +68,7 @@ pub enum Ending {
     /// All steps are done.
     Completed,
     /// The flag was raised; a checkpoint holds everything.
-    Interrupted,
+    Stopped,
 }
 
 /// What came of a job.

@@ -50,6 +50,8 @@ impl<'a> Ledger<'a> {
                 _ => {}
             }
         }
+        // A run is as good without it.
+        let _ = store::pause::reserve(fs, run);
         let ledger = Ledger {
             fs,
             run,

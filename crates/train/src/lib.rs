@@ -28,7 +28,9 @@ pub use options::{LearningRateScales, OptimizerChoice, PrecisionChoice, Problem,
 pub use patience::Patience;
 pub use phase::{Phase, PhaseOptions, PhaseSchedule};
 pub use schedule::{DecayShape, Piece, Schedule, ScheduleKind};
-pub use signals::{HEARTBEAT_FILE, Obeying, StopFlag};
+pub use signals::{
+    EXIT_AFTER_SIGINT, EXIT_AFTER_SIGTERM, HEARTBEAT_FILE, Hold, Obeying, StopFlag, survive_file_size_limit,
+};
 pub use summary::environment;
 pub use tensors::{ModelTensors, micro_batch_size};
 pub use trainer::train;

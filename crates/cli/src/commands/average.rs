@@ -32,6 +32,7 @@ pub struct Arguments {
 
 /// Averages and tells.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    crate::stopping::listen(console)?;
     let project = select::existing_project(global)?;
     let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
     let out = arguments.out.unwrap_or_else(|| project.root().join("model-average"));

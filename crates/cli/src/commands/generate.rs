@@ -86,6 +86,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         stop: arguments.stop.clone(),
         ignore_end: arguments.ignore_end,
     };
+    crate::stopping::listen(console)?;
     let mut generator =
         Generator::open(&project, &source, global.target(), arguments.dtype.map(WeightDtype::dtype))?;
     if console.is_human() {

@@ -1,9 +1,12 @@
 //! `text2llm list`: all runs of the project, newest last.
 
 use clap::Args;
+use pipeline::project::Project;
+use pipeline::stages;
 use serde_json::json;
 use store::fs::RealFs;
-use store::run::RunDir;
+use store::lock::RunLock;
+use store::run::{RunDir, RunStatus, RunSummary};
 
 use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
@@ -20,7 +23,9 @@ pub fn run(global: &GlobalArguments, _arguments: Arguments, console: &mut Consol
     let runs = store::run::list(&RealFs, &project.runs())?;
     if !console.is_human() {
         for run in &runs {
-            console.result("run", &serde_json::to_value(run)?)?;
+            let mut value = serde_json::to_value(run)?;
+            value["missing"] = json!(missing(&project, run));
+            console.result("run", &value)?;
         }
         return console.result("list", &json!({ "runs": runs.len() }));
     }
@@ -48,13 +53,27 @@ pub fn run(global: &GlobalArguments, _arguments: Arguments, console: &mut Consol
         console.data(&format!(
             "{:width$}  {:11}  {:>15}  {:>7.2}  {:>7}  {:>7}  {:>8}",
             run.run_id,
-            state.status,
+            match missing(&project, run).is_empty() {
+                false if state.status == RunStatus::Completed => "trained".to_owned(),
+                _ => state.status_in_words(),
+            },
             format!("{}/{}", state.step, state.total_steps),
             state.epoch,
             number(state.train_loss),
             number(state.validation_loss),
             eta,
         ))?;
+        if let Some(why) = &state.paused {
+            console.data(&format!("{:width$}  {why}", ""))?;
+        }
     }
     Ok(())
+}
+
+/// The stages that a run which nobody works on has not come to.
+fn missing(project: &Project, run: &RunSummary) -> Vec<&'static str> {
+    let (Some(state), Ok(folder)) = (&run.state, RunDir::open(&RealFs, &run.path)) else { return Vec::new() };
+    // Few are trained and not done; only of those the lock is of interest.
+    let stages = stages::missing(project, &folder, state).stages;
+    if !stages.is_empty() && RunLock::is_held(&run.path) { Vec::new() } else { stages }
 }

@@ -43,6 +43,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     if arguments.detach {
         return detach(global, &project, &arguments, console);
     }
+    crate::stopping::listen(console)?;
     let more = match (arguments.more_epochs, arguments.more_steps, arguments.decay_now) {
         (Some(epochs), _, _) => Some(More::Epochs(epochs)),
         (_, Some(steps), _) => Some(More::Steps(steps)),

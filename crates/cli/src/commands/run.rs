@@ -69,6 +69,7 @@ pub fn run_until(
         let detached = Detached { project: &project, first, again, run_id: None, notify };
         return detach::launch(global, detached, console);
     }
+    crate::stopping::listen(console)?;
     console.heading(&selected, &project);
     let request = Request {
         project: &project,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use pipeline::project::Project;
+use pipeline::stages::{self, Missing};
 use pipeline::supervise::{self, JobRecord, JobStatus, ResumeMetadata};
 use serde_json::{Value, json};
 use store::fs::RealFs;
@@ -64,14 +65,18 @@ pub struct Standing {
     resumes: ResumeMetadata,
     /// The job in the background that worked on it last.
     job: Option<JobRecord>,
+    /// What is to do after training.
+    missing: Missing,
 }
 
 impl Standing {
     /// As the disk says now.
     pub fn of(project: &Project, run: &RunDir) -> Outcome<Standing> {
         let job = JobRecord::read(project).filter(|job| job.run_id.as_deref() == Some(run.id().as_str()));
+        let state = pipeline::record::state(run)?;
         Ok(Standing {
-            state: pipeline::record::state(run)?,
+            missing: stages::missing(project, run, &state),
+            state,
             worker: RunLock::holder(run.path()),
             supervisor: supervise::living_supervisor(project).filter(|_| job.is_some()),
             resumes: ResumeMetadata::read(run),
@@ -86,8 +91,9 @@ impl Standing {
 
     /// As programs read it.
     pub fn json(&self) -> Outcome<Value> {
-        let Standing { run, state, worker, supervisor, resumes, job } = self;
+        let Standing { run, state, worker, supervisor, resumes, job, missing } = self;
         let mut value = serde_json::to_value(state)?;
+        value["missing"] = json!(missing.stages);
         value["run_id"] = json!(run.id());
         value["path"] = json!(run.path());
         value["alive"] = json!(worker.is_some());
@@ -104,7 +110,7 @@ impl Standing {
     }
 
     fn print(&self, project: &Project, console: &mut Console) -> Outcome {
-        let Standing { run, state, worker, supervisor, resumes, job } = self;
+        let Standing { run, state, worker, supervisor, resumes, job, missing } = self;
         if !console.is_human() {
             return console.result("status", &self.json()?);
         }
@@ -113,9 +119,23 @@ impl Standing {
             // Its state is that of the training; the job goes on to validation and export.
             (Some(_), RunStatus::Completed) => "trained; validation and export are at work".to_owned(),
             (Some(_), RunStatus::Queued) => "preparing corpus and tokenizer".to_owned(),
-            (_, status) => status.to_string(),
+            (Some(_), RunStatus::Stopped | RunStatus::Interrupted) if !state.is_trained() => {
+                "preparing corpus and tokenizer".to_owned()
+            }
+            (None, RunStatus::Completed) => match missing.in_words(project) {
+                Some(missing) => format!("trained; {missing}"),
+                None => state.status.to_string(),
+            },
+            (None, RunStatus::Stopped) => match missing.in_words(project) {
+                Some(missing) => format!("stopped; trained, {missing}"),
+                None => state.status.to_string(),
+            },
+            (_, _) => state.status_in_words(),
         };
         console.data(&format!("status      {status}"))?;
+        if let Some(why) = &state.paused {
+            console.data(&format!("            {why}"))?;
+        }
         if !state.message.is_empty() {
             console.data(&format!("            {}", state.message))?;
         }
@@ -176,6 +196,7 @@ impl Standing {
         console.data(&format!("updated     {}", state.updated_at))?;
         let next = match state.status {
             _ if self.at_work() => return Ok(()),
+            _ if !missing.stages.is_empty() => missing.arguments,
             RunStatus::Completed if unwell.is_none() => "generate --prompt \"The \"",
             RunStatus::Running => return Ok(()),
             _ => "run --resume",

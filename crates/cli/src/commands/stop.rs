@@ -17,7 +17,7 @@ use crate::select;
 const SOON: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Stop a run that trains now: it saves a checkpoint first, and `resume` goes on from there to the bit.
+/// Stop a run, whatever it does now: training saves a checkpoint first, and `resume` goes on from there bit for bit.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, its unique beginning or end, or `latest`
@@ -78,6 +78,11 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         state.total_steps,
         short_duration(seconds)
     ))?;
-    console.prose(&format!("Go on with: {}", project.command(&format!("resume {} --detach", run.id()))));
+    // Before its training there is nothing of it that `resume` could go on from.
+    let go_on = match state.checkpoint_step {
+        Some(_) => format!("resume {} --detach", run.id()),
+        None => "run --resume --detach".to_owned(),
+    };
+    console.prose(&format!("Go on with: {}", project.command(&go_on)));
     Ok(())
 }

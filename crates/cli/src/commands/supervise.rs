@@ -48,7 +48,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         target: global.target(),
         notify: serde_json::from_str(&arguments.notify)?,
     };
-    let stop = train::StopFlag::on_signals().map_err(pipeline::Error::from)?;
+    let stop = train::StopFlag::of_process().map_err(pipeline::Error::from)?;
     match supervise::supervise(&job, &stop, console.reporter().as_mut()) {
         Ok(0) => Ok(()),
         Ok(code) => Err(Failure::Child(code, String::new())),

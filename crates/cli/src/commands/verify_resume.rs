@@ -55,7 +55,7 @@ pub fn trial<'a>(
         program: std::env::current_exe()?,
         steps,
         target: global.target(),
-        stop: train::StopFlag::on_signals().map_err(pipeline::Error::from)?,
+        stop: train::StopFlag::of_process().map_err(pipeline::Error::from)?,
     })
 }
 

@@ -32,6 +32,7 @@ enum Mode {
 }
 
 /// Where all output goes through.
+#[derive(Clone)]
 pub struct Console {
     mode: Mode,
     yes: bool,
@@ -132,6 +133,10 @@ impl Console {
 
     /// An error, in the form the reader expects, always also as prose on stderr.
     pub fn failure(&mut self, failure: &Failure) {
+        if failure.is_stop() {
+            let told_already = matches!(failure, Failure::Child(..));
+            return self.stopped(&failure.to_string(), failure.exit_code(), told_already);
+        }
         match self.mode {
             Mode::Human => {}
             Mode::Agent => {
@@ -144,12 +149,30 @@ impl Console {
                 let _ = self.data(&line.to_string());
             }
         }
-        if matches!(failure, Failure::Child(..)) {
+        if matches!(failure, Failure::Child(..) | Failure::Broken(..)) {
             return;
         }
+        self.error(&failure.to_string());
+    }
+
+    /// An error as prose, on stderr.
+    pub fn error(&mut self, message: &str) {
         let mark = if human::colors() { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
         // As in `prose`, but for the mark.
-        let _ = writeln!(io::stderr().lock(), "{mark}: {}", plain(&failure.to_string()));
+        let _ = writeln!(io::stderr().lock(), "{mark}: {}", plain(message));
+    }
+
+    /// A stop on request, which is no error.
+    pub fn stopped(&mut self, message: &str, exit_code: u8, told_already: bool) {
+        if !self.is_human() {
+            self.tell("stopped", &json!({ "message": message, "exit_code": exit_code }));
+        }
+        if !told_already {
+            // A live bar may stand on the line.
+            let _ =
+                write!(io::stderr().lock(), "{}", if io::stderr().is_terminal() { "\r\u{1b}[K" } else { "" });
+            self.prose(message);
+        }
     }
 
     /// A warning outside any phase.

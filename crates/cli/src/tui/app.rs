@@ -178,7 +178,7 @@ impl App {
         meanwhile.clone_into(&mut self.message);
         let arguments = arguments(id);
         let (root, answers) = (self.project.root().to_owned(), self.answers.0.clone());
-        std::thread::spawn(move || {
+        let started = std::thread::Builder::new().spawn(move || {
             let ran = std::env::current_exe().and_then(|program| {
                 Command::new(program)
                     .args(&arguments)
@@ -204,5 +204,8 @@ impl App {
             // The screen may be gone by now.
             let _ = answers.send(plain_line(answer.trim()).into_owned());
         });
+        if let Err(error) = started {
+            self.message = format!("cannot start a thread: {error}: {}", store::limit::NO_THREAD);
+        }
     }
 }

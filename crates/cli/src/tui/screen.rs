@@ -65,7 +65,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, app: &App) {
             let eta = if state.eta_s > 0.0 { short_duration(state.eta_s) } else { "–".to_owned() };
             Row::new([
                 run.run_id.clone(),
-                state.status.to_string(),
+                state.status_in_words(),
                 format!("{}/{}", count(state.step), count(state.total_steps)),
                 format!("{share:.0} %"),
                 number(state.train_loss),
@@ -99,6 +99,7 @@ fn colour(status: RunStatus) -> Color {
         RunStatus::Running => Color::Green,
         RunStatus::Failed => Color::Red,
         RunStatus::Interrupted => Color::Yellow,
+        RunStatus::Stopped => Color::Cyan,
         RunStatus::Completed | RunStatus::Queued => Color::Reset,
     }
 }
@@ -148,10 +149,16 @@ fn figures(watched: &Watched) -> Vec<Line<'_>> {
     let mut first = vec![
         Span::styled(watched.run_id.clone(), Style::new().add_modifier(Modifier::BOLD)),
         Span::raw("  "),
-        Span::styled(status.to_string(), colour(status)),
+        match &state.paused {
+            Some(_) => Span::styled("paused", Color::Yellow),
+            None => Span::styled(status.to_string(), colour(status)),
+        },
     ];
     if let Some(process) = watched.process {
         first.push(Span::raw(format!("  process {process}")));
+        if let Some(why) = &state.paused {
+            first.push(Span::raw(format!("  {}", crate::output::plain_line(why))));
+        }
     } else if !state.message.is_empty() {
         first.push(Span::raw(format!("  {}", crate::output::plain_line(&state.message))));
     }

@@ -237,7 +237,7 @@ fn a_worker_without_its_supervisor_is_left_to_work_and_can_be_stopped() {
     let stopped: Value = serde_json::from_str(stopped.last_line()).expect("JSON");
     assert_eq!(
         (&stopped["status"], &stopped["step"]),
-        (&"interrupted".into(), &stopped["checkpoint_step"]),
+        (&"stopped".into(), &stopped["checkpoint_step"]),
         "{stopped}"
     );
 }

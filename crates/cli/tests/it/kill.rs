@@ -156,10 +156,10 @@ fn an_interrupted_training_saves_and_says_how_to_go_on() {
     lines.for_each(drop);
     let mut stderr = String::new();
     child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("text");
-    assert_eq!(child.wait().expect("ours").code(), Some(4), "{stderr}");
-    assert!(stderr.contains("run --resume"), "{stderr}");
+    assert_eq!(child.wait().expect("ours").code(), Some(130), "{stderr}");
+    assert!(stderr.contains("run --resume") && !stderr.contains("error"), "{stderr}");
     let status = sandbox.run("status --json").expect(0).stdout;
-    assert!(status.contains("\"status\":\"interrupted\""), "{status}");
+    assert!(status.contains("\"status\":\"stopped\""), "{status}");
 }
 
 #[test]

@@ -10,10 +10,14 @@ mod dashboard;
 mod data;
 mod help;
 mod kill;
+#[cfg(target_os = "linux")]
+mod limits;
 mod objects;
 mod planted;
 #[cfg(target_os = "linux")]
 mod ranks;
+#[cfg(unix)]
+mod stops;
 mod whole_job;
 
 use testkit::Sandbox;

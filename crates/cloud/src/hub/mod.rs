@@ -233,6 +233,9 @@ impl Hub {
             return Err(Error::Corrupt { path: part, message });
         }
         std::fs::rename(&part, &path).map_err(store::Error::io("rename", &part))?;
+        if let Some(folder) = path.parent() {
+            store::sweep::aged(folder, ".part", crate::STALE_PART);
+        }
         note_checked(&path, file);
         Ok(path)
     }

@@ -127,11 +127,17 @@ impl Storage {
     }
 }
 
+/// Before a process's number, in the names of files that wait to be sent.
+const UPLOAD: &str = ".text2llm-upload-";
+
 /// A file, of this user only, that is gone once it is sent.
 fn waiting(bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
     let folder = std::env::temp_dir();
+    // What a kill has left.
+    store::sweep::numbered(&folder, UPLOAD);
     let write = || -> std::io::Result<tempfile::NamedTempFile> {
-        let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+        let name = format!("{UPLOAD}{}-", std::process::id());
+        let mut file = tempfile::Builder::new().prefix(&name).tempfile_in(&folder)?;
         file.write_all(bytes)?;
         Ok(file)
     };

@@ -92,10 +92,19 @@ pub fn compile((name, text): (&str, &str), architecture: &str, verbose: bool) ->
 /// As [`compile`].
 pub fn load(architecture: &str) -> Result<Vec<Vec<u8>>> {
     std::thread::scope(|scope| {
-        let each = PROGRAMS.map(|program| scope.spawn(move || cached(program, architecture)));
-        each.into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+        let each = PROGRAMS.map(|program| {
+            let work = move || cached(program, architecture);
+            (program, std::thread::Builder::new().spawn_scoped(scope, work))
+        });
+        let ended = |(program, thread)| match thread {
+            Ok(thread) => {
+                let thread: std::thread::ScopedJoinHandle<'_, Result<Vec<u8>>> = thread;
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }
+            // Threads that the system refuses are done without.
+            Err(_) => cached(program, architecture),
+        };
+        each.into_iter().map(ended).collect()
     })
 }
 

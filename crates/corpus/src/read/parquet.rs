@@ -7,7 +7,6 @@ mod pages;
 mod thrift;
 
 use std::io::{BufReader, Read, Seek, SeekFrom};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -84,7 +83,7 @@ pub fn read(
 
 /// What the crate says, or that it gave up on the file in a way of its own.
 fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the reader gave up on it".to_owned()))
+    store::panics::catch(read).unwrap_or_else(|| Err("the reader gave up on it".to_owned()))
 }
 
 fn said(error: ParquetError) -> String {

@@ -21,6 +21,7 @@ use train::StopFlag;
 use crate::share::Share;
 use crate::stages::shared::{self, DataStage};
 use crate::stages::{PreparedData, Request};
+use crate::stop::Stopped;
 use crate::{Error, Result};
 
 /// Bytes at the end of a log that are looked at for its last words, and lines of them that are told.
@@ -244,9 +245,8 @@ fn rank_environment(launch: &Launch<'_>, cpus: usize) -> BTreeMap<String, String
 
 /// That somebody asked to stop.
 fn stopped() -> Error {
-    Error::Data {
-        message: "stopped on request; what is done stays, and the same command goes on from here".to_owned(),
-    }
+    // The same command, whose options are many, goes on from here.
+    Stopped { phase: Some(Phase::Corpus), steps: None, command: None }.into()
 }
 
 /// That a program cannot be started.

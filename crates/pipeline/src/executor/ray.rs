@@ -81,7 +81,7 @@ impl Ray {
             let output = child.stdout.take();
             let (send, answers) = channel();
             // Ends with the pipe, that is with the driver.
-            std::thread::spawn(move || {
+            let heard = std::thread::Builder::new().spawn(move || {
                 for line in output
                     .into_iter()
                     .flat_map(|output| BufReader::new(output).lines())
@@ -92,6 +92,7 @@ impl Ray {
                     }
                 }
             });
+            heard.map_err(|error| crate::error::no_thread(&error))?;
             self.driver = Some(Driver { child, requests, answers, is_busy: false });
         }
         self.driver.as_mut().ok_or_else(|| lost(launch))

@@ -62,7 +62,9 @@ pub(super) fn export(
     let mut checkpoint = Generator::open_run(&trained.run, &step, request.target, None)?;
     let staged = StagedFolder::begin(&RealFs, &target, STAGE).map_err(&disk)?;
     write(request, prepared, trained, evaluation, &mut checkpoint, staged.path())?;
+    trained.check_stop()?;
     let difference = compare(&mut checkpoint, staged.path(), evaluation, request, &target)?;
+    trained.check_stop()?;
     let made = staged.commit(Manifest::new(STAGE, options, inputs)).map_err(&disk)?;
     let manifest = made.tell(Phase::Export, reporter);
     let bytes: u64 = manifest.outputs.values().map(|file| file.bytes).sum();

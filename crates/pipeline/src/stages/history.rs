@@ -46,7 +46,8 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
         run.state = Some(folder.state(&RealFs)?);
     }
     let status = |run: &store::run::RunSummary| run.state.as_ref().map(|state| state.status);
-    let unfinished = runs.iter().rev().find(|run| status(run).is_some_and(is_unfinished));
+    let trained = |run: &store::run::RunSummary| run.state.as_ref().is_some_and(RunState::is_trained);
+    let unfinished = runs.iter().rev().find(|run| status(run).is_some_and(is_unfinished) && !trained(run));
     if !request.resume {
         if let Some(run) = unfinished
             && status(run) != Some(RunStatus::Queued)
@@ -65,7 +66,7 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
         RunDir::open(&RealFs, &busy.path)?.lock()?;
     }
     if let Some(summary) = runs.last()
-        && status(summary) == Some(RunStatus::Completed)
+        && trained(summary)
         && let Ok(mut meta) = RunMeta::read(&RealFs, &RunDir::open(&RealFs, &summary.path)?)
         && meta.finished.is_none()
     {
@@ -194,7 +195,7 @@ pub(super) fn finished_twin(request: &Request<'_>, fingerprint: &str) -> Result<
 fn finished(request: &Request<'_>) -> Result<Vec<(RunDir, RunMeta)>> {
     let mut found = Vec::new();
     for run in store::run::list(&RealFs, &request.project.runs())? {
-        if run.state.is_some_and(|state| state.status == RunStatus::Completed) {
+        if run.state.is_some_and(|state| state.is_trained()) {
             let run = RunDir::open(&RealFs, &run.path)?;
             // A run of another version, or with a damaged record, is no twin of this one.
             if let Ok(meta) = RunMeta::read(&RealFs, &run) {
@@ -232,11 +233,15 @@ pub(super) fn lock_project(project: &Project) -> Result<Busy> {
     let folder = project.data();
     RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
     let lock = RunLock::acquire(&folder)?;
+    crate::sweep::project(project);
     Ok(Busy { _obeying: Obeying::requests_in(&folder), _lock: lock })
 }
 
 /// What becomes of a run whose job failed. Training marks its own end; before it there is nothing in the run to keep.
 pub(super) fn note_failure(run: &RunDir, error: &Error) {
+    if matches!(error, Error::Stopped(_)) {
+        return;
+    }
     let Ok(state) = run.read_state(&RealFs) else { return };
     let began = RunMeta::read(&RealFs, run).is_ok_and(|meta| meta.model.is_some());
     // The failure itself is what the user must hear; a second one while recording it adds nothing.

@@ -10,6 +10,7 @@ mod data;
 mod export;
 mod folders;
 mod history;
+mod missing;
 pub mod passed_on;
 mod prerequisites;
 pub mod shared;
@@ -30,10 +31,12 @@ use train::checkpoint::Which;
 use crate::meta::RunMeta;
 use crate::project::Project;
 use crate::recipe::Recipe;
+use crate::stop::{self, Working};
 use crate::{Error, Result};
 use history::ToContinue;
 
 pub(crate) use export::write_model;
+pub use missing::{Missing, missing};
 pub use training::More;
 pub use validation::{Evaluation, Sample};
 
@@ -155,8 +158,9 @@ fn phase<T>(
     let index = PHASES.iter().position(|(known, _)| *known == phase).unwrap_or(0);
     let title = PHASES[index].1.to_owned();
     let start = Instant::now();
+    stop::settle(stop::enter(phase))?;
     reporter.event(&Event::PhaseStarted { phase, index: index + 1, of, title });
-    let (value, done) = work(reporter)?;
+    let (value, done) = stop::settle(work(reporter))?;
     reporter.event(&match done {
         Done::Worked(summary) => {
             Event::PhaseFinished { phase, seconds: start.elapsed().as_secs_f64(), summary }
@@ -184,30 +188,45 @@ pub fn run(mut request: Request<'_>, reporter: &mut dyn Reporter) -> Result<RunO
     prerequisites::writable(&request)?;
     // One job at a time: two would write the same folders.
     let _busy = history::lock_project(request.project)?;
-    let continued = history::to_continue(&mut request, reporter)?;
-    folders::check(&request)?;
+    let working = Working::begin(Some(request.project.command("run --resume")));
+    let mut outcome = stop::settle(run_locked(&mut request, &working, of, reporter))?;
+    outcome.seconds = start.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+fn run_locked(
+    request: &mut Request<'_>,
+    working: &Working,
+    of: usize,
+    reporter: &mut dyn Reporter,
+) -> Result<RunOutcome> {
+    let continued = history::to_continue(request, reporter)?;
+    let request = &*request;
+    folders::check(request)?;
     let (continued, trained_run) = match continued {
         ToContinue::Nothing => (None, None),
         ToContinue::Training(begun) => (Some(*begun), None),
         ToContinue::AfterTraining(run_id) => (None, Some(run_id)),
     };
-    phase(Phase::Prerequisites, of, reporter, |reporter| prerequisites::check(&request, reporter))?;
+    phase(Phase::Prerequisites, of, reporter, |reporter| prerequisites::check(request, reporter))?;
 
     // Begun before the corpus, so that a run that is cut off anywhere can be found and continued.
     let run = match continued {
         Some(run) => Some(run),
-        None if history::has_finished_twin(&request)? => None,
-        None => Some(history::begin(&request)?),
+        None if history::has_finished_twin(request)? => None,
+        None => Some(history::begin(request)?),
     };
     let run_dir = run.as_ref().map(|begun| begun.run.clone());
-    let mut outcome = phases(&request, run, trained_run.as_deref(), of, reporter)
-        .inspect_err(|error| run_dir.iter().for_each(|run| history::note_failure(run, error)))?;
-    outcome.seconds = start.elapsed().as_secs_f64();
-    Ok(outcome)
+    if let Some(run) = &run_dir {
+        working.on(run);
+    }
+    let done = phases(request, working, run, trained_run.as_deref(), of, reporter);
+    done.inspect_err(|error| run_dir.iter().for_each(|run| history::note_failure(run, error)))
 }
 
 fn phases(
     request: &Request<'_>,
+    working: &Working,
     run: Option<history::Begun>,
     trained_run: Option<&str>,
     of: usize,
@@ -221,10 +240,12 @@ fn phases(
     let trained = phase(Phase::Training, of, reporter, |reporter| {
         training::train_or_reuse(request, &mut prepared, run, trained_run, reporter)
     })?;
+    working.on(&trained.run);
     let mut outcome = RunOutcome::of(&trained);
     if request.until >= Until::Export {
         finish(request, &prepared, &trained, of, reporter)?;
     }
+    working.done();
     outcome.close(request, &trained, reporter)?;
     Ok(outcome)
 }
@@ -246,6 +267,11 @@ pub struct PreparedData {
 /// See [`Error`]. Whatever was finished before is kept and used by the next call.
 pub fn prepare_data(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<PreparedData> {
     let _busy = history::lock_project(request.project)?;
+    let _working = Working::begin(Some(request.project.command("data prepare")));
+    stop::settle(prepare_locked(request, reporter))
+}
+
+fn prepare_locked(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<PreparedData> {
     folders::check_data(request)?;
     // Numbered as in a whole run.
     let of = 4;
@@ -271,6 +297,22 @@ pub fn resume(request: ResumeRequest<'_>, reporter: &mut dyn Reporter) -> Result
         .map_err(|message| Error::Argument { message: format!("--checkpoint: {message}") })?;
     let run = RunDir::find(&RealFs, &request.project.runs(), &request.run)?;
     let meta = RunMeta::read(&RealFs, &run)?;
+    let working = Working::begin(Some(request.project.command(&format!("resume {}", run.id()))));
+    // The project's lock keeps everybody else from it.
+    working.on(&run);
+    let mut outcome = stop::settle(resume_locked(&request, &working, run, meta, which, reporter))?;
+    outcome.seconds = start.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+fn resume_locked(
+    request: &ResumeRequest<'_>,
+    working: &Working,
+    run: RunDir,
+    meta: RunMeta,
+    which: Which,
+    reporter: &mut dyn Reporter,
+) -> Result<RunOutcome> {
     let until = meta.until;
     let of = if until == Until::Training { 5 } else { PHASES.len() };
     let mut whole = Request {
@@ -293,7 +335,7 @@ pub fn resume(request: ResumeRequest<'_>, reporter: &mut dyn Reporter) -> Result
         folders::check_results(&whole)?;
     }
     let trained = phase(Phase::Training, of, reporter, |reporter| {
-        training::resume(&request, run, meta, which, reporter)
+        training::resume(request, run, meta, which, reporter)
     })?;
     whole.recipe = trained.meta.recipe.clone();
     let mut outcome = RunOutcome::of(&trained);
@@ -301,8 +343,8 @@ pub fn resume(request: ResumeRequest<'_>, reporter: &mut dyn Reporter) -> Result
         let prepared = data::existing(&whole, &trained)?;
         finish(&whole, &prepared, &trained, of, reporter)?;
     }
+    working.done();
     outcome.close(&whole, &trained, reporter)?;
-    outcome.seconds = start.elapsed().as_secs_f64();
     Ok(outcome)
 }
 
@@ -377,7 +419,7 @@ fn artifacts(project: &Project, run: &RunDir) -> Vec<Artifact> {
         .collect()
 }
 
-/// Whether a run still has work to do.
+/// Whether a run's training still has work to do.
 fn is_unfinished(status: RunStatus) -> bool {
-    matches!(status, RunStatus::Queued | RunStatus::Interrupted | RunStatus::Failed)
+    matches!(status, RunStatus::Queued | RunStatus::Stopped | RunStatus::Interrupted | RunStatus::Failed)
 }

@@ -62,7 +62,7 @@ pub(super) fn writable(request: &Request<'_>) -> Result<()> {
         ),
     };
     RealFs.create_dir_all(root).map_err(refuse)?;
-    let trial = root.join(format!(".text2llm-write-test-{}", std::process::id()));
+    let trial = root.join(format!("{}{}", crate::sweep::WRITE_TEST, std::process::id()));
     RealFs.create(&trial).map_err(refuse)?;
     RealFs.remove_file(&trial).map_err(refuse)
 }

@@ -18,6 +18,7 @@ use tokenizer::Tokenizer;
 
 use super::{Done, PreparedData, Request, data, history, passed_on, phase};
 use crate::share::Share;
+use crate::stop::Working;
 use crate::{Error, Result};
 
 /// How long a rank waits for another process that works on the same share: a cluster may begin a task again before the first
@@ -122,6 +123,7 @@ pub fn run_stage(
     }
     let _busy_rank = stage.is_shared().then(|| lock_rank(ranks, stage, rank)).transpose()?;
     let _busy_project = (!stage.is_shared()).then(|| history::lock_project(request.project)).transpose()?;
+    let _working = Working::begin(None);
     let mut reused = false;
     let mut summary = String::new();
     let which = match stage {

@@ -19,6 +19,7 @@ use super::{Done, Request, ResumeRequest};
 use crate::generate::{Generator, Options, decoder};
 use crate::meta::{RunInputs, RunMeta};
 use crate::project::Project;
+use crate::stop::Stopped;
 use crate::{Error, Result, forecast, record};
 
 /// How far beyond a run's end.
@@ -41,12 +42,10 @@ pub(super) struct Trained {
     pub validation_loss: Option<f64>,
     pub best_validation_loss: Option<f64>,
     pub reused: bool,
-    /// Raised by Ctrl-C once training has installed it; what comes after looks at it too.
+    /// Of this process.
     pub stop: StopFlag,
-    /// What goes on with the run after it was stopped.
-    pub resume_command: String,
-    /// Held until the job ends, so that nobody prunes or moves what is being validated.
-    pub _lock: Option<RunLock>,
+    /// Held until the job ends, so that nobody prunes or moves what is being validated, and whoever wants it to stop can ask.
+    pub _lock: RunLock,
 }
 
 pub(super) fn train_or_reuse(
@@ -71,6 +70,8 @@ pub(super) fn train_or_reuse(
             // Nothing was done in it yet.
             RealFs.remove_dir_all(begun.run.path()).map_err(store::Error::io("remove", begun.run.path()))?;
         }
+        let lock = run.lock()?;
+        crate::stop::unmark(&run)?;
         let state = run.read_state(&RealFs)?;
         let reason = format!(
             "run {} already trained this recipe on this text, to step {}; reused (train again with --fresh)",
@@ -86,9 +87,8 @@ pub(super) fn train_or_reuse(
             run,
             meta,
             reused: true,
-            stop: StopFlag::new(),
-            resume_command: request.project.command("run --resume"),
-            _lock: None,
+            stop: StopFlag::of_process()?,
+            _lock: lock,
         };
         return Ok((trained, Done::Reused(reason)));
     }
@@ -110,20 +110,19 @@ pub(super) fn train_or_reuse(
     }
     meta.note_options(&RealFs, &run)?;
     let start = if continued { Start::Resume(Which::Latest) } else { Start::Fresh };
-    let resume_command = request.project.command("run --resume");
     let session = Session {
         run: &run,
         lock: &lock,
         meta: &meta,
         project: request.project,
-        resume_command: resume_command.clone(),
+        resume_command: request.project.command("run --resume"),
         start,
         target: request.target,
     };
-    let stop = StopFlag::on_signals()?;
+    let stop = StopFlag::of_process()?;
     let outcome = session.train(&stop, reporter)?;
     let summary = summary(&outcome);
-    Ok((trained(resume_command, run, lock, meta, &outcome, stop), Done::Worked(summary)))
+    Ok((trained(run, lock, meta, &outcome, stop), Done::Worked(summary)))
 }
 
 /// Continues a run by name.
@@ -172,30 +171,29 @@ pub(super) fn resume(
         meta.write(&RealFs, &run)?;
     }
     meta.note_options(&RealFs, &run)?;
-    let resume_command = request.project.command(&format!("resume {}", run.id()));
     let session = Session {
         run: &run,
         lock: &lock,
         meta: &meta,
         project: request.project,
-        resume_command: resume_command.clone(),
+        resume_command: request.project.command(&format!("resume {}", run.id())),
         start: Start::Resume(which),
         target: request.target,
     };
-    let stop = StopFlag::on_signals()?;
+    let stop = StopFlag::of_process()?;
     let outcome = match session.train(&stop, reporter) {
         Ok(outcome) => outcome,
         Err(error) => {
             // Asked for more and failed before the first step: the run is what it was, and asking again does not add up.
             let began = run.read_state(&RealFs).is_ok_and(|now| now != state);
-            if !began && !matches!(error, Error::Interrupted { .. }) {
+            if !began && !matches!(error, Error::Stopped(_)) {
                 before.write(&RealFs, &run)?;
             }
             return Err(error);
         }
     };
     let summary = summary(&outcome);
-    Ok((trained(resume_command, run, lock, meta, &outcome, stop), Done::Worked(summary)))
+    Ok((trained(run, lock, meta, &outcome, stop), Done::Worked(summary)))
 }
 
 /// Ends the stable part of a WSD schedule at `step`: the rest of the run is its decay.
@@ -252,14 +250,7 @@ fn steps_per_epoch(dataset: &TokenDataset, meta: &RunMeta) -> u64 {
     windows.div_ceil(options.batch_size as u64).max(1)
 }
 
-fn trained(
-    resume_command: String,
-    run: RunDir,
-    lock: RunLock,
-    meta: RunMeta,
-    outcome: &train::Outcome,
-    stop: StopFlag,
-) -> Trained {
+fn trained(run: RunDir, lock: RunLock, meta: RunMeta, outcome: &train::Outcome, stop: StopFlag) -> Trained {
     Trained {
         run,
         meta,
@@ -269,8 +260,7 @@ fn trained(
         best_validation_loss: outcome.best.map(|best| best.loss),
         reused: false,
         stop,
-        resume_command,
-        _lock: Some(lock),
+        _lock: lock,
     }
 }
 
@@ -347,11 +337,7 @@ struct Session<'a> {
 impl Trained {
     /// Whether somebody asked to stop since training began.
     pub fn check_stop(&self) -> Result<()> {
-        if self.stop.is_raised() { Err(self.interrupted()) } else { Ok(()) }
-    }
-
-    pub fn interrupted(&self) -> Error {
-        Error::Interrupted { step: self.step, total_steps: self.step, command: self.resume_command.clone() }
+        if self.stop.is_raised() { Err(crate::stop::stopped().into()) } else { Ok(()) }
     }
 }
 
@@ -385,7 +371,7 @@ impl Session<'_> {
         let micro_batch_size = train::micro_batch_size(&config, options, self.target);
         let purpose = Purpose::Train(options.training(micro_batch_size, self.target));
         let mut model = Model::new(self.target.open()?, config.clone(), purpose)?;
-        let mut sampler = Sampler { run: self.run, meta: self.meta, target: self.target };
+        let mut sampler = Sampler { run: self.run, meta: self.meta, target: self.target, stop };
         let job = Job {
             fs: &RealFs,
             run: self.run,
@@ -415,11 +401,11 @@ impl Session<'_> {
         }
         match outcome.ending {
             Ending::Completed => Ok(outcome),
-            Ending::Interrupted => Err(Error::Interrupted {
-                step: outcome.step,
-                total_steps: outcome.total_steps,
-                command: self.resume_command.clone(),
-            }),
+            Ending::Stopped => Err(Error::Stopped(Stopped {
+                phase: Some(Phase::Training),
+                steps: Some((outcome.step, outcome.total_steps)),
+                command: Some(self.resume_command.clone()),
+            })),
         }
     }
 }
@@ -429,6 +415,7 @@ struct Sampler<'a> {
     run: &'a RunDir,
     meta: &'a RunMeta,
     target: Target,
+    stop: &'a StopFlag,
 }
 
 impl train::Sampler<AnyDevice> for Sampler<'_> {
@@ -448,6 +435,15 @@ impl train::Sampler<AnyDevice> for Sampler<'_> {
             seed: train.seed,
             ..Options::greedy(train.sample_max_new_tokens)
         };
-        prompts.iter().map(|prompt| Ok(generator.generate(prompt, &options, &mut |_| true)?.text)).collect()
+        let mut texts = Vec::new();
+        for prompt in prompts {
+            let text = generator.generate(prompt, &options, &mut |_| !self.stop.is_raised())?.text;
+            // What was cut off is not what the model writes: the samples of this step are left out.
+            if self.stop.is_raised() {
+                return Ok(Vec::new());
+            }
+            texts.push(text);
+        }
+        Ok(texts)
     }
 }

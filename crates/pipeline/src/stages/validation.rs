@@ -12,6 +12,7 @@ use store::fs::{Fs, RealFs};
 use store::manifest::Manifest;
 use store::report::{Event, Phase, Reporter};
 use store::stage::{self, StagedFolder};
+use train::StopFlag;
 use train::checkpoint::{Checkpoints, Which};
 
 use super::data::Prepared;
@@ -101,14 +102,15 @@ pub(super) fn validate(
     let limits = &request.recipe.validate;
     let losses = losses(request, prepared, trained, step)?;
     let mut generator = Generator::open_run(&trained.run, &step.to_string(), request.target, None)?;
-    let (samples, repetition) = samples(&mut generator, prepared, limits)?;
+    let (samples, repetition) = samples(&mut generator, prepared, limits, &trained.stop)?;
+    trained.check_stop()?;
     for sample in &samples {
         reporter.event(&Event::Sample { step, prompt: sample.prompt.clone(), text: sample.text.clone() });
     }
     drop(generator);
     trained.check_stop()?;
     let generation = measure::generation(request, &trained.run, step, &samples, &trained.stop, reporter)?;
-    let generation = generation.ok_or_else(|| trained.interrupted())?;
+    let generation = generation.ok_or_else(crate::stop::stopped)?;
     let loss_gap = losses.validation.zip(losses.training).map(|(validation, training)| validation - training);
     let mut evaluation = Evaluation {
         run_id: trained.run.id(),
@@ -215,6 +217,7 @@ fn samples(
     generator: &mut Generator,
     prepared: &Prepared,
     limits: &ValidateOptions,
+    stop: &StopFlag,
 ) -> Result<(Vec<Sample>, f64)> {
     let prompts: Vec<(Option<String>, String)> = if limits.prompts.is_empty() {
         prepared.openings.clone()
@@ -230,7 +233,7 @@ fn samples(
             seed: index as u64,
             ..Options::greedy(limits.sample_tokens)
         };
-        let generated = generator.generate(&prompt, &options, &mut |_| true)?;
+        let generated = generator.generate(&prompt, &options, &mut |_| !stop.is_raised())?;
         let mut seen = HashSet::new();
         for four in generated.ids.windows(4) {
             total += 1;

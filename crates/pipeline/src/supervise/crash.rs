@@ -4,7 +4,7 @@ use std::fmt;
 use std::process::ExitStatus;
 
 use serde::{Deserialize, Serialize};
-use store::run::{RunState, RunStatus};
+use store::run::RunState;
 
 /// Why a worker crashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ impl CrashKind {
 pub enum End {
     /// All is done.
     Completed,
-    /// Somebody asked it to stop; a checkpoint is there.
+    /// Somebody asked it to stop, in whatever phase.
     Stopped,
     /// It would end so again, since training is exact: the exit code and why.
     Hopeless(u8, String),
@@ -96,7 +96,6 @@ pub fn classify(witness: &Witness<'_>) -> End {
     if status.success() {
         return End::Completed;
     }
-    let interrupted = state.is_some_and(|state| state.status == RunStatus::Interrupted);
     let code = status.code();
     let failed = state.is_some_and(|state| state.failure.is_some());
     if *asked_to_stop && !failed {
@@ -105,9 +104,8 @@ pub fn classify(witness: &Witness<'_>) -> End {
     if let Some(why) = hung {
         return End::Crashed(CrashKind::Hang, (*why).to_owned());
     }
-    // Whoever presses Ctrl-C twice, or asks it to end before it listens, wants no checkpoint.
-    let unheard = matches!(code, Some(130 | 143)) || matches!(signal(status), Some(2 | 15));
-    if (code == Some(4) && interrupted) || unheard {
+    // By the signal itself: asked before it listened.
+    if matches!(code, Some(130 | 143)) || matches!(signal(status), Some(2 | 15)) {
         return End::Stopped;
     }
     match (code, signal(status)) {
@@ -126,6 +124,8 @@ pub fn classify(witness: &Witness<'_>) -> End {
         (_, Some(number)) => End::Crashed(CrashKind::Signal, format!("it was ended by signal {number}")),
         (Some(4), _) => match state.and_then(|state| state.failure.as_deref()) {
             Some("storage_full" | "io") => End::Crashed(CrashKind::Disk, last_words),
+            Some("bug") => End::Crashed(CrashKind::Bug, last_words),
+            Some("out_of_memory") => End::Crashed(CrashKind::OutOfMemory, last_words),
             _ => End::Hopeless(4, last_words),
         },
         (Some(code @ (1 | 3 | 5)), _) => End::Hopeless(code as u8, last_words),
@@ -162,6 +162,7 @@ fn signal(_status: &ExitStatus) -> Option<i32> {
 mod tests {
     use super::*;
     use std::os::unix::process::ExitStatusExt;
+    use store::run::RunStatus;
 
     fn exited(code: i32) -> ExitStatus {
         ExitStatus::from_raw(code << 8)
@@ -184,9 +185,13 @@ mod tests {
 
     #[test]
     fn each_end_is_what_it_is() {
-        let interrupted = Some(RunState { status: RunStatus::Interrupted, ..RunState::default() });
         assert_eq!(end(exited(0), None, "", false), End::Completed);
-        assert_eq!(end(exited(4), interrupted, "", false), End::Stopped);
+        // In any phase, so with any state: training, validating, no run yet.
+        for status in [RunStatus::Stopped, RunStatus::Completed, RunStatus::Queued] {
+            let state = Some(RunState { status, ..RunState::default() });
+            assert_eq!(end(exited(130), state.clone(), "", false), End::Stopped);
+            assert_eq!(end(exited(143), state, "", false), End::Stopped);
+        }
         assert_eq!(end(exited(143), None, "", false), End::Stopped);
         assert_eq!(end(ExitStatus::from_raw(15), None, "", false), End::Stopped);
         let kind = |end: End| match end {
@@ -204,12 +209,16 @@ mod tests {
         assert_eq!(kind(end(ExitStatus::from_raw(11), None, "", false)), CrashKind::Bug);
         assert_eq!(kind(end(exited(101), None, "thread 'main' panicked at x.rs:1", false)), CrashKind::Bug);
         assert_eq!(kind(end(exited(4), failed("storage_full"), "", false)), CrashKind::Disk);
+        assert_eq!(kind(end(exited(4), failed("bug"), "", false)), CrashKind::Bug);
+        assert_eq!(kind(end(exited(4), failed("out_of_memory"), "", false)), CrashKind::OutOfMemory);
+        // A limit does not lift by itself.
+        assert!(matches!(end(exited(4), failed("limit"), "", false), End::Hopeless(4, _)));
     }
 
     #[test]
     fn a_hang_is_a_hang_however_it_ends_unless_it_was_asked_to_stop() {
-        let interrupted = RunState { status: RunStatus::Interrupted, ..RunState::default() };
-        for (status, state) in [(ExitStatus::from_raw(9), None), (exited(4), Some(&interrupted))] {
+        let stopped = RunState { status: RunStatus::Stopped, ..RunState::default() };
+        for (status, state) in [(ExitStatus::from_raw(9), None), (exited(143), Some(&stopped))] {
             let mut witness = Witness {
                 status,
                 state,

@@ -29,6 +29,7 @@ use train::{Checkpoints, StopFlag};
 use crate::meta::RunMeta;
 use crate::project::Project;
 use crate::recipe::NotifyOptions;
+use crate::stop::Stopped;
 use crate::{Error, Result};
 
 pub use crash::{CrashKind, End};
@@ -209,8 +210,9 @@ impl Supervisor<'_, '_> {
             let (kind, message) = match end {
                 End::Completed => return Ok(self.end(JobStatus::Completed, 0, "the job is done".to_owned())),
                 End::Stopped => {
-                    let step = state.map_or(0, |state| state.step);
-                    return Ok(self.end(JobStatus::Stopped, 4, format!("stopped on request at step {step}")));
+                    let by_worker = status.code().and_then(|code| u8::try_from(code).ok());
+                    let code = by_worker.filter(|&code| code == train::EXIT_AFTER_SIGINT);
+                    return Ok(self.stopped(code.unwrap_or_else(|| stop.exit_code())));
                 }
                 End::Hopeless(code, why) => return Ok(self.end(JobStatus::Failed, code, why)),
                 End::Crashed(kind, message) => (kind, message),
@@ -233,11 +235,7 @@ impl Supervisor<'_, '_> {
             let wake = Instant::now() + pause;
             while Instant::now() < wake {
                 if self.is_asked_to_stop(stop) {
-                    return Ok(self.end(
-                        JobStatus::Stopped,
-                        4,
-                        "stopped on request between two workers".to_owned(),
-                    ));
+                    return Ok(self.stopped(stop.exit_code()));
                 }
                 std::thread::sleep(LOOK_EVERY.min(wake.saturating_duration_since(Instant::now())));
             }
@@ -464,6 +462,24 @@ impl Supervisor<'_, '_> {
             }
         }
         self.end(JobStatus::GivenUp, 2, diagnosis)
+    }
+
+    /// Tells a stop, and marks the run where its worker did not come to it: one that was gone before it listened, or between two workers.
+    fn stopped(&mut self, exit_code: u8) -> u8 {
+        let Some(run) = self.run() else {
+            return self.end(JobStatus::Stopped, exit_code, "stopped on request".to_owned());
+        };
+        let state = run.read_state(&RealFs).unwrap_or_default();
+        if !matches!(state.status, RunStatus::Stopped | RunStatus::Failed) && !RunLock::is_held(run.path()) {
+            let steps = (state.step > 0).then_some((state.step, state.total_steps));
+            let command = Some(self.job.project.command("run --resume"));
+            crate::stop::mark(&run, &Stopped { phase: None, steps, command });
+        }
+        let message = match run.read_state(&RealFs) {
+            Ok(state) if state.status == RunStatus::Stopped => state.message,
+            _ => format!("stopped on request at step {}", state.step),
+        };
+        self.end(JobStatus::Stopped, exit_code, message)
     }
 
     fn end(&mut self, status: JobStatus, exit_code: u8, message: String) -> u8 {

@@ -20,6 +20,7 @@ use train::{Checkpoints, StopFlag};
 
 use crate::project::Project;
 use crate::recipe::Recipe;
+use crate::stop::Stopped;
 use crate::{Error, Result};
 
 pub use chaos::{Chaos, chaos};
@@ -87,7 +88,7 @@ fn take_along(recipe: &mut Recipe, base_dir: &Path) {
 impl Scratch {
     /// Writes the trial's recipe into a new folder.
     fn new(trial: &Trial<'_>, checkpoint_every: u64) -> Result<Scratch> {
-        let root = trial.project.root().join(format!(".text2llm-trial-{}", std::process::id()));
+        let root = trial.project.root().join(format!("{}{}", crate::sweep::TRIAL, std::process::id()));
         let mut recipe = trial.recipe.clone();
         take_along(&mut recipe, trial.base_dir);
         let options = &mut recipe.train;
@@ -160,8 +161,8 @@ impl Scratch {
     /// Somebody does not want to wait for the end.
     fn check_stop(&self) -> Result<()> {
         if self.stop.is_raised() {
-            let message = "stopped on request before the end; its scratch folder is removed".to_owned();
-            return Err(Error::Environment { message });
+            // Its scratch folder is removed.
+            return Err(Stopped { phase: None, steps: None, command: None }.into());
         }
         Ok(())
     }
@@ -173,10 +174,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if !self.keep {
+        let _ = match self.keep {
+            // Or the next command would take it for what a kill has left.
+            true => std::fs::write(self.project.root().join(store::sweep::KEPT), ""),
             // What is left of a trial is only space on the disk.
-            let _ = RealFs.remove_dir_all(self.project.root());
-        }
+            false => RealFs.remove_dir_all(self.project.root()),
+        };
     }
 }
 

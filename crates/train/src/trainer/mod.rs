@@ -39,6 +39,8 @@ pub fn train<D: Device>(
     reporter: &mut dyn Reporter,
 ) -> Result<Outcome> {
     let started = begin::begin(model, job, reporter)?;
+    // From here on there are steps to lose.
+    let _hold = job.stop.hold();
     let mut trainer = Trainer::new(model, job, sampler, started, reporter)?;
     match trainer.run(reporter) {
         Ok(ending) => trainer.finish(ending, reporter),
@@ -310,6 +312,6 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         self.ledger.note("asked to stop: saving a checkpoint".to_owned(), reporter);
         // Verifying old checkpoints can wait; whoever asked to stop may not.
         self.save(false, reporter)?;
-        Ok(Ending::Interrupted)
+        Ok(Ending::Stopped)
     }
 }

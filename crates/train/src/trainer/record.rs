@@ -47,10 +47,32 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         let needed_bytes = Checkpoints::size_bytes(&tensors);
         let what = format!("the checkpoint of step {step}");
         let (checkpoints, ledger, state) = (&self.checkpoints, &mut self.ledger, &self.state);
+        let (disk, run) = (self.job.fs, self.job.run);
+        let told = |full: bool| {
+            let place = run.checkpoints();
+            let why = match full {
+                true => format!(
+                    "disk full, needs {:.1} MB on `{}`; goes on by itself when space is free",
+                    needed_bytes as f64 / 1e6,
+                    place.display()
+                ),
+                false => format!("{what} cannot be written to `{}`; it is tried again", place.display()),
+            };
+            // Without it `status` says "running", and the log why it does not get on.
+            let _ = store::pause::tell(disk, run, Some(&why));
+        };
+        let mut paused = false;
         let saved = self.job.patience.wait_out(&what, self.job.stop, reporter, |_| {
-            ledger.sync()?;
-            checkpoints.save(state, &mut tensors)
+            let attempt = ledger.sync().and_then(|()| checkpoints.save(state, &mut tensors));
+            if let Err(error) = &attempt {
+                paused = true;
+                told(error.kind() == crate::ErrorKind::StorageFull);
+            }
+            attempt
         });
+        if paused {
+            let _ = store::pause::tell(disk, run, None);
+        }
         let saved = match saved {
             Ok(saved) => saved,
             Err(source) if source.kind() == crate::ErrorKind::Diverged => return Err(source),
@@ -92,9 +114,9 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
                 (RunStatus::Completed, format!("stopped early at step {}", self.state.step))
             }
             Ending::Completed => (RunStatus::Completed, "all steps are done".to_owned()),
-            Ending::Interrupted => {
+            Ending::Stopped => {
                 let message = format!("stopped at step {}: go on with `text2llm resume`", self.state.step);
-                (RunStatus::Interrupted, message)
+                (RunStatus::Stopped, message)
             }
         };
         let training_metrics = self.write_training_metrics(status, reporter);

@@ -30,7 +30,7 @@ fn a_stop_at_every_place_where_the_loop_looks() {
             break;
         }
         stopped_at.insert(outcome.step);
-        assert_eq!(bench.state().status, RunStatus::Interrupted);
+        assert_eq!(bench.state().status, RunStatus::Stopped);
         let outcome = bench.train(LATEST, &StopFlag::new(), &mut NoReport).unwrap();
         assert_eq!(outcome.ending, Ending::Completed);
         assert_eq!(bench.fingerprint(), fingerprint, "stopped at look {look}");
@@ -86,8 +86,7 @@ fn many_stops_in_one_run() {
         let bench = make();
         let mut start = Start::Fresh;
         let mut sessions = 0;
-        while bench.train(start, &StopFlag::at_look(7), &mut NoReport).unwrap().ending == Ending::Interrupted
-        {
+        while bench.train(start, &StopFlag::at_look(7), &mut NoReport).unwrap().ending == Ending::Stopped {
             start = LATEST;
             sessions += 1;
         }
@@ -178,7 +177,7 @@ fn what_comes_after_the_checkpoint_that_was_chosen_is_given_up_at_once() {
     // Ended before its first step and its first save.
     let outcome =
         bench.train(Start::Resume(Which::Step(chosen)), &StopFlag::at_look(0), &mut NoReport).unwrap();
-    assert_eq!((outcome.ending, outcome.step), (Ending::Interrupted, chosen));
+    assert_eq!((outcome.ending, outcome.step), (Ending::Stopped, chosen));
     assert_eq!(bench.checkpoints().steps().unwrap(), [chosen], "the next resume goes on from here");
     let beyond = format!("step {} of", chosen + 1);
     assert!(!bench.metrics().iter().any(|metric| metric.starts_with(&beyond)));

@@ -151,11 +151,16 @@ fn a_full_disk_pauses_and_goes_on_when_there_is_space() {
     let mut bench = Bench::new();
     bench.patience.give_up_after = std::time::Duration::from_secs(60);
     let disk = bench.disk.clone();
-    let mut warnings = Vec::new();
+    let (mut warnings, mut notices) = (Vec::new(), Vec::new());
+    // The folder is made by the training.
+    let run = || bench.run_dir();
     let mut reporter = OnEvent(|event: &Event| match event {
         Event::Step(record) if record.step == 7 => disk.set_capacity(Some(disk.used_bytes())),
         Event::Warning { message, .. } => {
             warnings.push(message.clone());
+            if message.contains("paused") {
+                notices.push(store::pause::read(&disk, &run()));
+            }
             if message.contains("paused") && warnings.len() > 4 {
                 disk.set_capacity(None);
             }
@@ -165,6 +170,12 @@ fn a_full_disk_pauses_and_goes_on_when_there_is_space() {
     bench.train(Start::Fresh, &StopFlag::new(), &mut reporter).unwrap();
     let paused = warnings.iter().filter(|text| text.contains("Training is paused")).count();
     assert!(paused >= 2, "{warnings:?}");
+    // A disk without a free byte takes the word that tells of it, and the word is taken back.
+    for notice in &notices {
+        let notice = notice.as_deref().expect("told while it pauses");
+        assert!(notice.starts_with("disk full, needs ") && notice.contains("when space is free"), "{notice}");
+    }
+    assert_eq!(store::pause::read(&bench.disk, &bench.run_dir()), None);
     assert!(warnings[0].contains("metrics wait in memory"), "{warnings:?}");
     assert_eq!(bench.fingerprint(), whole.fingerprint());
     assert_eq!(bench.metrics(), whole.metrics(), "no line was lost");

@@ -144,6 +144,7 @@ impl StepArguments {
 
 /// Times what is asked for and prints the figures.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    crate::stopping::listen(console)?;
     match arguments.what {
         Some(What::Kernels(step)) => {
             kernels::by_shape(&bench::kernels::run(&step.options(global)?)?, console)

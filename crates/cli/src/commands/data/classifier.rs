@@ -54,6 +54,7 @@ pub struct TrainArguments {
 
 /// Carries it out.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    crate::stopping::listen(console)?;
     let What::Train(arguments) = arguments.what;
     let examples = match &arguments.labelled {
         Some(file) => labelled(file)?,

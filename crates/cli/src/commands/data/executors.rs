@@ -82,7 +82,7 @@ pub fn run(
     again: Vec<String>,
     console: &mut Console,
 ) -> Outcome<Option<PreparedData>> {
-    let stop = train::StopFlag::on_signals().map_err(pipeline::Error::from)?;
+    let stop = train::StopFlag::of_process().map_err(pipeline::Error::from)?;
     let share = arguments.share.as_deref().map(Share::open).transpose()?;
     let launch = Launch {
         request,

@@ -33,6 +33,7 @@ pub struct Arguments {
 
 /// Runs it.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    crate::stopping::listen(console)?;
     let rank = corpus::Rank::new(arguments.rank, arguments.of)?;
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
     let selected = select::recipe(global, &arguments.recipe, &[], &project)?;

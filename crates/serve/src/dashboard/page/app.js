@@ -119,7 +119,7 @@ function row(id) {
   const state = rows.get(id);
   item.box.checked = chosen.has(id);
   item.box.disabled = !item.box.checked && chosen.size >= MOST;
-  const status = state?.status ?? (ids.includes(id) ? "unreadable" : "deleted");
+  const status = state?.paused ? "paused" : state?.status ?? (ids.includes(id) ? "unreadable" : "deleted");
   item.pill.className = "pill " + status;
   item.pill.textContent = status;
   const figures = [];
@@ -170,7 +170,7 @@ function card({ id, mark, metrics, state }) {
   made.style.setProperty("--mark", `var(${mark})`);
   made.title = id;
   const heard = standings.has(id);
-  const status = state?.status ?? (!heard ? "reading" : ids.includes(id) ? "unreadable" : "deleted");
+  const status = state?.paused ? "paused" : state?.status ?? (!heard ? "reading" : ids.includes(id) ? "unreadable" : "deleted");
   const head = element("h3", "", element("span", "", short), element("span", "pill " + status, status));
   made.append(head, element("p", "when", [when && "begun " + when, state?.alive && "process " + state.pid].filter(Boolean).join(" · ")));
   if (!state) {
@@ -201,7 +201,13 @@ function card({ id, mark, metrics, state }) {
   made.append(bar, list);
   const bad = state.status === "failed";
   if (state.message) made.append(element("p", bad ? "message bad" : "message", state.message));
-  if (state.status === "interrupted") made.append(element("p", "message", `To go on: text2llm resume ${id}`));
+  if (state.paused) made.append(element("p", "message bad", state.paused));
+  if (state.missing?.length && !state.alive) {
+    made.append(element("p", "message", `Trained; ${state.missing.join(" and ")} missing: text2llm run --resume`));
+  } else if (["interrupted", "stopped"].includes(state.status) && !state.alive) {
+    const command = state.checkpoint_step == null ? "run --resume" : `resume ${id}`;
+    made.append(element("p", "message", `To go on: text2llm ${command}`));
+  }
   if (state.diagnosis && state.diagnosis !== state.message) made.append(element("p", "message bad", state.diagnosis));
   if (state.job && ["pausing", "failed", "given_up"].includes(state.job.status) && state.job.message !== state.message) {
     made.append(element("p", "message", `job in the background, ${state.job.status.replace("_", " ")}: ${state.job.message}`));

@@ -1,0 +1,107 @@
+//! Limits that a system sets to a process, by the error that tells of each: what was reached, and what lifts it.
+
+use std::io;
+
+/// What was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Limit {
+    /// RLIMIT_FSIZE, or the largest file of the file system.
+    FileSize,
+    /// RLIMIT_NOFILE.
+    OpenFiles,
+    /// Open files of the whole system.
+    SystemOpenFiles,
+    /// RLIMIT_AS, the limit of a container, or the machine's memory.
+    Memory,
+    /// The quota of a user on a disk.
+    Quota,
+}
+
+impl Limit {
+    /// The limit that an error tells of.
+    pub fn of(error: &io::Error) -> Option<Limit> {
+        match error.kind() {
+            io::ErrorKind::FileTooLarge => return Some(Limit::FileSize),
+            io::ErrorKind::OutOfMemory => return Some(Limit::Memory),
+            io::ErrorKind::QuotaExceeded => return Some(Limit::Quota),
+            _ => {}
+        }
+        error.raw_os_error().and_then(Limit::of_code)
+    }
+
+    /// The same, of an error that has been put into words: those of the system's errors end with their number.
+    pub fn of_words(words: &str) -> Option<Limit> {
+        let numbers = words.match_indices("(os error ").filter_map(|(at, mark)| {
+            words[at + mark.len()..].split_once(')').and_then(|(number, _)| number.parse().ok())
+        });
+        numbers.filter_map(|number| Limit::of(&io::Error::from_raw_os_error(number))).next()
+    }
+
+    #[cfg(unix)]
+    fn of_code(code: i32) -> Option<Limit> {
+        match rustix::io::Errno::from_raw_os_error(code) {
+            rustix::io::Errno::MFILE => Some(Limit::OpenFiles),
+            rustix::io::Errno::NFILE => Some(Limit::SystemOpenFiles),
+            _ => None,
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn of_code(_code: i32) -> Option<Limit> {
+        None
+    }
+
+    /// Which limit, and what to do, to be put behind what failed.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Limit::FileSize => {
+                "the limit of this process on the size of a file (`ulimit -f`), or that of the file system, is reached: raise it \
+                 (`ulimit -f unlimited`) and run the same command again"
+            }
+            Limit::OpenFiles => {
+                "the limit of this process on open files (`ulimit -n`) is reached: raise it (`ulimit -n 1024`) and run the same command again"
+            }
+            Limit::SystemOpenFiles => {
+                "the system's limit on open files (`sysctl fs.file-max`) is reached: end what holds many, or raise it, and run the same command \
+                 again"
+            }
+            Limit::Memory => {
+                "memory is not to be had: the limit of this process (`ulimit -v`), that of its container, or the machine's memory is reached. \
+                 Raise it, or take less with --threads 1, a smaller train.micro_batch_size or model.size"
+            }
+            Limit::Quota => {
+                "the disk quota of this user is used up: free some space and run the same command again"
+            }
+        }
+    }
+}
+
+/// What to do where the system gives no more threads.
+pub const NO_THREAD: &str = "the system gives no more threads: the limit on processes (`ulimit -u`), that of the container, or the memory for their stacks \
+     (`ulimit -v`) is reached. Raise it, or use fewer with --threads 1";
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_is_told_from_its_error_and_from_its_words() {
+        for (errno, limit, named) in [
+            (rustix::io::Errno::FBIG, Limit::FileSize, "ulimit -f"),
+            (rustix::io::Errno::MFILE, Limit::OpenFiles, "ulimit -n"),
+            (rustix::io::Errno::NFILE, Limit::SystemOpenFiles, "fs.file-max"),
+            (rustix::io::Errno::NOMEM, Limit::Memory, "ulimit -v"),
+            (rustix::io::Errno::DQUOT, Limit::Quota, "quota"),
+        ] {
+            let error = io::Error::from_raw_os_error(errno.raw_os_error());
+            assert_eq!(Limit::of(&error), Some(limit), "{error}");
+            assert_eq!(Limit::of_words(&format!("cannot read `(os error x)`: {error}")), Some(limit));
+            assert!(limit.remedy().contains(named));
+            let told = crate::Error::io("write", std::path::Path::new("/x"))(error);
+            assert!(told.to_string().contains(named), "{told}");
+        }
+        assert_eq!(Limit::of(&io::Error::from_raw_os_error(rustix::io::Errno::NOENT.raw_os_error())), None);
+        assert_eq!(Limit::of_words("no number (os error )"), None);
+    }
+}

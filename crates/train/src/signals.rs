@@ -1,11 +1,14 @@
 //! Stopping from outside: SIGINT and SIGTERM set a flag that the loop looks at; a second Ctrl-C quits at once. A request by
 //! file is obeyed as SIGTERM is.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use store::fs::regular;
 
 use crate::{Error, Result};
 
@@ -118,7 +121,8 @@ fn obey(folder: &Path, done: &AtomicBool) {
         if count % HEARTBEAT_EVERY == 0 && looks != told {
             told = looks;
             // Missed on a full disk; the loop then tells that it waits.
-            let _ = std::fs::write(folder.join(HEARTBEAT_FILE), looks.to_string());
+            let _ = regular::create(&folder.join(HEARTBEAT_FILE))
+                .and_then(|mut file| file.write_all(looks.to_string().as_bytes()));
         }
     }
 }

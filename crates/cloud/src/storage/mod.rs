@@ -15,6 +15,8 @@ mod xml;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use store::fs::regular;
+
 pub use address::{Address, Sources};
 pub use cache::{Fetched, ObjectCache};
 pub use credentials::{Keys, Settings};
@@ -177,7 +179,9 @@ impl Storage {
     ) -> Result<Option<Answer>> {
         let mut answer = None;
         let part = part_file(path, &object.etag);
-        let create = |path: &Path| std::fs::File::create(path).map_err(store::Error::io("write", path));
+        // Curl would write through a link.
+        regular::clear_the_way(&part).map_err(store::Error::io("write", &part))?;
+        let create = |path: &Path| regular::create(path).map_err(store::Error::io("write", path));
         if curl::size(&part) > object.bytes {
             create(&part)?;
         }

@@ -7,9 +7,13 @@ mod commands;
 #[cfg(unix)]
 mod dashboard;
 mod data;
+mod foreign;
 mod help;
 mod kill;
+mod model_folder;
 mod objects;
+#[cfg(unix)]
+mod planted;
 #[cfg(target_os = "linux")]
 mod ranks;
 mod whole_job;

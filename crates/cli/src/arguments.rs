@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use compute::{Place, Target};
 
 use crate::commands;
+use crate::output::plain_line;
 
 /// From text to a language model of your own.
 #[derive(Debug, Parser)]
@@ -76,7 +77,7 @@ pub struct GlobalArguments {
 }
 
 fn thread_count(text: &str) -> Result<usize, String> {
-    let threads = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+    let threads = text.parse().map_err(|_| format!("`{}` is not a number", plain_line(text)))?;
     if threads <= 1024 { Ok(threads) } else { Err("more than 1024 threads help nobody".to_owned()) }
 }
 

@@ -8,7 +8,7 @@ use pipeline::project::Project;
 use pipeline::recipe::NotifyOptions;
 use pipeline::supervise::{self, JobRecord};
 use serde_json::json;
-use store::fs::RealFs;
+use store::fs::{Fs, RealFs, regular};
 use store::lock::RunLock;
 use store::run::{RunDir, RunState, RunStatus};
 use store::tail::lines_from;
@@ -21,6 +21,8 @@ use crate::output::{Console, short_duration};
 const ESTIMATE_STEPS: u64 = 100;
 const ESTIMATE_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Characters of a command that a question can show: it stays on the screen, whatever its size.
+const LONGEST_QUESTION: usize = 500;
 
 /// What is started in the background.
 pub struct Detached<'a> {
@@ -62,6 +64,22 @@ fn without(arguments: impl Iterator<Item = String>, flags: &[(&str, usize)]) -> 
 /// How a person's own flags reach the worker: its words go to a file that people read.
 pub const OUTPUT_FLAGS: [(&str, usize); 3] = [("--detach", 0), ("--json", 0), ("--output", 1)];
 
+/// A command as the recipe writes it, on one line: each argument quoted, and whatever could not be told from other text escaped.
+fn quoted(command: &[String]) -> String {
+    let arguments: Vec<String> = command
+        .iter()
+        .map(|argument| {
+            let mut out = String::new();
+            for c in json!(argument).to_string().chars() {
+                // Blanks of other widths and letters of nearly the same look are no way to hide something either.
+                if c.is_ascii_graphic() || c == ' ' { out.push(c) } else { out.extend(c.escape_unicode()) }
+            }
+            out
+        })
+        .collect();
+    format!("[{}]", arguments.join(", "))
+}
+
 /// The command that a recipe wants to be told by, once it is shown and the user has said yes: a recipe or a run may have come from
 /// somebody else.
 fn approved(notify: (NotifyOptions, bool), console: &mut Console) -> Outcome<NotifyOptions> {
@@ -69,14 +87,22 @@ fn approved(notify: (NotifyOptions, bool), console: &mut Console) -> Outcome<Not
     if notify.command.is_empty() {
         return Ok(notify);
     }
-    let command = notify.command.join(" ");
+    let command = quoted(&notify.command);
+    let length = command.chars().count();
     if said_just_now {
         console.prose(&format!("When the job is resumed, stops or completes, it runs: {command}"));
+    } else if length > LONGEST_QUESTION && !console.says_yes() {
+        console.warning(&format!(
+            "notify.command will not be run: written out it has {length} characters, and a question shows {LONGEST_QUESTION} at most, so that \
+             nothing of it can be overlooked. Put it into a script and name that, or say it yourself with --set notify.command=… or in \
+             TEXT2LLM_NOTIFY_COMMAND"
+        ));
+        notify.command.clear();
     } else if !console.confirm(&format!(
-        "The recipe wants to run `{command}` when the job is resumed, stops or completes. Let it?"
+        "The recipe wants to run this when the job is resumed, stops or completes: {command}. Let it?"
     ))? {
         console.warning(&format!(
-            "`{command}` (notify.command) will not be run: nobody has said yes to it. Say --yes, or give it with --set notify.command=… or in \
+            "{command} (notify.command) will not be run: nobody has said yes to it. Say --yes, or give it with --set notify.command=… or in \
              TEXT2LLM_NOTIFY_COMMAND"
         ));
         notify.command.clear();
@@ -112,12 +138,12 @@ pub fn launch(global: &GlobalArguments, detached: Detached<'_>, console: &mut Co
         return Err(failure);
     }
     let notify = approved(detached.notify, console)?;
-    std::fs::create_dir_all(project.job()).map_err(|error| {
-        Failure::message(format!("cannot write into `{}`: {error}", project.job().display()))
-    })?;
+    RealFs
+        .create_private_dir_all(&project.job())
+        .map_err(store::Error::io("create the folder", &project.job()))?;
     let log = supervise::console_path(project);
     // Only added to here: another start may have been quicker, and the file is then that job's.
-    let append = || std::fs::OpenOptions::new().create(true).append(true).open(&log);
+    let append = || regular::append(&log).map_err(store::Error::io("write", &log));
     let echoed = append()?.metadata()?.len();
     let mut command = Command::new(std::env::current_exe()?);
     command
@@ -167,8 +193,9 @@ pub fn launch(global: &GlobalArguments, detached: Detached<'_>, console: &mut Co
     } else {
         String::new()
     };
+    console.prose("");
     console.prose(&format!(
-        "\nIt trains: run {run_id}, step {} of {}{loss}{left}.",
+        "It trains: run {run_id}, step {} of {}{loss}{left}.",
         state.step, state.total_steps
     ));
     console.prose("You can close this terminal. To come back:");
@@ -243,7 +270,7 @@ impl Watch<'_> {
         let text = lines_from(self.log, self.echoed)?;
         self.echoed += text.len() as u64;
         if !text.is_empty() {
-            console.prose(text.trim_end_matches('\n'));
+            text.lines().for_each(|line| console.prose(line));
         }
         Ok(())
     }
@@ -251,7 +278,13 @@ impl Watch<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::without;
+    use super::{quoted, without};
+
+    #[test]
+    fn a_command_is_shown_whole_on_one_line() {
+        let command = ["sh", "-c", "echo 'a b'\n\u{1b}[2J\u{202e}x", "\u{a0}é", ""].map(str::to_owned);
+        assert_eq!(quoted(&command), r#"["sh", "-c", "echo 'a b'\n\u001b[2J\u{202e}x", "\u{a0}\u{e9}", ""]"#);
+    }
 
     #[test]
     fn flags_are_taken_out_with_their_values() {

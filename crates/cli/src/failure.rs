@@ -52,6 +52,12 @@ impl Failure {
         }
     }
 
+    /// Whether its own form has several lines, each of whose parts is plain already. Line ends in any other message come from what it
+    /// tells of.
+    pub fn has_lines(&self) -> bool {
+        matches!(self, Failure::Pipeline(pipeline::Error::Recipe(_) | pipeline::Error::Gates { .. }))
+    }
+
     /// Whether the reader of our output has gone away.
     pub fn is_broken_pipe(&self) -> bool {
         match self {

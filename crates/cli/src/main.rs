@@ -30,10 +30,9 @@ fn main() -> ExitCode {
         Err(error) => {
             // clap's own code for a usage error is 2, which here means a crash loop.
             let code = if error.use_stderr() { failure::USAGE } else { 0 };
-            return match error.print() {
-                Ok(()) => ExitCode::from(code),
-                Err(_) => ExitCode::from(failure::USAGE),
-            };
+            let printed =
+                if error.use_stderr() { output::usage_error(error) } else { error.print().map_err(drop) };
+            return ExitCode::from(if printed.is_ok() { code } else { failure::USAGE });
         }
     };
     let mut console = Console::new(&cli.global);

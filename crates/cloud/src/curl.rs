@@ -319,9 +319,9 @@ pub(crate) fn broken(url: &str, message: &str) -> Error {
     Error::Transport { url: shown(url), message: message.to_owned() }
 }
 
-/// An address without its query, which may hold a signature.
+/// An address without its query, which may hold a signature, and without a password.
 pub(crate) fn shown(url: &str) -> String {
-    url.split('?').next().unwrap_or_default().to_owned()
+    store::secret::hidden(url.split('?').next().unwrap_or_default()).into_owned()
 }
 
 /// Scheme, name and port.
@@ -379,5 +379,6 @@ mod tests {
         assert!(joined("https://h/a", "//other/x").is_err());
         assert_eq!(quoted("a\"b\n"), "\"a\\\"b\"");
         assert_eq!(shown("https://h/x?signature=1"), "https://h/x");
+        assert_eq!(shown("https://me:word@h/x"), "https://[hidden]@h/x");
     }
 }

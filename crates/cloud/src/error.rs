@@ -10,7 +10,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// What is asked for cannot be.
-    #[error("`{entry}`: {message}")]
+    #[error("`{}`: {message}", store::secret::hidden(entry))]
     Reference {
         /// As the recipe has it.
         entry: String,

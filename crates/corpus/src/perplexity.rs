@@ -88,6 +88,7 @@ impl Perplexity {
         };
         let path = project.join(&options.model);
         let (config, _) = folder::read_config(fs, &path).map_err(|error| unusable(&error))?;
+        folder::check_weights(fs, &path, &config).map_err(|error| unusable(&error))?;
         let tokenizer = Tokenizer::open(fs, &path)?;
         if tokenizer.vocab_size() > config.vocab_size {
             return Err(unusable(&format!(

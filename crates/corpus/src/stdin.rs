@@ -1,10 +1,11 @@
 //! Standard input as a source: kept in a file when it is first asked for, since a job looks at its text more than once (its
 //! hash, then the text), and goes on after a stop when nothing comes on standard input any more.
 
-use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+
+use store::fs::regular;
 
 use crate::kind::{Kind, Packing};
 use crate::read::unpacked_start;
@@ -43,7 +44,8 @@ fn keep_bytes(bytes: &mut dyn Read, path: &Path) -> Result<()> {
             return Ok(());
         }
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-        let mut file = create_private(&unfinished)?;
+        // Nothing of it is redacted yet, so it is for its owner alone.
+        let mut file = regular::create_private(&unfinished)?;
         io::copy(&mut first.chain(bytes), &mut file)?;
         file.sync_all()?;
         std::fs::rename(&unfinished, path)
@@ -51,18 +53,9 @@ fn keep_bytes(bytes: &mut dyn Read, path: &Path) -> Result<()> {
     Ok(write().map_err(store::Error::io("write", path))?)
 }
 
-/// Nothing of it is redacted yet, so it is for its owner alone.
-fn create_private(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
 /// What the kept bytes are.
 pub fn kind(path: &Path) -> Result<Kind> {
-    let start = |packing| File::open(path).and_then(|mut file| unpacked_start(packing, &mut file));
+    let start = |packing| regular::read(path).and_then(|mut file| unpacked_start(packing, &mut file));
     let packed = start(Packing::None).map_err(store::Error::io("read", path))?;
     let packing = Kind::packing_of_start(&packed);
     // What cannot be unpacked is told when it is read.

@@ -35,6 +35,14 @@ impl<D: Device> Model<D> {
         self.past[sequence] = 0;
     }
 
+    /// Tokens that a sequence has room for in the cache.
+    pub fn capacity(&self) -> usize {
+        match &self.layout {
+            Arrangement::Decode(layout) => layout.capacity,
+            Arrangement::Train(..) => 0,
+        }
+    }
+
     /// Tokens of a sequence in the cache.
     ///
     /// # Panics

@@ -5,6 +5,7 @@
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::network::{Model, StateKind};
+use crate::parameters::{Parameter, Weights};
 use compute::Device;
 use formats::hf::Config;
 use formats::safetensors::{self, Reader, TensorSpec, pytorch_metadata};
@@ -126,8 +127,55 @@ pub fn read_config(fs: &dyn Fs, folder: &Path) -> Result<(ModelConfig, Config)> 
         _ => Error::Format(error),
     })?;
     let config = ModelConfig::from_hf(&hf);
-    config.validate()?;
+    config.validate().map_err(in_file(&path))?;
     Ok((config, hf))
+}
+
+/// A refusal of a shape, told of the file that names it rather than of a recipe.
+pub(crate) fn in_file(path: &Path) -> impl FnOnce(Error) -> Error + use<> {
+    let path = path.to_path_buf();
+    |error| match error {
+        Error::Configuration { key, message } => Error::Folder { path, message: format!("{key}: {message}") },
+        other => other,
+    }
+}
+
+/// Checks that the weights of a model folder are those of `config`, before anything is allocated by its sizes.
+///
+/// # Errors
+/// A missing tensor, or one of another shape; the message names the keys of `config.json` that ask for it.
+pub fn check_weights(fs: &dyn Fs, folder: &Path, config: &ModelConfig) -> Result<()> {
+    let path = folder.join(WEIGHTS_FILE);
+    let reader = Reader::open_with(fs, &path)?;
+    check_shapes(config, &path, |name| Ok(reader.find(name).map(|entry| entry.shape.clone())))
+}
+
+/// The same for any file; `shape_of` gives the shape that a tensor has there.
+pub(crate) fn check_shapes(
+    config: &ModelConfig,
+    path: &Path,
+    shape_of: impl Fn(&str) -> Result<Option<Vec<usize>>>,
+) -> Result<()> {
+    for Parameter { name, shape, .. } in &Weights::new(config).parameters {
+        let differs = match shape_of(name)? {
+            Some(found) if found == *shape => continue,
+            Some(found) => format!("tensor {name} is {found:?} and would be {shape:?}"),
+            None => format!("there is no tensor {name} of {shape:?}"),
+        };
+        let message = format!(
+            "{differs} with the configuration's vocab_size = {}, hidden_size = {}, intermediate_size = {}, num_hidden_layers = {}, \
+             num_attention_heads = {}, num_key_value_heads = {}, head_dim = {}: the two do not belong together. Fetch the model again",
+            config.vocab_size,
+            config.hidden_size,
+            config.intermediate_size,
+            config.num_hidden_layers,
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim
+        );
+        return Err(Error::Folder { path: path.to_path_buf(), message });
+    }
+    Ok(())
 }
 
 /// Loads the weights of a model folder.

@@ -15,7 +15,8 @@ pub(crate) struct Tables {
 /// Tables for positions `0..positions`.
 pub(crate) fn tables(config: &ModelConfig, positions: usize) -> Tables {
     let (frequencies, magnitude) = frequencies(config, positions);
-    let mut tables = Tables { cos: Vec::new(), sin: Vec::new() };
+    let len = positions * frequencies.len();
+    let mut tables = Tables { cos: Vec::with_capacity(len), sin: Vec::with_capacity(len) };
     for position in 0..positions {
         for frequency in &frequencies {
             let angle = position as f64 * frequency;

@@ -29,17 +29,22 @@ impl Stored {
     /// Opens a model folder, or a file that ends in `.gguf`.
     ///
     /// # Errors
-    /// Neither; a file that is damaged, or of another family.
+    /// Neither; a file that is damaged, or of another family; weights that are not those of its configuration.
     pub fn open(fs: &dyn Fs, path: &Path) -> Result<Stored> {
         let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
         if path.is_dir() || !is_gguf {
             let (config, _) = folder::read_config(fs, path)?;
+            folder::check_weights(fs, path, &config)?;
             return Ok(Stored { form: Form::Folder(path.to_path_buf()), config });
         }
         let mut reader = gguf::Reader::open(fs, path)?;
         let hf = gguf::config(&mut reader)?;
         let config = ModelConfig::from_hf(&hf);
-        config.validate()?;
+        config.validate().map_err(folder::in_file(path))?;
+        folder::check_shapes(&config, path, |name| match gguf::tensor_name(name) {
+            Some(name) => Ok(Some(reader.require(&name)?.shape.clone())),
+            None => Ok(None),
+        })?;
         Ok(Stored { form: Form::Gguf(Box::new(reader), Box::new(hf)), config })
     }
 

@@ -199,7 +199,7 @@ fn unmet_text(unmet: &[Unmet], report: &std::path::Path) -> String {
     text.push_str(&format!(
         "\nThe trained weights are kept in the run and model/ is as it was; see {}. Change the recipe or the limit, then run \
          `text2llm run` again: finished work is reused",
-        report.display()
+        store::plain::line(&report.display().to_string())
     ));
     text
 }

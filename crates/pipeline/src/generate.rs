@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use compute::{AnyDevice, Target};
+use compute::{AnyDevice, Device, Target};
 use model::sampling::{Sampler, SamplingOptions};
-use model::{DType, Decoding, Model, ModelConfig, Purpose, Stored, WeightTypes};
+use model::{DType, Decoding, MemoryPlan, Model, ModelConfig, Purpose, Stored, WeightTypes};
 use serde::Serialize;
 use store::fs::RealFs;
 use store::manifest::Manifest;
@@ -131,6 +131,40 @@ pub struct Generated {
     pub stopped: Stopped,
 }
 
+/// What a generator has room for: the longest of some prompts with new tokens after it. The key/value cache is as long as that,
+/// and never longer than the model's context, however long a context a foreign folder claims.
+#[derive(Clone, Debug)]
+pub struct Extent<'a> {
+    prompts: Vec<&'a str>,
+    new_tokens: usize,
+}
+
+impl<'a> Extent<'a> {
+    /// For these prompts, with at most `new_tokens` after each. Without a prompt: for the empty one.
+    pub fn new(prompts: impl IntoIterator<Item = &'a str>, new_tokens: usize) -> Extent<'a> {
+        Extent { prompts: prompts.into_iter().collect(), new_tokens }
+    }
+
+    /// Tokens of the longest sequence, BOS included.
+    fn tokens(&self, tokenizer: &Tokenizer, context: usize) -> usize {
+        // A last space may be left to the first new token.
+        let ways = self.prompts.iter().flat_map(|prompt| [Some(*prompt), prompt.strip_suffix(' ')]).flatten();
+        let longest = ways.map(|prompt| tokenizer.encode(prompt).len()).max().unwrap_or(0);
+        longest.saturating_add(self.new_tokens.max(1)).saturating_add(1).min(context)
+    }
+
+    /// A model of this shape with room for it, all in f32.
+    pub(crate) fn decoder(
+        &self,
+        config: &ModelConfig,
+        tokenizer: &Tokenizer,
+        target: Target,
+    ) -> Result<Model<AnyDevice>> {
+        let tokens = self.tokens(tokenizer, config.max_position_embeddings);
+        decoder(config, target, WeightTypes::All(DType::F32), tokens)
+    }
+}
+
 /// A model ready to continue texts.
 pub struct Generator {
     model: Model<AnyDevice>,
@@ -143,27 +177,29 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Opens the model of `source` with its tokenizer, verifying every hash there is. Weights are kept in `dtype`, or as they are.
+    /// Opens the model of `source` with its tokenizer, verifying every hash there is. Weights are kept in `dtype`, or as they are;
+    /// there is room for texts of `extent`.
     ///
     /// # Errors
-    /// Nothing there, or something damaged.
+    /// Nothing there, something damaged, or a model that does not fit into memory.
     pub fn open(
         project: &Project,
         source: &Source,
         target: Target,
         dtype: Option<DType>,
+        extent: &Extent<'_>,
     ) -> Result<Generator> {
         match source {
-            Source::Folder(folder) => Generator::open_folder(folder, target, dtype),
+            Source::Folder(folder) => Generator::open_folder(folder, target, dtype, extent),
             Source::Run { run, checkpoint } => {
                 let run = RunDir::find(&RealFs, &project.runs(), run)?;
-                Generator::open_run(&run, checkpoint, target, dtype)
+                Generator::open_run(&run, checkpoint, target, dtype, extent)
             }
             Source::Default if project.model().join(model::folder::CONFIG_FILE).exists() => {
-                Generator::open_folder(&project.model(), target, dtype)
+                Generator::open_folder(&project.model(), target, dtype, extent)
             }
             Source::Default => match store::run::latest(&RealFs, &project.runs())? {
-                Some(run) => Generator::open_run(&run, "best", target, dtype),
+                Some(run) => Generator::open_run(&run, "best", target, dtype, extent),
                 None => Err(Error::Argument {
                     message: format!(
                         "there is no model in `{}`: make one with `text2llm run`, or name one with --model DIR or --project DIR",
@@ -177,8 +213,13 @@ impl Generator {
     /// Opens a model folder in Hugging Face's form. Where it has a manifest, every file is verified.
     ///
     /// # Errors
-    /// A folder that is none, or damaged.
-    pub fn open_folder(folder: &Path, target: Target, dtype: Option<DType>) -> Result<Generator> {
+    /// A folder that is none, is damaged, or holds a model that does not fit into memory.
+    pub fn open_folder(
+        folder: &Path,
+        target: Target,
+        dtype: Option<DType>,
+        extent: &Extent<'_>,
+    ) -> Result<Generator> {
         if folder.join(store::manifest::FILE_NAME).exists() {
             Manifest::read(&RealFs, folder)?.verify(&RealFs, folder)?;
         }
@@ -194,7 +235,10 @@ impl Generator {
         let mut stored = Stored::open(&RealFs, folder)?;
         let tokenizer = Tokenizer::open(&RealFs, folder)?;
         let weights = stored.weight_types(&RealFs, dtype)?;
-        let mut model = decoder(stored.config(), target, weights)?;
+        let tokens = extent.tokens(&tokenizer, stored.config().max_position_embeddings);
+        let mut model = decoder(stored.config(), target, weights, tokens).map_err(|error| {
+            too_large(error, &folder.join(model::folder::CONFIG_FILE).display().to_string())
+        })?;
         stored.load(&RealFs, &mut model)?;
         Generator::new(model, tokenizer, folder.display().to_string())
     }
@@ -208,6 +252,7 @@ impl Generator {
         checkpoint: &str,
         target: Target,
         dtype: Option<DType>,
+        extent: &Extent<'_>,
     ) -> Result<Generator> {
         let which: Which = checkpoint
             .parse()
@@ -222,7 +267,9 @@ impl Generator {
         let config = meta.model.clone().ok_or_else(nothing)?;
         let tokenizer = record::tokenizer(run, &meta)?;
         let weights = WeightTypes::All(dtype.unwrap_or(DType::F32));
-        let mut model = decoder(&config, target, weights)?;
+        let tokens = extent.tokens(&tokenizer, config.max_position_embeddings);
+        let mut model = decoder(&config, target, weights, tokens)
+            .map_err(|error| too_large(error, &format!("run {}", run.id())))?;
         let step = load_weights(run, which, &mut model)?.ok_or_else(nothing)?;
         Generator::new(model, tokenizer, format!("run {} step {step}", run.id()))
     }
@@ -275,7 +322,7 @@ impl Generator {
     /// A text longer than the context slides: when the context is full, the model goes on from its later half.
     ///
     /// # Errors
-    /// Options out of range; what the model says.
+    /// Options out of range; a longer text than the generator was opened for; what the model says.
     pub fn generate(
         &mut self,
         prompt: &str,
@@ -284,11 +331,21 @@ impl Generator {
     ) -> Result<Generated> {
         options.check()?;
         let start = Instant::now();
-        let context = self.model.config().max_position_embeddings;
+        let context = self.model.capacity();
         let (asked, mut space_owed) = self.without_last_space(prompt);
         let mut ids = vec![self.tokenizer.bos_id()];
         ids.extend(self.tokenizer.encode(asked));
         let prompt_tokens = ids.len();
+        let longest = prompt_tokens.saturating_add(options.max_new_tokens);
+        if longest > context && context < self.model.config().max_position_embeddings {
+            return Err(Error::Argument {
+                message: format!(
+                    "a prompt of {prompt_tokens} tokens with {} new ones does not fit into the {context} tokens that the generator was \
+                     opened for: open it with an `Extent` that holds both",
+                    options.max_new_tokens
+                ),
+            });
+        }
         // Room for at least one new token; the end of the prompt matters most.
         let kept = prompt_tokens.min((context - 1).max(1));
         let mut pending = ids[prompt_tokens - kept..].to_vec();
@@ -381,14 +438,14 @@ impl Generator {
         }
     }
 
-    /// Logits (V) after BOS and `prompt`, as the model gives them.
+    /// Logits (V) after BOS and `prompt`, or as much of it as there is room for.
     ///
     /// # Errors
-    /// A prompt longer than the context.
+    /// What the model says.
     pub fn logits(&mut self, prompt: &str) -> Result<Vec<f32>> {
         let mut ids = vec![self.tokenizer.bos_id()];
         ids.extend(self.tokenizer.encode(prompt));
-        ids.truncate(self.model.config().max_position_embeddings);
+        ids.truncate(self.model.capacity());
         self.model.reset();
         Ok(self.model.decode(&ids)?)
     }
@@ -409,14 +466,46 @@ fn decoding_target(config: &ModelConfig, target: Target) -> Target {
     if one { Target { threads: 1, ..target } } else { target }
 }
 
-/// A model laid out for decoding up to its whole context.
-pub(crate) fn decoder(
+/// A model laid out for decoding one sequence of `tokens`.
+///
+/// # Errors
+/// [`compute::Error::OutOfMemory`] where the plan is beyond the memory that is free, before anything is allocated.
+fn decoder(
     config: &ModelConfig,
     target: Target,
     weights: WeightTypes,
+    tokens: usize,
 ) -> Result<Model<AnyDevice>> {
-    let purpose = Purpose::Decode(Decoding { weights, ..Decoding::one(config.max_position_embeddings) });
-    Ok(Model::new(decoding_target(config, target).open()?, config.clone(), purpose)?)
+    let purpose = Purpose::Decode(Decoding { weights, ..Decoding::one(tokens) });
+    let needed_bytes = MemoryPlan::new(config, &purpose).total_bytes;
+    let device = decoding_target(config, target).open()?;
+    // Systems promise more memory than they have, and kill whoever believes it.
+    let available = store::system::available_memory_bytes().filter(|_| target.is_cpu());
+    if available.is_some_and(|available| needed_bytes as u64 > available) {
+        return Err(compute::Error::OutOfMemory { needed_bytes, device: device.name() }.into());
+    }
+    Ok(Model::new(device, config.clone(), purpose)?)
+}
+
+/// What to do about a model that does not fit: its shape stands in `place`, and no key of a recipe changes it.
+fn too_large(error: Error, place: &str) -> Error {
+    let needed_bytes = match error {
+        Error::Device(compute::Error::OutOfMemory { needed_bytes, .. })
+        | Error::Model(model::Error::Device(compute::Error::OutOfMemory { needed_bytes, .. })) => {
+            needed_bytes
+        }
+        other => return other,
+    };
+    let available = store::system::available_memory_bytes()
+        .map_or_else(String::new, |bytes| format!(" and {:.1} GB are free", bytes as f64 / 1e9));
+    Error::Environment {
+        message: format!(
+            "{place}: decoding takes {:.1} GB with this num_hidden_layers, hidden_size, intermediate_size, vocab_size and \
+             num_key_value_heads × head_dim for each token of the prompt and after it{available}. Ask for fewer --max-new-tokens, \
+             shorten the prompt, or keep the weights in fewer bits (--dtype q8_0 or q4_0)",
+            needed_bytes as f64 / 1e9
+        ),
+    }
 }
 
 /// Loads a checkpoint's weights; the best falls back to the latest in a run that was never validated.

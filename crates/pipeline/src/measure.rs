@@ -11,7 +11,7 @@ use store::report::{Phase, Reporter};
 use store::run::RunDir;
 use train::StopFlag;
 
-use crate::generate::{Generator, Options};
+use crate::generate::{Extent, Generator, Options};
 use crate::stages::{Request, Sample};
 use crate::{Error, Result};
 
@@ -66,7 +66,8 @@ pub(crate) fn generation(
             ),
         }
     }
-    let mut generator = Generator::open_run(run, &step.to_string(), request.target, None)?;
+    let extent = Extent::new([prompt], options.latency_tokens);
+    let mut generator = Generator::open_run(run, &step.to_string(), request.target, None, &extent)?;
     let greedy = Options { ignore_end: true, ..Options::greedy(options.latency_tokens) };
     let mut times_ms = Vec::new();
     for _ in 0..options.latency_runs {

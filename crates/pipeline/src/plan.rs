@@ -156,7 +156,10 @@ impl Memory {
         let sampler = match recipe.train.sample_prompts.is_empty() {
             true => 0,
             false => {
-                let decoding = Purpose::Decode(Decoding::one(config.max_position_embeddings));
+                // No token is shorter than a byte.
+                let prompt = recipe.train.sample_prompts.iter().map(String::len).max().unwrap_or(0);
+                let tokens = prompt.saturating_add(recipe.train.sample_max_new_tokens).saturating_add(1);
+                let decoding = Purpose::Decode(Decoding::one(tokens.min(config.max_position_embeddings)));
                 MemoryPlan::new(config, &decoding).total_bytes as u64 + tokenizer_bytes
             }
         };

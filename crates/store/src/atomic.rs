@@ -27,7 +27,7 @@ pub fn write_with(
     }
     let temporary = temporary_name(path)?;
     let written = (|| {
-        let mut file = fs.create(&temporary)?;
+        let mut file = fs.replace(&temporary)?;
         fill(&mut *file)?;
         file.flush()?;
         file.sync()

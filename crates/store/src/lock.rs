@@ -8,6 +8,7 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::fs::regular;
 use crate::{Error, Result};
 
 /// The lock file's name in a run's folder.
@@ -17,6 +18,8 @@ pub const FILE_NAME: &str = "run.lock";
 const LOOKER_TRIES: usize = 3;
 const LOOKER_PAUSE: Duration = Duration::from_millis(5);
 const WAITER_PAUSE: Duration = Duration::from_millis(200);
+/// A process number has fewer bytes.
+const LONGEST_NUMBER: u64 = 32;
 
 /// Held while this value lives.
 #[derive(Debug)]
@@ -30,13 +33,9 @@ impl RunLock {
     /// Takes the lock of the run in `folder`, or says who has it. Waits no longer than a looker takes.
     pub fn acquire(folder: &Path) -> Result<RunLock> {
         let path = folder.join(FILE_NAME);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(Error::io("open the lock file", &path))?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = regular::open(&mut options, &path).map_err(Error::io("open the lock file", &path))?;
         let mut locked = file.try_lock();
         for _ in 0..LOOKER_TRIES {
             if !matches!(locked, Err(TryLockError::WouldBlock)) {
@@ -50,7 +49,7 @@ impl RunLock {
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
                 // On Windows the locked bytes cannot be read; the holder then stays unknown.
-                let _ = file.read_to_string(&mut text);
+                let _ = (&mut file).take(LONGEST_NUMBER).read_to_string(&mut text);
                 return Err(Error::Locked { path: folder.to_owned(), pid: text.trim().parse().ok() });
             }
             Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
@@ -82,7 +81,7 @@ impl RunLock {
 
     /// Whether somebody holds the lock of the run in `folder` now. Creates nothing.
     pub fn is_held(folder: &Path) -> bool {
-        match File::open(folder.join(FILE_NAME)) {
+        match existing(folder) {
             // A shared lock, so that two lookers do not see each other as the holder.
             Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
             Err(_) => false,
@@ -94,13 +93,20 @@ impl RunLock {
         if !RunLock::is_held(folder) {
             return None;
         }
-        std::fs::read_to_string(folder.join(FILE_NAME)).ok()?.trim().parse().ok()
+        let mut text = String::new();
+        existing(folder).ok()?.take(LONGEST_NUMBER).read_to_string(&mut text).ok()?;
+        text.trim().parse().ok()
     }
 
     /// The lock file.
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// The lock file of `folder`, where there is one.
+fn existing(folder: &Path) -> std::io::Result<File> {
+    regular::open(OpenOptions::new().read(true), &folder.join(FILE_NAME))
 }
 
 #[cfg(test)]

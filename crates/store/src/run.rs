@@ -12,7 +12,7 @@ use crate::fs::Fs;
 use crate::lock::RunLock;
 use crate::pause;
 use crate::time::Timestamp;
-use crate::{Error, ErrorKind, Result, metrics, sealed};
+use crate::{Error, ErrorKind, Result, metrics, sealed, secret};
 
 /// What was asked.
 const META_FILE: &str = "meta.json";
@@ -155,7 +155,8 @@ impl RunDir {
             path = runs.join(format!("{stem}-{count}"));
         }
         let run = RunDir { path };
-        fs.create_dir_all(&run.checkpoints()).map_err(Error::io("create the folder", &run.path))?;
+        // Prompts, texts and addresses stand in its files; what is meant for others lies in `model/` and `evals/`.
+        fs.create_private_dir_all(&run.checkpoints()).map_err(Error::io("create the folder", &run.path))?;
         run.write_state(fs, RunState::default())?;
         fs.sync_dir(runs).map_err(Error::io("flush the folder", runs))?;
         Ok(run)
@@ -278,6 +279,7 @@ impl RunDir {
     pub fn write_state(&self, fs: &dyn Fs, mut state: RunState) -> Result<()> {
         state.updated_at = Timestamp::now().rfc3339();
         state.pid = std::process::id();
+        state.message = secret::hidden(&state.message).into_owned();
         sealed::write(fs, &self.path.join(STATE_FILE), &state)
     }
 

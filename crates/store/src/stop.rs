@@ -5,10 +5,10 @@
 //!
 //! Whether this process itself ends ([`end`], [`is_ending`]) is told here too, for what waits on others: transfers, children.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::fs::regular;
 use crate::{Error, Result};
 
 /// The file's name.
@@ -37,12 +37,12 @@ fn path(folder: &Path) -> PathBuf {
 /// What the disk says.
 pub fn request(folder: &Path) -> Result<()> {
     let path = path(folder);
-    File::create(&path).map(drop).map_err(Error::io("ask by the file", &path))
+    regular::create(&path).map(drop).map_err(Error::io("ask by the file", &path))
 }
 
 /// Whether somebody has asked and nobody has heard yet.
 pub fn is_requested(folder: &Path) -> bool {
-    path(folder).exists()
+    std::fs::symlink_metadata(path(folder)).is_ok_and(|there| there.is_file())
 }
 
 /// Heard, or left over from a worker that was gone before it heard. Called by whoever holds the folder's lock.

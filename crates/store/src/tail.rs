@@ -1,12 +1,13 @@
 //! The rest of a file that somebody is still writing.
 
-use std::fs::File;
 use std::io::{Read, Result, Seek, SeekFrom};
 use std::path::Path;
 
+use crate::fs::regular;
+
 /// From byte `at` on. A byte that is no text becomes `?`, so that the text is as long as what it was read from and offsets hold.
 pub fn read_from(path: &Path, at: u64) -> Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = regular::read(path)?;
     file.seek(SeekFrom::Start(at))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
@@ -23,7 +24,7 @@ pub fn lines_from(path: &Path, at: u64) -> Result<String> {
 /// Whole lines from byte `at` on, of at most `most_bytes`: more of them come with the next look. A line longer than that is handed over in
 /// pieces, which no reader of lines will take for one.
 pub fn some_lines_from(path: &Path, at: u64, most_bytes: u64) -> Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = regular::read(path)?;
     file.seek(SeekFrom::Start(at))?;
     let mut bytes = Vec::new();
     file.take(most_bytes).read_to_end(&mut bytes)?;

@@ -11,6 +11,7 @@ use store::metrics::{self, Metric, MetricsLog};
 use store::report::{Event, Phase, Reporter};
 use store::run::{RunDir, RunState, RunStatus};
 use store::time::Timestamp;
+use store::{plain, secret};
 
 use crate::Result;
 use crate::checkpoint::TrainerState;
@@ -56,7 +57,13 @@ impl<'a> Ledger<'a> {
             fs,
             run,
             metrics: log,
-            log: fs.append(&run.log()).ok(),
+            log: match fs.append(&run.log()) {
+                // What lies there is not ours to write to, and going on without a word would hide that.
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+                    return Err(store::Error::io("write", &run.log())(error).into());
+                }
+                opened => opened.ok(),
+            },
             state_written: None,
             step_told: None,
             troubled: false,
@@ -128,7 +135,7 @@ impl<'a> Ledger<'a> {
 
     fn log_line(&mut self, line: &str) {
         if let Some(log) = &mut self.log {
-            let line = format!("{} {line}\n", Timestamp::now().rfc3339());
+            let line = format!("{} {}\n", Timestamp::now().rfc3339(), plain::line(&secret::hidden(line)));
             // Prose for a person: a lost line loses nothing else.
             let _ = log.write_all(line.as_bytes());
         }

@@ -1,11 +1,14 @@
 //! Stopping from outside: SIGINT and SIGTERM set a flag that the loop looks at; a second Ctrl-C quits at once. A request by
 //! file is obeyed as SIGTERM is. Work that has something to save holds the flag, so that nobody ends the process under it.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use store::fs::regular;
 
 use crate::{Error, Result};
 
@@ -197,7 +200,8 @@ fn obey(folder: &Path, done: &AtomicBool) {
         if count % HEARTBEAT_EVERY == 0 && looks != told {
             told = looks;
             // Missed on a full disk; the loop then tells that it waits.
-            let _ = std::fs::write(folder.join(HEARTBEAT_FILE), looks.to_string());
+            let _ = regular::create(&folder.join(HEARTBEAT_FILE))
+                .and_then(|mut file| file.write_all(looks.to_string().as_bytes()));
         }
     }
 }

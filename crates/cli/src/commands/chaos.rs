@@ -50,5 +50,5 @@ pub fn run(global: &GlobalArguments, mut arguments: Arguments, console: &mut Con
         return Ok(());
     }
     let kept = found.kept.map(|path| format!("; kept in {}", path.display())).unwrap_or_default();
-    Err(not_kept(&format!("{}{kept}", found.violations.join("\n"))))
+    Err(not_kept(&format!("{}{kept}", found.violations.join("; "))))
 }

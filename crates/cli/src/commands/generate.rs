@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
 use clap::Args;
-use pipeline::generate::{Generator, Options, Source};
+use pipeline::generate::{Extent, Generator, Options, Source};
 use serde_json::json;
 
 use crate::arguments::{GlobalArguments, WeightDtype};
@@ -87,8 +87,9 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         ignore_end: arguments.ignore_end,
     };
     crate::stopping::listen(console)?;
-    let mut generator =
-        Generator::open(&project, &source, global.target(), arguments.dtype.map(WeightDtype::dtype))?;
+    let extent = Extent::new([prompt.as_str()], options.max_new_tokens);
+    let dtype = arguments.dtype.map(WeightDtype::dtype);
+    let mut generator = Generator::open(&project, &source, global.target(), dtype, &extent)?;
     if console.is_human() {
         console.stream_text(&prompt)?;
     }

@@ -1,5 +1,6 @@
 //! `text2llm new`: a project folder with a commented recipe.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -46,12 +47,15 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     // The name comes from the folder, so it may hold what a recipe's name may not.
     pipeline::Recipe::load(&path.display().to_string(), &recipe, &[])?;
     std::fs::create_dir_all(&folder)
-        .and_then(|()| std::fs::write(&path, recipe))
-        .map_err(|error| Failure::message(format!("cannot write `{}`: {error}", path.display())))?;
+        .and_then(|()| store::fs::regular::create(&path)?.write_all(recipe.as_bytes()))
+        .map_err(store::Error::io("write", &path))?;
     if console.is_human() {
         let shown = arguments.name.display();
         console.prose(&format!("Wrote {}", path.display()));
-        console.prose(&format!("Next:\n  cd {shown}\n  text2llm plan\n  text2llm run"));
+        console.prose("Next:");
+        for command in [&format!("cd {shown}"), "text2llm plan", "text2llm run"] {
+            console.prose(&format!("  {command}"));
+        }
         Ok(())
     } else {
         console.result("new", &json!({ "recipe": path, "name": name, "example": arguments.example }))

@@ -50,7 +50,8 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     if !console.is_human() {
         return console.result("plan", &serde_json::to_value(&plan)?);
     }
-    console.prose(&format!("{} ({})\n", plan.name, selected.source));
+    console.prose(&format!("{} ({})", plan.name, selected.source));
+    console.prose("");
     print(&plan, console)
 }
 
@@ -132,6 +133,7 @@ fn print(plan: &Plan, console: &mut Console) -> Outcome {
     for warning in &plan.warnings {
         console.warning(warning);
     }
-    console.prose("\nNext: text2llm run");
+    console.prose("");
+    console.prose("Next: text2llm run");
     Ok(())
 }

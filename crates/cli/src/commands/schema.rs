@@ -14,5 +14,5 @@ pub struct Arguments {}
 pub fn run(global: &GlobalArguments, _arguments: Arguments, console: &mut Console) -> Outcome {
     let schema = pipeline::recipe::json_schema();
     let text = if global.json { schema.to_string() } else { format!("{schema:#}") };
-    console.data(&text)
+    console.text(&text)
 }

@@ -5,9 +5,11 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use store::plain;
 use store::report::{Event, Reporter};
 
 use super::pace::Pace;
+use super::without_secrets;
 
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -34,7 +36,17 @@ impl AgentReporter {
 
 impl Reporter for AgentReporter {
     fn event(&mut self, event: &Event) {
-        let line = match event {
+        if let Some(line) = self.line(&without_secrets(event)) {
+            // A listener that has left does not stop the work.
+            let _ = writeln!(io::stdout().lock(), "{line}");
+        }
+    }
+}
+
+impl AgentReporter {
+    /// An event's lines, without their end; nothing for progress that comes too soon.
+    pub fn line(&mut self, event: &Event) -> Option<String> {
+        Some(match event {
             Event::PhaseStarted { phase, index, of, title } => {
                 format!("[{phase}] start phase={index}/{of} title={}", quoted(title))
             }
@@ -50,7 +62,7 @@ impl Reporter for AgentReporter {
             Event::Progress { phase, done, total, unit } => {
                 let rate = self.pace.hear(*phase, unit, *done, *total);
                 if !self.due(*total > 0 && done >= total) {
-                    return;
+                    return None;
                 }
                 let rate = rate.map_or(String::new(), |rate| {
                     format!(" per_s={:.0} eta_s={:.0}", rate.per_s, rate.eta_s)
@@ -64,7 +76,7 @@ impl Reporter for AgentReporter {
             Event::Warning { phase: None, message } => format!("⚠️ WARNING: {}", one_line(message)),
             Event::Step(step) => {
                 if !self.due(step.step >= step.total_steps) {
-                    return;
+                    return None;
                 }
                 format!(
                     "[TRAIN] step={}/{} epoch={:.3} loss={:.4} learning_rate={:.3e} gradient_norm={:.3} tokens_per_s={:.0} eta_s={:.0} rss_mb={:.0}",
@@ -103,13 +115,8 @@ impl Reporter for AgentReporter {
                     quoted(&path.display().to_string())
                 )
             }
-            other => match serde_json::to_value(other) {
-                Ok(value) => tagged("EVENT", &value),
-                Err(_) => return,
-            },
-        };
-        // A listener that has left does not stop the work.
-        let _ = writeln!(io::stdout().lock(), "{line}");
+            other => tagged("EVENT", &serde_json::to_value(other).ok()?),
+        })
     }
 }
 
@@ -118,7 +125,7 @@ pub fn tagged(tag: &str, value: &Value) -> String {
     let mut line = format!("[{tag}]");
     if let Value::Object(fields) = value {
         for (key, value) in fields {
-            line.push_str(&format!(" {key}={value}"));
+            line.push_str(&format!(" {}={}", plain::line(key), plain::json(&value.to_string())));
         }
     }
     line
@@ -126,9 +133,10 @@ pub fn tagged(tag: &str, value: &Value) -> String {
 
 /// As a JSON string: one line, whatever the text holds.
 fn quoted(text: &str) -> String {
-    Value::String(text.to_owned()).to_string()
+    plain::json(&Value::String(text.to_owned()).to_string()).into_owned()
 }
 
-fn one_line(text: &str) -> String {
-    text.replace('\n', " | ")
+/// A message on one line, its own lines divided by ` | `.
+pub fn one_line(text: &str) -> String {
+    plain::line(&text.replace('\n', " | ")).into_owned()
 }

@@ -5,11 +5,12 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use store::plain;
 use store::report::{Event, Phase, Reporter, StepRecord};
 
 use super::numbers::{bytes, count, short_duration};
 use super::pace::Pace;
-use super::plain::{plain, plain_line};
+use super::without_secrets;
 
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 const SPARKLINE_WIDTH: usize = 24;
@@ -17,6 +18,7 @@ const SAMPLE_WIDTH: usize = 160;
 
 /// Writes to stderr.
 pub struct HumanReporter {
+    out: Box<dyn Write>,
     terminal: bool,
     bar: Option<ProgressBar>,
     last_line: Option<Instant>,
@@ -29,6 +31,11 @@ pub struct HumanReporter {
 /// Whether stderr should have colours.
 pub fn colors() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// What an error begins with.
+pub fn error_mark() -> &'static str {
+    if colors() { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" }
 }
 
 fn bold(text: &str) -> String {
@@ -46,8 +53,14 @@ fn yellow(text: &str) -> String {
 impl HumanReporter {
     /// For the stderr of this process.
     pub fn new() -> HumanReporter {
+        HumanReporter::to(Box::new(io::stderr()), io::stderr().is_terminal())
+    }
+
+    /// For any writer; a terminal gets a live bar.
+    pub fn to(out: Box<dyn Write>, terminal: bool) -> HumanReporter {
         HumanReporter {
-            terminal: io::stderr().is_terminal(),
+            out,
+            terminal,
             bar: None,
             last_line: None,
             pace: Pace::default(),
@@ -56,11 +69,12 @@ impl HumanReporter {
         }
     }
 
-    fn line(&self, text: &str) {
+    /// A line of our own; what comes from outside has been made plain before it got here.
+    fn line(&mut self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
             // Nothing is left to tell a person whose terminal is gone.
-            None => drop(writeln!(io::stderr().lock(), "{text}")),
+            None => drop(writeln!(self.out, "{text}")),
         }
     }
 
@@ -119,23 +133,24 @@ impl HumanReporter {
 
 impl Reporter for HumanReporter {
     fn event(&mut self, event: &Event) {
-        match event {
+        match &*without_secrets(event) {
             Event::PhaseStarted { phase: _, index, of, title } => {
                 self.clear();
                 self.last_line = Some(Instant::now());
-                self.line(&format!("\n{}", bold(&format!("[{index}/{of}] {title}"))));
+                self.line(&format!("\n{}", bold(&format!("[{index}/{of}] {}", plain::line(title)))));
             }
             Event::PhaseFinished { phase, seconds, summary } => {
                 self.clear();
                 if *phase == Phase::Training && self.losses.len() > 3 {
-                    self.line(&format!("  loss {}", sparkline(&self.losses)));
+                    let line = format!("  loss {}", sparkline(&self.losses));
+                    self.line(&line);
                 }
-                let (summary, took) = (plain(summary), short_duration(*seconds));
+                let (summary, took) = (plain::line(summary), short_duration(*seconds));
                 self.line(&format!("  {} {summary} ({took})", green("✓")));
             }
             Event::PhaseSkipped { reason, .. } => {
                 self.clear();
-                self.line(&format!("  {} {}", green("✓"), plain(reason)));
+                self.line(&format!("  {} {}", green("✓"), plain::line(reason)));
             }
             Event::Progress { phase, done, total, unit } => {
                 let amount = |number: u64| if *unit == "bytes" { bytes(number) } else { number.to_string() };
@@ -153,9 +168,9 @@ impl Reporter for HumanReporter {
                 }
                 self.live(*done, *total, &text);
             }
-            Event::Note { message, .. } => self.line(&format!("  {}", plain(message))),
+            Event::Note { message, .. } => self.line(&format!("  {}", plain::line(message))),
             Event::Warning { message, .. } => {
-                self.line(&format!("  {} {}", yellow("warning:"), plain(message)));
+                self.line(&format!("  {} {}", yellow("warning:"), plain::line(message)));
             }
             Event::Step(step) => self.step(step),
             Event::Validation(record) => {
@@ -191,7 +206,7 @@ impl Drop for HumanReporter {
 
 /// A text from a model, on one line.
 fn shown(text: &str) -> String {
-    let mut out = plain_line(text).into_owned();
+    let mut out = plain::line(text).into_owned();
     if out.chars().count() > SAMPLE_WIDTH {
         out = out.chars().take(SAMPLE_WIDTH).chain(['…']).collect();
     }

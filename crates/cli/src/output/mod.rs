@@ -1,6 +1,8 @@
 //! How things look: prose for a person on stderr, tagged lines or JSON lines for a program on stdout.
 //!
-//! Data goes to stdout, prose to stderr. A reader that has gone away never stops work that runs: reports are dropped
+//! Data goes to stdout, prose to stderr. Nothing from outside steers the terminal: people see it through `store::plain`, programs get
+//! it as JSON with escapes. Only text that was asked for (`generate`, `logs`, `data extract`) goes into a pipe or a file
+//! as it is. A reader that has gone away never stops work that runs: reports are dropped
 //! silently, while commands that only print end quietly.
 
 mod agent;
@@ -8,16 +10,18 @@ mod human;
 mod json;
 mod numbers;
 mod pace;
-mod plain;
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use clap::error::ContextValue;
 use pipeline::project::Project;
 use serde_json::{Value, json};
-use store::report::Reporter;
+use store::report::{Event, Reporter};
+use store::{plain, secret};
 
 pub use numbers::{bytes, count, short_duration};
-pub use plain::{plain, plain_line};
+pub use store::plain::line as plain_line;
 
 use crate::arguments::{GlobalArguments, OutputStyle};
 use crate::failure::{Failure, Outcome};
@@ -59,9 +63,9 @@ impl Console {
         self.mode == Mode::Json
     }
 
-    /// A line of data, to stdout. For a person, without what would steer a terminal.
+    /// A line of data, to stdout. For a program it is, or ends in, JSON.
     pub fn data(&mut self, line: &str) -> Outcome {
-        let line = if self.is_human() { plain(line) } else { line.into() };
+        let line = if self.is_human() { plain::line(line) } else { plain::json(line) };
         let mut out = io::stdout().lock();
         writeln!(out, "{line}")?;
         out.flush()?;
@@ -76,15 +80,27 @@ impl Console {
         Ok(())
     }
 
-    /// Text of a model or a log, streamed: as it is to a file, to a terminal without what would steer it.
+    /// Text that was asked for, of a model, a page or a log: as it is into a pipe or a file, to a terminal without what would steer it.
     pub fn stream_text(&mut self, text: &str) -> Outcome {
-        if io::stdout().is_terminal() { self.stream(&plain(text)) } else { self.stream(text) }
+        if io::stdout().is_terminal() { self.stream(&plain::text(text)) } else { self.stream(text) }
     }
 
-    /// A sentence for a person, to stderr.
+    /// The same as lines of their own.
+    pub fn text(&mut self, text: &str) -> Outcome {
+        self.stream_text(text)?;
+        self.stream("\n")
+    }
+
+    /// An excerpt for a person to look at, as lines of their own, always without what would steer a terminal.
+    pub fn excerpt(&mut self, text: &str) -> Outcome {
+        self.stream(&plain::text(text))?;
+        self.stream("\n")
+    }
+
+    /// A sentence for a person, on one line of stderr.
     pub fn prose(&mut self, text: &str) {
         // stderr is the last resort; there is nowhere to report that it is gone.
-        let _ = writeln!(io::stderr().lock(), "{}", plain(text));
+        let _ = writeln!(io::stderr().lock(), "{}", plain::line(&secret::hidden(text)));
     }
 
     /// What is about to be done, where.
@@ -137,14 +153,16 @@ impl Console {
             let told_already = matches!(failure, Failure::Child(..));
             return self.stopped(&failure.to_string(), failure.exit_code(), told_already);
         }
+        let message = failure.to_string();
+        let message = secret::hidden(&message);
         match self.mode {
             Mode::Human => {}
             Mode::Agent => {
-                let _ = self.data(&format!("❌ ERROR: {}", failure.to_string().replace('\n', " | ")));
+                let _ = self.data(&format!("❌ ERROR: {}", agent::one_line(&message)));
             }
             Mode::Json => {
                 let line = json!({
-                    "event": "error", "message": failure.to_string(), "exit_code": failure.exit_code()
+                    "event": "error", "message": message, "exit_code": failure.exit_code()
                 });
                 let _ = self.data(&line.to_string());
             }
@@ -152,14 +170,15 @@ impl Console {
         if matches!(failure, Failure::Child(..) | Failure::Broken(..)) {
             return;
         }
-        self.error(&failure.to_string());
+        // As in `prose`, but for the mark, and for errors whose own form has several lines.
+        let shown = if failure.has_lines() { plain::text(&message) } else { plain::line(&message) };
+        let _ = writeln!(io::stderr().lock(), "{}: {shown}", human::error_mark());
     }
 
     /// An error as prose, on stderr.
     pub fn error(&mut self, message: &str) {
-        let mark = if human::colors() { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
-        // As in `prose`, but for the mark.
-        let _ = writeln!(io::stderr().lock(), "{mark}: {}", plain(message));
+        let message = secret::hidden(message);
+        let _ = writeln!(io::stderr().lock(), "{}: {}", human::error_mark(), plain::line(&message));
     }
 
     /// A stop on request, which is no error.
@@ -177,13 +196,19 @@ impl Console {
 
     /// A warning outside any phase.
     pub fn warning(&mut self, message: &str) {
+        let message = secret::hidden(message);
         match self.mode {
             Mode::Json => self.tell("warning", &json!({ "phase": null, "message": message })),
             Mode::Agent => {
-                let _ = self.data(&format!("⚠️ WARNING: {}", message.replace('\n', " | ")));
+                let _ = self.data(&format!("⚠️ WARNING: {}", agent::one_line(&message)));
             }
             Mode::Human => self.prose(&format!("warning: {message}")),
         }
+    }
+
+    /// Whether `--yes` answers every question.
+    pub fn says_yes(&self) -> bool {
+        self.yes
     }
 
     /// Asks a person; `--yes` answers, and nobody there means no.
@@ -194,9 +219,57 @@ impl Console {
         if !self.is_human() || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Ok(false);
         }
-        write!(io::stderr().lock(), "{} [y/N] ", plain(question))?;
+        write!(io::stderr().lock(), "{} [y/N] ", plain::line(question))?;
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer)?;
         Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
     }
 }
+
+/// A mistake on the command line as clap tells it. It repeats arguments and variables of the environment, which may hold anything.
+pub fn usage_error(error: clap::Error) -> Result<(), ()> {
+    let text = usage_text(error);
+    let text = text.strip_prefix("error").unwrap_or(&text);
+    write!(io::stderr().lock(), "{}{text}", human::error_mark()).map_err(drop)
+}
+
+fn usage_text(mut error: clap::Error) -> String {
+    let plain_line = |given: &String| plain::line(given).into_owned();
+    let fields = error.context().filter_map(|(kind, value)| match value {
+        ContextValue::String(given) => Some((kind, ContextValue::String(plain_line(given)))),
+        ContextValue::Strings(all) => {
+            Some((kind, ContextValue::Strings(all.iter().map(plain_line).collect())))
+        }
+        _ => None,
+    });
+    for (kind, value) in fields.collect::<Vec<_>>() {
+        error.insert(kind, value);
+    }
+    // Without clap's colours.
+    let text = error.render().to_string();
+    plain::text(&secret::masked_addresses(&secret::hidden(&text))).into_owned()
+}
+
+/// An event whose messages tell no secrets. Samples are data and stay.
+fn without_secrets(event: &Event) -> Cow<'_, Event> {
+    let mut told = Cow::Borrowed(event);
+    let (Event::PhaseFinished { summary: message, .. }
+    | Event::PhaseSkipped { reason: message, .. }
+    | Event::Note { message, .. }
+    | Event::Warning { message, .. }) = event
+    else {
+        return told;
+    };
+    if let Cow::Owned(hidden) = secret::hidden(message)
+        && let Event::PhaseFinished { summary: message, .. }
+        | Event::PhaseSkipped { reason: message, .. }
+        | Event::Note { message, .. }
+        | Event::Warning { message, .. } = told.to_mut()
+    {
+        *message = hidden;
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests;

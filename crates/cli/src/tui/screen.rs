@@ -1,5 +1,7 @@
 //! How it looks: the list of runs, and a run.
 
+use std::borrow::Cow;
+
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -13,10 +15,20 @@ use store::run::RunStatus;
 use super::app::{App, View};
 use super::curves;
 use super::watched::Watched;
-use crate::output::{bytes, count, short_duration};
+use crate::output::{bytes, count, plain_line, short_duration};
 
 /// Draws everything.
 pub fn draw(frame: &mut Frame<'_>, app: &App) {
+    draw_parts(frame, app);
+    // Whichever part it came in with: names, samples, messages, a prompt that was pasted.
+    for cell in &mut frame.buffer_mut().content {
+        if let Cow::Owned(plain) = plain_line(cell.symbol()) {
+            cell.set_symbol(&plain);
+        }
+    }
+}
+
+fn draw_parts(frame: &mut Frame<'_>, app: &App) {
     let area = frame.area();
     if area.width < 30 || area.height < 8 {
         frame.render_widget(

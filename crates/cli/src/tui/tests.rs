@@ -137,3 +137,31 @@ fn no_terminal_is_too_small_and_no_file_too_broken() {
     app.view = View::Run;
     assert!(shown(&app, 80, 24).contains("was deleted"));
 }
+
+#[test]
+fn nothing_in_a_run_steers_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let nasty = "x\u{1b}[2J\u{202e}y\u{200f}\u{9b}z";
+    let id = format!("20260101-000000-{}", nasty.replace('\u{1b}', "\u{2068}"));
+    write_run(folder.path(), &id, "failed", 90);
+    let run = folder.path().join("runs").join(&id);
+    let state = serde_json::json!({ "status": "failed", "step": 1, "total_steps": 2, "message": nasty, "device": nasty });
+    std::fs::write(run.join("state.json"), state.to_string()).unwrap();
+    std::fs::write(run.join("train.log"), format!("{nasty}\n")).unwrap();
+    let sample = serde_json::json!({ "event": "sample", "step": 1, "prompt": nasty, "text": nasty });
+    std::fs::write(run.join("metrics.jsonl"), format!("{sample}\n")).unwrap();
+    let mut app = app(folder.path());
+    app.message = nasty.to_owned();
+    let list = shown(&app, 120, 40);
+    press(&mut app, KeyCode::Enter);
+    for c in nasty.chars() {
+        press(&mut app, KeyCode::Char(c));
+    }
+    app.project = Project::new(format!("/{nasty}"));
+    app.prompt = Some(nasty.to_owned());
+    for screen in [list, shown(&app, 120, 40)] {
+        assert!(screen.contains("20260101-000000-x"), "{screen}");
+        let steering: Vec<char> = screen.chars().filter(|&c| c != '\n' && store::plain::steers(c)).collect();
+        assert!(steering.is_empty(), "{steering:?} in {screen}");
+    }
+}

@@ -267,11 +267,22 @@ fn a_recipe_s_command_runs_only_after_a_yes_and_hears_of_a_corpus_that_fails() {
     let recipe = format!("{}\n[notify]\ncommand = [\"sh\", \"heard.sh\"]\n", crate::TINY);
     job.0.write("text2llm.toml", recipe);
     let told = job.0.run("run --detach --corpus-path missing.txt").expect(3);
-    assert!(told.stderr.contains("sh heard.sh") && told.stderr.contains("--yes"), "{}", told.stderr);
+    assert!(
+        told.stderr.contains(r#"["sh", "heard.sh"]"#) && told.stderr.contains("--yes"),
+        "{}",
+        told.stderr
+    );
     assert!(!job.0.path().join("heard.jsonl").exists());
     job.0.run("run --detach --yes --corpus-path missing.txt").expect(3);
     let heard = String::from_utf8(job.0.read("heard.jsonl")).expect("text");
     assert!(heard.contains("\"event\":\"failed\"") && heard.contains("missing.txt"), "{heard}");
+
+    let hidden = format!("true {}; sh evil.sh\\u001b[2J", " ".repeat(2000));
+    let recipe = format!("{}\n[notify]\ncommand = [\"sh\", \"-c\", \"{hidden}\"]\n", crate::TINY);
+    job.0.write("text2llm.toml", recipe);
+    let told = job.0.run("run --detach --corpus-path missing.txt").expect(3);
+    assert!(told.stderr.contains("will not be run") && told.stderr.contains("characters"), "{}", told.stderr);
+    assert!(!told.stderr.contains("evil.sh") && told.stderr.len() < 2000, "{}", told.stderr);
 }
 
 #[test]

@@ -8,16 +8,20 @@ mod damaged;
 #[cfg(unix)]
 mod dashboard;
 mod data;
+mod foreign;
 mod help;
 mod kill;
 #[cfg(target_os = "linux")]
 mod limits;
+mod model_folder;
 mod objects;
+#[cfg(unix)]
 mod planted;
 #[cfg(target_os = "linux")]
 mod ranks;
 #[cfg(unix)]
 mod stops;
+mod user_files;
 mod whole_job;
 
 use testkit::Sandbox;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use crate::curl::{Server, encoded};
+use crate::curl::{Server, encoded, shown};
 use crate::{Error, Result, cache_folder, digest};
 pub use reference::Reference;
 
@@ -140,9 +140,9 @@ impl Hub {
         let (id, revision) = (&reference.id, encoded(&reference.revision, false));
         let url = format!("{}/api/datasets/{id}/revision/{revision}?blobs=true", self.endpoint);
         if self.is_offline {
-            return Err(Error::Transport { url, message: "HF_HUB_OFFLINE is set".to_owned() });
+            return Err(Error::Transport { url: shown(&url), message: "HF_HUB_OFFLINE is set".to_owned() });
         }
-        let broken = |message: String| Error::Transport { url: url.clone(), message };
+        let broken = |message: String| Error::Transport { url: shown(&url), message };
         let answer: Revision = serde_json::from_slice(&self.server.get(&url)?)
             .map_err(|error| broken(format!("the answer is not what a hub says: {error}")))?;
         let is_hex = |text: &str, length| text.len() == length && text.chars().all(|c| c.is_ascii_hexdigit());
@@ -207,13 +207,15 @@ impl Hub {
         // Two programs that want the same file: the second finds it fetched.
         let lock_path =
             path.with_file_name(format!(".{}.lock", path.file_name().unwrap_or_default().to_string_lossy()));
-        let lock = std::fs::File::create(&lock_path).map_err(store::Error::io("create", &lock_path))?;
+        let lock = store::fs::regular::create(&lock_path).map_err(store::Error::io("create", &lock_path))?;
         lock.lock().map_err(store::Error::io("lock", &lock_path))?;
         if path.is_file() && check(&path, file).is_ok() {
             note_checked(&path, file);
             progress(file.bytes);
             return Ok(path);
         }
+        // Curl would write through a link.
+        store::fs::regular::clear_the_way(&part).map_err(store::Error::io("write", &part))?;
         let have = std::fs::metadata(&part).map_or(0, |metadata| metadata.len());
         if have > file.bytes {
             std::fs::remove_file(&part).map_err(store::Error::io("remove", &part))?;
@@ -242,8 +244,11 @@ impl Hub {
 
     fn folder(&self, id: &str) -> PathBuf {
         // Two hubs may have sets of the same name.
-        let hub =
-            if self.endpoint == ENDPOINT { String::new() } else { encoded(&self.endpoint, false) + "/" };
+        let hub = if self.endpoint == ENDPOINT {
+            String::new()
+        } else {
+            encoded(&shown(&self.endpoint), false) + "/"
+        };
         self.cache.join(format!("{hub}datasets--{}", id.replace('/', "--")))
     }
 }

@@ -114,7 +114,12 @@ impl Settings {
         if let Some(endpoint) = &endpoint
             && !(endpoint.starts_with("http://") || endpoint.starts_with("https://"))
         {
-            return fail("AWS_ENDPOINT_URL", format!("`{endpoint}` is no address: write https://HOST"));
+            let shown = store::secret::hidden(endpoint);
+            return fail("AWS_ENDPOINT_URL", format!("`{shown}` is no address: write https://HOST"));
+        }
+        if endpoint.as_deref().is_some_and(store::secret::is_in_address) {
+            let message = "it holds a password: write https://HOST, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+            return fail("AWS_ENDPOINT_URL", message.to_owned());
         }
         let region = variable("AWS_REGION")
             .or_else(|| variable("AWS_DEFAULT_REGION"))
@@ -215,9 +220,10 @@ mod tests {
             (&[home, ("AWS_PROFILE", "person")], "export-credentials"),
             (&[("AWS_ACCESS_KEY_ID", "X")], "AWS_SECRET_ACCESS_KEY"),
             (&[("AWS_ENDPOINT_URL", "minio:9000")], "https://HOST"),
+            (&[("AWS_ENDPOINT_URL", "https://me:canary@minio:9000")], "it holds a password"),
         ] {
             let message = settings(variables).unwrap_err().to_string();
-            assert!(message.contains(wanted), "{message}");
+            assert!(message.contains(wanted) && !message.contains("canary"), "{message}");
         }
     }
 }

@@ -16,6 +16,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use store::fs::regular;
+
 pub use address::{Address, Sources};
 pub use cache::{Fetched, ObjectCache};
 pub use credentials::{Keys, Settings};
@@ -196,7 +198,9 @@ impl Storage {
     ) -> Result<Option<Answer>> {
         let mut answer = None;
         let part = part_file(path, &object.etag);
-        let create = |path: &Path| std::fs::File::create(path).map_err(store::Error::io("write", path));
+        // Curl would write through a link.
+        regular::clear_the_way(&part).map_err(store::Error::io("write", &part))?;
+        let create = |path: &Path| regular::create(path).map_err(store::Error::io("write", path));
         if curl::size(&part) > object.bytes {
             create(&part)?;
         }

@@ -6,7 +6,7 @@ use compute::Batch;
 use compute::cpu::Cpu;
 use formats::safetensors::{Reader, TensorSpec, pytorch_metadata, write};
 use model::folder::{self, TokenIds};
-use model::{Model, ModelConfig, Precision, Purpose, Training};
+use model::{Model, ModelConfig, Precision, Purpose, Stored, Training};
 use store::fs::{Fs, RealFs};
 
 fn purpose() -> Purpose {
@@ -102,4 +102,45 @@ fn damage_is_named() {
     std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     let cut = load(folder.path()).err().unwrap().to_string();
     assert!(cut.contains("model.safetensors") && cut.contains("cut short"), "{cut}");
+}
+
+#[test]
+fn sizes_of_a_foreign_configuration_are_checked_against_the_weights_before_anything_is_allocated() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = shape(false, false, true);
+    save(folder.path(), config.clone());
+    Stored::open(&RealFs, folder.path()).unwrap();
+    let path = folder.path().join(folder::CONFIG_FILE);
+    let whole: serde_json::Value = serde_json::from_slice(&RealFs.read(&path).unwrap()).unwrap();
+    for (key, value) in [
+        ("num_hidden_layers", 1000),
+        ("num_hidden_layers", 3),
+        ("hidden_size", 100_000),
+        ("intermediate_size", 500_000),
+        ("vocab_size", 16_000_000),
+        ("num_attention_heads", 1000),
+        ("num_key_value_heads", 1),
+        ("head_dim", 4096),
+    ] {
+        let mut changed = whole.clone();
+        changed[key] = value.into();
+        std::fs::write(&path, changed.to_string()).unwrap();
+        let message = Stored::open(&RealFs, folder.path()).err().expect(key).to_string();
+        assert!(
+            message.contains("model.safetensors") && message.contains(&format!("{key} = {value}")),
+            "{message}"
+        );
+        assert!(!message.contains("train."), "{message}");
+        assert!(folder::check_weights(&RealFs, folder.path(), &config).is_ok());
+    }
+    for (key, value) in
+        [("num_hidden_layers", 5000), ("hidden_size", 1 << 40), ("max_position_embeddings", 1 << 30)]
+    {
+        let mut changed = whole.clone();
+        changed[key] = value.into();
+        std::fs::write(&path, changed.to_string()).unwrap();
+        let message = Stored::open(&RealFs, folder.path()).err().expect(key).to_string();
+        assert!(message.contains("config.json") && message.contains(&format!("{key}: ")), "{message}");
+        assert!(!message.contains(&format!("model.{key}")), "no key of a recipe: {message}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Ranks as processes of this machine.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -116,7 +116,7 @@ fn start(work: &Work<'_>, rank: usize, threads: usize) -> Result<Child> {
 
 fn log(path: &Path) -> Result<(File, File)> {
     let open = || {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let file = store::fs::regular::append(path)?;
         Ok((file.try_clone()?, file))
     };
     Ok(open().map_err(store::Error::io("write", path))?)

@@ -16,6 +16,7 @@ use corpus::Rank;
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
 use store::report::{Phase, Reporter};
+use store::secret;
 use train::StopFlag;
 
 use crate::share::Share;
@@ -193,7 +194,7 @@ fn log_name(stage: DataStage, rank: &str) -> String {
 fn last_lines(path: &Path) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         use std::io::{Read, Seek, SeekFrom};
-        let mut file = std::fs::File::open(path)?;
+        let mut file = store::fs::regular::read(path)?;
         let bytes = file.metadata()?.len();
         file.seek(SeekFrom::Start(bytes.saturating_sub(LAST_BYTES)))?;
         let mut end = Vec::new();
@@ -226,10 +227,16 @@ const PASSED_ON: [&str; 8] = [
 
 /// What the tasks need of this process's environment, wherever they run. Secrets are none of it.
 fn rank_environment(launch: &Launch<'_>, cpus: usize) -> BTreeMap<String, String> {
+    let holds_secret = |name: &str, value: &str| secret::is_secret_name(name) || secret::is_in_address(value);
+    let webhook = launch.request.recipe.notify.webhook.as_deref();
+    let webhook = webhook.and_then(|webhook| webhook.strip_prefix("env:"));
     let recipe = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name.starts_with("TEXT2LLM_") || PASSED_ON.contains(&name.as_str()))
-        .filter(|(name, _)| !matches!(name.as_str(), "TEXT2LLM_JSON" | "TEXT2LLM_OUTPUT"));
+        .filter(|(name, _)| !matches!(name.as_str(), "TEXT2LLM_JSON" | "TEXT2LLM_OUTPUT"))
+        // Whom to tell is the launcher's affair, and `env:NAME` of a webhook may name any variable.
+        .filter(|(name, value)| !name.starts_with("TEXT2LLM_NOTIFY_") && !holds_secret(name, value))
+        .filter(|(name, _)| Some(name.as_str()) != webhook);
     let mut environment: BTreeMap<String, String> = recipe.collect();
     for name in ["RAYON_NUM_THREADS", "TEXT2LLM_THREADS"] {
         environment.insert(name.to_owned(), cpus.to_string());

@@ -4,7 +4,6 @@
 //! all stages, since Ray takes seconds to start. Its own words go to `data/ranks/logs/ray.log`.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -67,7 +66,7 @@ impl Ray {
     fn driver(&mut self, launch: &Launch<'_>) -> Result<&mut Driver> {
         if self.driver.is_none() {
             let path = launch.logs().join(LOG);
-            let log = File::create(&path).map_err(store::Error::io("write", &path))?;
+            let log = store::fs::regular::create(&path).map_err(store::Error::io("write", &path))?;
             let mut child = Command::new(&self.python)
                 .args(["-c", DRIVER])
                 .stdin(Stdio::piped())

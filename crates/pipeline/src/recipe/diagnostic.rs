@@ -6,6 +6,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use store::{plain, secret};
+
 /// Where a key's value was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -87,30 +89,48 @@ fn floor_char_boundary(text: &str, index: usize) -> usize {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.message)?;
+        write!(f, "{}", field(&self.message))?;
         let mut margin = String::new();
         match &self.place {
             Some(Place::Line { file, line, column, text, width }) => {
                 margin = " ".repeat(line.to_string().len());
                 // A tab would be drawn wider than the one column it counts for, and the caret would miss.
                 let shown = text.replace('\t', " ");
-                write!(f, "\n{margin}--> {file}:{line}:{column}")?;
+                let shown = field(&shown);
+                write!(f, "\n{margin}--> {}:{line}:{column}", plain::line(file))?;
                 write!(f, "\n{margin} |\n{line} | {shown}")?;
                 write!(f, "\n{margin} | {}{}", " ".repeat(column - 1), "^".repeat(*width))?;
             }
-            Some(Place::Outside(given)) => write!(f, "\n--> {given}")?,
+            Some(Place::Outside(given)) => write!(f, "\n--> {}", field(given))?,
             None => {}
         }
         if let Some(help) = &self.help {
-            write!(f, "\n{margin} = help: {help}")?;
+            write!(f, "\n{margin} = help: {}", plain::line(help))?;
         }
         Ok(())
     }
 }
 
+/// What holds text of the recipe: on one line, with as many characters as it has, and without its secrets.
+fn field(text: &str) -> String {
+    plain::line(&secret::masked(text)).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_recipe_cannot_forge_lines_nor_steer_the_terminal() {
+        let diagnostic = Diagnostic {
+            message: "unknown key `a\nb\u{1b}[2J`".to_owned(),
+            place: Some(Place::of("r\n.toml", "x = 1 # \u{202e}\u{9b}", &(0..1))),
+            help: Some("use `a\nb`".to_owned()),
+        };
+        let shown = diagnostic.to_string();
+        assert_eq!(shown.lines().count(), 6, "{shown}");
+        assert!(!shown.contains(|c: char| c != '\n' && plain::steers(c)), "{shown}");
+    }
 
     #[test]
     fn columns_count_characters_not_bytes() {

@@ -21,6 +21,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use store::secret;
 
 pub use diagnostic::{Diagnostic, Origin, Place};
 pub use gates::{CheckpointChoice, ExportOptions, ValidateOptions};
@@ -169,6 +170,14 @@ impl Recipe {
                 "notify.webhook",
                 "`notify.webhook`: its URL lets whoever reads it post, and would be copied into every run's records".to_owned(),
                 "put it into a variable of the environment and write webhook = \"env:NAME\"",
+            ));
+        }
+        if self.data.paths.iter().any(|path| secret::is_in_address(path)) {
+            found.push(Problem::new(
+                "data.paths",
+                "`data.paths`: an address holds a password or a signature, which would be copied into every run's records".to_owned(),
+                "download the file and name that, or name a data set (hf://OWNER/NAME) or a bucket (s3://BUCKET/KEY), whose keys stand \
+                 in the environment",
             ));
         }
         if let Some(context) = self.model.max_position_embeddings

@@ -19,7 +19,7 @@ use super::data::Prepared;
 use super::training::Trained;
 use super::validation::Evaluation;
 use super::{Done, Request};
-use crate::generate::{Generator, Options};
+use crate::generate::{Extent, Generator, Options};
 use crate::{Error, Result};
 
 /// The stage's name in its manifest; the number changes when the files' meaning does.
@@ -59,7 +59,8 @@ pub(super) fn export(
     }
     trained.check_stop()?;
     let step = evaluation.checkpoint_step.to_string();
-    let mut checkpoint = Generator::open_run(&trained.run, &step, request.target, None)?;
+    let extent = Extent::new(compared_prompts(evaluation), GREEDY_TOKENS);
+    let mut checkpoint = Generator::open_run(&trained.run, &step, request.target, None, &extent)?;
     let staged = StagedFolder::begin(&RealFs, &target, STAGE).map_err(&disk)?;
     write(request, prepared, trained, evaluation, &mut checkpoint, staged.path())?;
     trained.check_stop()?;
@@ -118,6 +119,11 @@ fn write(
     store::atomic::write(&RealFs, &to.join("README.md"), card.as_bytes()).map_err(Error::disk(Phase::Export))
 }
 
+/// After which the export must write what the checkpoint writes.
+fn compared_prompts(evaluation: &Evaluation) -> impl Iterator<Item = &str> {
+    evaluation.samples.iter().map(|sample| sample.prompt.as_str()).chain([""])
+}
+
 /// Reads the written folder as any program would and compares it with the checkpoint.
 fn compare(
     checkpoint: &mut Generator,
@@ -127,10 +133,10 @@ fn compare(
     target: &Path,
 ) -> Result<f32> {
     let refuse = |message: String| Error::Export { folder: target.to_owned(), message };
-    let mut export = Generator::open_folder(written, request.target, None)?;
-    let prompts = evaluation.samples.iter().map(|sample| sample.prompt.as_str());
+    let extent = Extent::new(compared_prompts(evaluation), GREEDY_TOKENS);
+    let mut export = Generator::open_folder(written, request.target, None, &extent)?;
     let mut largest = 0.0f32;
-    for prompt in prompts.chain([""]) {
+    for prompt in compared_prompts(evaluation) {
         let (a, b) = (checkpoint.logits(prompt)?, export.logits(prompt)?);
         for (a, b) in a.iter().zip(&b) {
             let difference = (a - b).abs();

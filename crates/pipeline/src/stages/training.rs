@@ -4,7 +4,7 @@ use std::path::Path;
 
 use compute::{AnyDevice, Target};
 use corpus::{Split, TokenDataset};
-use model::{DType, Model, Purpose, WeightTypes};
+use model::{Model, Purpose};
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
 use store::report::{Phase, Reporter};
@@ -16,7 +16,7 @@ use super::curves;
 use super::data::Prepared;
 use super::history::{self, Begun};
 use super::{Done, Request, ResumeRequest};
-use crate::generate::{Generator, Options, decoder};
+use crate::generate::{Extent, Generator, Options};
 use crate::meta::{RunInputs, RunMeta};
 use crate::project::Project;
 use crate::stop::Stopped;
@@ -424,9 +424,11 @@ impl train::Sampler<AnyDevice> for Sampler<'_> {
         model: &mut Model<AnyDevice>,
         prompts: &[String],
     ) -> std::result::Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
-        let mut decoding = decoder(model.config(), self.target, WeightTypes::All(DType::F32))?;
-        decoding.copy_weights_from(model)?;
         let tokenizer = record::tokenizer(self.run, self.meta)?;
+        let new_tokens = self.meta.recipe.train.sample_max_new_tokens;
+        let extent = Extent::new(prompts.iter().map(String::as_str), new_tokens);
+        let mut decoding = extent.decoder(model.config(), &tokenizer, self.target)?;
+        decoding.copy_weights_from(model)?;
         let mut generator = Generator::new(decoding, tokenizer, "the model in training".to_owned())?;
         let train = &self.meta.recipe.train;
         let options = Options {

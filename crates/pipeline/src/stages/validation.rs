@@ -19,7 +19,7 @@ use super::data::Prepared;
 use super::training::Trained;
 use super::{Done, Request};
 use crate::error::Unmet;
-use crate::generate::{Generator, Options};
+use crate::generate::{Extent, Generator, Options};
 use crate::measure::{self, Generation};
 use crate::recipe::{CheckpointChoice, ValidateOptions};
 use crate::{Error, Result};
@@ -101,8 +101,10 @@ pub(super) fn validate(
 
     let limits = &request.recipe.validate;
     let losses = losses(request, prepared, trained, step)?;
-    let mut generator = Generator::open_run(&trained.run, &step.to_string(), request.target, None)?;
-    let (samples, repetition) = samples(&mut generator, prepared, limits, &trained.stop)?;
+    let prompts = sample_prompts(prepared, limits);
+    let extent = Extent::new(prompts.iter().map(|(_, prompt)| prompt.as_str()), limits.sample_tokens);
+    let mut generator = Generator::open_run(&trained.run, &step.to_string(), request.target, None, &extent)?;
+    let (samples, repetition) = samples(&mut generator, prompts, limits, &trained.stop)?;
     trained.check_stop()?;
     for sample in &samples {
         reporter.event(&Event::Sample { step, prompt: sample.prompt.clone(), text: sample.text.clone() });
@@ -212,18 +214,22 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
     })
 }
 
-/// Texts from the recipe's prompts, or from the opening words of a validation document of each language.
-fn samples(
-    generator: &mut Generator,
-    prepared: &Prepared,
-    limits: &ValidateOptions,
-    stop: &StopFlag,
-) -> Result<(Vec<Sample>, f64)> {
-    let prompts: Vec<(Option<String>, String)> = if limits.prompts.is_empty() {
+/// The recipe's prompts, or the opening words of a validation document of each language, with the language.
+fn sample_prompts(prepared: &Prepared, limits: &ValidateOptions) -> Vec<(Option<String>, String)> {
+    if limits.prompts.is_empty() {
         prepared.openings.clone()
     } else {
         limits.prompts.iter().map(|prompt| (None, prompt.clone())).collect()
-    };
+    }
+}
+
+/// Texts from those prompts, and the share of repeated 4-grams in them.
+fn samples(
+    generator: &mut Generator,
+    prompts: Vec<(Option<String>, String)>,
+    limits: &ValidateOptions,
+    stop: &StopFlag,
+) -> Result<(Vec<Sample>, f64)> {
     let mut samples = Vec::new();
     let (mut repeated, mut total) = (0, 0);
     for (index, (language, prompt)) in prompts.into_iter().enumerate() {

@@ -11,7 +11,7 @@ mod policy;
 mod record;
 mod watchdog;
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -19,11 +19,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use compute::Target;
-use store::fs::{Fs, RealFs};
+use store::fs::{Fs, RealFs, regular};
 use store::lock::RunLock;
 use store::report::{Phase, Reporter};
 use store::run::{RunDir, RunState, RunStatus};
 use store::time::Timestamp;
+use store::{plain, secret};
 use train::{Checkpoints, StopFlag};
 
 use crate::meta::RunMeta;
@@ -85,7 +86,7 @@ pub fn console_path(project: &Project) -> PathBuf {
 /// Another supervisor is at work on the project, or the program cannot be started.
 pub fn supervise(job: &Job<'_>, stop: &StopFlag, reporter: &mut dyn Reporter) -> Result<u8> {
     let folder = job.project.job();
-    RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
+    RealFs.create_private_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
     let _lock = RunLock::acquire(&folder)?;
     // A worker that lost its supervisor, or one that never had any: its record stays what it is.
     let data = job.project.data();
@@ -501,7 +502,7 @@ impl Supervisor<'_, '_> {
 
     fn set(&mut self, status: JobStatus, message: &str) {
         self.record.status = status;
-        message.clone_into(&mut self.record.message);
+        self.record.message = secret::hidden(message).into_owned();
         self.record.write(self.job.project);
     }
 
@@ -509,9 +510,10 @@ impl Supervisor<'_, '_> {
     fn say(&mut self, message: &str) {
         self.reporter.note(Phase::Training, &format!("supervisor: {message}"));
         if let Some(run) = self.run()
-            && let Ok(mut log) = OpenOptions::new().append(true).open(run.log())
+            && let Ok(mut log) = regular::open(OpenOptions::new().append(true), &run.log())
         {
-            let _ = writeln!(log, "{} supervisor: {message}", Timestamp::now().rfc3339());
+            let message = secret::hidden(message);
+            let _ = writeln!(log, "{} supervisor: {}", Timestamp::now().rfc3339(), plain::line(&message));
         }
     }
 
@@ -537,7 +539,7 @@ impl Supervisor<'_, '_> {
 
     fn console_since(&self, from: u64) -> String {
         let read = || -> std::io::Result<String> {
-            let mut file = File::open(console_path(self.job.project))?;
+            let mut file = regular::read(&console_path(self.job.project))?;
             let end = file.metadata()?.len();
             file.seek(SeekFrom::Start(from.max(end.saturating_sub(TAIL_BYTES)).min(end)))?;
             let mut bytes = Vec::new();

@@ -46,6 +46,7 @@ pub fn tell(options: &NotifyOptions, message: &Message) -> Vec<String> {
         match url.strip_prefix("env:").map_or(Ok(url.clone()), std::env::var) {
             Err(_) => failed.push(format!("notify.webhook: the variable of `{url}` is not set")),
             Ok(url) => {
+                store::secret::keep(&url);
                 if let Err(why) = post(&url, &json) {
                     failed.push(format!("notify.webhook: {why}"));
                 }

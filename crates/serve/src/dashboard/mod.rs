@@ -17,13 +17,14 @@ use hyper::Request;
 use serde_json::Value;
 use store::run::RunDir;
 
+use crate::http::body;
 use crate::http::guard::{Guard, Passed, Refused};
-use crate::http::{body, listen};
+use crate::http::listen::{self, Limits};
 use crate::{Error, Result};
 use hub::Hub;
 
-/// At once; browsers take one for each tab that is looked at.
-const CONNECTIONS: usize = 256;
+/// At once. Browsers take one for each tab that is looked at, and half a dozen while a page loads.
+const LIMITS: Limits = Limits { known: 256, strangers: 64 };
 
 /// Tells where a run stands.
 pub type Standing = dyn Fn(&RunDir) -> Option<Value> + Send + Sync;
@@ -100,8 +101,10 @@ impl Dashboard {
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(self.listener).map_err(start)?;
             tokio::spawn(Arc::clone(&app.hub).look_on());
+            let guarded = Arc::clone(&app);
+            let knows = move |request: &Request<_>| guarded.guard.check(request).is_ok();
             let handle = move |request| answer(Arc::clone(&app), request);
-            Ok(listen::serve(listener, CONNECTIONS, handle).await)
+            Ok(listen::serve(listener, LIMITS, knows, handle).await)
         })
     }
 }

@@ -61,13 +61,48 @@ fn clients_that_read_nothing_and_clients_that_leave_cost_no_memory_and_no_thread
 }
 
 #[test]
-fn one_connection_too_many_is_closed_and_places_come_back() {
-    let server = Server::start();
-    let held: Vec<_> = (0..256).map(|_| server.connect()).collect();
-    std::thread::sleep(Duration::from_millis(300));
-    let mut extra = server.connect();
-    let mut nothing = [0];
-    assert_eq!(extra.read(&mut nothing).unwrap_or(0), 0, "closed at once");
+fn connections_without_the_token_do_not_keep_its_owner_out() {
+    let server = Server::alone();
+    // Some say nothing, some begin a request and never end it, some ask and are refused.
+    let mut strangers: Vec<_> = (0..300)
+        .map(|index| {
+            let mut stream = server.connect();
+            match index % 3 {
+                0 => {}
+                1 => stream.write_all(b"GET / HTTP/1.1\r\nHo").unwrap(),
+                _ => write!(stream, "GET / HTTP/1.1\r\nHost: {}\r\n\r\n", server.address).unwrap(),
+            }
+            stream
+        })
+        .collect();
+    for path in ["/", "/app.js", "/style.css"] {
+        let started = Instant::now();
+        let reply = server.get(path);
+        let took = started.elapsed();
+        assert_eq!(reply.status, 200, "{path}: {}", reply.head);
+        assert!(took < Duration::from_secs(1), "{path} took {took:?}");
+    }
+    // The first ones have given their places to later ones.
+    let mut text = String::new();
+    strangers[0].read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 429 ") && text.contains("\r\nRetry-After: 1\r\n"), "{text}");
+    assert!(text.ends_with("\r\n\r\ntoo many connections at once"), "{text}");
+    // The last ones have theirs for a few seconds.
+    let started = Instant::now();
+    let mut end = Vec::new();
+    for stream in &mut strangers {
+        let _ = stream.read_to_end(&mut end);
+    }
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn one_tab_too_many_is_told_so_and_places_come_back() {
+    let server = Server::alone();
+    let held: Vec<_> = (0..256).map(|_| server.events("")).collect();
+    let reply = server.get("/");
+    assert_eq!(reply.status, 429, "{}", reply.head);
+    assert!(reply.head.to_lowercase().contains("retry-after: 1"), "{}", reply.head);
     drop(held);
     let started = Instant::now();
     loop {

@@ -7,6 +7,7 @@
 #[cfg(any(test, feature = "fault-injection"))]
 pub mod faulty;
 mod real;
+pub mod regular;
 
 use std::ffi::OsString;
 use std::io::{self, Read, Seek, Write};
@@ -47,10 +48,15 @@ pub enum FileKind {
     Other,
 }
 
-/// What the program asks of a disk. Paths are whole; nothing is relative to a hidden state.
+/// What the program asks of a disk. Paths are whole; nothing is relative to a hidden state. What is written is a regular file:
+/// the real disk follows no link that lies under a file's name (see [`regular`]).
 pub trait Fs: Send + Sync {
     /// A new empty file, or an existing one cut to nothing.
     fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
+    /// A new empty file in place of whatever has its name: for temporary names, which others can predict.
+    fn replace(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        self.create(path)
+    }
     /// A file opened for appending, made when missing.
     fn append(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
     /// A file opened for reading from its start.
@@ -65,6 +71,10 @@ pub trait Fs: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes a folder and those above it.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// The same, open to this user alone where they are new.
+    fn create_private_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.create_dir_all(path)
+    }
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty folder.

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{Entry, FileKind, Fs, FsFile, FsReader};
+use super::{Entry, FileKind, Fs, FsFile, FsReader, regular};
 
 /// `std::fs`, with folder syncs where the system has them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,24 +39,28 @@ fn kind_of(file_type: fs::FileType) -> FileKind {
 
 impl Fs for RealFs {
     fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        Ok(Box::new(RealFile(File::create(path)?)))
+        Ok(Box::new(RealFile(regular::create(path)?)))
+    }
+
+    fn replace(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        Ok(Box::new(RealFile(regular::replace(path)?)))
     }
 
     fn append(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        Ok(Box::new(RealFile(OpenOptions::new().append(true).create(true).open(path)?)))
+        Ok(Box::new(RealFile(regular::append(path)?)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn FsReader>> {
-        Ok(Box::new(File::open(path)?))
+        Ok(Box::new(regular::read(path)?))
     }
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
         // Windows wants write access to flush.
-        OpenOptions::new().read(true).write(cfg!(windows)).open(path)?.sync_all()
+        regular::open(OpenOptions::new().read(true).write(cfg!(windows)), path)?.sync_all()
     }
 
     fn set_len(&self, path: &Path, bytes: u64) -> io::Result<()> {
-        OpenOptions::new().write(true).open(path)?.set_len(bytes)
+        regular::open(OpenOptions::new().write(true), path)?.set_len(bytes)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -70,6 +74,10 @@ impl Fs for RealFs {
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)
+    }
+
+    fn create_private_dir_all(&self, path: &Path) -> io::Result<()> {
+        regular::create_private_folder(path)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

@@ -10,7 +10,7 @@ use store::fs::RealFs;
 use super::prepared;
 use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
-use crate::output::{Console, bytes, count, plain_line};
+use crate::output::{Console, bytes, count};
 
 /// Compare two versions of prepared text: which documents came, went, changed or moved between splits, and what each filter
 /// dropped.
@@ -73,7 +73,8 @@ pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Consol
     ))?;
     for (what, examples) in &difference.examples {
         for (source, start) in examples {
-            console.data(&format!("{what:<8} {}\n         {}", plain_line(source), plain_line(start)))?;
+            console.data(&format!("{what:<8} {source}"))?;
+            console.data(&format!("         {start}"))?;
         }
     }
     Ok(())

@@ -69,5 +69,5 @@ pub fn run(arguments: Arguments, console: &mut Console) -> Outcome {
         console.prose("no text found: try --mode everything; what a page loads by scripts is not seen");
         return Ok(());
     }
-    console.data(&found.text)
+    console.text(&found.text)
 }

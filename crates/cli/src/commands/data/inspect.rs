@@ -94,7 +94,7 @@ pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Consol
             }
             let source = plain_line(&dropped.source);
             console.data(&format!("── {source}  {}: {}", dropped.filter, dropped.reason))?;
-            console.data(&shown(&dropped.text, arguments.full))?;
+            console.excerpt(&shown(&dropped.text, arguments.full))?;
         }
         return Ok(());
     }
@@ -129,7 +129,7 @@ pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Consol
         let length = count(document.text.chars().count() as u64);
         let source = plain_line(&document.source);
         console.data(&format!("── {source}  {length} characters  {}", told.join("  ")))?;
-        console.data(&shown(&document.text, arguments.full))?;
+        console.excerpt(&shown(&document.text, arguments.full))?;
     }
     Ok(())
 }

@@ -12,11 +12,8 @@ pub fn print(outcome: &RunOutcome, project: &Project, console: &mut Console) -> 
         console.tell("run_complete", &serde_json::to_value(outcome)?);
         return Ok(());
     }
-    console.prose(&format!(
-        "\nDone in {}. In {}:",
-        short_duration(outcome.seconds),
-        project.root().display()
-    ));
+    console.prose("");
+    console.prose(&format!("Done in {}. In {}:", short_duration(outcome.seconds), project.root().display()));
     let shown =
         |path: &std::path::Path| path.strip_prefix(project.root()).unwrap_or(path).display().to_string();
     let width = outcome.artifacts.iter().map(|artifact| shown(&artifact.path).len()).max().unwrap_or(0);

@@ -167,7 +167,7 @@ fn rebuilt_state(run: &RunDir, reporter: &mut dyn Reporter) -> Result<RunState> 
 }
 
 /// Files of a run's folder.
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "meta.json",
     "meta.copy.json",
     "state.json",
@@ -179,6 +179,7 @@ const FILES: [&str; 12] = [
     "loss.png",
     store::lock::FILE_NAME,
     store::stop::FILE_NAME,
+    store::pause::FILE_NAME,
     train::HEARTBEAT_FILE,
 ];
 
@@ -221,7 +222,10 @@ pub fn check_removable(run: &RunDir) -> Result<()> {
                 strays.extend(store::ownership::strays(&RealFs, &path)?);
             }
             (Some(name), FileKind::File)
-                if FILES.contains(&name) || store::ownership::is_passing(name.as_ref()) => {}
+                if FILES.contains(&name)
+                    || store::ownership::is_passing(name.as_ref())
+                    // Traces of internal errors.
+                    || (name.starts_with("panic-") && name.ends_with(".log")) => {}
             _ => strays.push(path),
         }
     }

@@ -346,9 +346,14 @@ fn ids(fs: &dyn Fs, runs: &Path) -> Result<Vec<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
+    // A folder of somebody's own among them is no run.
+    let is_run = |name: &str| {
+        let folder = runs.join(name);
+        [STATE_FILE, META_FILE, META_COPY_FILE].iter().any(|file| fs.exists(&folder.join(file)))
+    };
     let mut ids: Vec<String> = entries
         .into_iter()
-        .filter(|entry| entry.is_dir && !entry.name.starts_with('.'))
+        .filter(|entry| entry.is_dir && !entry.name.starts_with('.') && is_run(&entry.name))
         .map(|entry| entry.name)
         .collect();
     ids.sort_by_key(|id| order(id));

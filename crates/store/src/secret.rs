@@ -174,7 +174,7 @@ mod tests {
     fn lines_are_masked_in_place() {
         for (text, wanted) in [
             ("webhook = \"https://h/canary\"", "webhook = ******************"),
-            ("notify = { webhook = \"canary\", bad = 1 }", "notify = { webhook = ********* *** = * *"),
+            ("notify = { webhook = \"canary\", bad = 1 }", "notify = { webhook = ********* *** * * *"),
             ("--set notify.webhook=canary", "--set notify.webhook=******"),
             ("TEXT2LLM_NOTIFY_WEBHOOK=canary", "TEXT2LLM_NOTIFY_WEBHOOK=******"),
             ("webhook = \"env:HOOK\"", "webhook = \"env:HOOK\""),

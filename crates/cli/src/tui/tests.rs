@@ -38,7 +38,7 @@ fn write_run(folder: &Path, id: &str, status: &str, steps: u64) {
         "validation_loss": 2.625, "best_validation_loss": 2.625, "learning_rate": 1e-3, "tokens_per_s": 12_345.0, "device": "cpu",
         "eta_s": 0.0, "checkpoint_step": steps, "message": "", "updated_at": "2026-01-01T00:00:00Z",
     });
-    std::fs::write(run.join("state.json"), state.to_string()).unwrap();
+    store::sealed::write(&store::fs::RealFs, &run.join("state.json"), &state).unwrap();
     let mut metrics = String::new();
     for step in 1..=steps {
         let loss = 2.0 + 6.0 / (1.0 + step as f64 / 10.0) + 0.1 * (step as f64 * 1.7).sin();
@@ -146,7 +146,7 @@ fn nothing_in_a_run_steers_the_terminal() {
     write_run(folder.path(), &id, "failed", 90);
     let run = folder.path().join("runs").join(&id);
     let state = serde_json::json!({ "status": "failed", "step": 1, "total_steps": 2, "message": nasty, "device": nasty });
-    std::fs::write(run.join("state.json"), state.to_string()).unwrap();
+    store::sealed::write(&store::fs::RealFs, &run.join("state.json"), &state).unwrap();
     std::fs::write(run.join("train.log"), format!("{nasty}\n")).unwrap();
     let sample = serde_json::json!({ "event": "sample", "step": 1, "prompt": nasty, "text": nasty });
     std::fs::write(run.join("metrics.jsonl"), format!("{sample}\n")).unwrap();

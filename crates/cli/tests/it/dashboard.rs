@@ -143,7 +143,9 @@ fn text_of_runs_is_text() {
     let message = json!({
         "status": "failed", "message": evil, "device": evil, "total_steps": 2, "step": 1, "epoch": 0.5, "tokens_per_s": 1.0, "eta_s": 0.0,
     });
-    sandbox.write(&format!("{run}/state.json"), message.to_string());
+    std::fs::create_dir_all(sandbox.path().join(run)).expect("a folder");
+    let path = sandbox.path().join(run).join("state.json");
+    store::sealed::write(&store::fs::RealFs, &path, &message).expect("written");
     let sample = json!({ "event": "sample", "step": 1, "prompt": evil, "text": evil });
     sandbox.write(&format!("{run}/metrics.jsonl"), format!("{sample}\n"));
     let meta = json!({ "recipe": { "name": evil, evil: evil }, "environment": { "cpu": evil } });

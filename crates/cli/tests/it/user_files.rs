@@ -208,7 +208,7 @@ fn files_in_the_place_of_results_are_named_before_any_work() {
 
     sandbox.run("run --set train.steps=9").expect(0);
     sandbox.write("runs/mine/notes.txt", "mine");
-    assert!(sandbox.run("rm mine --yes").expect(1).stderr.contains("not a run"));
+    assert!(sandbox.run("rm mine --yes").expect(1).stderr.contains("no run `mine`"));
     let run: serde_json::Value =
         serde_json::from_str(sandbox.run("status --json").expect(0).last_line()).expect("JSON");
     let notes = PathBuf::from(run["path"].as_str().expect("a path")).join("checkpoints/notes.txt");

@@ -134,13 +134,13 @@ fn sizes_of_a_foreign_configuration_are_checked_against_the_weights_before_anyth
         assert!(folder::check_weights(&RealFs, folder.path(), &config).is_ok());
     }
     for (key, value) in
-        [("num_hidden_layers", 5000), ("hidden_size", 1 << 40), ("max_position_embeddings", 1 << 30)]
+        [("num_hidden_layers", 5000_u64), ("hidden_size", 1 << 40), ("max_position_embeddings", 1 << 30)]
     {
         let mut changed = whole.clone();
         changed[key] = value.into();
         std::fs::write(&path, changed.to_string()).unwrap();
         let message = Stored::open(&RealFs, folder.path()).err().expect(key).to_string();
-        assert!(message.contains("config.json") && message.contains(&format!("{key}: ")), "{message}");
+        assert!(message.contains("config.json") && message.contains(key), "{message}");
         assert!(!message.contains(&format!("model.{key}")), "no key of a recipe: {message}");
     }
 }

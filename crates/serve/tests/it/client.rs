@@ -159,7 +159,7 @@ pub fn step_line(step: u64) -> String {
 pub fn write_run(folder: &Path, steps: u64) {
     std::fs::create_dir_all(folder).unwrap();
     let state = json!({ "status": "completed", "step": steps, "total_steps": 1000 });
-    std::fs::write(folder.join("state.json"), state.to_string()).unwrap();
+    store::sealed::write(&store::fs::RealFs, &folder.join("state.json"), &state).unwrap();
     std::fs::write(folder.join("metrics.jsonl"), (1..=steps).map(step_line).collect::<String>()).unwrap();
     let meta = json!({ "recipe": { "name": "x" }, "base_dir": "/somewhere" });
     std::fs::write(folder.join("meta.json"), meta.to_string()).unwrap();

@@ -1,5 +1,6 @@
-//! System calls that fail, once or from some call on: a clear error and a documented exit code, or a run that gets over it; what
-//! was whole stays whole, and afterwards the same run ends in the right bits.
+//! System calls that fail, once or from some call on: the run recovers, or exits with a clear error and a
+//! documented code. What was whole stays whole, and afterwards the same command completes with bit-identical
+//! results.
 
 use std::time::Duration;
 
@@ -9,13 +10,13 @@ use compute::rng::Rng;
 use super::project::{self, Bits, Project};
 use super::strace::{self, Call};
 use super::watched::{Ended, LIMIT, Watched, signal};
-use super::{Field, kills};
+use super::{Campaign, kills};
 
 const ERRORS: [&str; 5] = ["ENOSPC", "EIO", "EMFILE", "EACCES", "EDQUOT"];
-/// A disk that is full, or fails, pauses a training: it says so, and tries again after five seconds.
+/// A full or failing disk pauses training, with this message and a retry every five seconds.
 const PAUSED: &str = "Training is paused";
 
-/// Where a disturbed run begins.
+/// The state that a run with failing calls starts from.
 struct Beginning {
     project: Project,
     arguments: [&'static str; 3],
@@ -23,28 +24,28 @@ struct Beginning {
 }
 
 /// Runs the attack.
-pub fn run(field: &mut Field) -> Result<()> {
-    field.skipped = strace::missing();
-    if field.skipped.is_some() {
+pub fn run(campaign: &mut Campaign) -> Result<()> {
+    campaign.skipped = strace::missing();
+    if campaign.skipped.is_some() {
         return Ok(());
     }
-    let (_, _, wanted) = project::undisturbed(field)?;
+    let (_, _, wanted) = project::undisturbed(campaign)?;
     let mut beginnings = Vec::new();
     for (name, project) in
-        [("new", Project::new(field, "new")?), ("half", project::half_trained(field, "half")?)]
+        [("new", Project::new(campaign, "new")?), ("half", project::half_trained(campaign, "half")?)]
     {
         let arguments = ["run", "--json", "--resume"];
-        let traced = project.copied(field, &format!("{name}-traced"))?;
+        let traced = project.copied(campaign, &format!("{name}-traced"))?;
         beginnings.push(Beginning { calls: strace::calls(&traced, &arguments)?, project, arguments });
     }
-    while let Some((case, mut rng)) = field.next() {
+    while let Some((case, mut rng)) = campaign.next() {
         let beginning = &beginnings[case as usize % beginnings.len()];
-        let project = beginning.project.copied(field, "disturbed")?;
+        let project = beginning.project.copied(campaign, "disturbed")?;
         let disturbed = Disturbance::draw(&beginning.calls, &mut rng);
         let problem = disturbed.check(beginning, &project, &wanted)?;
-        field.did(1);
+        campaign.did(1);
         if let Some(problem) = problem {
-            field.fail(case, format!("{}: {problem}", disturbed.told()), Some(&project.folder))?;
+            campaign.fail(case, format!("{}: {problem}", disturbed.told()), Some(&project.folder))?;
         }
     }
     Ok(())
@@ -77,22 +78,22 @@ impl Disturbance {
     fn check(&self, beginning: &Beginning, project: &Project, wanted: &Bits) -> Result<Option<String>> {
         let (stages, checkpoint) = (project.whole_stages(), project.newest_checkpoint());
         let ended = self.run(beginning, project)?;
-        if let Some(outrage) = ended.outrage() {
-            return Ok(Some(outrage));
+        if let Some(crash) = ended.crash() {
+            return Ok(Some(crash));
         }
-        // What cannot be written cannot be told either.
+        // Where `write` fails, so does the error message.
         let mute = self.call == "write";
         if ended.code != Some(0) && ended.warnings().is_empty() && !mute {
-            return Ok(Some(format!("it ended with {:?} and said nothing", ended.code)));
+            return Ok(Some(format!("it exited with {:?} and no error message", ended.code)));
         }
         if ended.code == Some(0)
             && let Some(difference) = project::difference(&project.bits()?, wanted)
         {
-            return Ok(Some(format!("it ended with 0, and {difference}")));
+            return Ok(Some(format!("it exited with 0, but {difference}")));
         }
         let left = project.whole_stages();
         if let Some(stage) = stages.iter().find(|stage| !left.contains(stage)) {
-            return Ok(Some(format!("{stage} was whole and is no more")));
+            return Ok(Some(format!("{stage} was whole before and is not any more")));
         }
         if let Some(lost) = kills::lost(project, checkpoint) {
             return Ok(Some(lost));
@@ -100,14 +101,14 @@ impl Disturbance {
         Ok(project.finish(wanted)?.map(|problem| format!("afterwards {problem}")))
     }
 
-    /// Runs it to its end; one that is paused for its disk is asked to stop.
+    /// Runs it to its exit; where training is paused for a disk that keeps failing, SIGTERM stops it.
     fn run(&self, beginning: &Beginning, project: &Project) -> Result<Ended> {
         let when = if self.sticky { format!("{}+", self.number) } else { self.number.to_string() };
         let options = strace::inject(&self.call, &format!("error={}", self.error), &when);
         let mut watched = Watched::start(&mut project.traced(&options, &beginning.arguments))?;
         let mut limit = LIMIT;
         let runs = watched.wait_until(LIMIT, |said| self.sticky && said.contains(PAUSED))?;
-        // Where it can write nothing, it cannot say that it waits.
+        // Where every `write` fails, so does the message that training is paused.
         if runs && (watched.said().contains(PAUSED) || self.call == "write") {
             if self.sticky
                 && let Some(tracee) = strace::tracee(watched.id())

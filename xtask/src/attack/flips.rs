@@ -1,5 +1,5 @@
-//! One bit of one file of a project, then a command: never a panic, a hang or a training that begins anew in silence, and never another
-//! result than without the flip unless it is told.
+//! One flipped bit in one file of a project, then one command: never a panic, a hang or a silent restart at
+//! step 0, and never a different result without a warning or an error.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use compute::rng::Rng;
 use serde_json::{Map, Value};
 
-use super::Field;
+use super::Campaign;
 use super::project::{self, Bits, Project};
 use super::watched::{Ended, LIMIT, Watched};
 
@@ -23,64 +23,66 @@ const COMMANDS: [&[&str]; 8] = [
     &["average", "--json"],
 ];
 
-/// Where a project lies when it is tried.
+/// Name of the folder in which commands run.
 const PLACE: &str = "tried";
 
-/// A project to damage, what may be damaged, and what each command makes of it whole.
-struct Victim {
+/// A project to damage, the files that can be damaged, and the outcome of each command without damage.
+struct Subject {
     project: Project,
-    /// Files by what they are for, so that many small ones of a kind do not crowd out the others.
+    /// Its training is complete, so that a changed recipe or text starts a new run.
+    is_finished: bool,
+    /// Files by kind: a kind is drawn first, so that one with many files is not drawn more often.
     files: BTreeMap<&'static str, Vec<PathBuf>>,
     outcomes: Vec<Outcome>,
 }
 
-/// What a command came to.
+/// The outcome of a command.
 struct Outcome {
     ended: Ended,
-    /// What it says, without times.
+    /// Its events without times and other volatile values; empty for commands that train.
     said: Vec<Value>,
     bits: Bits,
 }
 
 /// Runs the attack.
-pub fn run(field: &mut Field) -> Result<()> {
-    let (finished, ..) = project::undisturbed(field)?;
-    let half = project::half_trained(field, "half")?;
-    let victims = [Victim::new(field, finished)?, Victim::new(field, half)?];
-    while let Some((case, mut rng)) = field.next() {
-        let victim = &victims[rng.below(2) as usize];
-        let kinds: Vec<&'static str> = victim.files.keys().copied().collect();
+pub fn run(campaign: &mut Campaign) -> Result<()> {
+    let (finished, ..) = project::undisturbed(campaign)?;
+    let half = project::half_trained(campaign, "half")?;
+    let subjects = [Subject::new(campaign, finished, true)?, Subject::new(campaign, half, false)?];
+    while let Some((case, mut rng)) = campaign.next() {
+        let subject = &subjects[rng.below(2) as usize];
+        let kinds: Vec<&'static str> = subject.files.keys().copied().collect();
         let kind = kinds[rng.below(kinds.len() as u64) as usize];
-        let file = &victim.files[kind][rng.below(victim.files[kind].len() as u64) as usize];
+        let file = &subject.files[kind][rng.below(subject.files[kind].len() as u64) as usize];
         let number = rng.below(COMMANDS.len() as u64) as usize;
-        let project = victim.project.copied(field, PLACE)?;
+        let project = subject.project.copied(campaign, PLACE)?;
         let bit = flip(&project.folder.join(file), &mut rng)?;
-        let damaged = project.copied(field, "damaged")?;
+        let damaged = project.copied(campaign, "damaged")?;
         let outcome = Outcome::of(&project, COMMANDS[number])?;
-        field.did(1);
-        if let Some(problem) = judge(kind, COMMANDS[number], &outcome, &victim.outcomes[number]) {
+        campaign.did(1);
+        if let Some(problem) = subject.judge(kind, number, &outcome) {
             let what =
                 format!("bit {bit} of {}, then `{}`: {problem}", file.display(), COMMANDS[number].join(" "));
-            field.fail(case, what, Some(&damaged.folder))?;
+            campaign.fail(case, what, Some(&damaged.folder))?;
         }
     }
     Ok(())
 }
 
-impl Victim {
-    fn new(field: &Field, project: Project) -> Result<Victim> {
+impl Subject {
+    fn new(campaign: &Campaign, project: Project, is_finished: bool) -> Result<Subject> {
         let mut outcomes = Vec::new();
         for command in COMMANDS {
-            // In the same place, since messages name it.
-            let outcome = Outcome::of(&project.copied(field, PLACE)?, command)?;
-            let again = Outcome::of(&project.copied(field, PLACE)?, command)?;
+            // In the same folder as the flips, since messages contain its path.
+            let outcome = Outcome::of(&project.copied(campaign, PLACE)?, command)?;
+            let again = Outcome::of(&project.copied(campaign, PLACE)?, command)?;
             ensure!(
                 outcome.ended.warnings() == again.ended.warnings() && outcome.said == again.said,
-                "{command:?} says something else each time: {:?} and {:?}",
+                "{command:?} is not deterministic: {:?} and {:?}",
                 outcome.ended,
                 again.ended
             );
-            ensure!(outcome.ended.outrage().is_none(), "{command:?} of a whole project: {:?}", outcome.ended);
+            ensure!(outcome.ended.crash().is_none(), "{command:?} of a whole project: {:?}", outcome.ended);
             outcomes.push(outcome);
         }
         let mut files: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -99,11 +101,49 @@ impl Victim {
                 }
             }
         }
-        Ok(Victim { project, files, outcomes })
+        Ok(Subject { project, is_finished, files, outcomes })
+    }
+
+    /// What is wrong with the outcome of command `number` after a flip in a file of this kind.
+    fn judge(&self, kind: &str, number: usize, outcome: &Outcome) -> Option<String> {
+        let (command, whole) = (COMMANDS[number], &self.outcomes[number]);
+        let ended = &outcome.ended;
+        if let Some(crash) = ended.crash() {
+            return Some(crash);
+        }
+        let known = whole.ended.warnings();
+        if ended.warnings().iter().any(|warning| !known.contains(warning)) {
+            return None;
+        }
+        if ended.code != whole.ended.code {
+            return Some(format!("exit code {:?} without an error, not {:?}", ended.code, whole.ended.code));
+        }
+        // Users change recipes and texts, so another result is right; metrics are a log that decides nothing.
+        let is_own = match kind {
+            "recipe" | "corpus" if self.is_finished => matches!(command[0], "run" | "data"),
+            "recipe" | "corpus" => command == ["run", "--json"] || command[0] == "data",
+            "metrics" => true,
+            _ => false,
+        };
+        if is_own {
+            return None;
+        }
+        if let (Some(first), Some(usual)) = (ended.first_step(), whole.ended.first_step())
+            && first < usual
+        {
+            return Some(format!("it silently began at step {first} instead of {usual}"));
+        }
+        if let Some(difference) = project::difference(&outcome.bits, &whole.bits) {
+            return Some(format!("without a warning, {difference}"));
+        }
+        (outcome.said != whole.said).then(|| {
+            let place = outcome.said.iter().zip(&whole.said).find(|(a, b)| a != b);
+            format!("without a warning, other output: {place:?}").chars().take(700).collect()
+        })
     }
 }
 
-/// What a file is for; `None` for what is only looked at by people, or holds nothing.
+/// The kind of a file; `None` for reports, plots, logs and locks, which no command reads back.
 fn kind(path: &Path) -> Option<&'static str> {
     let name = path.file_name()?.to_str()?;
     let text = path.to_str()?;
@@ -135,7 +175,6 @@ impl Outcome {
     fn of(project: &Project, command: &[&str]) -> Result<Outcome> {
         let ended = Watched::start(&mut project.command(command))?.end(LIMIT)?;
         let of_training = matches!(command[0], "run" | "resume");
-        // Of a training, what it leaves; of the others, what they say.
         let said = ended.events().filter(|_| !of_training).map(timeless).collect();
         let mut bits = if of_training { project.bits()? } else { Bits::new() };
         let average = project.folder.join("model-average/model.safetensors");
@@ -146,7 +185,7 @@ impl Outcome {
     }
 }
 
-/// Without what differs from run to run: times, rates, memory, numbers of processes, places.
+/// Removes what differs between equal runs: times, rates, memory, process ids, paths.
 fn timeless(event: Value) -> Value {
     let volatile = |key: &str| {
         let ends = ["_s", "_at", "_bytes", "_ms", "path", "pid", "source", "seconds", "seed", "latencies_ms"];
@@ -160,40 +199,4 @@ fn timeless(event: Value) -> Value {
         Value::Array(items) => items.into_iter().map(timeless).collect(),
         other => other,
     }
-}
-
-/// What must not be.
-fn judge(kind: &str, command: &[&str], outcome: &Outcome, whole: &Outcome) -> Option<String> {
-    let ended = &outcome.ended;
-    if let Some(outrage) = ended.outrage() {
-        return Some(outrage);
-    }
-    let known = whole.ended.warnings();
-    if ended.warnings().iter().any(|warning| !known.contains(warning)) {
-        return None;
-    }
-    if ended.code != whole.ended.code {
-        return Some(format!("exit code {:?} without a word, not {:?}", ended.code, whole.ended.code));
-    }
-    // A recipe and texts are the user's to change, and metrics are a log of what was.
-    let is_own = match kind {
-        "recipe" | "corpus" => command == ["run", "--json"] || command[0] == "data",
-        "metrics" => true,
-        _ => false,
-    };
-    if is_own {
-        return None;
-    }
-    if let (Some(first), Some(usual)) = (ended.first_step(), whole.ended.first_step())
-        && first < usual
-    {
-        return Some(format!("it began at step {first} and not {usual}, without a word"));
-    }
-    if let Some(difference) = project::difference(&outcome.bits, &whole.bits) {
-        return Some(format!("without a word, {difference}"));
-    }
-    (outcome.said != whole.said).then(|| {
-        let place = outcome.said.iter().zip(&whole.said).find(|(a, b)| a != b);
-        format!("without a word, other output: {place:?}").chars().take(700).collect()
-    })
 }

@@ -1,11 +1,11 @@
-//! SIGKILL at random moments, up to three times in a row, then a resume: the end of a run that nobody killed, bit for bit, and no
-//! kill costs more than the steps since a checkpoint.
+//! SIGKILL at random moments, up to three times in a row, then a resume: the result is bit-identical to that
+//! of an undisturbed run, and no kill loses more than one checkpoint interval.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::Field;
+use super::Campaign;
 use super::project::{self, CHECKPOINT_EVERY, Project};
 use super::watched::{LIMIT, Watched};
 
@@ -13,17 +13,18 @@ use super::watched::{LIMIT, Watched};
 const IN_A_ROW: u64 = 3;
 
 /// Runs the attack.
-pub fn run(field: &mut Field) -> Result<()> {
+pub fn run(campaign: &mut Campaign) -> Result<()> {
     let begun = Instant::now();
-    let (_, whole, wanted) = project::undisturbed(field)?;
+    let (_, whole, wanted) = project::undisturbed(campaign)?;
     let (whole_s, lines) = (begun.elapsed().as_secs_f64(), whole.stdout.lines().count() as u64);
-    while let Some((case, mut rng)) = field.next() {
-        let project = Project::new(field, "killed")?;
+    while let Some((case, mut rng)) = campaign.next() {
+        let project = Project::new(campaign, "killed")?;
         let mut problem = None;
         for _ in 0..=rng.below(IN_A_ROW) {
             let before = project.newest_checkpoint();
             let mut watched = Watched::start(&mut project.command(&["run", "--json", "--resume"]))?;
-            // Half of them by what it says, which meets every phase alike; half by the clock, which meets what says nothing.
+            // Half of them at a random line of output, which reaches every phase equally; half at a random
+            // time, which also reaches what prints nothing.
             let (line, after) = (rng.below(lines), rng.uniform() * 1.2 * whole_s);
             let pause = Duration::from_micros(rng.below(3000));
             let runs = if rng.below(2) == 0 {
@@ -38,7 +39,7 @@ pub fn run(field: &mut Field) -> Result<()> {
             }
             watched.kill();
             watched.end(LIMIT)?;
-            field.did(1);
+            campaign.did(1);
             problem = lost(&project, before);
             if problem.is_some() {
                 break;
@@ -48,18 +49,18 @@ pub fn run(field: &mut Field) -> Result<()> {
             problem = project.finish(&wanted)?;
         }
         if let Some(problem) = problem {
-            field.fail(case, problem, Some(&project.folder))?;
+            campaign.fail(case, problem, Some(&project.folder))?;
         }
     }
     Ok(())
 }
 
-/// What a kill has cost that it must not, where `before` was the newest whole checkpoint.
+/// More than one checkpoint interval, or a checkpoint, lost since `before`, the newest whole checkpoint then.
 pub fn lost(project: &Project, before: Option<u64>) -> Option<String> {
     let newest = project.newest_checkpoint();
     if newest < before {
         return Some(format!("the checkpoint of step {before:?} is gone; the newest is {newest:?}"));
     }
     let lost = project.reached().saturating_sub(newest.unwrap_or(0));
-    (lost > CHECKPOINT_EVERY).then(|| format!("a kill cost {lost} steps"))
+    (lost > CHECKPOINT_EVERY).then(|| format!("{lost} steps are lost, more than one checkpoint interval"))
 }

@@ -1,9 +1,10 @@
-//! `cargo xtask attack`: the program killed, disturbed, damaged and flooded, as the machines and people it will meet do.
+//! `cargo xtask attack`: reliability tests that break things on purpose and check what the program promises.
 //!
-//! Six attacks, each a file: `kills` at random moments, `syscalls` (killed at single system calls), `errors` (system calls that
-//! fail), `flips` of single bits in a project, `mutations` of every input that is read, `requests` to the dashboard. All of it
-//! is drawn from the seed and the number of a case, so that one case can be repeated alone; only timing is the machine's.
-//! Reading order: here, `project`, `watched`, `kills`, then the others.
+//! Six attacks, one file each: `kills` (SIGKILL at random moments), `syscalls` (SIGKILL at single system
+//! calls), `errors` (system calls that fail), `flips` (single bits of a project's files), `mutations`
+//! (damaged files for every reader), `requests` (hostile requests to the dashboard). A case is a function of
+//! the seed and its number, so one case can be repeated alone; only timing depends on the machine. Reading
+//! order: here, `project`, `watched`, `kills`, then the others.
 
 mod errors;
 mod flips;
@@ -26,7 +27,7 @@ use serde_json::json;
 
 use crate::python;
 
-/// Which attacks, for how long, from which seed.
+/// Which attacks to run, for how long, and from which seed.
 #[derive(Args)]
 pub struct Arguments {
     /// Only these attacks
@@ -35,19 +36,19 @@ pub struct Arguments {
     /// Time of each attack
     #[arg(long, value_name = "N", default_value_t = 60)]
     seconds: u64,
-    /// As many cases as the attacks that found the defects of a release, however long that takes
+    /// A fixed number of cases instead of a time limit: the numbers of a release
     #[arg(long, conflicts_with = "seconds")]
     full: bool,
-    /// What is drawn, and so which cases
+    /// Seed of every random choice
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// One case alone, by its number
+    /// Repeat this case only
     #[arg(long, value_name = "NUMBER", requires = "only")]
     case: Option<u64>,
-    /// The first case
+    /// Start at this case
     #[arg(long, value_name = "NUMBER", default_value_t = 0, conflicts_with = "case")]
     from: u64,
-    /// Also write the result to a file
+    /// Also write the results to a file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// The program to attack [default: built from this repository]
@@ -62,7 +63,7 @@ enum Attack {
     Kills,
     /// SIGKILL at single system calls, and a resume
     Syscalls,
-    /// Single system calls fail, once or from then on
+    /// System calls fail, once or from some call on
     Errors,
     /// One bit of a project's files is flipped
     Flips,
@@ -99,27 +100,29 @@ impl Attack {
         }
     }
 
-    fn run(self, field: &mut Field) -> Result<()> {
+    fn run(self, campaign: &mut Campaign) -> Result<()> {
         match self {
-            Attack::Kills => kills::run(field),
-            Attack::Syscalls => syscalls::run(field),
-            Attack::Errors => errors::run(field),
-            Attack::Flips => flips::run(field),
-            Attack::Mutations => mutations::run(field),
-            Attack::Requests => requests::run(field),
+            Attack::Kills => kills::run(campaign),
+            Attack::Syscalls => syscalls::run(campaign),
+            Attack::Errors => errors::run(campaign),
+            Attack::Flips => flips::run(campaign),
+            Attack::Mutations => mutations::run(campaign),
+            Attack::Requests => requests::run(campaign),
         }
     }
 }
 
-/// A promise that was not kept.
+/// A case that broke a promise.
 struct Failure {
     case: u64,
+    /// What happened, in words.
     what: String,
+    /// Copy of the files that repeat it.
     kept: Option<PathBuf>,
 }
 
-/// Where an attack takes place: its cases, its scratch folder, what came of it.
-struct Field {
+/// One attack in progress: which cases, its scratch folder, its results.
+struct Campaign {
     attack: Attack,
     program: PathBuf,
     /// On a file system in memory where there is one, so that flushes cost nothing.
@@ -138,14 +141,14 @@ struct Field {
     notes: BTreeMap<String, u64>,
 }
 
-impl Field {
-    /// How many projects of failures are kept; the others can be made again from their numbers.
-    const MOST_KEPT: usize = 20;
+impl Campaign {
+    /// How many failures keep their files; the others can be repeated by number.
+    const MOST_KEPT: usize = 50;
 
-    fn new(attack: Attack, arguments: &Arguments, program: &Path) -> Result<Field> {
+    fn new(attack: Attack, arguments: &Arguments, program: &Path) -> Result<Campaign> {
         let memory = Path::new("/dev/shm");
         let scratch = tempfile::Builder::new().prefix("text2llm-attack-").tempdir_in(memory);
-        Ok(Field {
+        Ok(Campaign {
             attack,
             program: program.to_owned(),
             scratch: scratch.or_else(|_| tempfile::tempdir()).context("no folder for scratch files")?,
@@ -164,7 +167,7 @@ impl Field {
         })
     }
 
-    /// The next case and what it draws from, until there have been enough.
+    /// The next case's number and random stream; `None` once the time or the number of cases is used up.
     fn next(&mut self) -> Option<(u64, Rng)> {
         let late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if late || self.count >= self.most || (self.only_case && self.count > 0) {
@@ -179,12 +182,12 @@ impl Field {
         Some((case, Rng::from_parts(self.seed, self.attack.name(), &[case])))
     }
 
-    /// Counts what was done.
+    /// Adds to the number of kills, calls, flips, files or requests that were tried.
     fn did(&mut self, count: u64) {
         self.count += count;
     }
 
-    /// Counts something worth knowing that is no failure.
+    /// Counts an observation that is no failure; listed at the end.
     fn note(&mut self, what: impl Into<String>) {
         *self.notes.entry(what.into()).or_default() += 1;
     }
@@ -219,7 +222,10 @@ impl Field {
     }
 }
 
-/// Runs the attacks; an error when any of them found something.
+/// Runs the attacks.
+///
+/// # Errors
+/// When any case failed.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let program = match &arguments.program {
         Some(program) => program.canonicalize().with_context(|| format!("`{}`", program.display()))?,
@@ -233,37 +239,37 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut results = Vec::new();
     for &attack in chosen {
         let begun = Instant::now();
-        let mut field = Field::new(attack, arguments, &program)?;
-        attack.run(&mut field).with_context(|| format!("the attack `{}`", attack.name()))?;
+        let mut campaign = Campaign::new(attack, arguments, &program)?;
+        attack.run(&mut campaign).with_context(|| format!("the attack `{}`", attack.name()))?;
         let seconds = begun.elapsed().as_secs_f64();
-        match &field.skipped {
+        match &campaign.skipped {
             Some(why) => println!("{}: skipped: {why}", attack.name()),
             None => println!(
                 "{}: {}, {} failed, {seconds:.0} s",
                 attack.name(),
-                field.count,
-                field.failures.len()
+                campaign.count,
+                campaign.failures.len()
             ),
         }
-        for (note, count) in &field.notes {
+        for (note, count) in &campaign.notes {
             println!("  {count} × {note}");
         }
-        failed += field.failures.len();
-        let failures: Vec<_> = field
+        failed += campaign.failures.len();
+        let failures: Vec<_> = campaign
             .failures
             .iter()
             .map(|failure| json!({ "case": failure.case, "what": failure.what, "kept": failure.kept }))
             .collect();
         results.push(json!({
-            "attack": attack.name(), "seed": field.seed, "count": field.count, "seconds": seconds,
-            "skipped": field.skipped, "notes": field.notes, "failures": failures,
+            "attack": attack.name(), "seed": campaign.seed, "count": campaign.count, "seconds": seconds,
+            "skipped": campaign.skipped, "notes": campaign.notes, "failures": failures,
         }));
     }
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_vec_pretty(&results)?)?;
     }
     if failed > 0 {
-        bail!("{failed} attacks found something");
+        bail!("{failed} cases failed");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A project that trains in a third of a second, and what its end must be.
+//! A project that trains in a third of a second, and the checks of its result.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use store::fs::RealFs;
 use store::manifest::Manifest;
 use train::Checkpoints;
 
-use super::Field;
+use super::Campaign;
 use super::watched::{Ended, LIMIT, Watched};
 
 /// Steps between checkpoints of the recipe below.
@@ -60,25 +60,25 @@ pub struct Project {
     program: PathBuf,
 }
 
-/// What a run leaves that must be the same whatever happened on the way: files with their bytes.
+/// Results that must be bit-identical to those of an undisturbed run: file names and contents.
 pub type Bits = BTreeMap<String, Vec<u8>>;
 
 impl Project {
     /// A new one in the scratch folder.
-    pub fn new(field: &Field, name: &str) -> Result<Project> {
-        let folder = field.folder(name)?;
+    pub fn new(campaign: &Campaign, name: &str) -> Result<Project> {
+        let folder = campaign.folder(name)?;
         std::fs::create_dir_all(folder.join("corpus"))?;
         std::fs::write(folder.join("text2llm.toml"), RECIPE)?;
         for number in 0..12 {
             let mut rng = Rng::from_parts(1, "text", &[number]);
             std::fs::write(folder.join(format!("corpus/{number:02}.txt")), text(2000, &mut rng))?;
         }
-        Ok(Project { folder, program: field.program.clone() })
+        Ok(Project { folder, program: campaign.program.clone() })
     }
 
     /// A copy in the scratch folder.
-    pub fn copied(&self, field: &Field, name: &str) -> Result<Project> {
-        let folder = field.folder(name)?;
+    pub fn copied(&self, campaign: &Campaign, name: &str) -> Result<Project> {
+        let folder = campaign.folder(name)?;
         copy(&self.folder, &folder)?;
         Ok(Project { folder, program: self.program.clone() })
     }
@@ -108,20 +108,20 @@ impl Project {
         command.current_dir(&self.folder).env("NO_COLOR", "1").env("COLUMNS", "100");
     }
 
-    /// Runs `run --resume` and returns what is wrong with its end, where something is.
+    /// Runs `run --resume` to completion and compares the result; what is wrong, if anything.
     pub fn finish(&self, wanted: &Bits) -> Result<Option<String>> {
         let ended = Watched::start(&mut self.command(&["run", "--json", "--resume"]))?
             .end(LIMIT + Duration::from_secs(20))?;
-        if let Some(outrage) = ended.outrage() {
-            return Ok(Some(format!("`run --resume`: {outrage}")));
+        if let Some(crash) = ended.crash() {
+            return Ok(Some(format!("`run --resume`: {crash}")));
         }
         if ended.code != Some(0) {
             return Ok(Some(format!("`run --resume` ended with {:?}: {}", ended.code, ended.last_words())));
         }
         if let Some(difference) = difference(&self.bits()?, wanted) {
-            return Ok(Some(format!("the end differs: {difference}")));
+            return Ok(Some(format!("the result differs: {difference}")));
         }
-        Ok(self.rubbish()?.map(|left| format!("left in the project at the end: {left}")))
+        Ok(self.rubbish()?.map(|left| format!("a temporary file is left: {left}")))
     }
 
     /// The newest run's folder.
@@ -146,7 +146,7 @@ impl Project {
         metrics.iter().map(store::metrics::Metric::step).max().unwrap_or(0)
     }
 
-    /// The folders of stages that are what their manifests say.
+    /// The stage folders that verify against their manifests.
     pub fn whole_stages(&self) -> Vec<&'static str> {
         let is_whole = |stage: &&str| {
             let folder = self.folder.join(stage);
@@ -167,7 +167,7 @@ impl Project {
         if self.whole_stages().contains(&"model") {
             let model = self.folder.join("model");
             for name in store::manifest::list_files(&RealFs, &model)? {
-                // They tell the time that it took.
+                // These contain times.
                 if !matches!(name.as_str(), "README.md" | store::manifest::FILE_NAME) {
                     bits.insert(format!("model/{name}"), std::fs::read(model.join(&name))?);
                 }
@@ -176,7 +176,7 @@ impl Project {
         Ok(bits)
     }
 
-    /// The first file or folder that only a killed process leaves.
+    /// A temporary file or folder that a killed process left.
     fn rubbish(&self) -> Result<Option<String>> {
         let mut folders = vec![self.folder.clone()];
         while let Some(folder) = folders.pop() {
@@ -195,7 +195,7 @@ impl Project {
     }
 }
 
-/// The first thing that is not the same.
+/// The first file that differs or is missing.
 pub fn difference(bits: &Bits, wanted: &Bits) -> Option<String> {
     wanted.iter().find_map(|(name, bytes)| match bits.get(name) {
         Some(found) if found == bytes => None,
@@ -204,9 +204,9 @@ pub fn difference(bits: &Bits, wanted: &Bits) -> Option<String> {
     })
 }
 
-/// A project that was trained without a disturbance, what it said, and its end.
-pub fn undisturbed(field: &Field) -> Result<(Project, Ended, Bits)> {
-    let project = Project::new(field, "undisturbed")?;
+/// A project trained without interference, its output and its results.
+pub fn undisturbed(campaign: &Campaign) -> Result<(Project, Ended, Bits)> {
+    let project = Project::new(campaign, "undisturbed")?;
     let ended = Watched::start(&mut project.command(&["run", "--json"]))?.end(Duration::from_secs(60))?;
     ensure!(ended.code == Some(0), "the undisturbed run failed: {}", ended.last_words());
     let bits = project.bits()?;
@@ -215,8 +215,8 @@ pub fn undisturbed(field: &Field) -> Result<(Project, Ended, Bits)> {
 }
 
 /// A project that was killed after a checkpoint, in the middle of its training.
-pub fn half_trained(field: &Field, name: &str) -> Result<Project> {
-    let project = Project::new(field, name)?;
+pub fn half_trained(campaign: &Campaign, name: &str) -> Result<Project> {
+    let project = Project::new(campaign, name)?;
     let mut watched = Watched::start(&mut project.command(&["run", "--json"]))?;
     let reached = |said: &str| said.contains("\"event\":\"step\",\"step\":13,");
     ensure!(watched.wait_until(Duration::from_secs(60), reached)?, "it ended before it was killed");

@@ -1,5 +1,5 @@
-//! The dashboard under malformed, huge, slow and foreign requests: it stays up, answers its owner, tells nothing to who has no token,
-//! and its memory stays flat.
+//! Malformed, huge, slow and unauthenticated requests to the dashboard: it stays up, keeps answering requests
+//! with the cookie, reveals nothing without the token, and its memory stays flat.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use compute::rng::Rng;
 
-use super::Field;
+use super::Campaign;
 use super::mutations::mutate::{self, pick};
 use super::project;
 use super::watched::Watched;
 
-/// Connections that somebody opens and says nothing on.
+/// Idle connections without a token.
 const HELD: u64 = 300;
-/// What memory may grow by from the first hundred requests to the last.
+/// Growth of resident memory that is allowed after the first hundred requests.
 const GROWTH_BYTES: u64 = 24 << 20;
-/// How often the owner asks in between, in requests.
+/// Hostile requests between two with the cookie.
 const OWNER_EVERY: u64 = 100;
 
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "get", "\u{1}"];
@@ -30,8 +30,8 @@ struct Server {
 }
 
 /// Runs the attack.
-pub fn run(field: &mut Field) -> Result<()> {
-    let (project, ..) = project::undisturbed(field)?;
+pub fn run(campaign: &mut Campaign) -> Result<()> {
+    let (project, ..) = project::undisturbed(campaign)?;
     let run = project.newest_run().context("no run")?;
     let run = run.file_name().context("no name")?.to_string_lossy().into_owned();
     let mut watched = Watched::start(&mut project.command(&["dashboard", "--port", "0", "--json"]))?;
@@ -45,34 +45,34 @@ pub fn run(field: &mut Field) -> Result<()> {
         url.strip_prefix("http://").and_then(|rest| rest.split_once("/?token=")).context("no token")?;
     let mut server = Server { watched, address: address.parse()?, token: token.to_owned(), run };
     let mut settled = None;
-    while let Some((case, mut rng)) = field.next() {
+    while let Some((case, mut rng)) = campaign.next() {
         let request = server.request(&mut rng);
         let slow = rng.below(50) == 0;
         let reply = server.ask(&request, slow);
-        field.did(1);
+        campaign.did(1);
         if let Some(problem) = server.problem(&request, &reply) {
-            let file = field.scratch.path().join("request.txt");
+            let file = campaign.scratch.path().join("request.txt");
             std::fs::write(&file, [&request, b"\n---- reply ----\n".as_slice(), &reply].concat())?;
-            field.fail(case, problem, Some(&file))?;
+            campaign.fail(case, problem, Some(&file))?;
         }
         if !server.watched.wait_until(Duration::ZERO, |_| true)? {
-            field.fail(case, "the dashboard has ended", None)?;
+            campaign.fail(case, "the dashboard exited", None)?;
             return Ok(());
         }
         if case % OWNER_EVERY == OWNER_EVERY - 1 {
-            server.ask_as_owner(field, case, "among other requests")?;
+            server.ask_as_owner(campaign, case, "among other requests")?;
             let resident = server.resident_bytes();
             let first = *settled.get_or_insert(resident);
             if resident > first + GROWTH_BYTES {
-                field.fail(case, format!("memory grew from {first} to {resident} bytes"), None)?;
+                campaign.fail(case, format!("memory grew from {first} to {resident} bytes"), None)?;
                 settled = Some(resident);
             }
         }
     }
     let held: Vec<TcpStream> = (0..HELD).filter_map(|_| TcpStream::connect(server.address).ok()).collect();
     std::thread::sleep(Duration::from_millis(500));
-    field.did(held.len() as u64);
-    server.ask_as_owner(field, field.next_case, "beside 300 held connections")?;
+    campaign.did(held.len() as u64);
+    server.ask_as_owner(campaign, campaign.next_case, "beside 300 held connections")?;
     drop(held);
     server.watched.kill();
     Ok(())
@@ -184,10 +184,10 @@ impl Server {
         }
     }
 
-    /// Sends a request and takes what comes within a moment.
+    /// Sends a request and returns what comes back within 0.4 s.
     fn ask(&self, request: &[u8], slow: bool) -> Vec<u8> {
         let mut reply = Vec::new();
-        // Whatever a connection ends with is no failure; what it told is looked at.
+        // How a connection ends does not matter, only what was sent back.
         let mut talk = || -> std::io::Result<()> {
             let mut stream = TcpStream::connect_timeout(&self.address, Duration::from_secs(2))?;
             stream.set_read_timeout(Some(Duration::from_millis(150)))?;
@@ -199,7 +199,7 @@ impl Server {
                 }
                 return Ok(());
             }
-            // Refused while it is being written, its reply is there all the same.
+            // A request that is refused while it is being sent still gets a reply.
             let _ = stream.write_all(request);
             let begun = Instant::now();
             let mut piece = [0; 16 << 10];
@@ -215,7 +215,7 @@ impl Server {
         reply
     }
 
-    /// What a reply must not be.
+    /// What is wrong with a reply.
     fn problem(&self, request: &[u8], reply: &[u8]) -> Option<String> {
         let request = String::from_utf8_lossy(request);
         let reply = String::from_utf8_lossy(reply);
@@ -228,13 +228,13 @@ impl Server {
         }
         let secrets = [&self.token, &self.run];
         if let Some(secret) = secrets.iter().find(|secret| reply.contains(secret.as_str())) {
-            return Some(format!("without the token it tells `{secret}`"));
+            return Some(format!("without the token it reveals `{secret}`"));
         }
         (status == Some(200)).then(|| "without the token it answers 200".to_owned())
     }
 
-    /// The owner asks, and must be answered.
-    fn ask_as_owner(&self, field: &mut Field, case: u64, when: &str) -> Result<()> {
+    /// A request with the cookie, which must be answered within 5 s.
+    fn ask_as_owner(&self, campaign: &mut Campaign, case: u64, when: &str) -> Result<()> {
         let request =
             format!("GET / HTTP/1.1\r\nHost: {}\r\n{}Connection: close\r\n\r\n", self.address, self.cookie());
         let begun = Instant::now();
@@ -243,7 +243,7 @@ impl Server {
                 return Ok(());
             }
         }
-        field.fail(case, format!("{when}, its owner is not answered within 5 s"), None)
+        campaign.fail(case, format!("{when}, a request with the cookie is not answered within 5 s"), None)
     }
 
     fn resident_bytes(&self) -> u64 {

@@ -9,7 +9,8 @@ use anyhow::{Result, ensure};
 use super::project::Project;
 use super::watched::Watched;
 
-/// What touches the disk. `rename` and others have several numbers; which one is used is the C library's choice.
+/// What touches the disk. `rename` and others have several numbers; which one is used is the C library's
+/// choice.
 const CALLS: [&str; 13] = [
     "openat",
     "write",
@@ -81,7 +82,8 @@ pub fn calls(project: &Project, arguments: &[&str]) -> Result<Vec<Call>> {
     Ok(counts.into_iter().map(call).filter(|call| call.first <= call.count).collect())
 }
 
-/// The options of an injection: `what` ("signal=KILL", "error=EIO") at the calls that `when` counts ("7", "7+").
+/// The options of an injection: `what` ("signal=KILL", "error=EIO") at the calls that `when` counts ("7",
+/// "7+").
 pub fn inject(call: &str, what: &str, when: &str) -> Vec<String> {
     let injection = format!("inject={call}:{what}:when={when}");
     ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &injection].map(str::to_owned).to_vec()

@@ -1,30 +1,30 @@
-//! Killed at a single system call that touches the disk, then resumed: what lies between two calls must be a state that a run
-//! gets on from.
+//! SIGKILL at a single system call that touches the disk, then a resume: a run must recover from the state
+//! between any two calls.
 
 use anyhow::Result;
 
 use super::project::{self, Project};
 use super::watched::{LIMIT, Watched};
-use super::{Field, kills, strace};
+use super::{Campaign, kills, strace};
 
 /// Runs the attack.
-pub fn run(field: &mut Field) -> Result<()> {
-    field.skipped = strace::missing();
-    if field.skipped.is_some() {
+pub fn run(campaign: &mut Campaign) -> Result<()> {
+    campaign.skipped = strace::missing();
+    if campaign.skipped.is_some() {
         return Ok(());
     }
-    let (_, _, wanted) = project::undisturbed(field)?;
-    let calls = strace::calls(&Project::new(field, "traced")?, &["run", "--json"])?;
-    while let Some((case, mut rng)) = field.next() {
+    let (_, _, wanted) = project::undisturbed(campaign)?;
+    let calls = strace::calls(&Project::new(campaign, "traced")?, &["run", "--json"])?;
+    while let Some((case, mut rng)) = campaign.next() {
         let call = &calls[case as usize % calls.len()];
         let number = call.first + rng.below(call.count - call.first + 1);
-        let project = Project::new(field, "killed")?;
+        let project = Project::new(campaign, "killed")?;
         let options = strace::inject(&call.name, "signal=KILL", &number.to_string());
         let ended = Watched::start(&mut project.traced(&options, &["run", "--json"]))?.end(LIMIT * 2)?;
-        field.did(1);
+        campaign.did(1);
         if ended.signal.is_none() && ended.code == Some(0) {
-            // Fewer calls than were counted: threads share them otherwise.
-            field.note(format!("{} not reached", call.name));
+            // Threads shared the calls differently this time.
+            campaign.note(format!("{} not reached", call.name));
         }
         let problem = match kills::lost(&project, None) {
             None => project.finish(&wanted)?,
@@ -32,7 +32,7 @@ pub fn run(field: &mut Field) -> Result<()> {
         };
         if let Some(problem) = problem {
             let what = format!("killed at {} {number}: {problem}", call.name);
-            field.fail(case, what, Some(&project.folder))?;
+            campaign.fail(case, what, Some(&project.folder))?;
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! A process under a time limit, with all that it wrote.
+//! A child process with a time limit and its output.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// No call takes longer, unless it says what it waits for.
+/// A process without progress for longer than this hangs.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// How a process ended.
@@ -20,7 +20,7 @@ pub struct Ended {
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
-    /// It took longer than its limit and was killed.
+    /// It ran longer than its limit and was killed.
     pub timed_out: bool,
     pub stdout: String,
     pub stderr: String,
@@ -32,7 +32,7 @@ impl Ended {
         self.stdout.lines().filter_map(|line| serde_json::from_str(line).ok())
     }
 
-    /// What it says that is a warning or an error.
+    /// Its warnings and errors: such events, and all lines of stderr.
     pub fn warnings(&self) -> Vec<String> {
         let told = |event: &Value| event["event"] == "warning" || event["event"] == "error";
         let mut all: Vec<String> = self.events().filter(told).map(|event| event.to_string()).collect();
@@ -40,29 +40,30 @@ impl Ended {
         all
     }
 
-    /// The step that its training began with.
+    /// The first training step that it reports.
     pub fn first_step(&self) -> Option<u64> {
         self.events().find(|event| event["event"] == "step")?["step"].as_u64()
     }
 
-    /// What no end may be, whatever was done to the program.
-    pub fn outrage(&self) -> Option<String> {
+    /// A hang, panic, signal or undocumented exit code, in words: never allowed, whatever was done to the
+    /// program.
+    pub fn crash(&self) -> Option<String> {
         let words = [&self.stdout, &self.stderr];
         if self.timed_out {
-            return Some(format!("it hung: no end after its limit; {}", self.last_words()));
+            return Some(format!("it hung; {}", self.last_words()));
         }
         if self.code == Some(101) || words.iter().any(|text| text.contains("panicked at")) {
             return Some(format!("it panicked: {}", self.last_words()));
         }
         if let Some(signal) = self.signal {
-            return Some(format!("signal {signal} ended it; {}", self.last_words()));
+            return Some(format!("killed by signal {signal}; {}", self.last_words()));
         }
         self.code
             .filter(|code| !(0..=5).contains(code))
-            .map(|code| format!("exit code {code}, which is documented nowhere; {}", self.last_words()))
+            .map(|code| format!("undocumented exit code {code}; {}", self.last_words()))
     }
 
-    /// The end of what it wrote.
+    /// The last three lines of stderr, or of stdout where stderr is empty.
     pub fn last_words(&self) -> String {
         let text = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
         let lines: Vec<&str> = text.lines().rev().take(3).collect();
@@ -121,13 +122,23 @@ impl Watched {
     /// SIGKILL to it and all that it started.
     pub fn kill(&mut self) {
         signal("KILL", &format!("-{}", self.child.id()));
-        // What kill(1) is not there for.
+        // Where there is no kill(1).
         let _ = self.child.kill();
     }
 
-    /// Waits for its end, until `limit` after its start.
+    /// Waits for its exit and kills it `limit` after its start. Time that it waited for a processor does not
+    /// count: on a busy machine that is no hang.
     pub fn end(mut self, limit: Duration) -> Result<Ended> {
-        let timed_out = self.wait_until(limit, |_| false)?;
+        let mut allowed = limit;
+        let timed_out = loop {
+            if !self.wait_until(allowed, |_| false)? {
+                break false;
+            }
+            allowed = limit + starved(self.child.id());
+            if allowed <= self.begun.elapsed() {
+                break true;
+            }
+        };
         if timed_out {
             self.kill();
         }
@@ -145,6 +156,25 @@ impl Watched {
             stderr: text(self.stderr),
         })
     }
+}
+
+/// How long a process and what it started have waited for a processor: of each, its thread that waited
+/// longest. Zero where the system does not tell.
+fn starved(id: u32) -> Duration {
+    let mut all = Duration::ZERO;
+    let mut processes = vec![id.to_string()];
+    while let Some(process) = processes.pop() {
+        let mut longest = 0;
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { continue };
+        for thread in threads.flatten() {
+            let read = |name| std::fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+            let waited = read("schedstat").split_whitespace().nth(1).and_then(|word| word.parse().ok());
+            longest = longest.max(waited.unwrap_or(0));
+            processes.extend(read("children").split_whitespace().map(str::to_owned));
+        }
+        all += Duration::from_nanos(longest);
+    }
+    all
 }
 
 /// Sends a signal by kill(1): to a process, or to a group where `to` begins with a minus.

@@ -1,14 +1,15 @@
-//! Damaged files for every reader, in this process: no panic, no call over ten seconds, and no more memory than four times the file
-//! and 64 MB. A damaged text of a corpus takes none of its neighbours with it.
+//! Damaged files for every reader, in this process: no panic, no call over ten seconds, and no more memory
+//! than four times the file plus 64 MB. A damaged file of a corpus costs no other file of it.
 //!
-//! The memory is what Rust code allocates; zstd's own C code is not counted. A stack overflow ends the process: the file `current`
-//! in the kept folder then names the case. Reading order: here, `mutate`, `readers`, `seeds`.
+//! Memory is what Rust code allocates; zstd's C code is not counted. A stack overflow aborts the process: the
+//! file `current` in the folder of kept failures then names the case. Reading order: here, `mutate`,
+//! `readers`, `seeds`.
 
 pub mod mutate;
 mod readers;
 mod seeds;
 
-#[allow(dead_code)] // Of the corpus's own samples, those that are not damaged here.
+#[allow(dead_code)] // The corpus tests' own samples; not all of them are needed here.
 #[path = "../../../../crates/corpus/tests/it/samples.rs"]
 mod samples;
 
@@ -21,25 +22,33 @@ use anyhow::Result;
 use compute::heap::Counting;
 use compute::rng::Rng;
 
-use super::Field;
+use super::Campaign;
 use super::watched::LIMIT;
 use readers::Reader;
 use seeds::Seed;
 
-/// A call that lasts so long ends the process, since a thread cannot be ended.
+/// A call that takes longer ends the process, since a thread cannot be stopped.
 const GIVE_UP: Duration = Duration::from_secs(120);
-/// What a reader may allocate: so many times the file, and this beside it.
+/// A reader may allocate so many times the file's size,
 const TIMES_FILE: usize = 4;
+/// and this many bytes more.
 const BESIDE_BYTES: usize = 64 << 20;
 
-/// Where panics of this attack are told, those included that a reader catches.
+/// Panics since the last call, including those that a reader catches.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Runs the attack.
-pub fn run(field: &mut Field) -> Result<()> {
-    let readers = readers::all(field)?;
-    std::fs::create_dir_all(&field.kept)?;
-    let mut bench = Bench::new(field)?;
+pub fn run(campaign: &mut Campaign) -> Result<()> {
+    let readers = readers::all(campaign)?;
+    std::fs::create_dir_all(&campaign.kept)?;
+    let mut bench = Bench::new(campaign)?;
+    for reader in &readers {
+        for (number, seed) in reader.seeds.iter().enumerate() {
+            let taken = reader.read(&bench.folder, std::slice::from_ref(&seed.bytes));
+            let is_taken = taken.as_ref().is_ok_and(|&taken| taken > 0);
+            anyhow::ensure!(is_taken, "{}: undamaged file {number} is not accepted: {taken:?}", reader.name);
+        }
+    }
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or(String::new(), ToString::to_string);
@@ -50,20 +59,21 @@ pub fn run(field: &mut Field) -> Result<()> {
         PANICS.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{place}: {message}"));
     }));
     let mut failed = Ok(());
-    while let Some((case, mut rng)) = field.next() {
-        failed = one_case(field, &mut bench, &readers, case, &mut rng);
+    while let Some((case, mut rng)) = campaign.next() {
+        failed = one_case(campaign, &mut bench, &readers, case, &mut rng);
         if failed.is_err() {
             break;
         }
     }
     std::panic::set_hook(before);
     bench.end();
+    println!("  of {} damaged files, {} files or documents were accepted", bench.files, bench.taken);
     failed
 }
 
 /// A batch of files for one reader.
 fn one_case(
-    field: &mut Field,
+    campaign: &mut Campaign,
     bench: &mut Bench,
     readers: &[Reader],
     case: u64,
@@ -71,19 +81,20 @@ fn one_case(
 ) -> Result<()> {
     let reader = &readers[case as usize % readers.len()];
     let files: Vec<Vec<u8>> = (0..reader.batch()).map(|_| damaged(&reader.seeds, rng)).collect();
-    field.did(files.len() as u64);
+    campaign.did(files.len() as u64);
+    bench.files += files.len() as u64;
     bench.begin(case, reader.name)?;
     let problem = bench.check(reader, &files);
     for caught in bench.caught.drain(..) {
-        field.note(format!("panic that {} caught: {caught}", reader.name));
+        campaign.note(format!("panic that {} caught: {caught}", reader.name));
     }
     let Some(problem) = problem else { return Ok(()) };
-    // Which of them it was.
+    // Find the file that causes it.
     for file in &files {
         if let Some(problem) = bench.check(reader, std::slice::from_ref(file)) {
             let place = bench.folder.join(format!("file.{}", reader.end()));
             std::fs::write(&place, file)?;
-            return field.fail(
+            return campaign.fail(
                 case,
                 format!("{}, {} bytes: {problem}", reader.name, file.len()),
                 Some(&place),
@@ -95,10 +106,10 @@ fn one_case(
     for (number, file) in files.iter().enumerate() {
         std::fs::write(place.join(format!("{number:02}.{}", reader.end())), file)?;
     }
-    field.fail(case, format!("{}, only together: {problem}", reader.name), Some(&place))
+    campaign.fail(case, format!("{}, only together: {problem}", reader.name), Some(&place))
 }
 
-/// A seed after some changes: to the file, or to what is packed in it.
+/// A mutated seed: the file itself, or its unpacked content packed again.
 fn damaged(seeds: &[Seed], rng: &mut Rng) -> Vec<u8> {
     let seed = mutate::pick(rng, seeds);
     let other = mutate::pick(rng, seeds);
@@ -112,17 +123,20 @@ fn damaged(seeds: &[Seed], rng: &mut Rng) -> Vec<u8> {
 struct Bench {
     folder: PathBuf,
     current: PathBuf,
-    /// What runs now, since when; nothing between calls.
+    /// Start and name of the call in progress.
     running: Arc<Mutex<Option<(Instant, String)>>>,
     case: String,
-    /// What preparing one harmless text allocates.
+    /// Files that were read, and how many files or documents were accepted.
+    files: u64,
+    taken: u64,
+    /// Peak allocation of preparing one harmless text.
     harmless_bytes: usize,
     caught: Vec<String>,
 }
 
 impl Bench {
-    fn new(field: &Field) -> Result<Bench> {
-        let folder = field.folder("bench")?;
+    fn new(campaign: &Campaign) -> Result<Bench> {
+        let folder = campaign.folder("bench")?;
         std::fs::create_dir_all(&folder)?;
         let running = Arc::new(Mutex::new(None::<(Instant, String)>));
         let watched = Arc::clone(&running);
@@ -138,9 +152,11 @@ impl Bench {
         });
         let mut bench = Bench {
             folder,
-            current: field.kept.join("current"),
+            current: campaign.kept.join("current"),
             running,
             case: String::new(),
+            files: 0,
+            taken: 0,
             harmless_bytes: 0,
             caught: Vec::new(),
         };
@@ -158,11 +174,11 @@ impl Bench {
     }
 
     fn end(&self) {
-        // It only matters where this is not reached.
+        // It is only of use after an abort.
         let _ = std::fs::remove_file(&self.current);
     }
 
-    /// Reads the files in one call, and says what must not be.
+    /// Reads the files in one call; what is wrong, if anything.
     fn check(&mut self, reader: &Reader, files: &[Vec<u8>]) -> Option<String> {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((Instant::now(), self.case.clone()));
@@ -177,8 +193,10 @@ impl Bench {
             return Some(format!("it panicked: {}", panics.join("; ")));
         }
         self.caught.extend(panics);
-        if let Ok(Err(problem)) = read {
-            return Some(problem);
+        match read {
+            Ok(Ok(taken)) => self.taken += taken,
+            Ok(Err(problem)) => return Some(problem),
+            Err(_) => {}
         }
         if elapsed > LIMIT {
             return Some(format!("it took {:.1} s", elapsed.as_secs_f64()));
@@ -189,12 +207,12 @@ impl Bench {
     }
 }
 
-/// Where something lies that others may use.
+/// Data sets beside the repository, where they exist.
 fn shared_data() -> PathBuf {
     crate::python::repository().join("../shared/data")
 }
 
-/// A file's bytes; none where it is not there, which is told.
+/// A file's bytes; prints a line and returns `None` where it cannot be read.
 fn of_disk(path: &Path) -> Option<Vec<u8>> {
     let bytes = std::fs::read(path).ok();
     if bytes.is_none() {

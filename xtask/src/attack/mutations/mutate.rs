@@ -1,10 +1,10 @@
-//! Bytes damaged as disks, transfers and attackers damage them.
+//! Mutations: bit flips, odd numbers, cuts, repetitions, splices.
 
 use compute::rng::Rng;
 
 /// No mutation grows a file beyond this.
 const MOST_BYTES: usize = 1 << 20;
-/// Sizes and counts that arithmetic trips over.
+/// Sizes and counts that overflow arithmetic.
 const NUMBERS: [u64; 14] = [
     0,
     1,
@@ -21,7 +21,7 @@ const NUMBERS: [u64; 14] = [
     1 << 63,
     u64::MAX,
 ];
-/// The same as texts have them, and what only looks like a number.
+/// The same for text formats.
 const SPELLINGS: [&str; 12] = [
     "0",
     "-1",
@@ -79,7 +79,7 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
             bytes.drain(range);
         }
         8 => {
-            // Said again, sometimes very often: depth and counts grow.
+            // Repeated, sometimes thousands of times, for depth and counts.
             let range = range(bytes, rng);
             let piece = bytes[range].to_vec();
             let most = ((256 << 10) / piece.len().max(1)).min(1 << rng.below(14)).max(1);
@@ -110,14 +110,14 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
     }
 }
 
-/// A place in `bytes`, mostly a short one.
+/// A random range of `bytes`, mostly a short one.
 fn range(bytes: &[u8], rng: &mut Rng) -> std::ops::Range<usize> {
     let from = rng.below(bytes.len() as u64) as usize;
     let longest = if rng.below(4) == 0 { bytes.len() } else { 24 };
     from..(from + 1 + rng.below(longest as u64) as usize).min(bytes.len())
 }
 
-/// Puts an odd number where the next one in digits stands.
+/// Replaces the next number in digits by an odd one.
 fn respell_number(bytes: &mut Vec<u8>, at: usize, rng: &mut Rng) {
     let Some(from) = bytes[at..].iter().position(u8::is_ascii_digit).map(|place| at + place) else { return };
     let digits = bytes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();

@@ -1,4 +1,4 @@
-//! Whole files of every format, to be damaged.
+//! Valid files of every format, made in code where possible.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,15 +20,18 @@ use tokenizer::{Kind, TokenizerOptions};
 use train::Checkpoints;
 use train::checkpoint::{EpochLoss, Rollbacks, SpikeWindow, TrainerState};
 
-use super::super::Field;
+use super::super::Campaign;
 use super::super::project::text;
 use super::readers::StandIn;
 use super::{of_disk, samples, shared_data};
 
-/// A whole file.
+/// Tokens of the tokenizers made here: as many as a few words support.
+const VOCABULARY: usize = 272;
+
+/// A valid file.
 pub struct Seed {
     pub bytes: Vec<u8>,
-    /// What is packed in it, and how it is packed again.
+    /// Its unpacked content, and how to pack it.
     pub packed: Option<(Vec<u8>, fn(&[u8]) -> Vec<u8>)>,
 }
 
@@ -108,8 +111,8 @@ pub fn config() -> Result<Vec<Seed>> {
         "intermediate_size": 172, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
         "head_dim": 16, "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
         "tie_word_embeddings": true, "torch_dtype": "float32", "hidden_act": "silu", "bos_token_id": 1,
-        "eos_token_id": [2, 3], "rope_scaling": { "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0, "original_max_position_embeddings": 64 },
+        "eos_token_id": [2, 3], "rope_scaling": { "rope_type": "llama3", "factor": 8.0,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64 },
     });
     let bytes = serde_json::to_vec_pretty(&whole)?;
     hf::Config::parse(&bytes, Path::new("config.json"))?;
@@ -145,15 +148,16 @@ pub fn recipes() -> Result<Vec<Seed>> {
 
 pub fn metrics() -> Vec<Seed> {
     let step = |step: u64| {
-        json!({ "event": "step", "step": step, "total_steps": 24, "epoch": 0.1, "loss": 5.5, "learning_rate": 0.001,
-            "gradient_norm": 1.9, "tokens_per_s": 36590.8, "tokens_seen": 128 * step, "elapsed_s": 0.1, "eta_s": 0.2,
-            "rss_bytes": 20_074_496 })
+        json!({ "event": "step", "step": step, "total_steps": 24, "epoch": 0.1, "loss": 5.5,
+            "learning_rate": 0.001, "gradient_norm": 1.9, "tokens_per_s": 36590.8, "tokens_seen": 128 * step,
+            "elapsed_s": 0.1, "eta_s": 0.2, "rss_bytes": 20_074_496 })
         .to_string()
             + "\n"
     };
     let mut lines: String = (1..6).map(step).collect();
     for line in [
-        json!({ "event": "validation", "step": 5, "loss": 4.1, "perplexity": 60.0, "seconds": 0.1, "best": true }),
+        json!({ "event": "validation", "step": 5, "loss": 4.1, "perplexity": 60.0, "seconds": 0.1,
+            "best": true }),
         json!({ "event": "sample", "step": 5, "prompt": "the ", "text": "river été" }),
         json!({ "event": "epoch_finished", "epoch": 1, "step": 5, "train_loss": 4.0, "validation_loss": 4.1,
             "tokens": 640, "seconds": 0.5 }),
@@ -178,9 +182,11 @@ pub fn manifest() -> Vec<Seed> {
 /// Pages made here, and some of the labelled ones.
 pub fn html() -> Result<Vec<Seed>> {
     let page = "<!DOCTYPE html><html lang=en><head><meta charset=utf-8><title>A page</title>\
-        <meta property=\"article:published_time\" content=\"2020-02-30T25:61:00Z\"></head><body><nav><a href=/>home</a></nav>\
-        <article><h1>Of rivers</h1><p>The river runs over stones &amp; under &#x1F600; bridges, where children count boats.</p>\
-        <ul><li>one<li>two</ul><table><tr><td>a<td>b</table><pre>x  y</pre><script>let a = '</p>'</script><!-- c --></article>\
+        <meta property=\"article:published_time\" content=\"2020-02-30T25:61:00Z\"></head><body>\
+        <nav><a href=/>home</a></nav><article><h1>Of rivers</h1>\
+        <p>The river runs over stones &amp; under &#x1F600; bridges, where children count boats.</p>\
+        <ul><li>one<li>two</ul><table><tr><td>a<td>b</table><pre>x  y</pre>\
+        <script>let a = '</p>'</script><!-- c --></article>\
         <footer>&copy; 2020</footer></body></html>";
     let mut seeds = vec![plain(page)];
     for number in ["0551", "0180", "0488"] {
@@ -198,19 +204,19 @@ pub fn html() -> Result<Vec<Seed>> {
 pub fn make_tokenizer(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let text = text(8000, &mut Rng::from_parts(1, "tokenizer", &[]));
-    let options = TokenizerOptions { kind: Kind::Bpe, vocab_size: 300, ..TokenizerOptions::default() };
+    let options = TokenizerOptions { kind: Kind::Bpe, vocab_size: VOCABULARY, ..TokenizerOptions::default() };
     Ok(tokenizer::train([text], &options, &mut NoReport)?.save(&RealFs, folder, Some(128))?)
 }
 
 /// A file of such a folder.
-pub fn tokenizer(field: &Field, file: &str) -> Result<Vec<Seed>> {
-    let folder = field.folder("seed-tokenizer")?;
+pub fn tokenizer(campaign: &Campaign, file: &str) -> Result<Vec<Seed>> {
+    let folder = campaign.folder("seed-tokenizer")?;
     make_tokenizer(&folder)?;
     let mut seeds = vec![plain(std::fs::read(folder.join(file))?)];
     if file == "tokenizer.json" {
         let text = text(8000, &mut Rng::from_parts(1, "tokenizer", &[]));
         for kind in [Kind::Unigram, Kind::Char, Kind::Byte] {
-            let options = TokenizerOptions { kind, vocab_size: 300, ..TokenizerOptions::default() };
+            let options = TokenizerOptions { kind, vocab_size: VOCABULARY, ..TokenizerOptions::default() };
             tokenizer::train([&text], &options, &mut NoReport)?.save(&RealFs, &folder, None)?;
             seeds.push(plain(std::fs::read(folder.join(file))?));
         }
@@ -253,8 +259,8 @@ pub fn make_checkpoint(folder: &Path) -> Result<()> {
 }
 
 /// A file of it.
-pub fn checkpoint(field: &Field, file: &str) -> Result<Vec<Seed>> {
-    let folder = field.folder("seed-checkpoints")?;
+pub fn checkpoint(campaign: &Campaign, file: &str) -> Result<Vec<Seed>> {
+    let folder = campaign.folder("seed-checkpoints")?;
     make_checkpoint(&folder)?;
     Ok(vec![plain(std::fs::read(folder.join("step-00000005").join(file))?)])
 }
@@ -302,7 +308,7 @@ fn packed_warc(page: &[u8]) -> Vec<u8> {
 pub fn corpus() -> Result<Vec<(&'static str, Vec<Seed>)>> {
     let prose = text(3000, &mut Rng::from_parts(1, "prose", &[])) + "Été, naïve “quotes” \u{1F600} ÃƒÂ©tÃ©\n";
     let lines: String = (0..40)
-        .map(|number| json!({ "text": format!("line {number} of été"), "language": "en", "url": "https://x.org/a" }))
+        .map(|number| json!({ "text": format!("line {number} of été"), "language": "en", "url": "https://x.org" }))
         .map(|line| format!("{line}\n"))
         .collect();
     let array = format!("[{}]", lines.trim_end().replace('\n', ",\n"));
@@ -311,9 +317,11 @@ pub fn corpus() -> Result<Vec<(&'static str, Vec<Seed>)>> {
         csv += &format!("{number},\"a \"\"quoted\"\" text, {number}\nof two lines\",en\n")
     });
     let tsv = csv.replace(',', "\t");
-    let xml = "<?xml version=\"1.0\" encoding=\"utf-8\"?><!DOCTYPE a [<!ENTITY e \"x\">]><a b=\"c\"><p>one &amp; &#233;</p>\
+    let xml = "<?xml version=\"1.0\" encoding=\"utf-8\"?><!DOCTYPE a [<!ENTITY e \"x\">]><a b=\"c\">\
+        <p>one &amp; &#233;</p>\
         <![CDATA[two <b>]]><!-- c --><?pi x?><p>three</p></a>";
-    let word = "<?xml version=\"1.0\"?><w:document xmlns:w=\"w\"><w:body><w:p><w:r><w:t>one</w:t><w:tab/><w:t>two</w:t></w:r></w:p>\
+    let word = "<?xml version=\"1.0\"?><w:document xmlns:w=\"w\"><w:body>\
+        <w:p><w:r><w:t>one</w:t><w:tab/><w:t>two</w:t></w:r></w:p>\
         <w:tbl><w:tr><w:tc><w:p><w:r><w:t>cell</w:t></w:r></w:p></w:tc></w:tr></w:tbl></w:body></w:document>";
     let page = samples::pdf_page(&[
         "The river runs over stones",
@@ -339,7 +347,7 @@ pub fn corpus() -> Result<Vec<(&'static str, Vec<Seed>)>> {
     if let Some(bytes) = of_disk(&shared_data().join("warc/sample-0000.warc.gz")) {
         // Its first records, whole or cut.
         let mut records = Vec::new();
-        flate2::read::MultiGzDecoder::new(bytes.as_slice()).take(60_000).read_to_end(&mut records)?;
+        flate2::read::MultiGzDecoder::new(bytes.as_slice()).take(145_000).read_to_end(&mut records)?;
         warcs.push(plain(records));
         packed_warcs.push(plain(&bytes[..40_000.min(bytes.len())]));
     }

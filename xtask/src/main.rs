@@ -1,5 +1,7 @@
 //! Developer tasks that need other programs: `cargo xtask <task>`. None of them is needed to build, test or use text2llm.
 
+#[cfg(unix)]
+mod attack;
 mod bench_extraction;
 mod bench_peers;
 mod extraction_features;
@@ -11,6 +13,10 @@ mod python;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+/// What `attack` bounds the memory of a call by.
+#[global_allocator]
+static HEAP: compute::heap::Counting = compute::heap::Counting;
+
 /// Developer tasks of text2llm.
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
@@ -21,6 +27,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Kill, disturb, damage and flood text2llm, and check that nothing is lost, changed in silence or taken down
+    #[cfg(unix)]
+    Attack(attack::Arguments),
     /// Load an exported model in transformers and compare logits, greedy text and token ids with ours
     Parity(parity::Arguments),
     /// Compare logits of GGUF files with transformers'
@@ -37,6 +46,8 @@ enum Task {
 
 fn main() -> Result<()> {
     match Arguments::parse().task {
+        #[cfg(unix)]
+        Task::Attack(arguments) => attack::run(&arguments),
         Task::Parity(arguments) => parity::run(&arguments),
         Task::ParityGguf(arguments) => parity_gguf::run(&arguments),
         Task::BenchPeers(arguments) => bench_peers::run(&arguments),

@@ -3,6 +3,9 @@
 //! A self-trained vocabulary loads in llama.cpp only under one of the names it knows, and gives the same ids there only
 //! if it was trained with the regex behind that name. The regexes are the specification; what cuts is written by hand, since their engine
 //! backtracks for the lookahead and took half of the time of encoding. Tests hold the two together.
+//!
+//! Each byte is looked at a bounded number of times, whatever the text: a run of one class, however long, costs linear time. What comes out
+//! is no longer than [`LONGEST_PIECE_BYTES`].
 
 use serde_json::{Value, json};
 
@@ -15,6 +18,16 @@ const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const LLAMA_BPE: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+/// The longest piece, in bytes of UTF-8. What a pre-tokenizer would leave whole beyond it (a genome, base64, a file of spaces) is cut every so
+/// many bytes, before the character that would cross the limit, in training and in encoding alike.
+///
+/// Ids are identical to Hugging Face's for a text whose pieces are all up to this length. In a longer piece a token cannot lie across a cut,
+/// so a few ids around each cut differ from theirs; the text that they decode to is the same.
+///
+/// The library takes about 110 bytes of memory a byte of the piece it encodes, and its queue of merges falls out of the cache as the piece
+/// grows: of 16 MB of random `ACGT`, pieces of 4 KB took MEASURED. Words, lines of symbols and unpunctuated Chinese stay far below it.
+pub const LONGEST_PIECE_BYTES: usize = 4096;
+
 /// Cuts text into pieces.
 #[derive(Clone, Copy, Debug)]
 pub struct Splitter(PreTokenizer);
@@ -24,8 +37,21 @@ impl Splitter {
         Splitter(pre_tokenizer)
     }
 
-    /// Calls `found` with each piece, in order; together they are the text.
+    /// Calls `found` with each piece, in order; together they are the text. None is empty or longer than [`LONGEST_PIECE_BYTES`].
     pub fn split<'t>(&self, text: &'t str, mut found: impl FnMut(&'t str)) {
+        self.split_whole(text, |piece| {
+            let mut rest = piece;
+            while rest.len() > LONGEST_PIECE_BYTES {
+                let (part, after) = rest.split_at(rest.floor_char_boundary(LONGEST_PIECE_BYTES));
+                found(part);
+                rest = after;
+            }
+            found(rest);
+        });
+    }
+
+    /// The pieces as the regexes define them, however long.
+    fn split_whole<'t>(&self, text: &'t str, mut found: impl FnMut(&'t str)) {
         let digits_in_a_piece = match self.0 {
             PreTokenizer::Gpt2 => return cut(text, gpt2, &mut found),
             PreTokenizer::Smollm => return self.split_at_digits(text, &mut found),
@@ -100,12 +126,14 @@ fn modern(text: &str, most_digits: usize) -> usize {
     match class {
         Class::Letter => return run(text, class),
         Class::Number => {
-            return text
-                .char_indices()
-                .take(most_digits)
-                .take_while(|&(at, _)| run(&text[at..], class) > 0)
-                .last()
-                .map_or(length, |(at, digit)| at + digit.len_utf8());
+            let mut end = length;
+            for _ in 1..most_digits {
+                match first(&text[end..]) {
+                    Some((Class::Number, length)) => end += length,
+                    _ => break,
+                }
+            }
+            return end;
         }
         // Anything but a line end may stand before letters.
         Class::Other | Class::Space => {

@@ -24,8 +24,9 @@ const LLAMA_BPE: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|
 /// Ids are identical to Hugging Face's for a text whose pieces are all up to this length. In a longer piece a token cannot lie across a cut,
 /// so a few ids around each cut differ from theirs; the text that they decode to is the same.
 ///
-/// The library takes about 110 bytes of memory a byte of the piece it encodes, and its queue of merges falls out of the cache as the piece
-/// grows: of 16 MB of random `ACGT`, pieces of 4 KB took MEASURED. Words, lines of symbols and unpunctuated Chinese stay far below it.
+/// The library takes about 110 bytes of memory a byte of the piece it encodes, and its queue of merges leaves the caches as the piece
+/// grows: 16 MB of random `ACGT` took 43 s and 870 MB as one piece, 9.4 s in pieces of 64 KB, 6.1 s and 41 MB in pieces of 4 KB, 5.5 s in
+/// pieces of 1 KB. Words, lines of symbols and Chinese without punctuation stay below 4 KB.
 pub const LONGEST_PIECE_BYTES: usize = 4096;
 
 /// Cuts text into pieces.

@@ -68,7 +68,8 @@ impl From<Dropped> for Cause {
 const SHOWN_BYTES: usize = 200;
 /// Pages with an element that is never closed flatten some thousands of elements; more is made to hurt.
 const MOST_FLATTENED_ELEMENTS: u32 = 50_000;
-/// Filters and the search for evaluation items note some hundred bytes for each word of a document: so many of any text …
+/// Filters and the search for evaluation items note some hundred bytes for each word of a document: so many
+/// of any text …
 const FREE_WORDS: usize = 1 << 19;
 /// … and one in so many bytes, which is more than languages have …
 const BYTES_PER_WORD: usize = 4;
@@ -172,8 +173,8 @@ impl<'a> Judge<'a> {
         let most_words = MOST_WORDS.min(FREE_WORDS + text.len() / BYTES_PER_WORD);
         if self.counts_words && words::are_more_than(&text, most_words) {
             judged.unreadable = Some(format!(
-                "has more than {most_words} words and marks, too many for the memory that filters take: cut it by \
-                 data.document_separator or data.maximum_document_bytes"
+                "has more than {most_words} words and marks, too many for the memory that filters take: cut it \
+                 by data.document_separator or data.maximum_document_bytes"
             ));
             return judged;
         }

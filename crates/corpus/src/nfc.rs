@@ -1,8 +1,8 @@
 //! NFC of any text in memory that a run of marks does not multiply.
 //!
-//! The library notes eight bytes for each mark on a character until it has seen all of them, and four more until it has composed them: a
-//! file of nothing else takes seven times its size. So a run longer than any language's is sorted here, by one look at it for each class of
-//! marks in it. The result is the library's.
+//! The library buffers eight bytes for each mark on a character until it has seen all of them, and four more
+//! until it has composed them: a file of marks takes seven times its size. A run longer than any language's
+//! is sorted here instead, in one pass for each combining class that occurs in it. The result is identical.
 
 use std::ops::Range;
 
@@ -29,13 +29,14 @@ fn by_runs(text: &str, long: usize) -> String {
     out
 }
 
-/// Whether a character only ever modifies one before it. Three have no class of their own and are made of characters that have.
+/// Whether a character modifies the one before it: its canonical decomposition has no starter. Three have
+/// combining class 0 themselves.
 fn is_mark(c: char) -> bool {
     c >= '\u{300}' && (canonical_combining_class(c) != 0 || matches!(c, '\u{f73}' | '\u{f75}' | '\u{f81}'))
 }
 
-/// The next run of `long` bytes or more of marks, from a place on that no run goes across. No more is looked at than a character in every
-/// half of that length, where there is none.
+/// The next run of at least `long` bytes of marks from `from` on, where no run lies across `from`. Looks at
+/// one character every `long / 2` bytes where there is none.
 fn long_run(text: &str, from: usize, long: usize) -> Option<Range<usize>> {
     let mut at = from;
     loop {
@@ -52,8 +53,8 @@ fn long_run(text: &str, from: usize, long: usize) -> Option<Range<usize>> {
     }
 }
 
-/// Appends a run of marks to text in NFC: composed with the character before them where they can be, the others in the order of their
-/// classes.
+/// Appends a run of marks to text in NFC: composed with the starter before them where possible, the others in
+/// the order of their classes.
 fn compose_run(run: &str, out: &mut String) {
     let base = out.rfind(|c| canonical_combining_class(c) == 0).unwrap_or(out.len());
     let decomposed: Vec<char> = out[base..].nfd().collect();
@@ -97,6 +98,10 @@ mod tests {
 
     use super::*;
 
+    const BASES: &str = "[aeoáạ각가\u{1100}\u{1161}\u{11a8}\u{9c7}\u{9be}\u{915}\u{958}\u{fb2}]{0,3}";
+    const MARKS: &str =
+        "[\u{301}\u{308}\u{323}\u{327}\u{344}\u{93c}\u{f71}\u{f73}\u{f80}\u{f81}\u{5b0}\u{345}]{0,14}";
+
     #[test]
     fn marks_are_what_decomposes_to_marks() {
         for c in '\0'..=char::MAX {
@@ -119,11 +124,11 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(3000))]
 
-        /// Bases that compose, that decompose into several, and that are made of marks; runs just below and above the length.
+        /// Bases that compose, that decompose into several, and that are made of marks; runs just below and
+        /// above the length.
         #[test]
         fn what_comes_out_is_the_library_s(
-            parts in prop::collection::vec(("[aeoáạ각가\u{1100}\u{1161}\u{11a8}\u{9c7}\u{9be}\u{915}\u{958}\u{fb2}]{0,3}",
-                "[\u{301}\u{308}\u{323}\u{327}\u{344}\u{93c}\u{f71}\u{f73}\u{f80}\u{f81}\u{5b0}\u{345}]{0,14}"), 0..5)
+            parts in prop::collection::vec((BASES, MARKS), 0..5)
         ) {
             let text: String = parts.iter().flat_map(|(base, marks)| [base.as_str(), marks]).collect();
             prop_assert_eq!(by_runs(&text, 16), text.nfc().collect::<String>());

@@ -99,7 +99,8 @@ fn undo(text: &str, repairs: &mut Repairs, shows_beside: bool) -> Option<String>
             at += 1;
             continue;
         }
-        // A run is looked through twice, since the first of its sequences is judged by all of them; so none has to be noted.
+        // Two passes over a run, since whether a sequence is certain depends on the whole run; none has to be
+        // buffered.
         let (start, mut found, mut whole) = (at, 0, true);
         at = each_sequence(text, start, |sequence| match sequence {
             Some(_) => found += 1,
@@ -143,8 +144,9 @@ struct Sequence {
     lead: u8,
 }
 
-/// Walks through the run of characters from `start` on that have a byte beyond ASCII in Windows-1252, and tells each sequence that is
-/// UTF-8, and `None` for each character that begins none. Where the run ends.
+/// Walks the run of characters from `start` on that are bytes beyond ASCII in Windows-1252. Calls `tell` with
+/// each sequence that is UTF-8, and with `None` for each character that begins none. Returns where the run
+/// ends.
 fn each_sequence(text: &str, start: usize, mut tell: impl FnMut(Option<Sequence>)) -> usize {
     let mut at = start;
     loop {
@@ -186,7 +188,8 @@ fn each_sequence(text: &str, start: usize, mut tell: impl FnMut(Option<Sequence>
     }
 }
 
-/// Whether a sequence was misread beyond doubt, in a run of `found` of them that is made of nothing else where it is `whole`.
+/// Whether a sequence was certainly misread. Its run has `found` of them, and consists of nothing else if
+/// `whole`.
 fn is_certain(text: &str, sequence: &Sequence, found: usize, whole: bool) -> bool {
     let &Sequence { from, to, meant, lead } = sequence;
     let several = whole && found > 1;

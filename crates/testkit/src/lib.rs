@@ -1,7 +1,8 @@
-//! Shared test support: a temporary project folder, small texts, running the built program in it, a browser, object storage, and long
-//! runs of one class of characters.
+//! Shared test support: a temporary project folder, small texts, running the built program in it, a browser,
+//! object storage, and long runs of one class of characters.
 //!
-//! A dev-dependency only. Reading order: [`Sandbox`], [`Finished`], [`text`], [`browser`], [`objects`], [`runs`].
+//! A dev-dependency only. Reading order: [`Sandbox`], [`Finished`], [`text`], [`browser`], [`objects`],
+//! [`runs`].
 
 #[cfg(unix)]
 pub mod browser;

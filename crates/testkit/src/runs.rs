@@ -1,8 +1,12 @@
-//! Long runs of one class of characters: what a file of DNA, digits, spaces or base64 looks like to code that expects words.
+//! Long runs of one class of characters: what a file of DNA, digits, spaces or base64 looks like to code that
+//! expects words.
 //!
 //! Reading order: [`RUNS`], [`Run::text`], [`growth`].
 
 use std::hint::black_box;
+
+/// How often the longer text of a measurement is twice as long as the shorter one.
+pub const DOUBLINGS: u32 = 3;
 
 /// A class of characters, and some of them.
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +75,13 @@ pub fn processor_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-/// How many times as long `work` takes for `large` as for `small`, in this thread's processor time: the least of several measurements of
-/// each. More are taken while the ratio is above `most`, since all that disturbs a measurement makes it longer.
+/// How many times as long `work` takes when what it works on is twice as long, over [`DOUBLINGS`] of them: of
+/// `small`, and of `large`, which is 2 to the power of that as long, the least of several measurements in
+/// this thread's processor time. More are taken while the growth is above `most`, since all that disturbs a
+/// measurement makes it longer.
+///
+/// A single doubling would also tell the one at which a table leaves a cache, which costs up to 2.7 times as
+/// long, once.
 pub fn growth<T: ?Sized, R>(small: &T, large: &T, most: f64, mut work: impl FnMut(&T) -> R) -> f64 {
     let mut time = |input: &T| {
         let begun = processor_seconds();
@@ -80,15 +89,17 @@ pub fn growth<T: ?Sized, R>(small: &T, large: &T, most: f64, mut work: impl FnMu
         processor_seconds() - begun
     };
     let (mut least_small, mut least_large) = (f64::INFINITY, f64::INFINITY);
-    let mut ratio = f64::INFINITY;
-    for round in 0..12 {
-        least_small = least_small.min(time(small));
+    let mut growth = f64::INFINITY;
+    for round in 0..8 {
+        // The short one is the more easily disturbed, and costs little.
+        for _ in 0..3 {
+            least_small = least_small.min(time(small));
+        }
         least_large = least_large.min(time(large));
-        // Less than this is made of page faults and of the clock's own time.
-        ratio = least_large / least_small.max(20e-6);
-        if round > 0 && ratio <= most {
+        growth = (least_large / least_small.max(1e-9)).powf(1.0 / f64::from(DOUBLINGS));
+        if round > 0 && growth <= most {
             break;
         }
     }
-    ratio
+    growth
 }

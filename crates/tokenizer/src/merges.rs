@@ -50,8 +50,8 @@ impl Hasher for PairHasher {
 
 type PairTable = HashMap<Pair, Places, BuildHasherDefault<PairHasher>>;
 
-/// Learns until the vocabulary has `vocab_size` tokens, 65,536 at most, or no pair occurs `min_frequency` times. No token is spelled as
-/// one of `forbidden`. `progress` hears the vocabulary's size now and then.
+/// Learns until the vocabulary has `vocab_size` tokens, 65,536 at most, or no pair occurs `min_frequency`
+/// times. No token is spelled as one of `forbidden`. `progress` hears the vocabulary's size now and then.
 pub fn learn(
     words: &[(Box<str>, u64)],
     base: &Base,
@@ -135,7 +135,8 @@ pub fn learn(
     Learned { tokens: spellings.split_off(base.len), merges }
 }
 
-/// The bytes of a word as ids. Sequences are as large as the text where no word comes twice, and no vocabulary has more ids than 16 bits.
+/// The bytes of a word as ids. Sequences are as large as the text where no word comes twice, and no
+/// vocabulary has more ids than 16 bits.
 fn sequence(word: &str, base: &Base) -> Vec<u16> {
     let mut ids = Vec::with_capacity(word.len());
     ids.extend(word.bytes().filter_map(|byte| base.byte_ids[usize::from(byte)]).map(|id| id as u16));

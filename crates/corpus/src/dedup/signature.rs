@@ -67,7 +67,8 @@ impl Signer {
         self.least.resize(self.a.len(), u64::MAX);
         let mut is_any = false;
         let (simple, mut words) = (std::mem::take(&mut self.simple), std::mem::take(&mut self.words));
-        // The words with one space between, so that a shingle is a slice; no more of them at a time than are hashed at once.
+        // The words with one space between, so that a shingle is a slice; only as many at a time as are
+        // hashed at once.
         words::each(&simple, &mut words, |word| {
             self.joined.push_str(&simple[word.start as usize..word.end as usize]);
             self.joined.push(' ');
@@ -89,7 +90,8 @@ impl Signer {
         is_any.then(|| self.least.chunks(self.rows).take(self.bands).map(band).collect())
     }
 
-    /// Takes all whole shingles of the words at hand, and leaves those words that begin others. Whether there were any.
+    /// Hashes all whole shingles of the words at hand, and keeps the words that begin further ones. False:
+    /// there was none.
     fn hash_shingles(&mut self) -> bool {
         let words = self.starts.len() - 1;
         let count = (words + 1).saturating_sub(self.shingle_words);
@@ -223,6 +225,24 @@ mod tests {
         assert_eq!(signer.least[..3], [85330943174081874, 663359892825767826, 302227827184868053]);
         assert_eq!(signer.least[111], 3963570588256049);
         assert_eq!(signer.sign("too few words here"), None);
+    }
+
+    #[test]
+    fn a_long_text_is_hashed_in_parts_to_the_same_signature() {
+        let words: Vec<String> = (0..3 * BLOCK + 7).map(|number| format!("w{}", letters(number))).collect();
+        let mut signer = Signer::new(&DuplicateOptions::default());
+        signer.sign(&words.join(" ")).unwrap();
+        let shingles: Vec<u64> =
+            words.windows(5).map(|words| XxHash64::oneshot(0, words.join(" ").as_bytes())).collect();
+        for ((&a, &b), &least) in signer.a.iter().zip(&signer.b).zip(&signer.least) {
+            let all = shingles.iter().map(|shingle| modulo(shingle.wrapping_mul(a).wrapping_add(b)));
+            assert_eq!(Some(least), all.min());
+        }
+    }
+
+    /// Numbers become 0 when a text is simplified; letters stay.
+    fn letters(number: usize) -> String {
+        number.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect()
     }
 
     #[test]

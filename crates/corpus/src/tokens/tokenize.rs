@@ -417,6 +417,19 @@ mod tests {
     use crate::{CorpusOptions, Loader, LoaderOptions, TokenDataset, prepare};
 
     #[test]
+    fn ids_are_read_as_they_were_written() {
+        for (count, bytes_per_id) in [(0, 2), (2048, 2), (5000, 2), (1024, 4), (5000, 4)] {
+            let ids: Vec<u32> = (0..count).map(|id| id * 13).collect();
+            let mut file = Vec::new();
+            write_ids(&mut file, ids.iter().copied(), bytes_per_id).expect("written");
+            assert_eq!(file.len(), ids.len() * bytes_per_id);
+            let mut rest = &file[..];
+            assert_eq!(read_ids(&mut rest, ids.len(), bytes_per_id).expect("read"), ids);
+            assert!(rest.is_empty() && read_ids(&mut rest, 1, bytes_per_id).is_err());
+        }
+    }
+
+    #[test]
     fn shards_read_as_one_stream() {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();

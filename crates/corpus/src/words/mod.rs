@@ -42,11 +42,12 @@ pub fn each(text: &str, scratch: &mut Vec<Token>, mut take: impl FnMut(&Token)) 
     }
 }
 
-/// Whether a text has more than so many words, give or take two for every [`COUNTED_BYTES`] without white space. What is counted is not
-/// held: a run of marks has as many words as bytes.
+/// Whether a text has more than `most` words, give or take two for every 64 KB without white space. The words
+/// are counted without being held: a run of marks has as many words as bytes.
 pub fn are_more_than(text: &str, most: usize) -> bool {
     const COUNTED_BYTES: usize = 64 << 10;
-    // Few words are split in more than three, and marks off nothing else than themselves and what they stand between.
+    // An upper bound that costs little: a mark adds itself and the word behind it, white space up to three
+    // words.
     let most_possible: usize = text
         .bytes()
         .map(|byte| match byte {
@@ -133,6 +134,15 @@ mod tests {
         check("John's “quoted” text — ok", &["John", "'s", "“", "quoted", "”", "text", "—", "ok"]);
         check("", &[]);
         check(" \n\t ", &[]);
+    }
+
+    #[test]
+    fn words_are_counted_without_being_held() {
+        for text in ["!".repeat(300_000), "a.b, ".repeat(50_000), "漢 字".repeat(9), String::new()] {
+            let count = words(&text).len();
+            assert!(!are_more_than(&text, count), "{count}");
+            assert_eq!(are_more_than(&text, count.saturating_sub(1)), count > 0, "{count}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What hostile files, and long runs of one class of characters, cost in memory: a child process does the work, and its peak is read from the
-//! system.
+//! What hostile files, and long runs of one class of characters, cost in memory: a child process does the
+//! work, and its peak is read from the system.
 
 use std::path::Path;
 use std::process::Command;
@@ -26,7 +26,7 @@ const MARK: &str = "peak of this process: ";
 /// The most memory that preparing a file takes.
 fn peak_bytes(name: &str, bytes: &[u8]) -> u64 {
     let project = Project::new(&[("in/0.txt", b"good"), (&format!("in/{name}"), bytes)]);
-    peak_of(&project, "hostile", name)
+    peak_of(&project, "prepare", name)
 }
 
 /// The most memory that a stage takes in a project.
@@ -56,8 +56,8 @@ fn child() {
     };
     let stage = std::env::var(STAGE).unwrap();
     match stage.split_once(' ').unwrap_or((&stage, "")) {
-        ("hostile", _) => prepare(CorpusOptions { validation_fraction: 0.0, ..plain }),
-        ("prepare", _) => prepare(plain),
+        // One split, so that training sees all of it.
+        ("prepare", _) => prepare(CorpusOptions { quarantine_limit: 1.0, ..undivided(&["in"]) }),
         ("filters", _) => {
             let filters = FilterOptions {
                 gopher_repetition: Some(Default::default()),
@@ -138,8 +138,9 @@ fn hostile_files_take_little_memory() {
     }
 }
 
-/// Four times the file and 64 MB, for 16 MB that are one word, one number or one mark to everything that looks for them: in preparing, by
-/// every stage that looks at text, and in encoding, one id a byte included.
+/// Four times the file and 64 MB for 16 MB of one class, in preparing with every stage that looks at text and
+/// in encoding. Learning merges may take eight times the file: it notes in which pieces each pair occurs, and
+/// here no piece occurs twice.
 #[test]
 #[allow(clippy::print_stdout)] // what is skipped, and what was measured
 fn a_run_of_one_class_takes_little_memory() {
@@ -177,7 +178,8 @@ fn a_run_of_one_class_takes_little_memory() {
         for ((stage, peak), harmless) in stages.into_iter().zip(peaks(name)).zip(harmless) {
             let taken = peak.saturating_sub(harmless);
             println!("{name}, {stage}: {:.0} MB", taken as f64 / 1e6);
-            if taken > 4 * BYTES as u64 + (64 << 20) {
+            let times = if stage == "train" { 8 } else { 4 };
+            if taken > times * BYTES as u64 + (64 << 20) {
                 failed.push(format!("{name}, {stage}: {:.0} MB", taken as f64 / 1e6));
             }
         }

@@ -1,9 +1,10 @@
-//! Long runs of one class of characters: linear time, pieces of bounded length, the library's ids up to that length.
+//! Long runs of one class of characters: linear time, pieces of bounded length, the library's ids up to that
+//! length.
 
 use std::sync::LazyLock;
 
 use store::report::NoReport;
-use testkit::runs::{RUNS, growth};
+use testkit::runs::{DOUBLINGS, RUNS, growth};
 use tokenizer::{Kind, LONGEST_PIECE_BYTES, PreTokenizer, Tokenizer, TokenizerOptions};
 
 use crate::{options, texts};
@@ -36,7 +37,7 @@ fn encoding_takes_linear_time_whatever_the_text_is_made_of() {
     let mut failed = Vec::new();
     for (name, tokenizer) in ALL.iter() {
         for run in RUNS {
-            let (small, large) = (run.text(16 << 10), run.text(32 << 10));
+            let (small, large) = (run.text(4 << 10), run.text(4 << 10 << DOUBLINGS));
             let ratio = growth_alone(&small, &large, |text| {
                 // What batches remember would make the second time another measurement.
                 tokenizer.batches().encode(&[text]).len() + tokenizer.encode(text).len()
@@ -55,10 +56,10 @@ fn training_takes_linear_time_whatever_the_text_is_made_of() {
     for pre_tokenizer in PreTokenizer::ALL {
         let mut options = options(Kind::Bpe, 256);
         options.pre_tokenizer = pre_tokenizer;
-        // No more tokens than there are bytes: what is timed is cutting and counting, not a vocabulary that grows with the text.
+        // A vocabulary of little more than the bytes: cutting and counting is timed, not learning.
         options.chat_tokens.clear();
         for run in RUNS {
-            let (small, large) = (run.text(32 << 10), run.text(64 << 10));
+            let (small, large) = (run.text(8 << 10), run.text(8 << 10 << DOUBLINGS));
             let ratio = growth_alone(&small, &large, |text| {
                 // A run that supports no merge is refused once it is counted.
                 tokenizer::train([text], &options, &mut NoReport).is_ok()
@@ -71,7 +72,7 @@ fn training_takes_linear_time_whatever_the_text_is_made_of() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-/// Runs of just the longest piece, and of a little less, have the library's ids; what encodes a longer one is said nothing of by the library.
+/// Pieces of the greatest length, and of one byte less, get the library's ids.
 #[test]
 fn ids_are_those_of_the_library_up_to_the_longest_piece() {
     for (name, tokenizer) in ALL.iter() {
@@ -111,7 +112,8 @@ fn a_longer_piece_is_cut_between_characters_and_its_parts_are_encoded_alone() {
     }
 }
 
-/// What training counts is what encoding cuts: a text of one long piece trains as its parts do, on lines of their own but for the line ends.
+/// Training counts what encoding cuts: one long piece trains the same vocabulary as its parts do as separate
+/// texts.
 #[test]
 fn a_longer_piece_is_learned_from_in_parts() {
     let run = RUNS[0];

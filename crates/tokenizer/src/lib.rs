@@ -30,6 +30,7 @@ pub use classes::unicode_ranges;
 pub use error::{Error, ErrorKind, Result};
 pub use file::{CONFIG_FILE, SPECIAL_TOKENS_FILE, TOKENIZER_FILE};
 pub use options::{Kind, PreTokenizer, SpecialTokens, TokenizerOptions};
+pub use split::LONGEST_PIECE_BYTES;
 pub use stream::StreamDecoder;
 pub use tokenizer::{Batches, Tokenizer};
 pub use train::train;

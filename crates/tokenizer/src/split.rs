@@ -3,6 +3,9 @@
 //! A self-trained vocabulary loads in llama.cpp only under one of the names it knows, and gives the same ids there only
 //! if it was trained with the regex behind that name. The regexes are the specification; what cuts is written by hand, since their engine
 //! backtracks for the lookahead and took half of the time of encoding. Tests hold the two together.
+//!
+//! Time is linear in any text: each byte is looked at a bounded number of times. No piece is longer than
+//! [`LONGEST_PIECE_BYTES`].
 
 use serde_json::{Value, json};
 
@@ -15,6 +18,18 @@ const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const LLAMA_BPE: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+/// The length in bytes of UTF-8 that no piece exceeds. A longer run (a genome, base64, a file of spaces) is
+/// cut before each character that would cross the limit, in training and in encoding alike.
+///
+/// Ids are identical to Hugging Face's for every piece up to this length. In a longer one no token lies
+/// across a cut, so a few ids around each cut differ from theirs; the decoded text is the same.
+///
+/// The library takes about 110 bytes of memory a byte of the piece it encodes, and its queue of merges leaves
+/// the caches as the piece grows: 16 MB of random `ACGT` took 43 s and 870 MB as one piece, 9.4 s in pieces
+/// of 64 KB, 6.1 s and 41 MB in pieces of 4 KB, 5.5 s in pieces of 1 KB. Words and
+/// lines of symbols stay below 4 KB; so do Chinese and Japanese with a mark or line end every 1,365 characters.
+pub const LONGEST_PIECE_BYTES: usize = 4096;
+
 /// Cuts text into pieces.
 #[derive(Clone, Copy, Debug)]
 pub struct Splitter(PreTokenizer);
@@ -24,8 +39,22 @@ impl Splitter {
         Splitter(pre_tokenizer)
     }
 
-    /// Calls `found` with each piece, in order; together they are the text.
+    /// Calls `found` with each piece, in order; together they are the text. None is empty or longer than
+    /// [`LONGEST_PIECE_BYTES`].
     pub fn split<'t>(&self, text: &'t str, mut found: impl FnMut(&'t str)) {
+        self.split_whole(text, |piece| {
+            let mut rest = piece;
+            while rest.len() > LONGEST_PIECE_BYTES {
+                let (part, after) = rest.split_at(rest.floor_char_boundary(LONGEST_PIECE_BYTES));
+                found(part);
+                rest = after;
+            }
+            found(rest);
+        });
+    }
+
+    /// The pieces as the regexes define them, however long.
+    fn split_whole<'t>(&self, text: &'t str, mut found: impl FnMut(&'t str)) {
         let digits_in_a_piece = match self.0 {
             PreTokenizer::Gpt2 => return cut(text, gpt2, &mut found),
             PreTokenizer::Smollm => return self.split_at_digits(text, &mut found),
@@ -100,12 +129,14 @@ fn modern(text: &str, most_digits: usize) -> usize {
     match class {
         Class::Letter => return run(text, class),
         Class::Number => {
-            return text
-                .char_indices()
-                .take(most_digits)
-                .take_while(|&(at, _)| run(&text[at..], class) > 0)
-                .last()
-                .map_or(length, |(at, digit)| at + digit.len_utf8());
+            let mut end = length;
+            for _ in 1..most_digits {
+                match first(&text[end..]) {
+                    Some((Class::Number, length)) => end += length,
+                    _ => break,
+                }
+            }
+            return end;
         }
         // Anything but a line end may stand before letters.
         Class::Other | Class::Space => {

@@ -13,8 +13,6 @@ use crate::threads;
 
 const BLOCK_BYTES: usize = 8 << 20;
 const MAX_WORDS: usize = 4_000_000;
-/// Longer pieces (a run of base64, say) teach nothing and cost much.
-const MAX_WORD_BYTES: usize = 4096;
 
 type Counts = HashMap<Box<str>, u64>;
 
@@ -57,11 +55,7 @@ impl WordCounter {
     fn count_block(&mut self) {
         let splitter = &self.splitter;
         let count = |mut counts: HashMap<_, u64>, text| {
-            splitter.split(text, |word| {
-                if word.len() <= MAX_WORD_BYTES {
-                    *counts.entry(word).or_default() += 1;
-                }
-            });
+            splitter.split(text, |word| *counts.entry(word).or_default() += 1);
             counts
         };
         let block = &self.block;

@@ -1,9 +1,9 @@
 //! No stage takes more than linear time, whatever a text is made of: each is timed on runs of one class of
-//! characters, and on eight times as long ones.
+//! characters, of four lengths.
 
 use std::hint::black_box;
 
-use testkit::runs::{DOUBLINGS, RUNS, growth};
+use testkit::runs::{RUNS, growth};
 
 use crate::classifier::Classifier;
 use crate::contamination::{DecontaminateOptions, EvaluationItems};
@@ -18,7 +18,8 @@ use crate::{Normalize, clean, language, words};
 
 /// Doubling a text may take so many times as long.
 const MOST_GROWTH: f64 = 2.3;
-const BYTES: usize = 16 << 10;
+/// Of the shortest of four texts, each twice as long as the one before.
+const BYTES: usize = 32 << 10;
 
 /// Fails with every class that a stage takes too long for.
 fn check(stage: &str, mut work: impl FnMut(&str)) {
@@ -29,8 +30,8 @@ fn check(stage: &str, mut work: impl FnMut(&str)) {
 fn check_written(stage: &str, write: impl Fn(String) -> String, work: &mut dyn FnMut(&str)) {
     let mut failed = Vec::new();
     for run in RUNS {
-        let (small, large) = (write(run.text(BYTES)), write(run.text(BYTES << DOUBLINGS)));
-        let ratio = growth(small.as_str(), large.as_str(), MOST_GROWTH, |text| work(text));
+        let texts = run.texts(BYTES).map(&write);
+        let ratio = growth(&texts, MOST_GROWTH, |text| work(text));
         if ratio > MOST_GROWTH {
             failed.push(format!("{stage}: {} grows by {ratio:.2}", run.name));
         }

@@ -1,12 +1,9 @@
 //! Long runs of one class of characters: what a file of DNA, digits, spaces or base64 looks like to code that
 //! expects words.
 //!
-//! Reading order: [`RUNS`], [`Run::text`], [`growth`].
+//! Reading order: [`RUNS`], [`Run::texts`], [`growth`].
 
 use std::hint::black_box;
-
-/// How often the longer text of a measurement is twice as long as the shorter one.
-pub const DOUBLINGS: u32 = 3;
 
 /// A class of characters, and some of them.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +51,11 @@ pub const RUNS: [Run; 28] = [
 ];
 
 impl Run {
+    /// Runs of about so many bytes, and of twice, four times and eight times as many: for [`growth`].
+    pub fn texts(&self, bytes: usize) -> [String; 4] {
+        [0, 1, 2, 3].map(|doublings| self.text(bytes << doublings))
+    }
+
     /// A run of about so many bytes, never more; the same every time.
     pub fn text(&self, bytes: usize) -> String {
         let mut text = String::with_capacity(bytes);
@@ -75,31 +77,53 @@ pub fn processor_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-/// How many times as long `work` takes when what it works on is twice as long, over [`DOUBLINGS`] of them: of
-/// `small`, and of `large`, which is 2 to the power of that as long, the least of several measurements in
-/// this thread's processor time. More are taken while the growth is above `most`, since all that disturbs a
-/// measurement makes it longer.
+/// How many times as long `work` takes for twice the input, in this thread's processor time. `inputs` are each
+/// twice as long as the one before; of each the least of several measurements counts, and more are taken while the
+/// result is above `most`, since whatever disturbs a measurement makes it longer.
 ///
-/// A single doubling would also tell the one at which a table leaves a cache, which costs up to 2.7 times as
-/// long, once.
-pub fn growth<T: ?Sized, R>(small: &T, large: &T, most: f64, mut work: impl FnMut(&T) -> R) -> f64 {
-    let mut time = |input: &T| {
-        let begun = processor_seconds();
-        black_box(work(black_box(input)));
-        processor_seconds() - begun
-    };
-    let (mut least_small, mut least_large) = (f64::INFINITY, f64::INFINITY);
-    let mut growth = f64::INFINITY;
-    for round in 0..8 {
-        // The short one is the more easily disturbed, and costs little.
-        for _ in 0..3 {
-            least_small = least_small.min(time(small));
+/// The result is the middle one of the three ratios. Where a table leaves a cache, or a text becomes too long for
+/// the branch predictor to remember, a single doubling takes up to 2.7 times as long; what is not linear shows in
+/// the longest two at least.
+pub fn growth<T, R>(inputs: &[T; 4], most: f64, mut work: impl FnMut(&T) -> R) -> f64 {
+    let mut least = [f64::INFINITY; 4];
+    let mut middle = f64::INFINITY;
+    for round in 0..10 {
+        for (least, input) in least.iter_mut().zip(inputs) {
+            let begun = processor_seconds();
+            black_box(work(black_box(input)));
+            *least = least.min(processor_seconds() - begun);
         }
-        least_large = least_large.min(time(large));
-        growth = (least_large / least_small.max(1e-9)).powf(1.0 / f64::from(DOUBLINGS));
-        if round > 0 && growth <= most {
+        let mut ratios = [least[1] / least[0], least[2] / least[1], least[3] / least[2]];
+        ratios.sort_by(f64::total_cmp);
+        middle = ratios[1];
+        if round > 0 && middle <= most {
             break;
         }
     }
-    growth
+    middle
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_linear_is_told_from_what_is() {
+        let inputs = |bytes: usize| [0, 1, 2, 3].map(|doublings| "x".repeat(bytes << doublings));
+        let linear = |text: &String| text.bytes().fold(0u64, |sum, byte| black_box(sum + u64::from(byte)));
+        assert!(growth(&inputs(20_000), 2.3, linear) <= 2.3);
+        let quadratic = |text: &String| (0..text.len()).map(|at| linear(&text[at..].to_owned())).sum::<u64>();
+        assert!(growth(&inputs(500), 2.3, quadratic) > 3.0);
+    }
+
+    #[test]
+    fn runs_are_as_long_as_asked_for_and_of_their_class_alone() {
+        for run in RUNS {
+            let text = run.text(1000);
+            assert!((980..=1000).contains(&text.len()), "{}: {} bytes", run.name, text.len());
+            assert_eq!(text, run.text(1000));
+            let known: String = run.of.concat();
+            assert!(text.chars().all(|c| known.contains(c)), "{}", run.name);
+        }
+    }
 }

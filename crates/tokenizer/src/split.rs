@@ -26,8 +26,8 @@ const LLAMA_BPE: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|
 ///
 /// The library takes about 110 bytes of memory a byte of the piece it encodes, and its queue of merges leaves
 /// the caches as the piece grows: 16 MB of random `ACGT` took 43 s and 870 MB as one piece, 9.4 s in pieces
-/// of 64 KB, 6.1 s and 41 MB in pieces of 4 KB, 5.5 s in pieces of 1 KB. Words and
-/// lines of symbols stay below 4 KB; so do Chinese and Japanese with a mark or line end every 1,365 characters.
+/// of 64 KB, 6.1 s and 41 MB in pieces of 4 KB, 5.5 s in pieces of 1 KB. Words and lines of symbols stay below
+/// 4 KB; so do Chinese and Japanese with a mark or a line end every 1,365 characters.
 pub const LONGEST_PIECE_BYTES: usize = 4096;
 
 /// Cuts text into pieces.

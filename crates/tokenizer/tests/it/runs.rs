@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use store::report::NoReport;
-use testkit::runs::{DOUBLINGS, RUNS, growth};
+use testkit::runs::{RUNS, growth};
 use tokenizer::{Kind, LONGEST_PIECE_BYTES, PreTokenizer, Tokenizer, TokenizerOptions};
 
 use crate::{options, texts};
@@ -27,9 +27,9 @@ static ALL: LazyLock<Vec<(&str, Tokenizer)>> = LazyLock::new(|| {
 });
 
 /// The growth of work that is shared among threads, all of it done on the one that is timed.
-fn growth_alone<R>(small: &str, large: &str, work: impl FnMut(&str) -> R + Send) -> f64 {
+fn growth_alone<R>(texts: &[String; 4], work: impl FnMut(&String) -> R + Send) -> f64 {
     let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    one_thread.install(|| growth(small, large, MOST_GROWTH, work))
+    one_thread.install(|| growth(texts, MOST_GROWTH, work))
 }
 
 #[test]
@@ -37,8 +37,7 @@ fn encoding_takes_linear_time_whatever_the_text_is_made_of() {
     let mut failed = Vec::new();
     for (name, tokenizer) in ALL.iter() {
         for run in RUNS {
-            let (small, large) = (run.text(4 << 10), run.text(4 << 10 << DOUBLINGS));
-            let ratio = growth_alone(&small, &large, |text| {
+            let ratio = growth_alone(&run.texts(8 << 10), |text| {
                 // What batches remember would make the second time another measurement.
                 tokenizer.batches().encode(&[text]).len() + tokenizer.encode(text).len()
             });
@@ -59,8 +58,7 @@ fn training_takes_linear_time_whatever_the_text_is_made_of() {
         // A vocabulary of little more than the bytes: cutting and counting is timed, not learning.
         options.chat_tokens.clear();
         for run in RUNS {
-            let (small, large) = (run.text(8 << 10), run.text(8 << 10 << DOUBLINGS));
-            let ratio = growth_alone(&small, &large, |text| {
+            let ratio = growth_alone(&run.texts(16 << 10), |text| {
                 // A run that supports no merge is refused once it is counted.
                 tokenizer::train([text], &options, &mut NoReport).is_ok()
             });

@@ -1,10 +1,13 @@
-//! Shared test support: a temporary project folder, small texts, running the built program in it, a browser, and object storage.
+//! Shared test support: a temporary project folder, small texts, running the built program in it, a browser,
+//! object storage, and long runs of one class of characters.
 //!
-//! A dev-dependency only. Reading order: [`Sandbox`], [`Finished`], [`text`], [`browser`], [`objects`].
+//! A dev-dependency only. Reading order: [`Sandbox`], [`Finished`], [`text`], [`browser`], [`objects`],
+//! [`runs`].
 
 #[cfg(unix)]
 pub mod browser;
 pub mod objects;
+pub mod runs;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};

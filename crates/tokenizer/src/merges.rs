@@ -50,8 +50,8 @@ impl Hasher for PairHasher {
 
 type PairTable = HashMap<Pair, Places, BuildHasherDefault<PairHasher>>;
 
-/// Learns until the vocabulary has `vocab_size` tokens or no pair occurs `min_frequency` times. No token is spelled as
-/// one of `forbidden`. `progress` hears the vocabulary's size now and then.
+/// Learns until the vocabulary has `vocab_size` tokens, 65,536 at most, or no pair occurs `min_frequency`
+/// times. No token is spelled as one of `forbidden`. `progress` hears the vocabulary's size now and then.
 pub fn learn(
     words: &[(Box<str>, u64)],
     base: &Base,
@@ -68,10 +68,7 @@ pub fn learn(
             ids.insert(vec![byte as u8], id);
         }
     }
-    let mut sequences: Vec<Vec<u32>> = words
-        .iter()
-        .map(|(word, _)| word.bytes().filter_map(|byte| base.byte_ids[usize::from(byte)]).collect())
-        .collect();
+    let mut sequences: Vec<Vec<u16>> = words.iter().map(|(word, _)| sequence(word, base)).collect();
     let mut pairs = count_pairs(&sequences, words);
     let mut queue: BinaryHeap<(i64, Reverse<Pair>)> =
         pairs.iter().map(|(&pair, places)| (places.count, Reverse(pair))).collect();
@@ -109,7 +106,7 @@ pub fn learn(
         places.words.dedup();
         for word in places.words {
             let times = i64::try_from(words[word as usize].1).unwrap_or(i64::MAX);
-            merge_in(&mut sequences[word as usize], pair, id, |neighbours, sign| {
+            merge_in(&mut sequences[word as usize], narrow(pair), id as u16, |neighbours, sign| {
                 // The pair itself is being used up ("aaa"): its places are gone from the table.
                 if neighbours == pair {
                     return;
@@ -138,12 +135,28 @@ pub fn learn(
     Learned { tokens: spellings.split_off(base.len), merges }
 }
 
-fn count_pairs(sequences: &[Vec<u32>], words: &[(Box<str>, u64)]) -> PairTable {
+/// The bytes of a word as ids. Sequences are as large as the text where no word comes twice, and no
+/// vocabulary has more ids than 16 bits.
+fn sequence(word: &str, base: &Base) -> Vec<u16> {
+    let mut ids = Vec::with_capacity(word.len());
+    ids.extend(word.bytes().filter_map(|byte| base.byte_ids[usize::from(byte)]).map(|id| id as u16));
+    ids
+}
+
+fn narrow(pair: Pair) -> (u16, u16) {
+    (pair.0 as u16, pair.1 as u16)
+}
+
+fn wide(left: u16, right: u16) -> Pair {
+    (left.into(), right.into())
+}
+
+fn count_pairs(sequences: &[Vec<u16>], words: &[(Box<str>, u64)]) -> PairTable {
     let mut pairs = PairTable::default();
     for (word, sequence) in sequences.iter().enumerate() {
         let times = i64::try_from(words[word].1).unwrap_or(i64::MAX);
         for pair in sequence.windows(2) {
-            let places = pairs.entry((pair[0], pair[1])).or_default();
+            let places = pairs.entry(wide(pair[0], pair[1])).or_default();
             places.count = places.count.saturating_add(times);
             if places.words.last() != Some(&(word as u32)) {
                 places.words.push(word as u32);
@@ -154,7 +167,7 @@ fn count_pairs(sequences: &[Vec<u32>], words: &[(Box<str>, u64)]) -> PairTable {
 }
 
 /// Replaces each occurrence of `pair`, left to right, and tells which neighbouring pairs went (−1) and came (+1).
-fn merge_in(sequence: &mut Vec<u32>, pair: Pair, id: u32, mut tell: impl FnMut(Pair, i64)) {
+fn merge_in(sequence: &mut Vec<u16>, pair: (u16, u16), id: u16, mut tell: impl FnMut(Pair, i64)) {
     let mut kept = 0;
     let mut at = 0;
     while at < sequence.len() {
@@ -166,12 +179,12 @@ fn merge_in(sequence: &mut Vec<u32>, pair: Pair, id: u32, mut tell: impl FnMut(P
             continue;
         }
         if kept > 0 {
-            tell((sequence[kept - 1], pair.0), -1);
-            tell((sequence[kept - 1], id), 1);
+            tell(wide(sequence[kept - 1], pair.0), -1);
+            tell(wide(sequence[kept - 1], id), 1);
         }
         if let Some(&next) = sequence.get(at + 2) {
-            tell((pair.1, next), -1);
-            tell((id, next), 1);
+            tell(wide(pair.1, next), -1);
+            tell(wide(id, next), 1);
         }
         sequence[kept] = id;
         kept += 1;

@@ -3,6 +3,7 @@
 
 mod encoding;
 mod files;
+mod runs;
 mod training;
 mod transformers;
 

@@ -51,17 +51,16 @@ impl Sampler {
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> u32 {
         let o = self.options;
         if o.repetition_penalty != 1.0 {
-            let mut seen = history.to_vec();
-            seen.sort_unstable();
-            seen.dedup();
-            for token in seen {
-                if let Some(logit) = logits.get_mut(token as usize) {
-                    *logit = if *logit > 0.0 {
-                        *logit / o.repetition_penalty
-                    } else {
-                        *logit * o.repetition_penalty
-                    };
+            // One look at the history a token: sorting it for each would take longer than the model does.
+            let mut seen = vec![false; logits.len()];
+            for &token in history {
+                if let Some(seen) = seen.get_mut(token as usize) {
+                    *seen = true;
                 }
+            }
+            for (logit, _) in logits.iter_mut().zip(seen).filter(|(_, seen)| *seen) {
+                *logit =
+                    if *logit > 0.0 { *logit / o.repetition_penalty } else { *logit * o.repetition_penalty };
             }
         }
         if o.temperature <= 0.0 {

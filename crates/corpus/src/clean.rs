@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+use unicode_normalization::{IsNormalized, is_nfc_quick};
 
 use crate::Normalize;
+use crate::nfc::nfc;
 
 /// Of a file's start, this share of bad bytes makes it no text.
 const BINARY_SHARE: f64 = 0.2;
@@ -40,7 +41,7 @@ pub fn normalize(text: String, how: Normalize) -> (String, bool) {
         (IsNormalized::Yes, Cow::Borrowed(_)) => (text, false),
         (IsNormalized::Yes, Cow::Owned(lines)) => (lines, true),
         (_, lines) => {
-            let normal: String = lines.nfc().collect();
+            let normal = nfc(&lines);
             let changed = normal != text;
             (normal, changed)
         }

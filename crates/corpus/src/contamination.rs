@@ -79,11 +79,11 @@ const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
 /// What prompts put before the text of an item.
 const LABELS: [&str; 6] = ["question:", "answer:", "passage:", "choices:", "context:", "q:"];
 
-/// A word's hash and place.
-struct Word {
-    start: usize,
-    end: usize,
-    hash: u64,
+/// The words of a text: where each begins and ends, and the hash of all words before each, and of all.
+#[derive(Default)]
+struct Words {
+    places: Vec<(u32, u32)>,
+    prefix: Vec<u64>,
 }
 
 impl EvaluationItems {
@@ -155,12 +155,12 @@ impl EvaluationItems {
         self.places.push((file, line));
         let mut any = false;
         for passage in passages {
-            let words = words(passage);
-            if words.len() < options.minimum_words {
+            let Words { places, prefix } = words(passage);
+            if places.len() < options.minimum_words {
                 continue;
             }
             any = true;
-            let n = words.len().min(options.ngram_words);
+            let n = places.len().min(options.ngram_words);
             let at = match self.grams.iter().position(|(length, _)| *length == n) {
                 Some(at) => at,
                 None => {
@@ -168,9 +168,8 @@ impl EvaluationItems {
                     self.grams.len() - 1
                 }
             };
-            let prefix = prefixes(&words);
             let power = power(n);
-            for start in 0..=words.len() - n {
+            for start in 0..=places.len() - n {
                 let hash = gram(&prefix, start, n, power);
                 self.maybe[hash as usize % MAYBE_BITS / 64] |= 1 << (hash % 64);
                 self.grams[at].1.entry(hash).or_insert(item);
@@ -183,19 +182,19 @@ impl EvaluationItems {
 
     /// The items that a text shares n-grams with, and the first words shared with each.
     pub fn find<'t>(&self, text: &'t str) -> Vec<(u32, &'t str)> {
-        let words = words(text);
-        let prefix = prefixes(&words);
+        let Words { places, prefix } = words(text);
         let mut found: Vec<(u32, &str)> = Vec::new();
         for (n, grams) in &self.grams {
             let power = power(*n);
-            for start in 0..(words.len() + 1).saturating_sub(*n) {
+            for start in 0..(places.len() + 1).saturating_sub(*n) {
                 let hash = gram(&prefix, start, *n, power);
                 if self.maybe[hash as usize % MAYBE_BITS / 64] >> (hash % 64) & 1 == 0 {
                     continue;
                 }
                 let Some(&item) = grams.get(&hash) else { continue };
                 if !found.iter().any(|&(known, _)| known == item) {
-                    found.push((item, &text[words[start].start..words[start + n - 1].end]));
+                    let (from, to) = (places[start].0, places[start + n - 1].1);
+                    found.push((item, &text[from as usize..to as usize]));
                     if found.len() == TOLD_ITEMS {
                         return found;
                     }
@@ -272,33 +271,30 @@ fn without_labels(text: &str) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn words(text: &str) -> Vec<Word> {
-    let mut out = Vec::with_capacity(text.len() / 5);
-    let mut open: Option<Word> = None;
+/// A document is a gigabyte at most, so places have 32 bits.
+fn words(text: &str) -> Words {
+    let mut words = Words { places: Vec::new(), prefix: vec![0] };
+    let mut sum = 0u64;
+    let mut close = |start: usize, end: usize, hash: u64| {
+        let mixed = (hash ^ hash >> 31).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        sum = sum.wrapping_mul(BASE).wrapping_add(mixed ^ mixed >> 32);
+        words.places.push((start as u32, end as u32));
+        words.prefix.push(sum);
+    };
+    let mut open: Option<(usize, u64)> = None;
     for (at, c) in text.char_indices() {
         if c.is_alphanumeric() {
-            let word = open.get_or_insert(Word { start: at, end: at, hash: 0xcbf2_9ce4_8422_2325 });
-            word.end = at + c.len_utf8();
-            let mut add = |c: char| word.hash = (word.hash ^ u64::from(c)).wrapping_mul(0x0100_0000_01b3);
+            let (_, hash) = open.get_or_insert((at, 0xcbf2_9ce4_8422_2325));
+            let mut add = |c: char| *hash = (*hash ^ u64::from(c)).wrapping_mul(0x0100_0000_01b3);
             if c.is_ascii() { add(c.to_ascii_lowercase()) } else { c.to_lowercase().for_each(add) }
-        } else {
-            out.extend(open.take());
+        } else if let Some((start, hash)) = open.take() {
+            close(start, at, hash);
         }
     }
-    out.extend(open);
-    out
-}
-
-fn prefixes(words: &[Word]) -> Vec<u64> {
-    let mut out = Vec::with_capacity(words.len() + 1);
-    let mut sum = 0u64;
-    out.push(sum);
-    for word in words {
-        let mixed = (word.hash ^ word.hash >> 31).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        sum = sum.wrapping_mul(BASE).wrapping_add(mixed ^ mixed >> 32);
-        out.push(sum);
+    if let Some((start, hash)) = open {
+        close(start, text.len(), hash);
     }
-    out
+    words
 }
 
 fn power(n: usize) -> u64 {

@@ -12,7 +12,7 @@ use crate::read::{Content, LONGEST_ADDRESS_BYTES, RawDocument};
 use crate::redact::{Redacted, Redactor};
 use crate::repair::{Repairs, repair};
 use crate::rules::Rules;
-use crate::{CorpusOptions, Document, clean, extract, language};
+use crate::{CorpusOptions, Document, clean, extract, language, words};
 
 /// A document's verdict. Ranks write it down, so it can be read back; what is at its default is left out.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -68,8 +68,15 @@ impl From<Dropped> for Cause {
 const SHOWN_BYTES: usize = 200;
 /// Pages with an element that is never closed flatten some thousands of elements; more is made to hurt.
 const MOST_FLATTENED_ELEMENTS: u32 = 50_000;
-/// Filters and the search for evaluation items note some hundred bytes for each word of a document.
+/// Filters and the search for evaluation items note some hundred bytes for each word of a document: so many
+/// of any text …
+const FREE_WORDS: usize = 1 << 19;
+/// … and one in so many bytes, which is more than languages have …
+const BYTES_PER_WORD: usize = 4;
+/// … up to this number.
 const MOST_WORDS: usize = 4 << 20;
+/// What filters noted of a longer text is not kept for the next.
+const KEPT_FOR_BYTES: usize = 1 << 20;
 /// As many more are redacted with them, so that no value is cut where it is not known any more.
 const REDACTED_BYTES: usize = 4096;
 
@@ -163,14 +170,19 @@ impl<'a> Judge<'a> {
         if let Err(reason) = self.language(&text, &mut told) {
             return self.dropped(judged, &text, names::LANGUAGE, reason);
         }
-        if self.counts_words && has_more_words(&text, MOST_WORDS) {
+        let most_words = MOST_WORDS.min(FREE_WORDS + text.len() / BYTES_PER_WORD);
+        if self.counts_words && words::are_more_than(&text, most_words) {
             judged.unreadable = Some(format!(
-                "has more than {MOST_WORDS} words, too many for the memory that filters take: cut it by data.document_separator or \
-                 data.maximum_document_bytes"
+                "has more than {most_words} words and marks, too many for the memory that filters take: cut it \
+                 by data.document_separator or data.maximum_document_bytes"
             ));
             return judged;
         }
-        let text = match filter::judge(&text, &self.options.filters, &mut self.scratch) {
+        let filtered = filter::judge(&text, &self.options.filters, &mut self.scratch);
+        if text.len() > KEPT_FOR_BYTES {
+            self.scratch = Scratch::default();
+        }
+        let text = match filtered {
             Ok(Cow::Owned(cleaned)) => cleaned,
             Ok(Cow::Borrowed(_)) => text,
             Err(dropped) => return self.dropped(judged, &text, dropped.filter, dropped.reason),
@@ -294,11 +306,6 @@ impl<'a> Judge<'a> {
             _ => Err("not_sure"),
         }
     }
-}
-
-/// Whether spaces part a text into more than so many words. Filters find as many words or more.
-fn has_more_words(text: &str, most: usize) -> bool {
-    text.len() > 2 * most && text.split_whitespace().nth(most).is_some()
 }
 
 impl Judged {

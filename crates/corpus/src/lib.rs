@@ -16,11 +16,14 @@ mod document;
 mod error;
 pub mod extract;
 pub mod filter;
+#[cfg(test)]
+mod growth;
 mod judge;
 mod keeper;
 mod kind;
 mod language;
 pub mod mix;
+mod nfc;
 mod options;
 #[cfg(feature = "pdf")]
 mod pdf;

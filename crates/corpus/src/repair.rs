@@ -94,34 +94,40 @@ fn byte_of(c: char) -> Option<u8> {
 fn undo(text: &str, repairs: &mut Repairs, shows_beside: bool) -> Option<String> {
     let mut out: Option<String> = None;
     let (mut copied, mut at) = (0, 0);
-    let mut run: Vec<(u8, usize)> = Vec::new();
     while at < text.len() {
         if text.as_bytes()[at] < 0x80 {
             at += 1;
             continue;
         }
-        run.clear();
-        let start = at;
-        for c in text[start..].chars() {
-            let Some(byte) = byte_of(c) else { break };
-            run.push((byte, at));
-            at += c.len_utf8();
-        }
-        if run.is_empty() {
+        // Two passes over a run, since whether a sequence is certain depends on the whole run; none has to be
+        // buffered.
+        let (start, mut found, mut whole) = (at, 0, true);
+        at = each_sequence(text, start, |sequence| match sequence {
+            Some(_) => found += 1,
+            None => whole = false,
+        });
+        if at == start {
             at += text[at..].chars().next().map_or(1, char::len_utf8);
             continue;
         }
-        for (from, to, c) in sequences(text, &run, at) {
+        if found == 0 {
+            continue;
+        }
+        each_sequence(text, start, |sequence| {
+            let Some(sequence) = sequence.filter(|sequence| is_certain(text, sequence, found, whole)) else {
+                return;
+            };
+            let Sequence { from, to, meant, .. } = sequence;
             let out = out.get_or_insert_with(|| String::with_capacity(text.len()));
             out.push_str(&text[copied..from]);
-            out.push(c);
+            out.push(meant);
             if repairs.sample.is_none() {
                 let beside = if shows_beside { SHOWN_BESIDE_BYTES } else { 0 };
-                repairs.sample = Some(sample(text, from, to, c, beside));
+                repairs.sample = Some(sample(text, from, to, meant, beside));
             }
             repairs.mojibake += 1;
             copied = to;
-        }
+        });
     }
     out.map(|mut out| {
         out.push_str(&text[copied..]);
@@ -129,49 +135,78 @@ fn undo(text: &str, repairs: &mut Repairs, shows_beside: bool) -> Option<String>
     })
 }
 
-/// The misread sequences of a run: from, to, and the character meant.
-fn sequences(text: &str, run: &[(u8, usize)], end: usize) -> Vec<(usize, usize, char)> {
-    let mut found = Vec::new();
-    let (mut at, mut whole) = (0, true);
-    while at < run.len() {
-        let length = match run[at].0 {
-            0xc2..=0xdf => 2,
-            0xe0..=0xef => 3,
-            0xf0..=0xf4 => 4,
-            _ => 1,
-        };
-        let bytes: Vec<u8> = run[at..].iter().take(length).map(|&(byte, _)| byte).collect();
-        match std::str::from_utf8(&bytes).ok().and_then(|decoded| decoded.chars().next()) {
-            Some(c) if length > 1 => {
-                let to = run.get(at + length).map_or(end, |&(_, place)| place);
-                found.push((run[at].1, to, c, run[at].0));
-                at += length;
+/// Characters whose bytes in Windows-1252 are one character of UTF-8.
+struct Sequence {
+    from: usize,
+    to: usize,
+    meant: char,
+    /// The first byte.
+    lead: u8,
+}
+
+/// Walks the run of characters from `start` on that are bytes beyond ASCII in Windows-1252. Calls `tell` with
+/// each sequence that is UTF-8, and with `None` for each character that begins none. Returns where the run
+/// ends.
+fn each_sequence(text: &str, start: usize, mut tell: impl FnMut(Option<Sequence>)) -> usize {
+    let mut at = start;
+    loop {
+        let mut bytes = [0; 4];
+        let (mut known, mut length, mut to) = (0, 1, at);
+        let mut first_bytes = 0;
+        for c in text[at..].chars() {
+            let Some(byte) = byte_of(c) else { break };
+            bytes[known] = byte;
+            known += 1;
+            to += c.len_utf8();
+            if known == 1 {
+                first_bytes = c.len_utf8();
+                length = match byte {
+                    0xc2..=0xdf => 2,
+                    0xe0..=0xef => 3,
+                    0xf0..=0xf4 => 4,
+                    _ => 1,
+                };
+            }
+            if known == length {
+                break;
+            }
+        }
+        if known == 0 {
+            return at;
+        }
+        let decoded = std::str::from_utf8(&bytes[..known]).ok().and_then(|decoded| decoded.chars().next());
+        match decoded {
+            Some(meant) if length > 1 => {
+                tell(Some(Sequence { from: at, to, meant, lead: bytes[0] }));
+                at = to;
             }
             _ => {
-                whole = false;
-                at += 1;
+                tell(None);
+                at += first_bytes;
             }
         }
     }
-    let several = whole && found.len() > 1;
-    let is_certain = |&(from, to, c, lead): &(usize, usize, char, u8)| {
-        if c.is_control() && c > '\u{9f}' {
-            return false;
-        }
-        // A capital with an accent before a closing mark ends a word in capitals: "IRMÃ»".
-        let before = text[..from].chars().next_back();
-        let after = text[to..].chars().next();
-        let within =
-            before.is_some_and(|c| c.is_ascii_lowercase()) || after.is_some_and(|c| c.is_ascii_lowercase());
-        match lead {
-            0xe2 | 0xef | 0xf0 => true,
-            0xc2 | 0xc3 => several || within || whole && !before.is_some_and(char::is_alphabetic),
-            0xc4 | 0xc5 => several || whole && within,
-            _ => several,
-        }
-    };
-    found.retain(is_certain);
-    found.into_iter().map(|(from, to, c, _)| (from, to, c)).collect()
+}
+
+/// Whether a sequence was certainly misread. Its run has `found` of them, and consists of nothing else if
+/// `whole`.
+fn is_certain(text: &str, sequence: &Sequence, found: usize, whole: bool) -> bool {
+    let &Sequence { from, to, meant, lead } = sequence;
+    let several = whole && found > 1;
+    if meant.is_control() && meant > '\u{9f}' {
+        return false;
+    }
+    // A capital with an accent before a closing mark ends a word in capitals: "IRMÃ»".
+    let before = text[..from].chars().next_back();
+    let after = text[to..].chars().next();
+    let within =
+        before.is_some_and(|c| c.is_ascii_lowercase()) || after.is_some_and(|c| c.is_ascii_lowercase());
+    match lead {
+        0xe2 | 0xef | 0xf0 => true,
+        0xc2 | 0xc3 => several || within || whole && !before.is_some_and(char::is_alphabetic),
+        0xc4 | 0xc5 => several || whole && within,
+        _ => several,
+    }
 }
 
 fn sample(text: &str, from: usize, to: usize, c: char, beside: usize) -> String {

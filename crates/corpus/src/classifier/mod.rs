@@ -129,6 +129,11 @@ impl Classifier {
         Ok(atomic::write(fs, path, &bytes)?)
     }
 
+    #[cfg(test)]
+    pub(crate) fn of_weights(weights: Vec<f32>) -> Classifier {
+        Classifier { bits: weights.len().ilog2(), bias: 0.0, weights }
+    }
+
     /// A text's score from 0 to 5. `features` is working memory.
     pub fn score(&self, text: &str, features: &mut Vec<u32>) -> f64 {
         fill(text, self.bits, features);

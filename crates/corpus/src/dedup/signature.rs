@@ -28,12 +28,15 @@ pub struct Signer {
     words: Vec<Token>,
     simple: String,
     joined: String,
-    starts: Vec<u32>,
+    /// Where words begin in `joined`, and where the last one's space ends.
+    starts: Vec<usize>,
     shingles: Vec<u64>,
 }
 
 /// Shingles that are hashed by all functions in turn: what fits into the nearest cache.
 const BLOCK: usize = 512;
+/// Working memory of a longer text is given back.
+const KEPT_BYTES: usize = 1 << 20;
 
 impl Signer {
     /// With the recipe's numbers of bands and rows.
@@ -57,39 +60,60 @@ impl Signer {
     /// What stands for each band; `None` for a text with fewer words than a shingle, which has no near-duplicates.
     pub fn sign(&mut self, text: &str) -> Option<Vec<Band>> {
         simplify(text, &mut self.simple);
-        self.words.clear();
-        words::split(&self.simple, &mut self.words);
-        let count = (self.words.len() + 1).checked_sub(self.shingle_words).filter(|&count| count > 0)?;
-        // The words with one space between, so that a shingle is a slice.
         self.joined.clear();
         self.starts.clear();
-        for word in &self.words {
-            self.starts.push(self.joined.len() as u32);
-            self.joined.push_str(&self.simple[word.start as usize..word.end as usize]);
-            self.joined.push(' ');
-        }
-        self.starts.push(self.joined.len() as u32);
-        let joined = self.joined.as_bytes();
-        let ends = self.starts[self.shingle_words..].iter();
-        let places = self.starts.iter().zip(ends).take(count);
-        self.shingles.clear();
-        // Behind each word stands a space.
-        let hash = |(&start, &end)| XxHash64::oneshot(0, &joined[start as usize..end as usize - 1]);
-        self.shingles.extend(places.map(hash));
+        self.starts.push(0);
         self.least.clear();
         self.least.resize(self.a.len(), u64::MAX);
-        for shingles in self.shingles.chunks(BLOCK) {
-            for ((least, &a), &b) in self.least.iter_mut().zip(&self.a).zip(&self.b) {
-                *least = shingles.iter().fold(*least, |least, shingle| {
-                    least.min(modulo(shingle.wrapping_mul(a).wrapping_add(b)))
-                });
+        let mut is_any = false;
+        let (simple, mut words) = (std::mem::take(&mut self.simple), std::mem::take(&mut self.words));
+        // The words with one space between, so that a shingle is a slice; only as many at a time as are
+        // hashed at once.
+        words::each(&simple, &mut words, |word| {
+            self.joined.push_str(&simple[word.start as usize..word.end as usize]);
+            self.joined.push(' ');
+            self.starts.push(self.joined.len());
+            if self.starts.len() > BLOCK + self.shingle_words {
+                is_any |= self.hash_shingles();
             }
+        });
+        is_any |= self.hash_shingles();
+        if simple.capacity() <= KEPT_BYTES {
+            (self.simple, self.words) = (simple, words);
+        } else {
+            self.joined = String::new();
         }
         let band = |rows: &[u64]| {
             let bytes = rows.iter().flat_map(|row| row.to_le_bytes()).collect::<Vec<u8>>();
             Band { first: rows.first().copied().unwrap_or(0), all: XxHash64::oneshot(1, &bytes) }
         };
-        Some(self.least.chunks(self.rows).take(self.bands).map(band).collect())
+        is_any.then(|| self.least.chunks(self.rows).take(self.bands).map(band).collect())
+    }
+
+    /// Hashes all whole shingles of the words at hand, and keeps the words that begin further ones. False:
+    /// there was none.
+    fn hash_shingles(&mut self) -> bool {
+        let words = self.starts.len() - 1;
+        let count = (words + 1).saturating_sub(self.shingle_words);
+        if count == 0 {
+            return false;
+        }
+        let (joined, starts) = (self.joined.as_bytes(), &self.starts);
+        // Behind each word stands a space.
+        let shingle = |at: usize| &joined[starts[at]..starts[at + self.shingle_words] - 1];
+        self.shingles.clear();
+        self.shingles.extend((0..count).map(|at| XxHash64::oneshot(0, shingle(at))));
+        for ((least, &a), &b) in self.least.iter_mut().zip(&self.a).zip(&self.b) {
+            *least = self
+                .shingles
+                .iter()
+                .fold(*least, |least, shingle| least.min(modulo(shingle.wrapping_mul(a).wrapping_add(b))));
+        }
+        let begin = self.starts[count];
+        self.joined.drain(..begin);
+        self.starts.drain(..count);
+        self.starts.iter_mut().for_each(|start| *start -= begin);
+        true
     }
 }
 
@@ -201,6 +225,24 @@ mod tests {
         assert_eq!(signer.least[..3], [85330943174081874, 663359892825767826, 302227827184868053]);
         assert_eq!(signer.least[111], 3963570588256049);
         assert_eq!(signer.sign("too few words here"), None);
+    }
+
+    #[test]
+    fn a_long_text_is_hashed_in_parts_to_the_same_signature() {
+        let words: Vec<String> = (0..3 * BLOCK + 7).map(|number| format!("w{}", letters(number))).collect();
+        let mut signer = Signer::new(&DuplicateOptions::default());
+        signer.sign(&words.join(" ")).unwrap();
+        let shingles: Vec<u64> =
+            words.windows(5).map(|words| XxHash64::oneshot(0, words.join(" ").as_bytes())).collect();
+        for ((&a, &b), &least) in signer.a.iter().zip(&signer.b).zip(&signer.least) {
+            let all = shingles.iter().map(|shingle| modulo(shingle.wrapping_mul(a).wrapping_add(b)));
+            assert_eq!(Some(least), all.min());
+        }
+    }
+
+    /// Numbers become 0 when a text is simplified; letters stay.
+    fn letters(number: usize) -> String {
+        number.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect()
     }
 
     #[test]

@@ -4,11 +4,12 @@
 //! as far apart as they can be. 16 bytes a document stay in memory.
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use store::fs::{Fs, FsFile};
 
+use super::tokenize::{read_ids, write_ids};
 use crate::mix::{self, MixOptions, MixedSource};
 use crate::{Document, Error, Result};
 
@@ -47,8 +48,7 @@ impl<'a> Mixer<'a> {
                 self.names.len() - 1
             }
         };
-        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-        self.file.write_all(&bytes).map_err(store::Error::io("write", &self.path))?;
+        write_ids(&mut self.file, ids.iter().copied(), 4).map_err(store::Error::io("write", &self.path))?;
         let place = mix::place(self.seed, document);
         self.documents.push(Waiting { ids: ids.len() as u32, source: source as u32, place });
         Ok(())
@@ -75,19 +75,14 @@ impl<'a> Mixer<'a> {
         let epochs: Vec<f64> = names.iter().map(|name| plan[name].epochs).collect();
         let passes = epochs.iter().fold(0.0f64, |most, &epochs| most.max(epochs)).ceil() as u64;
         let mut written = vec![0u64; names.len()];
-        let (mut bytes, mut ids) = (Vec::new(), Vec::new());
         for pass in 0..passes {
             let opened = fs.open(&path).map_err(store::Error::io("read", &path))?;
             let mut waiting = BufReader::with_capacity(1 << 20, opened);
             for document in &documents {
-                bytes.resize(document.ids as usize * 4, 0);
-                waiting.read_exact(&mut bytes).map_err(store::Error::io("read", &path))?;
+                let ids = read_ids(&mut waiting, document.ids as usize, 4)
+                    .map_err(store::Error::io("read", &path))?;
                 let source = document.source as usize;
                 if document.place < epochs[source] - pass as f64 {
-                    ids.clear();
-                    ids.extend(
-                        bytes.chunks_exact(4).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]])),
-                    );
                     write(&ids)?;
                     written[source] += ids.len() as u64 + 2;
                 }

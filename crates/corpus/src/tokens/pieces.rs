@@ -17,7 +17,7 @@ use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 use tokenizer::Tokenizer;
 
-use super::tokenize::{BATCH_BYTES, bytes_per_id, checked_documents};
+use super::tokenize::{BATCH_BYTES, bytes_per_id, checked_documents, read_ids, write_ids};
 use crate::ranks::even_shares;
 use crate::{CorpusSummary, Document, Error, Rank, Ranks, Result, Split, documents};
 
@@ -161,12 +161,12 @@ impl PieceWriter {
     }
 
     fn write(&mut self, ids: &[u32]) -> Result<()> {
-        let mut bytes = Vec::with_capacity(4 + ids.len() * self.bytes_per_id);
-        bytes.extend_from_slice(&(ids.len() as u32).to_le_bytes());
-        for id in ids {
-            bytes.extend_from_slice(&id.to_le_bytes()[..self.bytes_per_id]);
-        }
-        Ok(self.file.write_all(&bytes).map_err(store::Error::io("write", &self.path))?)
+        let count = (ids.len() as u32).to_le_bytes();
+        let written = self
+            .file
+            .write_all(&count)
+            .and_then(|()| write_ids(&mut self.file, ids.iter().copied(), self.bytes_per_id));
+        Ok(written.map_err(store::Error::io("write", &self.path))?)
     }
 
     fn finish(mut self) -> Result<()> {
@@ -221,7 +221,7 @@ impl PieceReader<'_> {
         loop {
             if let Some((path, file)) = &mut self.open
                 && let Some(ids) =
-                    read_ids(file, self.bytes_per_id).map_err(store::Error::io("read", path))?
+                    read_document(file, self.bytes_per_id).map_err(store::Error::io("read", path))?
             {
                 return Ok(ids);
             }
@@ -233,14 +233,11 @@ impl PieceReader<'_> {
 }
 
 /// The next document's ids; `None` at the file's end.
-fn read_ids(file: &mut impl Read, bytes_per_id: usize) -> std::io::Result<Option<Vec<u32>>> {
+fn read_document(file: &mut impl Read, bytes_per_id: usize) -> std::io::Result<Option<Vec<u32>>> {
     let mut count = [0; 4];
     if file.read(&mut count[..1])? == 0 {
         return Ok(None);
     }
     file.read_exact(&mut count[1..])?;
-    let mut bytes = vec![0; u32::from_le_bytes(count) as usize * bytes_per_id];
-    file.read_exact(&mut bytes)?;
-    let id = |bytes: &[u8]| bytes.iter().rev().fold(0u32, |id, &byte| id << 8 | u32::from(byte));
-    Ok(Some(bytes.chunks_exact(bytes_per_id).map(id).collect()))
+    read_ids(file, u32::from_le_bytes(count) as usize, bytes_per_id).map(Some)
 }

@@ -1,7 +1,7 @@
 //! The tokens stage: documents become shards of ids.
 
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -285,6 +285,38 @@ pub fn bytes_per_id(tokenizer: &Tokenizer) -> usize {
     if tokenizer.vocab_size() <= 1 << 16 { 2 } else { 4 }
 }
 
+/// Writes ids with so many bytes each. A document's are never laid out twice in memory.
+pub fn write_ids(
+    file: &mut impl Write,
+    ids: impl Iterator<Item = u32>,
+    bytes_per_id: usize,
+) -> std::io::Result<()> {
+    let (mut bytes, mut filled) = ([0; 4096], 0);
+    for id in ids {
+        bytes[filled..filled + bytes_per_id].copy_from_slice(&id.to_le_bytes()[..bytes_per_id]);
+        filled += bytes_per_id;
+        if filled == bytes.len() {
+            file.write_all(&bytes)?;
+            filled = 0;
+        }
+    }
+    file.write_all(&bytes[..filled])
+}
+
+/// Reads as many ids.
+pub fn read_ids(file: &mut impl Read, count: usize, bytes_per_id: usize) -> std::io::Result<Vec<u32>> {
+    let mut bytes = [0; 4096];
+    // A count from a damaged file takes no more memory than there is file.
+    let mut ids = Vec::with_capacity(count.min(1 << 20));
+    while ids.len() < count {
+        let part = &mut bytes[..4096.min((count - ids.len()).saturating_mul(bytes_per_id))];
+        file.read_exact(part)?;
+        let id = |bytes: &[u8]| bytes.iter().rev().fold(0u32, |id, &byte| id << 8 | u32::from(byte));
+        ids.extend(part.chunks_exact(bytes_per_id).map(id));
+    }
+    Ok(ids)
+}
+
 /// Writes one split's shards and, at the end, its header.
 struct ShardWriter<'a> {
     fs: &'a dyn Fs,
@@ -326,17 +358,14 @@ impl<'a> ShardWriter<'a> {
 
     fn write(&mut self, ids: &[u32]) -> Result<()> {
         let Header { bytes_per_token, bos_id, eos_id, .. } = self.header;
-        let mut bytes = Vec::with_capacity((ids.len() + 2) * bytes_per_token);
-        for id in [bos_id].iter().chain(ids).chain(&[eos_id]) {
-            bytes.extend_from_slice(&id.to_le_bytes()[..bytes_per_token]);
-        }
         let shard = self.shard()?;
         shard.counts.documents += 1;
         shard.counts.tokens += ids.len() as u64 + 2;
-        let end = shard.counts.tokens.to_le_bytes();
-        for ((path, file), bytes) in [(&mut shard.ids, &bytes[..]), (&mut shard.ends, &end)] {
-            file.write_all(bytes).map_err(store::Error::io("write", path))?;
-        }
+        let (path, file) = &mut shard.ids;
+        let all = [bos_id].into_iter().chain(ids.iter().copied()).chain([eos_id]);
+        write_ids(file, all, bytes_per_token).map_err(store::Error::io("write", path))?;
+        let (path, file) = &mut shard.ends;
+        file.write_all(&shard.counts.tokens.to_le_bytes()).map_err(store::Error::io("write", path))?;
         if shard.counts.tokens >= self.shard_tokens {
             self.close()?;
         }
@@ -386,6 +415,19 @@ mod tests {
 
     use super::*;
     use crate::{CorpusOptions, Loader, LoaderOptions, TokenDataset, prepare};
+
+    #[test]
+    fn ids_are_read_as_they_were_written() {
+        for (count, bytes_per_id) in [(0, 2), (2048, 2), (5000, 2), (1024, 4), (5000, 4)] {
+            let ids: Vec<u32> = (0..count).map(|id| id * 13).collect();
+            let mut file = Vec::new();
+            write_ids(&mut file, ids.iter().copied(), bytes_per_id).expect("written");
+            assert_eq!(file.len(), ids.len() * bytes_per_id);
+            let mut rest = &file[..];
+            assert_eq!(read_ids(&mut rest, ids.len(), bytes_per_id).expect("read"), ids);
+            assert!(rest.is_empty() && read_ids(&mut rest, 1, bytes_per_id).is_err());
+        }
+    }
 
     #[test]
     fn shards_read_as_one_stream() {

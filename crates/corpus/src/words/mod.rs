@@ -9,6 +9,7 @@ mod chunks;
 pub mod classes;
 mod exceptions;
 
+use chunks::Chunk;
 pub use chunks::{DIGIT, LETTER, WIDE, chunks};
 use exceptions::EXCEPTIONS;
 
@@ -29,6 +30,49 @@ pub fn split(text: &str, out: &mut Vec<Token>) {
     for chunk in chunks(text) {
         affixes::split(text, &chunk, exceptions, out);
     }
+}
+
+/// Hands over the same words one by one. `scratch` holds those of one run between white space at a time.
+pub fn each(text: &str, scratch: &mut Vec<Token>, mut take: impl FnMut(&Token)) {
+    let exceptions = &*EXCEPTIONS;
+    for chunk in chunks(text) {
+        scratch.clear();
+        affixes::split(text, &chunk, exceptions, scratch);
+        scratch.iter().for_each(&mut take);
+    }
+}
+
+/// Whether a text has more than `most` words, give or take two for every 64 KB without white space. The words
+/// are counted without being held: a run of marks has as many words as bytes.
+pub fn are_more_than(text: &str, most: usize) -> bool {
+    const COUNTED_BYTES: usize = 64 << 10;
+    // An upper bound that costs little: a mark adds itself and the word behind it, white space up to three
+    // words.
+    let most_possible: usize = text
+        .bytes()
+        .map(|byte| match byte {
+            byte if byte.is_ascii_alphanumeric() => 0,
+            b' ' | b'\n' => 3,
+            _ => 2,
+        })
+        .sum();
+    if most_possible < most {
+        return false;
+    }
+    let (mut count, mut words) = (0, Vec::new());
+    for Chunk { mut start, end, .. } in chunks(text) {
+        while start < end {
+            let part_end = text.floor_char_boundary(end.min(start + COUNTED_BYTES));
+            words.clear();
+            split(&text[start..part_end], &mut words);
+            count += words.len();
+            if count > most {
+                return true;
+            }
+            start = part_end;
+        }
+    }
+    false
 }
 
 /// How many sentences spaCy's sentencizer finds in `text[start..]` with these `tokens`: at least one, and no more than `at_most`
@@ -90,6 +134,15 @@ mod tests {
         check("John's “quoted” text — ok", &["John", "'s", "“", "quoted", "”", "text", "—", "ok"]);
         check("", &[]);
         check(" \n\t ", &[]);
+    }
+
+    #[test]
+    fn words_are_counted_without_being_held() {
+        for text in ["!".repeat(300_000), "a.b, ".repeat(50_000), "漢 字".repeat(9), String::new()] {
+            let count = words(&text).len();
+            assert!(!are_more_than(&text, count), "{count}");
+            assert_eq!(are_more_than(&text, count.saturating_sub(1)), count > 0, "{count}");
+        }
     }
 
     #[test]

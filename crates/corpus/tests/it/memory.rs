@@ -1,31 +1,44 @@
-//! What hostile files cost in memory: each is prepared by a child process, whose peak is read from the system.
+//! What hostile files, and long runs of one class of characters, cost in memory: a child process does the
+//! work, and its peak is read from the system.
 
 use std::path::Path;
 use std::process::Command;
 
-use corpus::CorpusOptions;
+use corpus::contamination::DecontaminateOptions;
+use corpus::filter::FilterOptions;
+use corpus::{CorpusOptions, Split};
 use parquet::basic::{Compression, Encoding};
 use parquet::file::properties::WriterProperties;
 use store::fs::RealFs;
 use store::report::NoReport;
+use testkit::runs::RUNS;
+use tokenizer::{Kind, PreTokenizer, Tokenizer, TokenizerOptions};
 
 use crate::samples::{flate, parquet_by, pdf, pdf_with_form};
-use crate::{Project, gzip, undivided};
+use crate::{Project, gzip, options, undivided};
 
 /// What the child is told the folder by.
 const FOLDER: &str = "TEXT2LLM_TEST_FOLDER";
+/// And what to do there by this.
+const STAGE: &str = "TEXT2LLM_TEST_STAGE";
 const MARK: &str = "peak of this process: ";
 
-/// The most memory that preparing a file takes, beside what a harmless one does.
+/// The most memory that preparing a file takes.
 fn peak_bytes(name: &str, bytes: &[u8]) -> u64 {
     let project = Project::new(&[("in/0.txt", b"good"), (&format!("in/{name}"), bytes)]);
+    peak_of(&project, "prepare", name)
+}
+
+/// The most memory that a stage takes in a project.
+fn peak_of(project: &Project, stage: &str, name: &str) -> u64 {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "memory::child", "--ignored", "--nocapture"])
         .env(FOLDER, project.path(""))
+        .env(STAGE, stage)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success(), "{name}: {said}");
+    assert!(child.status.success(), "{stage}, {name}: {said}");
     let peak = said.split_once(MARK).unwrap().1.split_whitespace().next().unwrap();
     peak.parse::<u64>().unwrap()
 }
@@ -36,9 +49,53 @@ fn peak_bytes(name: &str, bytes: &[u8]) -> u64 {
 fn child() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
     let folder = Path::new(&folder);
-    let options = CorpusOptions { quarantine_limit: 1.0, ..undivided(&["in"]) };
-    let out = folder.join("data/documents");
-    corpus::prepare(&RealFs, &options, folder, &out, &mut NoReport).unwrap();
+    let plain = CorpusOptions { quarantine_limit: 1.0, ..options(&["in"]) };
+    let (documents, tokens) = (folder.join("data/documents"), folder.join("data/tokens"));
+    let prepare = |options: CorpusOptions| {
+        corpus::prepare(&RealFs, &options, folder, &documents, &mut NoReport).unwrap();
+    };
+    let stage = std::env::var(STAGE).unwrap();
+    match stage.split_once(' ').unwrap_or((&stage, "")) {
+        // One split, so that training sees all of it.
+        ("prepare", _) => prepare(CorpusOptions { quarantine_limit: 1.0, ..undivided(&["in"]) }),
+        ("filters", _) => {
+            let filters = FilterOptions {
+                gopher_repetition: Some(Default::default()),
+                gopher_quality: Some(Default::default()),
+                c4: Some(Default::default()),
+                fineweb: Some(Default::default()),
+                ..FilterOptions::default()
+            };
+            // The file that is beside the run is dropped by them; the run must not be all there is.
+            let options = CorpusOptions { filters, ..plain };
+            let error = corpus::prepare(&RealFs, &options, folder, &documents, &mut NoReport).unwrap_err();
+            assert!(error.to_string().contains("no text is left"), "{error}");
+        }
+        ("rest", _) => prepare(CorpusOptions {
+            repair: Some(Default::default()),
+            near_duplicates: Some(Default::default()),
+            duplicate_lines: Some(Default::default()),
+            redact: Some(Default::default()),
+            decontaminate: Some(DecontaminateOptions {
+                against: vec!["set.jsonl".to_owned()],
+                ..DecontaminateOptions::default()
+            }),
+            ..plain
+        }),
+        ("tokenize", name) => {
+            let tokenizer = Tokenizer::open(&RealFs, &folder.join(name)).unwrap();
+            corpus::tokenize(&RealFs, &documents, &tokenizer, &tokens, &mut NoReport).unwrap();
+        }
+        ("train", _) => {
+            let trained = corpus::texts(&RealFs, &documents, Split::Train, |texts| {
+                let options = TokenizerOptions { vocab_size: 1024, ..TokenizerOptions::default() };
+                // Of a run of one character there is not enough to learn.
+                drop(tokenizer::train(texts, &options, &mut NoReport));
+            });
+            trained.unwrap();
+        }
+        (other, _) => panic!("{other}"),
+    }
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let kilobytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
@@ -79,4 +136,53 @@ fn hostile_files_take_little_memory() {
         println!("{name} of {:.2} MB: {:.0} MB", mb(bytes.len() as u64), mb(taken));
         assert!(taken <= allowed, "{name}: {:.0} MB, not {:.0}", mb(taken), mb(allowed));
     }
+}
+
+/// Four times the file and 64 MB for 16 MB of one class, in preparing with every stage that looks at text and
+/// in encoding. Learning merges may take eight times the file: it notes in which pieces each pair occurs, and
+/// here no piece occurs twice.
+#[test]
+#[allow(clippy::print_stdout)] // what is skipped, and what was measured
+fn a_run_of_one_class_takes_little_memory() {
+    const BYTES: usize = 16 << 20;
+    if !cfg!(target_os = "linux") {
+        println!("skipped: the peak of a process is read from /proc");
+        return;
+    }
+    let project = Project::new(&[("in/0.txt", b"good"), ("in/run.txt", b"harmless")]);
+    let item = "an item of an evaluation set with words enough to be looked for in any text";
+    project.write("set.jsonl", format!("{{\"query\": \"{item}\"}}").as_bytes());
+    let kinds = [
+        ("qwen2", Kind::Bpe, PreTokenizer::Qwen2),
+        ("gpt-2", Kind::Bpe, PreTokenizer::Gpt2),
+        ("unigram", Kind::Unigram, PreTokenizer::LlamaBpe),
+    ];
+    for (name, kind, pre_tokenizer) in kinds {
+        let options =
+            TokenizerOptions { kind, pre_tokenizer, vocab_size: 320, ..TokenizerOptions::default() };
+        let texts = RUNS.map(|run| run.text(1000));
+        tokenizer::train(texts, &options, &mut NoReport)
+            .unwrap()
+            .save(&RealFs, &project.path(name), None)
+            .unwrap();
+    }
+    let stages =
+        ["filters", "rest", "prepare", "tokenize qwen2", "tokenize gpt-2", "tokenize unigram", "train"];
+    let peaks = |name: &str| stages.map(|stage| peak_of(&project, stage, name));
+    let harmless = peaks("harmless");
+    let mut failed = Vec::new();
+    for name in ["ACGT", "digits", "one letter", "spaces", "punctuation", "combining marks"] {
+        let run = RUNS.iter().find(|run| run.name == name).unwrap();
+        // A text of white space alone is none.
+        project.write("in/run.txt", format!("a{}b", run.text(BYTES - 2)).as_bytes());
+        for ((stage, peak), harmless) in stages.into_iter().zip(peaks(name)).zip(harmless) {
+            let taken = peak.saturating_sub(harmless);
+            println!("{name}, {stage}: {:.0} MB", taken as f64 / 1e6);
+            let times = if stage == "train" { 8 } else { 4 };
+            if taken > times * BYTES as u64 + (64 << 20) {
+                failed.push(format!("{name}, {stage}: {:.0} MB", taken as f64 / 1e6));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
 }

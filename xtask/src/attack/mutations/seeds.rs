@@ -28,18 +28,21 @@ use super::{of_disk, samples, shared_data};
 /// Tokens of the tokenizers made here: as many as a few words support.
 const VOCABULARY: usize = 272;
 
+/// Packs content into a file.
+type Pack = fn(&[u8]) -> Vec<u8>;
+
 /// A valid file.
 pub struct Seed {
     pub bytes: Vec<u8>,
     /// Its unpacked content, and how to pack it.
-    pub packed: Option<(Vec<u8>, fn(&[u8]) -> Vec<u8>)>,
+    pub packed: Option<(Vec<u8>, Pack)>,
 }
 
 fn plain(bytes: impl Into<Vec<u8>>) -> Seed {
     Seed { bytes: bytes.into(), packed: None }
 }
 
-fn packed(inner: impl Into<Vec<u8>>, pack: fn(&[u8]) -> Vec<u8>) -> Seed {
+fn packed(inner: impl Into<Vec<u8>>, pack: Pack) -> Seed {
     let inner = inner.into();
     Seed { bytes: pack(&inner), packed: Some((inner, pack)) }
 }

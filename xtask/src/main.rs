@@ -15,7 +15,7 @@ use clap::{Parser, Subcommand};
 
 /// What `attack` bounds the memory of a call by.
 #[global_allocator]
-static HEAP: compute::heap::Counting = compute::heap::Counting;
+static HEAP: compute::counting::Counting = compute::counting::Counting;
 
 /// Developer tasks of text2llm.
 #[derive(Parser)]

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod bf16;
 pub mod blocks;
+pub mod counting;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;

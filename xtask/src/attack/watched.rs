@@ -13,6 +13,10 @@ use serde_json::Value;
 /// A process without progress for longer than this hangs.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
+/// Exit codes of a program that was stopped by Ctrl-C and by SIGTERM.
+const INTERRUPTED: i32 = 130;
+const TERMINATED: i32 = 143;
+
 /// How a process ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -58,9 +62,9 @@ impl Ended {
         if let Some(signal) = self.signal {
             return Some(format!("killed by signal {signal}; {}", self.last_words()));
         }
-        self.code
-            .filter(|code| !(0..=5).contains(code))
-            .map(|code| format!("undocumented exit code {code}; {}", self.last_words()))
+        let documented = |code: &i32| matches!(*code, 0..=5 | INTERRUPTED | TERMINATED);
+        let code = self.code.filter(|code| !documented(code))?;
+        Some(format!("undocumented exit code {code}; {}", self.last_words()))
     }
 
     /// The last three lines of stderr, or of stdout where stderr is empty.

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use compute::heap::Counting;
+use compute::counting::Counting;
 use compute::rng::Rng;
 
 use super::Campaign;

@@ -28,7 +28,7 @@ use super::{of_disk, samples, shared_data};
 /// Tokens of the tokenizers made here: as many as a few words support.
 const VOCABULARY: usize = 272;
 
-/// Packs a content.
+/// Packs content into a file.
 type Pack = fn(&[u8]) -> Vec<u8>;
 
 /// A valid file.

@@ -229,7 +229,8 @@ mod tests {
 
     #[test]
     fn a_long_text_is_hashed_in_parts_to_the_same_signature() {
-        let words: Vec<String> = (0..3 * BLOCK + 7).map(|number| format!("w{}", letters(number))).collect();
+        // None is one that English splits, as it does `wed`.
+        let words: Vec<String> = (0..3 * BLOCK + 7).map(|number| format!("q{}", letters(number))).collect();
         let mut signer = Signer::new(&DuplicateOptions::default());
         signer.sign(&words.join(" ")).unwrap();
         let shingles: Vec<u64> =

@@ -35,6 +35,15 @@ pub fn state(run: &RunDir) -> Result<RunState> {
     }
 }
 
+/// What is wrong with `state.json`, where [`state`] tells it from the checkpoints.
+pub fn state_damage(run: &RunDir) -> Option<String> {
+    let error = run.read_state(&RealFs).err().filter(|error| is_unusable(error) && run.has_meta(&RealFs))?;
+    Some(format!(
+        "run {}: {error}. What is shown is what its checkpoints say; the next command that continues the run restores it",
+        run.id()
+    ))
+}
+
 /// Puts right what of a run's records is damaged or gone and can be told from the rest, and says so. For who holds the run's lock.
 ///
 /// # Errors

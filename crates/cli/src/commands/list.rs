@@ -20,7 +20,14 @@ pub struct Arguments {}
 /// Prints one line a run.
 pub fn run(global: &GlobalArguments, _arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
-    let runs = store::run::list(&RealFs, &project.runs())?;
+    let mut runs = store::run::list(&RealFs, &project.runs())?;
+    for run in runs.iter_mut().filter(|run| run.state.is_none()) {
+        let folder = RunDir::open(&RealFs, &run.path)?;
+        if let Some(damage) = pipeline::record::state_damage(&folder) {
+            run.state = pipeline::record::state(&folder).ok();
+            console.warning(&damage);
+        }
+    }
     if !console.is_human() {
         for run in &runs {
             let mut value = serde_json::to_value(run)?;

@@ -42,6 +42,9 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         return console.result("status", &json!({ "run_id": null }));
     }
     let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
+    if let Some(damage) = pipeline::record::state_damage(&run) {
+        console.warning(&damage);
+    }
     loop {
         let standing = Standing::of(&project, &run)?;
         let clear = arguments.watch && console.is_human() && std::io::stdout().is_terminal();

@@ -37,7 +37,10 @@ pub fn write_with(
         let _ = fs.remove_file(&temporary);
         return Err(Error::io("write", path)(error));
     }
-    fs.rename(&temporary, path).map_err(Error::io("put in place", path))?;
+    if let Err(error) = fs.rename(&temporary, path) {
+        let _ = fs.remove_file(&temporary);
+        return Err(Error::io("put in place", path)(error));
+    }
     fs.sync_dir(folder).map_err(Error::io("flush the folder", folder))
 }
 

@@ -132,7 +132,9 @@ fn stopped_in(title: &str, write: fn(&Sandbox), trained: bool) {
         assert_eq!((&status["status"], &status["failure"]), (&"stopped".into(), &Value::Null), "{case}");
         assert_eq!(status["job"]["status"], "stopped", "{status}");
         let message = status["message"].as_str().expect("told");
-        assert!(message.contains(&format!("in the {} phase", title.to_lowercase())), "{message}");
+        let of_phase = |phase: &str| message.contains(&format!("in the {} phase", phase.to_lowercase()));
+        // A fast machine may have gone on to the next phase by the time it is asked.
+        assert!(of_phase(title) || (title == "Validation" && of_phase("Export")), "{message}");
         let listed = job.sandbox.run("list --json").expect(0);
         assert!(listed.stdout.contains("\"status\":\"stopped\""), "{}", listed.stdout);
         let told = job.sandbox.run("status").expect(0).stdout;

@@ -133,7 +133,9 @@ struct Campaign {
     next_case: u64,
     only_case: bool,
     most: u64,
-    deadline: Option<Instant>,
+    limit: Option<Duration>,
+    /// When the first case began: what comes before it costs none of the time.
+    begun: Option<Instant>,
     told: Instant,
     count: u64,
     failures: Vec<Failure>,
@@ -157,8 +159,9 @@ impl Campaign {
             next_case: arguments.case.unwrap_or(arguments.from),
             only_case: arguments.case.is_some(),
             most: if arguments.full { attack.full_count() } else { u64::MAX },
-            deadline: (!arguments.full && arguments.case.is_none())
-                .then(|| Instant::now() + Duration::from_secs(arguments.seconds)),
+            limit: (!arguments.full && arguments.case.is_none())
+                .then(|| Duration::from_secs(arguments.seconds)),
+            begun: None,
             told: Instant::now(),
             count: 0,
             failures: Vec::new(),
@@ -169,8 +172,10 @@ impl Campaign {
 
     /// The next case's number and random stream; `None` once the time or the number of cases is used up.
     fn next(&mut self) -> Option<(u64, Rng)> {
-        let late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if late || self.count >= self.most || (self.only_case && self.count > 0) {
+        let is_first = self.begun.is_none();
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        let late = self.limit.is_some_and(|limit| !is_first && begun.elapsed() >= limit);
+        if late || self.count >= self.most || (self.only_case && !is_first) {
             return None;
         }
         if self.told.elapsed() > Duration::from_secs(10) {

@@ -86,7 +86,8 @@ fn one_case(
     bench.begin(case, reader.name)?;
     let problem = bench.check(reader, &files);
     for caught in bench.caught.drain(..) {
-        campaign.note(format!("panic that {} caught: {caught}", reader.name));
+        let place = caught.split_once(": ").map_or(caught.as_str(), |(place, _)| place);
+        campaign.note(format!("panic in {place}, caught by the reader of {}", reader.name));
     }
     let Some(problem) = problem else { return Ok(()) };
     // Find the file that causes it.

@@ -3,8 +3,10 @@
 //! It lives here because `compute` is the one crate that may use `unsafe`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The system's allocator, which calls [`on_refusal`]'s function before a request that cannot be met ends the program: without it a library
 /// would abort without a word of which limit was reached. Made the program's with `#[global_allocator]`.
@@ -21,12 +23,38 @@ pub fn on_refusal(tell: fn(usize)) {
     let _ = TOLD.set(tell);
 }
 
+thread_local! {
+    // Neither is dropped, so that allocations of a thread that ends may still look.
+    static MAY_FAIL: Cell<bool> = const { Cell::new(false) };
+    static IS_TELLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, whose requests for memory may fail on this thread without the program ending: it looks at what
+/// `try_reserve` returns.
+pub fn where_refusal_is_handled<T>(work: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            MAY_FAIL.set(self.0);
+        }
+    }
+    let _restore = Restore(MAY_FAIL.replace(true));
+    work()
+}
+
 #[cold]
 fn refused(bytes: usize) {
-    if let Some(tell) = TOLD.get()
-        && !TELLING.swap(true, Ordering::SeqCst)
-    {
+    let Some(tell) = TOLD.get() else { return };
+    if MAY_FAIL.get() {
+        return;
+    }
+    if !TELLING.swap(true, Ordering::SeqCst) {
+        IS_TELLING.set(true);
         tell(bytes);
+        IS_TELLING.set(false);
+    } else if !IS_TELLING.get() {
+        // Another thread is ending the process, with a code and the limit's name: an abort here would overtake it.
+        std::thread::sleep(Duration::from_secs(30));
     }
 }
 
@@ -75,5 +103,26 @@ pub fn give_back_free_pages() {
         }
         // SAFETY: glibc's function takes any number, touches free memory only and may be called from any thread (malloc_trim(3)).
         unsafe { malloc_trim(0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    static HEARD: AtomicUsize = AtomicUsize::new(0);
+
+    #[test]
+    fn a_refusal_is_told_once_and_not_where_it_is_handled() {
+        on_refusal(|bytes| {
+            HEARD.fetch_add(bytes, Ordering::SeqCst);
+            // The words may need memory themselves.
+            refused(1000);
+        });
+        where_refusal_is_handled(|| refused(1));
+        assert_eq!(HEARD.load(Ordering::SeqCst), 0);
+        refused(20);
+        assert_eq!(HEARD.load(Ordering::SeqCst), 20);
     }
 }

@@ -12,6 +12,8 @@ const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// What the library says of both; its errors have no kinds.
 const WINDOW_SAID: &str = "Frame requires too much memory for decoding";
 const MEMORY_SAID: &str = "Allocation error : not enough memory";
+/// What its Rust layer says where the first allocation of a context fails.
+const CONTEXT_SAID: &str = "zstd could not allocate a decompression context";
 
 /// A stream asks for more memory than any is given.
 #[derive(Debug)]
@@ -49,7 +51,7 @@ pub fn shortage(library: &str) -> io::Error {
 /// An error of the library, as what it is.
 pub fn told(error: io::Error) -> io::Error {
     match error.to_string().as_str() {
-        MEMORY_SAID => shortage("zstd"),
+        MEMORY_SAID | CONTEXT_SAID => shortage("zstd"),
         WINDOW_SAID => io::Error::other(large_window(None)),
         _ => error,
     }

@@ -114,7 +114,8 @@ pub fn is_passing(name: &OsStr) -> bool {
 /// # Errors
 /// What the disk says; whatever is not removed yet is where it was.
 pub fn discard(fs: &dyn Fs, folder: &Path, target: &Path) -> Result<Option<PathBuf>> {
-    discard_if(fs, folder, target, |manifest| {
+    let listed = |fs: &dyn Fs, folder: &Path| Manifest::read(fs, folder).is_ok();
+    discard_if(fs, folder, target, listed, |manifest| {
         let outputs = manifest.iter().flat_map(|manifest| &manifest.outputs);
         let made = outputs.map(|(name, record)| {
             let path = folder.join(name);
@@ -124,21 +125,29 @@ pub fn discard(fs: &dyn Fs, folder: &Path, target: &Path) -> Result<Option<PathB
     })
 }
 
-/// As [`discard`], where all files directly in `folder` that have one of `names` are ours, changed or not.
+/// As [`discard`], where all files directly in `folder` that have one of `names` are ours, changed or not, and so
+/// is the manifest.
 ///
 /// # Errors
 /// As of [`discard`].
 pub fn discard_known(fs: &dyn Fs, folder: &Path, target: &Path, names: &[&str]) -> Result<Option<PathBuf>> {
-    discard_if(fs, folder, target, |_| {
-        let paths = names.iter().filter(|&&name| name != FILE_NAME).map(|name| folder.join(name));
-        Ok(paths.filter(|path| fs.kind(path) == Some(FileKind::File)).collect())
-    })
+    discard_if(
+        fs,
+        folder,
+        target,
+        |_, _| true,
+        |_| {
+            let paths = names.iter().filter(|&&name| name != FILE_NAME).map(|name| folder.join(name));
+            Ok(paths.filter(|path| fs.kind(path) == Some(FileKind::File)).collect())
+        },
+    )
 }
 
 fn discard_if(
     fs: &dyn Fs,
     folder: &Path,
     target: &Path,
+    listing_is_ours: impl Fn(&dyn Fs, &Path) -> bool,
     ours: impl FnOnce(Option<&Manifest>) -> Result<Vec<PathBuf>>,
 ) -> Result<Option<PathBuf>> {
     if fs.kind(folder) != Some(FileKind::Folder) {
@@ -149,7 +158,12 @@ fn discard_if(
         fs.remove_file(&path).map_err(Error::io("remove", &path))?;
     }
     let listing = folder.join(FILE_NAME);
-    if !clear(fs, folder, &listing)? {
+    let is_ours = listing_is_ours(fs, folder);
+    if !clear(fs, folder, &listing, is_ours)? {
+        if is_ours && fs.exists(&listing) {
+            // What it lists is gone, so that it would only mislead.
+            fs.remove_file(&listing).map_err(Error::io("remove", &listing))?;
+        }
         return keep(fs, folder, target).map(Some);
     }
     // Last: without it nobody could tell what else there was.
@@ -172,14 +186,14 @@ fn is_as_made(fs: &dyn Fs, path: &Path, record: &FileRecord) -> Result<bool> {
     Ok(same && manifest::hash_file(fs, path)? == record.blake3)
 }
 
-/// Removes empty folders and passing files below `folder`. Whether nothing is left but `listing`.
-fn clear(fs: &dyn Fs, folder: &Path, listing: &Path) -> Result<bool> {
+/// Removes empty folders and passing files below `folder`. Whether nothing is left but `listing`, if that is ours.
+fn clear(fs: &dyn Fs, folder: &Path, listing: &Path, listing_is_ours: bool) -> Result<bool> {
     let mut empty = true;
     for (name, kind) in fs.names(folder).map_err(Error::io("list", folder))? {
         let path = folder.join(&name);
         match kind {
             FileKind::Folder => {
-                if !clear(fs, &path, listing)? {
+                if !clear(fs, &path, listing, listing_is_ours)? {
                     empty = false;
                 } else if let Err(error) = fs.remove_dir(&path) {
                     match error.kind() {
@@ -191,7 +205,7 @@ fn clear(fs: &dyn Fs, folder: &Path, listing: &Path) -> Result<bool> {
             FileKind::File if is_passing(&name) => {
                 fs.remove_file(&path).map_err(Error::io("remove", &path))?;
             }
-            _ => empty &= path == listing && Manifest::read(fs, folder).is_ok(),
+            _ => empty &= path == listing && listing_is_ours,
         }
     }
     // Settled before the manifest goes: a file that a power cut brings back must still be known as ours.
@@ -207,11 +221,6 @@ fn keep(fs: &dyn Fs, folder: &Path, target: &Path) -> Result<PathBuf> {
         _ => target.with_file_name(format!("{name}.kept-{count}")),
     };
     let free = (1..).map(numbered).find(|path| fs.kind(path).is_none()).unwrap_or_default();
-    // What it lists is gone, so that it would only mislead.
-    let listing = folder.join(FILE_NAME);
-    if Manifest::read(fs, folder).is_ok() {
-        fs.remove_file(&listing).map_err(Error::io("remove", &listing))?;
-    }
     fs.rename(folder, &free).map_err(Error::io("put aside", folder))?;
     let above = atomic::parent(target)?;
     fs.sync_dir(above).map_err(Error::io("flush the folder", above))?;

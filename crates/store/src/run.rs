@@ -266,13 +266,14 @@ impl RunDir {
     /// # Errors
     /// Both are damaged; what the disk says.
     pub fn heal_meta(&self, fs: &dyn Fs) -> Result<bool> {
-        let whole = |name| sealed::read::<Value>(fs, &self.path.join(name)).is_ok();
-        let (meta, copy) = (whole(META_FILE), whole(META_COPY_FILE));
-        if !(meta && copy) {
+        let read = |name| sealed::read::<Value>(fs, &self.path.join(name)).ok();
+        let (meta, copy) = (read(META_FILE), read(META_COPY_FILE));
+        // A kill between the two writes leaves an older copy.
+        if meta.is_none() || meta != copy {
             let value = self.read_meta(fs)?;
             self.write_meta(fs, &value)?;
         }
-        Ok(!meta)
+        Ok(meta.is_none())
     }
 
     /// Writes `state.json`, stamped with the time and this process.
@@ -431,6 +432,21 @@ mod tests {
         drop(lock);
         let state = run.state(&RealFs).unwrap();
         assert_eq!((state.status, state.step, state.paused), (RunStatus::Interrupted, 7, None));
+    }
+
+    #[test]
+    fn a_copy_of_the_record_that_a_kill_left_behind_is_brought_up_to_date() {
+        let disk = MemoryFs::new();
+        let run = RunDir::create(&disk, Path::new("/runs"), "x").unwrap();
+        let copy = run.path().join(META_COPY_FILE);
+        run.write_meta(&disk, &Value::from(1)).unwrap();
+        let old = disk.read(&copy).unwrap();
+        run.write_meta(&disk, &Value::from(2)).unwrap();
+        disk.mutate(&copy, |bytes| *bytes = old.clone());
+        assert!(!run.heal_meta(&disk).unwrap());
+        disk.mutate(&run.path().join(META_FILE), |bytes| bytes[0] ^= 1);
+        assert!(run.heal_meta(&disk).unwrap());
+        assert_eq!(run.read_meta(&disk).unwrap(), 2);
     }
 
     #[test]

@@ -42,10 +42,23 @@ pub fn hidden(text: &str) -> Cow<'_, str> {
         parts.extend(address.password);
         parts.extend(address.query.filter(|&(from, to)| is_signed(&text[from..to])));
     }
-    for (from, to) in parts.into_iter().rev() {
+    for (from, to) in joined(parts).into_iter().rev() {
         text.to_mut().replace_range(from..to, HIDDEN);
     }
     text
+}
+
+/// Ranges in their order, those that overlap as one: an address may stand within another one's query.
+fn joined(mut ranges: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+    ranges.sort_unstable();
+    let mut joined: Vec<(usize, usize)> = Vec::new();
+    for (from, to) in ranges {
+        match joined.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(to),
+            _ => joined.push((from, to)),
+        }
+    }
+    joined
 }
 
 /// Whether an address holds a password or a signature.
@@ -113,8 +126,9 @@ struct Address {
 /// `scheme://…`, or `scheme:/…` as paths are normalized.
 fn addresses(text: &str) -> impl Iterator<Item = Address> {
     text.match_indices(":/").filter_map(|(colon, _)| {
-        let scheme = text[..colon].rfind(|c: char| !c.is_ascii_alphanumeric()).map_or(0, |at| at + 1);
-        let scheme = text[..colon].get(scheme..).filter(|scheme| scheme.len() > 1)?;
+        let is_letter = |byte: &u8| byte.is_ascii_alphanumeric();
+        let length = text.as_bytes()[..colon].iter().rev().take_while(|byte| is_letter(byte)).count();
+        let scheme = Some(&text[colon - length..colon]).filter(|scheme| scheme.len() > 1)?;
         let start = colon + 1 + text[colon + 1..].bytes().take_while(|&byte| byte == b'/').count();
         let ends =
             |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '\\');
@@ -160,6 +174,10 @@ mod tests {
                 "https://h/?page=2 hf://a/b@main/x?split=train s3://b/k@v",
             ),
             ("a@b.c:/d is no address", "a@b.c:/d is no address"),
+            ("http://h/?sig=x&u=https://averylongcanary@e/ z", "http://h/?[hidden] z"),
+            ("http://h/?page=2&u=https://canary@e/ z", "http://h/?page=2&u=https://[hidden]@e/ z"),
+            ("http://u:canary@h/?key=https://c:canary@e/?sig=c", "http://[hidden]@h/?[hidden]"),
+            ("…https://u:canary@h/", "…https://[hidden]@h/"),
             ("two: ftp://canary@a/ ftp://canary@b/", "two: ftp://[hidden]@a/ ftp://[hidden]@b/"),
         ] {
             assert_eq!(hidden(text), wanted);

@@ -7,8 +7,13 @@ use store::report::{Phase, Reporter};
 use crate::file::{self, Model};
 use crate::split::Splitter;
 use crate::vocabulary::Base;
-use crate::words::WordCounter;
+use crate::words::{Bounds, LeftOut, WordCounter, Words};
 use crate::{Error, Kind, Result, Tokenizer, TokenizerOptions, byte_level, merges, pieces};
+
+/// What byte-pair training is given: all words, and of long pieces a quarter of the text's bytes.
+const BPE_BOUNDS: Bounds = Bounds { bytes: usize::MAX, long_bytes: (4 << 20, 4) };
+/// The library's unigram trainer takes some 300 bytes of memory and 50 µs for each byte of a different piece.
+const UNIGRAM_BOUNDS: Bounds = Bounds { bytes: 8 << 20, long_bytes: (128 << 10, 128) };
 
 /// Trains a tokenizer on `texts`.
 ///
@@ -28,11 +33,13 @@ pub fn train<S: AsRef<str>>(
             for text in texts {
                 counter.add(text.as_ref());
             }
-            let words = counter.finish();
+            let bounds = if options.kind == Kind::Unigram { UNIGRAM_BOUNDS } else { BPE_BOUNDS };
+            let Words { counts: words, left_out } = counter.finish(bounds);
             if words.is_empty() {
                 return Err(Error::NoText);
             }
             reporter.note(Phase::Tokenizer, &format!("{} different words and marks", words.len()));
+            tell_left_out(&words, left_out, reporter);
             let base = Base::new(options, options.vocab_size);
             if options.kind == Kind::Bpe {
                 bpe_model(&words, &base, options, reporter)?
@@ -42,6 +49,21 @@ pub fn train<S: AsRef<str>>(
         }
     };
     Tokenizer::from_definition(file::Definition::new(options, &model))
+}
+
+/// Says how much of the text was not learned from.
+fn tell_left_out(words: &[(Box<str>, u64)], left_out: LeftOut, reporter: &mut dyn Reporter) {
+    if left_out.words == 0 {
+        return;
+    }
+    let learned: u64 = words.iter().map(|(_, count)| count).sum();
+    let share = left_out.occurrences as f64 / (learned + left_out.occurrences) as f64 * 100.0;
+    let message = format!(
+        "the text has too many different words, or too many pieces of 256 bytes and more without a break, to learn a \
+         vocabulary from all of them: {} of the rarest were left out ({share:.1} % of all occurrences)",
+        left_out.words
+    );
+    reporter.warning(Phase::Tokenizer, &message);
 }
 
 fn bpe_model(

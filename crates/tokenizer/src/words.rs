@@ -1,9 +1,10 @@
 //! Counting the pieces of the training text, in memory that does not grow with the text.
 //!
-//! Text is taken in blocks of fixed size; a block's documents are counted in parallel and the counts added, which gives
-//! the same sums whatever the number of threads. When there are too many different pieces, the rarest are forgotten at
-//! the end of a block, so that too is a function of the text alone.
+//! Text is taken in blocks of fixed size; a block's documents are counted in parallel and the counts added,
+//! which gives the same sums whatever the number of threads. Where there are too many different pieces, the
+//! rarest are left out at the end of a block, so that too is a function of the text alone.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use rayon::prelude::*;
@@ -12,9 +13,42 @@ use crate::split::Splitter;
 use crate::threads;
 
 const BLOCK_BYTES: usize = 8 << 20;
-const MAX_WORDS: usize = 4_000_000;
+/// Pieces of so many bytes are no words: a text of DNA, base64 or one repeated character has them.
+const LONG_BYTES: usize = 256;
+/// The most that is counted at a time.
+const LARGEST: Extent = Extent { words: 4_000_000, bytes: 256 << 20, long_bytes: 256 << 20 };
 
 type Counts = HashMap<Box<str>, u64>;
+
+/// A size of a set of different pieces.
+#[derive(Clone, Copy, Default)]
+struct Extent {
+    words: usize,
+    bytes: usize,
+    /// Bytes of pieces of [`LONG_BYTES`] or more.
+    long_bytes: usize,
+}
+
+impl Extent {
+    fn add(&mut self, word: &str) {
+        self.words += 1;
+        self.bytes += word.len();
+        self.long_bytes += if word.len() >= LONG_BYTES { word.len() } else { 0 };
+    }
+
+    fn is_within(self, most: Extent) -> bool {
+        self.words <= most.words && self.bytes <= most.bytes && self.long_bytes <= most.long_bytes
+    }
+}
+
+/// How much of a text's different pieces a trainer is given, since it holds many times their bytes.
+#[derive(Clone, Copy)]
+pub struct Bounds {
+    /// Bytes of all of them.
+    pub bytes: usize,
+    /// Bytes of pieces of 256 bytes or more: so many, and one for so many bytes of text.
+    pub long_bytes: (usize, usize),
+}
 
 /// Pieces of text and how often they occur.
 pub struct WordCounter {
@@ -22,7 +56,26 @@ pub struct WordCounter {
     block: Vec<String>,
     block_bytes: usize,
     counts: Counts,
-    max_words: usize,
+    /// Of `counts`.
+    extent: Extent,
+    largest: Extent,
+    text_bytes: usize,
+    left_out: LeftOut,
+}
+
+/// The pieces of a text, in the order of their bytes, with their counts.
+pub struct Words {
+    pub counts: Vec<(Box<str>, u64)>,
+    pub left_out: LeftOut,
+}
+
+/// What was too much to learn from.
+#[derive(Clone, Copy, Default)]
+pub struct LeftOut {
+    /// Different pieces; one that is left out, occurs again and is left out again counts twice.
+    pub words: u64,
+    /// How often they occur in the text.
+    pub occurrences: u64,
 }
 
 impl WordCounter {
@@ -32,11 +85,20 @@ impl WordCounter {
             block: Vec::new(),
             block_bytes: 0,
             counts: Counts::new(),
-            max_words: MAX_WORDS,
+            extent: Extent::default(),
+            largest: LARGEST,
+            text_bytes: 0,
+            left_out: LeftOut::default(),
         }
     }
 
     pub fn add(&mut self, text: &str) {
+        self.text_bytes += text.len();
+        if text.len() >= BLOCK_BYTES {
+            self.count_block();
+            self.count(&[text]);
+            return;
+        }
         self.block_bytes += text.len();
         self.block.push(text.to_owned());
         if self.block_bytes >= BLOCK_BYTES {
@@ -44,38 +106,74 @@ impl WordCounter {
         }
     }
 
-    /// All pieces with their counts, in the order of their bytes.
-    pub fn finish(mut self) -> Vec<(Box<str>, u64)> {
+    /// The pieces within `bounds`.
+    pub fn finish(mut self, bounds: Bounds) -> Words {
         self.count_block();
-        let mut words: Vec<_> = self.counts.into_iter().collect();
-        threads::with(|| words.par_sort_unstable());
-        words
+        let (beside, share) = bounds.long_bytes;
+        let bytes = bounds.bytes.min(self.largest.bytes);
+        self.shrink(Extent { bytes, long_bytes: self.text_bytes / share + beside, ..self.largest });
+        let mut counts: Vec<_> = self.counts.into_iter().collect();
+        threads::with(|| counts.par_sort_unstable());
+        Words { counts, left_out: self.left_out }
     }
 
     fn count_block(&mut self) {
+        let block = std::mem::take(&mut self.block);
+        self.block_bytes = 0;
+        self.count(&block);
+    }
+
+    fn count<S: AsRef<str> + Sync>(&mut self, block: &[S]) {
         let splitter = &self.splitter;
         let count = |mut counts: HashMap<_, u64>, text| {
             splitter.split(text, |word| *counts.entry(word).or_default() += 1);
             counts
         };
-        let block = &self.block;
         let partial: Vec<HashMap<&str, u64>> =
-            threads::with(|| block.par_iter().map(String::as_str).fold(HashMap::new, count).collect());
+            threads::with(|| block.par_iter().map(AsRef::as_ref).fold(HashMap::new, count).collect());
         for (word, times) in partial.into_iter().flatten() {
             match self.counts.get_mut(word) {
                 Some(count) => *count += times,
                 None => {
+                    self.extent.add(word);
                     self.counts.insert(word.into(), times);
                 }
             }
         }
-        self.block.clear();
-        self.block_bytes = 0;
+        if !self.extent.is_within(self.largest) {
+            // Room for more, so that this is not done after every block.
+            let less = |most: usize| most - most / 4;
+            let Extent { words, bytes, long_bytes } = self.largest;
+            self.shrink(Extent { words: less(words), bytes: less(bytes), long_bytes: less(long_bytes) });
+        }
+    }
 
-        let mut least = 1;
-        while self.counts.len() > self.max_words {
-            self.counts.retain(|_, &mut count| count > least);
-            least += 1;
+    /// Leaves out the rarest pieces until the rest is within `most`; of equally rare ones those with the highest
+    /// hash, so that a spread of the text stays.
+    fn shrink(&mut self, most: Extent) {
+        if self.extent.is_within(most) {
+            return;
+        }
+        let hash = |word: &str| {
+            let bytes = *blake3::hash(word.as_bytes()).as_bytes();
+            u64::from_le_bytes(std::array::from_fn(|at| bytes[at]))
+        };
+        let mut order: Vec<(Reverse<u64>, u64, Box<str>)> = std::mem::take(&mut self.counts)
+            .into_iter()
+            .map(|(word, count)| (Reverse(count), hash(&word), word))
+            .collect();
+        threads::with(|| order.par_sort_unstable());
+        self.extent = Extent::default();
+        for (Reverse(count), _, word) in order {
+            let mut with_it = self.extent;
+            with_it.add(&word);
+            if with_it.is_within(most) {
+                self.extent = with_it;
+                self.counts.insert(word, count);
+            } else {
+                self.left_out.words += 1;
+                self.left_out.occurrences += count;
+            }
         }
     }
 }
@@ -85,13 +183,53 @@ mod tests {
     use super::*;
     use crate::PreTokenizer;
 
+    const ALL: Bounds = Bounds { bytes: usize::MAX, long_bytes: (usize::MAX / 2, usize::MAX) };
+
+    fn counter(words: usize) -> WordCounter {
+        let largest = Extent { words, ..LARGEST };
+        WordCounter { largest, ..WordCounter::new(Splitter::new(PreTokenizer::Gpt2)) }
+    }
+
     #[test]
     fn counts_are_sums_and_the_rarest_go_first() {
-        let mut words = WordCounter::new(Splitter::new(PreTokenizer::Gpt2));
-        words.max_words = 2;
+        let mut words = counter(2);
         words.add("a b a");
         words.add(" a b c");
-        let words = words.finish();
-        assert_eq!(words, [(" a".into(), 2), (" b".into(), 2)]);
+        let words = words.finish(ALL);
+        assert_eq!(words.counts, [(" a".into(), 2), (" b".into(), 2)]);
+        // "a" and " c"
+        assert_eq!((words.left_out.words, words.left_out.occurrences), (2, 2));
+    }
+
+    #[test]
+    fn of_equally_rare_pieces_a_spread_stays() {
+        let text: String = (0..2000).map(|number| format!(" {number:04}")).collect();
+        let mut words = counter(10_000);
+        words.add(&text);
+        let words = words.finish(Bounds { bytes: 3000, ..ALL });
+        assert_eq!(words.counts.len(), 600);
+        assert_eq!(words.left_out.words, 1400);
+        let early = words.counts.iter().filter(|(word, _)| &**word < " 1000").count();
+        assert!((200..=400).contains(&early), "{early} of 600 lie in the first half");
+    }
+
+    #[test]
+    fn long_pieces_have_a_bound_of_their_own() {
+        let long: Vec<String> = ["a", "b", "c"].map(|letter| letter.repeat(LONG_BYTES)).into();
+        let mut words = counter(10_000);
+        words.add(&format!("{} x y {} {}", long[0], long[1], long[2]));
+        let words = words.finish(Bounds { long_bytes: (2 * LONG_BYTES, usize::MAX), ..ALL });
+        let kept = |bytes| words.counts.iter().filter(|(word, _)| word.len() >= bytes).count();
+        assert_eq!((kept(0), kept(LONG_BYTES), words.left_out.words), (3, 1, 2));
+    }
+
+    #[test]
+    fn a_text_as_long_as_a_block_is_counted_without_a_copy() {
+        let mut words = counter(100);
+        words.add("a b");
+        words.add(&" b".repeat(BLOCK_BYTES / 2));
+        assert!(words.block.is_empty());
+        let words = words.finish(ALL);
+        assert_eq!(words.counts, [(" b".into(), 1 + BLOCK_BYTES as u64 / 2), ("a".into(), 1)]);
     }
 }

@@ -19,6 +19,8 @@ pub enum ErrorKind {
     Io,
     /// A limit of this process is reached; waiting does not lift it.
     Limit,
+    /// Something of somebody else's is in the way; waiting does not move it.
+    InTheWay,
     /// A checkpoint is damaged and nothing can stand in for it.
     Corrupt,
     /// There is no such checkpoint.
@@ -40,6 +42,7 @@ impl ErrorKind {
             ErrorKind::StorageFull => "storage_full",
             ErrorKind::Io => "io",
             ErrorKind::Limit => "limit",
+            ErrorKind::InTheWay => "in_the_way",
             ErrorKind::Corrupt => "corrupt",
             ErrorKind::NotFound => "not_found",
             ErrorKind::Incompatible => "incompatible",
@@ -214,10 +217,17 @@ impl Error {
             store::ErrorKind::Limit => ErrorKind::Limit,
             store::ErrorKind::Corrupt => ErrorKind::Corrupt,
             store::ErrorKind::NotFound => ErrorKind::NotFound,
+            store::ErrorKind::NotOurs | store::ErrorKind::Locked | store::ErrorKind::Invalid => {
+                ErrorKind::InTheWay
+            }
             _ => ErrorKind::Io,
         };
         match self {
             Error::Option { .. } => ErrorKind::Options,
+            // A disk that failed once may serve the next session.
+            Error::Corpus(corpus::Error::Store(error)) if error.kind() == store::ErrorKind::Io => {
+                ErrorKind::Io
+            }
             Error::Data { .. } | Error::Corpus(_) => ErrorKind::Data,
             Error::Save { source, .. } => source.kind(),
             Error::NoneWhole { .. } | Error::Corrupt { .. } => ErrorKind::Corrupt,

@@ -161,6 +161,7 @@ fn kind(path: &Path) -> Option<&'static str> {
     Some(match name {
         "text2llm.toml" => "recipe",
         "meta.json" => "meta",
+        "meta.copy.json" => "copy of meta",
         "state.json" => "state",
         "metrics.jsonl" => "metrics",
         "manifest.json" => "manifest",

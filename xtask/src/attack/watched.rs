@@ -56,7 +56,9 @@ impl Ended {
         if self.timed_out {
             return Some(format!("it hung; {}", self.last_words()));
         }
-        if self.code == Some(101) || words.iter().any(|text| text.contains("panicked at")) {
+        // How the program itself and Rust name a panic.
+        let is_panic = |text: &&String| text.contains("internal error") || text.contains("panicked at");
+        if self.code == Some(101) || words.iter().any(is_panic) {
             return Some(format!("it panicked: {}", self.last_words()));
         }
         if let Some(signal) = self.signal {

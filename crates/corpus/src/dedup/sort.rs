@@ -9,6 +9,7 @@ use std::collections::binary_heap::PeekMut;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use compute::heap::where_refusal_is_handled;
 use store::fs::{Fs, FsReader};
 
 use crate::Result;
@@ -68,7 +69,7 @@ impl<'a, R: Record> Sorter<'a, R> {
         let run_records = (memory_bytes / size_of::<R>()).max(1024);
         let mut run = Vec::new();
         // Growing by doubling would take up to three times what was granted. Where so much cannot be had at once it grows.
-        let _ = run.try_reserve_exact(run_records);
+        let _ = where_refusal_is_handled(|| run.try_reserve_exact(run_records));
         Sorter { fs, folder: folder.to_owned(), name, run, run_records, files: Vec::new(), written: 0 }
     }
 

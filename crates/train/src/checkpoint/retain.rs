@@ -59,7 +59,7 @@ impl Checkpoints<'_> {
         Ok(doomed)
     }
 
-    fn remove(&self, step: u64) -> Result<()> {
+    pub(super) fn remove(&self, step: u64) -> Result<()> {
         let path = self.path(step);
         let aside = self.folder.join(format!(".step-{step:08}.{DELETING}"));
         ownership::discard_known(self.fs, &aside, &path, &FILES)?;

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use formats::safetensors::{self, TensorSpec};
 use serde_json::json;
 use store::manifest::Manifest;
+use store::ownership;
 use store::stage::StagedFolder;
 
 use super::{AVERAGE, Checkpoints, MOMENTS, STAGE, SavedTensor, TRAINER, TensorStore, TrainerState, WEIGHTS};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// A checkpoint that was written and verified.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +32,7 @@ impl Checkpoints<'_> {
     pub fn save(&self, state: &TrainerState, tensors: &mut dyn TensorStore) -> Result<Saved> {
         let options = json!({ "step": state.step, "train": state.options.hash() });
         let list = tensors.saved_tensors();
+        self.remove_unusable(state.step)?;
         let staged = StagedFolder::begin(self.fs, &self.path(state.step), STAGE)?;
         for file in [WEIGHTS, MOMENTS, AVERAGE] {
             let of_file: Vec<&SavedTensor> = list.iter().filter(|tensor| tensor.file() == file).collect();
@@ -53,6 +55,21 @@ impl Checkpoints<'_> {
         }
         let bytes = manifest.outputs.values().map(|record| record.bytes).sum();
         Ok(Saved { path: self.path(state.step), bytes, manifest })
+    }
+
+    /// Removes a damaged checkpoint of `step`, or one with files of others in it, which are kept beside it: the run
+    /// went back before it and now makes it again.
+    fn remove_unusable(&self, step: u64) -> Result<()> {
+        let path = self.path(step);
+        if !self.fs.exists(&path) {
+            return Ok(());
+        }
+        let is_whole = match self.verify(step) {
+            Ok(_) => ownership::strays(self.fs, &path)?.is_empty(),
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => false,
+            Err(error) => return Err(error),
+        };
+        if is_whole { Ok(()) } else { self.remove(step) }
     }
 
     /// About how many bytes a checkpoint of these tensors takes.

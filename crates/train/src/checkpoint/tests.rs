@@ -257,6 +257,36 @@ fn a_missing_file_or_a_foreign_folder_is_not_a_checkpoint() {
     assert!(recorder.warnings()[0].contains("step 9"));
 }
 
+/// The run goes back before a damaged checkpoint and makes it again; nothing of it is left but what is not ours.
+#[test]
+fn a_damaged_checkpoint_is_made_again_and_files_of_others_are_kept() {
+    let manifest = store::manifest::FILE_NAME;
+    type Damage = fn(&MemoryFs, &Path);
+    let damages: [Damage; 4] = [
+        |disk, path| disk.remove_file(&path.join(store::manifest::FILE_NAME)).unwrap(),
+        |disk, path| disk.mutate(&path.join(store::manifest::FILE_NAME), |bytes| bytes.clear()),
+        |disk, path| disk.mutate(&path.join(WEIGHTS), |bytes| bytes[100] ^= 1),
+        |disk, path| drop(disk.create(&path.join("notes.txt")).unwrap()),
+    ];
+    for (number, damage) in damages.into_iter().enumerate() {
+        let disk = disk_with(&[4, 5]);
+        let path = checkpoints(&disk).path(5);
+        damage(&disk, &path);
+        save(&disk, 5).unwrap();
+        assert_eq!(latest(&disk).0.unwrap(), Some(5), "{number}");
+        let mut names: Vec<String> =
+            disk.list(Path::new(FOLDER)).unwrap().into_iter().map(|entry| entry.name).collect();
+        names.retain(|name| !name.starts_with("step-0000000") || name.contains("kept"));
+        if number == 3 {
+            assert_eq!(names, ["step-00000005.kept"]);
+            let kept = Path::new(FOLDER).join(&names[0]);
+            assert_eq!(disk.list(&kept).unwrap().len(), 1, "no {manifest} of what is gone");
+        } else {
+            assert!(names.is_empty(), "{number}: {names:?}");
+        }
+    }
+}
+
 #[test]
 fn another_shape_is_refused_and_not_taken_for_damage() {
     struct Other(StandIn);

@@ -42,6 +42,11 @@ impl Reader {
         }
     }
 
+    /// Whether a call reads a batch, as preparing a corpus does, and not each file by itself.
+    pub fn reads_together(&self) -> bool {
+        matches!(self.how, How::Prepared(_))
+    }
+
     /// The end of a damaged file's name.
     pub fn end(&self) -> &'static str {
         match self.how {

@@ -439,14 +439,15 @@ mod tests {
         let disk = MemoryFs::new();
         let run = RunDir::create(&disk, Path::new("/runs"), "x").unwrap();
         let copy = run.path().join(META_COPY_FILE);
-        run.write_meta(&disk, &Value::from(1)).unwrap();
+        let meta = |step: u64| serde_json::json!({ "step": step });
+        run.write_meta(&disk, &meta(1)).unwrap();
         let old = disk.read(&copy).unwrap();
-        run.write_meta(&disk, &Value::from(2)).unwrap();
+        run.write_meta(&disk, &meta(2)).unwrap();
         disk.mutate(&copy, |bytes| *bytes = old.clone());
         assert!(!run.heal_meta(&disk).unwrap());
         disk.mutate(&run.path().join(META_FILE), |bytes| bytes[0] ^= 1);
         assert!(run.heal_meta(&disk).unwrap());
-        assert_eq!(run.read_meta(&disk).unwrap(), 2);
+        assert_eq!(run.read_meta(&disk).unwrap(), meta(2));
     }
 
     #[test]

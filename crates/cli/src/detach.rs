@@ -137,6 +137,7 @@ pub fn launch(global: &GlobalArguments, detached: Detached<'_>, console: &mut Co
     if let Some(failure) = at_work(project) {
         return Err(failure);
     }
+    supervise::check_folder(project)?;
     let notify = approved(detached.notify, console)?;
     RealFs
         .create_private_dir_all(&project.job())

@@ -106,7 +106,12 @@ fn trace_file(place: &Place) -> Option<(File, PathBuf)> {
             std::fs::create_dir_all(&folder).ok()?;
         }
         let path = folder.join(&name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path).ok()?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        // It may repeat what was in a document, and the last of the folders is everybody's.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path).ok()?;
         Some((file, path))
     })
 }
@@ -164,6 +169,12 @@ mod tests {
             assert!(told[0].starts_with(mark) && !words.contains("stack backtrace"), "{words}");
             let path = told[0].split('`').nth(1).unwrap();
             let trace = std::fs::read_to_string(path).unwrap();
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                let mode = std::fs::metadata(path).unwrap().permissions().mode();
+                assert_eq!(mode & 0o777, 0o600, "for its owner alone");
+            }
             assert!(Path::new(path).starts_with(folder.path()) && trace.contains("panics::tests"), "{trace}");
             assert!(trace.matches("text2llm ").count() <= MOST_TRACES, "{trace}");
         }

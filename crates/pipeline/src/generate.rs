@@ -165,6 +165,15 @@ impl<'a> Extent<'a> {
     }
 }
 
+/// What is read of a model folder that has a manifest, that is, of one that this program made.
+const READ_FILES: [&str; 5] = [
+    model::folder::CONFIG_FILE,
+    model::folder::WEIGHTS_FILE,
+    tokenizer::TOKENIZER_FILE,
+    tokenizer::CONFIG_FILE,
+    tokenizer::SPECIAL_TOKENS_FILE,
+];
+
 /// A model ready to continue texts.
 pub struct Generator {
     model: Model<AnyDevice>,
@@ -210,7 +219,8 @@ impl Generator {
         }
     }
 
-    /// Opens a model folder in Hugging Face's form. Where it has a manifest, every file is verified.
+    /// Opens a model folder in Hugging Face's form. Where it has a manifest, every file that is read is verified; a model card may have
+    /// been edited, and other files may have come.
     ///
     /// # Errors
     /// A folder that is none, is damaged, or holds a model that does not fit into memory.
@@ -221,7 +231,9 @@ impl Generator {
         extent: &Extent<'_>,
     ) -> Result<Generator> {
         if folder.join(store::manifest::FILE_NAME).exists() {
-            Manifest::read(&RealFs, folder)?.verify(&RealFs, folder)?;
+            let mut manifest = Manifest::read(&RealFs, folder)?;
+            manifest.outputs.retain(|name, _| READ_FILES.contains(&name.as_str()));
+            manifest.verify_outputs(&RealFs, folder)?;
         }
         if folder.is_file() {
             return Err(Error::Argument {

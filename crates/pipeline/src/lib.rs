@@ -11,6 +11,7 @@ pub mod forecast;
 pub mod generate;
 mod measure;
 mod meta;
+mod ours;
 pub mod plan;
 pub mod prices;
 pub mod project;

@@ -66,6 +66,33 @@ pub struct RunInputs {
     pub tokens: String,
 }
 
+/// Whether a record that does not have its seal is of a form that had none: what it says of itself counts only for the message.
+fn is_of_another_version(fs: &dyn Fs, run: &RunDir) -> bool {
+    let value = store::atomic::read_json::<Value>(fs, &run.path().join("meta.json")).unwrap_or_default();
+    value.get("recipe").is_some()
+        && value.get("blake3").is_none()
+        && value.get("format") != Some(&json!(FORMAT))
+}
+
+fn of_another_version(run: &RunDir, version: &str) -> Error {
+    Error::Argument {
+        message: format!(
+            "run {} was made by another version of text2llm ({version}) and cannot be continued by this one",
+            run.id()
+        ),
+    }
+}
+
+/// The arguments that go on with a run that is not done: by its name once its training has begun; before that it is found as the newest
+/// one that is unfinished.
+pub fn go_on(run: &RunDir) -> String {
+    match RunMeta::read(&store::fs::RealFs, run) {
+        Ok(meta) if meta.model.is_some() => format!("resume {}", run.id()),
+        Ok(meta) if meta.until == Until::Training => "train --resume".to_owned(),
+        _ => "run --resume".to_owned(),
+    }
+}
+
 impl RunMeta {
     /// The record of a run that begins now.
     pub fn new(
@@ -99,6 +126,9 @@ impl RunMeta {
     /// A missing or damaged file whose copy is no better, or one of another version of the program.
     pub fn read(fs: &dyn Fs, run: &RunDir) -> Result<RunMeta> {
         let value = run.read_meta(fs).map_err(|error| match error.kind() {
+            ErrorKind::Corrupt | ErrorKind::NotFound if is_of_another_version(fs, run) => {
+                of_another_version(run, "an older one")
+            }
             ErrorKind::Corrupt | ErrorKind::NotFound => Error::Argument {
                 message: format!(
                     "the record of run {} cannot be used: {error}, and its copy meta.copy.json is no better. Restore one of \
@@ -109,13 +139,8 @@ impl RunMeta {
             _ => error.into(),
         })?;
         if value.get("format") != Some(&json!(FORMAT)) {
-            return Err(Error::Argument {
-                message: format!(
-                    "run {} was made by another version of text2llm ({}) and cannot be continued by this one",
-                    run.id(),
-                    value.get("program_version").and_then(Value::as_str).unwrap_or("unknown")
-                ),
-            });
+            let version = value.get("program_version").and_then(Value::as_str).unwrap_or("unknown");
+            return Err(of_another_version(run, version));
         }
         serde_json::from_value(value).map_err(|error| Error::Argument {
             message: format!("the record of run {} cannot be read: {error}", run.id()),

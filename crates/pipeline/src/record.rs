@@ -14,6 +14,7 @@ use store::run::{RunDir, RunState, RunStatus};
 use store::stage::StagedFolder;
 use tokenizer::Tokenizer;
 use train::Checkpoints;
+use train::checkpoint::TrainerState;
 
 use crate::meta::RunMeta;
 use crate::project::Project;
@@ -24,15 +25,30 @@ const TOKENIZER_FOLDER: &str = "tokenizer";
 /// The stage's name in that folder's manifest.
 const TOKENIZER_STAGE: &str = "run-tokenizer";
 
-/// The run's state; where `state.json` is damaged or gone, what its checkpoints say. Writes nothing.
+/// The run's state, to be shown; where `state.json` is damaged or gone, what its checkpoints say. Of these only the records are read and
+/// checked: gigabytes of weights are not for a list to read. Writes nothing.
 ///
 /// # Errors
 /// What the disk says.
 pub fn state(run: &RunDir) -> Result<RunState> {
     match run.state(&RealFs) {
-        Err(error) if is_unusable(&error) && run.has_meta(&RealFs) => rebuilt_state(run, &mut NoReport),
+        Err(error) if is_unusable(&error) && run.has_meta(&RealFs) => {
+            state_of(run, newest_recorded(&Checkpoints::new(&RealFs, &run.checkpoints()))?)
+        }
         state => Ok(state?),
     }
+}
+
+/// What the newest checkpoint records whose record is whole.
+fn newest_recorded(checkpoints: &Checkpoints<'_>) -> Result<Option<TrainerState>> {
+    let read = |step: u64| {
+        let (folder, name) = (checkpoints.path(step), "trainer.json");
+        let wanted = Manifest::read(&RealFs, &folder).ok()?.outputs.remove(name)?;
+        let bytes = RealFs.read(&folder.join(name)).ok()?;
+        let is_whole = store::manifest::hash_bytes(&bytes) == wanted.blake3;
+        serde_json::from_slice(&bytes).ok().filter(|state: &TrainerState| is_whole && state.step == step)
+    };
+    Ok(checkpoints.steps()?.into_iter().rev().find_map(read))
 }
 
 /// What is wrong with `state.json`, where [`state`] tells it from the checkpoints.
@@ -56,7 +72,7 @@ pub fn heal(run: &RunDir, reporter: &mut dyn Reporter) -> Result<()> {
     }
     match run.read_state(&RealFs) {
         Err(error) if is_unusable(&error) => {
-            let state = rebuilt_state(run, &mut NoReport)?;
+            let state = rebuilt_state(run)?;
             let message = format!(
                 "run {}: state.json was damaged ({error}); it is rebuilt from the checkpoints: step {} of {}",
                 run.id(),
@@ -143,10 +159,13 @@ fn is_unusable(error: &store::Error) -> bool {
     matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
 }
 
-/// What the newest whole checkpoint says of where the run stands.
-fn rebuilt_state(run: &RunDir, reporter: &mut dyn Reporter) -> Result<RunState> {
-    let folder = run.checkpoints();
-    let trained = Checkpoints::new(&RealFs, &folder).latest_state(reporter)?;
+/// What the newest whole checkpoint, every byte of it checked, says of where the run stands.
+fn rebuilt_state(run: &RunDir) -> Result<RunState> {
+    state_of(run, Checkpoints::new(&RealFs, &run.checkpoints()).latest_state(&mut NoReport)?)
+}
+
+/// Where a run stands that trained so far.
+fn state_of(run: &RunDir, trained: Option<TrainerState>) -> Result<RunState> {
     let began = RunMeta::read(&RealFs, run)?.model.is_some();
     let Some(trained) = trained else {
         let status = if began { RunStatus::Interrupted } else { RunStatus::Queued };
@@ -192,6 +211,25 @@ const FILES: [&str; 13] = [
     train::HEARTBEAT_FILE,
 ];
 
+/// Files that the run's tokenizer consists of.
+const TOKENIZER_FILES: [&str; 4] =
+    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", store::manifest::FILE_NAME];
+
+/// Whether a file of a run's folder is the trace of an internal error.
+fn is_trace(name: &str) -> bool {
+    name.starts_with("panic-") && name.ends_with(".log")
+}
+
+/// Removes a run in which nothing was done. One that holds what somebody may miss, a file of his own or a trace, stays. Returns whether it
+/// is gone.
+pub(crate) fn remove_unused(run: &RunDir) -> bool {
+    let has_trace = || {
+        let names = RealFs.names(run.path()).unwrap_or_default();
+        names.iter().any(|(name, _)| name.to_str().is_some_and(is_trace))
+    };
+    check_removable(run).is_ok() && !has_trace() && RealFs.remove_dir_all(run.path()).is_ok()
+}
+
 /// That a folder of `runs/` is a run and holds nothing else, so that all of it may be deleted.
 ///
 /// # Errors
@@ -209,7 +247,9 @@ pub fn check_removable(run: &RunDir) -> Result<()> {
     if RealFs.kind(run.path()) != Some(FileKind::Folder) {
         return refuse("is a link and not a run's folder".to_owned());
     }
-    if !run.has_meta(&RealFs) || !run.path().join("state.json").is_file() {
+    // One that was killed as it began has no meta.json yet.
+    let is_run = store::sweep::is_run_id(&run.id()) || run.has_meta(&RealFs);
+    if !is_run || !run.path().join("state.json").is_file() {
         return refuse("is not a run: it has no meta.json or no state.json".to_owned());
     }
     let mut strays = Vec::new();
@@ -230,11 +270,20 @@ pub fn check_removable(run: &RunDir) -> Result<()> {
             (Some(TOKENIZER_FOLDER), FileKind::Folder) => {
                 strays.extend(store::ownership::strays(&RealFs, &path)?);
             }
+            // What a kill has left of it: only files that a tokenizer consists of.
+            (Some(".tokenizer.partial" | ".tokenizer.old"), FileKind::Folder) => {
+                for (name, kind) in list(&path)? {
+                    let is_ours = kind == FileKind::File
+                        && (TOKENIZER_FILES.iter().any(|known| *known == name)
+                            || store::ownership::is_passing(&name));
+                    if !is_ours {
+                        strays.push(path.join(name));
+                    }
+                }
+            }
             (Some(name), FileKind::File)
-                if FILES.contains(&name)
-                    || store::ownership::is_passing(name.as_ref())
-                    // Traces of internal errors.
-                    || (name.starts_with("panic-") && name.ends_with(".log")) => {}
+                if FILES.contains(&name) || store::ownership::is_passing(name.as_ref()) || is_trace(name) => {
+            }
             _ => strays.push(path),
         }
     }

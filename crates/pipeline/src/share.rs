@@ -126,6 +126,8 @@ impl Share {
         if is_same() {
             return Ok(Brought::Whole);
         }
+        // Before anything is fetched for it.
+        store::ownership::check(&RealFs, &here, &mark.stage)?;
         let list = || self.storage.list(&self.key(&format!("{}/", folder.name)));
         let mut there = list()?;
         let arriving = store::stage::sibling(&here, "arriving")?;

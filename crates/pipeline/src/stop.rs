@@ -53,6 +53,8 @@ struct Work {
     phase: Option<Phase>,
     run: Option<RunDir>,
     command: Option<String>,
+    /// Nothing is left of it but to tell.
+    done: bool,
 }
 
 /// One job a process at a time; whoever ends the process keeps the lock, so that nothing is recorded after.
@@ -150,7 +152,7 @@ pub(crate) struct Working;
 impl Working {
     /// Begins; `command` goes on with it, where it can be said in a few words.
     pub fn begin(command: Option<String>) -> Working {
-        *work() = Some(Work { phase: None, run: None, command });
+        *work() = Some(Work { phase: None, run: None, command, done: false });
         Working
     }
 
@@ -164,9 +166,14 @@ impl Working {
     /// All is done: a stop that comes now is too late to be one.
     pub fn done(&self) {
         if let Some(work) = work().as_mut() {
-            work.run = None;
+            (work.run, work.done) = (None, true);
         }
     }
+}
+
+/// Whether the job at work is done.
+fn is_done(work: Option<&Work>) -> bool {
+    work.is_some_and(|work| work.done)
 }
 
 /// Tells a stop as a stop, whatever error it came out as: a transfer that broke off, a child that the same Ctrl-C ended. What training
@@ -178,7 +185,7 @@ pub(crate) fn settle<T>(result: Result<T>) -> Result<T> {
     let raised = StopFlag::of_process().is_ok_and(|flag| flag.was_raised());
     let stopped = match error {
         Error::Stopped(stopped) => stopped,
-        _ if raised && !training => of(guard.as_ref()),
+        _ if raised && !training && !is_done(guard.as_ref()) => of(guard.as_ref()),
         error => return Err(error),
     };
     if let Some(run) = guard.as_ref().and_then(|work| work.run.as_ref()) {
@@ -231,14 +238,17 @@ pub fn watch(end: impl FnOnce(&Stopped, u8) + Send + 'static) -> Result<()> {
         }
         store::stop::end();
         let mut free_since = Instant::now();
-        while free_since.elapsed() < GRACE {
-            if flag.is_held() {
-                free_since = Instant::now();
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
         // Kept to the end.
-        let guard = work();
+        let guard = loop {
+            let guard = work();
+            if flag.is_held() || is_done(guard.as_ref()) {
+                free_since = Instant::now();
+            } else if free_since.elapsed() >= GRACE {
+                break guard;
+            }
+            drop(guard);
+            std::thread::sleep(LOOK_EVERY);
+        };
         let stopped = of(guard.as_ref());
         if let Some(run) = guard.as_ref().and_then(|work| work.run.as_ref()) {
             mark(run, &stopped);
@@ -255,6 +265,9 @@ pub fn watch(end: impl FnOnce(&Stopped, u8) + Send + 'static) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is at work is the process's, and tests share one.
+    static ALONE: Mutex<()> = Mutex::new(());
 
     #[test]
     fn a_stop_says_where_and_how_to_go_on() {
@@ -288,7 +301,22 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_is_done_is_not_stopped_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&RealFs, folder.path(), "x").unwrap();
+        let _alone = ALONE.lock();
+        let working = Working::begin(None);
+        working.on(&run);
+        assert!(!is_done(work().as_ref()) && place().run_folder().is_some());
+        working.done();
+        assert!(is_done(work().as_ref()) && place().run_folder().is_none());
+        drop(working);
+        assert!(!is_done(work().as_ref()));
+    }
+
+    #[test]
     fn an_error_of_a_job_that_nobody_stopped_stays_one() {
+        let _alone = ALONE.lock();
         let _working = Working::begin(Some("text2llm run --resume".to_owned()));
         let refused = settle::<()>(Err(Error::Environment { message: "x".into() }));
         assert_eq!(refused.unwrap_err().to_string(), "x");

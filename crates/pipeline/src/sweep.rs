@@ -2,6 +2,7 @@
 //! staged folders and checkpoints are brought back to a whole state by their own rules.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use store::fs::RealFs;
 use store::lock::RunLock;
@@ -26,33 +27,75 @@ pub(crate) fn project(project: &Project) {
         // What is not as a stage leaves it is told by the stage itself.
         let _ = stage::repair(&RealFs, &target);
     }
+    ranks(&project.ranks());
     sweep::deleting(&project.runs(), sweep::is_run_id);
+    sweep::unbegun(&project.runs());
     for run in folders(&project.runs()).filter(|(name, _)| sweep::is_run_id(name)).map(|(_, path)| path) {
         sweep::writes(&run, &[]);
-        sweep::writes(&run.join("tokenizer"), &[]);
-        let checkpoints = run.join("checkpoints");
-        if is_folder(&checkpoints) && !RunLock::is_held(&run) {
+        let (tokenizer, checkpoints) = (run.join("tokenizer"), run.join("checkpoints"));
+        sweep::writes(&tokenizer, &[]);
+        if RunLock::is_held(&run) {
+            continue;
+        }
+        if is_left(&tokenizer) {
+            let _ = stage::repair(&RealFs, &tokenizer);
+        }
+        if is_folder(&checkpoints) {
             let _ = Checkpoints::new(&RealFs, &checkpoints).repair();
         }
     }
 }
 
-/// Folders that stages make, of which something is left beside: `.NAME.partial`, `.NAME.old`.
+/// What ranks have left that nobody runs again, say of another number of ranks. Where the folder is not there yet, what has arrived of it
+/// stays: the next one goes on from it.
+fn ranks(folder: &Path) {
+    for (name, path) in folders(folder) {
+        let Some((target, end)) = name.strip_prefix('.').and_then(|name| name.rsplit_once('.')) else {
+            continue;
+        };
+        if !is_rank(target) || !["partial", "old", "arriving"].contains(&end) {
+            continue;
+        }
+        // Held by whoever makes the folder, and whoever brings it.
+        let lock = |name: String| RunLock::wait(&folder.join("locks").join(name), Some(Duration::ZERO));
+        let locks = [lock(format!("bring-data-ranks-{target}")), lock(target.to_owned())];
+        let target = folder.join(target);
+        match end {
+            _ if locks.iter().any(Result::is_err) => {}
+            "arriving" if is_folder(&target) => drop(std::fs::remove_dir_all(&path)),
+            "arriving" => {}
+            _ => drop(stage::repair(&RealFs, &target)),
+        }
+    }
+}
+
+/// Whether a folder's name is that of a rank: `judge-00000-of-00002`.
+fn is_rank(name: &str) -> bool {
+    let is_number = |text: &str| text.len() >= 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers = name.strip_prefix("judge-").or(name.strip_prefix("encode-"));
+    numbers
+        .and_then(|numbers| numbers.split_once("-of-"))
+        .is_some_and(|(number, of)| is_number(number) && is_number(of))
+}
+
+/// Whether something is left beside a stage's folder.
+fn is_left(target: &Path) -> bool {
+    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    ["partial", "old"].iter().any(|end| is_folder(&target.with_file_name(format!(".{name}.{end}"))))
+}
+
+/// Folders that stages make, of which something is left beside: `.NAME.partial`, `.NAME.old`. Not that of `average`, which works beside
+/// others and puts its own right.
 fn staged(project: &Project) -> Vec<PathBuf> {
     let known =
         [project.documents(), project.tokens(), project.tokenizer(), project.evals(), project.model()];
-    let average = project.root().join("model-average");
     let phases = folders(&project.data()).filter_map(|(name, _)| {
         let stem = name.strip_prefix('.')?;
         let phase =
             stem.strip_suffix(".partial").or_else(|| stem.strip_suffix(".old"))?.strip_prefix("tokens-")?;
         Some(project.phase_tokens(phase))
     });
-    let left = |target: &PathBuf| {
-        let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        ["partial", "old"].iter().any(|end| is_folder(&target.with_file_name(format!(".{name}.{end}"))))
-    };
-    known.into_iter().chain([average]).chain(phases).filter(left).collect()
+    known.into_iter().chain(phases).filter(|target| is_left(target)).collect()
 }
 
 fn is_folder(path: &Path) -> bool {

@@ -53,13 +53,17 @@ fn write(fs: &dyn Fs, run: &RunDir, text: &str) -> Result<()> {
     }
     line.extend(std::iter::repeat_n(' ', BYTES - 1 - line.len()));
     line.push('\n');
-    let mut file = fs.create(&path).map_err(Error::io("write", &path))?;
+    // In place, and never cut: the space is this file's from the start, and a full disk would not give it back.
+    let is_ours = fs.file_bytes(&path).is_ok_and(|bytes| bytes == BYTES as u64);
+    let opened = if is_ours { fs.overwrite(&path) } else { fs.create(&path) };
+    let mut file = opened.map_err(Error::io("write", &path))?;
     file.write_all(line.as_bytes()).map_err(Error::io("write", &path))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::RealFs;
     use crate::fs::faulty::MemoryFs;
     use crate::run::RunState;
     use std::path::Path;
@@ -80,5 +84,32 @@ mod tests {
         assert!(read(&disk, &run).is_some_and(|text| text.starts_with('é') && text.len() < BYTES));
         tell(&disk, &run, None).unwrap();
         assert_eq!(read(&disk, &run), None);
+    }
+
+    #[test]
+    fn the_notice_never_gives_its_space_away() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&RealFs, folder.path(), "x").unwrap();
+        reserve(&RealFs, &run).unwrap();
+        let (path, done) = (run.path().join(FILE_NAME), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let looker = scope.spawn(|| {
+                let mut least = BYTES as u64;
+                while !done.load(Ordering::SeqCst) {
+                    least = least.min(std::fs::metadata(&path).unwrap().len());
+                }
+                least
+            });
+            for count in 0..5000 {
+                tell(&RealFs, &run, (count % 2 == 0).then_some("disk full")).unwrap();
+            }
+            done.store(true, Ordering::SeqCst);
+            assert_eq!(looker.join().unwrap(), BYTES as u64);
+        });
+        // Another file of that name is made one of ours, or read as none.
+        std::fs::write(&path, "x".repeat(2000)).unwrap();
+        tell(&RealFs, &run, Some("disk full")).unwrap();
+        assert_eq!(read(&RealFs, &run).as_deref(), Some("disk full"));
     }
 }

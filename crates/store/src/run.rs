@@ -12,7 +12,7 @@ use crate::fs::Fs;
 use crate::lock::RunLock;
 use crate::pause;
 use crate::time::Timestamp;
-use crate::{Error, ErrorKind, Result, metrics, sealed, secret};
+use crate::{Error, ErrorKind, Result, metrics, sealed, secret, sweep};
 
 /// What was asked.
 const META_FILE: &str = "meta.json";
@@ -134,7 +134,8 @@ impl RunDir {
     /// Makes `runs/<time>-<name>/`. Two runs begun in the same second get different ids.
     pub fn create(fs: &dyn Fs, runs: &Path, name: &str) -> Result<RunDir> {
         // Ids sort by time. A clock that was set back must not put a new run before older ones.
-        let newest = ids(fs, runs)?.pop().and_then(|id| Timestamp::from_compact(id.get(..15)?));
+        let ids = ids(fs, runs)?;
+        let newest = newest(&ids).and_then(|id| Timestamp::from_compact(id.get(..15)?));
         let now = Timestamp::now();
         let time = match newest {
             Some(newest) if newest > now => Timestamp::from_unix(newest.unix_s() + 1),
@@ -169,7 +170,7 @@ impl RunDir {
         }
         let ids = ids(fs, runs)?;
         let matching: Vec<&String> = match name {
-            "latest" => ids.last().into_iter().collect(),
+            "latest" => newest(&ids).into_iter().collect(),
             _ if ids.iter().any(|id| id == name) => ids.iter().filter(|id| *id == name).collect(),
             _ => ids.iter().filter(|id| id.starts_with(name) || id.ends_with(name)).collect(),
         };
@@ -338,7 +339,12 @@ pub fn list(fs: &dyn Fs, runs: &Path) -> Result<Vec<RunSummary>> {
 
 /// The newest run, if there is one.
 pub fn latest(fs: &dyn Fs, runs: &Path) -> Result<Option<RunDir>> {
-    Ok(ids(fs, runs)?.pop().map(|id| RunDir { path: runs.join(id) }))
+    Ok(newest(&ids(fs, runs)?).map(|id| RunDir { path: runs.join(id) }))
+}
+
+/// The last that has a run's name; a folder of another name, say of a user's own, only where there is nothing else.
+fn newest(ids: &[String]) -> Option<&String> {
+    ids.iter().rfind(|id| sweep::is_run_id(id)).or(ids.last())
 }
 
 fn ids(fs: &dyn Fs, runs: &Path) -> Result<Vec<String>> {
@@ -458,6 +464,13 @@ mod tests {
         RunDir::create_at(&disk, runs, "z", tomorrow).unwrap();
         let next = RunDir::create(&disk, runs, "a").unwrap();
         assert_eq!(latest(&disk, runs).unwrap().unwrap(), next);
+        // Nor does a folder of another name, which sorts after all of them.
+        disk.create_dir_all(&runs.join("mine")).unwrap();
+        disk.create(&runs.join("mine/meta.json")).unwrap();
+        assert_eq!(latest(&disk, runs).unwrap().unwrap(), next);
+        assert_eq!(RunDir::find(&disk, runs, "latest").unwrap(), next);
+        let after = RunDir::create(&disk, runs, "a").unwrap();
+        assert!(after.id() > next.id());
     }
 
     #[test]

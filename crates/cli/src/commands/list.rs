@@ -46,12 +46,7 @@ pub fn run(global: &GlobalArguments, _arguments: Arguments, console: &mut Consol
         "RUN", "STATUS", "STEP", "EPOCH", "LOSS", "VALID", "ETA"
     ))?;
     for run in &runs {
-        // A damaged state.json is told from the checkpoints.
-        let rebuilt = || {
-            let run = RunDir::open(&RealFs, &run.path).ok()?;
-            pipeline::record::state(&run).ok()
-        };
-        let Some(state) = run.state.clone().or_else(rebuilt) else {
+        let Some(state) = &run.state else {
             console.data(&format!("{:width$}  {:11}  its records cannot be read", run.run_id, "unknown"))?;
             continue;
         };

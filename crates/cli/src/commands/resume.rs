@@ -14,7 +14,7 @@ use crate::output::Console;
 use crate::{select, summary};
 
 /// Continue a run from a checkpoint. Without --more-… it ends where it was meant to, bit for bit as if it had never
-/// stopped. What `run` began goes on to validation and export.
+/// stopped. What `run` began goes on to validation and export, and so does a training that is done.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, its unique beginning or end, or `latest`

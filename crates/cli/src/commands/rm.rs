@@ -39,6 +39,8 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     if !console.confirm(&question)? {
         return Err(Failure::message(format!("run {} was not deleted: say --yes to delete it", run.id())));
     }
+    // What has come while the question stood there.
+    pipeline::record::check_removable(&run)?;
     let id = run.id();
     store::run::remove(&RealFs, &run, lock)?;
     if !console.is_human() {

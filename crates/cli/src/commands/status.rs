@@ -199,12 +199,12 @@ impl Standing {
         console.data(&format!("updated     {}", state.updated_at))?;
         let next = match state.status {
             _ if self.at_work() => return Ok(()),
-            _ if !missing.stages.is_empty() => missing.arguments,
-            RunStatus::Completed if unwell.is_none() => "generate --prompt \"The \"",
+            _ if !missing.stages.is_empty() => missing.arguments.clone(),
+            RunStatus::Completed if unwell.is_none() => "generate --prompt \"The \"".to_owned(),
             RunStatus::Running => return Ok(()),
-            _ => "run --resume",
+            _ => stages::go_on(run),
         };
-        console.prose(&format!("Next: {}", project.command(next)));
+        console.prose(&format!("Next: {}", project.command(&next)));
         Ok(())
     }
 }

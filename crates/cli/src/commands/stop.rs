@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use pipeline::supervise;
+use pipeline::{stages, supervise};
 use serde_json::json;
 use store::fs::RealFs;
 use store::run::RunDir;
@@ -78,11 +78,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         state.total_steps,
         short_duration(seconds)
     ))?;
-    // Before its training there is nothing of it that `resume` could go on from.
-    let go_on = match state.checkpoint_step {
-        Some(_) => format!("resume {} --detach", run.id()),
-        None => "run --resume --detach".to_owned(),
-    };
+    let go_on = format!("{} --detach", stages::go_on(&run));
     console.prose(&format!("Go on with: {}", project.command(&go_on)));
     Ok(())
 }

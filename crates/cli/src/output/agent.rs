@@ -1,7 +1,6 @@
 //! `--output agent`: tagged lines on stdout that a program can follow: `[TRAIN] key=value …`, `✅ …`, `⚠️ WARNING: …`,
 //! `❌ ERROR: …`, `[TRAIN-COMPLETE] …`. Tags and keys are stable; one line an event, and no more than one progress line a second.
 
-use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -9,7 +8,7 @@ use store::plain;
 use store::report::{Event, Reporter};
 
 use super::pace::Pace;
-use super::without_secrets;
+use super::{patient, without_secrets};
 
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -38,7 +37,7 @@ impl Reporter for AgentReporter {
     fn event(&mut self, event: &Event) {
         if let Some(line) = self.line(&without_secrets(event)) {
             // A listener that has left does not stop the work.
-            let _ = writeln!(io::stdout().lock(), "{line}");
+            let _ = patient::stdout(format!("{line}\n").as_bytes());
         }
     }
 }

@@ -10,7 +10,7 @@ use store::report::{Event, Phase, Reporter, StepRecord};
 
 use super::numbers::{bytes, count, short_duration};
 use super::pace::Pace;
-use super::without_secrets;
+use super::{patient, without_secrets};
 
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 const SPARKLINE_WIDTH: usize = 24;
@@ -53,7 +53,7 @@ fn yellow(text: &str) -> String {
 impl HumanReporter {
     /// For the stderr of this process.
     pub fn new() -> HumanReporter {
-        HumanReporter::to(Box::new(io::stderr()), io::stderr().is_terminal())
+        HumanReporter::to(Box::new(patient::Stderr), io::stderr().is_terminal())
     }
 
     /// For any writer; a terminal gets a live bar.

@@ -1,11 +1,9 @@
 //! `--json`: every event as one JSON line on stdout. What would steer a terminal is escaped; it reads back the same.
 
-use std::io::{self, Write};
-
 use store::plain;
 use store::report::{Event, Reporter};
 
-use super::without_secrets;
+use super::{patient, without_secrets};
 
 /// Writes each event as it comes.
 pub struct JsonReporter;
@@ -14,7 +12,7 @@ impl Reporter for JsonReporter {
     fn event(&mut self, event: &Event) {
         if let Some(line) = line(event) {
             // Nobody reads any more: the work goes on without a listener.
-            let _ = writeln!(io::stdout().lock(), "{line}");
+            let _ = patient::stdout(format!("{line}\n").as_bytes());
         }
     }
 }

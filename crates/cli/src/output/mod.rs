@@ -10,11 +10,12 @@ mod human;
 mod json;
 mod numbers;
 mod pace;
+mod patient;
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use clap::error::ContextValue;
+use clap::error::{ContextKind, ContextValue};
 use pipeline::project::Project;
 use serde_json::{Value, json};
 use store::report::{Event, Reporter};
@@ -66,18 +67,12 @@ impl Console {
     /// A line of data, to stdout. For a program it is, or ends in, JSON.
     pub fn data(&mut self, line: &str) -> Outcome {
         let line = if self.is_human() { plain::line(line) } else { plain::json(line) };
-        let mut out = io::stdout().lock();
-        writeln!(out, "{line}")?;
-        out.flush()?;
-        Ok(())
+        Ok(patient::stdout(format!("{line}\n").as_bytes())?)
     }
 
     /// Data without a line's end, to stdout at once: streamed text.
     pub fn stream(&mut self, text: &str) -> Outcome {
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        out.flush()?;
-        Ok(())
+        Ok(patient::stdout(text.as_bytes())?)
     }
 
     /// Text that was asked for, of a model, a page or a log: as it is into a pipe or a file, to a terminal without what would steer it.
@@ -99,8 +94,7 @@ impl Console {
 
     /// A sentence for a person, on one line of stderr.
     pub fn prose(&mut self, text: &str) {
-        // stderr is the last resort; there is nowhere to report that it is gone.
-        let _ = writeln!(io::stderr().lock(), "{}", plain::line(&secret::hidden(text)));
+        patient::stderr_line(&plain::line(&secret::hidden(text)));
     }
 
     /// What is about to be done, where.
@@ -172,13 +166,13 @@ impl Console {
         }
         // As in `prose`, but for the mark, and for errors whose own form has several lines.
         let shown = if failure.has_lines() { plain::text(&message) } else { plain::line(&message) };
-        let _ = writeln!(io::stderr().lock(), "{}: {shown}", human::error_mark());
+        patient::stderr_line(&format!("{}: {shown}", human::error_mark()));
     }
 
     /// An error as prose, on stderr.
     pub fn error(&mut self, message: &str) {
         let message = secret::hidden(message);
-        let _ = writeln!(io::stderr().lock(), "{}: {}", human::error_mark(), plain::line(&message));
+        patient::stderr_line(&format!("{}: {}", human::error_mark(), plain::line(&message)));
     }
 
     /// A stop on request, which is no error.
@@ -187,9 +181,10 @@ impl Console {
             self.tell("stopped", &json!({ "message": message, "exit_code": exit_code }));
         }
         if !told_already {
-            // A live bar may stand on the line.
-            let _ =
-                write!(io::stderr().lock(), "{}", if io::stderr().is_terminal() { "\r\u{1b}[K" } else { "" });
+            if io::stderr().is_terminal() {
+                // A live bar may stand on the line.
+                let _ = patient::stderr(b"\r\x1b[K");
+            }
             self.prose(message);
         }
     }
@@ -239,6 +234,11 @@ fn usage_text(mut error: clap::Error) -> String {
         ContextValue::String(given) => Some((kind, ContextValue::String(plain_line(given)))),
         ContextValue::Strings(all) => {
             Some((kind, ContextValue::Strings(all.iter().map(plain_line).collect())))
+        }
+        // "To pass … as a value" repeats it too.
+        ContextValue::StyledStrs(all) if kind == ContextKind::Suggested => {
+            let plain = all.iter().map(|given| plain_line(&given.to_string()).into());
+            Some((kind, ContextValue::StyledStrs(plain.collect())))
         }
         _ => None,
     });

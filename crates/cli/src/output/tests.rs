@@ -140,6 +140,7 @@ fn arguments_that_clap_repeats_do_not_steer_the_terminal() {
         vec!["text2llm", forged],
         vec!["text2llm", "list", "--output", forged],
         vec!["text2llm", "list", "--threads", forged],
+        vec!["text2llm", "run", "--x\nwarning: forged"],
     ] {
         let shown = usage_text(Cli::try_parse_from(&arguments).unwrap_err());
         assert!(shown.contains("⏎warning: forged") && !shown.contains("\nwarning"), "{shown}");

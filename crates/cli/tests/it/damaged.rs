@@ -60,6 +60,29 @@ fn a_damaged_record_is_restored_and_the_run_ends_with_the_same_bits() {
 }
 
 #[test]
+fn what_is_shown_of_a_damaged_record_reads_no_weights() {
+    let (sandbox, run) = cut_off();
+    let mut steps: Vec<PathBuf> = std::fs::read_dir(run.join("checkpoints"))
+        .expect("there")
+        .map(|step| step.expect("listed").path())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("step-")))
+        .collect();
+    steps.sort();
+    let newest = steps.pop().expect("a checkpoint");
+    std::fs::write(newest.join("weights.safetensors"), "").expect("writable");
+    std::fs::write(run.join("state.json"), "{").expect("writable");
+    let step: u64 =
+        newest.to_string_lossy().rsplit('-').next().and_then(|step| step.parse().ok()).expect("one");
+    for command in ["status --json", "list --json"] {
+        let told = sandbox.run(command).expect(0).stdout;
+        assert!(told.contains(&format!("\"step\":{step},")), "{command}: {told}");
+    }
+    // What goes on with it reads them.
+    let finished = sandbox.run("run --json --resume").expect(0);
+    assert!(finished.stdout.contains("state.json was damaged"), "{}", finished.stdout);
+}
+
+#[test]
 fn resume_by_name_restores_records_too() {
     let expected = whole();
     let (sandbox, run) = cut_off();
@@ -122,8 +145,11 @@ fn a_shard_that_changes_under_a_run_ends_it_before_the_step_and_it_goes_on_once_
         let code = child.wait().expect("a child").code();
         let ended = ended.unwrap_or_else(|| panic!("cut short {cut_short}: it ended with {code:?}"));
         assert!(ended.contains("train-00000.bin") && ended.contains("data prepare"), "{ended}");
+        assert!(ended.contains("`text2llm run --resume` does both"), "{ended}");
         assert_eq!(code, Some(3), "{ended}");
-        sandbox.run("data prepare").expect(0);
+        if cut_short {
+            sandbox.run("data prepare").expect(0);
+        }
         sandbox.run("run --resume").expect(0);
         assert!(sandbox.read("model/model.safetensors") == expected, "cut short {cut_short}");
     }

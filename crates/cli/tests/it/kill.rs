@@ -199,6 +199,31 @@ fn more_steps_that_fail_do_not_add_up() {
 }
 
 #[test]
+fn more_than_a_run_can_have_is_refused_before_anything_is_written() {
+    let sandbox = sandbox();
+    sandbox.write("text2llm.toml", crate::TINY.replace("steps = 40", "epochs = 1"));
+    for seed in 0..3 {
+        sandbox.write(&format!("corpus/{seed}.txt"), testkit::text(2000, seed));
+    }
+    for recipe in ["", " --set train.steps=5"] {
+        sandbox.run(&format!("train{recipe}")).expect(0);
+        let status: serde_json::Value =
+            serde_json::from_str(sandbox.run("status --json").expect(0).last_line()).expect("JSON");
+        let meta = std::path::PathBuf::from(status["path"].as_str().expect("told")).join("meta.json");
+        let before = std::fs::read(&meta).expect("there");
+        for more in [
+            "--more-epochs 18446744073709551615",
+            "--more-epochs 9223372036854775808",
+            "--more-steps 18446744073709551615",
+        ] {
+            let told = sandbox.run(&format!("resume {more}")).expect(1).stderr;
+            assert!(told.contains("steps at most"), "{more}: {told}");
+            assert!(std::fs::read(&meta).expect("there") == before, "{more}");
+        }
+    }
+}
+
+#[test]
 fn a_continued_run_that_was_killed_while_validated_is_not_trained_again() {
     let sandbox = sandbox();
     write_tiny(&sandbox);

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use store::fs::RealFs;
+use store::run::RunDir;
 use testkit::{Finished, Sandbox};
 
 use crate::{sandbox, write_tiny};
@@ -132,6 +134,10 @@ fn what_kills_have_left_is_swept_by_the_next_run() {
         format!("job/.job.json.{number}.tmp"),
         format!("{run}/.state.json.{number}.tmp"),
         format!("{run}/checkpoints/.step-00000003.deleting/weights.safetensors"),
+        format!("{run}/.tokenizer.partial/tokenizer.json"),
+        "data/ranks/.judge-00000-of-00007.partial/verdicts.bin".to_owned(),
+        "data/ranks/.encode-00001-of-00007.arriving/ids.bin".to_owned(),
+        format!("temporary/.text2llm-classifier-{number}-aB3xYz/documents/x"),
         "runs/.20200101-000000-old.deleting/state.json".to_owned(),
         "data/.tokens.partial/0.bin".to_owned(),
         ".model.partial/model.safetensors".to_owned(),
@@ -141,6 +147,12 @@ fn what_kills_have_left_is_swept_by_the_next_run() {
         format!(".notes.{number}.tmp"),
         format!("{run}/notes.txt"),
         "runs/.mine.deleting/x".to_owned(),
+        // That of `average`, which may be at work.
+        ".model-average.partial/x".to_owned(),
+        // The next one goes on from it.
+        "data/ranks/.encode-00002-of-00007.arriving/ids.bin".to_owned(),
+        "data/ranks/.mine-00000-of-00007.partial/x".to_owned(),
+        "data/ranks/encode-00001-of-00007/x".to_owned(),
         ".mine.partial/x".to_owned(),
         "job/.job.json.tmp".to_owned(),
         format!(".training_metrics.json.{}.tmp", std::process::id()),
@@ -148,7 +160,20 @@ fn what_kills_have_left_is_swept_by_the_next_run() {
     for name in left.iter().chain(&mine) {
         sandbox.write(name, "x");
     }
+    // One that was killed before it was written down what it is for.
+    let runs = sandbox.path().join("runs");
+    let unbegun = RunDir::create(&RealFs, &runs, "unbegun").expect("made");
     sandbox.run("run").expect(0);
+    assert!(!unbegun.path().exists());
+    let unbegun = RunDir::create(&RealFs, &runs, "unbegun").expect("made");
+    sandbox.write(&format!("runs/{}/.tokenizer.partial/tokenizer.json", unbegun.id()), "x");
+    sandbox.run(&format!("rm {} --yes", unbegun.id())).expect(0);
+    let classifier = "data classifier train --positive corpus/00.txt --negative corpus/01.txt";
+    let temporary = sandbox.path().join("temporary");
+    sandbox.run_with(classifier.split(' '), |command| {
+        command.env("TMPDIR", &temporary);
+    });
+    assert_eq!(std::fs::read_dir(&temporary).expect("there").count(), 0);
     for name in &left {
         assert!(!sandbox.path().join(name).exists(), "{name} is left");
     }

@@ -45,6 +45,30 @@ fn a_claimed_context_of_a_million_tokens_takes_no_memory() {
     );
 }
 
+#[test]
+fn an_edited_card_is_no_damage_and_changed_weights_are() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    sandbox.run("run --set train.steps=3").expect(0);
+    let mut card = sandbox.read("model/README.md");
+    card.extend_from_slice(b"\nMine.\n");
+    sandbox.write("model/README.md", card);
+    sandbox.write("model/notes.txt", "mine");
+    let generate = "generate --prompt the --max-new-tokens 2";
+    sandbox.run(generate).expect(0);
+    let weights = sandbox.read("model/model.safetensors");
+    for name in ["model/model.safetensors", "model/tokenizer.json", "model/config.json"] {
+        let whole = sandbox.read(name);
+        let mut damaged = whole.clone();
+        *damaged.last_mut().expect("bytes") ^= 1;
+        sandbox.write(name, damaged);
+        assert!(sandbox.run(generate).expect(1).stderr.contains("damaged"), "{name}");
+        sandbox.write(name, whole);
+    }
+    assert_eq!(sandbox.read("model/model.safetensors"), weights);
+    sandbox.run(generate).expect(0);
+}
+
 /// Memory is looked at before it is asked for, and the remedy is one for decoding.
 #[cfg(target_os = "linux")]
 #[test]

@@ -140,7 +140,8 @@ fn stopped_in(title: &str, write: fn(&Sandbox), trained: bool) {
         let told = job.sandbox.run("status").expect(0).stdout;
         if trained {
             assert!(status["missing"].as_array().expect("a list").contains(&"export".into()), "{status}");
-            assert!(told.contains("stopped; trained, ") && told.contains("run --resume"), "{told}");
+            let run = status["run_id"].as_str().expect("told");
+            assert!(told.contains("stopped; trained, ") && told.contains(&format!("resume {run}")), "{told}");
         } else {
             assert!(told.contains("status      stopped"), "{told}");
         }
@@ -226,6 +227,8 @@ fn commands_in_the_foreground_end_with_the_shell_s_code() {
     write_slow_to_prepare(&sandbox);
     let told = stopped_in_the_foreground(&sandbox, "data prepare", "-TERM", 143);
     assert!(told.contains("text2llm data prepare"), "{told}");
+    let told = stopped_in_the_foreground(&sandbox, "train", "-TERM", 143);
+    assert!(told.contains("text2llm train --resume"), "{told}");
     stopped_in_the_foreground(&sandbox, "run --json", "-INT", 130);
     assert!(String::from_utf8_lossy(&sandbox.read("out.txt")).contains("\"event\":\"stopped\""));
     stopped_in_the_foreground(&sandbox, "bench --steps 100000", "-TERM", 143);
@@ -267,13 +270,30 @@ fn a_request_stops_a_run_in_the_foreground_in_any_phase() {
 fn a_trained_run_says_what_is_missing_and_resume_makes_it() {
     let sandbox = sandbox();
     write_tiny(&sandbox);
+    // By a recipe that is not the project's, and not the newest run when it goes on.
+    sandbox.write("other.toml", crate::TINY.replace("steps = 40", "steps = 12"));
+    sandbox.run("train other.toml").expect(0);
+    let run = |status: &str| -> String {
+        let status: Value = serde_json::from_str(status).expect("JSON");
+        status["run_id"].as_str().expect("told").to_owned()
+    };
+    let first = run(sandbox.run("status --json").expect(0).last_line());
+    sandbox.run("train --set train.steps=7").expect(0);
+    let status = sandbox.run(&format!("status {first}")).expect(0);
+    let command = format!("trained; validation and export are missing: `text2llm resume {first}`");
+    assert!(status.stdout.contains(&command), "{}", status.stdout);
+    let finished = sandbox.run(&format!("resume {first} --json")).expect(0);
+    assert!(!finished.stdout.contains("\"event\":\"step\""), "{}", finished.stdout);
+    let results: Value = serde_json::from_slice(&sandbox.read("evals/results.json")).expect("JSON");
+    assert_eq!((&results["run_id"], &results["checkpoint_step"]), (&first.clone().into(), &12.into()));
+    assert!(sandbox.run(&format!("status {first}")).expect(0).stdout.contains("status      completed"));
+    // `run --resume` takes the newest one's recipe too.
+    let finished = sandbox.run("run --resume --json").expect(0);
+    assert!(!finished.stdout.contains("\"event\":\"step\""), "{}", finished.stdout);
+    let results: Value = serde_json::from_slice(&sandbox.read("evals/results.json")).expect("JSON");
+    assert_eq!(results["checkpoint_step"], 7);
+
     sandbox.run("train").expect(0);
-    let status = sandbox.run("status").expect(0);
-    assert!(
-        status.stdout.contains("trained; validation and export are missing: `text2llm run`"),
-        "{}",
-        status.stdout
-    );
     assert!(sandbox.run("list").expect(0).stdout.contains("trained"));
     let finished = sandbox.run("run --json").expect(0);
     assert!(!finished.stdout.contains("\"event\":\"step\""), "{}", finished.stdout);
@@ -282,4 +302,72 @@ fn a_trained_run_says_what_is_missing_and_resume_makes_it() {
     assert!(sandbox.run("status").expect(0).stdout.contains("trained; export is missing"));
     let finished = sandbox.run("resume --json").expect(0);
     assert!(!finished.stdout.contains("\"event\":\"step\""), "{}", finished.stdout);
+}
+
+#[test]
+fn an_executor_is_stopped_in_what_it_does_itself() {
+    if Command::new("curl").arg("--version").stdout(std::process::Stdio::null()).status().is_err() {
+        eprintln!("skipped: there is no curl");
+        return;
+    }
+    // Object storage that never answers.
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    let arguments = "data prepare --executor local --ranks 1 --corpus-path s3://lab/raw/";
+    let mut command = sandbox.command(arguments.split(' '));
+    command
+        .env("AWS_ENDPOINT_URL", format!("http://{}", server.local_addr().expect("bound")))
+        .env("AWS_ACCESS_KEY_ID", "AKID")
+        .env("AWS_SECRET_ACCESS_KEY", "very-secret")
+        .env("AWS_REGION", "lab")
+        .env_remove("AWS_PROFILE");
+    let child = command.spawn().expect("the program starts");
+    let _asked = server.accept().expect("it lists");
+    let asked = Instant::now();
+    signal("-TERM", child.id().into());
+    let ended = child.wait_with_output().expect("ours");
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(143), "{told}");
+    assert!(asked.elapsed() < SOON && told.contains("stopped on request"), "{told}");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_somebody_who_does_not_read() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    let mut command = sandbox.command(["run", "--json", "--set", "train.steps=5000000"]);
+    command.stderr(std::process::Stdio::null());
+    let mut child = command.spawn().expect("the program starts");
+    let unread = child.stdout.take();
+    let status = || -> Value {
+        let told = sandbox.run("status --json").expect(0);
+        serde_json::from_str(told.last_line()).expect("JSON")
+    };
+    let saved = || status()["checkpoint_step"].as_u64();
+    // Until the pipe is full, and the run gets no further.
+    let began = Instant::now();
+    loop {
+        assert!(began.elapsed() < PATIENCE, "it does not wait");
+        let before = saved();
+        std::thread::sleep(Duration::from_secs(1));
+        if before.is_some() && saved() == before {
+            break;
+        }
+    }
+    let asked = Instant::now();
+    signal("-TERM", child.id().into());
+    let ended = loop {
+        if let Some(ended) = child.try_wait().expect("ours") {
+            break ended;
+        }
+        if asked.elapsed() > SOON {
+            let _ = child.kill();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(ended.code(), Some(143));
+    let status = status();
+    assert_eq!((&status["status"], &status["step"]), (&"stopped".into(), &status["checkpoint_step"]));
+    drop(unread);
 }

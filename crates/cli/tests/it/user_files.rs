@@ -219,3 +219,128 @@ fn files_in_the_place_of_results_are_named_before_any_work() {
     sandbox.run(&format!("rm {id} --yes")).expect(0);
     assert_eq!(sandbox.read("runs/mine/notes.txt"), b"mine");
 }
+
+#[test]
+fn a_folder_of_another_name_or_version_stops_no_run() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    sandbox.write("runs/exp/meta.json", "{}");
+    let old = "runs/20200101-000000-old";
+    let meta = r#"{ "format": 1, "program_version": "0.0.1", "recipe": {} }"#;
+    sandbox.write(&format!("{old}/meta.json"), meta);
+    sandbox.write(&format!("{old}/state.json"), r#"{ "status": "stopped", "step": 7 }"#);
+    let told = sandbox.run("run --resume --set train.steps=9").expect(1).stderr;
+    assert!(told.contains("another version of text2llm"), "{told}");
+    for command in ["run --set train.steps=9", "run --resume", "run --fresh --set train.steps=9"] {
+        let told = sandbox.run(command).expect(0).stderr;
+        assert!(
+            told.contains("20200101-000000-old is left out") && told.contains("another version"),
+            "{told}"
+        );
+        assert!(!told.contains("exp is"), "{told}");
+    }
+    sandbox.run("status").expect(0);
+    for folder in ["runs/exp", old] {
+        assert!(!sandbox.path().join(folder).join("run.lock").exists(), "{folder}");
+    }
+}
+
+#[test]
+fn single_files_of_a_user_are_told_from_ours() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    sandbox.run("run --set train.steps=9").expect(0);
+    let metrics = sandbox.read("training_metrics.json");
+    for (name, text, commands) in [
+        ("training_metrics.json", r#"{ "run_id": "mine" }"#, &["resume --more-steps 2", "resume", "run"][..]),
+        ("data/heartbeat", "my notes", &["run", "data prepare"]),
+        ("data/stop.request", "my notes", &["run", "resume"]),
+        ("job/job.json", r#"{ "mine": true }"#, &["run --detach --fresh"]),
+        ("job/stop.request", "my notes", &["resume --detach"]),
+    ] {
+        sandbox.write(name, text);
+        for command in commands {
+            let told = sandbox.run(command).expect(1).stderr;
+            assert!(told.contains(name) && told.contains("Nothing was changed"), "`{command}`: {told}");
+            assert_eq!(sandbox.read(name), text.as_bytes(), "`{command}`");
+        }
+        std::fs::remove_file(sandbox.path().join(name)).expect("there");
+    }
+    // Ours with a damaged byte are ours.
+    let damaged =
+        String::from_utf8(metrics).expect("text").replace("\"trained_tokens\"", "\"trained_tokenz\"");
+    sandbox.write("training_metrics.json", damaged);
+    sandbox.write("data/heartbeat", "17");
+    sandbox.run("run --set train.steps=9").expect(0);
+}
+
+#[test]
+fn what_came_into_a_run_s_folder_stays_when_the_run_fails_before_its_training() {
+    for name in ["notes.txt", "panic-20260101-000000-1.log"] {
+        let sandbox = sandbox();
+        write_tiny(&sandbox);
+        for seed in 0..4 {
+            sandbox.write(&format!("corpus/large-{seed}.txt"), testkit::text(2_000_000, seed));
+        }
+        let mut child = sandbox.command(["run"]).stderr(std::process::Stdio::null()).spawn().expect("starts");
+        let began = std::time::Instant::now();
+        let run = loop {
+            assert!(began.elapsed() < std::time::Duration::from_secs(60), "no run");
+            let runs = std::fs::read_dir(sandbox.path().join("runs")).into_iter().flatten().flatten();
+            match runs.map(|run| run.path()).find(|run| run.join("meta.copy.json").exists()) {
+                Some(run) => break run,
+                None => std::thread::sleep(std::time::Duration::from_millis(2)),
+            }
+        };
+        std::fs::write(run.join(name), "mine").expect("writable");
+        sandbox.write("tokenizer/mine.txt", "mine");
+        assert_eq!(child.wait().expect("ours").code(), Some(3));
+        assert_eq!(std::fs::read(run.join(name)).expect("kept"), b"mine");
+        assert!(sandbox.run("status --json").expect(0).stdout.contains("\"status\":\"failed\""));
+    }
+}
+
+#[test]
+fn a_stage_refuses_its_folder_before_it_works() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    for stage in ["judge", "documents"] {
+        sandbox.run(&format!("data stage {stage}")).expect(0);
+    }
+    sandbox.write("tokenizer/mine.txt", "mine");
+    let refused = sandbox.run("data stage tokenizer --json").expect(1);
+    assert!(refused.stderr.contains("mine.txt") && !refused.stdout.contains("phase_started"), "{refused:?}");
+}
+
+/// On a terminal that `script` makes.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_comes_while_rm_asks_is_not_deleted() {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+    if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
+        eprintln!("skipped: there is no `script` on this machine");
+        return;
+    }
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    sandbox.run("train --set train.steps=3").expect(0);
+    let run = std::fs::read_dir(sandbox.path().join("runs")).expect("runs").next().expect("one");
+    let notes = run.expect("listed").path().join("notes.txt");
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &format!("{} rm latest", env!("CARGO_BIN_EXE_text2llm")), "/dev/null"]);
+    terminal.current_dir(sandbox.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut asked = terminal.spawn().expect("starts");
+    let (mut stdout, mut told) = (asked.stdout.take().expect("piped"), Vec::new());
+    while !told.ends_with(b"[y/N] ") {
+        let mut byte = [0];
+        assert_eq!(stdout.read(&mut byte).expect("a terminal"), 1, "{}", String::from_utf8_lossy(&told));
+        told.push(byte[0]);
+    }
+    std::fs::write(&notes, "mine").expect("writable");
+    asked.stdin.take().expect("piped").write_all(b"y\n").expect("heard");
+    stdout.read_to_end(&mut told).expect("its words");
+    assert_eq!(asked.wait().expect("ours").code(), Some(1));
+    let told = String::from_utf8_lossy(&told).into_owned();
+    assert!(told.contains("notes.txt") && notes.exists(), "{told}");
+}

@@ -249,7 +249,8 @@ fn ends_of(block: &[u8]) -> impl Iterator<Item = u64> + '_ {
 /// A file of the folder, every byte of it checked.
 fn open_file(fs: &dyn Fs, folder: &Path, manifest: &Manifest, name: &str) -> Result<VerifiedFile> {
     let path = folder.join(name);
-    let remedy = "run `text2llm data prepare`: it makes the folder again from the same text";
+    let remedy =
+        "run `text2llm data prepare` with the same recipe: it makes the folder again from the same text";
     let Some(record) = manifest.outputs.get(name) else {
         return Err(Error::corrupt(&path, format!("is not in the manifest; {remedy}")));
     };

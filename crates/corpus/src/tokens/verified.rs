@@ -115,7 +115,7 @@ impl VerifiedFile {
                     &self.path,
                     format!(
                         "was changed since it was opened, at bytes {start} to {}; what was read of it before is what its manifest \
-                         says. Run `text2llm data prepare`, which makes it again, and then resume",
+                         says. Run `text2llm data prepare` with the same recipe, which makes it again, and then resume",
                         start + length as u64
                     ),
                 ));

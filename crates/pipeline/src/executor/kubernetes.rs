@@ -91,7 +91,7 @@ pub fn write(launch: &Launch<'_>, cluster: &Cluster, reporter: &mut dyn Reporter
         return Err(Error::Argument { message });
     }
     Rank::new(0, launch.ranks)?;
-    shared::gathered(launch.request, reporter)?;
+    crate::stop::settle(shared::gathered(launch.request, reporter))?;
     let folder = launch.request.project.ranks().join("kubernetes");
     RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
     let script_file = folder.join("apply.sh");

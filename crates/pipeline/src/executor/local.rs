@@ -28,6 +28,8 @@ impl Executor for Local {
     }
 
     fn run(&mut self, work: &Work<'_>, reporter: &mut dyn Reporter) -> Result<Vec<Failed>> {
+        // It looks at the flag itself, and has children to end first.
+        let _hold = work.launch.stop.hold();
         let threads = match work.launch.request.target.threads {
             0 => store::system::available_threads(),
             threads => threads,

@@ -22,7 +22,7 @@ use train::StopFlag;
 use crate::share::Share;
 use crate::stages::shared::{self, DataStage};
 use crate::stages::{PreparedData, Request};
-use crate::stop::Stopped;
+use crate::stop::{self, Stopped};
 use crate::{Error, Result};
 
 /// Bytes at the end of a log that are looked at for its last words, and lines of them that are told.
@@ -89,6 +89,15 @@ pub trait Executor {
 /// A recipe that leads nowhere, before anything is started; a rank that fails `retries` times more than once; another launcher at
 /// work. What is done stays, and the same call goes on from there.
 pub fn prepare(
+    launch: &Launch<'_>,
+    executor: &mut dyn Executor,
+    reporter: &mut dyn Reporter,
+) -> Result<PreparedData> {
+    // Also outside of the stages: sources that are listed, what a share brings.
+    stop::settle(prepare_all(launch, executor, reporter))
+}
+
+fn prepare_all(
     launch: &Launch<'_>,
     executor: &mut dyn Executor,
     reporter: &mut dyn Reporter,

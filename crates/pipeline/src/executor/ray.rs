@@ -105,6 +105,8 @@ impl Executor for Ray {
 
     fn run(&mut self, work: &Work<'_>, reporter: &mut dyn Reporter) -> Result<Vec<Failed>> {
         let launch = work.launch;
+        // It looks at the flag itself, and has a driver to end first.
+        let _hold = launch.stop.hold();
         let program = std::iter::once(launch.program.display().to_string());
         let cpus = self.cpus;
         let request = Request {

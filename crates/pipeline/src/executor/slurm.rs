@@ -35,6 +35,8 @@ impl Executor for Slurm {
     }
 
     fn run(&mut self, work: &Work<'_>, reporter: &mut dyn Reporter) -> Result<Vec<Failed>> {
+        // It looks at the flag itself, and has a job to end first.
+        let _hold = work.launch.stop.hold();
         let script = self.write_script(work.launch, work.stage)?;
         let mut submit = Command::new("sbatch");
         submit.arg("--parsable");

@@ -2,24 +2,19 @@
 
 use std::path::PathBuf;
 
-use store::fs::{Fs, RealFs};
+use store::fs::RealFs;
 use store::ownership;
 
+use super::shared::DataStage;
 use super::{Request, Until, data, export, validation};
-use crate::Result;
+use crate::{Result, ours};
 
 /// Refuses a project in whose stage folders somebody keeps files of their own, before any work is done.
 ///
 /// # Errors
 /// Names the folder, the files and the remedy.
 pub(super) fn check(request: &Request<'_>) -> Result<()> {
-    let metrics = request.project.training_metrics();
-    // A damaged one is ours all the same.
-    let ours = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).contains("\"run_id\"");
-    if metrics.exists() && !RealFs.read(&metrics).is_ok_and(ours) {
-        let what = "is not one that text2llm wrote".to_owned();
-        return Err(store::Error::NotOurs { path: metrics, what, all: true }.into());
-    }
+    ours::check_metrics(request.project)?;
     let mut folders = data_folders(request);
     if request.until >= Until::Export {
         folders.extend(results(request));
@@ -32,9 +27,23 @@ pub(super) fn check_data(request: &Request<'_>) -> Result<()> {
     check_all(&data_folders(request))
 }
 
-/// The same for a command that validates and exports.
+/// The same for a stage of one process.
+pub(super) fn check_stage(request: &Request<'_>, stage: DataStage) -> Result<()> {
+    let made = match stage {
+        DataStage::Judge | DataStage::Encode => return Ok(()),
+        DataStage::Documents => corpus::DOCUMENTS_STAGE,
+        DataStage::Tokenizer => data::TOKENIZER_STAGE,
+        DataStage::Tokens => corpus::TOKENS_STAGE,
+    };
+    let mut folders = data_folders(request);
+    folders.retain(|(_, stage)| *stage == made);
+    check_all(&folders)
+}
+
+/// The same for a command that goes on with a run, and validates and exports where `until` says so.
 pub(super) fn check_results(request: &Request<'_>) -> Result<()> {
-    check_all(&results(request))
+    ours::check_metrics(request.project)?;
+    if request.until >= Until::Export { check_all(&results(request)) } else { Ok(()) }
 }
 
 fn check_all(folders: &[(PathBuf, &str)]) -> Result<()> {

@@ -12,7 +12,7 @@ use super::training::Trained;
 use super::{Request, Until, is_unfinished};
 use crate::meta::RunMeta;
 use crate::project::Project;
-use crate::{Error, Result, record};
+use crate::{Error, Result, ours, record};
 
 /// A run that this process works on.
 pub(super) struct Begun {
@@ -36,15 +36,22 @@ pub(super) enum ToContinue {
 /// With `--resume`: the latest unfinished run, whose own recipe then replaces the request's. Says so when there is none.
 pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter) -> Result<ToContinue> {
     let mut runs = store::run::list(&RealFs, &request.project.runs())?;
-    // A run that was killed before its recipe was written has nothing to continue.
+    // A run that was killed before its recipe was written has nothing to continue. A folder of another name is a user's own.
     let has_meta = |path: &Path| RunDir::open(&RealFs, path).is_ok_and(|run| run.has_meta(&RealFs));
-    runs.retain(|run| has_meta(&run.path));
+    runs.retain(|run| store::sweep::is_run_id(&run.run_id) && has_meta(&run.path));
+    let newest = runs.last().map(|run| run.run_id.clone());
     for run in runs.iter_mut().filter(|run| run.state.is_none()) {
-        let folder = RunDir::open(&RealFs, &run.path)?;
-        let _lock = folder.lock()?;
-        record::heal(&folder, reporter)?;
-        run.state = Some(folder.state(&RealFs)?);
+        match healed(&run.path, reporter) {
+            Ok(state) => run.state = Some(state),
+            // To begin another one instead would pass over what it holds.
+            Err(error) if request.resume && newest.as_ref() == Some(&run.run_id) => return Err(error),
+            Err(error) => {
+                let message = format!("run {} is left out: {error}", run.run_id);
+                reporter.warning(Phase::Prerequisites, &message);
+            }
+        }
     }
+    runs.retain(|run| run.state.is_some());
     let status = |run: &store::run::RunSummary| run.state.as_ref().map(|state| state.status);
     let trained = |run: &store::run::RunSummary| run.state.as_ref().is_some_and(RunState::is_trained);
     let unfinished = runs.iter().rev().find(|run| status(run).is_some_and(is_unfinished) && !trained(run));
@@ -52,10 +59,11 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
         if let Some(run) = unfinished
             && status(run) != Some(RunStatus::Queued)
         {
+            let folder = RunDir::open(&RealFs, &run.path)?;
             let message = format!(
                 "run {} is unfinished; this begins a new one. To continue it instead: {}",
                 run.run_id,
-                request.project.command("run --resume")
+                request.project.command(&crate::meta::go_on(&folder))
             );
             reporter.note(Phase::Prerequisites, &message);
         }
@@ -68,7 +76,7 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
     if let Some(summary) = runs.last()
         && trained(summary)
         && let Ok(mut meta) = RunMeta::read(&RealFs, &RunDir::open(&RealFs, &summary.path)?)
-        && meta.finished.is_none()
+        && meta.finished.is_none_or(|finished| finished < request.until)
     {
         let message = format!("run {} is trained; continuing with what comes after", summary.run_id);
         reporter.note(Phase::Prerequisites, &message);
@@ -96,6 +104,15 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
         meta.write(&RealFs, &run)?;
     }
     Ok(ToContinue::Training(Box::new(Begun { run, lock, meta, continued: true })))
+}
+
+/// Puts right the records of a run, and tells where it stands. Where its recipe cannot be read, nothing is written, a lock neither.
+fn healed(path: &Path, reporter: &mut dyn Reporter) -> Result<RunState> {
+    let run = RunDir::open(&RealFs, path)?;
+    RunMeta::read(&RealFs, &run)?;
+    let _lock = run.lock()?;
+    record::heal(&run, reporter)?;
+    Ok(run.state(&RealFs)?)
 }
 
 /// A run that is continued goes on with the recipe it was started with, but may take less memory for the same bits.
@@ -233,6 +250,8 @@ pub(super) fn lock_project(project: &Project) -> Result<Busy> {
     let folder = project.data();
     RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
     let lock = RunLock::acquire(&folder)?;
+    ours::check_request(&folder)?;
+    ours::check_heartbeat(&folder)?;
     crate::sweep::project(project);
     Ok(Busy { _obeying: Obeying::requests_in(&folder), _lock: lock })
 }
@@ -246,7 +265,7 @@ pub(super) fn note_failure(run: &RunDir, error: &Error) {
     let began = RunMeta::read(&RealFs, run).is_ok_and(|meta| meta.model.is_some());
     // The failure itself is what the user must hear; a second one while recording it adds nothing.
     match state.status {
-        RunStatus::Queued if !began => drop(RealFs.remove_dir_all(run.path())),
+        RunStatus::Queued if !began && record::remove_unused(run) => {}
         RunStatus::Queued | RunStatus::Running => {
             let message = error.to_string();
             drop(run.write_state(&RealFs, RunState { status: RunStatus::Failed, message, ..state }));

@@ -15,14 +15,14 @@ use crate::project::Project;
 pub struct Missing {
     /// "validation", "export", in their order; empty where all is there.
     pub stages: Vec<&'static str>,
-    /// The arguments of the command that makes them: "run --resume".
-    pub arguments: &'static str,
+    /// The arguments of the command that makes them: "resume RUN".
+    pub arguments: String,
 }
 
 impl Missing {
     /// In a sentence, the command included; `None` where nothing is missing.
     pub fn in_words(&self, project: &Project) -> Option<String> {
-        let command = project.command(self.arguments);
+        let command = project.command(&self.arguments);
         match self.stages.as_slice() {
             [] => None,
             [one] => Some(format!("{one} is missing: `{command}`")),
@@ -55,7 +55,6 @@ pub fn missing(project: &Project, run: &RunDir, state: &RunState) -> Missing {
     if !is_exported {
         stages.push("export");
     }
-    // With its own recipe, wherever that came from; a run that has come to its end is found again by its recipe alone.
-    let arguments = if meta.finished.is_none() { "run --resume" } else { "run" };
-    Missing { stages, arguments }
+    // By its name: with its own recipe, wherever that came from, and however many runs there are since.
+    Missing { stages, arguments: format!("resume {}", run.id()) }
 }

@@ -32,9 +32,10 @@ use crate::meta::RunMeta;
 use crate::project::Project;
 use crate::recipe::Recipe;
 use crate::stop::{self, Working};
-use crate::{Error, Result};
+use crate::{Error, Result, record};
 use history::ToContinue;
 
+pub use crate::meta::go_on;
 pub(crate) use export::write_model;
 pub use missing::{Missing, missing};
 pub use training::More;
@@ -81,6 +82,24 @@ pub struct Request<'a> {
     pub accept_risks: bool,
     /// The program to measure generation with, in a process of its own; `None`: this process.
     pub generator: Option<PathBuf>,
+}
+
+impl Request<'_> {
+    /// The arguments that go on with the run that this began.
+    fn again(&self) -> String {
+        let mut again = match self.until {
+            Until::Training => "train --resume".to_owned(),
+            Until::Export => "run --resume".to_owned(),
+        };
+        for (given, flag) in
+            [(self.skip_corpus, " --skip-corpus"), (self.skip_tokenizer, " --skip-tokenizer")]
+        {
+            if given {
+                again.push_str(flag);
+            }
+        }
+        again
+    }
 }
 
 /// What `resume` asks for.
@@ -188,7 +207,7 @@ pub fn run(mut request: Request<'_>, reporter: &mut dyn Reporter) -> Result<RunO
     prerequisites::writable(&request)?;
     // One job at a time: two would write the same folders.
     let _busy = history::lock_project(request.project)?;
-    let working = Working::begin(Some(request.project.command("run --resume")));
+    let working = Working::begin(Some(request.project.command(&request.again())));
     let mut outcome = stop::settle(run_locked(&mut request, &working, of, reporter))?;
     outcome.seconds = start.elapsed().as_secs_f64();
     Ok(outcome)
@@ -313,7 +332,10 @@ fn resume_locked(
     which: Which,
     reporter: &mut dyn Reporter,
 ) -> Result<RunOutcome> {
-    let until = meta.until;
+    // Of a training that is done nothing is left but what comes after it, which `train` has left to a later command.
+    let as_it_is = request.more.is_none() && which == Which::Latest;
+    let is_trained = as_it_is && record::state(&run).is_ok_and(|state| state.is_trained());
+    let until = if is_trained { Until::Export } else { meta.until };
     let of = if until == Until::Training { 5 } else { PHASES.len() };
     let mut whole = Request {
         project: request.project,
@@ -331,9 +353,7 @@ fn resume_locked(
         accept_risks: request.accept_risks,
         generator: request.generator.clone(),
     };
-    if until >= Until::Export {
-        folders::check_results(&whole)?;
-    }
+    folders::check_results(&whole)?;
     let trained = phase(Phase::Training, of, reporter, |reporter| {
         training::resume(request, run, meta, which, reporter)
     })?;
@@ -389,11 +409,20 @@ impl RunOutcome {
     ) -> Result<()> {
         history::note_finished(trained, request.until)?;
         let commands = match request.until {
-            // `run` does what is left of this training: validation and export.
-            Until::Training => ["generate --run latest --prompt \"The \"", "run", "resume --more-epochs 2"],
-            Until::Export => ["generate --prompt \"The \"", "resume --more-epochs 2", "list"],
+            // What is left of this training: validation and export.
+            Until::Training => {
+                let rest = format!("resume {}", self.run_id);
+                [
+                    "generate --run latest --prompt \"The \"".to_owned(),
+                    rest,
+                    "resume --more-epochs 2".to_owned(),
+                ]
+            }
+            Until::Export => {
+                ["generate --prompt \"The \"", "resume --more-epochs 2", "list"].map(str::to_owned)
+            }
         };
-        self.next = commands.map(|command| request.project.command(command)).to_vec();
+        self.next = commands.map(|command| request.project.command(&command)).to_vec();
         self.artifacts = artifacts(request.project, &trained.run);
         for Artifact { name, path, bytes } in self.artifacts.clone() {
             reporter.event(&Event::Artifact { name, path, bytes });

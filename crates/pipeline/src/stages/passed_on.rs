@@ -8,7 +8,7 @@ use store::report::Reporter;
 use tokenizer::Tokenizer;
 
 use super::shared::{DataStage, lock_folder};
-use super::{PreparedData, Request, data, history};
+use super::{PreparedData, Request, data, folders, history};
 use crate::Result;
 use crate::share::{Folder, Share};
 
@@ -167,6 +167,7 @@ pub(super) fn bring_results(
     reporter: &mut dyn Reporter,
 ) -> Result<Vec<Folder>> {
     let _busy = history::lock_project(request.project)?;
+    folders::check_data(request)?;
     let whole = Rank::new(0, 1)?;
     let stages = [DataStage::Documents, DataStage::Tokenizer, DataStage::Tokens];
     let folders: Vec<Folder> = stages.iter().flat_map(|&stage| makes(request, stage, whole)).collect();

@@ -16,7 +16,7 @@ use store::manifest::Manifest;
 use store::report::{Phase, Reporter};
 use tokenizer::Tokenizer;
 
-use super::{Done, PreparedData, Request, data, history, passed_on, phase};
+use super::{Done, PreparedData, Request, data, folders, history, passed_on, phase};
 use crate::share::Share;
 use crate::stop::Working;
 use crate::{Error, Result};
@@ -123,6 +123,7 @@ pub fn run_stage(
     }
     let _busy_rank = stage.is_shared().then(|| lock_rank(ranks, stage, rank)).transpose()?;
     let _busy_project = (!stage.is_shared()).then(|| history::lock_project(request.project)).transpose()?;
+    folders::check_stage(request, stage)?;
     let _working = Working::begin(None);
     let mut reused = false;
     let mut summary = String::new();

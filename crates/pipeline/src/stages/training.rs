@@ -8,7 +8,7 @@ use model::{Model, Purpose};
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
 use store::report::{Phase, Reporter};
-use store::run::RunDir;
+use store::run::{RunDir, RunState, RunStatus};
 use train::checkpoint::Which;
 use train::{Ending, Job, Patience, ScheduleKind, Start, StopFlag};
 
@@ -20,7 +20,7 @@ use crate::generate::{Extent, Generator, Options};
 use crate::meta::{RunInputs, RunMeta};
 use crate::project::Project;
 use crate::stop::Stopped;
-use crate::{Error, Result, forecast, record};
+use crate::{Error, ErrorKind, Result, forecast, record};
 
 /// How far beyond a run's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,9 +66,12 @@ pub(super) fn train_or_reuse(
     if begun.as_ref().is_none_or(|begun| !begun.continued)
         && let Some((run, meta)) = history::finished_twin(request, &trial.fingerprint())?
     {
-        if let Some(begun) = begun.take() {
-            // Nothing was done in it yet.
-            RealFs.remove_dir_all(begun.run.path()).map_err(store::Error::io("remove", begun.run.path()))?;
+        if let Some(begun) = begun.take()
+            && !record::remove_unused(&begun.run)
+        {
+            let message = format!("run {} already trained this recipe on this text", run.id());
+            let state = RunState { status: RunStatus::Failed, message, ..RunState::default() };
+            begun.run.write_state(&RealFs, state)?;
         }
         let lock = run.lock()?;
         crate::stop::unmark(&run)?;
@@ -115,12 +118,14 @@ pub(super) fn train_or_reuse(
         lock: &lock,
         meta: &meta,
         project: request.project,
-        resume_command: request.project.command("run --resume"),
+        resume_command: request.project.command(&request.again()),
         start,
         target: request.target,
     };
     let stop = StopFlag::of_process()?;
-    let outcome = session.train(&stop, reporter)?;
+    let outcome = session.train(&stop, reporter).map_err(|error| {
+        with_remedy(error, &format!("For this run, `{}` does both", session.resume_command))
+    })?;
     let summary = summary(&outcome);
     Ok((trained(run, lock, meta, &outcome, stop), Done::Worked(summary)))
 }
@@ -139,7 +144,7 @@ pub(super) fn resume(
             message: format!(
                 "run {} stopped before its training began: continue it with `{}`",
                 run.id(),
-                request.project.command("run --resume")
+                request.project.command(&crate::meta::go_on(&run))
             ),
         });
     }
@@ -153,16 +158,19 @@ pub(super) fn resume(
     }
     match (request.more, begun_with_steps) {
         (None, _) => {}
-        (Some(More::Steps(more)), _) => meta.recipe.train.extend(total, total + more, None),
+        (Some(More::Steps(more)), _) => meta.recipe.train.extend(total, longer(total, more)?, None),
         (Some(More::DecayNow(steps)), _) => {
             decay_now(&mut meta, total, checkpoint_step(&run, which)?, steps)?
         }
         (Some(More::Epochs(more)), None) if meta.recipe.train.phase.is_empty() => {
-            meta.recipe.train.epochs = Some(meta.recipe.train.epochs.unwrap_or(1) + more);
+            let epochs = meta.recipe.train.epochs.unwrap_or(1).max(1);
+            // As many steps each as so far; how many exactly is known once the data is open.
+            longer(total, more.saturating_mul(total.div_ceil(epochs).max(1)))?;
+            meta.recipe.train.epochs = Some(epochs + more);
         }
         (Some(More::Epochs(more)), _) => {
             let dataset = open(&request.project.tokens(), Split::Train, &meta)?;
-            let length = total + more * steps_per_epoch(&dataset, &meta);
+            let length = longer(total, more.saturating_mul(steps_per_epoch(&dataset, &meta)))?;
             meta.recipe.train.extend(total, length, None);
         }
     }
@@ -189,11 +197,31 @@ pub(super) fn resume(
             if !began && !matches!(error, Error::Stopped(_)) {
                 before.write(&RealFs, &run)?;
             }
-            return Err(error);
+            return Err(with_remedy(error, &format!("The run's recipe is {}", meta.recipe_source)));
         }
     };
     let summary = summary(&outcome);
     Ok((trained(run, lock, meta, &outcome, stop), Done::Worked(summary)))
+}
+
+/// Steps of a run of `steps` that goes on for `more`.
+fn longer(steps: u64, more: u64) -> Result<u64> {
+    /// Far beyond what any machine does, and far below where numbers of tokens end.
+    const MOST: u64 = 1 << 40;
+    steps.checked_add(more).filter(|&length| length <= MOST).ok_or_else(|| Error::Argument {
+        message: format!("--more-epochs, --more-steps, --decay-now: a run has {MOST} steps at most"),
+    })
+}
+
+/// Adds to the error of damaged shards how they are made again by the run's own recipe: the one at hand may be another.
+fn with_remedy(error: Error, remedy: &str) -> Error {
+    let message = error.to_string();
+    match error.kind() {
+        ErrorKind::Corpus if message.contains("text2llm data prepare") => {
+            Error::Data { message: format!("{message}. {remedy}") }
+        }
+        _ => error,
+    }
 }
 
 /// Ends the stable part of a WSD schedule at `step`: the rest of the run is its decay.
@@ -224,7 +252,7 @@ fn decay_now(meta: &mut RunMeta, total_steps: u64, step: u64, steps: u64) -> Res
     // A ratio would move it with the run's new length.
     options.warmup_steps = Some(warmup_steps);
     options.schedule = ScheduleKind::Wsd;
-    options.extend(total_steps, step + steps, Some(step));
+    options.extend(total_steps, longer(step, steps)?, Some(step));
     options.decay_fraction = steps as f64 / (step + steps) as f64;
     Ok(())
 }

@@ -115,11 +115,8 @@ pub fn classify(witness: &Witness<'_>) -> End {
         (_, Some(6)) if last_words.contains("memory allocation of") => {
             End::Crashed(CrashKind::OutOfMemory, last_words)
         }
-        (_, Some(number @ (4 | 6 | 8 | 11))) => {
+        (_, Some(number @ (4 | 6 | 7 | 8 | 11))) => {
             End::Crashed(CrashKind::Bug, format!("it was ended by signal {number}: {last_words}"))
-        }
-        (_, Some(7)) => {
-            End::Crashed(CrashKind::Disk, "a mapped file could not be read (signal 7)".to_owned())
         }
         (_, Some(number)) => End::Crashed(CrashKind::Signal, format!("it was ended by signal {number}")),
         (Some(4), _) => match state.and_then(|state| state.failure.as_deref()) {

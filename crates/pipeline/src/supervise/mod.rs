@@ -31,7 +31,7 @@ use crate::meta::RunMeta;
 use crate::project::Project;
 use crate::recipe::NotifyOptions;
 use crate::stop::Stopped;
-use crate::{Error, Result};
+use crate::{Error, Result, ours};
 
 pub use crash::{CrashKind, End};
 pub use policy::{Policy, Progress, RESUMES_WITHOUT_PROGRESS};
@@ -93,6 +93,7 @@ pub fn supervise(job: &Job<'_>, stop: &StopFlag, reporter: &mut dyn Reporter) ->
     if RunLock::is_held(&data) {
         return Err(store::Error::Locked { path: data.clone(), pid: RunLock::holder(&data) }.into());
     }
+    check_folder(job.project)?;
     store::stop::clear(&folder);
     let mut supervisor = Supervisor {
         job,
@@ -107,6 +108,15 @@ pub fn supervise(job: &Job<'_>, stop: &StopFlag, reporter: &mut dyn Reporter) ->
         reporter,
     };
     supervisor.work(stop)
+}
+
+/// That `job/` holds no file of a user's own under a name that a job writes to.
+///
+/// # Errors
+/// Names the file.
+pub fn check_folder(project: &Project) -> Result<()> {
+    ours::check_request(&project.job())?;
+    ours::check_json(&JobRecord::path(project), &JobRecord::KEYS)
 }
 
 /// Whom a run wants to tell, by its record. That may have come from somebody else.
@@ -130,10 +140,12 @@ pub fn ask_to_stop(project: &Project, run: &RunDir) -> Result<Option<Asked>> {
         Some(asked) => asked,
         None => return Ok(None),
     };
-    store::stop::request(&match asked {
+    let folder = match asked {
         Asked::Supervisor(_) => project.job(),
         Asked::Worker(_) => project.data(),
-    })?;
+    };
+    ours::check_request(&folder)?;
+    store::stop::request(&folder)?;
     Ok(Some(asked))
 }
 
@@ -471,9 +483,13 @@ impl Supervisor<'_, '_> {
             return self.end(JobStatus::Stopped, exit_code, "stopped on request".to_owned());
         };
         let state = run.read_state(&RealFs).unwrap_or_default();
-        if !matches!(state.status, RunStatus::Stopped | RunStatus::Failed) && !RunLock::is_held(run.path()) {
+        let is_done =
+            RunMeta::read(&RealFs, &run).is_ok_and(|meta| meta.finished.is_some_and(|to| to >= meta.until));
+        let has_ended =
+            matches!(state.status, RunStatus::Stopped | RunStatus::Failed) || (is_done && state.is_trained());
+        if !has_ended && !RunLock::is_held(run.path()) {
             let steps = (state.step > 0).then_some((state.step, state.total_steps));
-            let command = Some(self.job.project.command("run --resume"));
+            let command = Some(self.job.project.command(&crate::meta::go_on(&run)));
             crate::stop::mark(&run, &Stopped { phase: None, steps, command });
         }
         let message = match run.read_state(&RealFs) {

@@ -1,5 +1,7 @@
 //! What the supervisor leaves on the disk: `job/job.json` of the project, and `resume_metadata.json` of the run.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
@@ -63,14 +65,21 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
+    /// Keys by which the file is told from others.
+    pub(super) const KEYS: [&str; 6] = ["status", "pid", "worker_pid", "started_at", "resumes", "exit_code"];
+
+    pub(super) fn path(project: &Project) -> PathBuf {
+        project.job().join("job.json")
+    }
+
     /// The project's newest job in the background, if there was one.
     pub fn read(project: &Project) -> Option<JobRecord> {
-        store::atomic::read_json(&RealFs, &project.job().join("job.json")).ok()
+        store::atomic::read_json(&RealFs, &JobRecord::path(project)).ok()
     }
 
     /// Writes it. The work it tells of must not fail for want of a record.
     pub(super) fn write(&self, project: &Project) {
-        let _ = store::atomic::write_json(&RealFs, &project.job().join("job.json"), self);
+        let _ = store::atomic::write_json(&RealFs, &JobRecord::path(project), self);
     }
 }
 

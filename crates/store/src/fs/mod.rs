@@ -57,6 +57,10 @@ pub trait Fs: Send + Sync {
     fn replace(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         self.create(path)
     }
+    /// A file opened for writing from its start, made when missing. What it held is not cut: a full disk might not give the space again.
+    fn overwrite(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        self.create(path)
+    }
     /// A file opened for appending, made when missing.
     fn append(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
     /// A file opened for reading from its start.

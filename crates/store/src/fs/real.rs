@@ -46,6 +46,12 @@ impl Fs for RealFs {
         Ok(Box::new(RealFile(regular::replace(path)?)))
     }
 
+    fn overwrite(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        Ok(Box::new(RealFile(regular::open(&mut options, path)?)))
+    }
+
     fn append(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         Ok(Box::new(RealFile(regular::append(path)?)))
     }

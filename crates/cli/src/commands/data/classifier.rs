@@ -13,6 +13,9 @@ use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Console, count};
 
+/// Before the process's number, in the names of folders for texts that are being read.
+const SCRATCH: &str = ".text2llm-classifier-";
+
 /// Train a judge of quality, for data.classifier.
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
@@ -115,7 +118,11 @@ fn texts(paths: &[String], score: f64, reporter: &mut dyn Reporter) -> Result<Ve
         validation_fraction: 0.0,
         ..corpus::CorpusOptions::default()
     };
-    let folder = tempfile::tempdir()?;
+    // A stop leaves it, to be removed by the next one.
+    let above = std::env::temp_dir();
+    store::sweep::numbered(&above, SCRATCH);
+    let folder =
+        tempfile::Builder::new().prefix(&format!("{SCRATCH}{}-", std::process::id())).tempdir_in(&above)?;
     let out = folder.path().join("documents");
     corpus::prepare(&RealFs, &options, Path::new("."), &out, reporter)?;
     let documents = corpus::documents(&RealFs, &out, corpus::Split::Train)?;

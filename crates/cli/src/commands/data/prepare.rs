@@ -26,10 +26,7 @@ pub struct Arguments {
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
     let selected = select::recipe(global, &arguments.recipe, &[], &project)?;
-    if arguments.executor.executor.is_none() {
-        // Executors look by themselves, and have ranks to end first.
-        crate::stopping::listen(console)?;
-    }
+    crate::stopping::listen(console)?;
     console.heading(&selected, &project);
     let again = select::again(global, &arguments.recipe, &selected, &project)?;
     let request = request(global, selected, &project);

@@ -203,7 +203,7 @@ function card({ id, mark, metrics, state }) {
   if (state.message) made.append(element("p", bad ? "message bad" : "message", state.message));
   if (state.paused) made.append(element("p", "message bad", state.paused));
   if (state.missing?.length && !state.alive) {
-    made.append(element("p", "message", `Trained; ${state.missing.join(" and ")} missing: text2llm run --resume`));
+    made.append(element("p", "message", `Trained; ${state.missing.join(" and ")} missing: text2llm resume ${id}`));
   } else if (["interrupted", "stopped"].includes(state.status) && !state.alive) {
     const command = state.checkpoint_step == null ? "run --resume" : `resume ${id}`;
     made.append(element("p", "message", `To go on: text2llm ${command}`));

@@ -75,6 +75,8 @@ pub struct EvaluationItems {
 const MAYBE_BITS: usize = 1 << 22;
 /// Items that are told of one document.
 const TOLD_ITEMS: usize = 10;
+/// Words of a document that are held at a time: 16 bytes each. More than an item's longest n-gram.
+const WORDS_AT_ONCE: usize = 1 << 20;
 /// An odd multiplier: n-grams are numbers in this base modulo 2⁶⁴.
 const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
 /// What prompts put before the text of an item.
@@ -118,7 +120,13 @@ impl EvaluationItems {
             key: "decontaminate.against",
             message: format!("`{name}` {message}"),
         };
-        let unreadable = |error: std::io::Error| fail(format!("cannot be read: {error}"));
+        let unreadable = |error: std::io::Error| match error.kind() {
+            // A system that gives no memory says nothing of the file.
+            std::io::ErrorKind::OutOfMemory => {
+                Error::from(store::Error::io("unpack", &project.join(name))(error))
+            }
+            _ => fail(format!("cannot be read: {error}")),
+        };
         let opened = BufReader::new(std::fs::File::open(project.join(name)).map_err(unreadable)?);
         let (stem, bytes): (&str, Box<dyn Read>) = match name.rsplit_once('.') {
             Some((stem, "zst")) => (stem, Box::new(Zstandard::over(opened).map_err(unreadable)?)),
@@ -156,7 +164,7 @@ impl EvaluationItems {
         self.places.push((file, line));
         let mut any = false;
         for passage in passages {
-            let Words { places, prefix } = words(passage);
+            let Words { places, prefix } = words(passage, usize::MAX);
             if places.len() < options.minimum_words {
                 continue;
             }
@@ -183,12 +191,34 @@ impl EvaluationItems {
 
     /// The items that a text shares n-grams with, and the first words shared with each.
     pub fn find<'t>(&self, text: &'t str) -> Vec<(u32, &'t str)> {
-        let Words { places, prefix } = words(text);
-        let mut found: Vec<(u32, &str)> = Vec::new();
+        self.find_in_parts(text, WORDS_AT_ONCE)
+    }
+
+    fn find_in_parts<'t>(&self, text: &'t str, words_at_once: usize) -> Vec<(u32, &'t str)> {
+        let longest = self.grams.iter().map(|(n, _)| *n).max().unwrap_or(1);
+        let (mut found, mut rest) = (Vec::new(), text);
+        loop {
+            let words = words(rest, words_at_once);
+            if self.find_among(rest, &words, &mut found) {
+                return found;
+            }
+            if words.places.len() < words_at_once {
+                break;
+            }
+            // What begins among the last words may go on behind them.
+            rest = &rest[words.places[words_at_once - longest + 1].0 as usize..];
+        }
+        found.sort_unstable_by_key(|&(item, _)| item);
+        found
+    }
+
+    /// Adds what is found; whether that is as much as is told.
+    fn find_among<'t>(&self, text: &'t str, words: &Words, found: &mut Vec<(u32, &'t str)>) -> bool {
+        let Words { places, prefix } = words;
         for (n, grams) in &self.grams {
             let power = power(*n);
             for start in 0..(places.len() + 1).saturating_sub(*n) {
-                let hash = gram(&prefix, start, *n, power);
+                let hash = gram(prefix, start, *n, power);
                 if self.maybe[hash as usize % MAYBE_BITS / 64] >> (hash % 64) & 1 == 0 {
                     continue;
                 }
@@ -197,13 +227,12 @@ impl EvaluationItems {
                     let (from, to) = (places[start].0, places[start + n - 1].1);
                     found.push((item, &text[from as usize..to as usize]));
                     if found.len() == TOLD_ITEMS {
-                        return found;
+                        return true;
                     }
                 }
             }
         }
-        found.sort_unstable_by_key(|&(item, _)| item);
-        found
+        false
     }
 
     /// An item's name.
@@ -272,8 +301,8 @@ fn without_labels(text: &str) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A document is a gigabyte at most, so places have 32 bits.
-fn words(text: &str) -> Words {
+/// The first words, up to `most`. A document is a gigabyte at most, so places have 32 bits.
+fn words(text: &str, most: usize) -> Words {
     let mut words = Words { places: Vec::new(), prefix: vec![0] };
     let mut sum = 0u64;
     let mut close = |start: usize, end: usize, hash: u64| {
@@ -281,6 +310,7 @@ fn words(text: &str) -> Words {
         sum = sum.wrapping_mul(BASE).wrapping_add(mixed ^ mixed >> 32);
         words.places.push((start as u32, end as u32));
         words.prefix.push(sum);
+        words.places.len() == most
     };
     let mut open: Option<(usize, u64)> = None;
     for (at, c) in text.char_indices() {
@@ -288,8 +318,10 @@ fn words(text: &str) -> Words {
             let (_, hash) = open.get_or_insert((at, 0xcbf2_9ce4_8422_2325));
             let mut add = |c: char| *hash = (*hash ^ u64::from(c)).wrapping_mul(0x0100_0000_01b3);
             if c.is_ascii() { add(c.to_ascii_lowercase()) } else { c.to_lowercase().for_each(add) }
-        } else if let Some((start, hash)) = open.take() {
-            close(start, at, hash);
+        } else if let Some((start, hash)) = open.take()
+            && close(start, at, hash)
+        {
+            return words;
         }
     }
     if let Some((start, hash)) = open {
@@ -344,6 +376,18 @@ mod tests {
         );
         let report = items.report(&HashSet::from([0, 2]));
         assert_eq!(report["set.jsonl"], EvaluationSet { items: 3, too_short: 1, found: 2 });
+    }
+
+    #[test]
+    fn what_lies_across_parts_of_a_long_document_is_found() {
+        let item = "one two three four five six seven eight nine ten eleven twelve thirteen";
+        let items = items(&format!("{{\"query\": \"{item}\"}}\n{{\"query\": \"a b c d e f g h\"}}"));
+        for before in 0..90 {
+            let text = format!("{}{item} {} a b c d e f g h.", "x ".repeat(before), "y ".repeat(before));
+            let found = items.find_in_parts(&text, 20);
+            assert_eq!(found, [(0, item), (1, "a b c d e f g h")], "{before}");
+            assert_eq!(found, items.find(&text));
+        }
     }
 
     #[test]

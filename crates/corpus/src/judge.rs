@@ -67,12 +67,11 @@ impl From<Dropped> for Cause {
 const SHOWN_BYTES: usize = 200;
 /// Pages with an element that is never closed flatten some thousands of elements; more is made to hurt.
 const MOST_FLATTENED_ELEMENTS: u32 = 50_000;
-/// Filters and the search for evaluation items note some hundred bytes for each word of a document: so many
-/// of any text …
+/// Filters note some hundred bytes for each word of a document, marks included. One of more than so many …
 const FREE_WORDS: usize = 1 << 19;
-/// … and one in so many bytes, which is more than languages have …
+/// … and one in so many bytes …
 const BYTES_PER_WORD: usize = 4;
-/// … up to this number.
+/// … or more than so many goes through them in parts of [`FREE_WORDS`].
 const MOST_WORDS: usize = 4 << 20;
 /// What filters noted of a longer text is not kept for the next.
 const KEPT_FOR_BYTES: usize = 1 << 20;
@@ -87,8 +86,6 @@ pub struct Judge<'a> {
     signer: Option<Signer>,
     redactor: Option<Redactor>,
     features: Vec<u32>,
-    /// Whether something is on that takes memory for each word.
-    counts_words: bool,
 }
 
 impl<'a> Judge<'a> {
@@ -96,16 +93,7 @@ impl<'a> Judge<'a> {
         let options = rules.options;
         let signer = options.near_duplicates.as_ref().map(Signer::new);
         let redactor = options.redact.as_ref().map(Redactor::new);
-        let counts_words = options.filters.count_words() || rules.evaluations.is_some();
-        Judge {
-            rules,
-            options,
-            scratch: Scratch::default(),
-            signer,
-            redactor,
-            features: Vec::new(),
-            counts_words,
-        }
+        Judge { rules, options, scratch: Scratch::default(), signer, redactor, features: Vec::new() }
     }
 
     /// The verdict. A document that makes this program fail is quarantined; the others go on.
@@ -170,14 +158,12 @@ impl<'a> Judge<'a> {
             return self.dropped(judged, &text, names::LANGUAGE, reason);
         }
         let most_words = MOST_WORDS.min(FREE_WORDS + text.len() / BYTES_PER_WORD);
-        if self.counts_words && words::are_more_than(&text, most_words) {
-            judged.unreadable = Some(format!(
-                "has more than {most_words} words and marks, too many for the memory that filters take: cut it \
-                 by data.document_separator or data.maximum_document_bytes"
-            ));
-            return judged;
-        }
-        let filtered = filter::judge(&text, &self.options.filters, &mut self.scratch);
+        let filters = &self.options.filters;
+        let filtered = if filters.count_words() && words::are_more_than(&text, most_words) {
+            filter::judge_in_parts(&text, FREE_WORDS, filters, &mut self.scratch)
+        } else {
+            filter::judge(&text, filters, &mut self.scratch)
+        };
         if text.len() > KEPT_FOR_BYTES {
             self.scratch = Scratch::default();
         }

@@ -26,7 +26,7 @@ pub const DOCUMENTS_STAGE: &str = "documents";
 const REPORT_FILE: &str = "report.json";
 const REPORT_PAGE: &str = "report.html";
 /// Raised when the same options and files would give other documents.
-const STAGE_VERSION: u32 = 3;
+const STAGE_VERSION: u32 = 4;
 /// How many quarantined files and lines are told one by one.
 const TOLD: usize = 5;
 

@@ -319,16 +319,22 @@ impl CorpusSummary {
     }
 
     pub(crate) fn see_redactions(&mut self, source: &str, redacted: Redacted) {
-        let mut samples = redacted.samples.into_iter();
-        for (at, (class, kind)) in redacted.values.iter().enumerate() {
+        for (at, (class, kind, start)) in redacted.samples.iter().enumerate() {
             let sums = self.redactions.entry(class.name().to_owned()).or_default();
-            sums.values += 1;
-            sums.documents += u64::from(redacted.values[..at].iter().all(|(other, _)| other != class));
-            let count = sums.kinds.entry(kind.to_string()).or_default();
-            *count += 1;
-            if let Some(start) = samples.next().filter(|_| *count <= SAMPLES as u64) {
-                sums.samples.push(Sample { source: source.to_owned(), reason: kind.to_string(), start });
+            let before = sums.kinds.get(kind.as_ref()).copied().unwrap_or(0);
+            let here = redacted.samples[..=at].iter().filter(|other| other.0 == *class && other.1 == *kind);
+            if before + here.count() as u64 <= SAMPLES as u64 {
+                let (reason, start) = (kind.to_string(), start.clone());
+                sums.samples.push(Sample { source: source.to_owned(), reason, start });
             }
+        }
+        let mut classes = Vec::new();
+        for (class, kind, count) in redacted.counts {
+            let sums = self.redactions.entry(class.name().to_owned()).or_default();
+            sums.values += count;
+            sums.documents += u64::from(!classes.contains(&class));
+            classes.push(class);
+            *sums.kinds.entry(kind.into_owned()).or_default() += count;
         }
     }
 

@@ -17,8 +17,37 @@ pub use walk::NotFollowed;
 use walk::{FoundFile, Walk};
 
 /// Folders of a project that this program fills: reading them as a corpus would feed output back as input.
-const OUTPUT_FOLDERS: [&str; 7] =
-    ["data/documents", "data/ranks", "data/tokens", "tokenizer", "runs", "evals", "model"];
+const OUTPUT_FOLDERS: [&str; 8] =
+    ["data/documents", "data/ranks", "data/tokens", "tokenizer", "runs", "evals", "model", "model-average"];
+
+/// Those below `root`, token shards of phases, and what stages put beside each: `NAME.kept`, `NAME.kept-2`,
+/// `.NAME.partial`.
+fn output_folders(root: &Path) -> Vec<PathBuf> {
+    let mut found = OUTPUT_FOLDERS.map(|folder| root.join(folder)).to_vec();
+    for below in ["", "data/"] {
+        let above = root.join(below);
+        for entry in std::fs::read_dir(&above).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(made) = name.to_str().map(|name| format!("{below}{}", original(name))) else { continue };
+            if OUTPUT_FOLDERS.contains(&made.as_str()) || made.starts_with("data/tokens-") {
+                found.push(above.join(name));
+            }
+        }
+    }
+    found
+}
+
+/// The name of the folder that one of this name was put beside: of `NAME.kept-2`, or `.NAME.old`, NAME.
+fn original(name: &str) -> &str {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let kept = name
+        .rsplit_once(".kept")
+        .filter(|(_, number)| number.is_empty() || number.strip_prefix('-').is_some_and(is_number));
+    let hidden = || {
+        ["partial", "old"].iter().find_map(|end| name.strip_prefix('.')?.strip_suffix(end)?.strip_suffix('.'))
+    };
+    kept.map(|(name, _)| name).or_else(hidden).unwrap_or(name)
+}
 
 /// One file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +85,9 @@ pub struct Resolved {
 /// The files that `options.paths` mean.
 pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
     let output = options.output.as_deref().unwrap_or(project);
-    let folders = |root: &Path| OUTPUT_FOLDERS.map(|folder| root.join(folder));
     // They may be links to a larger disk.
     let canonical = |path: PathBuf| path.canonicalize().unwrap_or(path);
-    let outputs = [project, output].map(|root| folders(&canonical(root.to_owned()))).concat();
+    let outputs = [project, output].map(|root| output_folders(&canonical(root.to_owned()))).concat();
     let mut finder = Finder {
         walk: Walk::new(outputs.into_iter().map(canonical).collect()),
         files: HashSet::new(),
@@ -307,6 +335,15 @@ mod tests {
             "runs/r/metrics.jsonl",
             "data/ranks/logs/judge.txt",
             "model/README.md",
+            "model.kept/README.md",
+            "model-average/README.md",
+            "tokenizer.kept-12/notes.txt",
+            "evals.kept-2/report.md",
+            "data/documents.kept/train.jsonl",
+            "data/tokens-first/notes.txt",
+            "data/tokens-first.kept/notes.txt",
+            "data/.documents.partial/train.txt",
+            "data/.tokens-first.old/notes.txt",
         ] {
             std::fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
             std::fs::write(root.join(name), "x").unwrap();
@@ -322,6 +359,11 @@ mod tests {
         assert_eq!(names(&["sub", "b.txt", "."]).unwrap(), ["sub/z.jsonl", "b.txt", "./a.md"]);
         assert_eq!(names(&["*.txt", "sub/*"]).unwrap(), ["b.txt", "sub/.hidden.txt", "sub/z.jsonl"]);
         assert_eq!(names(&["**/*.jsonl", "**/*.md"]).unwrap(), ["sub/z.jsonl", "a.md"]);
+        for glob in ["data/**/*.txt", "model*/*", "*.kept*/*", "data/.*/*.txt", "data/*.kept/*"] {
+            assert!(names(&[glob]).unwrap_err().to_string().contains("nothing matches"), "{glob}");
+        }
+        assert_eq!(names(&["sub/**"]).unwrap(), ["sub/z.jsonl"], "what lies in the folder itself too");
+        assert_eq!(names(&["**"]).unwrap(), ["a.md", "b.txt", "sub/z.jsonl"]);
         assert_eq!(names(&["sample", "x.css", "sample"]).unwrap(), ["sample", "x.css"]);
         for (path, wanted) in [
             ("nope.txt", "`nope.txt` does not exist (looked for"),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use store::fs::regular;
+use store::sweep;
 
 use crate::kind::{Kind, Packing};
 use crate::read::unpacked_start;
@@ -37,18 +38,24 @@ pub fn keep(project: &Path) -> Result<PathBuf> {
 
 /// Keeps all bytes; none leave what an earlier start kept.
 fn keep_bytes(bytes: &mut dyn Read, path: &Path) -> Result<()> {
-    let unfinished = path.with_extension("tmp");
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // As whole-file writes name theirs, so that what a kill leaves is known as such.
+    let unfinished = folder.join(format!(".{name}.{}.tmp", std::process::id()));
     let write = || -> io::Result<()> {
         let mut first = [0; 1];
         if bytes.read(&mut first)? == 0 {
             return Ok(());
         }
-        std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        std::fs::create_dir_all(folder)?;
+        sweep::writes(folder, &[&name]);
         // Nothing of it is redacted yet, so it is for its owner alone.
         let mut file = regular::create_private(&unfinished)?;
-        io::copy(&mut first.chain(bytes), &mut file)?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, path)
+        let copied = io::copy(&mut first.chain(bytes), &mut file).and_then(|_| file.sync_all());
+        copied.and_then(|()| std::fs::rename(&unfinished, path)).inspect_err(|_| {
+            // Gives a full disk its space back; the first error is the one to tell.
+            let _ = std::fs::remove_file(&unfinished);
+        })
     };
     Ok(write().map_err(store::Error::io("write", path))?)
 }
@@ -58,9 +65,14 @@ pub fn kind(path: &Path) -> Result<Kind> {
     let start = |packing| regular::read(path).and_then(|mut file| unpacked_start(packing, &mut file));
     let packed = start(Packing::None).map_err(store::Error::io("read", path))?;
     let packing = Kind::packing_of_start(&packed);
-    // What cannot be unpacked is told when it is read.
-    let format = Kind::format_of_start(&start(packing).unwrap_or_default());
-    Ok(Kind { format, packing })
+    let unpacked = match start(packing) {
+        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+            return Err(store::Error::io("unpack", path)(error).into());
+        }
+        // What cannot be unpacked is told when it is read.
+        unpacked => unpacked.unwrap_or_default(),
+    };
+    Ok(Kind { format: Kind::format_of_start(&unpacked), packing })
 }
 
 #[cfg(test)]
@@ -79,5 +91,31 @@ mod tests {
         assert_eq!(kind(&path).unwrap(), Kind { format: Format::JsonLines, packing: Packing::Zstd });
         keep_bytes(&mut b"".as_slice(), &path).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), zst, "a later start without input goes on with it");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_beside_it_are_left_alone_and_what_a_kill_left_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(KEPT_FILE);
+        let beside = |name: &str| path.with_file_name(name);
+        std::fs::create_dir(folder.path().join("data")).unwrap();
+        std::fs::write(beside("stdin.tmp"), "mine").unwrap();
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        std::fs::write(beside(&format!(".stdin.{}.tmp", gone.id())), "half of it").unwrap();
+        keep_bytes(&mut b"a text".as_slice(), &path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"a text");
+        assert_eq!(std::fs::read(beside("stdin.tmp")).unwrap(), b"mine");
+        // An error leaves nothing behind.
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+        assert!(keep_bytes(&mut b"more".as_slice().chain(Broken), &path).is_err());
+        let left = std::fs::read_dir(folder.path().join("data")).unwrap().count();
+        assert_eq!((left, std::fs::read(&path).unwrap()), (2, b"a text".to_vec()));
     }
 }

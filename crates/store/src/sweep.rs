@@ -120,17 +120,15 @@ fn remove_unbegun(run: &Path) -> bool {
         && fs::remove_dir(run).is_ok()
 }
 
-/// Removes files `NAME` + `behind` that nobody has written to for so long; returns how many. Only for folders that hold nothing but ours:
-/// caches.
-pub fn aged(folder: &Path, behind: &str, age: Duration) -> usize {
+/// Removes files `before` + `NAME` + `behind` that nobody has written to for so long; returns how many. Only
+/// for caches, where nobody else gives such names.
+pub fn aged(folder: &Path, before: &str, behind: &str, age: Duration) -> usize {
     each(folder, |name, path, found| {
         let idle = found.modified().ok().and_then(|modified| modified.elapsed().ok());
         let is_old = idle.is_some_and(|idle| idle > age);
-        found.is_file()
-            && is_old
-            && name.len() > behind.len()
-            && name.ends_with(behind)
-            && fs::remove_file(path).is_ok()
+        let stem = name.strip_prefix(before).and_then(|name| name.strip_suffix(behind));
+        let is_ours = stem.is_some_and(|stem| !stem.is_empty());
+        found.is_file() && is_old && is_ours && fs::remove_file(path).is_ok()
     })
 }
 
@@ -173,6 +171,7 @@ mod tests {
             format!(".text2llm-write-test-{gone}x"),
             format!(".text2llm-write-test-{gone}-ab/c").replace('/', "."),
             ".mine.deleting".to_owned(),
+            "a.part".to_owned(),
             format!(".text2llm-trial-{gone}"),
         ];
         let swept = [
@@ -192,11 +191,14 @@ mod tests {
         fs::create_dir_all(root.join(".20260101-000000x.deleting")).unwrap();
         assert_eq!(writes(root, &["state.json", "meta.json"]), 1);
         assert_eq!(numbered(root, ".text2llm-write-test-"), 2);
-        fs::write(root.join("a.part"), "x").unwrap();
-        assert_eq!(aged(root, ".part", Duration::from_secs(60)), 0);
+        fs::write(root.join(".text2llm-a.part"), "x").unwrap();
+        let aged = || aged(root, ".text2llm-", ".part", Duration::from_secs(60));
+        assert_eq!(aged(), 0);
         let long_ago = std::time::SystemTime::now() - Duration::from_secs(120);
-        fs::File::open(root.join("a.part")).unwrap().set_modified(long_ago).unwrap();
-        assert_eq!(aged(root, ".part", Duration::from_secs(60)), 1);
+        for name in [".text2llm-a.part", "a.part"] {
+            fs::File::open(root.join(name)).unwrap().set_modified(long_ago).unwrap();
+        }
+        assert_eq!(aged(), 1);
         assert_eq!(numbered(root, ".text2llm-trial-"), 0);
         assert_eq!(deleting(root, is_run_id), 1);
         let left: BTreeSet<String> =

@@ -1,7 +1,7 @@
 //! Long runs of one class of characters: what a file of DNA, digits, spaces or base64 looks like to code that
 //! expects words.
 //!
-//! Reading order: [`RUNS`], [`Run::texts`], [`growth`].
+//! Reading order: [`RUNS`], [`Run::text`], [`growth`].
 
 use std::hint::black_box;
 
@@ -19,7 +19,7 @@ const fn run(name: &'static str, of: &'static [&'static str]) -> Run {
 }
 
 /// Every class, alone and mixed; a class of one member is a run of equal characters.
-pub const RUNS: [Run; 28] = [
+pub const RUNS: [Run; 29] = [
     run("ACGT", &["A", "C", "G", "T"]),
     run("one letter", &["a"]),
     run("letters of base64", &["a", "Q", "x", "Z", "k", "B", "0", "7", "+", "/"]),
@@ -39,6 +39,7 @@ pub const RUNS: [Run; 28] = [
     run("contractions", &["'s", "'ll", "'", "’s"]),
     run("symbols", &["$", "+", "=", "~", "^", "#", "*", "_", "@", "&", "%"]),
     run("addresses", &["a@", "x.", "://", ":", "/", "b"]),
+    run("different addresses", &["a", "b", "c", "d", "e", "f", "g", "@mail.com "]),
     run("mixed scripts", &["a", "б", "γ", "漢", "ひ", "한", "ع", "א", "ก", "1"]),
     run("combining marks", &["\u{301}", "\u{308}", "\u{323}", "\u{5b0}"]),
     run("one combining mark", &["\u{301}"]),
@@ -51,11 +52,6 @@ pub const RUNS: [Run; 28] = [
 ];
 
 impl Run {
-    /// Runs of about so many bytes, and of twice, four times and eight times as many: for [`growth`].
-    pub fn texts(&self, bytes: usize) -> [String; 4] {
-        [0, 1, 2, 3].map(|doublings| self.text(bytes << doublings))
-    }
-
     /// A run of about so many bytes, never more; the same every time.
     pub fn text(&self, bytes: usize) -> String {
         let mut text = String::with_capacity(bytes);
@@ -77,19 +73,31 @@ pub fn processor_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-/// How many times as long `work` takes for twice the input, in this thread's processor time. `inputs` are each
-/// twice as long as the one before; of each the least of several measurements counts, and more are taken while the
-/// result is above `most`, since whatever disturbs a measurement makes it longer.
+/// How many times as long `work` takes for twice the input, in this thread's processor time. `input` makes
+/// those of a length; they are compared at `bytes` and twice as many. Of each the least of several
+/// measurements counts, and more are taken while the result is above `most`, since whatever disturbs a
+/// measurement makes it longer.
 ///
-/// The result is the least of the three ratios. A table that leaves a cache which other programs use too, or a text
-/// that becomes too long for the branch predictor to remember, makes one or two doublings take up to 2.7 times as
-/// long. Above 2.3 at every doubling, a sixth of the time for the shortest input is already quadratic: of 32 KB at
-/// 100 MB/s, what would take another 15 s for 16 MB.
-pub fn growth<T, R>(inputs: &[T; 4], most: f64, mut work: impl FnMut(&T) -> R) -> f64 {
-    let mut least = [f64::INFINITY; 4];
+/// A table that leaves a cache which other programs use too, or a text that becomes too long for the branch
+/// predictor to remember, makes one or two doublings take up to 2.7 times as long. So two more doublings are
+/// looked at where the first takes too long, and the least counts: what is quadratic from `bytes` on is so in
+/// each of them. Shorter inputs say nothing of longer ones.
+pub fn growth<T, R>(
+    bytes: usize,
+    most: f64,
+    input: impl Fn(usize) -> T,
+    mut work: impl FnMut(&T) -> R,
+) -> f64 {
+    const ROUNDS: usize = 4;
+    const DOUBLINGS: usize = 3;
+    let (mut inputs, mut least) = (vec![input(bytes)], vec![f64::INFINITY]);
     let mut growth = f64::INFINITY;
-    for round in 0..10 {
-        for (least, input) in least.iter_mut().zip(inputs) {
+    for round in 0..ROUNDS * DOUBLINGS {
+        if round % ROUNDS == 0 {
+            inputs.push(input(bytes << inputs.len()));
+            least.push(f64::INFINITY);
+        }
+        for (least, input) in least.iter_mut().zip(&inputs) {
             let begun = processor_seconds();
             black_box(work(black_box(input)));
             *least = least.min(processor_seconds() - begun);
@@ -108,11 +116,17 @@ mod tests {
 
     #[test]
     fn what_is_not_linear_is_told_from_what_is() {
-        let inputs = |bytes: usize| [0, 1, 2, 3].map(|doublings| "x".repeat(bytes << doublings));
+        let input = |bytes: usize| "x".repeat(bytes);
         let linear = |text: &String| text.bytes().fold(0u64, |sum, byte| black_box(sum + u64::from(byte)));
-        assert!(growth(&inputs(20_000), 2.3, linear) <= 2.3);
+        assert!(growth(160_000, 2.3, input, linear) <= 2.3);
         let quadratic = |text: &String| (0..text.len()).map(|at| linear(&text[at..].to_owned())).sum::<u64>();
-        assert!(growth(&inputs(500), 2.3, quadratic) > 3.0);
+        assert!(growth(1000, 2.3, input, quadratic) > 3.0);
+        // What is so for long inputs only.
+        let late = |text: &String| if text.len() < 1500 { linear(text) } else { quadratic(text) };
+        assert!(growth(1000, 2.3, input, late) > 3.0);
+        let later =
+            |text: &String| linear(text) + text.get(500..).map_or(0, |rest| quadratic(&rest.to_owned()));
+        assert!(growth(1000, 2.3, input, later) > 3.0);
     }
 
     #[test]

@@ -22,36 +22,53 @@ impl<'a> StreamDecoder<'a> {
         if !(self.skip_special && self.tokenizer.is_special(id)) {
             self.pending.extend_from_slice(self.tokenizer.token_bytes(id));
         }
-        let mut text = String::new();
-        loop {
-            match std::str::from_utf8(&self.pending) {
-                Ok(whole) => {
-                    text.push_str(whole);
-                    self.pending.clear();
-                }
-                Err(error) => {
-                    let valid = error.valid_up_to();
-                    text.push_str(&String::from_utf8_lossy(&self.pending[..valid]));
-                    match error.error_len() {
-                        // Can still become a character.
-                        None => {
-                            self.pending.drain(..valid);
-                        }
-                        Some(length) => {
-                            text.push(char::REPLACEMENT_CHARACTER);
-                            self.pending.drain(..valid + length);
-                            continue;
-                        }
-                    }
-                }
+        let (mut text, mut done) = (String::new(), 0);
+        for chunk in self.pending.utf8_chunks() {
+            text.push_str(chunk.valid());
+            done += chunk.valid().len();
+            let invalid = chunk.invalid();
+            let is_last = done + invalid.len() == self.pending.len();
+            let can_go_on = || std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
+            if invalid.is_empty() || is_last && can_go_on() {
+                break;
             }
-            return (!text.is_empty()).then_some(text);
+            text.push(char::REPLACEMENT_CHARACTER);
+            done += invalid.len();
         }
+        self.pending.drain(..done);
+        (!text.is_empty()).then_some(text)
     }
 
     /// The end of the text: an unfinished character becomes U+FFFD.
     pub fn finish(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.pending);
         (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kind, TokenizerOptions};
+
+    /// A token may be of any bytes, and of as many as a file says.
+    #[test]
+    fn bytes_that_are_no_text_take_linear_time() {
+        let options = TokenizerOptions { kind: Kind::Byte, ..TokenizerOptions::default() };
+        let tokenizer = crate::train([""; 0], &options, &mut store::report::NoReport).expect("bytes");
+        for (bytes, wanted) in [
+            (&[0x80][..], "\u{fffd}"),
+            (b"\xe2\x82", "\u{fffd}"),
+            (b"\xe2\x82\xac", "€"),
+            (b"\xf0\x9f\x99", "\u{fffd}"),
+            (b"\xe2\x82a", "\u{fffd}a"),
+        ] {
+            let mut decoder = StreamDecoder::new(&tokenizer, false);
+            decoder.pending = bytes.repeat(300_000);
+            let begun = std::time::Instant::now();
+            let text = decoder.push(u32::MAX).unwrap_or_default() + &decoder.finish().unwrap_or_default();
+            assert!(begun.elapsed().as_secs() < 2, "{bytes:x?}: {:?}", begun.elapsed());
+            assert!(text == wanted.repeat(300_000), "{bytes:x?}");
+        }
     }
 }

@@ -197,10 +197,7 @@ impl Hub {
             let message = "it is not in the cache, and HF_HUB_OFFLINE is set".to_owned();
             return Err(Error::Transport { url: file.path.clone(), message });
         }
-        let part = path.with_file_name(format!(
-            "{}.part",
-            path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
-        ));
+        let part = part_file(&path);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(store::Error::io("make the folder", folder))?;
         }
@@ -236,7 +233,7 @@ impl Hub {
         }
         std::fs::rename(&part, &path).map_err(store::Error::io("rename", &part))?;
         if let Some(folder) = path.parent() {
-            store::sweep::aged(folder, ".part", crate::STALE_PART);
+            store::sweep::aged(folder, PART.0, PART.1, crate::STALE_PART);
         }
         note_checked(&path, file);
         Ok(path)
@@ -251,6 +248,15 @@ impl Hub {
         };
         self.cache.join(format!("{hub}datasets--{}", id.replace('/', "--")))
     }
+}
+
+/// What stands before and behind the name of a file that is not all here: a set may have files of any other
+/// name beside it.
+const PART: (&str, &str) = (".text2llm-", ".part");
+
+fn part_file(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{}{name}{}", PART.0, PART.1))
 }
 
 /// A set of more files is none: the hub itself advises against a fifth of them, and each takes ten times its

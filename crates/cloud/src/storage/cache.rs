@@ -74,7 +74,7 @@ impl ObjectCache {
         let folder = path.parent().unwrap_or(&self.folder);
         // Two that write the same file would spoil it.
         let _busy = RunLock::wait(folder, None)?;
-        store::sweep::aged(folder, ".part", crate::STALE_PART);
+        store::sweep::aged(folder, &format!("{FILE}."), ".part", crate::STALE_PART);
         let record_path = folder.join(RECORD);
         let record: Option<Record> = atomic::read_json(&RealFs, &record_path).ok();
         let is_whole = record.is_some_and(|record| {

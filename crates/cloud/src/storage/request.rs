@@ -6,9 +6,8 @@ use std::process::{Child, ChildStdout};
 
 use store::time::Timestamp;
 
-use super::Storage;
 use super::signature::{EMPTY_SHA256, Signed};
-use super::xml;
+use super::{Storage, upload, xml};
 use crate::curl::{self, LARGEST_ANSWER_BYTES, UNLESS_STUCK};
 use crate::receive::{Received, too_much};
 use crate::{Error, Result};
@@ -98,8 +97,9 @@ impl Storage {
         self.insist(|| {
             let place = self.place(call.key);
             // Heads go to a file of their own: what follows a body (trailers) would be taken for its end.
-            let heads = tempfile::NamedTempFile::new()
-                .map_err(store::Error::io("write what a server says in", &std::env::temp_dir()))?;
+            let temporary = std::env::temp_dir();
+            let heads = upload::passing(&temporary)
+                .map_err(store::Error::io("write what a server says in", &temporary))?;
             let heads_path = heads.path().to_string_lossy().into_owned();
             let at = curl::size(part).to_string();
             // Without --fail, what a refusal says would become the file's.
@@ -312,19 +312,22 @@ fn heard(mut child: Child, said: std::io::Result<Vec<u8>>, place: &str) -> Resul
 }
 
 /// Heads of 1xx come before the one that counts.
-fn parse(bytes: &[u8]) -> Option<Said> {
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let (head, body) = (String::from_utf8_lossy(&bytes[..end]).into_owned(), &bytes[end + 4..]);
-    let mut lines = head.lines();
-    let status = lines.next()?.strip_prefix("HTTP/")?.split_whitespace().nth(1)?.parse().ok()?;
-    if (100..200).contains(&status) {
-        return parse(body);
+fn parse(mut bytes: &[u8]) -> Option<Said> {
+    loop {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+        let (head, body) = (String::from_utf8_lossy(&bytes[..end]), &bytes[end + 4..]);
+        let mut lines = head.lines();
+        let status = lines.next()?.strip_prefix("HTTP/")?.split_whitespace().nth(1)?.parse().ok()?;
+        if (100..200).contains(&status) {
+            bytes = body;
+            continue;
+        }
+        let header = |line: &str| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+        };
+        return Some(Said { status, headers: lines.filter_map(header).collect(), body: body.to_vec() });
     }
-    let header = |line: &str| {
-        let (name, value) = line.split_once(':')?;
-        Some((name.to_ascii_lowercase(), value.trim().to_owned()))
-    };
-    Some(Said { status, headers: lines.filter_map(header).collect(), body: body.to_vec() })
 }
 
 #[cfg(test)]
@@ -339,5 +342,10 @@ mod tests {
         assert_eq!(said.headers, [("etag".to_owned(), "\"x\"".to_owned())]);
         assert!(parse(b"HTTP/1.1 200 OK\r\n").is_none());
         assert!(parse(b"").is_none());
+        // As many as curl takes, on a thread with little room.
+        let many = "HTTP/1.1 100 C\r\n\r\n".repeat(20_000) + "HTTP/1.1 204 N\r\n\r\n";
+        let thread = std::thread::Builder::new().stack_size(256 << 10);
+        let said = thread.spawn(move || parse(many.as_bytes())).unwrap().join().unwrap().unwrap();
+        assert_eq!(said.status, 204);
     }
 }

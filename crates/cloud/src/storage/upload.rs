@@ -127,21 +127,21 @@ impl Storage {
     }
 }
 
-/// Before a process's number, in the names of files that wait to be sent.
-const UPLOAD: &str = ".text2llm-upload-";
+/// Before a process's number, in the names of files that are on their way to or from a storage.
+const PASSING: &str = ".text2llm-upload-";
 
-/// A file, of this user only, that is gone once it is sent.
+/// A file for what is to be sent.
 fn waiting(bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
     let folder = std::env::temp_dir();
-    // What a kill has left.
-    store::sweep::numbered(&folder, UPLOAD);
-    let write = || -> std::io::Result<tempfile::NamedTempFile> {
-        let name = format!("{UPLOAD}{}-", std::process::id());
-        let mut file = tempfile::Builder::new().prefix(&name).tempfile_in(&folder)?;
-        file.write_all(bytes)?;
-        Ok(file)
-    };
-    Ok(write().map_err(store::Error::io("write what is to be sent in", &folder))?)
+    let written = passing(&folder).and_then(|mut file| file.write_all(bytes).map(|()| file));
+    Ok(written.map_err(store::Error::io("write what is to be sent in", &folder))?)
+}
+
+/// A file in a folder, of this user only, that is gone when it is dropped; what a kill has left is removed.
+pub(super) fn passing(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    store::sweep::numbered(folder, PASSING);
+    let name = format!("{PASSING}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&name).tempfile_in(folder)
 }
 
 /// Passes on the next `length` bytes, and says their SHA-256.
@@ -162,5 +162,25 @@ fn pass(from: &mut File, length: u64, to: &mut dyn Write) -> std::io::Result<Str
                 passed += read as u64;
             }
         }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_kill_leaves_is_removed_by_the_next_that_needs_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let left = folder.path().join(format!("{PASSING}{}-aB3xYz", child.id()));
+        std::fs::write(&left, "x").unwrap();
+        let file = passing(folder.path()).unwrap();
+        assert!(!left.exists());
+        // As the process that it belongs to would leave it, it would be removed by the next too.
+        let name = file.path().file_name().unwrap().to_string_lossy().into_owned();
+        let random = name.strip_prefix(&format!("{PASSING}{}-", std::process::id())).unwrap();
+        assert!(random.len() == 6 && random.chars().all(|c| c.is_ascii_alphanumeric()), "{name}");
     }
 }

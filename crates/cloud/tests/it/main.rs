@@ -63,6 +63,32 @@ fn files_come_checked_across_redirects_and_breaks() {
     assert_eq!(std::fs::read_to_string(path).unwrap(), SMALL);
 }
 
+/// Downloads that nobody has gone on with are removed; a file of a data set may have any name.
+#[test]
+fn old_downloads_are_swept_and_no_file_of_a_data_set() {
+    if !has_curl() {
+        return;
+    }
+    let fake = Fake::start();
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub::new(&fake.endpoint, None, cache.path(), false);
+    let listing = hub.list(&reference("hf://owner/set/small file.txt"), &mut |_| {}).unwrap();
+    let folder = hub.path(&listing, &listing.files[0]).parent().unwrap().to_owned();
+    std::fs::create_dir_all(&folder).unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(30 * 24 * 3600);
+    let (theirs, ours) = (folder.join("engine.part"), folder.join(".text2llm-gone.txt.part"));
+    for path in [&theirs, &ours] {
+        std::fs::write(path, "x").unwrap();
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    // What an earlier process left is gone on with.
+    std::fs::write(folder.join(".text2llm-small file.txt.part"), &SMALL[..4]).unwrap();
+    let path = hub.fetch(&listing, &listing.files[0], &mut |_| {}).unwrap();
+    assert_eq!(std::fs::read_to_string(path).unwrap(), SMALL);
+    assert_eq!((theirs.exists(), ours.exists()), (true, false));
+    assert!(fake.log().iter().any(|line| line.contains("range: bytes=4-")), "{:#?}", fake.log());
+}
+
 #[test]
 fn refusals_and_lies_are_told() {
     if !has_curl() {

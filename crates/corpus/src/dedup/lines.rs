@@ -63,23 +63,27 @@ impl LineFilter {
             Unit::Line => "\n",
             Unit::Paragraph => "\n\n",
         };
-        let mut removed = 0;
-        let (mut kept, mut counted): (Vec<&str>, Vec<u64>) = (Vec::new(), Vec::new());
+        let (mut removed, mut counted, mut at) = (0, Vec::new(), 0usize);
+        // What stays, from the first part on that does not.
+        let (mut kept, mut has_kept): (Option<String>, bool) = (None, false);
         for part in text.split(separator) {
             if self.is_repeated(part.trim(), &mut counted) {
                 removed += part.len();
+                kept.get_or_insert_with(|| text[..at.saturating_sub(separator.len())].to_owned());
             } else {
-                kept.push(part);
+                if let Some(kept) = &mut kept {
+                    kept.push_str(if has_kept { separator } else { "" });
+                    kept.push_str(part);
+                }
+                has_kept = true;
             }
+            at += part.len() + separator.len();
         }
-        if removed == 0 {
-            return Some(text.into());
-        }
+        let Some(kept) = kept else { return Some(text.into()) };
         self.removals.see_document(removed);
         let left = (text.len() - removed) as f64 / text.len() as f64;
-        let text = kept.join(separator);
-        if left >= self.options.minimum_fraction_left && !text.trim().is_empty() {
-            return Some(text.into());
+        if left >= self.options.minimum_fraction_left && !kept.trim().is_empty() {
+            return Some(kept.into());
         }
         // What this document alone had goes with it: the next one that has it is the first.
         for hash in counted {
@@ -127,6 +131,24 @@ mod tests {
         let report = filter.report();
         assert_eq!((report.removed, report.documents), (3, 2));
         assert_eq!(report.examples, [(2, "a long line".to_owned()), (1, "another line".to_owned())]);
+    }
+
+    /// What stays is joined as it was, wherever the first part goes from.
+    #[test]
+    fn empty_lines_stay_where_they_are() {
+        let options =
+            LineOptions { minimum_characters: 5, minimum_fraction_left: 0.0, ..LineOptions::default() };
+        let mut filter = LineFilter::new(&options);
+        filter.clean("a long line");
+        for (text, wanted) in [
+            ("a long line\n\nb", "\nb"),
+            ("\na long line\n\nb\n", "\n\nb\n"),
+            ("b\na long line\nc\na long line", "b\nc"),
+            ("a long line\na long line\nb", "b"),
+            ("\n\nb\n", "\n\nb\n"),
+        ] {
+            assert_eq!(filter.clean(text).as_deref(), Some(wanted), "{text:?}");
+        }
     }
 
     #[test]

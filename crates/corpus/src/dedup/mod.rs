@@ -20,6 +20,7 @@ use store::fs::Fs;
 use crate::Result;
 use clusters::Clusters;
 pub use repeated::Repeated;
+pub(crate) use repeated::hash;
 pub use signature::{Band, Signer};
 use sort::{Record, Sorter, word};
 

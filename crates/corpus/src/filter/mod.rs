@@ -121,9 +121,76 @@ pub fn judge<'t>(
     Ok(text)
 }
 
+/// The same for a text of more words than may be noted at once: in parts of `most_words`. What drops a part
+/// drops the text; how many words a document may have is asked of the whole.
+pub fn judge_in_parts<'t>(
+    text: &'t str,
+    most_words: usize,
+    options: &FilterOptions,
+    scratch: &mut Scratch,
+) -> Result<Cow<'t, str>, Dropped> {
+    let mut options = options.clone();
+    if let Some(quality) = &mut options.gopher_quality {
+        let most = std::mem::take(&mut quality.maximum_words);
+        if most != 0 && quality::has_more_words(text, most) {
+            return Err(Dropped { filter: names::GOPHER_QUALITY, reason: quality::TOO_MANY_WORDS });
+        }
+    }
+    let (mut cleaned, mut at): (Option<String>, usize) = (None, 0);
+    for part in words::parts(text, most_words) {
+        match (&mut cleaned, judge(part, &options, scratch)?) {
+            // As long as all of it stays, nothing is copied.
+            (None, Cow::Borrowed(_)) => {}
+            (None, Cow::Owned(kept)) => cleaned = Some(text[..at].to_owned() + &kept),
+            (Some(cleaned), kept) => {
+                // What is left of lines ends without a line feed.
+                if !cleaned.is_empty() && !cleaned.ends_with('\n') {
+                    cleaned.push('\n');
+                }
+                cleaned.push_str(&kept);
+            }
+        }
+        at += part.len();
+    }
+    Ok(cleaned.map_or(text.into(), Cow::Owned))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_in_parts_is_judged_and_cleaned_as_a_whole() {
+        let sentence = |number: usize| {
+            let word = |at: usize| ["river", "stone", "the", "of", "light"][(number * 7 + at * at) % 5];
+            let words: Vec<&str> = (0..9).map(word).collect();
+            format!("Line {number} {}.", words.join(" "))
+        };
+        let lines = |end: usize| (0..end).map(sentence).collect::<Vec<_>>().join("\n");
+        let text = lines(1000);
+        let mut scratch = Scratch::default();
+        let mut both = |text: &str, options: &FilterOptions| {
+            let whole = judge(text, options, &mut scratch).map(Cow::into_owned);
+            let parts = judge_in_parts(text, 1000, options, &mut scratch).map(Cow::into_owned);
+            assert!(parts == whole, "{:?}", parts.map(|_| ()));
+            whole
+        };
+        let c4 = FilterOptions { c4: Some(Default::default()), ..Default::default() };
+        assert!(both(&text, &c4).as_deref() == Ok(text.as_str()));
+        let with_short = text.replace("Line 400 ", "no\nLine 400 ").replace("Line 800 ", "[1]Line 800 ");
+        assert!(both(&with_short, &c4).as_deref() == Ok(text.as_str()));
+        assert!(both(&text.replace("Line 900 ", "{ Line 900 "), &c4).is_err());
+        let quality = |maximum_words| FilterOptions {
+            gopher_quality: Some(options::GopherQuality { maximum_words, ..Default::default() }),
+            ..Default::default()
+        };
+        // Eleven words a line; the full stops do not count.
+        assert!(both(&text, &quality(11_000)).as_deref() == Ok(text.as_str()));
+        assert_eq!(both(&text, &quality(10_999)).map_err(|dropped| dropped.reason), Err("too_many_words"));
+        // The last part is no short one.
+        let short = lines(84);
+        assert!(both(&short, &quality(0)).as_deref() == Ok(short.as_str()));
+    }
 
     /// Each of these took minutes or more once, or looks as if it could.
     #[test]

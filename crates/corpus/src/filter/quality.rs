@@ -5,7 +5,26 @@ use std::ops::Range;
 use super::Scratch;
 use super::options::{FineWeb, GopherQuality};
 use super::repetition::{characters, duplicates, is_python_space};
-use crate::words::{DIGIT, LETTER, WIDE, classes};
+use crate::words::{self, DIGIT, LETTER, Token, WIDE, classes};
+
+pub const TOO_MANY_WORDS: &str = "too_many_words";
+
+/// Whether Gopher's would count more words than `most`, which are not held.
+pub fn has_more_words(text: &str, most: u64) -> bool {
+    let mut count = 0;
+    words::by_pieces(text, |_, piece, tokens| {
+        let is_word = |token: &&Token| {
+            let token_text = &piece[token.start as usize..token.end as usize];
+            match token.classes & WIDE {
+                0 => token.classes & (LETTER | DIGIT) != 0,
+                _ => !token_text.chars().all(classes::is_symbol),
+            }
+        };
+        count += tokens.iter().filter(is_word).count() as u64;
+        count <= most
+    });
+    count > most
+}
 
 /// Gopher's: why a text is dropped.
 pub fn gopher(text: &str, options: &GopherQuality, scratch: &mut Scratch) -> Option<&'static str> {
@@ -41,7 +60,7 @@ pub fn gopher(text: &str, options: &GopherQuality, scratch: &mut Scratch) -> Opt
         return Some("too_few_words");
     }
     if options.maximum_words != 0 && words > options.maximum_words {
-        return Some("too_many_words");
+        return Some(TOO_MANY_WORDS);
     }
     let mean = word_characters as f64 / words.max(1) as f64;
     if options.minimum_mean_word_length != 0.0 && mean < options.minimum_mean_word_length {

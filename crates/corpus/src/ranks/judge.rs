@@ -26,7 +26,7 @@ pub const JUDGE_STAGE: &str = "judge";
 const VERDICTS_FILE: &str = "verdicts.jsonl.zst";
 const REPORT_FILE: &str = "report.json";
 /// Raised when the same files and options would give other verdicts, or the same ones spelled otherwise.
-const STAGE_VERSION: u32 = 2;
+const STAGE_VERSION: u32 = 3;
 
 /// `report.json` of a rank.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -69,6 +69,14 @@ impl Budget {
         self.is_short_of_memory.load(Ordering::Relaxed)
     }
 
+    /// Notes an error that says nothing of the file.
+    fn seen(&self, error: io::Error) -> io::Error {
+        if error.kind() == io::ErrorKind::OutOfMemory {
+            self.is_short_of_memory.store(true, Ordering::Relaxed);
+        }
+        error
+    }
+
     /// Takes what was unpacked; whether that is still within.
     pub fn take(&self, bytes: u64) -> bool {
         self.used.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limit
@@ -179,19 +187,11 @@ impl<'a> Guard<'a> {
             budget: Arc::clone(budget),
         }
     }
-
-    /// Notes an error that says nothing of the file.
-    fn seen(&self, error: io::Error) -> io::Error {
-        if error.kind() == io::ErrorKind::OutOfMemory {
-            self.budget.is_short_of_memory.store(true, Ordering::Relaxed);
-        }
-        error
-    }
 }
 
 impl Read for Guard<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer).map_err(|error| self.seen(error))?;
+        let read = self.inner.read(buffer).map_err(|error| self.budget.seen(error))?;
         self.unpacked_bytes += read as u64;
         if self.budget.is_crowded() {
             return Err(io::Error::other(Crowd));
@@ -327,7 +327,7 @@ pub fn unpack<'a>(
     let inner: Box<dyn Read + 'a> = match packing {
         Packing::None => return Ok(Box::new(packed)),
         Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
-        Packing::Zstd => Box::new(Zstandard::over(packed)?),
+        Packing::Zstd => Box::new(Zstandard::over(packed).map_err(|error| budget.seen(error))?),
         Packing::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(packed)),
         Packing::Xz => Box::new(Xz(lzma_rust2::XzReader::new_mem_limit(packed, true, XZ_MEMORY_KB))),
     };
@@ -388,6 +388,20 @@ mod tests {
         assert!(out.ends_with(&text[2]) && out.starts_with(&text[0]) && errors >= 1, "{errors}");
         let cut = [packed[0].as_slice(), &packed[1][..packed[1].len() / 2]].concat();
         assert_eq!(read(cut).1, 1);
+    }
+
+    /// A decoder that gets no memory fails before it reads.
+    #[test]
+    fn a_want_of_memory_is_noted_where_a_stream_is_opened() {
+        struct Short;
+        impl Read for Short {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(shortage("zstd"))
+            }
+        }
+        let budget = Budget::of(1);
+        assert!(unpack(Packing::Zstd, &mut Short, &budget).is_err());
+        assert!(budget.is_short_of_memory());
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //!
 //! A record that cannot be used is passed over and listed; after a damaged one, reading goes on at the next that begins with
 //! its version. Where the archive breaks off, what came before is kept and the break is listed. What holds no page or text
-//! is counted. Memory stays within one record of `maximum_document_bytes`, whatever lengths the headers claim: where one is not followed by
-//! a record, the next one is looked for within what it claims.
+//! is counted. Memory stays within two records of `maximum_document_bytes`, whatever lengths the headers
+//! claim: where one is not followed by a record, the next one is looked for within what it claims. That is
+//! held until it is used, never read or copied again, so that time is linear in the archive.
 
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use super::unpack::{Guard, is_bomb};
 use super::{Content, LONGEST_ADDRESS_BYTES, Level, Outcome, RawDocument, Sink, Verdict, unusable};
@@ -17,23 +18,18 @@ const MOST_HEADERS: usize = 256;
 const MARK: &[u8] = b"WARC/";
 /// More breaks than these are no archive any more.
 const MOST_BREAKS: u32 = 1000;
+/// What is looked at behind a record, to see whether another one follows.
+const LOOKED_ON_BYTES: usize = 1 << 10;
 
 /// Reads an archive.
 pub fn read(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>) -> Outcome<Verdict> {
-    let archive = BufReader::with_capacity(256 << 10, bytes);
-    let mut archive = Rewound { again: Cursor::default(), then: archive };
+    let mut archive = Ahead::of(BufReader::with_capacity(256 << 10, bytes));
     let (mut number, mut found_records) = (0u64, false);
     let (mut line, mut breaks) = (Vec::new(), 0);
-    // Between records, found while looking for the next one.
-    let mut broken = None;
     loop {
         number += 1;
         let place = format!("{name}#{number}");
-        let read = match broken.take() {
-            Some(error) => Err(io::Error::to_string(&error)),
-            None => Record::read(&mut archive, &mut line),
-        };
-        let record = match read {
+        let record = match Record::read(&mut archive, &mut line) {
             Ok(Some(record)) => record,
             Ok(None) => break,
             Err(reason) if found_records => {
@@ -71,29 +67,33 @@ pub fn read(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>
             }
             break;
         }
-        let mut body = Vec::new();
-        let mut rest = archive.by_ref().take(record.length);
-        let outcome = rest.read_to_end(&mut body).map(|_| ());
-        let mut missing = rest.limit();
-        if outcome.is_ok() && missing == 0 {
-            broken = next_line(&mut archive, &mut line).err();
-        }
-        let is_followed = missing == 0 && (line.is_empty() || line.starts_with(MARK));
-        if let Some((end, begin)) = within(&body).filter(|_| outcome.is_ok() && !is_followed) {
-            archive.rewind([&body[begin..], line.as_slice()].concat());
-            line.clear();
-            body.truncate(end);
-            missing = 0;
-        }
-        if outcome.is_err() || missing > 0 {
-            let reason =
-                outcome.err().map_or(format!("{missing} bytes are missing"), |error| error.to_string());
-            sink.pass_over(&place, format!("the archive is damaged or cut off here: {reason}"))?;
-            if next_mark(&mut archive, &mut line, &mut breaks) {
-                continue;
+        // No more than `limit`, so that it fits.
+        let length = record.length as usize;
+        archive.hold(length + LOOKED_ON_BYTES);
+        let held = archive.held();
+        let is_whole = held.len() >= length;
+        let is_searched = if is_whole { !is_followed(&held[length..]) } else { archive.broken.is_none() };
+        let within = if is_searched { within(&held[..held.len().min(length)]) } else { None };
+        let body = match within {
+            Some((end, begin)) => {
+                let body = archive.take_held(end);
+                archive.consume(begin - end);
+                body
             }
-            break;
-        }
+            None if is_whole => archive.take_held(length),
+            None => {
+                let missing = length - archive.skip_held();
+                let reason = archive
+                    .broken
+                    .take()
+                    .map_or(format!("{missing} bytes are missing"), |error| error.to_string());
+                sink.pass_over(&place, format!("the archive is damaged or cut off here: {reason}"))?;
+                if next_mark(&mut archive, &mut line, &mut breaks) {
+                    continue;
+                }
+                break;
+            }
+        };
         if !wanted {
             continue;
         }
@@ -119,62 +119,100 @@ pub fn read(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>
     Ok(Ok(()))
 }
 
-/// Bytes that are read again before what follows them.
-struct Rewound<R> {
-    again: Cursor<Vec<u8>>,
+/// An archive of which so much can be looked at before it is read.
+struct Ahead<R> {
+    held: Vec<u8>,
+    /// What of it has been read.
+    at: usize,
     then: R,
+    /// What comes after what is held.
+    broken: Option<io::Error>,
 }
 
-impl<R> Rewound<R> {
-    /// `bytes` come from before what is left to be read.
-    fn rewind(&mut self, mut bytes: Vec<u8>) {
-        bytes.extend_from_slice(&self.again.get_ref()[self.again.position() as usize..]);
-        self.again = Cursor::new(bytes);
+impl<R: BufRead> Ahead<R> {
+    fn of(then: R) -> Ahead<R> {
+        Ahead { held: Vec::new(), at: 0, then, broken: None }
     }
-}
 
-impl<R: BufRead> Read for Rewound<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.again.read(buffer)? {
-            0 => self.then.read(buffer),
-            read => Ok(read),
+    /// Holds the next `most` bytes, or what there is before the archive ends or breaks.
+    fn hold(&mut self, most: usize) {
+        let rest = self.held.len() - self.at;
+        if rest < most && self.broken.is_none() {
+            // Moved once it is less than what was read since, so that each byte is moved once in the mean.
+            if rest <= self.at.max(LOOKED_ON_BYTES) {
+                self.held.drain(..self.at);
+                self.at = 0;
+            }
+            let wanted = (most - rest) as u64;
+            self.broken = self.then.by_ref().take(wanted).read_to_end(&mut self.held).err();
         }
     }
+
+    /// What is held and not yet read.
+    fn held(&self) -> &[u8] {
+        &self.held[self.at..]
+    }
+
+    /// Reads so many of the bytes that are held.
+    fn take_held(&mut self, length: usize) -> Vec<u8> {
+        if self.at == 0 && self.held.len() - length <= LOOKED_ON_BYTES {
+            let rest = self.held.split_off(length);
+            return std::mem::replace(&mut self.held, rest);
+        }
+        let taken = self.held[self.at..self.at + length].to_vec();
+        self.consume(length);
+        taken
+    }
+
+    /// Passes over all that is held; how much that was.
+    fn skip_held(&mut self) -> usize {
+        let skipped = self.held().len();
+        self.consume(skipped);
+        skipped
+    }
 }
 
-impl<R: BufRead> BufRead for Rewound<R> {
+impl<R: BufRead> Read for Ahead<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for Ahead<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.again.position() < self.again.get_ref().len() as u64 {
-            self.again.fill_buf()
-        } else {
-            self.then.fill_buf()
+        if self.at < self.held.len() {
+            return Ok(&self.held[self.at..]);
+        }
+        match self.broken.take() {
+            Some(error) => Err(error),
+            None => self.then.fill_buf(),
         }
     }
 
     fn consume(&mut self, amount: usize) {
-        if self.again.position() < self.again.get_ref().len() as u64 {
-            self.again.consume(amount)
-        } else {
-            self.then.consume(amount)
+        if self.held.is_empty() {
+            self.then.consume(amount);
+            return;
+        }
+        self.at += amount;
+        if self.at == self.held.len() {
+            (self.held, self.at) = (Vec::new(), 0);
         }
     }
+}
+
+/// Whether what stands behind a record is another one, or nothing.
+fn is_followed(behind: &[u8]) -> bool {
+    let next = behind.trim_ascii_start();
+    next.starts_with(MARK) || MARK.starts_with(next)
 }
 
 /// Where a record that lies within another's body ends what came before, and begins.
 fn within(body: &[u8]) -> Option<(usize, usize)> {
     let end = memchr::memmem::find(body, b"\r\n\r\nWARC/1.")?;
     Some((end, end + 4))
-}
-
-/// The next line that is not empty; an empty one at the end.
-fn next_line(archive: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<()> {
-    loop {
-        line.clear();
-        let read = archive.take(LONGEST_LINE).read_until(b'\n', line)?;
-        if read == 0 || !line.trim_ascii().is_empty() {
-            return Ok(());
-        }
-    }
 }
 
 struct Record {

@@ -17,7 +17,9 @@ mod secrets;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Write;
 
+use crate::dedup::hash;
 pub use options::{Class, Country, RedactOptions};
 use serde::{Deserialize, Serialize};
 
@@ -42,10 +44,20 @@ pub struct Finding {
 /// What was done to one document.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redacted {
-    /// Class and kind of each value, in the text's order.
-    pub values: Vec<(Class, Cow<'static, str>)>,
-    /// Of the first few, kind by kind: the value's shape between what stands beside it.
-    pub samples: Vec<String>,
+    /// How many values of each class and kind there are.
+    pub counts: Vec<(Class, Cow<'static, str>, u64)>,
+    /// Of the first few, in the text's order: class and kind, and the shape between what stands beside it.
+    pub samples: Vec<(Class, Cow<'static, str>, String)>,
+}
+
+impl Redacted {
+    fn count(&mut self, finding: &Finding) {
+        let Finding { class, kind, .. } = *finding;
+        match self.counts.iter_mut().find(|known| known.0 == class && known.1 == kind) {
+            Some((_, _, count)) => *count += 1,
+            None => self.counts.push((class, kind.into(), 1)),
+        }
+    }
 }
 
 /// Finds and replaces.
@@ -77,24 +89,27 @@ impl Redactor {
         }
         numbers::find(text, &self.options, found);
         found.retain(|finding| self.options.classes.contains(&finding.class));
-        // Of two that overlap, the one whose class says more stays.
+        // Of two that overlap, the one whose class says more stays. Those that stay are moved to the front.
         found.sort_by_key(|finding| (finding.class, finding.start));
-        let mut kept: Vec<Finding> = Vec::with_capacity(found.len());
-        for same in found.chunk_by(|a, b| a.class == b.class) {
-            let (before, mut at) = (kept.len(), 0);
-            for &finding in same {
-                while at < before && kept[at].end <= finding.start {
+        let (mut kept, mut next) = (0, 0);
+        while next < found.len() {
+            let class = found[next].class;
+            let (before, mut at) = (kept, 0);
+            while let Some(&finding) = found.get(next).filter(|finding| finding.class == class) {
+                while at < before && found[at].end <= finding.start {
                     at += 1;
                 }
-                let is_taken = at < before && kept[at].start < finding.end
-                    || kept[before..].last().is_some_and(|last| last.end > finding.start);
+                let is_taken = at < before && found[at].start < finding.end
+                    || found[before..kept].last().is_some_and(|last| last.end > finding.start);
                 if !is_taken {
-                    kept.push(finding);
+                    found[kept] = finding;
+                    kept += 1;
                 }
+                next += 1;
             }
-            kept.sort_by_key(|finding| finding.start);
+            found[..kept].sort_unstable_by_key(|finding| finding.start);
         }
-        *found = kept;
+        found.truncate(kept);
         found
     }
 
@@ -104,8 +119,10 @@ impl Redactor {
         if self.findings.is_empty() {
             return (text.into(), Redacted::default());
         }
-        let mut out = String::with_capacity(text.len() + 16 * self.findings.len());
-        let mut numbers: HashMap<(Class, String), usize> = HashMap::new();
+        let mut out = String::with_capacity(text.len());
+        // Hashes stand for values: a text may be of nothing else.
+        let mut numbers: HashMap<u64, u32> = HashMap::with_capacity(self.findings.len());
+        let mut plain = String::new();
         let mut used = [0; Class::ALL.len()];
         let mut done = Redacted::default();
         let mut places = Vec::new();
@@ -113,25 +130,27 @@ impl Redactor {
         for finding in &self.findings {
             out.push_str(&text[rest..finding.start]);
             rest = finding.end;
-            let value: String = text[finding.start..finding.end]
-                .chars()
-                .filter(|c| c.is_alphanumeric())
-                .flat_map(char::to_lowercase)
-                .collect();
-            let number = *numbers.entry((finding.class, value)).or_insert_with(|| {
+            let value = &text[finding.start..finding.end];
+            plain.clear();
+            plain.push_str(finding.class.placeholder());
+            plain.extend(value.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase));
+            let number = *numbers.entry(hash(&plain)).or_insert_with(|| {
                 used[finding.class as usize] += 1;
                 used[finding.class as usize]
             });
             let start = out.len();
-            out.push_str(&format!("[{}_{number}]", finding.class.placeholder()));
+            // Into a text that lies in memory.
+            let _ = write!(out, "[{}_{number}]", finding.class.placeholder());
             if places.len() < SHOWN {
-                places.push((start, out.len(), shape(&text[finding.start..finding.end])));
+                places.push((finding, start, out.len(), shape(value)));
             }
-            done.values.push((finding.class, finding.kind.into()));
+            done.count(finding);
         }
         out.push_str(&text[rest..]);
-        done.samples =
-            places.into_iter().map(|(start, end, shape)| sample(&out, start, end, &shape)).collect();
+        let sample = |(finding, start, end, shape): (&Finding, _, _, String)| {
+            (finding.class, finding.kind.into(), sample(&out, start, end, &shape))
+        };
+        done.samples = places.into_iter().map(sample).collect();
         (out.into(), done)
     }
 
@@ -231,8 +250,9 @@ mod tests {
     fn samples_show_shapes_only() {
         let mut redactor = Redactor::new(&RedactOptions::default());
         let (_, done) = redactor.redact("Write to Ann.Lee7@mail.org, room 12345, now");
-        assert_eq!(done.samples, ["Write to ⟦Xxx.Xxx9@xxxx.xxx⟧, room 99999, now"]);
-        assert_eq!(done.values, [(Class::Email, "email".into())]);
+        let sample = "Write to ⟦Xxx.Xxx9@xxxx.xxx⟧, room 99999, now".to_owned();
+        assert_eq!(done.samples, [(Class::Email, "email".into(), sample)]);
+        assert_eq!(done.counts, [(Class::Email, "email".into(), 1)]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Globs over folders: `*`, `?` and `[…]` within a name, `**` for any number of folders.
+//! Globs over folders: `*`, `?` and `[…]` within a name, `**` for any number of folders. One that ends with
+//! `**` means the folder that it stands in and all below it.
 //!
 //! The walk is ours, since the `glob` crate's follows links in circles; its patterns match the names. Each
 //! folder is gone through once for each part of the pattern that it can stand for, so time is linear in the
@@ -101,6 +102,9 @@ impl PathPattern {
         let mut found = Vec::new();
         if self.base.is_dir() {
             let real = self.base.canonicalize().unwrap_or_else(|_| self.base.clone());
+            if self.ends_at(0) && !search.walk.is_output(&real) {
+                found.push(self.base.clone());
+            }
             search.enter(self.base.clone(), real, 1)?;
         }
         while let Some(level) = search.levels.last_mut() {
@@ -143,11 +147,19 @@ impl PathPattern {
                 }
                 part if !part.is(name) => {}
                 _ if is_last => is_match = true,
-                _ if is_folder => below |= 1 << (at + 1),
+                _ if is_folder => {
+                    below |= 1 << (at + 1);
+                    is_match |= self.ends_at(at + 1);
+                }
                 _ => {}
             }
         }
         (below, is_match)
+    }
+
+    /// Whether nothing but `**` is left from a part on: all may stand for no folder.
+    fn ends_at(&self, part: usize) -> bool {
+        self.parts[part..].iter().all(|part| matches!(part, Part::Folders))
     }
 
     /// With each `**`, what follows it: it may stand for no folder.

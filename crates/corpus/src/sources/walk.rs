@@ -143,7 +143,10 @@ impl Walk {
             }
             let path = level.path.join(&file_name);
             let own_name = shown(&file_name);
-            let name = format!("{}/{own_name}", level.name);
+            let name = match level.name.as_str() {
+                "" => own_name.clone(),
+                above => format!("{above}/{own_name}"),
+            };
             let is_read = Kind::of_name_beside_others(&own_name).is_some();
             let (entry, is_link) = entry(&path, told);
             match entry {

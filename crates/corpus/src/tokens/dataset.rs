@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use compute::Batch;
+use store::ErrorKind as StoreErrorKind;
 use store::fs::Fs;
 use store::manifest::Manifest;
-use store::{ErrorKind as StoreErrorKind, stage};
 
 use super::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
 use super::loader::{Windows, fill_row, pad_row};
@@ -32,6 +32,7 @@ struct OpenShard {
 
 impl TokenDataset {
     /// Opens the shards of `split` in the folder that [`crate::tokenize`] made, after checking every byte of them.
+    /// What stands beside it is left alone: another process may be making the folder again.
     ///
     /// # Errors
     /// A folder that is missing, damaged, or made by another tokenizer than that of `expected_tokenizer_hash`.
@@ -41,7 +42,6 @@ impl TokenDataset {
         split: Split,
         expected_tokenizer_hash: &str,
     ) -> Result<TokenDataset> {
-        stage::repair(fs, folder)?;
         let manifest = Manifest::read(fs, folder).map_err(|error| match error.kind() {
             StoreErrorKind::NotFound => {
                 Error::corrupt(folder, "holds no finished token shards: run the data stage again")

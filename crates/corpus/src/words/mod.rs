@@ -42,10 +42,30 @@ pub fn each(text: &str, scratch: &mut Vec<Token>, mut take: impl FnMut(&Token)) 
     }
 }
 
+/// A run without white space is split in pieces of so many bytes, where words are not held.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Hands over pieces, with where each begins and its words, as long as `take` wants more. At the border of
+/// two pieces there may be a word more.
+pub fn by_pieces(text: &str, mut take: impl FnMut(usize, &str, &[Token]) -> bool) {
+    let mut words = Vec::new();
+    for Chunk { mut start, end, .. } in chunks(text) {
+        while start < end {
+            let piece_end = text.floor_char_boundary(end.min(start + PIECE_BYTES));
+            let piece = &text[start..piece_end];
+            words.clear();
+            split(piece, &mut words);
+            if !take(start, piece, &words) {
+                return;
+            }
+            start = piece_end;
+        }
+    }
+}
+
 /// Whether a text has more than `most` words, give or take two for every 64 KB without white space. The words
 /// are counted without being held: a run of marks has as many words as bytes.
 pub fn are_more_than(text: &str, most: usize) -> bool {
-    const COUNTED_BYTES: usize = 64 << 10;
     // An upper bound that costs little: a mark adds itself and the word behind it, white space up to three
     // words.
     let most_possible: usize = text
@@ -59,20 +79,39 @@ pub fn are_more_than(text: &str, most: usize) -> bool {
     if most_possible < most {
         return false;
     }
-    let (mut count, mut words) = (0, Vec::new());
-    for Chunk { mut start, end, .. } in chunks(text) {
-        while start < end {
-            let part_end = text.floor_char_boundary(end.min(start + COUNTED_BYTES));
-            words.clear();
-            split(&text[start..part_end], &mut words);
-            count += words.len();
-            if count > most {
-                return true;
-            }
-            start = part_end;
+    let mut count = 0;
+    by_pieces(text, |_, _, words| {
+        count += words.len();
+        count <= most
+    });
+    count > most
+}
+
+/// A text in parts of at most `most` words each, behind a line where one ends in the second half of a part.
+/// The last part may have half as many more: a few words would be another text.
+pub fn parts(text: &str, most: usize) -> impl Iterator<Item = &str> {
+    let (mut cuts, mut count) = (vec![0], 0);
+    // Where the piece before ended, and where the last line did, with the words up to there.
+    let (mut end, mut line) = (0, (0, 0));
+    by_pieces(text, |start, piece, words| {
+        if let Some(at) = memchr::memrchr(b'\n', &text.as_bytes()[end..start]) {
+            line = (end + at + 1, count);
         }
+        if count > 0 && count + words.len() > most {
+            let (cut, before) = if line.1 > most / 2 { line } else { (start, count) };
+            cuts.push(cut);
+            count -= before;
+            line = (cut, 0);
+        }
+        count += words.len();
+        end = start + piece.len();
+        true
+    });
+    if cuts.len() > 1 && count < most / 2 {
+        cuts.pop();
     }
-    false
+    let ends = cuts[1..].iter().copied().chain([text.len()]).collect::<Vec<_>>();
+    cuts.into_iter().zip(ends).map(|(from, to)| &text[from..to])
 }
 
 /// How many sentences spaCy's sentencizer finds in `text[start..]` with these `tokens`: at least one, and no more than `at_most`
@@ -142,6 +181,25 @@ mod tests {
             let count = words(&text).len();
             assert!(!are_more_than(&text, count), "{count}");
             assert_eq!(are_more_than(&text, count.saturating_sub(1)), count > 0, "{count}");
+        }
+    }
+
+    #[test]
+    fn parts_end_behind_lines_and_have_as_many_words_as_they_may() {
+        let check = |text: &str, wanted: &[&str]| {
+            assert_eq!(parts(text, 6).collect::<Vec<_>>(), wanted, "{text:?}");
+        };
+        check("", &[""]);
+        check("a b c d e f", &["a b c d e f"]);
+        check("a b c d e f g h", &["a b c d e f g h"]);
+        check("a b c d e f g h i", &["a b c d e f ", "g h i"]);
+        check("a b c d\ne f g h i", &["a b c d\n", "e f g h i"]);
+        check("a\nb c d e f g h i\n", &["a\nb c d e f ", "g h i\n"]);
+        check("\n\na b c d\n\n\ne f g h\ni j k", &["\n\na b c d\n\n\n", "e f g h\n", "i j k"]);
+        check("!!!!!!!!!!!!!!!!", &["!!!!!!!!!!!!!!!!"]);
+        for text in ["!".repeat(300_000), "漢字 \n".repeat(9000), "a.b, ".repeat(50_000)] {
+            assert_eq!(parts(&text, 70_000).collect::<String>(), text);
+            assert!(parts(&text, 70_000).all(|part| words(part).len() <= 105_000));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use corpus::filter::{self, FilterOptions, Scratch};
+use corpus::{CorpusOptions, Split};
 
 use crate::{Project, undivided};
 
@@ -72,4 +73,39 @@ fn decisions_are_datatrove_s() {
     let share = f64::from(alike) / f64::from(compared);
     println!("{share:.4} of {compared} decided alike");
     assert!(share >= 0.995, "{share}");
+}
+
+/// Marks count as words too: books, code and lists of numbers have more of them than are noted at once.
+#[test]
+fn long_documents_go_through_filters_in_parts() {
+    let mut state = 1u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let words: Vec<String> = (0..5000).map(|number| format!("w{number}")).collect();
+    let mut prose = String::new();
+    while prose.len() < 24 << 20 {
+        let line: Vec<&str> = (0..12).map(|_| words[random(words.len())].as_str()).collect();
+        prose += &format!("The {}.\n", line.join(" "));
+    }
+    let mut numbers = String::new();
+    while numbers.len() < 3 << 20 {
+        let line: Vec<String> = (0..20).map(|_| random(10).to_string()).collect();
+        numbers += &(line.join(" ") + ".\n");
+    }
+    let all = FilterOptions {
+        gopher_repetition: Some(Default::default()),
+        c4: Some(Default::default()),
+        fineweb: Some(Default::default()),
+        ..FilterOptions::default()
+    };
+    let c4 = FilterOptions { c4: Some(Default::default()), ..FilterOptions::default() };
+    for (text, filters) in [(prose, all), (numbers, c4)] {
+        let project = Project::new(&[("a.txt", text.as_bytes())]);
+        let options = CorpusOptions { filters, ..undivided(&["a.txt"]) };
+        let summary = project.prepare(&options).unwrap();
+        assert_eq!((summary.quarantined, summary.documents()), (0, 1), "{:?}", summary.drops);
+        assert!(project.texts(Split::Train)[0] == text.trim_end());
+    }
 }

@@ -209,6 +209,24 @@ fn a_damaged_record_takes_no_other_with_it() {
     assert_eq!(passed, [("response without success", 1), ("revisit", 1)]);
 }
 
+/// Each record claims more than is its own, and none is followed by another: the next one lies within.
+#[test]
+fn records_that_claim_each_other_take_linear_time() {
+    let record = b"WARC/1.0\r\nWARC-Type: request\r\nContent-Length: 8000000\r\n\r\nx\r\n\r\n";
+    let mut archive = record.repeat((16 << 20) / record.len());
+    archive.extend(warc("<p>A page of an archive that is whole, with words enough to be kept."));
+    let begun = std::time::Instant::now();
+    let (_, summary) = beside("a.warc", &archive);
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    assert_eq!((summary.quarantined, summary.documents()), (0, 3), "{:?}", summary.quarantine);
+    // The same of records between which nothing but white space is left.
+    let head = b"WARC/1.0\r\nWARC-Type: request\r\nContent-Length: 4000000\r\n\r\nx\r\n\r\n";
+    let archive = [head.repeat((4 << 20) / head.len()), b"\r\n".repeat(4 << 20)].concat();
+    let begun = std::time::Instant::now();
+    beside("a.warc", &archive);
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+}
+
 #[test]
 fn a_line_too_long_takes_no_other_with_it() {
     let text = format!("one\n{}\nthree\n", "x".repeat(5000));

@@ -179,7 +179,18 @@ fn a_run_of_one_class_takes_little_memory() {
     let peaks = |name: &str| stages.map(|stage| peak_of(&project, stage, name));
     let harmless = peaks("harmless");
     let mut failed = Vec::new();
-    for name in ["ACGT", "digits", "one letter", "spaces", "punctuation", "combining marks"] {
+    for name in [
+        "ACGT",
+        "digits",
+        "one letter",
+        "spaces",
+        "punctuation",
+        "combining marks",
+        "line feeds",
+        "short lines",
+        "addresses",
+        "different addresses",
+    ] {
         let run = RUNS.iter().find(|run| run.name == name).unwrap();
         // A text of white space alone is none.
         project.write("in/run.txt", format!("a{}b", run.text(BYTES - 2)).as_bytes());

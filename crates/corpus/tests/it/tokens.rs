@@ -116,6 +116,22 @@ fn another_tokenizer_s_shards_are_refused() {
     );
 }
 
+/// Who reads shards need not hold the project's lock: what another process is making stays.
+#[test]
+fn opening_shards_changes_nothing_beside_them() {
+    let project = Project::new(&[("a.txt", b"ab"), ("b.txt", b"cd")]);
+    let tokenizer = byte_tokenizer();
+    tokenized(&project, &options(&["*.txt"]), &tokenizer);
+    project.write("data/.tokens.partial/train-00000.bin", b"half");
+    let before = snapshot(&project.path("data"));
+    open(&project, Split::Train, &tokenizer).unwrap();
+    assert!(snapshot(&project.path("data")) == before);
+    // Making them again begins anew.
+    project.write("a.txt", b"xy");
+    tokenized(&project, &options(&["*.txt"]), &tokenizer);
+    assert!(!project.path("data/.tokens.partial").exists());
+}
+
 #[test]
 fn the_stage_is_redone_when_documents_or_tokenizer_change() {
     let project = Project::new(&[("a.txt", b"ab"), ("b.txt", b"cd")]);

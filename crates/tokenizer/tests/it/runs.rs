@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use store::report::NoReport;
-use testkit::runs::{RUNS, growth};
+use testkit::runs::{RUNS, Run, growth};
 use tokenizer::{Kind, LONGEST_PIECE_BYTES, PreTokenizer, Tokenizer, TokenizerOptions};
 
 use crate::{options, texts};
@@ -27,9 +27,9 @@ static ALL: LazyLock<Vec<(&str, Tokenizer)>> = LazyLock::new(|| {
 });
 
 /// The growth of work that is shared among threads, all of it done on the one that is timed.
-fn growth_alone<R>(texts: &[String; 4], work: impl FnMut(&String) -> R + Send) -> f64 {
+fn growth_alone<R>(bytes: usize, run: Run, work: impl FnMut(&String) -> R + Send) -> f64 {
     let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    one_thread.install(|| growth(texts, MOST_GROWTH, work))
+    one_thread.install(|| growth(bytes, MOST_GROWTH, |bytes| run.text(bytes), work))
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn encoding_takes_linear_time_whatever_the_text_is_made_of() {
     let mut failed = Vec::new();
     for (name, tokenizer) in ALL.iter() {
         for run in RUNS {
-            let ratio = growth_alone(&run.texts(8 << 10), |text| {
+            let ratio = growth_alone(64 << 10, run, |text| {
                 // What batches remember would make the second time another measurement.
                 tokenizer.batches().encode(&[text]).len() + tokenizer.encode(text).len()
             });
@@ -58,7 +58,7 @@ fn training_takes_linear_time_whatever_the_text_is_made_of() {
         // A vocabulary of little more than the bytes: cutting and counting is timed, not learning.
         options.chat_tokens.clear();
         for run in RUNS {
-            let ratio = growth_alone(&run.texts(16 << 10), |text| {
+            let ratio = growth_alone(128 << 10, run, |text| {
                 // A run that supports no merge is refused once it is counted.
                 tokenizer::train([text], &options, &mut NoReport).is_ok()
             });

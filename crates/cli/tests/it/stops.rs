@@ -344,14 +344,17 @@ fn a_stop_does_not_wait_for_somebody_who_does_not_read() {
         let told = sandbox.run("status --json").expect(0);
         serde_json::from_str(told.last_line()).expect("JSON")
     };
-    let saved = || status()["checkpoint_step"].as_u64();
+    let written = || {
+        let run = status()["path"].as_str()?.to_owned();
+        Some(std::fs::metadata(std::path::Path::new(&run).join("metrics.jsonl")).ok()?.len())
+    };
     // Until the pipe is full, and the run gets no further.
     let began = Instant::now();
     loop {
         assert!(began.elapsed() < PATIENCE, "it does not wait");
-        let before = saved();
+        let before = written();
         std::thread::sleep(Duration::from_secs(1));
-        if before.is_some() && saved() == before {
+        if before.is_some_and(|bytes| bytes > 0) && written() == before {
             break;
         }
     }

@@ -13,7 +13,7 @@ use crate::{Error, Kind, Result, Tokenizer, TokenizerOptions, byte_level, merges
 /// What byte-pair training is given: all words, and of long pieces a quarter of the text's bytes.
 const BPE_BOUNDS: Bounds = Bounds { bytes: usize::MAX, long_bytes: (4 << 20, 4) };
 /// The library's unigram trainer takes some 300 bytes of memory and 50 µs for each byte of a different piece.
-const UNIGRAM_BOUNDS: Bounds = Bounds { bytes: 8 << 20, long_bytes: (128 << 10, 128) };
+const UNIGRAM_BOUNDS: Bounds = Bounds { bytes: 2 << 20, long_bytes: (128 << 10, 128) };
 
 /// Trains a tokenizer on `texts`.
 ///

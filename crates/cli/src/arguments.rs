@@ -195,6 +195,8 @@ pub enum Command {
     Stop(commands::stop::Arguments),
     /// All runs of the project
     List(commands::list::Arguments),
+    /// Start a second run from a checkpoint of another one
+    Fork(commands::fork::Arguments),
     /// Delete a run
     Rm(commands::rm::Arguments),
     /// One model from several checkpoints of a run: the mean of their weights

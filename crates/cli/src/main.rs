@@ -25,7 +25,7 @@ use failure::Failure;
 use output::Console;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // clap's own code for a usage error is 2, which here means a crash loop.
@@ -40,6 +40,14 @@ fn main() -> ExitCode {
     if let Err(failure) = limits::listen(&console) {
         return report(&mut console, &failure);
     }
+    let available = store::system::available_threads();
+    if cli.global.threads > available {
+        // More of them would only take turns.
+        let asked = std::mem::replace(&mut cli.global.threads, available);
+        let message = format!("--threads {asked}: this process may run {available} at once, which it uses");
+        console.reporter().warning(store::report::Phase::Prerequisites, &message);
+    }
+    tokenizer::set_threads(cli.global.threads);
     // A misspelt TEXT2LLM_CPU would silently measure something else.
     let allowed = InstructionSet::allowed().map_err(Failure::message);
     let outcome =

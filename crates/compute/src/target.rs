@@ -45,6 +45,20 @@ impl Target {
         Target::cpu(threads)
     }
 
+    /// That there is such a device, without taking it where that costs anything.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unsupported`] with what is missing.
+    pub fn check(&self) -> Result<()> {
+        match self.place {
+            Place::Cpu => Ok(()),
+            #[cfg(feature = "cuda")]
+            Place::Cuda(index) => Cuda::new(index).map(drop),
+            #[cfg(not(feature = "cuda"))]
+            Place::Cuda(_) => Err(without_cuda()),
+        }
+    }
+
     /// Takes the device.
     ///
     /// # Errors

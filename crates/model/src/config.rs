@@ -141,10 +141,14 @@ impl ModelConfig {
         }
     }
 
-    /// Training FLOPs a token at sequences of `sequence_length`: 6·parameters + 6·layers·H·d·T, as the peers count.
+    /// Training FLOPs a token at sequences of `sequence_length`, by PaLM's definition (Chowdhery et al. 2022, appendix B):
+    /// 6·N + 12·layers·heads·head size·T. N are the parameters that are multiplied with, so not an embedding table that is
+    /// only looked up; attention counts whole, as if it were not causal, and recomputation does not count.
     pub fn flops_per_token(&self, sequence_length: usize) -> f64 {
+        let count = self.parameter_count();
+        let looked_up = if self.tie_word_embeddings { 0 } else { count.embedding };
         let attention = self.num_hidden_layers * self.query_width() * sequence_length;
-        6.0 * self.parameter_count().total as f64 + 6.0 * attention as f64
+        6.0 * (count.total - looked_up) as f64 + 12.0 * attention as f64
     }
 
     /// The shape that a `config.json` describes.

@@ -164,6 +164,7 @@ impl Error {
                 _ => ErrorKind::Environment,
             },
             Error::Training(error) if error.kind() == train::ErrorKind::Data => ErrorKind::Corpus,
+            Error::Training(error) if error.kind() == train::ErrorKind::Options => ErrorKind::Configuration,
             Error::Training(_) | Error::Promise { .. } => ErrorKind::Training,
             Error::Stopped(_) => ErrorKind::Stopped,
             Error::Gates { .. } | Error::Export { .. } => ErrorKind::Validation,

@@ -8,6 +8,7 @@ mod error;
 pub mod examples;
 pub mod executor;
 pub mod forecast;
+pub mod fork;
 pub mod generate;
 mod measure;
 mod meta;

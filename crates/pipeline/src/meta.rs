@@ -10,6 +10,7 @@ use store::ErrorKind;
 use store::fs::Fs;
 use store::run::RunDir;
 
+use crate::fork::ForkedFrom;
 use crate::recipe::Recipe;
 use crate::stages::Until;
 use crate::{Error, Result};
@@ -46,6 +47,9 @@ pub struct RunMeta {
     /// `[train]` as the run began with it, where `resume --more-…` has changed it since.
     #[serde(default)]
     pub began_with: Option<train::TrainOptions>,
+    /// The run and step that this one was forked from, if it was.
+    #[serde(default)]
+    pub forked_from: Option<ForkedFrom>,
     /// How far the job has come that the run belongs to; training alone leaves validation and export to do.
     #[serde(default)]
     pub finished: Option<Until>,
@@ -115,6 +119,7 @@ impl RunMeta {
             environment: train::environment(target),
             until,
             began_with: None,
+            forked_from: None,
             finished: None,
             trained_with: Vec::new(),
         }

@@ -7,6 +7,7 @@ use model::plan::training_work;
 use model::{Decoding, MemoryPlan, ModelConfig, Optimizer, ParameterCount, Precision, Purpose, Training};
 use serde::{Serialize, Serializer};
 use tokenizer::Kind;
+use train::RunLength;
 
 use crate::bench::time_parts;
 use crate::prices::{Gpu, Rent};
@@ -255,7 +256,7 @@ pub struct Tokens {
 /// Arithmetic of the training.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Flops {
-    /// 6·parameters + 6·layers·width·T.
+    /// By [`ModelConfig::flops_per_token`].
     pub per_token: f64,
     /// Of all trained tokens.
     pub total: f64,
@@ -305,25 +306,14 @@ pub(crate) fn of_tokens(
     estimated: bool,
     target: Target,
 ) -> Result<Plan> {
-    let options = &recipe.train;
-    let step_tokens = (options.batch_size * options.sequence_length) as u64;
-    let steps = match (options.steps.or(options.steps_of_phases()), options.epochs_wanted()) {
-        (Some(steps), _) => steps,
-        (None, epochs) => (epochs.unwrap_or(1) * available).div_ceil(step_tokens.max(1)),
-    };
-    let model = shape::design(recipe, vocab_size, steps * step_tokens)?;
-    Ok(of_design(recipe, model, Available { tokens: available, estimated }, steps, target))
+    let length = RunLength::new(&recipe.train, available);
+    let model = shape::design(recipe, vocab_size, length.tokens_trained())?;
+    Ok(of_design(recipe, model, Available { tokens: available, estimated }, target))
 }
 
 /// The plan for a shape that is settled.
 pub(crate) fn of_shape(recipe: &Recipe, model: ModelConfig, available: u64, target: Target) -> Plan {
-    let options = &recipe.train;
-    let step_tokens = (options.batch_size * options.sequence_length) as u64;
-    let steps = options
-        .steps
-        .or(options.steps_of_phases())
-        .unwrap_or_else(|| (options.epochs_wanted().unwrap_or(1) * available).div_ceil(step_tokens.max(1)));
-    of_design(recipe, model, Available { tokens: available, estimated: false }, steps, target)
+    of_design(recipe, model, Available { tokens: available, estimated: false }, target)
 }
 
 /// Training tokens of one pass.
@@ -332,10 +322,11 @@ struct Available {
     estimated: bool,
 }
 
-fn of_design(recipe: &Recipe, model: ModelConfig, available: Available, steps: u64, target: Target) -> Plan {
+fn of_design(recipe: &Recipe, model: ModelConfig, available: Available, target: Target) -> Plan {
     let options = &recipe.train;
     let Available { tokens: available, estimated } = available;
-    let trained = steps * (options.batch_size * options.sequence_length) as u64;
+    let length = RunLength::new(options, available);
+    let trained = length.tokens_trained();
     let parameters = Parameters::from(model.parameter_count());
     let per_token = model.flops_per_token(options.sequence_length);
     let memory = Memory::new(&model, recipe, !estimated, target);
@@ -343,8 +334,8 @@ fn of_design(recipe: &Recipe, model: ModelConfig, available: Available, steps: u
         available,
         trained,
         estimated,
-        epochs: (available > 0).then(|| trained as f64 / available as f64),
-        steps,
+        epochs: length.epochs(),
+        steps: length.steps,
         batch_size: options.batch_size,
         per_parameter: trained as f64 / parameters.total.max(1) as f64,
     };

@@ -158,6 +158,7 @@ mod tests {
             loss: 1.0 / 3.0,
             perplexity: 1.4,
             best: true,
+            in_phase: None,
             seconds: 0.5,
         })
     }

@@ -238,14 +238,26 @@ pub struct ValidationRecord {
     pub step: u64,
     /// Epochs done, with the fraction.
     pub epoch: f64,
-    /// Mean over the set's tokens, in nats a token.
+    /// Mean over the set's tokens at the run's sequence length, in nats a token.
     pub loss: f64,
     /// exp(loss).
     pub perplexity: f64,
     /// Whether no earlier pass was lower.
     pub best: bool,
+    /// The same over sequences of the training phase, where these are shorter than the run's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_phase: Option<PhaseLoss>,
     /// How long it took.
     pub seconds: f64,
+}
+
+/// A validation at the sequence length of a training phase.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PhaseLoss {
+    /// Tokens a sequence.
+    pub sequence_length: usize,
+    /// In nats a token.
+    pub loss: f64,
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ pub use file::{CONFIG_FILE, SPECIAL_TOKENS_FILE, TOKENIZER_FILE};
 pub use options::{Kind, PreTokenizer, SpecialTokens, TokenizerOptions};
 pub use split::LONGEST_PIECE_BYTES;
 pub use stream::StreamDecoder;
+pub use threads::set_threads;
 pub use tokenizer::{Batches, Tokenizer};
 pub use train::train;
 pub use usage::{LanguageUsage, Usage, UsageReport};

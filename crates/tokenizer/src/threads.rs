@@ -1,8 +1,16 @@
 //! The threads of encoding and counting: as many as the system gives, where it does not give all.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
+
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+/// Uses at most so many threads for encoding and training; 0: all. To be called before the first of either.
+pub fn set_threads(threads: usize) {
+    ASKED.store(threads, Ordering::Relaxed);
+}
 
 /// Runs `work` with the threads of this crate. Rayon's own pool ends the program where a thread is refused, and cannot be tried again.
 pub fn with<T: Send>(work: impl FnOnce() -> T + Send) -> T {
@@ -22,9 +30,10 @@ pub fn with<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 fn as_many_as_there_are() -> Option<ThreadPool> {
-    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|number| number.parse().ok());
-    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut threads = asked.filter(|&threads| threads > 0).unwrap_or(available);
+    let mut threads = match ASKED.load(Ordering::Relaxed) {
+        0 => store::system::available_threads(),
+        asked => asked,
+    };
     loop {
         if let Ok(pool) = ThreadPoolBuilder::new().num_threads(threads).build() {
             return Some(pool);

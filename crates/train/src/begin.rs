@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use compute::Device;
-use corpus::{Loader, TokenDataset};
 use model::Model;
 use serde_json::Value;
 use store::report::Reporter;
 
 use crate::checkpoint::{Checkpoints, EpochLoss, Rollbacks, SpikeWindow, TrainerState, Which};
 use crate::job::{Job, Start};
+use crate::schedule::Schedule;
 use crate::tensors::ModelTensors;
-use crate::{Error, Result, TrainOptions};
+use crate::{Error, Result, RunLength, TrainOptions};
 
 pub(crate) struct Started {
     pub state: TrainerState,
@@ -35,8 +35,9 @@ pub(crate) fn begin<D: Device>(
     options.micro_batch_size = training.batch_size;
     options.precision = training.precision.into();
     let shape = serde_json::to_value(model.config()).expect("invariant: a configuration is plain data");
-    let total_steps = total_steps(job.training, &options)?;
-    let fresh = fresh_state(job, &options, shape, total_steps);
+    let length = RunLength::new(&options, job.training.token_count());
+    length.check()?;
+    let fresh = fresh_state(job, &options, shape, length.steps);
 
     if let Start::Resume(which) = job.start {
         let checkpoints = Checkpoints::new(job.fs, &job.run.checkpoints());
@@ -47,7 +48,7 @@ pub(crate) fn begin<D: Device>(
                 // Now, and not at the next save: a session that is killed before it must not leave others to be the latest.
                 checkpoints.supersede(state.step)?;
             }
-            let (state, notes) = resumed(state, &fresh, which);
+            let (state, notes) = resumed(state, &fresh, which, job.training.token_count());
             return Ok(Started { resumed_from: Some(state.step), state, fresh, notes });
         }
     }
@@ -57,26 +58,6 @@ pub(crate) fn begin<D: Device>(
         Start::Resume(_) => vec!["this run has no checkpoint yet: it starts again at step 0".to_owned()],
     };
     Ok(Started { state: fresh.clone(), fresh, resumed_from: None, notes })
-}
-
-/// Optimizer steps of a run with these options over this data.
-pub(crate) fn total_steps(training: &TokenDataset, options: &TrainOptions) -> Result<u64> {
-    let windows = Loader::windows_per_epoch(training, options.sequence_length);
-    if windows < options.batch_size as u64 {
-        return Err(Error::Data {
-            message: format!(
-                "the training data has {} tokens, that is {windows} sequences of {}, where one batch takes {}: lower \
-                 train.batch_size or train.sequence_length, or add text",
-                training.token_count(),
-                options.sequence_length,
-                options.batch_size
-            ),
-        });
-    }
-    Ok(match (options.steps.or(options.steps_of_phases()), options.epochs_wanted()) {
-        (Some(steps), _) => steps,
-        (None, epochs) => (epochs.unwrap_or(1) * windows).div_ceil(options.batch_size as u64),
-    })
 }
 
 /// Of all that the run learns from.
@@ -112,6 +93,7 @@ fn fresh_state(job: &Job, options: &TrainOptions, model: Value, total_steps: u64
         best: None,
         validations_since_best: 0,
         stopped_early: false,
+        decaying_after: None,
         non_finite_in_a_row: 0,
         non_finite_steps: 0,
         anchors: Vec::new(),
@@ -126,11 +108,6 @@ fn fresh_state(job: &Job, options: &TrainOptions, model: Value, total_steps: u64
 
 /// What decides the stream of batches or the meaning of weights must not have changed.
 fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
-    let restore = "restore it in the recipe, or start a new run";
-    let number = |n: usize| n.to_string();
-    let precision = |state: &TrainerState| format!("{:?}", state.options.precision).to_lowercase();
-    let optimizer = |state: &TrainerState| format!("{:?}", state.options.optimizer).to_lowercase();
-    let averages = |state: &TrainerState| if state.options.ema_decay > 0.0 { "on" } else { "off" }.to_owned();
     for (what, was, is, remedy) in [
         (
             "the model",
@@ -150,20 +127,22 @@ fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
             now.data_hash.clone(),
             "put the run's data back, or start a new run",
         ),
-        ("train.seed", state.options.seed.to_string(), now.options.seed.to_string(), restore),
-        ("train.precision", precision(state), precision(now), restore),
-        ("train.optimizer", optimizer(state), optimizer(now), restore),
-        ("the averaging of weights (train.ema_decay)", averages(state), averages(now), restore),
-        ("train.batch_size", number(state.options.batch_size), number(now.options.batch_size), restore),
-        (
-            "train.sequence_length",
-            number(state.options.sequence_length),
-            number(now.options.sequence_length),
-            restore,
-        ),
     ] {
         if was != is {
+            let what = what.to_owned();
             return Err(Error::Incompatible { step: state.step, what, was, now: is, remedy });
+        }
+    }
+    let (was, is) = (state.options.of_stream(), now.options.of_stream());
+    for (key, was) in was {
+        if is[&key] != was {
+            return Err(Error::Incompatible {
+                step: state.step,
+                what: format!("train.{key}"),
+                was: was.to_string(),
+                now: is[&key].to_string(),
+                remedy: "restore it in the recipe, or start a new run",
+            });
         }
     }
     Ok(())
@@ -178,12 +157,19 @@ fn check_options(state: &TrainerState, now: &TrainerState, trained_with: &[Strin
     Err(Error::UnknownOptions { step: state.step, keys: changed(&state.options, &now.options) })
 }
 
-fn resumed(mut state: TrainerState, now: &TrainerState, which: Which) -> (TrainerState, Vec<String>) {
+/// `tokens`: of the training data.
+fn resumed(
+    mut state: TrainerState,
+    now: &TrainerState,
+    which: Which,
+    tokens: u64,
+) -> (TrainerState, Vec<String>) {
     let mut notes = Vec::new();
     let which = if which == Which::Latest { "latest whole" } else { "chosen" };
     notes
         .push(format!("resuming from the {which} checkpoint, of step {} of {}", state.step, now.total_steps));
-    if state.total_steps != now.total_steps {
+    let was_planned = RunLength::new(&state.options, tokens).steps;
+    if was_planned != now.total_steps {
         notes.push(format!(
             "the run now has {} steps instead of {}: the learning rate follows the schedule of the new length from here on",
             now.total_steps, state.total_steps
@@ -195,15 +181,22 @@ fn resumed(mut state: TrainerState, now: &TrainerState, which: Which) -> (Traine
     if (state.step >= now.total_steps || state.stopped_early) && !state.duties_due {
         notes.push("all steps are done: ask for more with `text2llm resume --more-epochs N`".to_owned());
     }
-    if state.stopped_early
-        && (state.total_steps != now.total_steps
-            || state.options.early_stopping != now.options.early_stopping)
+    if (state.stopped_early || state.decaying_after.is_some())
+        && (was_planned != now.total_steps || state.options.early_stopping != now.options.early_stopping)
     {
-        (state.stopped_early, state.validations_since_best) = (false, 0);
+        (state.stopped_early, state.decaying_after, state.validations_since_best) = (false, None, 0);
     }
-    state.total_steps = now.total_steps.max(state.step);
+    let schedule = schedule_of(&now.options, now.total_steps, state.decaying_after);
+    let total_steps = state.decaying_after.map_or(now.total_steps, |_| schedule.last_step());
+    state.total_steps = total_steps.max(state.step);
     state.options = now.options.clone();
     (state, notes)
+}
+
+/// The schedule of a run that was planned with `planned` steps, whose final decay may have begun earlier.
+pub(crate) fn schedule_of(options: &TrainOptions, planned: u64, decaying_after: Option<u64>) -> Schedule {
+    let schedule = options.schedule(planned);
+    decaying_after.and_then(|step| schedule.decaying_after(step)).unwrap_or(schedule)
 }
 
 /// Keys whose values differ, other than the run's length.

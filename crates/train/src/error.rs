@@ -60,7 +60,7 @@ pub enum Error {
     #[error("train.{key}: {message}")]
     Option {
         /// The key within `[train]`.
-        key: &'static str,
+        key: String,
         /// What is wrong and what would be right.
         message: String,
     },
@@ -120,7 +120,7 @@ pub enum Error {
         /// The checkpoint's step.
         step: u64,
         /// What differs.
-        what: &'static str,
+        what: String,
         /// In the checkpoint.
         was: String,
         /// Now.

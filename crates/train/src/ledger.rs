@@ -96,7 +96,11 @@ impl<'a> Ledger<'a> {
             Event::Warning { message, .. } => format!("WARNING: {message}"),
             Event::Validation(record) => {
                 let best = if record.best { ", the best so far" } else { "" };
-                format!("step {}: validation loss {:.4}{best}", record.step, record.loss)
+                let in_phase = record.in_phase.map(|phase| {
+                    format!(" ({:.4} at {} tokens a sequence)", phase.loss, phase.sequence_length)
+                });
+                let in_phase = in_phase.unwrap_or_default();
+                format!("step {}: validation loss {:.4}{best}{in_phase}", record.step, record.loss)
             }
             Event::EpochFinished { epoch, train_loss, .. } => {
                 format!("epoch {epoch} done: training loss {train_loss:.4}")

@@ -4,9 +4,11 @@ use compute::Target;
 use model::{Optimizer, Precision, Scales, Training, Update};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::phase::PhaseOptions;
-use crate::schedule::{DecayShape, Schedule, ScheduleKind};
+use crate::ranges;
+use crate::schedule::{DecayShape, Schedule, ScheduleKind, WholeRun};
 use crate::{Error, Result};
 
 /// How to train. All losses are in nats a token; a step is one optimizer update.
@@ -32,24 +34,28 @@ pub struct TrainOptions {
     pub precision: PrecisionChoice,
     /// Keep less of the forward and compute it again in the backward (activation checkpointing): less memory, about a quarter
     /// more time, not a bit of difference.
+    #[schemars(extend("x-change" = "reporting"))]
     pub recompute: bool,
     /// The highest learning rate, reached after the warm-up.
-    #[schemars(range(min = 1e-12, max = 10.0))]
+    #[schemars(extend("x-change" = "tunable"), range(min = 1e-12, max = 10.0))]
     pub learning_rate: f64,
     /// Where cosine, linear and wsd end, as a share of `learning_rate`.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 1.0))]
     pub minimum_learning_rate_ratio: f64,
     /// How the learning rate moves after the warm-up.
+    #[schemars(extend("x-change" = "tunable"))]
     pub schedule: ScheduleKind,
     /// Steps of linear warm-up. Without it: `warmup_ratio` of all steps.
+    #[schemars(extend("x-change" = "tunable"))]
     pub warmup_steps: Option<u64>,
     /// Share of all steps that warm up.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 1.0))]
     pub warmup_ratio: f64,
     /// Share of all steps in which wsd decays, at the end.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 1.0))]
     pub decay_fraction: f64,
     /// The curve of wsd's decay.
+    #[schemars(extend("x-change" = "tunable"))]
     pub decay_shape: DecayShape,
     /// The run in parts, each with its own length, context and course of the learning rate, as `[[train.phase]]` tables. None: one
     /// part.
@@ -58,53 +64,59 @@ pub struct TrainOptions {
     /// The rule that updates the matrices of the layers.
     pub optimizer: OptimizerChoice,
     /// Factors on the learning rate by kind of parameter.
+    #[schemars(extend("x-change" = "tunable"))]
     pub learning_rate_scales: LearningRateScales,
     /// Muon's decay of the mean of gradients.
-    #[schemars(range(min = 0.0, max = 0.999_999))]
+    #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 0.999_999))]
     pub momentum: f64,
     /// AdamW's decay of the mean of gradients.
-    #[schemars(range(min = 0.0, max = 0.999_999))]
+    #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 0.999_999))]
     pub beta1: f64,
     /// AdamW's decay of the mean of squared gradients.
-    #[schemars(range(min = 0.0, max = 0.999_999))]
+    #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 0.999_999))]
     pub beta2: f64,
     /// AdamW's epsilon.
-    #[schemars(range(min = 1e-30, max = 0.1))]
+    #[schemars(extend("x-change" = "tunable"), range(min = 1e-30, max = 0.1))]
     pub epsilon: f64,
     /// Decoupled decay of matrices; norms and biases are left alone.
-    #[schemars(range(min = 0.0, max = 10.0))]
+    #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 10.0))]
     pub weight_decay: f64,
     /// Largest global norm of the gradient; 0: no clipping.
-    #[schemars(range(min = 0.0, max = 1e9))]
+    #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 1e9))]
     pub gradient_clip: f64,
     /// Decay a step of a moving average of the weights (EMA), which is then what is validated, sampled and exported; usual are 0.99 to
     /// 0.9999. 0: no average.
     #[schemars(range(min = 0.0, max = 0.999_999_9))]
     pub ema_decay: f64,
     /// Validations in a row without a new best after which the run ends (early stopping). 0: never.
+    #[schemars(extend("x-change" = "tunable"))]
     pub early_stopping: u64,
     /// Times in a row to go back to the last good checkpoint and leave out the batches since, when the loss spikes or is not
     /// finite; then the run stops. 0: never go back.
-    #[schemars(range(min = 0, max = 100))]
+    #[schemars(extend("x-change" = "tunable"), range(min = 0, max = 100))]
     pub rollbacks: u64,
     /// Decides initial weights, the order of data and dropout.
     pub seed: u64,
     /// Steps between validations; 0: only at the end of each epoch.
+    #[schemars(extend("x-change" = "tunable"))]
     pub validate_every: u64,
     /// Steps between samples; 0: only at the end of the run.
+    #[schemars(extend("x-change" = "reporting"))]
     pub sample_every: u64,
     /// What samples begin with; none: no samples during training.
+    #[schemars(extend("x-change" = "reporting"))]
     pub sample_prompts: Vec<String>,
     /// Tokens of a sample.
-    #[schemars(range(min = 1, max = 4096))]
+    #[schemars(extend("x-change" = "reporting"), range(min = 1, max = 4096))]
     pub sample_max_new_tokens: usize,
     /// Temperature of samples.
-    #[schemars(range(min = 0.0, max = 10.0))]
+    #[schemars(extend("x-change" = "reporting"), range(min = 0.0, max = 10.0))]
     pub sample_temperature: f64,
     /// Steps between checkpoints; 0: only at the end of each epoch.
+    #[schemars(extend("x-change" = "tunable"))]
     pub checkpoint_every: u64,
     /// Newest verified checkpoints to keep, beside the best one.
-    #[schemars(range(min = 1, max = 10_000))]
+    #[schemars(extend("x-change" = "reporting"), range(min = 1, max = 10_000))]
     pub keep_last: usize,
 }
 
@@ -207,70 +219,54 @@ impl Default for LearningRateScales {
     }
 }
 
-impl LearningRateScales {
-    fn are_valid(&self) -> bool {
-        let LearningRateScales { embedding, head, hidden, vectors, layer_decay } = *self;
-        [embedding, head, hidden, vectors].iter().all(|scale| (0.0..=1000.0).contains(scale))
-            && (0.01..=1.0).contains(&layer_decay)
+/// What a change of a key does to a run that has begun.
+///
+/// The schema says it beside each key as `x-change`; a key that does not say is [`Change::Fixed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It decides the batches, the arithmetic or the length of the run: it cannot be changed within one.
+    Fixed,
+    /// It may be changed within a run; the weights are others from then on.
+    Tunable,
+    /// It decides what is reported and kept, or how memory is used: no weight depends on it.
+    Reporting,
+}
+
+impl Change {
+    /// Of a key of `[train]`.
+    pub fn of(key: &str) -> Change {
+        match ranges::schema()["properties"][key]["x-change"].as_str() {
+            Some("tunable") => Change::Tunable,
+            Some("reporting") => Change::Reporting,
+            _ => Change::Fixed,
+        }
     }
 }
 
 /// A value out of its range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The key within `[train]`.
-    pub key: &'static str,
+    /// The key within `[train]`, such as `steps` or `phase[0].share`.
+    pub key: String,
     /// What is wrong and what would be right.
     pub message: String,
 }
 
 impl TrainOptions {
-    /// Every value out of its range, in the order of the keys.
+    /// Every value outside the ranges of the schema, in the order of the keys, then contradictions between keys.
     pub fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut check = |key, ok: bool, message: &str| {
-            if !ok {
-                problems.push(Problem { key, message: message.to_owned() });
-            }
+        let mut problems = ranges::problems(self);
+        let mut refuse = |key: &str, message: String| {
+            problems.push(Problem { key: key.to_owned(), message });
         };
-        let ratio = |value: f64| (0.0..=1.0).contains(&value);
-        check("epochs", self.epochs != Some(0), "must be at least 1");
-        check("steps", self.steps != Some(0), "must be at least 1");
-        check(
-            "steps",
-            self.steps.is_none() || self.epochs.is_none(),
-            "`epochs` and `steps` are both given: leave one out",
-        );
-        check("batch_size", self.batch_size >= 1, "must be at least 1");
-        check(
-            "micro_batch_size",
-            self.micro_batch_size == 0 || self.batch_size.is_multiple_of(self.micro_batch_size),
-            &format!("must divide batch_size ({}), or be 0 to let the program choose", self.batch_size),
-        );
-        check("sequence_length", self.sequence_length >= 2, "must be at least 2");
-        check(
-            "learning_rate",
-            (1e-12..=10.0).contains(&self.learning_rate),
-            "must be above 0 and at most 10 (1e-3 is usual for small models)",
-        );
-        check("minimum_learning_rate_ratio", ratio(self.minimum_learning_rate_ratio), "must be from 0 to 1");
-        check("warmup_ratio", ratio(self.warmup_ratio), "must be from 0 to 1");
-        check("decay_fraction", ratio(self.decay_fraction), "must be from 0 to 1");
-        check(
-            "learning_rate_scales",
-            self.learning_rate_scales.are_valid(),
-            "must be from 0 to 1000 each, layer_decay from 0.01 to 1",
-        );
-        check("momentum", (0.0..=0.999_999).contains(&self.momentum), "must be from 0 to below 1");
-        check("ema_decay", (0.0..=0.999_999_9).contains(&self.ema_decay), "must be from 0 (none) to below 1");
-        check("beta1", (0.0..=0.999_999).contains(&self.beta1), "must be from 0 to below 1");
-        check("beta2", (0.0..=0.999_999).contains(&self.beta2), "must be from 0 to below 1");
-        check("epsilon", (1e-30..=0.1).contains(&self.epsilon), "must be above 0 and at most 0.1");
-        check("weight_decay", (0.0..=10.0).contains(&self.weight_decay), "must be from 0 to 10");
-        check("gradient_clip", (0.0..=1e9).contains(&self.gradient_clip), "must be 0 (no clipping) or more");
-        check("sample_max_new_tokens", self.sample_max_new_tokens >= 1, "must be at least 1");
-        check("sample_temperature", (0.0..=10.0).contains(&self.sample_temperature), "must be from 0 to 10");
-        check("keep_last", self.keep_last >= 1, "must be at least 1");
+        if self.steps.is_some() && self.epochs.is_some() {
+            refuse("steps", "`epochs` and `steps` are both given: leave one out".to_owned());
+        }
+        if self.micro_batch_size > 0 && !self.batch_size.is_multiple_of(self.micro_batch_size) {
+            let batch_size = self.batch_size;
+            let message = format!("must divide batch_size ({batch_size}), or be 0 to let the program choose");
+            refuse("micro_batch_size", message);
+        }
         problems.extend(crate::phase::problems(self));
         problems
     }
@@ -279,7 +275,7 @@ impl TrainOptions {
     pub fn validate(&self) -> Result<()> {
         match self.problems().into_iter().next() {
             None => Ok(()),
-            Some(problem) => Err(Error::Option { key: problem.key, message: problem.message }),
+            Some(Problem { key, message }) => Err(Error::Option { key, message }),
         }
     }
 
@@ -292,17 +288,41 @@ impl TrainOptions {
         }
     }
 
-    /// The same without what changes no bit of the weights.
-    pub fn deciding(&self) -> TrainOptions {
-        TrainOptions { recompute: false, ..self.clone() }
+    /// What decides the weights, by key: all options but those that only report.
+    pub fn deciding(&self) -> Map<String, Value> {
+        self.of_changes(|change| change != Change::Reporting)
     }
 
-    /// Names these options in a checkpoint's manifest: BLAKE3 of all but what changes no bit of the weights, and the micro-batch, which
-    /// each machine chooses.
+    /// These options with all of another's that `wanted` picks by what their change does.
+    pub fn with(&self, other: &TrainOptions, wanted: impl Fn(Change) -> bool) -> TrainOptions {
+        let mut merged = self.of_changes(|_| true);
+        merged.extend(other.of_changes(wanted));
+        serde_json::from_value(Value::Object(merged)).expect("invariant: both were options")
+    }
+
+    /// The options of these roles, by key.
+    fn of_changes(&self, wanted: impl Fn(Change) -> bool) -> Map<String, Value> {
+        let Ok(Value::Object(mut values)) = serde_json::to_value(self) else { return Map::new() };
+        values.retain(|key, _| wanted(Change::of(key)));
+        values
+    }
+
+    /// What must be the same for a checkpoint to be continued: the fixed options, but for the length of the run, which
+    /// `--more-…` changes, and the micro-batch, which each machine chooses.
+    pub(crate) fn of_stream(&self) -> Map<String, Value> {
+        let mut fixed = self.of_changes(|change| change == Change::Fixed);
+        for key in ["epochs", "steps", "phase", "micro_batch_size"] {
+            fixed.remove(key);
+        }
+        fixed
+    }
+
+    /// Names these options in a checkpoint's manifest: BLAKE3 of what decides the weights, without the micro-batch,
+    /// which each machine chooses.
     pub fn hash(&self) -> String {
-        let options = TrainOptions { micro_batch_size: 0, ..self.deciding() };
-        let value = serde_json::to_value(&options).expect("invariant: options are plain data");
-        store::manifest::hash_json(&value)
+        let mut deciding = self.deciding();
+        deciding.remove("micro_batch_size");
+        store::manifest::hash_json(&Value::Object(deciding))
     }
 
     /// What the model is laid out for on a device.
@@ -353,10 +373,10 @@ impl TrainOptions {
         if self.settled_precision(target) == Precision::F32 || target.has_bf16() {
             return Ok(());
         }
-        let message = "bf16 needs a CPU with AVX512-BF16, which this one is not: a new run can use \"auto\" or \"f32\"; a run that \
-                       began in bf16 goes on where it began"
+        let message = "bf16 needs a CPU with AVX512-BF16 (or a GPU), which this machine does not have: a new run can \
+                       use \"auto\" or \"f32\"; a run that began in bf16 can only be continued on such a machine"
             .to_owned();
-        Err(Error::Option { key: "precision", message })
+        Err(Error::Option { key: "precision".to_owned(), message })
     }
 
     /// Passes over the data, where the run is measured in them.
@@ -371,7 +391,11 @@ impl TrainOptions {
     pub fn schedule(&self, total_steps: u64) -> Schedule {
         let share = |ratio: f64| (ratio * total_steps as f64).round() as u64;
         let warmup_steps = self.warmup_steps.unwrap_or_else(|| share(self.warmup_ratio)).min(total_steps);
-        Schedule {
+        let pieces = self.pieces(total_steps, warmup_steps);
+        if !pieces.is_empty() {
+            return Schedule::of_pieces(pieces);
+        }
+        Schedule::from(WholeRun {
             kind: self.schedule,
             peak: self.learning_rate,
             minimum: self.learning_rate * self.minimum_learning_rate_ratio,
@@ -379,8 +403,7 @@ impl TrainOptions {
             warmup_steps,
             decay_steps: share(self.decay_fraction).min(total_steps),
             decay_shape: self.decay_shape,
-            pieces: self.pieces(total_steps, warmup_steps),
-        }
+        })
     }
 }
 
@@ -407,30 +430,42 @@ mod tests {
         assert!(message.contains("lerning_rate") && message.contains("learning_rate"), "{message}");
     }
 
-    /// The recipe is checked against this schema at its edge; what it lets through must not then fail here.
     #[test]
-    fn the_schema_knows_the_same_ranges() {
-        let schema = serde_json::to_value(schemars::schema_for!(TrainOptions)).unwrap();
-        let defaults = serde_json::to_value(TrainOptions::default()).unwrap();
-        let mut checked = 0;
-        for (key, property) in schema["properties"].as_object().unwrap() {
-            for bound in ["minimum", "maximum"] {
-                let Some(value) = property.get(bound) else { continue };
-                let mut at_bound = defaults.clone();
-                at_bound[key] = value.clone();
-                if defaults[key].is_u64() {
-                    at_bound[key] = (value.as_f64().unwrap() as u64).into();
-                }
-                // So that the two constraints between keys hold.
-                if key == "micro_batch_size" {
-                    at_bound["batch_size"] = at_bound[key].as_u64().unwrap().max(1).into();
-                }
-                let options: TrainOptions = serde_json::from_value(at_bound).unwrap();
-                assert_eq!(options.problems(), [], "{key} at its {bound}");
-                checked += 1;
-            }
+    fn every_change_is_known_and_a_key_is_fixed_unless_it_says_otherwise() {
+        let options = TrainOptions::default();
+        let of = |change| options.of_changes(|of| of == change).keys().cloned().collect::<Vec<_>>();
+        assert_eq!(
+            of(Change::Fixed),
+            [
+                "epochs",
+                "steps",
+                "batch_size",
+                "micro_batch_size",
+                "sequence_length",
+                "precision",
+                "optimizer",
+                "ema_decay",
+                "seed"
+            ]
+        );
+        assert_eq!(of(Change::Reporting).len(), 6);
+        for (key, property) in ranges::schema()["properties"].as_object().unwrap() {
+            let said = &property["x-change"];
+            assert!(said.is_null() || said == "tunable" || said == "reporting", "{key}: {said}");
         }
-        assert!(checked >= 28, "{checked}");
+    }
+
+    #[test]
+    fn what_only_reports_does_not_make_another_run() {
+        let options = TrainOptions::default();
+        let mut other = options.clone();
+        other.sample_prompts = vec!["Once".to_owned()];
+        (other.keep_last, other.recompute) = (7, true);
+        assert_eq!((options.hash(), options.deciding()), (other.hash(), other.deciding()));
+        other.beta2 = 0.99;
+        assert!(options.hash() != other.hash() && options.of_stream() == other.of_stream());
+        other.seed = 1;
+        assert!(options.of_stream() != other.of_stream());
     }
 
     #[test]
@@ -438,7 +473,7 @@ mod tests {
         let check = |text: &str, key: &str| {
             let options: TrainOptions = toml::from_str(text).unwrap();
             assert_eq!(
-                options.problems().iter().map(|problem| problem.key).collect::<Vec<_>>(),
+                options.problems().into_iter().map(|problem| problem.key).collect::<Vec<_>>(),
                 [key],
                 "{text}"
             );
@@ -461,6 +496,6 @@ mod tests {
         check("keep_last = 0", "keep_last");
         check("ema_decay = 1.0", "ema_decay");
         check("momentum = 1.0", "momentum");
-        check("learning_rate_scales = { layer_decay = 0.0 }", "learning_rate_scales");
+        check("learning_rate_scales = { layer_decay = 0.0 }", "learning_rate_scales.layer_decay");
     }
 }

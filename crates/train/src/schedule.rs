@@ -44,22 +44,22 @@ impl DecayShape {
     }
 }
 
-/// The course of the learning rate within one phase.
+/// A stretch of a run with one formula for its learning rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Piece {
     /// The step before its first.
     pub after: u64,
     /// Its last step.
     pub until: u64,
-    /// The rate before it, where its warm-up begins.
+    /// The learning rate at `after`, where its warm-up begins.
     pub from: f64,
     /// Steps of linear warm-up, within its steps.
     pub warmup: u64,
-    /// The rate after the warm-up.
+    /// The learning rate after the warm-up.
     pub start: f64,
-    /// The rate of its last step.
+    /// The learning rate of its last step.
     pub end: f64,
-    /// How it goes from one to the other; `None`: it stays.
+    /// The curve from `start` to `end`; `None`: constant.
     pub shape: Option<DecayShape>,
 }
 
@@ -75,52 +75,97 @@ impl Piece {
     }
 }
 
-/// A schedule with its lengths settled.
+/// The learning rate of every step, as consecutive pieces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
-    /// The form.
+    pieces: Vec<Piece>,
+}
+
+/// What a [`ScheduleKind`] needs to become pieces.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct WholeRun {
     pub kind: ScheduleKind,
-    /// The highest learning rate.
+    /// The learning rate after the warm-up.
     pub peak: f64,
-    /// The lowest, reached at the last step.
+    /// The learning rate of the last step, unless `kind` is constant.
     pub minimum: f64,
-    /// Steps of the run.
     pub total_steps: u64,
     /// Steps of linear warm-up, within the total.
     pub warmup_steps: u64,
     /// Steps of wsd's decay, within the total.
     pub decay_steps: u64,
-    /// Form of wsd's decay.
     pub decay_shape: DecayShape,
-    /// What phases say of the learning rate, in their order; then nothing else counts.
-    pub pieces: Vec<Piece>,
+}
+
+impl From<WholeRun> for Schedule {
+    fn from(run: WholeRun) -> Schedule {
+        let WholeRun { kind, peak, minimum, total_steps, warmup_steps, decay_steps, decay_shape } = run;
+        let piece = |after, until, warmup, end, shape| Piece {
+            after,
+            until,
+            from: if after == 0 { 0.0 } else { peak },
+            warmup,
+            start: peak,
+            end,
+            shape,
+        };
+        let whole = |end, shape| vec![piece(0, total_steps, warmup_steps, end, shape)];
+        let pieces = match kind {
+            ScheduleKind::Constant => whole(peak, None),
+            ScheduleKind::Cosine => whole(minimum, Some(DecayShape::Cosine)),
+            ScheduleKind::Linear => whole(minimum, Some(DecayShape::Linear)),
+            ScheduleKind::Wsd => {
+                let plateau_end = total_steps.saturating_sub(decay_steps).max(warmup_steps);
+                let stable = piece(0, plateau_end, warmup_steps, peak, None);
+                let decay = piece(plateau_end, total_steps, 0, minimum, Some(decay_shape));
+                [stable, decay].into_iter().filter(|piece| piece.until > piece.after).collect()
+            }
+        };
+        Schedule { pieces }
+    }
 }
 
 impl Schedule {
+    /// Of pieces that follow one another from step 0 on.
+    pub(crate) fn of_pieces(pieces: Vec<Piece>) -> Schedule {
+        Schedule { pieces }
+    }
+
     /// The learning rate of `step`, counted from 1. The peak is reached at the last warm-up step and the minimum at the
-    /// last step; beyond it the minimum stays.
+    /// last step; beyond it that of the last step stays.
     pub fn learning_rate(&self, step: u64) -> f64 {
         let piece = self.pieces.iter().find(|piece| step <= piece.until).or(self.pieces.last());
-        if let Some(piece) = piece {
-            return piece.learning_rate(step);
+        piece.map_or(0.0, |piece| piece.learning_rate(step))
+    }
+
+    /// Steps of warm-up at the beginning.
+    pub fn warmup_steps(&self) -> u64 {
+        self.pieces.first().map_or(0, |piece| piece.warmup)
+    }
+
+    /// Its last step.
+    pub fn last_step(&self) -> u64 {
+        self.pieces.last().map_or(0, |piece| piece.until)
+    }
+
+    /// The last step of the plateau that a final decay follows: a run can be continued from there as if the decay had
+    /// not been. `None` where the learning rate decays all the time, or not at all.
+    pub fn plateau_end(&self) -> Option<u64> {
+        let [.., plateau, decay] = self.pieces.as_slice() else { return None };
+        (plateau.shape.is_none() && decay.shape.is_some()).then_some(plateau.until)
+    }
+
+    /// The same schedule with its final decay, of the same length, begun after `step` of the plateau. `None` where
+    /// `step` is not on one, or still in the warm-up.
+    pub fn decaying_after(&self, step: u64) -> Option<Schedule> {
+        let plateau_end = self.plateau_end()?;
+        let [before @ .., plateau, decay] = self.pieces.as_slice() else { return None };
+        if step <= plateau.after + plateau.warmup || step >= plateau_end {
+            return None;
         }
-        if step <= self.warmup_steps {
-            return self.peak * step as f64 / self.warmup_steps as f64;
-        }
-        let between = |shape: DecayShape, from: u64| {
-            let length = self.total_steps.saturating_sub(from).max(1);
-            let progress = (step.saturating_sub(from) as f64 / length as f64).min(1.0);
-            self.minimum + (self.peak - self.minimum) * shape.left(progress)
-        };
-        match self.kind {
-            ScheduleKind::Constant => self.peak,
-            ScheduleKind::Cosine => between(DecayShape::Cosine, self.warmup_steps),
-            ScheduleKind::Linear => between(DecayShape::Linear, self.warmup_steps),
-            ScheduleKind::Wsd => {
-                let stable_until = self.total_steps.saturating_sub(self.decay_steps).max(self.warmup_steps);
-                if step <= stable_until { self.peak } else { between(self.decay_shape, stable_until) }
-            }
-        }
+        let plateau = Piece { until: step, ..*plateau };
+        let decay = Piece { after: step, until: step + (decay.until - decay.after), ..*decay };
+        Some(Schedule { pieces: before.iter().copied().chain([plateau, decay]).collect() })
     }
 }
 
@@ -128,8 +173,8 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    fn schedule(kind: ScheduleKind, decay_shape: DecayShape) -> Schedule {
-        Schedule {
+    fn whole(kind: ScheduleKind, decay_shape: DecayShape) -> WholeRun {
+        WholeRun {
             kind,
             peak: 1.0,
             minimum: 0.5,
@@ -137,18 +182,17 @@ mod tests {
             warmup_steps: 4,
             decay_steps: 4,
             decay_shape,
-            pieces: Vec::new(),
         }
+    }
+
+    fn schedule(kind: ScheduleKind, decay_shape: DecayShape) -> Schedule {
+        whole(kind, decay_shape).into()
     }
 
     fn check(schedule: Schedule, expected: &[(u64, f64)]) {
         for &(step, expected) in expected {
             let got = schedule.learning_rate(step);
-            assert!(
-                (got - expected).abs() < 1e-15,
-                "{:?}, step {step}: {got}, not {expected}",
-                schedule.kind
-            );
+            assert!((got - expected).abs() < 1e-15, "{schedule:?}, step {step}: {got}, not {expected}");
         }
     }
 
@@ -179,8 +223,8 @@ mod tests {
             for (total_steps, warmup_steps, decay_steps) in
                 [(1, 0, 0), (1, 1, 1), (5, 5, 5), (3, 0, 3), (3, 2, 3)]
             {
-                let schedule =
-                    Schedule { total_steps, warmup_steps, decay_steps, ..schedule(kind, DecayShape::Sqrt) };
+                let whole = whole(kind, DecayShape::Sqrt);
+                let schedule = Schedule::from(WholeRun { total_steps, warmup_steps, decay_steps, ..whole });
                 for step in 1..=total_steps + 2 {
                     let rate = schedule.learning_rate(step);
                     assert!(rate > 0.0 && rate <= 1.0, "{schedule:?}, step {step}: {rate}");
@@ -192,9 +236,26 @@ mod tests {
     #[test]
     fn wsd_before_its_decay_does_not_depend_on_the_length() {
         let short = schedule(ScheduleKind::Wsd, DecayShape::Sqrt);
-        let long = Schedule { total_steps: 1000, ..short.clone() };
+        let long =
+            Schedule::from(WholeRun { total_steps: 1000, ..whole(ScheduleKind::Wsd, DecayShape::Sqrt) });
         for step in 1..=16 {
             assert_eq!(short.learning_rate(step).to_bits(), long.learning_rate(step).to_bits());
+        }
+    }
+
+    #[test]
+    fn a_decay_can_begin_earlier_on_the_plateau() {
+        let planned = schedule(ScheduleKind::Wsd, DecayShape::Linear);
+        assert_eq!((planned.plateau_end(), planned.last_step(), planned.warmup_steps()), (Some(16), 20, 4));
+        let early = planned.decaying_after(10).unwrap();
+        assert_eq!((early.plateau_end(), early.last_step()), (Some(10), 14));
+        check(early, &[(2, 0.5), (10, 1.0), (11, 0.875), (12, 0.75), (14, 0.5), (99, 0.5)]);
+        for step in [0, 4, 16, 20] {
+            assert_eq!(planned.decaying_after(step), None, "{step}");
+        }
+        for kind in [ScheduleKind::Cosine, ScheduleKind::Linear, ScheduleKind::Constant] {
+            let schedule = schedule(kind, DecayShape::Sqrt);
+            assert_eq!((schedule.plateau_end(), schedule.decaying_after(10)), (None, None));
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod chaos;
 pub mod dashboard;
 pub mod data;
 pub mod doctor;
+pub mod fork;
 pub mod generate;
 pub mod list;
 pub mod logs;
@@ -39,6 +40,7 @@ pub fn dispatch(cli: Cli, console: &mut Console) -> Outcome {
         Command::Status(arguments) => status::run(&global, arguments, console),
         Command::Logs(arguments) => logs::run(&global, arguments, console),
         Command::Stop(arguments) => stop::run(&global, arguments, console),
+        Command::Fork(arguments) => fork::run(&global, arguments, console),
         Command::Rm(arguments) => rm::run(&global, arguments, console),
         Command::Supervise(arguments) => supervise::run(&global, arguments, console),
         Command::List(arguments) => list::run(&global, arguments, console),

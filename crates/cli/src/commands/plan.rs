@@ -98,7 +98,7 @@ fn print(plan: &Plan, console: &mut Console) -> Outcome {
         plan.tokens.per_parameter
     ))?;
     console.data(&format!(
-        "Compute     {:.2e} FLOPs: {} a token (6·parameters + 6·layers·width·T)",
+        "Compute     {:.2e} FLOPs: {} a token (6·N + 12·layers·heads·head size·T)",
         plan.flops.total,
         count(plan.flops.per_token as u64)
     ))?;

@@ -90,10 +90,20 @@ impl AgentReporter {
                     step.rss_bytes as f64 / 1e6
                 )
             }
-            Event::Validation(record) => format!(
-                "[TRAIN] validation step={} epoch={:.3} loss={:.4} perplexity={:.2} best={}",
-                record.step, record.epoch, record.loss, record.perplexity, record.best
-            ),
+            Event::Validation(record) => {
+                let in_phase = record.in_phase.map(|phase| {
+                    format!(" phase_loss={:.4} phase_sequence_length={}", phase.loss, phase.sequence_length)
+                });
+                format!(
+                    "[TRAIN] validation step={} epoch={:.3} loss={:.4} perplexity={:.2} best={}{}",
+                    record.step,
+                    record.epoch,
+                    record.loss,
+                    record.perplexity,
+                    record.best,
+                    in_phase.unwrap_or_default()
+                )
+            }
             Event::Sample { step, prompt, text } => {
                 format!("[TRAIN] sample step={step} prompt={} text={}", quoted(prompt), quoted(text))
             }

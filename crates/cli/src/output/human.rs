@@ -175,9 +175,15 @@ impl Reporter for HumanReporter {
             Event::Step(step) => self.step(step),
             Event::Validation(record) => {
                 let mark = if record.best { ", best so far" } else { "" };
+                let in_phase = record.in_phase.map(|phase| {
+                    format!("  ({:.4} at {} tokens a sequence)", phase.loss, phase.sequence_length)
+                });
                 self.line(&format!(
-                    "  step {:<6} validation loss {:.4}  perplexity {:.1}{mark}",
-                    record.step, record.loss, record.perplexity
+                    "  step {:<6} validation loss {:.4}  perplexity {:.1}{mark}{}",
+                    record.step,
+                    record.loss,
+                    record.perplexity,
+                    in_phase.unwrap_or_default()
                 ));
             }
             Event::Sample { step, prompt, text } => {

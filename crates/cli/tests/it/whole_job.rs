@@ -234,3 +234,81 @@ fn output_dir_is_the_project_and_skipped_stages_are_used_as_they_are() {
     assert!(finished.stdout.contains("used as it is (--skip-corpus)"), "{}", finished.stdout);
     assert!(finished.stdout.contains("used as it is (--skip-tokenizer)"), "{}", finished.stdout);
 }
+
+#[test]
+fn a_decayed_run_is_continued_from_its_plateau_and_a_fork_leaves_it_alone() {
+    let sandbox = trained();
+    let status = || -> Value {
+        serde_json::from_str(sandbox.run("status --json").expect(0).last_line()).expect("JSON")
+    };
+    let first = status();
+    let id = first["run_id"].as_str().expect("an id").to_owned();
+    let steps_of = |run: &Value| {
+        let folder = std::path::Path::new(run["path"].as_str().expect("a path")).join("checkpoints");
+        let mut names: Vec<String> = std::fs::read_dir(folder)
+            .expect("checkpoints")
+            .map(|entry| entry.expect("listed").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let before = steps_of(&first);
+    // A fifth of 40 steps decays.
+    assert!(before.contains(&"step-00000032".to_owned()), "{before:?}");
+
+    let forked = sandbox.run(&format!("fork {id} --from 32 --json")).expect(0);
+    let forked: Value = serde_json::from_str(forked.last_line()).expect("JSON");
+    assert_eq!(forked["forked_from"]["step"], 32);
+    let fork = forked["run_id"].as_str().expect("an id");
+    let finished = sandbox.run(&format!("resume {fork} --more-steps 5 --json")).expect(0);
+    assert!(finished.stdout.contains("\"step\":33,") && !finished.stdout.contains("\"step\":32,"));
+    assert_eq!(status()["step"], 45);
+    let again: Value =
+        serde_json::from_str(sandbox.run(&format!("status {id} --json")).expect(0).last_line())
+            .expect("JSON");
+    assert_eq!((&again["step"], steps_of(&again)), (&first["step"], before), "the first run is what it was");
+
+    let longer = sandbox.run(&format!("resume {id} --more-steps 5 --json")).expect(0);
+    assert!(longer.stdout.contains("going on from step 32"), "{}", longer.stdout);
+    assert!(longer.stdout.contains("\"step\":33,\"total_steps\":45"), "{}", longer.stdout);
+    assert!(
+        sandbox.run(&format!("fork {id} --from 7")).expect(1).stderr.contains("has no checkpoint of step 7")
+    );
+}
+
+#[test]
+fn other_samples_are_no_other_training() {
+    let sandbox = trained();
+    let again =
+        sandbox.run("run --json --set train.sample_prompts=[\"The\"] --set train.keep_last=1").expect(0);
+    assert!(again.stdout.contains("reused"), "{}", again.stdout);
+}
+
+#[test]
+fn a_missing_device_or_precision_is_told_before_any_work() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    if !cfg!(feature = "cuda") {
+        let refused = sandbox.run("run --device cuda").expect(1);
+        assert!(refused.stderr.contains("built without CUDA"), "{}", refused.stderr);
+        assert!(!sandbox.path().join("data/documents").exists(), "nothing was prepared");
+    }
+    let lesser = |command: &mut std::process::Command| {
+        command.env("TEXT2LLM_CPU", "avx2");
+    };
+    let refused = sandbox.run_with(["run", "--set", "train.precision=bf16"], lesser).expect(1);
+    assert!(refused.stderr.contains("bf16 needs a CPU"), "{}", refused.stderr);
+    if compute::cpu::InstructionSet::detect().has_bf16() {
+        sandbox.run("train --set train.precision=bf16").expect(0);
+        let refused = sandbox.run_with(["resume", "--more-steps", "2"], lesser).expect(1);
+        assert!(refused.stderr.contains("bf16 needs a CPU"), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn more_threads_than_there_are_take_no_longer() {
+    let sandbox = sandbox();
+    write_tiny(&sandbox);
+    let told = sandbox.run("data prepare --threads 1000 --json").expect(0);
+    assert!(told.stdout.contains("--threads 1000: this process may run"), "{}", told.stdout);
+}

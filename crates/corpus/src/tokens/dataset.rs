@@ -127,24 +127,34 @@ impl TokenDataset {
         batch_size: usize,
         sequence_length: usize,
     ) -> impl Iterator<Item = Result<Batch>> + use<'_> {
+        self.spread_batches(batch_size, sequence_length, u64::MAX)
+    }
+
+    /// As [`TokenDataset::batches`], but only of so many sequences, spread evenly over all of the tokens: a sample in which
+    /// every source has its share, also where sources follow one another.
+    pub fn spread_batches(
+        &self,
+        batch_size: usize,
+        sequence_length: usize,
+        sequences: u64,
+    ) -> impl Iterator<Item = Result<Batch>> + use<'_> {
         let windows = Windows::in_order(self.token_count(), sequence_length);
-        let count = windows.count();
+        let all = windows.count();
+        let count = sequences.min(all);
+        let window =
+            move |number: u64| (u128::from(number) * u128::from(all) / u128::from(count.max(1))) as u64;
         (0..count).step_by(batch_size.max(1)).map(move |first| {
             let mut batch = Batch::new(batch_size, sequence_length);
             for row in 0..batch_size {
                 match first + row as u64 {
-                    window if window < count => fill_row(self, windows.span(window), &mut batch, row)?,
+                    number if number < count => {
+                        fill_row(self, windows.span(window(number)), &mut batch, row)?;
+                    }
                     _ => pad_row(self, &mut batch, row, 0),
                 }
             }
             Ok(batch)
         })
-    }
-
-    /// How many [`TokenDataset::batches`] there are, without reading them.
-    pub fn batch_count(&self, batch_size: usize, sequence_length: usize) -> usize {
-        let windows = Windows::in_order(self.token_count(), sequence_length).count();
-        windows.div_ceil(batch_size.max(1) as u64) as usize
     }
 
     pub(super) fn pad_id(&self) -> u32 {

@@ -62,7 +62,8 @@ impl<'a> Loader<'a> {
     /// Data that does not fill one batch.
     pub fn new(dataset: &'a TokenDataset, options: LoaderOptions) -> Result<Loader<'a>> {
         let LoaderOptions { batch_size, sequence_length, .. } = options;
-        let (tokens, windows) = (dataset.token_count(), Loader::windows_per_epoch(dataset, sequence_length));
+        let tokens = dataset.token_count();
+        let windows = Loader::windows_per_epoch(tokens, sequence_length);
         if batch_size == 0 || windows == 0 {
             let message = format!(
                 "the training data has {tokens} tokens, fewer than one sequence of {sequence_length}: lower \
@@ -81,9 +82,8 @@ impl<'a> Loader<'a> {
         Ok(Loader { dataset, options, cursor: LoaderCursor::default(), epoch })
     }
 
-    /// Windows that an epoch has; 0 when the data is shorter than one.
-    pub fn windows_per_epoch(dataset: &TokenDataset, sequence_length: usize) -> u64 {
-        let tokens = dataset.token_count();
+    /// Windows that an epoch over `tokens` tokens has; 0 when there are fewer than one window takes.
+    pub fn windows_per_epoch(tokens: u64, sequence_length: usize) -> u64 {
         if tokens < sequence_length as u64 { 0 } else { Windows::in_order(tokens, sequence_length).count() }
     }
 

@@ -150,7 +150,7 @@ pub struct BenchFigures {
     pub step_ms: f64,
     /// Tokens through a whole step in a second.
     pub tokens_per_s: f64,
-    /// (6·params + 6·layers·d·T) · tokens a second.
+    /// FLOPs a token ([`ModelConfig::flops_per_token`]) times tokens a second.
     pub model_gflops: f64,
     /// The same over what the GPU's maker states for dense bfloat16 products; `None` on a CPU, in f32, or for an unknown GPU.
     pub mfu: Option<f64>,

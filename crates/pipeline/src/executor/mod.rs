@@ -247,9 +247,7 @@ fn rank_environment(launch: &Launch<'_>, cpus: usize) -> BTreeMap<String, String
         .filter(|(name, value)| !name.starts_with("TEXT2LLM_NOTIFY_") && !holds_secret(name, value))
         .filter(|(name, _)| Some(name.as_str()) != webhook);
     let mut environment: BTreeMap<String, String> = recipe.collect();
-    for name in ["RAYON_NUM_THREADS", "TEXT2LLM_THREADS"] {
-        environment.insert(name.to_owned(), cpus.to_string());
-    }
+    environment.insert("TEXT2LLM_THREADS".to_owned(), cpus.to_string());
     // The launcher has fetched what there is, where ranks see its files.
     if launch.share.is_none() {
         environment.insert("HF_HUB_OFFLINE".to_owned(), "1".to_owned());

@@ -97,8 +97,7 @@ impl Slurm {
         }
         script += "unset TEXT2LLM_JSON TEXT2LLM_OUTPUT\n";
         // Slurm tells how many processors are this task's, also where it does not bind it to them.
-        script += "export RAYON_NUM_THREADS=\"${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}\"\n";
-        script += "export TEXT2LLM_THREADS=\"$RAYON_NUM_THREADS\"\n";
+        script += "export TEXT2LLM_THREADS=\"${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}\"\n";
         let ended = logs.join(format!("{stage}-"));
         script += &format!(
             "{} && : > {}\"$JOB-$RANK.ended\"\n",

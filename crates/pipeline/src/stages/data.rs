@@ -12,6 +12,7 @@ use store::manifest::Manifest;
 use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 use tokenizer::Tokenizer;
+use train::RunLength;
 
 use super::training::Trained;
 use super::{Done, Request};
@@ -315,9 +316,9 @@ pub(super) fn model(
     let tokens = shards(request, &tokenizer, mix, None, &project.tokens(), reporter)?;
     let manifest = Manifest::read(&RealFs, &project.tokens()).map_err(Error::disk(Phase::Corpus))?;
     tell_usage(&tokens, reporter);
-    enough(request, &tokens)?;
+    RunLength::new(&request.recipe.train, tokens.train.tokens).check()?;
     for tokens in phase_shards(request, &tokenizer, None, reporter)? {
-        enough(request, &tokens)?;
+        RunLength::new(&request.recipe.train, tokens.train.tokens).check()?;
     }
     let plan =
         plan::of_tokens(&request.recipe, tokenizer.vocab_size(), tokens.train.tokens, false, request.target)?;
@@ -397,34 +398,6 @@ fn tell_usage(tokens: &TokenSummary, reporter: &mut dyn Reporter) {
         tokens.usage.unused_ids.len()
     );
     reporter.note(Phase::Model, &message);
-}
-
-/// Refuses text that does not fill one batch.
-fn enough(request: &Request<'_>, tokens: &TokenSummary) -> Result<()> {
-    let options = &request.recipe.train;
-    let (length, batch) = (options.sequence_length as u64, options.batch_size as u64);
-    // A window of T tokens needs the token after it as the last target.
-    let windows = tokens.train.tokens.saturating_sub(1) / length;
-    if windows == 0 {
-        return Err(Error::Data {
-            message: format!(
-                "the training text has {} tokens, fewer than one sequence of {length}: lower train.sequence_length to {} or less, or \
-                 add text to data.paths",
-                tokens.train.tokens,
-                tokens.train.tokens.saturating_sub(1).max(1)
-            ),
-        });
-    }
-    if windows < batch {
-        return Err(Error::Data {
-            message: format!(
-                "the training text has {} tokens, that is {windows} sequences of {length}: fewer than one batch of {batch}. Lower \
-                 train.batch_size to {windows} or less, lower train.sequence_length, or add text to data.paths",
-                tokens.train.tokens
-            ),
-        });
-    }
-    Ok(())
 }
 
 /// The first words of a document of each language, from the validation text, else from the training text.

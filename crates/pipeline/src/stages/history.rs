@@ -6,7 +6,7 @@ use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
 use store::report::{Phase, Reporter};
 use store::run::{RunDir, RunState, RunStatus};
-use train::Obeying;
+use train::{Change, Obeying};
 
 use super::training::Trained;
 use super::{Request, Until, is_unfinished};
@@ -115,7 +115,7 @@ fn healed(path: &Path, reporter: &mut dyn Reporter) -> Result<RunState> {
     Ok(run.state(&RealFs)?)
 }
 
-/// A run that is continued goes on with the recipe it was started with, but may take less memory for the same bits.
+/// A run that is continued keeps the recipe it was started with, but for what decides none of its weights.
 fn adopt(
     request: &mut Request<'_>,
     meta: &mut RunMeta,
@@ -123,7 +123,8 @@ fn adopt(
     reporter: &mut dyn Reporter,
 ) -> Result<()> {
     if request.recipe_is_explicit {
-        meta.recipe.train.recompute = request.recipe.train.recompute;
+        let reporting = |change| change == Change::Reporting;
+        meta.recipe.train = meta.recipe.train.with(&request.recipe.train, reporting);
     }
     // A recipe that was not named is the project's file; where the run came from another one they have nothing in common.
     let comparable = request.recipe_is_explicit || request.recipe_source == meta.recipe_source;
@@ -135,20 +136,7 @@ fn adopt(
         let given = &request.recipe;
         (meta.recipe.validate, meta.recipe.export) = (given.validate.clone(), given.export.clone());
         meta.recipe.notify = given.notify.clone();
-        meta.recipe.train = train::TrainOptions {
-            // What decides the stream of batches, the arithmetic, or how long the run is.
-            epochs: begun.epochs,
-            steps: begun.steps,
-            batch_size: begun.batch_size,
-            micro_batch_size: begun.micro_batch_size,
-            sequence_length: begun.sequence_length,
-            precision: begun.precision,
-            optimizer: begun.optimizer,
-            ema_decay: begun.ema_decay,
-            phase: begun.phase.clone(),
-            seed: begun.seed,
-            ..given.train.clone()
-        };
+        meta.recipe.train = begun.with(&given.train, |change| change != Change::Fixed);
         meta.recipe.train.validate()?;
         meta.began_with.get_or_insert(begun);
         let message = format!("run {run_id} goes on with what was changed: {}", taken.join(", "));
@@ -175,20 +163,11 @@ fn adopt(
 
 /// Whether a key may change within a run: everything that leaves model, data and the stream of batches what they are.
 fn may_change(key: &str) -> bool {
-    const FIXED: [&str; 10] = [
-        "train.epochs",
-        "train.steps",
-        "train.optimizer",
-        "train.ema_decay",
-        "train.phase",
-        "train.batch_size",
-        "train.micro_batch_size",
-        "train.sequence_length",
-        "train.precision",
-        "train.seed",
-    ];
-    let section = key.split('.').next().unwrap_or_default();
-    matches!(section, "train" | "validate" | "export" | "notify") && !FIXED.contains(&key)
+    let mut parts = key.split('.');
+    match (parts.next(), parts.next()) {
+        (Some("train"), Some(key)) => Change::of(key) != Change::Fixed,
+        (section, _) => matches!(section, Some("validate" | "export" | "notify")),
+    }
 }
 
 /// Whether a finished run has this very recipe. Its data is compared later, once it is known.
@@ -215,7 +194,10 @@ fn finished(request: &Request<'_>) -> Result<Vec<(RunDir, RunMeta)>> {
         if run.state.is_some_and(|state| state.is_trained()) {
             let run = RunDir::open(&RealFs, &run.path)?;
             // A run of another version, or with a damaged record, is no twin of this one.
-            if let Ok(meta) = RunMeta::read(&RealFs, &run) {
+            if let Ok(meta) = RunMeta::read(&RealFs, &run)
+                // A fork was made to become something else.
+                && meta.forked_from.is_none()
+            {
                 found.push((run, meta));
             }
         }

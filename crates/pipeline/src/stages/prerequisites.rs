@@ -1,14 +1,17 @@
 //! What must hold before work begins: a readable corpus, a writable project, disk and memory for what is planned.
 
+use compute::Target;
 use store::fs::{Fs, RealFs};
 use store::report::{Phase, Reporter};
+use train::TrainOptions;
 
 use super::{Done, Request};
-use crate::{Error, Result, plan};
+use crate::plan::{self, Plan};
+use crate::{Error, Result};
 
 pub(super) fn check(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<((), Done)> {
     let root = request.project.root();
-    request.recipe.train.check_precision(request.target)?;
+    check_device(&request.recipe.train, request.target)?;
     let plan = if request.skip_corpus {
         // The text may be gone; what was made of it is checked when it is opened.
         plan::of_prepared(&request.recipe, request.project, request.target)?
@@ -27,11 +30,9 @@ pub(super) fn check(request: &Request<'_>, reporter: &mut dyn Reporter) -> Resul
             root.display(),
             free / 1_000_000
         );
-        accept(request, message, reporter)?;
+        accept(request.accept_risks, message, reporter)?;
     }
-    if let Some(message) = plan.memory_shortage() {
-        accept(request, message, reporter)?;
-    }
+    check_memory(&plan, request.accept_risks, reporter)?;
     let summary = format!(
         "{:.1} GB of disk free; training needs {} MB of memory{}",
         free as f64 / 1e9,
@@ -44,8 +45,20 @@ pub(super) fn check(request: &Request<'_>, reporter: &mut dyn Reporter) -> Resul
     Ok(((), Done::Worked(summary)))
 }
 
-fn accept(request: &Request<'_>, message: String, reporter: &mut dyn Reporter) -> Result<()> {
-    if request.accept_risks {
+/// That the device is there and has the precision of the training: before anything is prepared, and at the start of
+/// any training.
+pub(super) fn check_device(options: &TrainOptions, target: Target) -> Result<()> {
+    target.check()?;
+    Ok(options.check_precision(target)?)
+}
+
+/// That a training fits into memory, unless risks are accepted.
+pub(super) fn check_memory(plan: &Plan, accept_risks: bool, reporter: &mut dyn Reporter) -> Result<()> {
+    plan.memory_shortage().map_or(Ok(()), |message| accept(accept_risks, message, reporter))
+}
+
+fn accept(accept_risks: bool, message: String, reporter: &mut dyn Reporter) -> Result<()> {
+    if accept_risks {
         reporter.warning(Phase::Prerequisites, &format!("{message}. Going on because of --yes"));
         return Ok(());
     }

@@ -10,17 +10,17 @@ use store::lock::RunLock;
 use store::report::{Phase, Reporter};
 use store::run::{RunDir, RunState, RunStatus};
 use train::checkpoint::Which;
-use train::{Ending, Job, Patience, ScheduleKind, Start, StopFlag};
+use train::{Ending, Job, Patience, RunLength, ScheduleKind, Start, StopFlag, TrainOptions};
 
 use super::curves;
 use super::data::Prepared;
 use super::history::{self, Begun};
-use super::{Done, Request, ResumeRequest};
+use super::{Done, Request, ResumeRequest, prerequisites};
 use crate::generate::{Extent, Generator, Options};
 use crate::meta::{RunInputs, RunMeta};
 use crate::project::Project;
 use crate::stop::Stopped;
-use crate::{Error, ErrorKind, Result, forecast, record};
+use crate::{Error, ErrorKind, Result, forecast, plan, record};
 
 /// How far beyond a run's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +148,11 @@ pub(super) fn resume(
             ),
         });
     }
+    prerequisites::check_device(&meta.recipe.train, request.target)?;
+    if let Some(model) = meta.model.clone() {
+        let plan = plan::of_shape(&meta.recipe, model, 0, request.target);
+        prerequisites::check_memory(&plan, request.accept_risks, reporter)?;
+    }
     record::heal(&run, reporter)?;
     let before = meta.clone();
     let state = run.read_state(&RealFs)?;
@@ -156,6 +161,12 @@ pub(super) fn resume(
     if request.more.is_some() && meta.began_with.is_none() {
         meta.began_with = Some(meta.recipe.train.clone());
     }
+    let which = match request.more {
+        Some(More::Epochs(_) | More::Steps(_)) if which == Which::Latest => {
+            plateau(&run, &meta.recipe.train, total, request.project, reporter)?.map_or(which, Which::Step)
+        }
+        _ => which,
+    };
     match (request.more, begun_with_steps) {
         (None, _) => {}
         (Some(More::Steps(more)), _) => meta.recipe.train.extend(total, longer(total, more)?, None),
@@ -170,7 +181,8 @@ pub(super) fn resume(
         }
         (Some(More::Epochs(more)), _) => {
             let dataset = open(&request.project.tokens(), Split::Train, &meta)?;
-            let length = longer(total, more.saturating_mul(steps_per_epoch(&dataset, &meta)))?;
+            let length = RunLength::new(&meta.recipe.train, dataset.token_count());
+            let length = longer(total, more.saturating_mul(length.steps_per_epoch()))?;
             meta.recipe.train.extend(total, length, None);
         }
     }
@@ -204,6 +216,41 @@ pub(super) fn resume(
     Ok((trained(run, lock, meta, &outcome, stop), Done::Worked(summary)))
 }
 
+/// The checkpoint at the end of the plateau of a run whose final decay has begun: more steps go on from there, at the
+/// learning rate that the plateau has, as if the decay had not been.
+fn plateau(
+    run: &RunDir,
+    options: &TrainOptions,
+    planned: u64,
+    project: &Project,
+    reporter: &mut dyn Reporter,
+) -> Result<Option<u64>> {
+    let folder = run.checkpoints();
+    let checkpoints = train::Checkpoints::new(&RealFs, &folder);
+    let Some(state) = checkpoints.latest_state(reporter)? else { return Ok(None) };
+    let planned = options.schedule(planned).plateau_end();
+    let Some(end) = state.decaying_after.or(planned).filter(|&end| end < state.step) else {
+        return Ok(None);
+    };
+    if checkpoints.verify(end).is_err() {
+        let message = format!(
+            "there is no whole checkpoint of step {end}, the last before the learning rate began to decay: going on from step \
+             {}, so the learning rate rises again",
+            state.step
+        );
+        reporter.warning(Phase::Training, &message);
+        return Ok(None);
+    }
+    let message = format!(
+        "going on from step {end}, the last before the learning rate began to decay; the checkpoints of the decay (up to step {}) \
+         are given up. To keep them: `{}`, and train that run",
+        state.step,
+        project.command(&format!("fork {} --from {end}", run.id()))
+    );
+    reporter.note(Phase::Training, &message);
+    Ok(Some(end))
+}
+
 /// Steps of a run of `steps` that goes on for `more`.
 fn longer(steps: u64, more: u64) -> Result<u64> {
     /// Far beyond what any machine does, and far below where numbers of tokens end.
@@ -234,14 +281,13 @@ fn decay_now(meta: &mut RunMeta, total_steps: u64, step: u64, steps: u64) -> Res
                 .to_owned(),
         });
     }
-    let schedule = options.schedule(total_steps);
-    if !schedule.pieces.is_empty() {
+    if options.phase.iter().any(|phase| phase.schedule.is_some()) {
         return Err(Error::Argument {
             message: "--decay-now: the phases of this run say how its learning rate moves (train.phase); start a new run with another one"
                 .to_owned(),
         });
     }
-    let warmup_steps = schedule.warmup_steps;
+    let warmup_steps = options.schedule(total_steps).warmup_steps();
     if step < warmup_steps {
         return Err(Error::Argument {
             message: format!(
@@ -270,12 +316,6 @@ fn checkpoint_step(run: &RunDir, which: Which) -> Result<u64> {
             message: "--decay-now: name the checkpoint by its step (--checkpoint N), or leave it out for the newest".to_owned(),
         }),
     }
-}
-
-fn steps_per_epoch(dataset: &TokenDataset, meta: &RunMeta) -> u64 {
-    let options = &meta.recipe.train;
-    let windows = corpus::Loader::windows_per_epoch(dataset, options.sequence_length);
-    windows.div_ceil(options.batch_size as u64).max(1)
 }
 
 fn trained(run: RunDir, lock: RunLock, meta: RunMeta, outcome: &train::Outcome, stop: StopFlag) -> Trained {
@@ -376,6 +416,7 @@ impl Session<'_> {
                 message: format!("run {} has no shape yet", self.run.id()),
             })?;
         let options = &self.meta.recipe.train;
+        prerequisites::check_device(options, self.target)?;
         let training = open(&self.project.tokens(), Split::Train, self.meta)?;
         let validation = open(&self.project.tokens(), Split::Validation, self.meta)?;
         let validation = (validation.token_count() > 0).then_some(&validation);

@@ -169,7 +169,8 @@ struct Losses {
     bits_per_byte: Option<f64>,
 }
 
-/// Measures both losses with the same weights and code; the training loss over as many windows as the validation set has.
+/// Measures both losses with the same weights and code; the training loss over as many sequences as the validation set
+/// has, spread evenly over the training tokens.
 fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u64) -> Result<Losses> {
     // In f32, as whoever loads the exported weights will run them; the cut does not change the figures.
     let options = train::TrainOptions {
@@ -196,11 +197,11 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
     if validation.token_count() == 0 {
         return Ok(Losses { validation: None, training: None, bits_per_byte: None });
     }
-    let count = validation.batch_count(micro_batch_size, sequence_length);
+    let sequences = validation.token_count().div_ceil(sequence_length as u64);
     let batches = validation.batches(micro_batch_size, sequence_length);
     let on_validation = train::evaluate(&mut model, batches, stop)?;
     let training = open(Split::Train)?;
-    let batches = training.batches(micro_batch_size, sequence_length).take(count);
+    let batches = training.spread_batches(micro_batch_size, sequence_length, sequences);
     let on_training = train::evaluate(&mut model, batches, stop)?;
     trained.check_stop()?;
     let bits_per_byte = on_validation.map(|evaluation| {

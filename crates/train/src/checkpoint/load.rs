@@ -217,7 +217,7 @@ impl Checkpoints<'_> {
             if reader.tensors().len() != wanted.len() {
                 return Err(Error::Incompatible {
                     step,
-                    what: "the number of tensors",
+                    what: "the number of tensors".to_owned(),
                     was: reader.tensors().len().to_string(),
                     now: wanted.len().to_string(),
                     remedy: "the recipe's [model], train.optimizer or train.ema_decay was changed: start a new run, or restore it",
@@ -229,7 +229,7 @@ impl Checkpoints<'_> {
                 if shape != tensor.shape {
                     return Err(Error::Incompatible {
                         step,
-                        what: "the shape of a tensor",
+                        what: "the shape of a tensor".to_owned(),
                         was: format!("{name} {shape:?}"),
                         now: format!("{:?}", tensor.shape),
                         remedy: "the recipe's [model] was changed: start a new run, or restore it",

@@ -57,6 +57,23 @@ impl Checkpoints<'_> {
         Ok(Saved { path: self.path(state.step), bytes, manifest })
     }
 
+    /// Copies the checkpoint of `step` into another run's folder, every byte verified.
+    ///
+    /// # Errors
+    /// `NotFound` or `Corrupt` where it is not whole; what the disk says.
+    pub fn copy_to(&self, step: u64, other: &Checkpoints<'_>) -> Result<()> {
+        let manifest = self.verify(step)?;
+        let staged = StagedFolder::begin(other.fs, &other.path(step), STAGE)?;
+        for name in manifest.outputs.keys() {
+            let (from, to) = (self.path(step).join(name), staged.path().join(name));
+            let mut reader = self.fs.open(&from).map_err(store::Error::io("read", &from))?;
+            let mut writer = other.fs.create(&to).map_err(store::Error::io("write", &to))?;
+            std::io::copy(&mut reader, &mut writer).map_err(store::Error::io("copy", &from))?;
+        }
+        staged.adopt(manifest)?;
+        Ok(())
+    }
+
     /// Removes a damaged checkpoint of `step`, or one with files of others in it, which are kept beside it: the run
     /// went back before it and now makes it again.
     fn remove_unusable(&self, step: u64) -> Result<()> {

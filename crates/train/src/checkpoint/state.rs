@@ -49,6 +49,8 @@ pub struct TrainerState {
     pub validations_since_best: u64,
     /// There were so many of them that the run has ended.
     pub stopped_early: bool,
+    /// The step after which they made the final decay begin, earlier than planned: the run ends with it.
+    pub decaying_after: Option<u64>,
     /// Steps in a row, up to this one, whose loss or gradient was not finite.
     pub non_finite_in_a_row: u64,
     /// All such steps.
@@ -133,5 +135,5 @@ pub struct Best {
 
 impl TrainerState {
     /// The version that this program writes and reads.
-    pub const FORMAT: u32 = 2;
+    pub const FORMAT: u32 = 3;
 }

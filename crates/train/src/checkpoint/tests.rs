@@ -80,6 +80,7 @@ fn state(step: u64) -> TrainerState {
         best: Some(Best { step: 1, loss: f64::MIN_POSITIVE }),
         validations_since_best: 0,
         stopped_early: false,
+        decaying_after: None,
         non_finite_in_a_row: 0,
         non_finite_steps: 0,
         anchors: vec![step],

@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use compute::Device;
 use store::metrics::{EpochRecord, Metric, SampleRecord};
-use store::report::{Event, Reporter, ValidationRecord};
+use store::report::{Event, PhaseLoss, Reporter, ValidationRecord};
 use store::run::RunStatus;
 
 use super::{Flow, Trainer};
 use crate::Result;
 use crate::checkpoint::{Best, EpochLoss, EpochSummary};
-use crate::evaluate::evaluate;
+use crate::evaluate::{Evaluation, evaluate};
 
 impl<D: Device> Trainer<'_, '_, '_, D> {
     /// What `self.state.step` brings with it besides itself.
@@ -22,8 +22,12 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         let epoch_done = self.state.cursor.epoch > self.state.epoch.epoch;
         let phase_done = !last && self.phases.iter().any(|phase| phase.until == step);
         let sample_due = every(options.sample_every) || last;
-        let save_due =
-            every(options.checkpoint_every) || phase_done || (options.checkpoint_every == 0 && epoch_done);
+        // A longer run can be continued from there.
+        let plateau_done = self.schedule.plateau_end() == Some(step);
+        let mut save_due = every(options.checkpoint_every)
+            || phase_done
+            || plateau_done
+            || (options.checkpoint_every == 0 && epoch_done);
         let mut new_best = false;
         if every(options.validate_every) || epoch_done || phase_done || last {
             match self.validate(reporter)? {
@@ -38,7 +42,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
             // Other data have other losses, and so has another context.
             self.state.spikes.forget();
         }
-        self.stop_early(reporter);
+        save_due |= self.stop_early(reporter);
         self.state.duties_due = false;
         if sample_due {
             self.sample(reporter);
@@ -56,16 +60,23 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
     pub(super) fn validate(&mut self, reporter: &mut dyn Reporter) -> Result<Option<bool>> {
         let Some(dataset) = self.job.validation else { return Ok(Some(false)) };
         let began = Instant::now();
+        let step = self.state.step;
         let options = &self.state.options;
-        let batches = dataset.batches(options.micro_batch_size, options.sequence_length);
+        let (rows, sequence_length) = (options.micro_batch_size, options.sequence_length);
+        let cut = self.phase_of(step).map_or(1, |phase| phase.cut);
         self.model.swap_average();
-        let evaluation = evaluate(self.model, batches, self.job.stop);
+        let mut at = |cut: usize| {
+            let batches = dataset.batches(rows * cut, sequence_length / cut);
+            evaluate(self.model, batches, self.job.stop)
+        };
+        let whole = at(1);
+        let in_phase = if cut > 1 { at(cut) } else { Ok(None) };
         self.model.swap_average();
-        let Some(evaluation) = evaluation? else {
+        let Some(Evaluation { loss, .. }) = whole? else {
             return Ok(if self.job.stop.is_raised() { None } else { Some(false) });
         };
-        let loss = evaluation.loss;
-        let step = self.state.step;
+        let in_phase =
+            in_phase?.map(|found| PhaseLoss { sequence_length: sequence_length / cut, loss: found.loss });
         if !loss.is_finite() {
             self.ledger.warning(format!("step {step}: the validation loss is {loss}"), reporter);
             return Ok(Some(false));
@@ -84,6 +95,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
             loss,
             perplexity: loss.exp(),
             best,
+            in_phase,
             seconds: began.elapsed().as_secs_f64(),
         };
         self.ledger.metric(&Metric::Validation(record.clone()), reporter);
@@ -91,20 +103,38 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         Ok(Some(best))
     }
 
-    /// Ends the run where validation has not improved for as long as was asked for.
-    pub(super) fn stop_early(&mut self, reporter: &mut dyn Reporter) {
+    /// Where validation has not improved for as long as was asked for: begins the final decay of a plateau, and else
+    /// ends the run. Whether the plateau's last checkpoint is due.
+    fn stop_early(&mut self, reporter: &mut dyn Reporter) -> bool {
         let (patience, since) = (self.state.options.early_stopping, self.state.validations_since_best);
-        if patience == 0 || since < patience || self.state.stopped_early {
-            return;
+        let is_over = self.state.stopped_early || self.state.decaying_after.is_some();
+        let Some(Best { step: best_step, loss }) = self.state.best else { return false };
+        if patience == 0 || since < patience || is_over {
+            return false;
         }
-        if let Some(Best { step, loss }) = self.state.best {
-            self.state.stopped_early = true;
-            let message = format!(
-                "stopping early at step {} of {}: {since} validations in a row were no better than {loss:.4}, of step {step}",
-                self.state.step, self.state.total_steps
-            );
-            self.ledger.note(message, reporter);
-        }
+        let step = self.state.step;
+        let why = format!("{since} validations in a row were no better than {loss:.4}, of step {best_step}");
+        // Phases may learn from other data after this one, so that none of them is left out.
+        let decaying = self.schedule.decaying_after(step).filter(|_| self.phases.len() == 1);
+        let is_decaying = decaying.is_some();
+        let message = match decaying {
+            Some(schedule) => {
+                self.state.decaying_after = Some(step);
+                self.state.total_steps = schedule.last_step();
+                self.phases = self.state.options.phases(self.state.total_steps);
+                self.schedule = schedule;
+                let last = self.state.total_steps;
+                format!(
+                    "early stopping: the learning rate decays from step {step} to {last}, where the run ends: {why}"
+                )
+            }
+            None => {
+                self.state.stopped_early = true;
+                format!("stopping early at step {step} of {}: {why}", self.state.total_steps)
+            }
+        };
+        self.ledger.note(message, reporter);
+        is_decaying
     }
 
     pub(super) fn finish_epoch(&mut self, reporter: &mut dyn Reporter) {

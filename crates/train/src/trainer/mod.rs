@@ -124,7 +124,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
             batches: (0..options.batch_size / micro)
                 .map(|_| Batch::new(micro, options.sequence_length))
                 .collect(),
-            schedule: options.schedule(state.total_steps),
+            schedule: begin::schedule_of(options, fresh.total_steps, state.decaying_after),
             phases,
             checkpoints: Checkpoints::new(job.fs, &job.run.checkpoints()),
             ledger,
@@ -302,10 +302,12 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         }
         let (options, updates) = (&self.state.options, self.state.updates + 1);
         self.model.optimizer_step(&options.update(learning_rate, updates));
-        if options.ema_decay > 0.0 {
+        let outcome = self.model.step_outcome();
+        // Weights that a skipped update left as they were must not count twice.
+        if options.ema_decay > 0.0 && !outcome.skipped_non_finite {
             self.model.average_weights(options.ema_decay_at(updates) as f32);
         }
-        Some(self.model.step_outcome())
+        Some(outcome)
     }
 
     fn interrupt(&mut self, reporter: &mut dyn Reporter) -> Result<Ending> {

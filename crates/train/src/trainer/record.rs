@@ -99,7 +99,9 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
             }
         } else {
             let best = self.state.best.map(|best| best.step);
-            let spared: Vec<u64> = best.into_iter().chain(self.state.anchors.iter().copied()).collect();
+            let plateau_end = self.schedule.plateau_end();
+            let spared: Vec<u64> =
+                best.into_iter().chain(plateau_end).chain(self.state.anchors.iter().copied()).collect();
             let keep_last = self.state.options.keep_last;
             if let Err(error) = self.checkpoints.prune(step, keep_last, &spared, reporter) {
                 self.ledger.warning(format!("old checkpoints were not removed: {error}"), reporter);
@@ -110,7 +112,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
 
     pub(super) fn finish(mut self, ending: Ending, reporter: &mut dyn Reporter) -> Result<Outcome> {
         let (status, message) = match ending {
-            Ending::Completed if self.state.stopped_early => {
+            Ending::Completed if self.state.stopped_early || self.state.decaying_after.is_some() => {
                 (RunStatus::Completed, format!("stopped early at step {}", self.state.step))
             }
             Ending::Completed => (RunStatus::Completed, "all steps are done".to_owned()),

@@ -77,6 +77,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         }
         // What a resume may have changed since that checkpoint.
         (state.options, state.total_steps) = (self.state.options.clone(), self.state.total_steps);
+        state.decaying_after = self.state.decaying_after;
         self.checkpoint_step = (state.step > 0).then_some(state.step);
         self.epoch_seconds.truncate(state.history.len());
         self.ledger.cut_back(state.step)?;

@@ -118,5 +118,5 @@ fn bad_options_and_too_little_data_are_named() {
     (bench.options.batch_size, bench.options.micro_batch_size) = (400, 2);
     let error = bench.train(Start::Fresh, &StopFlag::new(), &mut NoReport).unwrap_err();
     assert_eq!(error.kind(), train::ErrorKind::Data);
-    assert!(error.to_string().contains("one batch takes 400"), "{error}");
+    assert!(error.to_string().contains("one batch of 400"), "{error}");
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod loop_;
+mod plateau;
 mod resume;
 mod spike;
 mod support;

@@ -24,7 +24,7 @@ use crate::output::Console;
     gpu124m  768 12 12 12 2048 50304 1024 32  (for a GPU)\n  \
     gpu350m 1024 24 16 16 2816 50304 1024 16\n  \
     gpu1b5  2048 28 16 16 5632 32000 2048  8\n\
-    The step time is the median after three warm-up steps. Model FLOPs a token: 6·parameters + 6·layers·width·T."
+    The step time is the median after three warm-up steps. Model FLOPs a token, as in the PaLM paper: 6·N + 12·layers·heads·head size·T."
 )]
 pub struct Arguments {
     /// What to time instead of a training step

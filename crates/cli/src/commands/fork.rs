@@ -1,0 +1,43 @@
+//! `text2llm fork`: a second run from a checkpoint of another.
+
+use clap::Args;
+use serde_json::json;
+use store::fs::RealFs;
+use store::run::RunDir;
+use train::Which;
+
+use crate::arguments::GlobalArguments;
+use crate::failure::{Failure, Outcome};
+use crate::output::Console;
+use crate::select;
+
+/// Start a second run from a checkpoint of another one, which keeps all of its own. `resume` then trains it: to its end,
+/// further (`--more-steps`), or with the decay begun at once (`--decay-now`).
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Run id, its unique beginning or end, or `latest`
+    #[arg(value_name = "RUN", default_value = "latest")]
+    pub run: String,
+    /// The checkpoint: latest, best, or a step
+    #[arg(long, value_name = "WHICH", default_value = "latest")]
+    pub from: String,
+}
+
+/// Forks and tells.
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    let project = select::existing_project(global)?;
+    let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
+    let which: Which =
+        arguments.from.parse().map_err(|message| Failure::message(format!("--from: {message}")))?;
+    let (fork, from) = pipeline::fork::fork(&project, &run, which)?;
+    let next = project.command(&format!("resume {}", fork.id()));
+    if !console.is_human() {
+        let value = json!({
+            "run_id": fork.id(), "forked_from": from, "path": fork.path().display().to_string(), "next": next,
+        });
+        return console.result("forked", &value);
+    }
+    console.data(&fork.id())?;
+    console.prose(&format!("forked from run {} at step {}. Next: {next}", from.run_id, from.step));
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! A sibling of a run that starts from one of its checkpoints, so that the run itself stays as it is.
+
+use serde::{Deserialize, Serialize};
+use store::fs::{Fs, RealFs};
+use store::report::NoReport;
+use store::run::{RunDir, RunState, RunStatus};
+use train::{Checkpoints, Which};
+
+use crate::meta::RunMeta;
+use crate::project::Project;
+use crate::{Error, Result, record};
+
+/// Where a run was forked from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkedFrom {
+    /// The other run.
+    pub run_id: String,
+    /// The step of its checkpoint.
+    pub step: u64,
+}
+
+/// Makes a run that has the recipe, the tokenizer and one checkpoint of `run`; `resume` goes on with it.
+///
+/// # Errors
+/// No such checkpoint, or a damaged one; a record that cannot be used; what the disk says.
+pub fn fork(project: &Project, run: &RunDir, which: Which) -> Result<(RunDir, ForkedFrom)> {
+    let meta = RunMeta::read(&RealFs, run)?;
+    let tokenizer = record::tokenizer(run, &meta)?;
+    let folder = run.checkpoints();
+    let checkpoints = Checkpoints::new(&RealFs, &folder);
+    let step = match which {
+        Which::Step(step) => step,
+        Which::Latest | Which::Best => {
+            let missing = || Error::Argument {
+                message: format!("run {} has no checkpoint yet to fork from", run.id()),
+            };
+            let state = checkpoints.latest_state(&mut NoReport)?.ok_or_else(missing)?;
+            match (which, state.best) {
+                (Which::Best, Some(best)) => best.step,
+                (Which::Best, None) => {
+                    let message = format!("run {} was never validated: name a step, or `latest`", run.id());
+                    return Err(Error::Argument { message });
+                }
+                _ => state.step,
+            }
+        }
+    };
+    let forked_from = ForkedFrom { run_id: run.id(), step };
+    checkpoints.verify(step).map_err(|error| match error.kind() {
+        train::ErrorKind::NotFound => no_checkpoint(run, step, &checkpoints),
+        _ => error.into(),
+    })?;
+    let fork = RunDir::create(&RealFs, &project.runs(), &meta.recipe.name)?;
+    let made = fill(&fork, meta, &forked_from, run, &checkpoints, &tokenizer);
+    if made.is_err() {
+        // Nothing of anybody else's can be in it yet; the error to be heard is that of making it.
+        let _ = RealFs.remove_dir_all(fork.path());
+    }
+    made.map(|()| (fork, forked_from))
+}
+
+fn fill(
+    fork: &RunDir,
+    mut meta: RunMeta,
+    from: &ForkedFrom,
+    run: &RunDir,
+    checkpoints: &Checkpoints<'_>,
+    tokenizer: &tokenizer::Tokenizer,
+) -> Result<()> {
+    let _lock = fork.lock()?;
+    let folder = fork.checkpoints();
+    checkpoints.copy_to(from.step, &Checkpoints::new(&RealFs, &folder))?;
+    record::write_tokenizer(tokenizer, fork, &meta)?;
+    // The curves up to there; what lies beyond the step is cut off by the resume.
+    let metrics = run.path().join(store::metrics::FILE_NAME);
+    if RealFs.exists(&metrics) {
+        let bytes = RealFs.read(&metrics).map_err(store::Error::io("read", &metrics))?;
+        store::atomic::write(&RealFs, &fork.path().join(store::metrics::FILE_NAME), &bytes)?;
+    }
+    meta.created_at = store::time::Timestamp::now().rfc3339();
+    meta.forked_from = Some(from.clone());
+    meta.finished = None;
+    meta.write(&RealFs, fork)?;
+    let state = RunState {
+        status: RunStatus::Stopped,
+        step: from.step,
+        checkpoint_step: Some(from.step),
+        message: format!("forked from run {} at step {}", from.run_id, from.step),
+        ..run.read_state(&RealFs).unwrap_or_default()
+    };
+    Ok(fork.write_state(&RealFs, state)?)
+}
+
+fn no_checkpoint(run: &RunDir, step: u64, checkpoints: &Checkpoints<'_>) -> Error {
+    let there: Vec<String> = checkpoints.steps().unwrap_or_default().iter().map(u64::to_string).collect();
+    let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+    Error::Argument { message: format!("run {} has no checkpoint of step {step}; it has: {there}", run.id()) }
+}

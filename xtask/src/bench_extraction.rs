@@ -1,4 +1,5 @@
-//! `cargo xtask bench-extraction`: pages a second of main-text extraction on one thread, and how well it does.
+//! `cargo xtask bench-extraction`: pages a second of main-text extraction on one thread, and how well it
+//! does.
 
 use std::collections::HashMap;
 use std::fs;

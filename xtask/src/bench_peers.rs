@@ -1,6 +1,7 @@
 //! `cargo xtask bench-peers`: whole training steps of text2llm and PyTorch, in turn, on the same machine.
 //!
-//! Only ratios of one session count, and the machine's speed drifts, so the two alternate and the medians are compared.
+//! Only ratios of one session count, and the machine's speed drifts, so the two alternate and the medians are
+//! compared.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! `cargo xtask extraction-features`: what `tools/train_extraction.py` learns from.
 //!
-//! For each page of a folder, one file of little-endian f32: rows × width features of its blocks, and one JSON line with the
-//! blocks' texts.
+//! For each page of a folder, one file of little-endian f32: rows × width features of its blocks, and one
+//! JSON line with the blocks' texts.
 
 use std::fs;
 use std::io::Write;

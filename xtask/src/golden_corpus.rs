@@ -1,5 +1,5 @@
-//! `cargo xtask golden-corpus`: our filters and near-duplicates beside datatrove's decisions on the same documents, with
-//! documents and megabytes a second on one core.
+//! `cargo xtask golden-corpus`: our filters and near-duplicates beside datatrove's decisions on the same
+//! documents, with documents and megabytes a second on one core.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;

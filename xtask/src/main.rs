@@ -1,4 +1,5 @@
-//! Developer tasks that need other programs: `cargo xtask <task>`. None of them is needed to build, test or use text2llm.
+//! Developer tasks that need other programs: `cargo xtask <task>`. None of them is needed to build, test or
+//! use text2llm.
 
 #[cfg(unix)]
 mod attack;
@@ -27,7 +28,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Kill, disturb, damage and flood text2llm, and check that nothing is lost, changed in silence or taken down
+    /// Kill, disturb, damage and flood text2llm, and check that nothing is lost, changed in silence or taken
+    /// down
     #[cfg(unix)]
     Attack(attack::Arguments),
     /// Load an exported model in transformers and compare logits, greedy text and token ids with ours

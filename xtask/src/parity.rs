@@ -1,7 +1,8 @@
 //! `cargo xtask parity`: the exported folder, loaded in transformers, computes what we compute.
 //!
-//! Our side is computed here from the `model` and `tokenizer` crates and by the `text2llm generate` command; `parity.py` computes the
-//! other side and compares. Without `--model` a small model is trained first with `examples/quick-test.toml`.
+//! Our side is computed here from the `model` and `tokenizer` crates and by the `text2llm generate` command;
+//! `parity.py` computes the other side and compares. Without `--model` a small model is trained first with
+//! `examples/quick-test.toml`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,8 +37,8 @@ const TEXTS: &[&str] = &[
     "\n",
 ];
 const GREEDY_TOKENS: usize = 32;
-/// Prompts of the `generate` command. None ends in a space: the command takes such a space back and begins the next word with it,
-/// which transformers does not.
+/// Prompts of the `generate` command. None ends in a space: the command takes such a space back and begins
+/// the next word with it, which transformers does not.
 const PROMPTS: &[&str] = &["The", "Le document", "1."];
 /// Longest sequence whose logits are compared.
 const LONGEST: usize = 256;
@@ -86,7 +87,8 @@ fn train_quick_test(binary: &Path, work: &Path) -> Result<PathBuf> {
     Ok(project.join("model"))
 }
 
-/// Writes `ours.json` (ids, texts, greedy continuations) and `ours.safetensors` (the logits of each text) into `work`.
+/// Writes `ours.json` (ids, texts, greedy continuations) and `ours.safetensors` (the logits of each text)
+/// into `work`.
 fn write_ours(exported: &Path, binary: &Path, work: &Path) -> Result<()> {
     let tokenizer = Tokenizer::open(&RealFs, exported)?;
     let (config, _) = folder::read_config(&RealFs, exported)?;

@@ -1,6 +1,8 @@
-//! `cargo xtask parity-gguf`: what a GGUF file says to us and to transformers, which widens it to f32 with its own code.
+//! `cargo xtask parity-gguf`: what a GGUF file says to us and to transformers, which widens it to f32 with
+//! its own code.
 //!
-//! Logits of the same random ids: ours in f32 must agree, ours in the file's own types within what their products round.
+//! Logits of the same random ids: ours in f32 must agree, ours in the file's own types within what their
+//! products round.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -26,7 +26,8 @@ pub fn text2llm_binary() -> Result<PathBuf> {
     Ok(target_folder().join("release").join(format!("text2llm{}", std::env::consts::EXE_SUFFIX)))
 }
 
-/// The Python of the environment named by TEXT2LLM_PARITY_VENV, or of one made under the target folder, with `packages` in it.
+/// The Python of the environment named by TEXT2LLM_PARITY_VENV, or of one made under the target folder, with
+/// `packages` in it.
 pub fn interpreter(packages: &[&str]) -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("TEXT2LLM_PARITY_VENV") {
         let python = python_of(Path::new(&folder));

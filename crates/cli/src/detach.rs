@@ -1,4 +1,5 @@
-//! Starting a job in the background, and watching its first minutes: a run left alone should have been seen to train.
+//! Starting a job in the background, and watching its first minutes: a run left alone should have been seen
+//! to train.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -64,14 +65,16 @@ fn without(arguments: impl Iterator<Item = String>, flags: &[(&str, usize)]) -> 
 /// How a person's own flags reach the worker: its words go to a file that people read.
 pub const OUTPUT_FLAGS: [(&str, usize); 3] = [("--detach", 0), ("--json", 0), ("--output", 1)];
 
-/// A command as the recipe writes it, on one line: each argument quoted, and whatever could not be told from other text escaped.
+/// A command as the recipe writes it, on one line: each argument quoted, and whatever could not be told from
+/// other text escaped.
 fn quoted(command: &[String]) -> String {
     let arguments: Vec<String> = command
         .iter()
         .map(|argument| {
             let mut out = String::new();
             for c in json!(argument).to_string().chars() {
-                // Blanks of other widths and letters of nearly the same look are no way to hide something either.
+                // Blanks of other widths and letters of nearly the same look are no way to hide something
+                // either.
                 if c.is_ascii_graphic() || c == ' ' { out.push(c) } else { out.extend(c.escape_unicode()) }
             }
             out
@@ -80,8 +83,8 @@ fn quoted(command: &[String]) -> String {
     format!("[{}]", arguments.join(", "))
 }
 
-/// The command that a recipe wants to be told by, once it is shown and the user has said yes: a recipe or a run may have come from
-/// somebody else.
+/// The command that a recipe wants to be told by, once it is shown and the user has said yes: a recipe or a
+/// run may have come from somebody else.
 fn approved(notify: (NotifyOptions, bool), console: &mut Console) -> Outcome<NotifyOptions> {
     let (mut notify, said_just_now) = notify;
     if notify.command.is_empty() {
@@ -254,7 +257,8 @@ impl Watch<'_> {
                 state.status == RunStatus::Running && state.tokens_per_s > 0.0 && Some(state.pid) == worker
             }) {
                 let (since, first) = *trains_since.get_or_insert((Instant::now(), state.step));
-                // Either the estimate is fair, or the steps are so long that a person should not wait for a hundred.
+                // Either the estimate is fair, or the steps are so long that a person should not wait for a
+                // hundred.
                 if state.step >= first + ESTIMATE_STEPS || since.elapsed() >= ESTIMATE_PATIENCE {
                     return Ok(Watched { run_id, state: Some(state), over: false });
                 }

@@ -1,5 +1,6 @@
-//! Errors as a person reads them, and the exit codes: 0 done; 1 usage, configuration or environment; 2 crash loop;
-//! 3 corpus or tokenizer; 4 training; 5 validation; 130 stopped by Ctrl-C; 143 stopped by SIGTERM or `text2llm stop`.
+//! Errors as a person reads them, and the exit codes: 0 done; 1 usage, configuration or environment; 2 crash
+//! loop; 3 corpus or tokenizer; 4 training; 5 validation; 130 stopped by Ctrl-C; 143 stopped by SIGTERM or
+//! `text2llm stop`.
 
 use std::fmt;
 use std::io;
@@ -16,7 +17,8 @@ pub enum Failure {
     Pipeline(pipeline::Error),
     /// A job in the background: its exit code and why. Its own words are on the console already.
     Child(u8, String),
-    /// The program's own mistake, or a limit of the system's in the middle of something: the exit code and what was told of it already.
+    /// The program's own mistake, or a limit of the system's in the middle of something: the exit code and
+    /// what was told of it already.
     Broken(u8, String),
     /// Anything else.
     Other(anyhow::Error),
@@ -52,8 +54,8 @@ impl Failure {
         }
     }
 
-    /// Whether its own form has several lines, each of whose parts is plain already. Line ends in any other message come from what it
-    /// tells of.
+    /// Whether its own form has several lines, each of whose parts is plain already. Line ends in any other
+    /// message come from what it tells of.
     pub fn has_lines(&self) -> bool {
         matches!(self, Failure::Pipeline(pipeline::Error::Recipe(_) | pipeline::Error::Gates { .. }))
     }

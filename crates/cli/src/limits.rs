@@ -22,8 +22,8 @@ struct Waiting {
 
 static WAITING: OnceLock<Mutex<Option<Waiting>>> = OnceLock::new();
 
-/// From now on a write beyond the limit on the size of a file is an error like others, and memory that is not to be had ends the process
-/// with one.
+/// From now on a write beyond the limit on the size of a file is an error like others, and memory that is not
+/// to be had ends the process with one.
 pub fn listen(console: &Console) -> Outcome {
     train::survive_file_size_limit().map_err(pipeline::Error::from)?;
     // Zeroed pages that nobody touches take address space only, which is what a limit counts.

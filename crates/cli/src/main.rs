@@ -1,7 +1,7 @@
 //! The `text2llm` binary: the only place that prints, asks and decides the exit code.
 //!
-//! One file a subcommand in `commands/`; how things look in `output/`; errors and exit codes in `failure`. Everything
-//! else is in the libraries.
+//! One file a subcommand in `commands/`; how things look in `output/`; errors and exit codes in `failure`.
+//! Everything else is in the libraries.
 
 mod arguments;
 mod commands;

@@ -1,4 +1,5 @@
-//! A panic is told in one line, once, whatever thread it is of and however many follow; their traces go to a file that the line names.
+//! A panic is told in one line, once, whatever thread it is of and however many follow; their traces go to a
+//! file that the line names.
 
 use std::backtrace::Backtrace;
 use std::fs::{File, OpenOptions};

@@ -132,7 +132,8 @@ fn corpus_path(path: &str) -> Outcome<String> {
 
 fn find(global: &GlobalArguments, arguments: &RecipeArguments, project: &Project) -> Outcome<Found> {
     let named = arguments.recipe.as_deref();
-    // With --output-dir the project folder may be new; the recipe is then that of the folder one would work on without it.
+    // With --output-dir the project folder may be new; the recipe is then that of the folder one would work
+    // on without it.
     let stands_in = arguments.output_dir.as_ref().map(|_| {
         global.project.as_ref().map_or_else(|| "text2llm.toml".into(), |path| path.join("text2llm.toml"))
     });

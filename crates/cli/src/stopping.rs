@@ -9,7 +9,8 @@ use crate::output::Console;
 /// For telling of the stop.
 const TELLING: Duration = Duration::from_secs(1);
 
-/// From now on a stop ends this process soon, wherever it is: by itself, or from here, with what it works on marked as stopped.
+/// From now on a stop ends this process soon, wherever it is: by itself, or from here, with what it works on
+/// marked as stopped.
 pub fn listen(console: &Console) -> Outcome {
     let mut console = console.clone();
     pipeline::stop::watch(move |stopped, exit_code| {

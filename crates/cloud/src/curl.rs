@@ -1,7 +1,8 @@
-//! Bytes over HTTP by the system's `curl`: TLS, proxies and certificates are the system's, and no build gets longer.
+//! Bytes over HTTP by the system's `curl`: TLS, proxies and certificates are the system's, and no build gets
+//! longer.
 //!
-//! Redirects are followed here, one by one, so that a token goes to the server it is meant for and to no other. Addresses
-//! and tokens are handed over on standard input, where no list of processes shows them.
+//! Redirects are followed here, one by one, so that a token goes to the server it is meant for and to no
+//! other. Addresses and tokens are handed over on standard input, where no list of processes shows them.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -12,7 +13,8 @@ use std::time::Duration;
 use crate::receive::{Received, receive, too_much};
 use crate::{Error, Result};
 
-/// What curl is always told; addresses and secrets come on standard input. Brackets and braces in names mean themselves.
+/// What curl is always told; addresses and secrets come on standard input. Brackets and braces in names mean
+/// themselves.
 const ALWAYS: [&str; 9] =
     ["-q", "--silent", "--globoff", "--proto", "=http,https", "--connect-timeout", "20", "--config", "-"];
 /// A transfer that is slower than this for a minute has broken off.
@@ -130,8 +132,8 @@ impl Server {
         }
     }
 
-    /// Where redirects lead. On other servers only the first address is known: theirs are often signed for one kind of
-    /// request, and so are not tried out.
+    /// Where redirects lead. On other servers only the first address is known: theirs are often signed for
+    /// one kind of request, and so are not tried out.
     fn settle(&self, url: &str) -> Result<String> {
         let mut url = url.to_owned();
         for _ in 0..MOST_REDIRECTS {
@@ -169,7 +171,8 @@ impl Server {
         }
     }
 
-    /// Starts curl without its user's configuration, following no redirects but those of other servers to others.
+    /// Starts curl without its user's configuration, following no redirects but those of other servers to
+    /// others.
     fn start(&self, url: &str, arguments: &[&str]) -> Result<Child> {
         let is_ours = origin(url) == self.origin;
         let mut arguments = arguments.to_vec();
@@ -186,7 +189,8 @@ impl Server {
     }
 }
 
-/// Starts curl without its user's configuration. The address and the headers are handed over on standard input.
+/// Starts curl without its user's configuration. The address and the headers are handed over on standard
+/// input.
 pub(crate) fn start(
     url: &str,
     headers: impl IntoIterator<Item = String>,

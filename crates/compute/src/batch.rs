@@ -11,7 +11,8 @@ pub struct Batch {
     pub tokens: Vec<u32>,
     /// The id that follows each input, B·T.
     pub targets: Vec<u32>,
-    /// For each position the index within its row of the first token of its document: attention looks no further back.
+    /// For each position the index within its row of the first token of its document: attention looks no
+    /// further back.
     pub document_starts: Vec<u32>,
     /// Loss weight of each target; 0 = not trained.
     pub weights: Vec<f32>,

@@ -1,8 +1,8 @@
 //! Weights in blocks of 32 neighbours along a row that share one scale: GGUF's Q8_0 and Q4_0.
 //!
-//! Q8_0 is 34 bytes: the scale d as an IEEE half, then 32 signed bytes q; a value is d·q. Q4_0 is 18 bytes: d, then 16 bytes whose
-//! low halves are elements 0 to 15 and whose high halves 16 to 31; a value is d·(q − 8). Rounding is ggml's, byte for byte
-//! (`quantize_row_q8_0_ref`, `quantize_row_q4_0_ref`).
+//! Q8_0 is 34 bytes: the scale d as an IEEE half, then 32 signed bytes q; a value is d·q. Q4_0 is 18 bytes:
+//! d, then 16 bytes whose low halves are elements 0 to 15 and whose high halves 16 to 31; a value is d·(q −
+//! 8). Rounding is ggml's, byte for byte (`quantize_row_q8_0_ref`, `quantize_row_q4_0_ref`).
 
 use crate::tensor::DType;
 use half::f16;

@@ -1,15 +1,17 @@
 //! The trait a device implements: fused kernels over handles into one arena.
 //!
-//! Legend of shapes: N = B·T tokens, D model width, F feed-forward width, V vocabulary, H query heads, K key/value heads, d head
-//! width. A kernel call enqueues; only [`Device::download`] and [`Device::synchronize`] wait. Gradients of weights are
-//! accumulated (`+=`), gradients of activations are written, except where a field says otherwise. Every kernel's meaning is
-//! its implementation in [`crate::reference`].
+//! Legend of shapes: N = B·T tokens, D model width, F feed-forward width, V vocabulary, H query heads, K
+//! key/value heads, d head width. A kernel call enqueues; only [`Device::download`] and
+//! [`Device::synchronize`] wait. Gradients of weights are accumulated (`+=`), gradients of activations are
+//! written, except where a field says otherwise. Every kernel's meaning is its implementation in
+//! [`crate::reference`].
 
 use crate::tensor::{DType, Tensor};
 
-/// `out = op(a) · op(b)`, plus `residual` or plus `out` itself. Where one operand is bfloat16 the other may be rounded to it; sums
-/// are f32 either way, and rounded once where `out` is bfloat16 (which is then never accumulated to). Where `b` is in blocks
-/// (transposed, and `a` and `out` f32), `a` may be rounded to bfloat16 or to blocks of signed bytes.
+/// `out = op(a) · op(b)`, plus `residual` or plus `out` itself. Where one operand is bfloat16 the other may
+/// be rounded to it; sums are f32 either way, and rounded once where `out` is bfloat16 (which is then never
+/// accumulated to). Where `b` is in blocks (transposed, and `a` and `out` f32), `a` may be rounded to
+/// bfloat16 or to blocks of signed bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Gemm {
     /// (m, k), or (k, m) when `a_transposed`.
@@ -96,7 +98,8 @@ pub struct AttentionBackward {
     pub dv: Tensor,
 }
 
-/// Appends keys and values to a cache of several sequences, then lets each new token attend to its own sequence up to itself.
+/// Appends keys and values to a cache of several sequences, then lets each new token attend to its own
+/// sequence up to itself.
 #[derive(Clone, Copy, Debug)]
 pub struct CachedAttention {
     /// (new, H·d).
@@ -111,8 +114,8 @@ pub struct CachedAttention {
     pub value_cache: Tensor,
     /// (1, new) of u32: each token's sequence.
     pub sequences: Tensor,
-    /// (1, new) of u32: each token's position in it, which the cache holds everything before. Tokens of one sequence follow each
-    /// other.
+    /// (1, new) of u32: each token's position in it, which the cache holds everything before. Tokens of one
+    /// sequence follow each other.
     pub positions: Tensor,
     /// (new, H·d), written.
     pub out: Tensor,
@@ -185,8 +188,8 @@ pub struct AdamW {
     pub step: u64,
 }
 
-/// The first part of a Muon update (Jordan et al. 2024): momentum over the clipped gradient, which Nesterov's form of it then replaces.
-/// All contiguous and of one length.
+/// The first part of a Muon update (Jordan et al. 2024): momentum over the clipped gradient, which Nesterov's
+/// form of it then replaces. All contiguous and of one length.
 #[derive(Clone, Copy, Debug)]
 pub struct Momentum {
     /// g, which becomes β·m′ + (1 − β)·g.
@@ -201,7 +204,8 @@ pub struct Momentum {
     pub beta: f32,
 }
 
-/// The last part of a Muon update: a step against a direction, with decoupled decay. All contiguous and of one length.
+/// The last part of a Muon update: a step against a direction, with decoupled decay. All contiguous and of
+/// one length.
 #[derive(Clone, Copy, Debug)]
 pub struct Descend {
     /// Of f32; becomes (1 − `decay`)·weight − `step`·direction.
@@ -218,7 +222,8 @@ pub struct Descend {
     pub decay: f32,
 }
 
-/// `out = a·x + b·y`, element by element. Contiguous tensors of one length, each f32 or bfloat16; `out` may be `x` or `y`.
+/// `out = a·x + b·y`, element by element. Contiguous tensors of one length, each f32 or bfloat16; `out` may
+/// be `x` or `y`.
 #[derive(Clone, Copy, Debug)]
 pub struct Blend {
     /// Multiplies `x`.
@@ -289,8 +294,8 @@ pub trait Device {
     fn copy(&mut self, from: Tensor, to: Tensor);
     /// `x += y`.
     fn add(&mut self, x: Tensor, y: Tensor);
-    /// Zeroes elements with probability `p` and scales the rest by 1/(1−p). The mask is a function of `seed` and the element's
-    /// index, so the same call on the gradient is the backward.
+    /// Zeroes elements with probability `p` and scales the rest by 1/(1−p). The mask is a function of `seed`
+    /// and the element's index, so the same call on the gradient is the backward.
     fn dropout(&mut self, x: Tensor, p: f32, seed: u64);
     /// Matrix product.
     fn gemm(&mut self, op: Gemm);
@@ -304,8 +309,8 @@ pub trait Device {
     fn embedding_backward(&mut self, ids: Tensor, dout: Tensor, dtable: Tensor);
     /// Writes `out` and `op.rstd`.
     fn rmsnorm(&mut self, op: RmsNorm, out: Tensor);
-    /// ADDS the input's gradient to `dx`, and the weight's to `dweight` if it is wanted. `dx` may be `dout` itself only with
-    /// `overwrite`, which writes instead of adding.
+    /// ADDS the input's gradient to `dx`, and the weight's to `dweight` if it is wanted. `dx` may be `dout`
+    /// itself only with `overwrite`, which writes instead of adding.
     fn rmsnorm_backward(&mut self, op: RmsNorm, dout: Tensor, dx: Tensor, overwrite: bool, dweight: Tensor);
     /// Rotates in place.
     fn rope(&mut self, op: Rope);
@@ -327,8 +332,8 @@ pub trait Device {
     fn adamw(&mut self, op: AdamW);
     /// Momentum, Nesterov's.
     fn momentum(&mut self, op: Momentum);
-    /// `out = x / (1.02·√squared_norm + 1e-6)`: no singular value is above 1 then, nor will rounding lift one there. `x` is f32,
-    /// `out` f32 or bfloat16, both contiguous; `squared_norm` is an f64 scalar.
+    /// `out = x / (1.02·√squared_norm + 1e-6)`: no singular value is above 1 then, nor will rounding lift one
+    /// there. `x` is f32, `out` f32 or bfloat16, both contiguous; `squared_norm` is an f64 scalar.
     fn normalize(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor);
     /// Sum of two, weighted.
     fn blend(&mut self, op: Blend);

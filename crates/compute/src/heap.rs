@@ -8,17 +8,18 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// The system's allocator, which calls [`on_refusal`]'s function before a request that cannot be met ends the program: without it a library
-/// would abort without a word of which limit was reached. Made the program's with `#[global_allocator]`.
+/// The system's allocator, which calls [`on_refusal`]'s function before a request that cannot be met ends the
+/// program: without it a library would abort without a word of which limit was reached. Made the program's
+/// with `#[global_allocator]`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Telling;
 
 static TOLD: OnceLock<fn(usize)> = OnceLock::new();
 static TELLING: AtomicBool = AtomicBool::new(false);
 
-/// From now on, `tell` hears the bytes of an allocation that the system refuses, on the thread that asked for them. It is called once, may
-/// allocate a little itself where it has let go of something before, and is meant to end the process; where it returns, the allocation
-/// fails as it always does. The first call counts.
+/// From now on, `tell` hears the bytes of an allocation that the system refuses, on the thread that asked for
+/// them. It is called once, may allocate a little itself where it has let go of something before, and is
+/// meant to end the process; where it returns, the allocation fails as it always does. The first call counts.
 pub fn on_refusal(tell: fn(usize)) {
     let _ = TOLD.set(tell);
 }
@@ -29,8 +30,8 @@ thread_local! {
     static IS_TELLING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work`, whose requests for memory may fail on this thread without the program ending: it looks at what
-/// `try_reserve` returns.
+/// Runs `work`, whose requests for memory may fail on this thread without the program ending: it looks at
+/// what `try_reserve` returns.
 pub fn where_refusal_is_handled<T>(work: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {
@@ -53,12 +54,14 @@ fn refused(bytes: usize) {
         tell(bytes);
         IS_TELLING.set(false);
     } else if !IS_TELLING.get() {
-        // Another thread is ending the process, with a code and the limit's name: an abort here would overtake it.
+        // Another thread is ending the process, with a code and the limit's name: an abort here would
+        // overtake it.
         std::thread::sleep(Duration::from_secs(30));
     }
 }
 
-// SAFETY: every call goes to the system's allocator with the same arguments, and its answer is given back as it is.
+// SAFETY: every call goes to the system's allocator with the same arguments, and its answer is given back as
+// it is.
 unsafe impl GlobalAlloc for Telling {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.
@@ -93,15 +96,16 @@ unsafe impl GlobalAlloc for Telling {
     }
 }
 
-/// Gives back what was freed and is kept for later: what preparing data leaves would otherwise stand beside a training's memory for
-/// as long as that takes. Only glibc keeps so much; elsewhere nothing is done.
+/// Gives back what was freed and is kept for later: what preparing data leaves would otherwise stand beside a
+/// training's memory for as long as that takes. Only glibc keeps so much; elsewhere nothing is done.
 pub fn give_back_free_pages() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         unsafe extern "C" {
             fn malloc_trim(pad: usize) -> std::ffi::c_int;
         }
-        // SAFETY: glibc's function takes any number, touches free memory only and may be called from any thread (malloc_trim(3)).
+        // SAFETY: glibc's function takes any number, touches free memory only and may be called from any
+        // thread (malloc_trim(3)).
         unsafe { malloc_trim(0) };
     }
 }

@@ -1,8 +1,9 @@
 //! Devices and their kernels: the bottom room, which imports nothing of the house.
 //!
-//! Reading order: [`tensor`] (handles into one arena), [`device`] (the trait: about twenty fused kernels), [`reference`] (the
-//! specification in f64), [`cpu`] (threads and SIMD). A device is a folder; nothing outside this crate names a kernel of one.
-//! Non-goals: autograd, broadcasting, dynamic shapes. The model family is fixed, its backward is written out.
+//! Reading order: [`tensor`] (handles into one arena), [`device`] (the trait: about twenty fused kernels),
+//! [`reference`] (the specification in f64), [`cpu`] (threads and SIMD). A device is a folder; nothing
+//! outside this crate names a kernel of one. Non-goals: autograd, broadcasting, dynamic shapes. The model
+//! family is fixed, its backward is written out.
 
 pub mod batch;
 pub mod bf16;

@@ -1,6 +1,7 @@
 //! A device that times every kernel call of another one.
 //!
-//! Calls are waited for one by one, so on a device that works in the background a profiled step is longer than a plain one.
+//! Calls are waited for one by one, so on a device that works in the background a profiled step is longer
+//! than a plain one.
 
 use crate::Result;
 use crate::device::*;
@@ -24,7 +25,8 @@ pub struct Call {
 pub struct Timing {
     /// Of each call, in order.
     pub seconds: Vec<f64>,
-    /// Floating-point operations of products (multiply and add are two); 0 for kernels that are bound by memory.
+    /// Floating-point operations of products (multiply and add are two); 0 for kernels that are bound by
+    /// memory.
     pub flops: f64,
     /// Bytes that must be read and written at least once.
     pub bytes: f64,

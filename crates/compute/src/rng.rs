@@ -1,7 +1,7 @@
 //! Counter-based random numbers: every stream is derived from a seed, a purpose and counters.
 //!
-//! Nothing about randomness has to be saved for an exact resume: the stream of epoch 3 of the loader, or of step 500's
-//! dropout, is the same function of the seed whenever it is asked for. Not for cryptography.
+//! Nothing about randomness has to be saved for an exact resume: the stream of epoch 3 of the loader, or of
+//! step 500's dropout, is the same function of the seed whenever it is asked for. Not for cryptography.
 
 /// One stream of pseudo-random numbers (SplitMix64: Steele, Lea & Flood 2014).
 #[derive(Clone, Debug)]
@@ -38,8 +38,8 @@ impl Rng {
         mix(self.state)
     }
 
-    /// Fills `values` with [`Rng::normal`] times `scale`, on as many threads as there are cores: each draw is a function of its place, so
-    /// the numbers are those of drawing them one by one.
+    /// Fills `values` with [`Rng::normal`] times `scale`, on as many threads as there are cores: each draw is
+    /// a function of its place, so the numbers are those of drawing them one by one.
     pub fn fill_normal(&mut self, values: &mut [f32], scale: f64) {
         const PIECE: usize = 1 << 16;
         const DRAWS: u64 = 2;

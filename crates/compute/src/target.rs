@@ -81,8 +81,8 @@ impl Target {
         }
     }
 
-    /// What activations of a micro-batch may take where nobody says how large it should be: a constant of the kind of device and not
-    /// what is free now, since the cut decides the order of sums.
+    /// What activations of a micro-batch may take where nobody says how large it should be: a constant of the
+    /// kind of device and not what is free now, since the cut decides the order of sums.
     pub fn activations_bytes(&self) -> usize {
         match self.place {
             Place::Cpu => 1 << 30,
@@ -176,7 +176,8 @@ impl AnyDevice {
         }
     }
 
-    /// Products of this type at most, measured, in GFLOP/s; `None` where there are none of it. Takes a GPU's arena.
+    /// Products of this type at most, measured, in GFLOP/s; `None` where there are none of it. Takes a GPU's
+    /// arena.
     ///
     /// # Errors
     /// A GPU without the memory.
@@ -200,7 +201,8 @@ impl AnyDevice {
         }
     }
 
-    /// bfloat16 products of dense matrices a second at most, in GFLOP/s, as the maker states it; `None` where it is not known.
+    /// bfloat16 products of dense matrices a second at most, in GFLOP/s, as the maker states it; `None` where
+    /// it is not known.
     pub fn stated_gflops(&self) -> Option<f64> {
         match self {
             AnyDevice::Cpu(_) => None,

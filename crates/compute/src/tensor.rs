@@ -9,7 +9,8 @@ pub enum DType {
     F32,
     /// bfloat16: what products read and layers pass on in mixed precision.
     Bf16,
-    /// Weights for decoding in blocks of eight-bit integers (see [`crate::blocks`]), (out, in), read by products only.
+    /// Weights for decoding in blocks of eight-bit integers (see [`crate::blocks`]), (out, in), read by
+    /// products only.
     Q8_0,
     /// The same with four bits.
     Q4_0,
@@ -50,7 +51,8 @@ impl DType {
         matches!(self, DType::Q8_0 | DType::Q4_0)
     }
 
-    /// Bytes of a contiguous matrix. A device may interleave the rows of blocks, so their number is rounded up.
+    /// Bytes of a contiguous matrix. A device may interleave the rows of blocks, so their number is rounded
+    /// up.
     pub const fn bytes(self, rows: usize, columns: usize) -> usize {
         if self.is_blocks() {
             let row = (columns / blocks::LEN).saturating_mul(blocks::bytes(self));
@@ -136,7 +138,8 @@ impl Layout {
         Layout::default()
     }
 
-    /// Room for rows × columns elements. Sizes beyond the address space add up to more than any device has, and are refused there.
+    /// Room for rows × columns elements. Sizes beyond the address space add up to more than any device has,
+    /// and are refused there.
     pub fn reserve(&mut self, dtype: DType, rows: usize, columns: usize) -> Tensor {
         let offset = self.bytes;
         let bytes = dtype.bytes(rows, columns);
@@ -145,8 +148,8 @@ impl Layout {
         Tensor { offset, dtype, rows, columns, row_stride: columns }
     }
 
-    /// As [`Layout::reserve`], with rows spaced a cache line wider where they would all begin in the same few sets of a cache: products
-    /// that read 16 or 32 rows at once would then drive each other's lines out.
+    /// As [`Layout::reserve`], with rows spaced a cache line wider where they would all begin in the same few
+    /// sets of a cache: products that read 16 or 32 rows at once would then drive each other's lines out.
     pub fn reserve_spaced(&mut self, dtype: DType, rows: usize, columns: usize) -> Tensor {
         let row_bytes = columns.saturating_mul(dtype.size());
         let pad = if row_bytes.is_multiple_of(CACHE_PERIOD) { ALIGNMENT / dtype.size() } else { 0 };

@@ -1,8 +1,9 @@
 //! Decontamination: documents that hold text of evaluation sets are found by n-grams of words and dropped.
 //!
-//! A document is dropped where it shares n words in a row with an item. An item of fewer words, but at least eight, is looked for
-//! whole; a shorter one says too little to be told from chance, and is counted as such (Brown et al. 2020, appendix C, uses the same
-//! bounds). Words are runs of letters and digits in lower case; nothing else counts. Hashes of 64 bits stand for n-grams.
+//! A document is dropped where it shares n words in a row with an item. An item of fewer words, but at least
+//! eight, is looked for whole; a shorter one says too little to be told from chance, and is counted as such
+//! (Brown et al. 2020, appendix C, uses the same bounds). Words are runs of letters and digits in lower case;
+//! nothing else counts. Hashes of 64 bits stand for n-grams.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
@@ -19,10 +20,12 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DecontaminateOptions {
-    /// Files of evaluation sets, relative to the project folder: .jsonl, an item a line, or .txt, an item a paragraph; also as .gz or .zst.
+    /// Files of evaluation sets, relative to the project folder: .jsonl, an item a line, or .txt, an item a
+    /// paragraph; also as .gz or .zst.
     #[schemars(length(min = 1))]
     pub against: Vec<String>,
-    /// The fields of a .jsonl item to look for; empty: every text in it, and its question with the right choice.
+    /// The fields of a .jsonl item to look for; empty: every text in it, and its question with the right
+    /// choice.
     pub fields: Vec<String>,
     /// Words in a row that a document may not share with an item.
     #[schemars(range(min = 4, max = 64))]
@@ -45,7 +48,8 @@ pub struct EvaluationSet {
     pub items: u64,
     /// Items with too few words to be looked for.
     pub too_short: u64,
-    /// Items of which something was found. Of items that share it, the first counts: there are at least so many.
+    /// Items of which something was found. Of items that share it, the first counts: there are at least so
+    /// many.
     pub found: u64,
 }
 

@@ -162,8 +162,8 @@ pub struct Documents<T = Document> {
     line: String,
 }
 
-/// Opens the documents of `split` in a folder that [`crate::prepare`] made. The manifest is not checked here: the stages
-/// that build on the folder do it.
+/// Opens the documents of `split` in a folder that [`crate::prepare`] made. The manifest is not checked here:
+/// the stages that build on the folder do it.
 ///
 /// # Errors
 /// A file that is not there.
@@ -241,8 +241,8 @@ impl<T: DeserializeOwned> Iterator for Documents<T> {
     }
 }
 
-/// Runs `work` over the texts of one split, for consumers that take plain texts (training a tokenizer), and returns the
-/// first error of reading, if there was one, in place of the work's result.
+/// Runs `work` over the texts of one split, for consumers that take plain texts (training a tokenizer), and
+/// returns the first error of reading, if there was one, in place of the work's result.
 ///
 /// # Errors
 /// What reading says.

@@ -1,4 +1,5 @@
-//! What is done to each document alone, and so on all threads: its text found, its language told, filters, signature.
+//! What is done to each document alone, and so on all threads: its text found, its language told, filters,
+//! signature.
 
 use std::borrow::Cow;
 

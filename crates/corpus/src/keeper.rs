@@ -1,7 +1,8 @@
 //! All documents' verdicts in, in order; those that stay are written.
 //!
-//! Here is what depends on order: duplicates, spans and lines that came before, the split, the report. Where near-duplicates are looked for,
-//! documents wait in a file until all signatures are known; where spans are, those that stay wait in another.
+//! Here is what depends on order: duplicates, spans and lines that came before, the split, the report. Where
+//! near-duplicates are looked for, documents wait in a file until all signatures are known; where spans are,
+//! those that stay wait in another.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -276,7 +277,8 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Whole passages go before lines do: short lines within them go too, where the lines alone would leave them.
+    /// Whole passages go before lines do: short lines within them go too, where the lines alone would leave
+    /// them.
     fn cut_spans(&mut self, spans: DuplicateSpans<'_>, reporter: &mut dyn Reporter) -> Result<()> {
         let mut through = Through::of(spans.documents(), reporter);
         let path = self.folder.join(WAITING_FOR_SPANS_FILE);

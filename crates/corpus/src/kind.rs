@@ -100,7 +100,8 @@ impl Kind {
         Some(Kind { format: Format::of_extension(stem.rsplit_once('.')?.1)?, packing })
     }
 
-    /// The same for a file beside others, in a folder or an archive: `.json` is settings and sidecars there more often than text.
+    /// The same for a file beside others, in a folder or an archive: `.json` is settings and sidecars there
+    /// more often than text.
     pub fn of_name_beside_others(name: &str) -> Option<Kind> {
         Kind::of_name(name).filter(|kind| kind.format != Format::Json)
     }

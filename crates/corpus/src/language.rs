@@ -9,7 +9,8 @@ const LOOKED_AT_BYTES: usize = 800;
 /// A document may be dropped for it, so more is looked at.
 const JUDGED_BYTES: usize = 4096;
 
-/// English words that say how others belong together: about half of what is written, and hardly any of another language.
+/// English words that say how others belong together: about half of what is written, and hardly any of
+/// another language.
 const FUNCTION_WORDS: [&str; 56] = [
     "the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on",
     "not", "this", "are", "or", "his", "from", "at", "which", "but", "have", "an", "had", "they", "you",

@@ -1,12 +1,15 @@
 //! From files of text to batches of tokens.
 //!
-//! [`prepare`] reads folders, globs and files, finds the main text of pages, repairs and normalises text, drops what filters
-//! and deduplication tell it to, splits off a validation set and leaves cleaned documents; [`tokenize`] makes token shards of them; [`TokenDataset`] reads the shards and [`Loader`]
-//! serves them shuffled. Each stage is a folder with a manifest, and its bytes are a function of inputs and options alone.
+//! [`prepare`] reads folders, globs and files, finds the main text of pages, repairs and normalises text,
+//! drops what filters and deduplication tell it to, splits off a validation set and leaves cleaned documents;
+//! [`tokenize`] makes token shards of them; [`TokenDataset`] reads the shards and [`Loader`] serves them
+//! shuffled. Each stage is a folder with a manifest, and its bytes are a function of inputs and options
+//! alone.
 //!
-//! Reading order: `options`, `sources` (which files), `kind`, `read` (bytes to raw documents), `extract`, `clean`, `repair`, `filter`, `contamination`, `dedup`, `redact`,
-//! `judge` (one document), `verdicts` (all of them, in order), `keeper`, `prepare`, `split`, then
-//! `tokens` (shards, dataset, loader) and `ranks` (the same on many machines).
+//! Reading order: `options`, `sources` (which files), `kind`, `read` (bytes to raw documents), `extract`,
+//! `clean`, `repair`, `filter`, `contamination`, `dedup`, `redact`, `judge` (one document), `verdicts` (all
+//! of them, in order), `keeper`, `prepare`, `split`, then `tokens` (shards, dataset, loader) and `ranks` (the
+//! same on many machines).
 
 pub mod classifier;
 mod clean;

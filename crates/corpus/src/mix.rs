@@ -1,8 +1,10 @@
-//! How much of each source a model learns from: weights or a temperature, a budget of tokens, and a bound on epochs.
+//! How much of each source a model learns from: weights or a temperature, a budget of tokens, and a bound on
+//! epochs.
 //!
-//! A source is an entry of `data.paths`. A plan is a function of the sources' tokens and the options alone; which documents make up a
-//! part of an epoch is told by their hash and the seed. Documents know nothing of it, so several mixes can be made of the same ones:
-//! one is an argument of [`crate::tokenize`], not of [`crate::prepare`].
+//! A source is an entry of `data.paths`. A plan is a function of the sources' tokens and the options alone;
+//! which documents make up a part of an epoch is told by their hash and the seed. Documents know nothing of
+//! it, so several mixes can be made of the same ones: one is an argument of [`crate::tokenize`], not of
+//! [`crate::prepare`].
 
 use std::collections::BTreeMap;
 
@@ -15,9 +17,11 @@ use crate::{Document, Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MixOptions {
-    /// How much of the tokens each entry of `data.paths` gives, relative to the others. Empty: by their sizes.
+    /// How much of the tokens each entry of `data.paths` gives, relative to the others. Empty: by their
+    /// sizes.
     pub weights: BTreeMap<String, f64>,
-    /// Without weights, shares are sizes to the power of 1 / temperature: 1 keeps them, more raises small sources.
+    /// Without weights, shares are sizes to the power of 1 / temperature: 1 keeps them, more raises small
+    /// sources.
     #[schemars(range(min = 0.1, max = 100.0))]
     pub temperature: f64,
     /// Tokens to make; 0: as many as there are.
@@ -125,7 +129,8 @@ pub fn plan(tokens: &BTreeMap<String, u64>, options: &MixOptions) -> BTreeMap<St
     plan
 }
 
-/// A document's place in [0, 1): it is part of the last, broken epoch of its source where that is below the epoch's fraction.
+/// A document's place in [0, 1): it is part of the last, broken epoch of its source where that is below the
+/// epoch's fraction.
 pub fn place(seed: u64, document: &Document) -> f64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"mix").update(&seed.to_le_bytes()).update(document.hash.as_bytes());

@@ -33,10 +33,11 @@ pub enum Normalize {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CorpusOptions {
-    /// Files, folders and globs, relative to the project folder; "sample" is the bundled corpus, "-" what comes on standard
-    /// input, "hf://OWNER/NAME" a data set of the Hugging Face hub (also @REVISION, /PATTERN and ?split=, config=, column=),
-    /// "wikitext-2", "wikitext-103" and "tinystories" are such sets; "s3://BUCKET/KEY", "s3://BUCKET/FOLDER/" and
-    /// "s3://BUCKET/PATTERN" lie in object storage. Of a folder, and of the archives in it, these are read: .txt, .md, .jsonl, .csv, .tsv, .parquet, .html, .xml,
+    /// Files, folders and globs, relative to the project folder; "sample" is the bundled corpus, "-" what
+    /// comes on standard input, "hf://OWNER/NAME" a data set of the Hugging Face hub (also @REVISION,
+    /// /PATTERN and ?split=, config=, column=), "wikitext-2", "wikitext-103" and "tinystories" are such sets;
+    /// "s3://BUCKET/KEY", "s3://BUCKET/FOLDER/" and "s3://BUCKET/PATTERN" lie in object storage. Of a folder,
+    /// and of the archives in it, these are read: .txt, .md, .jsonl, .csv, .tsv, .parquet, .html, .xml,
     /// .docx, .pdf, .warc, .wet, .tar and .zip, also packed as .gz, .zst, .bz2 or .xz.
     #[schemars(length(min = 1))]
     pub paths: Vec<String>,
@@ -53,13 +54,15 @@ pub struct CorpusOptions {
     /// What is taken of an HTML page: "balanced", "precision", "recall" or "everything".
     #[serde(skip_serializing_if = "is_default")]
     pub extraction: ExtractionMode,
-    /// What separates the documents of a plain text file ("\n\n" for blank lines). Empty: a file is one document.
+    /// What separates the documents of a plain text file ("\n\n" for blank lines). Empty: a file is one
+    /// document.
     pub document_separator: String,
-    /// A longer document is cut at the end of a line; a longer line, page or PDF is quarantined. Bounds memory.
+    /// A longer document is cut at the end of a line; a longer line, page or PDF is quarantined. Bounds
+    /// memory.
     #[schemars(range(min = 1024, max = 1073741824))]
     pub maximum_document_bytes: usize,
-    /// Where more than this part of documents, lines and files cannot be read, the job stops with what could be read
-    /// prepared; 1 goes on whatever happens.
+    /// Where more than this part of documents, lines and files cannot be read, the job stops with what could
+    /// be read prepared; 1 goes on whatever happens.
     #[schemars(range(min = 0.0, max = 1.0))]
     #[serde(skip_serializing_if = "is_quarantine_limit")]
     pub quarantine_limit: f64,
@@ -67,7 +70,8 @@ pub struct CorpusOptions {
     pub minimum_characters: usize,
     /// "nfc" or "none".
     pub normalize: Normalize,
-    /// Repair misread characters, and remove control characters and those without width; an empty table does all of it.
+    /// Repair misread characters, and remove control characters and those without width; an empty table does
+    /// all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repair: Option<RepairOptions>,
     /// Drop documents whose text is the same as an earlier one's.
@@ -75,13 +79,16 @@ pub struct CorpusOptions {
     /// Quality filters; each stands in a table of its own, and an empty one has the published parameters.
     #[serde(skip_serializing_if = "is_default")]
     pub filters: FilterOptions,
-    /// Drop documents that are nearly the same as an earlier one (MinHash); an empty table has FineWeb's parameters.
+    /// Drop documents that are nearly the same as an earlier one (MinHash); an empty table has FineWeb's
+    /// parameters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub near_duplicates: Option<DuplicateOptions>,
-    /// Remove passages that came before in any document, wherever they begin; an empty table compares spans of 200 bytes and more.
+    /// Remove passages that came before in any document, wherever they begin; an empty table compares spans
+    /// of 200 bytes and more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_spans: Option<SpanOptions>,
-    /// Remove lines or paragraphs that came before in any document; an empty table compares lines of 40 characters and more.
+    /// Remove lines or paragraphs that came before in any document; an empty table compares lines of 40
+    /// characters and more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_lines: Option<LineOptions>,
     /// Score documents with a trained classifier.
@@ -96,25 +103,29 @@ pub struct CorpusOptions {
     /// Replace personal data and secrets by placeholders; an empty table looks for all kinds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redact: Option<RedactOptions>,
-    /// Keep the dropped documents, each with its reason, in dropped.jsonl.zst beside the others: for `data inspect`.
+    /// Keep the dropped documents, each with its reason, in dropped.jsonl.zst beside the others: for `data
+    /// inspect`.
     #[serde(skip_serializing_if = "is_default")]
     pub keep_dropped: bool,
     /// How much of each entry of `paths` is learned from; without it, all of all once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mix: Option<MixOptions>,
-    /// The part of the documents that is kept for validation; 0 keeps none. A corpus of one document gives its last part.
+    /// The part of the documents that is kept for validation; 0 keeps none. A corpus of one document gives
+    /// its last part.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub validation_fraction: f64,
     /// Chooses which documents are kept for validation.
     pub seed: u64,
-    /// Where the files of remote entries of `paths` lie on this machine; filled by who fetched them, never by a recipe.
+    /// Where the files of remote entries of `paths` lie on this machine; filled by who fetched them, never by
+    /// a recipe.
     #[serde(skip)]
     pub remote: Vec<RemoteEntry>,
-    /// The project folder, where it is not the recipe's: what is made there is never read, and standard input is kept there. Filled by who
-    /// knows it.
+    /// The project folder, where it is not the recipe's: what is made there is never read, and standard input
+    /// is kept there. Filled by who knows it.
     #[serde(skip)]
     pub output: Option<PathBuf>,
-    /// Threads to judge documents on, 0 for all; nothing that is written depends on it. Filled by who knows the machine.
+    /// Threads to judge documents on, 0 for all; nothing that is written depends on it. Filled by who knows
+    /// the machine.
     #[serde(skip)]
     pub threads: usize,
 }
@@ -147,8 +158,8 @@ pub struct RemoteFile {
     pub identity: Option<String>,
 }
 
-/// Keys of later versions are left out of a stage's options where they change nothing, so that what was prepared before stays
-/// valid.
+/// Keys of later versions are left out of a stage's options where they change nothing, so that what was
+/// prepared before stays valid.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

@@ -1,8 +1,9 @@
-//! The text of a PDF: what its pages show, in the order in which they show it, lines and words told by where they stand.
+//! The text of a PDF: what its pages show, in the order in which they show it, lines and words told by where
+//! they stand.
 //!
-//! `lopdf` reads objects, streams and encodings; the operators that show text are followed here. What a file may cost is
-//! counted in bytes and operators, never in seconds, so that the same file gives the same text on any machine. Not here:
-//! columns put in order, words hyphenated at line ends, scanned pages.
+//! `lopdf` reads objects, streams and encodings; the operators that show text are followed here. What a file
+//! may cost is counted in bytes and operators, never in seconds, so that the same file gives the same text on
+//! any machine. Not here: columns put in order, words hyphenated at line ends, scanned pages.
 
 mod fonts;
 mod operators;
@@ -25,7 +26,8 @@ const HARMLESS_UNPACKED_BYTES: usize = 64 << 20;
 const LARGEST_RATIO: usize = 200;
 /// What a page's stream or a form costs beside its bytes.
 const STREAM_BYTES: usize = 256;
-/// Object streams are parsed as a whole when a file is opened, a number of two bytes to an object of a hundred.
+/// Object streams are parsed as a whole when a file is opened, a number of two bytes to an object of a
+/// hundred.
 const LARGEST_OBJECTS_BYTES: u64 = 64 << 20;
 const HARMLESS_OBJECTS_BYTES: u64 = 4 << 20;
 const LARGEST_OBJECTS_RATIO: u64 = 16;

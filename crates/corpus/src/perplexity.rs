@@ -1,7 +1,8 @@
-//! Perplexity under a small model of one's own: what is unlike all that the model knows, or says nothing new to it, is dropped
-//! (Wenzek et al. 2020, CCNet).
+//! Perplexity under a small model of one's own: what is unlike all that the model knows, or says nothing new
+//! to it, is dropped (Wenzek et al. 2020, CCNet).
 //!
-//! Perplexities of two models cannot be compared: a bound is chosen from the report's histogram, and holds for the model that made it.
+//! Perplexities of two models cannot be compared: a bound is chosen from the report's histogram, and holds
+//! for the model that made it.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -20,15 +21,18 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PerplexityOptions {
-    /// A model folder, as `run` and `export` leave it; relative to the project folder. Each thread holds its weights four times: take a small one.
+    /// A model folder, as `run` and `export` leave it; relative to the project folder. Each thread holds its
+    /// weights four times: take a small one.
     pub model: String,
-    /// Documents above are dropped: noise, lists, other languages. Without it none; the report tells how documents are spread.
+    /// Documents above are dropped: noise, lists, other languages. Without it none; the report tells how
+    /// documents are spread.
     #[schemars(range(min = 1.0))]
     pub maximum: Option<f64>,
     /// Documents below are dropped: boilerplate and repetition. Without it none.
     #[schemars(range(min = 1.0))]
     pub minimum: Option<f64>,
-    /// How many tokens of a document are looked at, from its beginning; at most what the model can see at once.
+    /// How many tokens of a document are looked at, from its beginning; at most what the model can see at
+    /// once.
     #[schemars(range(min = 16, max = 65536))]
     pub tokens: usize,
 }

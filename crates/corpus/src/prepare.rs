@@ -31,12 +31,12 @@ const STAGE_VERSION: u32 = 4;
 const TOLD: usize = 5;
 
 /// Reads, cleans, filters, deduplicates and splits the text that `options` names into `out`, a folder with
-/// `train.jsonl.zst`, `validation.jsonl.zst`, `report.json`, `report.html` and a manifest. Where the folder is already of these options and files, it is left
-/// as it is.
+/// `train.jsonl.zst`, `validation.jsonl.zst`, `report.json`, `report.html` and a manifest. Where the folder
+/// is already of these options and files, it is left as it is.
 ///
 /// # Errors
-/// Options that cannot be; a path that leads nowhere, or to nothing that can be read; no text at all; more that cannot be read
-/// than `quarantine_limit` allows (what can be is prepared all the same); the disk.
+/// Options that cannot be; a path that leads nowhere, or to nothing that can be read; no text at all; more
+/// that cannot be read than `quarantine_limit` allows (what can be is prepared all the same); the disk.
 pub fn prepare(
     fs: &dyn Fs,
     options: &CorpusOptions,
@@ -150,7 +150,8 @@ pub fn is_of_options(documents: &Manifest, options: &CorpusOptions) -> bool {
 }
 
 fn stage_options(options: &CorpusOptions) -> Value {
-    // The limit decides on going on, memory on how fast, neither on what is prepared. A mix is made of the tokens; the documents only say where they came from.
+    // The limit decides on going on, memory on how fast, neither on what is prepared. A mix is made of the
+    // tokens; the documents only say where they came from.
     let quarantine_limit = CorpusOptions::default().quarantine_limit;
     let near_duplicates = options.near_duplicates.as_ref().map(DuplicateOptions::without_memory);
     let duplicate_spans = options.duplicate_spans.as_ref().map(SpanOptions::without_memory);

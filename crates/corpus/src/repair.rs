@@ -1,7 +1,9 @@
-//! Unicode repair: text that was decoded by the wrong table, control characters, and characters that nobody sees.
+//! Unicode repair: text that was decoded by the wrong table, control characters, and characters that nobody
+//! sees.
 //!
-//! Mojibake is undone only where that is certain: characters of Windows-1252 whose bytes are UTF-8, in sequences that no language
-//! writes. What is undone gives the original back when it is encoded and misread again. Guesses (a lost byte, straight quotes) are not made.
+//! Mojibake is undone only where that is certain: characters of Windows-1252 whose bytes are UTF-8, in
+//! sequences that no language writes. What is undone gives the original back when it is encoded and misread
+//! again. Guesses (a lost byte, straight quotes) are not made.
 
 use std::borrow::Cow;
 
@@ -16,7 +18,8 @@ pub struct RepairOptions {
     pub mojibake: bool,
     /// Remove control characters other than tabs and line ends, and the escape sequences of terminals.
     pub control_characters: bool,
-    /// Remove characters without width: zero-width spaces, byte order marks, soft hyphens, tags; joiners where they join nothing.
+    /// Remove characters without width: zero-width spaces, byte order marks, soft hyphens, tags; joiners
+    /// where they join nothing.
     pub zero_width: bool,
 }
 
@@ -56,7 +59,8 @@ const HIGH: [char; 32] = [
     '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
 ];
 
-/// The repaired text. The sample shows what stands beside it only where `shows_beside`: that may be somebody's name.
+/// The repaired text. The sample shows what stands beside it only where `shows_beside`: that may be
+/// somebody's name.
 pub fn repair<'t>(text: &'t str, options: &RepairOptions, shows_beside: bool) -> (Cow<'t, str>, Repairs) {
     let mut repairs = Repairs::default();
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t' | b'\r');

@@ -75,7 +75,8 @@ pub struct CorpusSummary {
     /// Documents by the classifier's score, in halves of a point from 0 to 5, dropped ones included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scores: Vec<u64>,
-    /// Documents by their perplexity under the recipe's model, in halves of its logarithm to base 2, dropped ones included.
+    /// Documents by their perplexity under the recipe's model, in halves of its logarithm to base 2, dropped
+    /// ones included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub perplexities: Vec<u64>,
     /// Evaluation sets that were looked for, by file.

@@ -1,4 +1,5 @@
-//! The bundled corpus: LibreOffice's help in English and French (MPL-2.0, see assets/sample-corpus/README.md).
+//! The bundled corpus: LibreOffice's help in English and French (MPL-2.0, see
+//! assets/sample-corpus/README.md).
 
 /// The path that stands for it in a recipe. A file or folder of that name is reached as "./sample".
 pub const SAMPLE: &str = "sample";

@@ -157,7 +157,8 @@ fn nothing_to_read(entry: &str) -> Error {
     Error::NotFound { message }
 }
 
-/// What the data stage is made from: each file's name and the BLAKE3 of its bytes, or what names them in object storage.
+/// What the data stage is made from: each file's name and the BLAKE3 of its bytes, or what names them in
+/// object storage.
 ///
 /// # Errors
 /// A path that leads nowhere, or a file that cannot be read.
@@ -169,7 +170,8 @@ pub fn inputs(fs: &dyn Fs, options: &CorpusOptions, project: &Path) -> Result<BT
 /// Packed text is about this much smaller: zstd on the bundled corpus, gzip on English prose.
 const PACKING_RATIO: u64 = 4;
 
-/// About how many bytes of text the recipe's paths mean, from the sizes of their files; nothing is read. For plans.
+/// About how many bytes of text the recipe's paths mean, from the sizes of their files; nothing is read. For
+/// plans.
 ///
 /// # Errors
 /// A path that leads nowhere.

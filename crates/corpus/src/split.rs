@@ -1,9 +1,9 @@
 //! Which documents are kept for validation.
 //!
-//! Each document is judged by the hash of its text and the seed alone, so adding or removing others moves none across.
-//! Of two or more documents at least one is on each side. A corpus of one document is cut in two: the last
-//! `validation_fraction` of its characters is kept for validation, the cut at floor(n · (1 − fraction)) characters, which
-//! is nanoGPT's.
+//! Each document is judged by the hash of its text and the seed alone, so adding or removing others moves
+//! none across. Of two or more documents at least one is on each side. A corpus of one document is cut in
+//! two: the last `validation_fraction` of its characters is kept for validation, the cut at floor(n · (1 −
+//! fraction)) characters, which is nanoGPT's.
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
-//! Standard input as a source: kept in a file when it is first asked for, since a job looks at its text more than once (its
-//! hash, then the text), and goes on after a stop when nothing comes on standard input any more.
+//! Standard input as a source: kept in a file when it is first asked for, since a job looks at its text more
+//! than once (its hash, then the text), and goes on after a stop when nothing comes on standard input any
+//! more.
 
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};

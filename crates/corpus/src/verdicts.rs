@@ -1,8 +1,8 @@
 //! All that sources hold, as one stream of verdicts in their order.
 //!
-//! A verdict depends on its document and the options alone, so where it is reached, and beside which others, changes nothing:
-//! threads here, and ranks on other machines, are ways to the same stream. What depends on order (duplicates, the split, the report) is
-//! [`crate::keeper`]'s.
+//! A verdict depends on its document and the options alone, so where it is reached, and beside which others,
+//! changes nothing: threads here, and ranks on other machines, are ways to the same stream. What depends on
+//! order (duplicates, the split, the report) is [`crate::keeper`]'s.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -20,7 +20,8 @@ use crate::rules::Rules;
 use crate::sources::{Place, Source};
 use crate::{CorpusOptions, Quarantined, Result};
 
-/// So many documents or bytes of them are under way at once: with the threads, or waiting for one before them.
+/// So many documents or bytes of them are under way at once: with the threads, or waiting for one before
+/// them.
 const MOST_UNDER_WAY: usize = 4096;
 const MOST_BYTES_UNDER_WAY: usize = 16 << 20;
 /// Short documents go to a thread so many at a time: handing one over takes longer than judging it.
@@ -50,8 +51,8 @@ pub struct SourceEnd {
     pub counts: ReadCounts,
 }
 
-/// Reads `sources` one after another and hands their verdicts to `deliver`, in order. This thread reads and delivers, while others
-/// judge.
+/// Reads `sources` one after another and hands their verdicts to `deliver`, in order. This thread reads and
+/// delivers, while others judge.
 pub fn judge_sources(
     fs: &dyn Fs,
     sources: &[Source],

@@ -1,7 +1,9 @@
-//! `README.md` of a model folder: YAML front matter that the Hugging Face Hub reads, then what a person wants to know.
+//! `README.md` of a model folder: YAML front matter that the Hugging Face Hub reads, then what a person wants
+//! to know.
 //!
-//! Every figure comes from the caller, who measured it; nothing is invented, and an absent value leaves no line. Text from outside
-//! (generated samples, names) is quoted so that it can end neither the front matter nor a code block.
+//! Every figure comes from the caller, who measured it; nothing is invented, and an absent value leaves no
+//! line. Text from outside (generated samples, names) is quoted so that it can end neither the front matter
+//! nor a code block.
 
 use std::fmt::Write as _;
 
@@ -169,8 +171,8 @@ fn write_table(card: &mut String, title: &str, rows: &[(String, String)]) {
     }
 }
 
-/// A YAML scalar: plain where no YAML reader could take it for anything but this string, else double-quoted, for which a JSON
-/// string serves.
+/// A YAML scalar: plain where no YAML reader could take it for anything but this string, else double-quoted,
+/// for which a JSON string serves.
 fn scalar(text: &str) -> String {
     let plain = text.len() > 3 // shorter ones may be `no`, `on`, `~`, or a number
         && text.starts_with(|c: char| c.is_ascii_alphabetic())

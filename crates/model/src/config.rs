@@ -37,9 +37,11 @@ pub struct ModelConfig {
     pub attention_bias: bool,
     /// RMSNorm over each head's queries and keys before the rotation (Qwen3).
     pub qk_norm: bool,
-    /// Probability of dropping an element of the embeddings and of each block's two outputs, while training; 0 = off.
+    /// Probability of dropping an element of the embeddings and of each block's two outputs, while training;
+    /// 0 = off.
     pub dropout: f32,
-    /// Standard deviation of the initial weights; outputs of blocks are divided by √(2·layers) on top (GPT-2).
+    /// Standard deviation of the initial weights; outputs of blocks are divided by √(2·layers) on top
+    /// (GPT-2).
     pub initializer_range: f64,
 }
 
@@ -141,9 +143,10 @@ impl ModelConfig {
         }
     }
 
-    /// Training FLOPs a token at sequences of `sequence_length`, by PaLM's definition (Chowdhery et al. 2022, appendix B):
-    /// 6·N + 12·layers·heads·head size·T. N are the parameters that are multiplied with, so not an embedding table that is
-    /// only looked up; attention counts whole, as if it were not causal, and recomputation does not count.
+    /// Training FLOPs a token at sequences of `sequence_length`, by PaLM's definition (Chowdhery et al. 2022,
+    /// appendix B): 6·N + 12·layers·heads·head size·T. N are the parameters that are multiplied with, so not
+    /// an embedding table that is only looked up; attention counts whole, as if it were not causal, and
+    /// recomputation does not count.
     pub fn flops_per_token(&self, sequence_length: usize) -> f64 {
         let count = self.parameter_count();
         let looked_up = if self.tie_word_embeddings { 0 } else { count.embedding };

@@ -59,10 +59,12 @@ impl<D: Device> Model<D> {
         self.decode_each(&[(0, tokens)])
     }
 
-    /// Appends tokens to several sequences and returns the logits (parts, V) that follow the last one of each.
+    /// Appends tokens to several sequences and returns the logits (parts, V) that follow the last one of
+    /// each.
     ///
     /// # Errors
-    /// [`Error::ContextFull`]; nothing was appended then. [`Error::Tensor`] for a token outside the vocabulary, or no token at all.
+    /// [`Error::ContextFull`]; nothing was appended then. [`Error::Tensor`] for a token outside the
+    /// vocabulary, or no token at all.
     ///
     /// # Panics
     /// When a sequence is named twice, or the model was laid out for fewer.

@@ -1,4 +1,5 @@
-//! Model folders in Hugging Face form: `config.json` and `model.safetensors`, f32, names as transformers has them.
+//! Model folders in Hugging Face form: `config.json` and `model.safetensors`, f32, names as transformers has
+//! them.
 //!
 //! The tokenizer's files and the model card are the caller's to add.
 
@@ -140,7 +141,8 @@ pub(crate) fn in_file(path: &Path) -> impl FnOnce(Error) -> Error + use<> {
     }
 }
 
-/// Checks that the weights of a model folder are those of `config`, before anything is allocated by its sizes.
+/// Checks that the weights of a model folder are those of `config`, before anything is allocated by its
+/// sizes.
 ///
 /// # Errors
 /// A missing tensor, or one of another shape; the message names the keys of `config.json` that ask for it.

@@ -1,10 +1,13 @@
-//! The Llama family, written once against [`compute::Device`]: sizes, parameters, forward and backward, decoding.
+//! The Llama family, written once against [`compute::Device`]: sizes, parameters, forward and backward,
+//! decoding.
 //!
-//! Reading order: [`config`] (the shape), [`parameters`] (what is trained and where it lies), [`plan`] (every byte of the arena,
-//! before the first step), `training` (forward and backward of a micro-batch), `update` (the optimizer's step), `decoding` (with a key/value cache),
-//! [`sampling`], [`folder`] (Hugging Face form on disk), [`stored`] (that or GGUF). Non-goals: a graph, other architectures, the loop around a step.
+//! Reading order: [`config`] (the shape), [`parameters`] (what is trained and where it lies), [`plan`] (every
+//! byte of the arena, before the first step), `training` (forward and backward of a micro-batch), `update`
+//! (the optimizer's step), `decoding` (with a key/value cache), [`sampling`], [`folder`] (Hugging Face form
+//! on disk), [`stored`] (that or GGUF). Non-goals: a graph, other architectures, the loop around a step.
 //!
-//! Legend of shape suffixes: B batch, T time, N = B·T, D model width, H query heads, K key/value heads, F feed-forward, V vocabulary.
+//! Legend of shape suffixes: B batch, T time, N = B·T, D model width, H query heads, K key/value heads, F
+//! feed-forward, V vocabulary.
 
 pub mod config;
 mod decoding;

@@ -1,4 +1,5 @@
-//! A model on a device: its weights by name, and what its layers have in common between training and decoding.
+//! A model on a device: its weights by name, and what its layers have in common between training and
+//! decoding.
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};

@@ -1,8 +1,8 @@
 //! Which tensors are trained, their Hugging Face names, and where they lie.
 //!
-//! Queries, keys and values of a layer lie row after row, and so do gate and up: each pair or triple is one matrix to the
-//! kernels and separate tensors by name. The layers' matrices come first, then embedding and output layer, then norms and biases: what is
-//! treated alike lies together.
+//! Queries, keys and values of a layer lie row after row, and so do gate and up: each pair or triple is one
+//! matrix to the kernels and separate tensors by name. The layers' matrices come first, then embedding and
+//! output layer, then norms and biases: what is treated alike lies together.
 
 use crate::config::ModelConfig;
 use compute::rng::Rng;
@@ -238,7 +238,8 @@ impl Builder<'_> {
         whole
     }
 
-    /// The type of a matrix: that of its parts where they agree and fit, else bfloat16, or f32 where one of them is f32.
+    /// The type of a matrix: that of its parts where they agree and fit, else bfloat16, or f32 where one of
+    /// them is f32.
     fn dtype(&self, parts: &[(String, usize)], columns: usize) -> DType {
         let types: Vec<DType> = parts.iter().map(|(name, _)| self.types.of(name)).collect();
         let mut begins = 0;

@@ -15,7 +15,8 @@ pub enum Purpose {
     Decode(Decoding),
 }
 
-/// What a model in training has room for, and how it computes: micro-batches of `batch_size` × `sequence_length` tokens.
+/// What a model in training has room for, and how it computes: micro-batches of `batch_size` ×
+/// `sequence_length` tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Training {
     /// B.
@@ -24,15 +25,16 @@ pub struct Training {
     pub sequence_length: usize,
     /// Arithmetic of products, and type of what layers keep.
     pub precision: Precision,
-    /// Keep the residual stream before each layer and nothing else of it; the backward computes the layer again (Chen et al.
-    /// 2016, "Training Deep Nets with Sublinear Memory Cost"). The same bits, for a forward more.
+    /// Keep the residual stream before each layer and nothing else of it; the backward computes the layer
+    /// again (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"). The same bits, for a
+    /// forward more.
     pub recompute: bool,
     /// By which rule the layers' matrices are updated.
     pub optimizer: Optimizer,
     /// Whether a moving average of the weights is kept.
     pub average: bool,
-    /// Least room for the logits of one chunk of rows. More where the output layer is larger than that: each chunk reads it twice and
-    /// adds to its gradient.
+    /// Least room for the logits of one chunk of rows. More where the output layer is larger than that: each
+    /// chunk reads it twice and adds to its gradient.
     pub logits_bytes: usize,
 }
 
@@ -86,7 +88,8 @@ impl Decoding {
 pub enum Precision {
     /// All of it in f32.
     F32,
-    /// Products of bfloat16 with f32 sums; activations beside the residual stream are kept in bfloat16 (Micikevicius et al. 2018).
+    /// Products of bfloat16 with f32 sums; activations beside the residual stream are kept in bfloat16
+    /// (Micikevicius et al. 2018).
     Bf16,
 }
 
@@ -293,7 +296,8 @@ impl TrainingLayout {
         let n = batch_size * sequence_length;
         let (d, f) = (config.hidden_size, config.intermediate_size);
         let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
-        // The stream, statistics of rows and what sums over layers are f32; the rest has the type of operands.
+        // The stream, statistics of rows and what sums over layers are f32; the rest has the type of
+        // operands.
         let mut matrix = |dtype, columns| layout.reserve_spaced(dtype, n, columns);
         let residual = (0..=config.num_hidden_layers).map(|_| matrix(DType::F32, d)).collect();
         let mut layer = || LayerActivations {

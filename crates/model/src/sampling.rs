@@ -3,7 +3,8 @@
 use compute::rng::Rng;
 use serde::{Deserialize, Serialize};
 
-/// How the next token is drawn. Filters apply in this order: repetition penalty, temperature, top-k, top-p, min-p.
+/// How the next token is drawn. Filters apply in this order: repetition penalty, temperature, top-k, top-p,
+/// min-p.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingOptions {
@@ -13,9 +14,11 @@ pub struct SamplingOptions {
     pub top_k: usize,
     /// Keep the smallest set with at least this probability (Holtzman et al. 2020); 1 = all.
     pub top_p: f32,
-    /// Keep tokens with at least this share of the most likely one's probability (Nguyen et al. 2024); 0 = all.
+    /// Keep tokens with at least this share of the most likely one's probability (Nguyen et al. 2024); 0 =
+    /// all.
     pub min_p: f32,
-    /// Divides positive logits, and multiplies negative ones, of tokens seen before (Keskar et al. 2019); 1 = off.
+    /// Divides positive logits, and multiplies negative ones, of tokens seen before (Keskar et al. 2019); 1 =
+    /// off.
     pub repetition_penalty: f32,
     /// Decides every draw.
     pub seed: u64,

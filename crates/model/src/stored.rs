@@ -29,7 +29,8 @@ impl Stored {
     /// Opens a model folder, or a file that ends in `.gguf`.
     ///
     /// # Errors
-    /// Neither; a file that is damaged, or of another family; weights that are not those of its configuration.
+    /// Neither; a file that is damaged, or of another family; weights that are not those of its
+    /// configuration.
     pub fn open(fs: &dyn Fs, path: &Path) -> Result<Stored> {
         let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
         if path.is_dir() || !is_gguf {
@@ -53,8 +54,9 @@ impl Stored {
         &self.config
     }
 
-    /// The types in which decoding keeps the weights: `dtype` for all of them, or those they are stored in. Types without products of
-    /// their own become f32, and so does a fused matrix whose parts differ (bfloat16 where none of them is f32).
+    /// The types in which decoding keeps the weights: `dtype` for all of them, or those they are stored in.
+    /// Types without products of their own become f32, and so does a fused matrix whose parts differ
+    /// (bfloat16 where none of them is f32).
     ///
     /// # Errors
     /// A file without a weight that the shape asks for.

@@ -1,9 +1,10 @@
 //! Forward and backward of a micro-batch, written out.
 //!
-//! A layer is x′ = x + Wo·attention(norm(x)), x″ = x′ + Wd·swiglu(norm(x′)). The forward keeps both streams, rotated QKV, the
-//! attention's output and gate|up; norms' outputs and swiglu's are computed again in the backward, which is cheaper than
-//! keeping them. With [`Training::recompute`] only the stream before each layer is kept. The backward carries one gradient of the residual stream from the loss to the embedding. In bfloat16 the streams
-//! stay f32, and products read copies of the weights that the optimizer rounds.
+//! A layer is x′ = x + Wo·attention(norm(x)), x″ = x′ + Wd·swiglu(norm(x′)). The forward keeps both streams,
+//! rotated QKV, the attention's output and gate|up; norms' outputs and swiglu's are computed again in the
+//! backward, which is cheaper than keeping them. With [`Training::recompute`] only the stream before each
+//! layer is kept. The backward carries one gradient of the residual stream from the loss to the embedding. In
+//! bfloat16 the streams stay f32, and products read copies of the weights that the optimizer rounds.
 
 use crate::network::{Arrangement, Model, StateKind, at};
 use crate::parameters::LayerWeights;
@@ -56,8 +57,8 @@ impl<D: Device> Model<D> {
         self.clear_loss(&layout);
     }
 
-    /// Forward and backward of a micro-batch: adds its gradients, times `gradient_scale` (1 / trained tokens of the whole step),
-    /// and its loss. `dropout_seed` decides what dropout drops, where the model has any.
+    /// Forward and backward of a micro-batch: adds its gradients, times `gradient_scale` (1 / trained tokens
+    /// of the whole step), and its loss. `dropout_seed` decides what dropout drops, where the model has any.
     ///
     /// # Panics
     /// When the batch is larger than the model was laid out for.
@@ -114,7 +115,8 @@ impl<D: Device> Model<D> {
         rounded(self.flat(0), start)
     }
 
-    /// Makes the rounded copies anew after weights were replaced; the optimizer keeps them up to date from then on.
+    /// Makes the rounded copies anew after weights were replaced; the optimizer keeps them up to date from
+    /// then on.
     fn round_weights(&mut self, layout: &TrainingLayout) {
         if let (Some(start), true) = (layout.rounded, self.rounded_is_stale) {
             let (from, to) = (self.flat(layout.weights), self.rounded_flat(start));
@@ -345,7 +347,8 @@ impl<D: Device> Model<D> {
         self.device.embedding_backward(rows.vector(layout.tokens), d_residual, d_embedding);
     }
 
-    /// What reaches a block's output: the residual's gradient, through the block's dropout, in the type of operands.
+    /// What reaches a block's output: the residual's gradient, through the block's dropout, in the type of
+    /// operands.
     fn block_gradient(
         &mut self,
         layout: &TrainingLayout,

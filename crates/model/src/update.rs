@@ -1,9 +1,10 @@
 //! The optimizer's step: AdamW for every parameter, or Muon for the layers' matrices and AdamW for the rest.
 //!
-//! Parameters that are treated alike and lie side by side are updated in one pass, so that a plain AdamW step is two calls.
-//! Muon (Jordan et al. 2024) takes each named matrix by itself: momentum, then the nearest semi-orthogonal matrix, found by
-//! five products of odd polynomials whose coefficients are those of Polar Express (Amsel et al. 2025). A step's length is that of an AdamW
-//! step (Liu et al. 2025, "Muon is Scalable for LLM Training"), so that one learning rate serves both.
+//! Parameters that are treated alike and lie side by side are updated in one pass, so that a plain AdamW step
+//! is two calls. Muon (Jordan et al. 2024) takes each named matrix by itself: momentum, then the nearest
+//! semi-orthogonal matrix, found by five products of odd polynomials whose coefficients are those of Polar
+//! Express (Amsel et al. 2025). A step's length is that of an AdamW step (Liu et al. 2025, "Muon is Scalable
+//! for LLM Training"), so that one learning rate serves both.
 
 use crate::network::{Arrangement, Model};
 use crate::parameters::{Parameter, Role};
@@ -45,8 +46,8 @@ pub struct Scales {
     pub hidden: f32,
     /// Of norms and biases.
     pub vectors: f32,
-    /// Layer i of L takes this to the power of L − 1 − i, the embedding to the power of L: below 1, what lies near the input moves
-    /// less (Howard & Ruder 2018's discriminative fine-tuning).
+    /// Layer i of L takes this to the power of L − 1 − i, the embedding to the power of L: below 1, what lies
+    /// near the input moves less (Howard & Ruder 2018's discriminative fine-tuning).
     pub layer_decay: f32,
 }
 
@@ -83,8 +84,8 @@ struct Group {
     matrix: Option<(usize, usize)>,
 }
 
-/// p(X) = a·X + b·X·Xᵀ·X + c·(X·Xᵀ)²·X, one after the other: together they take singular values from 1e-3 to 1 near 1 (Amsel et
-/// al. 2025, for five steps and that lower end).
+/// p(X) = a·X + b·X·Xᵀ·X + c·(X·Xᵀ)²·X, one after the other: together they take singular values from 1e-3 to
+/// 1 near 1 (Amsel et al. 2025, for five steps and that lower end).
 const POLYNOMIALS: [(f32, f32, f32); 5] = [
     (8.156_554, -22.483_293, 15.878_77),
     (4.042_93, -2.808_917_5, 0.500_017_8),
@@ -93,11 +94,13 @@ const POLYNOMIALS: [(f32, f32, f32); 5] = [
     (2.346_541_3, -1.709_782_8, 0.423_235_5),
 ];
 
-/// The root mean square of an AdamW update as it is usually found (Liu et al. 2025): what a Muon update is scaled to.
+/// The root mean square of an AdamW update as it is usually found (Liu et al. 2025): what a Muon update is
+/// scaled to.
 const ADAMW_RMS: f32 = 0.2;
 
 impl<D: Device> Model<D> {
-    /// Applies the accumulated gradients, which Muon uses up. When they are not finite nothing changes, which the outcome says.
+    /// Applies the accumulated gradients, which Muon uses up. When they are not finite nothing changes, which
+    /// the outcome says.
     pub fn optimizer_step(&mut self, update: &Update) {
         let layout = self.training();
         let gradients = self.flat(layout.gradients);
@@ -137,8 +140,8 @@ impl<D: Device> Model<D> {
         self.device.blend(Blend { a: decay, x: average, b: 1.0 - decay, y: weights, out: average });
     }
 
-    /// Lets the average and the weights change places, until the next call: what is read, validated or sampled between is the
-    /// average. Nothing in a model that keeps none.
+    /// Lets the average and the weights change places, until the next call: what is read, validated or
+    /// sampled between is the average. Nothing in a model that keeps none.
     pub fn swap_average(&mut self) {
         let Arrangement::Train(layout, ..) = &mut self.layout else { return };
         if let Some(average) = &mut layout.average {
@@ -204,7 +207,8 @@ impl<D: Device> Model<D> {
         });
     }
 
-    /// Ranges in the order of parameters. Where nothing tells neighbours apart they are one, with the padding between them.
+    /// Ranges in the order of parameters. Where nothing tells neighbours apart they are one, with the padding
+    /// between them.
     fn groups(&self, scales: &Scales, muon: bool) -> Vec<Group> {
         let parameters = &self.weights.parameters;
         let first = |parameter: &Parameter| parameter.tensor.offset / DType::F32.size();
@@ -232,8 +236,8 @@ impl<D: Device> Model<D> {
     }
 }
 
-/// The semi-orthogonal factor of the (rows, columns) matrix in `room.x`, as one vector somewhere in the room. No singular value may be
-/// above 1.
+/// The semi-orthogonal factor of the (rows, columns) matrix in `room.x`, as one vector somewhere in the room.
+/// No singular value may be above 1.
 fn orthogonalize<D: Device>(device: &mut D, room: &MuonRoom, rows: usize, columns: usize) -> Tensor {
     let shaped = |t: Tensor, rows, columns| Tensor {
         rows,

@@ -1,5 +1,6 @@
-//! One model from several checkpoints of a run: the mean of their weights (Izmailov et al. 2018, "Averaging Weights Leads to
-//! Wider Optima and Better Generalization"), written as a model folder of its own and measured beside the newest of them.
+//! One model from several checkpoints of a run: the mean of their weights (Izmailov et al. 2018, "Averaging
+//! Weights Leads to Wider Optima and Better Generalization"), written as a model folder of its own and
+//! measured beside the newest of them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,7 +38,8 @@ pub struct Averaged {
     pub newest_validation_loss: Option<f64>,
 }
 
-/// Averages the checkpoints of `steps`, or the newest `last` of them where none is named, into the new folder `to`.
+/// Averages the checkpoints of `steps`, or the newest `last` of them where none is named, into the new folder
+/// `to`.
 ///
 /// # Errors
 /// Fewer than two checkpoints, one that is missing or damaged, a folder that exists already.

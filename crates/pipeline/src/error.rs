@@ -26,8 +26,8 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// 1 usage, configuration or environment; 3 corpus or tokenizer; 4 training; 5 validation; 143 stopped (130 by Ctrl-C, which only
-    /// the process's [`train::StopFlag`] knows).
+    /// 1 usage, configuration or environment; 3 corpus or tokenizer; 4 training; 5 validation; 143 stopped
+    /// (130 by Ctrl-C, which only the process's [`train::StopFlag`] knows).
     pub fn exit_code(self) -> u8 {
         match self {
             ErrorKind::Configuration | ErrorKind::Environment => 1,

@@ -131,8 +131,9 @@ pub struct Generated {
     pub stopped: Stopped,
 }
 
-/// What a generator has room for: the longest of some prompts with new tokens after it. The key/value cache is as long as that,
-/// and never longer than the model's context, however long a context a foreign folder claims.
+/// What a generator has room for: the longest of some prompts with new tokens after it. The key/value cache
+/// is as long as that, and never longer than the model's context, however long a context a foreign folder
+/// claims.
 #[derive(Clone, Debug)]
 pub struct Extent<'a> {
     prompts: Vec<&'a str>,
@@ -186,8 +187,8 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Opens the model of `source` with its tokenizer, verifying every hash there is. Weights are kept in `dtype`, or as they are;
-    /// there is room for texts of `extent`.
+    /// Opens the model of `source` with its tokenizer, verifying every hash there is. Weights are kept in
+    /// `dtype`, or as they are; there is room for texts of `extent`.
     ///
     /// # Errors
     /// Nothing there, something damaged, or a model that does not fit into memory.
@@ -219,8 +220,8 @@ impl Generator {
         }
     }
 
-    /// Opens a model folder in Hugging Face's form. Where it has a manifest, every file that is read is verified; a model card may have
-    /// been edited, and other files may have come.
+    /// Opens a model folder in Hugging Face's form. Where it has a manifest, every file that is read is
+    /// verified; a model card may have been edited, and other files may have come.
     ///
     /// # Errors
     /// A folder that is none, is damaged, or holds a model that does not fit into memory.
@@ -328,10 +329,12 @@ impl Generator {
 
     /// Continues `prompt`. `on_text` hears each piece of text as it is certain, and says whether to go on.
     ///
-    /// A prompt that ends in a space is a special case: tokens carry the space before a word, so the model has hardly ever
-    /// seen a lone space at the end. The space is taken back and the first token must begin with one.
+    /// A prompt that ends in a space is a special case: tokens carry the space before a word, so the model
+    /// has hardly ever seen a lone space at the end. The space is taken back and the first token must begin
+    /// with one.
     ///
-    /// A text longer than the context slides: when the context is full, the model goes on from its later half.
+    /// A text longer than the context slides: when the context is full, the model goes on from its later
+    /// half.
     ///
     /// # Errors
     /// Options out of range; a longer text than the generator was opened for; what the model says.
@@ -471,8 +474,9 @@ impl Generator {
 /// Below this many parameters a token takes about as long as waking a second thread.
 const SINGLE_THREAD_PARAMETERS: usize = 8_000_000;
 
-/// The target, where nobody asked for a number of threads with what suits the model: one for a small one, whose many short kernels
-/// would otherwise wait for each other as soon as anything else runs on the machine; all of them for a larger one.
+/// The target, where nobody asked for a number of threads with what suits the model: one for a small one,
+/// whose many short kernels would otherwise wait for each other as soon as anything else runs on the machine;
+/// all of them for a larger one.
 fn decoding_target(config: &ModelConfig, target: Target) -> Target {
     let one = target.threads == 0 && config.parameter_count().total < SINGLE_THREAD_PARAMETERS;
     if one { Target { threads: 1, ..target } } else { target }
@@ -481,7 +485,8 @@ fn decoding_target(config: &ModelConfig, target: Target) -> Target {
 /// A model laid out for decoding one sequence of `tokens`.
 ///
 /// # Errors
-/// [`compute::Error::OutOfMemory`] where the plan is beyond the memory that is free, before anything is allocated.
+/// [`compute::Error::OutOfMemory`] where the plan is beyond the memory that is free, before anything is
+/// allocated.
 fn decoder(
     config: &ModelConfig,
     target: Target,
@@ -499,7 +504,8 @@ fn decoder(
     Ok(Model::new(device, config.clone(), purpose)?)
 }
 
-/// What to do about a model that does not fit: its shape stands in `place`, and no key of a recipe changes it.
+/// What to do about a model that does not fit: its shape stands in `place`, and no key of a recipe changes
+/// it.
 fn too_large(error: Error, place: &str) -> Error {
     let needed_bytes = match error {
         Error::Device(compute::Error::OutOfMemory { needed_bytes, .. })

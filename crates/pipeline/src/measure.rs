@@ -1,4 +1,5 @@
-//! Memory and speed of generating, measured in a process that does nothing else: the program's own `generate`.
+//! Memory and speed of generating, measured in a process that does nothing else: the program's own
+//! `generate`.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -81,7 +82,8 @@ pub(crate) fn generation(
     Ok(Some(figures(times_ms, options.latency_tokens, rss as f64 / 1e6, false)))
 }
 
-/// `None` where somebody asked to stop. The looks at the flag also tell the watchdog that this process waits and does not hang.
+/// `None` where somebody asked to stop. The looks at the flag also tell the watchdog that this process waits
+/// and does not hang.
 fn measured(mut command: Command, stop: &StopFlag) -> std::result::Result<Option<Generation>, String> {
     let in_words = |error: std::io::Error| error.to_string();
     let mut child = command

@@ -1,4 +1,5 @@
-//! `meta.json` of a run: everything that was asked and of what, so that the run can be continued and understood alone.
+//! `meta.json` of a run: everything that was asked and of what, so that the run can be continued and
+//! understood alone.
 
 use std::path::PathBuf;
 
@@ -53,8 +54,8 @@ pub struct RunMeta {
     /// How far the job has come that the run belongs to; training alone leaves validation and export to do.
     #[serde(default)]
     pub finished: Option<Until>,
-    /// [`train::TrainOptions::hash`] of all options that the run has trained with: its own, and those after `--more-…` and
-    /// `--accept-changes`. A checkpoint of other options is not one of this record.
+    /// [`train::TrainOptions::hash`] of all options that the run has trained with: its own, and those after
+    /// `--more-…` and `--accept-changes`. A checkpoint of other options is not one of this record.
     #[serde(default)]
     pub trained_with: Vec<String>,
 }
@@ -70,7 +71,8 @@ pub struct RunInputs {
     pub tokens: String,
 }
 
-/// Whether a record that does not have its seal is of a form that had none: what it says of itself counts only for the message.
+/// Whether a record that does not have its seal is of a form that had none: what it says of itself counts
+/// only for the message.
 fn is_of_another_version(fs: &dyn Fs, run: &RunDir) -> bool {
     let value = store::atomic::read_json::<Value>(fs, &run.path().join("meta.json")).unwrap_or_default();
     value.get("recipe").is_some()
@@ -87,8 +89,8 @@ fn of_another_version(run: &RunDir, version: &str) -> Error {
     }
 }
 
-/// The arguments that go on with a run that is not done: by its name once its training has begun; before that it is found as the newest
-/// one that is unfinished.
+/// The arguments that go on with a run that is not done: by its name once its training has begun; before that
+/// it is found as the newest one that is unfinished.
 pub fn go_on(run: &RunDir) -> String {
     match RunMeta::read(&store::fs::RealFs, run) {
         Ok(meta) if meta.model.is_some() => format!("resume {}", run.id()),
@@ -180,8 +182,8 @@ impl RunMeta {
         self.began_with.as_ref().unwrap_or(&self.recipe.train)
     }
 
-    /// Names everything that decided the weights when the run began: equal fingerprints train to equal bits, and a run
-    /// that was continued beyond its end is still the run of its recipe.
+    /// Names everything that decided the weights when the run began: equal fingerprints train to equal bits,
+    /// and a run that was continued beyond its end is still the run of its recipe.
     pub fn fingerprint(&self) -> String {
         store::manifest::hash_json(&json!({
             "train": self.began_with().deciding(),

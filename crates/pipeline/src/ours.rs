@@ -1,4 +1,5 @@
-//! Single files that the program writes over, or removes: each must be one of its own by what it holds. (Folders are `store::ownership`'s.)
+//! Single files that the program writes over, or removes: each must be one of its own by what it holds.
+//! (Folders are `store::ownership`'s.)
 
 use std::path::Path;
 
@@ -51,7 +52,8 @@ pub(crate) fn check_request(folder: &Path) -> Result<()> {
     }
 }
 
-/// A heartbeat in `folder`. A link or a pipe of that name is not followed when it is written, so that it is in nobody's way.
+/// A heartbeat in `folder`. A link or a pipe of that name is not followed when it is written, so that it is
+/// in nobody's way.
 pub(crate) fn check_heartbeat(folder: &Path) -> Result<()> {
     let path = folder.join(train::HEARTBEAT_FILE);
     let is_number = || RealFs.read(&path).is_ok_and(|bytes| bytes.iter().all(u8::is_ascii_digit));

@@ -105,8 +105,9 @@ impl From<ParameterCount> for Parameters {
     }
 }
 
-/// Memory of training by part; micro-batches are `micro_batch_size` sequences. On the CPU it is what the process has resident at
-/// most, less the pages of token shards that it maps: the system takes those back before it wants for memory.
+/// Memory of training by part; micro-batches are `micro_batch_size` sequences. On the CPU it is what the
+/// process has resident at most, less the pages of token shards that it maps: the system takes those back
+/// before it wants for memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
     /// The arena.
@@ -134,7 +135,8 @@ const TOKENIZER_BYTES_A_TOKEN: u64 = 1 << 10;
 /// What training a tokenizer of subwords and encoding with it leaves on the heap of the same process.
 const PREPARING_BYTES: u64 = 16 << 20;
 
-/// Highest memory of training, in the process or on the GPU: the arena, the kernels' workspace, and the program.
+/// Highest memory of training, in the process or on the GPU: the arena, the kernels' workspace, and the
+/// program.
 pub(crate) fn planned_bytes(config: &ModelConfig, training: &Training, target: Target) -> u64 {
     let arena = MemoryPlan::new(config, &Purpose::Train(*training)).total_bytes as u64;
     let program = if target.is_cpu() { PROGRAM_BYTES } else { 0 };
@@ -181,7 +183,8 @@ impl Memory {
         }
     }
 
-    /// With what this process has resident now in place of what a program is expected to: for the process that trains.
+    /// With what this process has resident now in place of what a program is expected to: for the process
+    /// that trains.
     pub(crate) fn begun_at(mut self, rss_bytes: u64) -> Memory {
         let program_bytes = rss_bytes + RUN_BYTES;
         self.total_bytes = self.total_bytes - self.program_bytes + program_bytes;
@@ -277,7 +280,8 @@ pub struct Time {
     pub measured_steps: usize,
 }
 
-/// The plan of a recipe in a project on a device. Uses the tokenized text where there is one, else an estimate from its size.
+/// The plan of a recipe in a project on a device. Uses the tokenized text where there is one, else an
+/// estimate from its size.
 ///
 /// # Errors
 /// Text that is not there; a shape that cannot be built.
@@ -367,7 +371,8 @@ fn of_design(recipe: &Recipe, model: ModelConfig, available: Available, target: 
     plan
 }
 
-/// The first settings that need no more memory than there is: those that change no bit first, then ever smaller micro-batches.
+/// The first settings that need no more memory than there is: those that change no bit first, then ever
+/// smaller micro-batches.
 fn fits_with(plan: &Plan, recipe: &Recipe, target: Target) -> Option<String> {
     let available = plan.memory.available_bytes.filter(|&available| plan.memory.total_bytes > available)?;
     let now = plan.memory.micro_batch_size;
@@ -462,8 +467,8 @@ impl Plan {
         self
     }
 
-    /// Times real training steps of the planned shape, or of fewer of its layers where a step would take long, and
-    /// fills in [`Plan::time`].
+    /// Times real training steps of the planned shape, or of fewer of its layers where a step would take
+    /// long, and fills in [`Plan::time`].
     ///
     /// # Errors
     /// A machine without the memory for even that.
@@ -510,7 +515,8 @@ impl Plan {
             return Ok(());
         }
         let parts = time_parts(&config, training, CALIBRATION_S, target)?;
-        // The update takes as long for few tokens as for many, and goes with the parameters: layers that were left out count there.
+        // The update takes as long for few tokens as for many, and goes with the parameters: layers that were
+        // left out count there.
         let flops_per_s = step_flops(&config) / parts.micro_batch_s;
         let left_out = self.parameters.total as f64 / Parameters::from(config.parameter_count()).total as f64;
         let step_tokens = self.tokens.trained as f64 / self.tokens.steps.max(1) as f64;

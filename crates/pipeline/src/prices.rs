@@ -1,13 +1,15 @@
-//! What renting a GPU costs: a small table of list prices, each with its date, and hours from a stated share of the GPU's rate.
+//! What renting a GPU costs: a small table of list prices, each with its date, and hours from a stated share
+//! of the GPU's rate.
 //!
-//! An estimate for a decision, not an offer: prices change weekly and differ by a factor of four between providers. Nothing here
-//! asks the network.
+//! An estimate for a decision, not an offer: prices change weekly and differ by a factor of four between
+//! providers. Nothing here asks the network.
 
 use model::Precision;
 use serde::Serialize;
 
-/// Share of the dense bfloat16 rate that training is assumed to reach (model FLOPs utilisation). Well-tuned trainers of dense models
-/// report 33 to 50 % on one H100; models below some 100M parameters reach less, since their steps are bound by memory and launches.
+/// Share of the dense bfloat16 rate that training is assumed to reach (model FLOPs utilisation). Well-tuned
+/// trainers of dense models report 33 to 50 % on one H100; models below some 100M parameters reach less,
+/// since their steps are bound by memory and launches.
 const ASSUMED_MFU: f64 = 0.40;
 /// In f32 the tensor cores take TF32 at best, at half the rate and on the same assumption.
 const F32_SHARE: f64 = 0.5;
@@ -33,7 +35,8 @@ pub struct Gpu {
     pub price_date: &'static str,
 }
 
-/// The table. A price is a list price for one GPU on demand; spot and community offers are about a third to a half cheaper.
+/// The table. A price is a list price for one GPU on demand; spot and community offers are about a third to a
+/// half cheaper.
 pub const GPUS: [Gpu; 6] = [
     Gpu {
         key: "h200",

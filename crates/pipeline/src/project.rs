@@ -1,4 +1,5 @@
-//! A project folder: where everything of a model lies. Self-describing and movable; all paths are made from the root.
+//! A project folder: where everything of a model lies. Self-describing and movable; all paths are made from
+//! the root.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,8 @@ impl Project {
         &self.root
     }
 
-    /// A command for this project that can be pasted where the user stands: `text2llm run --resume --project D`.
+    /// A command for this project that can be pasted where the user stands: `text2llm run --resume --project
+    /// D`.
     pub fn command(&self, arguments: &str) -> String {
         let here = std::env::current_dir().is_ok_and(|current| current == self.root);
         if here {

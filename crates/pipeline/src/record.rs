@@ -1,8 +1,10 @@
-//! A run's records when something happened to them: `meta.json`, `state.json` and the run's copy of its tokenizer.
+//! A run's records when something happened to them: `meta.json`, `state.json` and the run's copy of its
+//! tokenizer.
 //!
-//! Each carries a hash and is refused when it does not match. What can be told for certain from what else there is, is put back: the
-//! meta's copy, the state that verified checkpoints hold, a tokenizer with the recorded hash. A damaged record is never taken for a
-//! missing one, since then a run would begin again at step 0 beside whole checkpoints.
+//! Each carries a hash and is refused when it does not match. What can be told for certain from what else
+//! there is, is put back: the meta's copy, the state that verified checkpoints hold, a tokenizer with the
+//! recorded hash. A damaged record is never taken for a missing one, since then a run would begin again at
+//! step 0 beside whole checkpoints.
 
 use std::path::{Path, PathBuf};
 
@@ -25,8 +27,8 @@ const TOKENIZER_FOLDER: &str = "tokenizer";
 /// The stage's name in that folder's manifest.
 const TOKENIZER_STAGE: &str = "run-tokenizer";
 
-/// The run's state, to be shown; where `state.json` is damaged or gone, what its checkpoints say. Of these only the records are read and
-/// checked: gigabytes of weights are not for a list to read. Writes nothing.
+/// The run's state, to be shown; where `state.json` is damaged or gone, what its checkpoints say. Of these
+/// only the records are read and checked: gigabytes of weights are not for a list to read. Writes nothing.
 ///
 /// # Errors
 /// What the disk says.
@@ -60,7 +62,8 @@ pub fn state_damage(run: &RunDir) -> Option<String> {
     ))
 }
 
-/// Puts right what of a run's records is damaged or gone and can be told from the rest, and says so. For who holds the run's lock.
+/// Puts right what of a run's records is damaged or gone and can be told from the rest, and says so. For who
+/// holds the run's lock.
 ///
 /// # Errors
 /// A record that nothing else tells; what the disk says.
@@ -96,7 +99,8 @@ pub fn heal(run: &RunDir, reporter: &mut dyn Reporter) -> Result<()> {
     Ok(())
 }
 
-/// The tokenizer that a run was trained with: its own copy, or an equal one in the project where that is damaged.
+/// The tokenizer that a run was trained with: its own copy, or an equal one in the project where that is
+/// damaged.
 ///
 /// # Errors
 /// No copy has the recorded hash.
@@ -220,8 +224,8 @@ fn is_trace(name: &str) -> bool {
     name.starts_with("panic-") && name.ends_with(".log")
 }
 
-/// Removes a run in which nothing was done. One that holds what somebody may miss, a file of his own or a trace, stays. Returns whether it
-/// is gone.
+/// Removes a run in which nothing was done. One that holds what somebody may miss, a file of his own or a
+/// trace, stays. Returns whether it is gone.
 pub(crate) fn remove_unused(run: &RunDir) -> bool {
     let has_trace = || {
         let names = RealFs.names(run.path()).unwrap_or_default();

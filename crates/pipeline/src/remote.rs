@@ -1,4 +1,5 @@
-//! Entries of `data.paths` that lie elsewhere, on a hub or in object storage: looked up for plans, fetched for the corpus.
+//! Entries of `data.paths` that lie elsewhere, on a hub or in object storage: looked up for plans, fetched
+//! for the corpus.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -44,8 +45,8 @@ pub(crate) fn looked_up(
     Ok(data)
 }
 
-/// The options with the hub's files on this machine, each as the hub announced it. Objects are listed: [`Sources::fetch`] brings
-/// them, but for those without an ETag, which are here, too.
+/// The options with the hub's files on this machine, each as the hub announced it. Objects are listed:
+/// [`Sources::fetch`] brings them, but for those without an ETag, which are here, too.
 pub(crate) fn gathered(
     data: &CorpusOptions,
     base_dir: &Path,
@@ -188,7 +189,8 @@ fn objects(data: &mut CorpusOptions) -> Result<Vec<(Storage, Object)>> {
             name: storage.place(&object.key),
             path: cache.path(&storage, object),
             bytes: object.bytes,
-            // An object of this ETag is fetched, or none: so the ranks need not read each other's shares to know them.
+            // An object of this ETag is fetched, or none: so the ranks need not read each other's shares to
+            // know them.
             identity: (!object.etag.is_empty()).then(|| format!("etag:{}:{}", object.etag, object.bytes)),
         };
         data.remote.push(RemoteEntry {

@@ -1,14 +1,15 @@
 //! From `[model]` to a shape: written out, set by the depth dial, or solved for a number of parameters.
 //!
-//! The depth dial is nanochat's (one number sets the rest: width = 64 · depth), adapted to the Llama family and to budgets
-//! of a laptop: heads are narrower in small models, so that even a width of 64 has two, and key/value heads are shared only
-//! where that saves memory worth saving.
+//! The depth dial is nanochat's (one number sets the rest: width = 64 · depth), adapted to the Llama family
+//! and to budgets of a laptop: heads are narrower in small models, so that even a width of 64 has two, and
+//! key/value heads are shared only where that saves memory worth saving.
 
 use model::ModelConfig;
 
 use crate::recipe::{ModelOptions, Recipe, ShapeChoice};
 
-/// Tokens a parameter that are compute-optimal (Hoffmann et al. 2022): what `[model]` without a shape aims at.
+/// Tokens a parameter that are compute-optimal (Hoffmann et al. 2022): what `[model]` without a shape aims
+/// at.
 pub const TOKENS_PER_PARAMETER: f64 = 20.0;
 
 /// Width a layer of depth.
@@ -113,7 +114,8 @@ fn shared_heads(hidden_size: usize, heads: usize) -> usize {
     [4, 3, 2].into_iter().find(|share| heads.is_multiple_of(*share)).map_or(heads, |share| heads / share)
 }
 
-/// 8/3 of the width, which gives SwiGLU's three matrices the size of a plain feed-forward's two (Shazeer 2020).
+/// 8/3 of the width, which gives SwiGLU's three matrices the size of a plain feed-forward's two (Shazeer
+/// 2020).
 fn feed_forward(hidden_size: usize) -> usize {
     (hidden_size * 8).div_ceil(3).next_multiple_of(32)
 }

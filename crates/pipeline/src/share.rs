@@ -1,8 +1,10 @@
-//! What the data stages of many machines pass to each other where they share no file system: folders in object storage.
+//! What the data stages of many machines pass to each other where they share no file system: folders in
+//! object storage.
 //!
-//! Each machine works in a project folder of its own. A folder is pushed file by file, its manifest last: that object is the mark that it is
-//! whole, and without it there is nothing. What is brought is checked against it, byte for byte. There is no lock: two that push the same
-//! folder push the same bytes, unless a classifier or a perplexity filter rounds otherwise on another kind of processor. Which folders a stage
+//! Each machine works in a project folder of its own. A folder is pushed file by file, its manifest last:
+//! that object is the mark that it is whole, and without it there is nothing. What is brought is checked
+//! against it, byte for byte. There is no lock: two that push the same folder push the same bytes, unless a
+//! classifier or a perplexity filter rounds otherwise on another kind of processor. Which folders a stage
 //! needs and makes is `stages::passed_on`'s.
 
 use std::path::{Path, PathBuf};
@@ -93,7 +95,8 @@ impl Share {
     /// Brings a folder, unless it is here as it is there. Where the share has none, what is here stays.
     ///
     /// # Errors
-    /// Its rank is at work in this project; a file that is not what its manifest says, twice: then the mark is removed, so that the folder is made again; the storage; the disk.
+    /// Its rank is at work in this project; a file that is not what its manifest says, twice: then the mark
+    /// is removed, so that the folder is made again; the storage; the disk.
     pub(crate) fn bring(
         &self,
         project: &Project,
@@ -142,7 +145,8 @@ impl Share {
                 problem = self.bring_file(&there, &key, record, &path, &mut progress)?;
             }
             if problem.is_some() {
-                // One bad read is no damage: what lies here may be what a power cut left, and lists can lag behind.
+                // One bad read is no damage: what lies here may be what a power cut left, and lists can lag
+                // behind.
                 there = list()?;
                 problem = self.bring_file(&there, &key, record, &path, &mut progress)?;
             }
@@ -166,7 +170,8 @@ impl Share {
         Ok(Brought::Whole)
     }
 
-    /// Brings one file of a folder. Returns what is wrong with it, where it is not what its manifest says; then nothing of it stays here.
+    /// Brings one file of a folder. Returns what is wrong with it, where it is not what its manifest says;
+    /// then nothing of it stays here.
     fn bring_file(
         &self,
         there: &[Object],

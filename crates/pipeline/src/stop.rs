@@ -1,8 +1,9 @@
 //! A stop on request, wherever the job is: told as one, recorded as one, and soon.
 //!
-//! Training looks at its flag, saves and ends by itself. All other work holds nothing that the next call would not make again, and is
-//! too varied to look at a flag everywhere (merges, sorts, a page of a PDF): it is given [`GRACE`] to come to a place that looks, and
-//! then [`watch`] records the stop and ends the process. Reading order: [`Stopped`], [`Working`], [`watch`].
+//! Training looks at its flag, saves and ends by itself. All other work holds nothing that the next call
+//! would not make again, and is too varied to look at a flag everywhere (merges, sorts, a page of a PDF): it
+//! is given [`GRACE`] to come to a place that looks, and then [`watch`] records the stop and ends the
+//! process. Reading order: [`Stopped`], [`Working`], [`watch`].
 
 use std::fmt;
 use std::path::Path;
@@ -126,7 +127,8 @@ impl Place {
         })
     }
 
-    /// Marks the run as failed; `failure` is the kind, for programs. One whose training is done stays what it is.
+    /// Marks the run as failed; `failure` is the kind, for programs. One whose training is done stays what it
+    /// is.
     pub fn fail(&self, failure: &str, message: &str) {
         let Some(run) = &self.run else { return };
         let Ok(state) = run.read_state(&RealFs) else { return };
@@ -176,8 +178,9 @@ fn is_done(work: Option<&Work>) -> bool {
     work.is_some_and(|work| work.done)
 }
 
-/// Tells a stop as a stop, whatever error it came out as: a transfer that broke off, a child that the same Ctrl-C ended. What training
-/// says stays, since there is something to lose: a checkpoint that could not be saved is not a stop. Called while the run's lock is held.
+/// Tells a stop as a stop, whatever error it came out as: a transfer that broke off, a child that the same
+/// Ctrl-C ended. What training says stays, since there is something to lose: a checkpoint that could not be
+/// saved is not a stop. Called while the run's lock is held.
 pub(crate) fn settle<T>(result: Result<T>) -> Result<T> {
     let Err(error) = result else { return result };
     let guard = work();
@@ -224,8 +227,9 @@ pub(crate) fn unmark(run: &RunDir) -> Result<()> {
     Ok(())
 }
 
-/// Sees to it that a stop takes effect: from now on this process listens for SIGINT and SIGTERM, and `end`, which is to end it, is called
-/// on a thread of its own where the work has not ended by itself. The job is recorded as stopped by then.
+/// Sees to it that a stop takes effect: from now on this process listens for SIGINT and SIGTERM, and `end`,
+/// which is to end it, is called on a thread of its own where the work has not ended by itself. The job is
+/// recorded as stopped by then.
 ///
 /// # Errors
 /// The system does not let this process listen.

@@ -1,5 +1,6 @@
-//! What killed processes have left in a project, removed by the next one that holds its lock. What counts as ours is `store::sweep`'s;
-//! staged folders and checkpoints are brought back to a whole state by their own rules.
+//! What killed processes have left in a project, removed by the next one that holds its lock. What counts as
+//! ours is `store::sweep`'s; staged folders and checkpoints are brought back to a whole state by their own
+//! rules.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,8 +47,8 @@ pub(crate) fn project(project: &Project) {
     }
 }
 
-/// What ranks have left that nobody runs again, say of another number of ranks. Where the folder is not there yet, what has arrived of it
-/// stays: the next one goes on from it.
+/// What ranks have left that nobody runs again, say of another number of ranks. Where the folder is not there
+/// yet, what has arrived of it stays: the next one goes on from it.
 fn ranks(folder: &Path) {
     for (name, path) in folders(folder) {
         let Some((target, end)) = name.strip_prefix('.').and_then(|name| name.rsplit_once('.')) else {
@@ -84,8 +85,8 @@ fn is_left(target: &Path) -> bool {
     ["partial", "old"].iter().any(|end| is_folder(&target.with_file_name(format!(".{name}.{end}"))))
 }
 
-/// Folders that stages make, of which something is left beside: `.NAME.partial`, `.NAME.old`. Not that of `average`, which works beside
-/// others and puts its own right.
+/// Folders that stages make, of which something is left beside: `.NAME.partial`, `.NAME.old`. Not that of
+/// `average`, which works beside others and puts its own right.
 fn staged(project: &Project) -> Vec<PathBuf> {
     let known =
         [project.documents(), project.tokens(), project.tokenizer(), project.evals(), project.model()];

@@ -17,7 +17,8 @@ pub(crate) struct PreparedTokens {
     pub vocab_size: usize,
 }
 
-/// What lies in the project's `data/tokens/`, unverified: for a plan, which trusts nothing of it but the counts.
+/// What lies in the project's `data/tokens/`, unverified: for a plan, which trusts nothing of it but the
+/// counts.
 pub(crate) fn prepared_tokens(project: &Project) -> Option<PreparedTokens> {
     let path = project.tokens().join("report.json");
     let summary: TokenSummary = store::atomic::read_json(&RealFs, &path).ok()?;
@@ -41,7 +42,8 @@ pub(crate) fn estimate_train_tokens(recipe: &Recipe, project: &Project, base_dir
     Ok((trained / bytes_per_token(recipe)) as u64)
 }
 
-/// Bytes a token of European prose, by the size of the vocabulary: measured 2.1 at 512, 3.4 at 4,096, 4.3 at 32,000.
+/// Bytes a token of European prose, by the size of the vocabulary: measured 2.1 at 512, 3.4 at 4,096, 4.3 at
+/// 32,000.
 fn bytes_per_token(recipe: &Recipe) -> f64 {
     match recipe.tokenizer.kind {
         Kind::Byte => 1.0,

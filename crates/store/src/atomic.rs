@@ -1,7 +1,7 @@
 //! Whole-file writes that a crash leaves either undone or done.
 //!
-//! Temporary name → fsync → rename → fsync of the folder. After `Ok`, the bytes survive a power cut; after `Err` or a
-//! crash, a reader sees the old file whole.
+//! Temporary name → fsync → rename → fsync of the folder. After `Ok`, the bytes survive a power cut; after
+//! `Err` or a crash, a reader sees the old file whole.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,9 @@
-//! What lies on disk: atomic writes, manifests, staged folders, run records, locks, and what long work tells its caller.
+//! What lies on disk: atomic writes, manifests, staged folders, run records, locks, and what long work tells
+//! its caller.
 //!
-//! Nothing here knows what a tokenizer or a model is. Every write that matters goes through [`fs::Fs`], the seam at which
-//! tests inject crashes and full disks. Reading order: `fs`, `atomic`, `manifest`, `stage`, then `run`.
+//! Nothing here knows what a tokenizer or a model is. Every write that matters goes through [`fs::Fs`], the
+//! seam at which tests inject crashes and full disks. Reading order: `fs`, `atomic`, `manifest`, `stage`,
+//! then `run`.
 
 pub mod atomic;
 mod error;

@@ -1,4 +1,5 @@
-//! Limits that a system sets to a process, by the error that tells of each: what was reached, and what lifts it.
+//! Limits that a system sets to a process, by the error that tells of each: what was reached, and what lifts
+//! it.
 
 use std::io;
 
@@ -30,7 +31,8 @@ impl Limit {
         error.raw_os_error().and_then(Limit::of_code)
     }
 
-    /// The same, of an error that has been put into words: those of the system's errors end with their number.
+    /// The same, of an error that has been put into words: those of the system's errors end with their
+    /// number.
     pub fn of_words(words: &str) -> Option<Limit> {
         let numbers = words.match_indices("(os error ").filter_map(|(at, mark)| {
             words[at + mark.len()..].split_once(')').and_then(|(number, _)| number.parse().ok())

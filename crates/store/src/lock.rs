@@ -1,7 +1,7 @@
 //! One writer a run, held by a lock of the operating system.
 //!
-//! The system drops the lock when its process ends, however it ends, so a stale lock file means nothing and the file is
-//! never removed (removing it would let two processes lock two files of the same name).
+//! The system drops the lock when its process ends, however it ends, so a stale lock file means nothing and
+//! the file is never removed (removing it would let two processes lock two files of the same name).
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -64,8 +64,8 @@ impl RunLock {
         Ok(RunLock { _file: file, path })
     }
 
-    /// Takes the lock of `folder`, which is made where it is missing, once whoever has it lets go; waits no longer than `patience`, where
-    /// there is one.
+    /// Takes the lock of `folder`, which is made where it is missing, once whoever has it lets go; waits no
+    /// longer than `patience`, where there is one.
     pub fn wait(folder: &Path, patience: Option<Duration>) -> Result<RunLock> {
         std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         let start = Instant::now();

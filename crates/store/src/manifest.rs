@@ -1,7 +1,7 @@
 //! `manifest.json`: what a folder holds, what it was made from, and by which program.
 //!
-//! Written last, so a folder without a valid manifest does not exist. Hashes are BLAKE3 in hex. Nothing here holds a
-//! time: the same work gives the same bytes.
+//! Written last, so a folder without a valid manifest does not exist. Hashes are BLAKE3 in hex. Nothing here
+//! holds a time: the same work gives the same bytes.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -64,7 +64,8 @@ impl Manifest {
         Manifest::parse(&bytes, &path)
     }
 
-    /// Reads a manifest's bytes and checks them against their own hash; `path` is where they came from, to be told.
+    /// Reads a manifest's bytes and checks them against their own hash; `path` is where they came from, to be
+    /// told.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Manifest> {
         let mut value: Value =
             serde_json::from_slice(bytes).map_err(|error| Error::corrupt(path, error.to_string()))?;
@@ -75,7 +76,8 @@ impl Manifest {
         if claimed.as_ref().and_then(Value::as_str) != Some(&manifest.hash()) {
             return Err(Error::corrupt(path, "it does not match its own BLAKE3"));
         }
-        // Catches what parses alike but is not what was written: another spelling of a number, a key given twice.
+        // Catches what parses alike but is not what was written: another spelling of a number, a key given
+        // twice.
         if manifest.to_bytes() != bytes {
             return Err(Error::corrupt(path, "it is not spelled as this program spells it"));
         }
@@ -90,7 +92,8 @@ impl Manifest {
         atomic::write(fs, &folder.join(FILE_NAME), &self.to_bytes())
     }
 
-    /// The file's bytes. A field added later must be left out where it has its default, or older files no longer read.
+    /// The file's bytes. A field added later must be left out where it has its default, or older files no
+    /// longer read.
     fn to_bytes(&self) -> Vec<u8> {
         let mut value = serde_json::to_value(self).expect("invariant: a manifest is plain data");
         value[SELF_HASH] = Value::String(self.hash());
@@ -99,7 +102,8 @@ impl Manifest {
         bytes
     }
 
-    /// Checks that each output is there with its size and hash, and that no other file is, but for what file managers leave.
+    /// Checks that each output is there with its size and hash, and that no other file is, but for what file
+    /// managers leave.
     pub fn verify(&self, fs: &dyn Fs, folder: &Path) -> Result<()> {
         self.verify_outputs(fs, folder)?;
         for name in list_files(fs, folder)? {
@@ -110,8 +114,8 @@ impl Manifest {
         Ok(())
     }
 
-    /// Checks that each output is there with its size and hash; for readers that open outputs by their names, whom other files do
-    /// not concern.
+    /// Checks that each output is there with its size and hash; for readers that open outputs by their names,
+    /// whom other files do not concern.
     pub fn verify_outputs(&self, fs: &dyn Fs, folder: &Path) -> Result<()> {
         for (name, record) in &self.outputs {
             let path = folder.join(name);
@@ -141,14 +145,15 @@ impl Manifest {
         Ok(())
     }
 
-    /// BLAKE3 of the canonical JSON (keys sorted, no spaces): names this folder's content for those made from it.
+    /// BLAKE3 of the canonical JSON (keys sorted, no spaces): names this folder's content for those made from
+    /// it.
     pub fn hash(&self) -> String {
         let value = serde_json::to_value(self).expect("invariant: a manifest is plain data");
         hash_json(&value)
     }
 
-    /// Whether a folder made with these options from these inputs is this one. The program version is not compared:
-    /// a stage whose meaning changes must say so in its options.
+    /// Whether a folder made with these options from these inputs is this one. The program version is not
+    /// compared: a stage whose meaning changes must say so in its options.
     pub fn matches(&self, options: &Value, inputs: &BTreeMap<String, String>) -> bool {
         canonical(&self.options) == canonical(options) && self.inputs == *inputs
     }
@@ -187,7 +192,8 @@ pub fn hash_file(fs: &dyn Fs, path: &Path) -> Result<String> {
     }
 }
 
-/// Whether a name is one that file managers leave in folders that are looked at: nobody's, and no part of any result.
+/// Whether a name is one that file managers leave in folders that are looked at: nobody's, and no part of any
+/// result.
 pub(crate) fn is_litter(name: &str) -> bool {
     matches!(name, ".DS_Store" | "Thumbs.db" | "desktop.ini" | ".directory") || name.starts_with("._")
 }

@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: one JSON line a step, a validation, an epoch or a sample; appended while a run goes on.
 //!
-//! Resuming from a checkpoint cuts the file back to the checkpoint's step, so that no step stands in it twice. A torn
-//! last line (a crash while writing) is cut too.
+//! Resuming from a checkpoint cuts the file back to the checkpoint's step, so that no step stands in it
+//! twice. A torn last line (a crash while writing) is cut too.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -92,7 +92,8 @@ impl MetricsLog {
         Ok(MetricsLog { path: path.to_owned(), file, waiting: Vec::new() })
     }
 
-    /// Adds a line. On an error (a full disk) the line is kept in memory and goes out with the next call that succeeds.
+    /// Adds a line. On an error (a full disk) the line is kept in memory and goes out with the next call that
+    /// succeeds.
     pub fn append(&mut self, metric: &Metric) -> Result<()> {
         serde_json::to_writer(&mut self.waiting, metric)
             .map_err(|error| Error::Invalid { message: format!("cannot spell a metric as JSON: {error}") })?;
@@ -129,8 +130,8 @@ pub fn read(fs: &dyn Fs, path: &Path) -> Result<Vec<Metric>> {
     Ok(parse(&text, u64::MAX).0)
 }
 
-/// The lines up to a torn last one or one beyond `last_step`, and how many bytes they take. A whole line that cannot be read stays in
-/// the file and is left out: one damaged line must not cost all after it.
+/// The lines up to a torn last one or one beyond `last_step`, and how many bytes they take. A whole line that
+/// cannot be read stays in the file and is left out: one damaged line must not cost all after it.
 fn parse(text: &[u8], last_step: u64) -> (Vec<Metric>, usize) {
     let mut metrics = Vec::new();
     let mut kept = 0;

@@ -1,8 +1,9 @@
 //! What may be replaced or deleted: folders that a stage made, and of these only what the stage put there.
 //!
-//! [`check`] refuses a folder that holds anything else, before work begins. [`discard`] removes one that has been replaced: files
-//! that are what their manifest says go; whatever came or changed since is kept in a folder of its own beside it. So nothing of a user's
-//! is lost, also where it appeared while the stage was at work.
+//! [`check`] refuses a folder that holds anything else, before work begins. [`discard`] removes one that has
+//! been replaced: files that are what their manifest says go; whatever came or changed since is kept in a
+//! folder of its own beside it. So nothing of a user's is lost, also where it appeared while the stage was at
+//! work.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,8 @@ use crate::{Error, ErrorKind, Result, atomic};
 /// Files that a refusal names.
 const NAMED: usize = 3;
 
-/// That `target` may be replaced by what `stage` makes: it is not there, is empty, or is what that stage made before, with nothing
-/// added. Files of it that have changed since are no hindrance: [`discard`] keeps them.
+/// That `target` may be replaced by what `stage` makes: it is not there, is empty, or is what that stage made
+/// before, with nothing added. Files of it that have changed since are no hindrance: [`discard`] keeps them.
 ///
 /// # Errors
 /// [`ErrorKind::NotOurs`], naming what is in the way; what the disk says.
@@ -60,8 +61,8 @@ fn looks_like_ours(fs: &dyn Fs, folder: &Path, stage: &str) -> bool {
     text.contains(&format!("\"stage\": \"{stage}\"")) || text.contains("\"manifest_blake3\"")
 }
 
-/// Everything below `folder` that is neither in its manifest nor left by this program or a file manager. Where the manifest is damaged or
-/// gone, that is all of it.
+/// Everything below `folder` that is neither in its manifest nor left by this program or a file manager.
+/// Where the manifest is damaged or gone, that is all of it.
 ///
 /// # Errors
 /// What the disk says.
@@ -108,8 +109,8 @@ pub fn is_passing(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| manifest::is_litter(name) || atomic::is_temporary(name))
 }
 
-/// Removes `folder`, which has been replaced by `target`. What is not as its manifest says, or is not in it, stays, in
-/// `TARGET.kept` (or `.kept-2`, …), which is returned. May be called again after a crash.
+/// Removes `folder`, which has been replaced by `target`. What is not as its manifest says, or is not in it,
+/// stays, in `TARGET.kept` (or `.kept-2`, …), which is returned. May be called again after a crash.
 ///
 /// # Errors
 /// What the disk says; whatever is not removed yet is where it was.
@@ -125,8 +126,8 @@ pub fn discard(fs: &dyn Fs, folder: &Path, target: &Path) -> Result<Option<PathB
     })
 }
 
-/// As [`discard`], where all files directly in `folder` that have one of `names` are ours, changed or not, and so
-/// is the manifest.
+/// As [`discard`], where all files directly in `folder` that have one of `names` are ours, changed or not,
+/// and so is the manifest.
 ///
 /// # Errors
 /// As of [`discard`].
@@ -186,7 +187,8 @@ fn is_as_made(fs: &dyn Fs, path: &Path, record: &FileRecord) -> Result<bool> {
     Ok(same && manifest::hash_file(fs, path)? == record.blake3)
 }
 
-/// Removes empty folders and passing files below `folder`. Whether nothing is left but `listing`, if that is ours.
+/// Removes empty folders and passing files below `folder`. Whether nothing is left but `listing`, if that is
+/// ours.
 fn clear(fs: &dyn Fs, folder: &Path, listing: &Path, listing_is_ours: bool) -> Result<bool> {
     let mut empty = true;
     for (name, kind) in fs.names(folder).map_err(Error::io("list", folder))? {

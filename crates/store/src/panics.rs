@@ -1,7 +1,7 @@
 //! Panics that work goes on after, told apart from those that end the program, for whoever tells of them.
 //!
-//! Known by thread: a panic in another thread that caught work uses (a pool of `compute`) is told as one that ends the program, although the
-//! work goes on. Readers of documents, which is what is caught, use none.
+//! Known by thread: a panic in another thread that caught work uses (a pool of `compute`) is told as one that
+//! ends the program, although the work goes on. Readers of documents, which is what is caught, use none.
 
 use std::any::Any;
 use std::cell::Cell;

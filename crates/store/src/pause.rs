@@ -1,7 +1,9 @@
-//! What a run waits for, told where a full disk still takes a word: a small file of a run that has its space from the start.
+//! What a run waits for, told where a full disk still takes a word: a small file of a run that has its space
+//! from the start.
 //!
-//! A whole-file write needs space for the new file beside the old one, which is what is missing. Rewriting a file of a few hundred
-//! bytes needs none but its own. It is told, not relied on: nothing is synced, and what does not parse is nothing.
+//! A whole-file write needs space for the new file beside the old one, which is what is missing. Rewriting a
+//! file of a few hundred bytes needs none but its own. It is told, not relied on: nothing is synced, and what
+//! does not parse is nothing.
 
 use std::io::Write;
 
@@ -53,7 +55,8 @@ fn write(fs: &dyn Fs, run: &RunDir, text: &str) -> Result<()> {
     }
     line.extend(std::iter::repeat_n(' ', BYTES - 1 - line.len()));
     line.push('\n');
-    // In place, and never cut: the space is this file's from the start, and a full disk would not give it back.
+    // In place, and never cut: the space is this file's from the start, and a full disk would not give it
+    // back.
     let is_ours = fs.file_bytes(&path).is_ok_and(|bytes| bytes == BYTES as u64);
     let opened = if is_ours { fs.overwrite(&path) } else { fs.create(&path) };
     let mut file = opened.map_err(Error::io("write", &path))?;

@@ -1,5 +1,6 @@
-//! Text from outside on its way to a terminal or a log: file names, prompts, samples, values of recipes, messages of damaged
-//! files, what servers answer. It must not steer the terminal, reorder what is read, or pose as another line.
+//! Text from outside on its way to a terminal or a log: file names, prompts, samples, values of recipes,
+//! messages of damaged files, what servers answer. It must not steer the terminal, reorder what is read, or
+//! pose as another line.
 
 use std::borrow::Cow;
 
@@ -8,8 +9,8 @@ const HIDDEN: char = '·';
 /// Stands for a line end within a field.
 const LINE_END: char = '⏎';
 
-/// Whether a terminal acts on a character instead of showing it: C0, DEL and C1, the controls of bidirectional text, and the
-/// separators of lines and paragraphs.
+/// Whether a terminal acts on a character instead of showing it: C0, DEL and C1, the controls of
+/// bidirectional text, and the separators of lines and paragraphs.
 pub fn steers(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -44,8 +45,8 @@ pub fn line(text: &str) -> Cow<'_, str> {
         .collect()
 }
 
-/// Serialized JSON with everything that steers as `\u` escapes, which read back as the same text. JSON has such characters inside
-/// strings only; line feeds of indented JSON stay.
+/// Serialized JSON with everything that steers as `\u` escapes, which read back as the same text. JSON has
+/// such characters inside strings only; line feeds of indented JSON stay.
 pub fn json(json: &str) -> Cow<'_, str> {
     let escapes = |c: char| steers(c) && c != '\n';
     if !json.contains(escapes) {

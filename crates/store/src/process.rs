@@ -1,7 +1,8 @@
-//! Processes that this one started: leaving a terminal's session, asking a child to stop, and what a child has used so far.
+//! Processes that this one started: leaving a terminal's session, asking a child to stop, and what a child
+//! has used so far.
 //!
-//! Who lives is told by locks (`lock`), and strangers are asked by files (`stop`): a number may be of another process by now.
-//! The number of a child that was not waited for is its own.
+//! Who lives is told by locks (`lock`), and strangers are asked by files (`stop`): a number may be of another
+//! process by now. The number of a child that was not waited for is its own.
 
 use std::io;
 use std::process::Child;
@@ -15,7 +16,8 @@ pub struct Usage {
     pub io_bytes: u64,
 }
 
-/// Makes this process the leader of a session of its own, so that it outlives the terminal it was started from.
+/// Makes this process the leader of a session of its own, so that it outlives the terminal it was started
+/// from.
 #[cfg(unix)]
 pub fn leave_session() -> io::Result<()> {
     rustix::process::setsid().map(|_| ()).map_err(io::Error::from)
@@ -31,7 +33,8 @@ pub fn terminate(child: &Child) -> io::Result<()> {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(io::Error::from)
 }
 
-/// Whether a process of that number is there, of whatever user. Only for what is of no use once it is gone: numbers come again.
+/// Whether a process of that number is there, of whatever user. Only for what is of no use once it is gone:
+/// numbers come again.
 #[cfg(unix)]
 pub fn is_alive(process: u32) -> bool {
     let Some(pid) = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw) else {

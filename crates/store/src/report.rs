@@ -1,4 +1,5 @@
-//! What long work tells its caller: typed events, rendered by whoever listens (a terminal, JSON lines, a log).
+//! What long work tells its caller: typed events, rendered by whoever listens (a terminal, JSON lines, a
+//! log).
 //!
 //! Libraries never print; they call [`Reporter::event`]. Events also serialise as the lines of `--json`.
 

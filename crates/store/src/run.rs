@@ -1,5 +1,5 @@
-//! The record of one run: `runs/<run_id>/` with what was asked (`meta.json`), where it stands (`state.json`), its metrics,
-//! its log and its checkpoints.
+//! The record of one run: `runs/<run_id>/` with what was asked (`meta.json`), where it stands (`state.json`),
+//! its metrics, its log and its checkpoints.
 //!
 //! Listing reads one small file a run, so that a thousand runs answer at once.
 
@@ -90,11 +90,12 @@ pub struct RunState {
     /// What kind of failure, in one word for programs: "diverged", "storage_full".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// Whether all steps are done although the status tells of a stop after them; see [`RunState::is_trained`].
+    /// Whether all steps are done although the status tells of a stop after them; see
+    /// [`RunState::is_trained`].
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub trained: bool,
-    /// What the run waits for before it goes on by itself: "disk full, needs 12 MB on …". Told by [`RunDir::state`], never stored here: a
-    /// full disk takes no new `state.json`.
+    /// What the run waits for before it goes on by itself: "disk full, needs 12 MB on …". Told by
+    /// [`RunDir::state`], never stored here: a full disk takes no new `state.json`.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
     /// When this was written (UTC, RFC 3339).
@@ -156,7 +157,8 @@ impl RunDir {
             path = runs.join(format!("{stem}-{count}"));
         }
         let run = RunDir { path };
-        // Prompts, texts and addresses stand in its files; what is meant for others lies in `model/` and `evals/`.
+        // Prompts, texts and addresses stand in its files; what is meant for others lies in `model/` and
+        // `evals/`.
         fs.create_private_dir_all(&run.checkpoints()).map_err(Error::io("create the folder", &run.path))?;
         run.write_state(fs, RunState::default())?;
         fs.sync_dir(runs).map_err(Error::io("flush the folder", runs))?;
@@ -261,8 +263,8 @@ impl RunDir {
         [META_FILE, META_COPY_FILE].iter().any(|name| fs.exists(&self.path.join(name)))
     }
 
-    /// Makes `meta.json` and its copy equal again, where one of them is damaged or gone. Returns whether it was `meta.json`. For who
-    /// holds the run's lock.
+    /// Makes `meta.json` and its copy equal again, where one of them is damaged or gone. Returns whether it
+    /// was `meta.json`. For who holds the run's lock.
     ///
     /// # Errors
     /// Both are damaged; what the disk says.
@@ -290,7 +292,8 @@ impl RunDir {
         sealed::read(fs, &self.path.join(STATE_FILE))
     }
 
-    /// `state.json`, except that a run called running that nobody holds is told as interrupted, and what a running one waits for.
+    /// `state.json`, except that a run called running that nobody holds is told as interrupted, and what a
+    /// running one waits for.
     pub fn state(&self, fs: &dyn Fs) -> Result<RunState> {
         let mut state = self.read_state(fs)?;
         if state.status == RunStatus::Running {
@@ -342,7 +345,8 @@ pub fn latest(fs: &dyn Fs, runs: &Path) -> Result<Option<RunDir>> {
     Ok(newest(&ids(fs, runs)?).map(|id| RunDir { path: runs.join(id) }))
 }
 
-/// The last that has a run's name; a folder of another name, say of a user's own, only where there is nothing else.
+/// The last that has a run's name; a folder of another name, say of a user's own, only where there is nothing
+/// else.
 fn newest(ids: &[String]) -> Option<&String> {
     ids.iter().rfind(|id| sweep::is_run_id(id)).or(ids.last())
 }

@@ -1,6 +1,8 @@
-//! JSON records that carry the BLAKE3 of their own content, so that a damaged or hand-edited one is refused and never half believed.
+//! JSON records that carry the BLAKE3 of their own content, so that a damaged or hand-edited one is refused
+//! and never half believed.
 //!
-//! The hash is of the canonical JSON of all other keys (see [`manifest::hash_json`]) and stands last, under `"blake3"`.
+//! The hash is of the canonical JSON of all other keys (see [`manifest::hash_json`]) and stands last, under
+//! `"blake3"`.
 
 use std::path::Path;
 

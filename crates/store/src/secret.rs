@@ -1,7 +1,8 @@
-//! Secrets in texts: addresses with passwords or signatures, and the values of variables that hold keys. They must not reach an
-//! error, a log or a record, whatever they came in.
+//! Secrets in texts: addresses with passwords or signatures, and the values of variables that hold keys. They
+//! must not reach an error, a log or a record, whatever they came in.
 //!
-//! Secrets are kept out where messages are made; this is the net below that. Non-goal: finding secrets in data.
+//! Secrets are kept out where messages are made; this is the net below that. Non-goal: finding secrets in
+//! data.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
@@ -27,7 +28,8 @@ pub fn keep(value: &str) {
     }
 }
 
-/// A message without secrets: passwords and signed queries of addresses, values of variables that hold keys, and what was [`keep`]t.
+/// A message without secrets: passwords and signed queries of addresses, values of variables that hold keys,
+/// and what was [`keep`]t.
 pub fn hidden(text: &str) -> Cow<'_, str> {
     let mut text = Cow::Borrowed(text);
     let variables = VARIABLES.iter().filter_map(|name| std::env::var(name).ok());
@@ -68,8 +70,9 @@ pub fn is_in_address(text: &str) -> bool {
     })
 }
 
-/// A line of a recipe or a flag as an error shows it: `*` for each character of a value that a key's name calls secret, and of all
-/// that comes after a web address's host, so that columns stay. `env:NAME` is no secret.
+/// A line of a recipe or a flag as an error shows it: `*` for each character of a value that a key's name
+/// calls secret, and of all that comes after a web address's host, so that columns stay. `env:NAME` is no
+/// secret.
 pub fn masked(text: &str) -> Cow<'_, str> {
     let mut ranges = in_addresses(text);
     for (at, _) in text.match_indices('=') {

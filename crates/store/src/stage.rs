@@ -1,10 +1,11 @@
 //! A folder that is made whole or not at all.
 //!
-//! Work writes into `.{name}.partial` beside the target; `commit` hashes every file, writes the manifest last, and swaps
-//! the folder in. A folder cannot be renamed over a full one, so the old one steps aside to `.{name}.old` first; a crash
-//! in between leaves the target missing, and [`repair`] moves the finished new folder in (or, failing that, the old one
-//! back). Every reader of a staged folder goes through [`repair`] or [`current`] once at start. Only a folder that the same stage made
-//! is ever replaced, and what somebody has added or changed in it is kept ([`ownership`]).
+//! Work writes into `.{name}.partial` beside the target; `commit` hashes every file, writes the manifest
+//! last, and swaps the folder in. A folder cannot be renamed over a full one, so the old one steps aside to
+//! `.{name}.old` first; a crash in between leaves the target missing, and [`repair`] moves the finished new
+//! folder in (or, failing that, the old one back). Every reader of a staged folder goes through [`repair`] or
+//! [`current`] once at start. Only a folder that the same stage made is ever replaced, and what somebody has
+//! added or changed in it is kept ([`ownership`]).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,8 @@ use crate::manifest::{self, FileRecord, Manifest};
 use crate::report::{Phase, Reporter};
 use crate::{Error, ErrorKind, Result, atomic, ownership};
 
-/// A folder being made. Dropped without [`StagedFolder::commit`], it stays as `.{name}.partial` until the next `begin`.
+/// A folder being made. Dropped without [`StagedFolder::commit`], it stays as `.{name}.partial` until the
+/// next `begin`.
 pub struct StagedFolder<'a> {
     fs: &'a dyn Fs,
     target: PathBuf,
@@ -29,7 +31,8 @@ pub struct StagedFolder<'a> {
 pub struct Committed {
     /// What it is now.
     pub manifest: Manifest,
-    /// Where what was added to the folder before it, or changed in it, is kept; `None` where there was nothing of the kind.
+    /// Where what was added to the folder before it, or changed in it, is kept; `None` where there was
+    /// nothing of the kind.
     pub kept: Option<PathBuf>,
 }
 
@@ -71,7 +74,8 @@ impl<'a> StagedFolder<'a> {
     }
 
     /// Hashes and syncs all files, writes the manifest with them as its outputs, and swaps the folder in.
-    /// After `Ok` it survives a power cut; after `Err` the old folder is there as before, or [`repair`] restores it.
+    /// After `Ok` it survives a power cut; after `Err` the old folder is there as before, or [`repair`]
+    /// restores it.
     pub fn commit(self, mut manifest: Manifest) -> Result<Committed> {
         let (fs, partial) = (self.fs, &self.partial);
         manifest.outputs = BTreeMap::new();
@@ -125,7 +129,8 @@ impl<'a> StagedFolder<'a> {
     }
 }
 
-/// Brings `target` back to a whole state after a crash and removes leftovers. Returns whether the folder is there.
+/// Brings `target` back to a whole state after a crash and removes leftovers. Returns whether the folder is
+/// there.
 pub fn repair(fs: &dyn Fs, target: &Path) -> Result<bool> {
     let partial = sibling(target, "partial")?;
     let old = sibling(target, "old")?;
@@ -161,8 +166,8 @@ pub fn remove(fs: &dyn Fs, target: &Path, stage: &str) -> Result<()> {
     Ok(())
 }
 
-/// The manifest of `target`, if it was made by `stage` with these options from these inputs and every byte still
-/// verifies; `None` means the stage has to run. Repairs first.
+/// The manifest of `target`, if it was made by `stage` with these options from these inputs and every byte
+/// still verifies; `None` means the stage has to run. Repairs first.
 pub fn current(
     fs: &dyn Fs,
     target: &Path,

@@ -1,9 +1,10 @@
 //! Asking whoever works in a folder to stop: an empty file that the worker looks for.
 //!
-//! No signal: a process number that was read from a file may be of another container, another machine, or of another process
-//! by now. The file reaches the worker wherever it runs, as its lock does.
+//! No signal: a process number that was read from a file may be of another container, another machine, or of
+//! another process by now. The file reaches the worker wherever it runs, as its lock does.
 //!
-//! Whether this process itself ends ([`end`], [`is_ending`]) is told here too, for what waits on others: transfers, children.
+//! Whether this process itself ends ([`end`], [`is_ending`]) is told here too, for what waits on others:
+//! transfers, children.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +46,8 @@ pub fn is_requested(folder: &Path) -> bool {
     std::fs::symlink_metadata(path(folder)).is_ok_and(|there| there.is_file())
 }
 
-/// Heard, or left over from a worker that was gone before it heard. Called by whoever holds the folder's lock.
+/// Heard, or left over from a worker that was gone before it heard. Called by whoever holds the folder's
+/// lock.
 pub fn clear(folder: &Path) {
     // On a disk that takes no changes there can be no request either.
     let _ = std::fs::remove_file(path(folder));

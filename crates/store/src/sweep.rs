@@ -1,7 +1,9 @@
-//! What processes that were killed have left: temporary files with a process's number in their names, and folders on their way out.
+//! What processes that were killed have left: temporary files with a process's number in their names, and
+//! folders on their way out.
 //!
-//! Only what this program names so, in folders where it writes, and whose process is gone. Links are neither followed nor removed, and a
-//! name that a person could have chosen is no name of ours. Staged folders are `stage::repair`'s.
+//! Only what this program names so, in folders where it writes, and whose process is gone. Links are neither
+//! followed nor removed, and a name that a person could have chosen is no name of ours. Staged folders are
+//! `stage::repair`'s.
 
 use std::fs::{self, Metadata};
 use std::path::Path;
@@ -25,7 +27,8 @@ fn process_of(name: &str, before: &str) -> Option<u32> {
     number.parse().ok().filter(|parsed: &u32| parsed.to_string() == number && random.is_none_or(is_random))
 }
 
-/// The process of `.NAME.PID.tmp`, which a whole-file write leaves, where NAME is one of `names`; any, where there are none.
+/// The process of `.NAME.PID.tmp`, which a whole-file write leaves, where NAME is one of `names`; any, where
+/// there are none.
 fn of_a_write(name: &str, names: &[&str]) -> Option<u32> {
     let (stem, number) = name.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit_once('.')?;
     let is_ours = if names.is_empty() { !stem.is_empty() } else { names.contains(&stem) };
@@ -47,8 +50,8 @@ fn each(folder: &Path, mut take: impl FnMut(&str, &Path, &Metadata) -> bool) -> 
     taken
 }
 
-/// Removes what whole-file writes of `names` (all, where there are none) have left in a folder; returns how many. What cannot be removed
-/// stays: it is in nobody's way.
+/// Removes what whole-file writes of `names` (all, where there are none) have left in a folder; returns how
+/// many. What cannot be removed stays: it is in nobody's way.
 pub fn writes(folder: &Path, names: &[&str]) -> usize {
     each(folder, |name, path, found| {
         let gone = || of_a_write(name, names).is_some_and(|process| !process::is_alive(process));
@@ -56,8 +59,8 @@ pub fn writes(folder: &Path, names: &[&str]) -> usize {
     })
 }
 
-/// Removes files or folders `BEFORE` + process, or `BEFORE` + process + `-` + random letters; returns how many. A folder that holds a file
-/// [`KEPT`] stays.
+/// Removes files or folders `BEFORE` + process, or `BEFORE` + process + `-` + random letters; returns how
+/// many. A folder that holds a file [`KEPT`] stays.
 pub fn numbered(folder: &Path, before: &str) -> usize {
     each(folder, |name, path, found| {
         let Some(process) = process_of(name, before) else { return false };
@@ -80,8 +83,9 @@ pub fn deleting(folder: &Path, is_ours: impl Fn(&str) -> bool) -> usize {
     })
 }
 
-/// Removes runs that were killed before it was written down what they are for: folders with a run's name that hold a run's first state, if
-/// any, and nothing that it does not begin with. For who keeps runs from being begun meanwhile.
+/// Removes runs that were killed before it was written down what they are for: folders with a run's name that
+/// hold a run's first state, if any, and nothing that it does not begin with. For who keeps runs from being
+/// begun meanwhile.
 pub fn unbegun(runs: &Path) -> usize {
     each(runs, |name, path, found| {
         found.is_dir() && is_run_id(name) && !RunLock::is_held(path) && remove_unbegun(path)

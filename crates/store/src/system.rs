@@ -1,7 +1,7 @@
 //! What this machine is and has left: memory, disk, processor.
 //!
-//! Linux is read from /proc and the control groups directly, because a container's limit is what kills a run; other
-//! systems through the `sysinfo` crate. A figure that cannot be had is `None`.
+//! Linux is read from /proc and the control groups directly, because a container's limit is what kills a run;
+//! other systems through the `sysinfo` crate. A figure that cannot be had is `None`.
 
 use std::path::Path;
 
@@ -31,8 +31,8 @@ pub fn peak_rss_bytes() -> Option<u64> {
     platform::peak_rss_bytes()
 }
 
-/// Of the resident memory now, pages of files: the program itself, mapped shards. The system takes them back before it wants for memory.
-/// `None` where it is not told apart.
+/// Of the resident memory now, pages of files: the program itself, mapped shards. The system takes them back
+/// before it wants for memory. `None` where it is not told apart.
 pub fn resident_file_bytes() -> Option<u64> {
     platform::resident_file_bytes()
 }
@@ -42,7 +42,8 @@ pub fn available_memory_bytes() -> Option<u64> {
     platform::available_memory_bytes()
 }
 
-/// Processes of this control group that the system has killed for want of memory so far; `None` where it cannot be told.
+/// Processes of this control group that the system has killed for want of memory so far; `None` where it
+/// cannot be told.
 pub fn out_of_memory_kills() -> Option<u64> {
     platform::out_of_memory_kills()
 }

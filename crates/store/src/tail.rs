@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::fs::regular;
 
-/// From byte `at` on. A byte that is no text becomes `?`, so that the text is as long as what it was read from and offsets hold.
+/// From byte `at` on. A byte that is no text becomes `?`, so that the text is as long as what it was read
+/// from and offsets hold.
 pub fn read_from(path: &Path, at: u64) -> Result<String> {
     let mut file = regular::read(path)?;
     file.seek(SeekFrom::Start(at))?;
@@ -21,8 +22,8 @@ pub fn lines_from(path: &Path, at: u64) -> Result<String> {
     Ok(text)
 }
 
-/// Whole lines from byte `at` on, of at most `most_bytes`: more of them come with the next look. A line longer than that is handed over in
-/// pieces, which no reader of lines will take for one.
+/// Whole lines from byte `at` on, of at most `most_bytes`: more of them come with the next look. A line
+/// longer than that is handed over in pieces, which no reader of lines will take for one.
 pub fn some_lines_from(path: &Path, at: u64, most_bytes: u64) -> Result<String> {
     let mut file = regular::read(path)?;
     file.seek(SeekFrom::Start(at))?;

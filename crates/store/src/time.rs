@@ -58,7 +58,8 @@ impl Timestamp {
         format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}")
     }
 
-    /// Days to a civil date: Hinnant, "chrono-compatible low-level date algorithms" (civil_from_days), for years ≥ 1970.
+    /// Days to a civil date: Hinnant, "chrono-compatible low-level date algorithms" (civil_from_days), for
+    /// years ≥ 1970.
     fn parts(self) -> (u64, u64, u64, u64, u64, u64) {
         let days = self.unix_s / 86_400 + 719_468;
         let seconds = self.unix_s % 86_400;

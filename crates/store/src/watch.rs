@@ -1,7 +1,8 @@
-//! A run's metrics while they are written: read on from where the last look ended, kept small however long the run.
+//! A run's metrics while they are written: read on from where the last look ended, kept small however long
+//! the run.
 //!
-//! The file may end in the middle of a line, be cut back by a resume, or be gone at any moment; what can be read is shown. For those who
-//! watch (terminal, dashboard); what decides something reads `metrics` whole.
+//! The file may end in the middle of a line, be cut back by a resume, or be gone at any moment; what can be
+//! read is shown. For those who watch (terminal, dashboard); what decides something reads `metrics` whole.
 
 use std::collections::VecDeque;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! A headless Chromium, driven through the pipe of its debugging protocol: nothing listens on a port, and no driver has to be installed.
+//! A headless Chromium, driven through the pipe of its debugging protocol: nothing listens on a port, and no
+//! driver has to be installed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};

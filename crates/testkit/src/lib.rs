@@ -116,8 +116,8 @@ impl Sandbox {
         }
     }
 
-    /// Runs the program and kills it (SIGKILL) as soon as a line of stdout satisfies `when`. Returns whether that came
-    /// before it ended by itself.
+    /// Runs the program and kills it (SIGKILL) as soon as a line of stdout satisfies `when`. Returns whether
+    /// that came before it ended by itself.
     ///
     /// # Panics
     /// When it cannot be started.

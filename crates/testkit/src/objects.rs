@@ -1,6 +1,7 @@
 //! Object storage on 127.0.0.1: as much of S3 as is asked for, what it was asked, and failures on demand.
 //!
-//! Signatures are recorded, not checked: their tests are Amazon's published examples, and `tools/executors/objects.sh`.
+//! Signatures are recorded, not checked: their tests are Amazon's published examples, and
+//! `tools/executors/objects.sh`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -57,7 +57,8 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
     table
 });
 
-/// The characters of a class as regular expressions write it (`\p{So}`), as sorted ranges with both ends; none for what is no class.
+/// The characters of a class as regular expressions write it (`\p{So}`), as sorted ranges with both ends;
+/// none for what is no class.
 pub fn unicode_ranges(class: &str) -> Vec<(char, char)> {
     let parsed = regex_syntax::parse(class).ok();
     match parsed.as_ref().map(regex_syntax::hir::Hir::kind) {

@@ -1,4 +1,5 @@
-//! The three files of a tokenizer folder, as `transformers` reads them (`PreTrainedTokenizerFast`, versions 4 and 5).
+//! The three files of a tokenizer folder, as `transformers` reads them (`PreTrainedTokenizerFast`, versions 4
+//! and 5).
 
 use std::path::Path;
 
@@ -81,7 +82,8 @@ impl Definition {
         Ok(Definition { json, bytes, special })
     }
 
-    /// Writes the folder's files; `model_max_length` is the context of the model they go with, when there is one yet.
+    /// Writes the folder's files; `model_max_length` is the context of the model they go with, when there is
+    /// one yet.
     pub fn write(&self, fs: &dyn Fs, folder: &Path, model_max_length: Option<usize>) -> Result<()> {
         atomic::write(fs, &folder.join(TOKENIZER_FILE), &self.bytes)?;
         let map = self.special_tokens_map();

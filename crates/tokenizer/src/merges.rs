@@ -1,8 +1,9 @@
 //! Learning byte-pair merges: the most frequent pair becomes a token, again and again (Sennrich et al. 2016).
 //!
-//! The result is that of `tokenizers::BpeTrainer` where the latter's is defined: pairs by count, ties by the lower ids.
-//! It differs where a token can be built in two ways ("th"+"e", "t"+"he"): the library then queues one pair twice with
-//! parts of its places, in an order that varies from run to run. Here a pair stands in the table once.
+//! The result is that of `tokenizers::BpeTrainer` where the latter's is defined: pairs by count, ties by the
+//! lower ids. It differs where a token can be built in two ways ("th"+"e", "t"+"he"): the library then queues
+//! one pair twice with parts of its places, in an order that varies from run to run. Here a pair stands in
+//! the table once.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -166,7 +167,8 @@ fn count_pairs(sequences: &[Vec<u16>], words: &[(Box<str>, u64)]) -> PairTable {
     pairs
 }
 
-/// Replaces each occurrence of `pair`, left to right, and tells which neighbouring pairs went (−1) and came (+1).
+/// Replaces each occurrence of `pair`, left to right, and tells which neighbouring pairs went (−1) and came
+/// (+1).
 fn merge_in(sequence: &mut Vec<u16>, pair: (u16, u16), id: u16, mut tell: impl FnMut(Pair, i64)) {
     let mut kept = 0;
     let mut at = 0;

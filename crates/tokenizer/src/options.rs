@@ -19,9 +19,11 @@ pub enum Kind {
     /// Byte-level byte-pair encoding: what most language models use.
     #[default]
     Bpe,
-    /// A unigram language model over the same byte alphabet (Kudo 2018). For experiments: GGUF has no such form.
+    /// A unigram language model over the same byte alphabet (Kudo 2018). For experiments: GGUF has no such
+    /// form.
     Unigram,
-    /// One token a character, the vocabulary being the characters of the text. `vocab_size` is an upper bound.
+    /// One token a character, the vocabulary being the characters of the text. `vocab_size` is an upper
+    /// bound.
     Char,
     /// One token a byte. `vocab_size` is ignored.
     Byte,
@@ -139,7 +141,8 @@ impl TokenizerOptions {
         let mut seen = BTreeSet::new();
         for (place, spelling) in self.special_spellings().into_iter().enumerate() {
             let key = if place < 4 { "special_tokens" } else { "chat_tokens" };
-            // One character could be a token of the text, and the library strips white space around names in places.
+            // One character could be a token of the text, and the library strips white space around names in
+            // places.
             if spelling.chars().count() < 2 || spelling.chars().any(|c| c.is_whitespace() || c.is_control()) {
                 let message =
                     format!("`{}` needs two characters or more and no white space", spelling.escape_debug());

@@ -1,8 +1,9 @@
-//! Learning a unigram vocabulary with the library's trainer (Kudo 2018), made to give the same bytes every time.
+//! Learning a unigram vocabulary with the library's trainer (Kudo 2018), made to give the same bytes every
+//! time.
 //!
-//! Three things vary in the library: the order of words (we sort them), the grouping of floating-point sums by the number
-//! of threads (we run it on one), and which of the letters that fell out of the model gets which of the lowest scores (we
-//! hand those out in the order of the letters).
+//! Three things vary in the library: the order of words (we sort them), the grouping of floating-point sums
+//! by the number of threads (we run it on one), and which of the letters that fell out of the model gets
+//! which of the lowest scores (we hand those out in the order of the letters).
 
 use tokenizers::models::unigram::{Unigram, UnigramTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -65,7 +66,8 @@ pub fn learn(
     Ok(special.into_iter().map(|token| (token.to_owned(), SPECIAL_SCORE)).chain(learned).collect())
 }
 
-/// Gives the lowest scores, which lie on a grid from the minimum upwards, to single letters in the order of the letters.
+/// Gives the lowest scores, which lie on a grid from the minimum upwards, to single letters in the order of
+/// the letters.
 fn settle_penalties(pieces: &mut [(String, f64)]) {
     let lowest = pieces.iter().map(|piece| piece.1).fold(f64::INFINITY, f64::min);
     let on_grid = |score: f64| {

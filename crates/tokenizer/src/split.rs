@@ -1,8 +1,10 @@
-//! The pre-tokenizers: how llama.cpp and Hugging Face cut text before it is encoded, and their spelling in tokenizer.json.
+//! The pre-tokenizers: how llama.cpp and Hugging Face cut text before it is encoded, and their spelling in
+//! tokenizer.json.
 //!
-//! A self-trained vocabulary loads in llama.cpp only under one of the names it knows, and gives the same ids there only
-//! if it was trained with the regex behind that name. The regexes are the specification; what cuts is written by hand, since their engine
-//! backtracks for the lookahead and took half of the time of encoding. Tests hold the two together.
+//! A self-trained vocabulary loads in llama.cpp only under one of the names it knows, and gives the same ids
+//! there only if it was trained with the regex behind that name. The regexes are the specification; what cuts
+//! is written by hand, since their engine backtracks for the lookahead and took half of the time of encoding.
+//! Tests hold the two together.
 //!
 //! Time is linear in any text: each byte is looked at a bounded number of times. No piece is longer than
 //! [`LONGEST_PIECE_BYTES`].
@@ -26,8 +28,8 @@ const LLAMA_BPE: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|
 ///
 /// The library takes about 110 bytes of memory a byte of the piece it encodes, and its queue of merges leaves
 /// the caches as the piece grows: 16 MB of random `ACGT` took 43 s and 870 MB as one piece, 9.4 s in pieces
-/// of 64 KB, 6.1 s and 41 MB in pieces of 4 KB, 5.5 s in pieces of 1 KB. Words and lines of symbols stay below
-/// 4 KB; so do Chinese and Japanese with a mark or a line end every 1,365 characters.
+/// of 64 KB, 6.1 s and 41 MB in pieces of 4 KB, 5.5 s in pieces of 1 KB. Words and lines of symbols stay
+/// below 4 KB; so do Chinese and Japanese with a mark or a line end every 1,365 characters.
 pub const LONGEST_PIECE_BYTES: usize = 4096;
 
 /// Cuts text into pieces.

@@ -2,8 +2,8 @@
 
 use crate::Tokenizer;
 
-/// Decodes one token at a time. The texts of all [`StreamDecoder::push`] and [`StreamDecoder::finish`] together are
-/// [`Tokenizer::decode`] of all ids.
+/// Decodes one token at a time. The texts of all [`StreamDecoder::push`] and [`StreamDecoder::finish`]
+/// together are [`Tokenizer::decode`] of all ids.
 #[derive(Clone, Debug)]
 pub struct StreamDecoder<'a> {
     tokenizer: &'a Tokenizer,

@@ -12,7 +12,8 @@ pub fn set_threads(threads: usize) {
     ASKED.store(threads, Ordering::Relaxed);
 }
 
-/// Runs `work` with the threads of this crate. Rayon's own pool ends the program where a thread is refused, and cannot be tried again.
+/// Runs `work` with the threads of this crate. Rayon's own pool ends the program where a thread is refused,
+/// and cannot be tried again.
 pub fn with<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
     if rayon::current_thread_index().is_some() {

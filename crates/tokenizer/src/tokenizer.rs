@@ -45,8 +45,9 @@ struct Roles {
 
 #[derive(Clone, Debug)]
 enum Encoder {
-    /// Pieces of text, each encoded by the library's model. Cutting is our own: the library carries an alignment of two
-    /// words a byte through every step, which takes most of its time. Special tokens are never looked for in text.
+    /// Pieces of text, each encoded by the library's model. Cutting is our own: the library carries an
+    /// alignment of two words a byte through every step, which takes most of its time. Special tokens are
+    /// never looked for in text.
     Pieces(Arc<(Splitter, ModelWrapper)>),
     /// One token a character.
     Characters(HashMap<char, u32>),
@@ -115,8 +116,8 @@ impl Tokenizer {
         Ok(Tokenizer { definition, encoder, bytes, special, roles, hash })
     }
 
-    /// Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json into `folder`. `model_max_length` is the
-    /// context of the model that the folder goes with, when there is one yet.
+    /// Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json into `folder`.
+    /// `model_max_length` is the context of the model that the folder goes with, when there is one yet.
     ///
     /// # Errors
     /// What the disk says.
@@ -143,8 +144,8 @@ impl Tokenizer {
         Batches { tokenizer: self, known: Mutex::default() }
     }
 
-    /// The text of `ids`, special tokens left out when `skip_special`. Bytes that are not UTF-8 become U+FFFD; unknown
-    /// ids are left out.
+    /// The text of `ids`, special tokens left out when `skip_special`. Bytes that are not UTF-8 become
+    /// U+FFFD; unknown ids are left out.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let mut bytes = Vec::new();
         for &id in ids {
@@ -294,7 +295,8 @@ fn spellings(model: &Value) -> Result<Vec<String>> {
 }
 
 fn encode_piece(model: &ModelWrapper, piece: &str, ids: &mut Vec<u32>) {
-    // The model fails only where it must fall back to an unknown token that it lacks; every byte is in the vocabulary.
+    // The model fails only where it must fall back to an unknown token that it lacks; every byte is in the
+    // vocabulary.
     let tokens = model.tokenize(&byte_level::spell(piece.as_bytes())).unwrap_or_default();
     ids.extend(tokens.iter().map(|token| token.id));
 }

@@ -18,7 +18,8 @@ const UNIGRAM_BOUNDS: Bounds = Bounds { bytes: 2 << 20, long_bytes: (128 << 10, 
 /// Trains a tokenizer on `texts`.
 ///
 /// # Errors
-/// Options that cannot be, no text, or a vocabulary larger than the text supports (naming the number reached).
+/// Options that cannot be, no text, or a vocabulary larger than the text supports (naming the number
+/// reached).
 pub fn train<S: AsRef<str>>(
     texts: impl IntoIterator<Item = S>,
     options: &TokenizerOptions,

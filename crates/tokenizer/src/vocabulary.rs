@@ -14,9 +14,9 @@ pub struct Base {
 }
 
 impl Base {
-    /// Special tokens first, then the bytes in the order of the characters that spell them, as the library has it (ties
-    /// between pairs are decided by ids, so the order shows in what is learned). All 256 where there is room, as other programs expect;
-    /// only those of UTF-8 where `vocab_size` is too tight for that.
+    /// Special tokens first, then the bytes in the order of the characters that spell them, as the library
+    /// has it (ties between pairs are decided by ids, so the order shows in what is learned). All 256 where
+    /// there is room, as other programs expect; only those of UTF-8 where `vocab_size` is too tight for that.
     pub fn new(options: &TokenizerOptions, vocab_size: usize) -> Base {
         let special = options.special_spellings().len();
         let all = special + 256 <= vocab_size;

@@ -148,8 +148,8 @@ impl WordCounter {
         }
     }
 
-    /// Leaves out the rarest pieces until the rest is within `most`; of equally rare ones those with the highest
-    /// hash, so that a spread of the text stays.
+    /// Leaves out the rarest pieces until the rest is within `most`; of equally rare ones those with the
+    /// highest hash, so that a spread of the text stays.
     fn shrink(&mut self, most: Extent) {
         if self.extent.is_within(most) {
             return;

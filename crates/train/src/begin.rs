@@ -45,7 +45,8 @@ pub(crate) fn begin<D: Device>(
             check(&state, &fresh)?;
             check_options(&state, &fresh, job.trained_with)?;
             if which != Which::Latest {
-                // Now, and not at the next save: a session that is killed before it must not leave others to be the latest.
+                // Now, and not at the next save: a session that is killed before it must not leave others to
+                // be the latest.
                 checkpoints.supersede(state.step)?;
             }
             let (state, notes) = resumed(state, &fresh, which, job.training.token_count());
@@ -67,7 +68,8 @@ fn data_hash(job: &Job) -> String {
     if job.phases.iter().any(Option::is_some) { all.join("+") } else { all[0].to_owned() }
 }
 
-/// Of the hash of all that the run learned from, what is of the phases it still has: those after them were taken back by a decay.
+/// Of the hash of all that the run learned from, what is of the phases it still has: those after them were
+/// taken back by a decay.
 fn of_phases_left<'a>(was: &'a str, now: &str) -> &'a str {
     match was.strip_prefix(now) {
         Some(rest) if rest.starts_with('+') => &was[..now.len()],
@@ -148,7 +150,8 @@ fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
     Ok(())
 }
 
-/// The record of the run must know the options that the checkpoint was made with: otherwise one of the two is not what it was.
+/// The record of the run must know the options that the checkpoint was made with: otherwise one of the two is
+/// not what it was.
 fn check_options(state: &TrainerState, now: &TrainerState, trained_with: &[String]) -> Result<()> {
     let (was, is) = (state.options.hash(), now.options.hash());
     if was == is || trained_with.contains(&was) {

@@ -14,7 +14,8 @@ pub struct Evaluation {
     pub tokens: f64,
 }
 
-/// Runs the whole set through the model. `None` when the flag was raised before the end, or the set has no token to predict.
+/// Runs the whole set through the model. `None` when the flag was raised before the end, or the set has no
+/// token to predict.
 pub fn evaluate<D: Device>(
     model: &mut Model<D>,
     batches: impl Iterator<Item = corpus::Result<compute::Batch>>,

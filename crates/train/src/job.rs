@@ -35,12 +35,13 @@ pub struct Job<'a> {
     pub options: &'a TrainOptions,
     /// Where to begin.
     pub start: Start,
-    /// [`TrainOptions::hash`] of other options that this run is known to have trained with. A checkpoint of options that are neither
-    /// these nor `options` is not continued.
+    /// [`TrainOptions::hash`] of other options that this run is known to have trained with. A checkpoint of
+    /// options that are neither these nor `options` is not continued.
     pub trained_with: &'a [String],
     /// The training tokens.
     pub training: &'a TokenDataset,
-    /// The training tokens of each phase that has a mix of its own, in the order of `train.phase`; may be shorter.
+    /// The training tokens of each phase that has a mix of its own, in the order of `train.phase`; may be
+    /// shorter.
     pub phases: &'a [Option<TokenDataset>],
     /// The validation tokens.
     pub validation: Option<&'a TokenDataset>,

@@ -1,7 +1,7 @@
 //! What a run writes beside its checkpoints: `metrics.jsonl`, `state.json`, `train.log`.
 //!
-//! None of these may stop training: on a full disk metrics wait in memory and the others are skipped, with one warning
-//! until it works again. A checkpoint, which needs them on the disk, waits for space itself.
+//! None of these may stop training: on a full disk metrics wait in memory and the others are skipped, with
+//! one warning until it works again. A checkpoint, which needs them on the disk, waits for space itself.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -145,7 +145,8 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Refuses to go on in a folder that somebody has removed: writing there would make an empty shell of the run.
+    /// Refuses to go on in a folder that somebody has removed: writing there would make an empty shell of the
+    /// run.
     pub fn check_folder(&self) -> Result<()> {
         if self.fs.exists(self.run.path()) {
             return Ok(());

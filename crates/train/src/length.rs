@@ -6,8 +6,8 @@ use crate::{Error, Result, TrainOptions};
 
 /// Optimizer steps of a run over training data of a known size.
 ///
-/// An epoch serves every token once, in ⌈N/T⌉ sequences of T (the last one padded); a batch that an epoch does
-/// not fill is filled from the next one. So a run of E epochs has ⌈E·⌈N/T⌉/B⌉ steps.
+/// An epoch serves every token once, in ⌈N/T⌉ sequences of T (the last one padded); a batch that an epoch
+/// does not fill is filled from the next one. So a run of E epochs has ⌈E·⌈N/T⌉/B⌉ steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunLength {
     /// Optimizer steps in all.

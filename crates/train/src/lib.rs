@@ -1,7 +1,8 @@
 //! Training: the loop, its schedules, its checkpoints, and an exact resume.
 //!
-//! Reading order: `options` (every knob), `schedule`, `job` (what goes in and out), `trainer` (the loop), `checkpoint`.
-//! Non-goals: choosing data or a shape (that is `pipeline`), arithmetic (`compute`, `model`), printing (`cli`).
+//! Reading order: `options` (every knob), `schedule`, `job` (what goes in and out), `trainer` (the loop),
+//! `checkpoint`. Non-goals: choosing data or a shape (that is `pipeline`), arithmetic (`compute`, `model`),
+//! printing (`cli`).
 
 mod begin;
 pub mod checkpoint;

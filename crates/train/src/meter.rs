@@ -44,8 +44,9 @@ impl Meter {
         self.elapsed_before_s + self.begun.elapsed().as_secs_f64()
     }
 
-    /// Estimated time for `steps` more: recent wall time a step, which counts validation and checkpoints in. Until the
-    /// window is full it is the mean of the session, so that one early checkpoint does not swing it.
+    /// Estimated time for `steps` more: recent wall time a step, which counts validation and checkpoints in.
+    /// Until the window is full it is the mean of the session, so that one early checkpoint does not swing
+    /// it.
     pub fn eta_s(&self, steps: u64) -> f64 {
         let per_step = match (self.ends.front(), self.ends.back()) {
             (Some(first), Some(last)) if self.ends.len() > WINDOW => {

@@ -32,8 +32,8 @@ pub struct TrainOptions {
     pub sequence_length: usize,
     /// Arithmetic of training. auto: bf16 where the CPU multiplies it, else f32.
     pub precision: PrecisionChoice,
-    /// Keep less of the forward and compute it again in the backward (activation checkpointing): less memory, about a quarter
-    /// more time, not a bit of difference.
+    /// Keep less of the forward and compute it again in the backward (activation checkpointing): less memory,
+    /// about a quarter more time, not a bit of difference.
     #[schemars(extend("x-change" = "reporting"))]
     pub recompute: bool,
     /// The highest learning rate, reached after the warm-up.
@@ -57,8 +57,8 @@ pub struct TrainOptions {
     /// The curve of wsd's decay.
     #[schemars(extend("x-change" = "tunable"))]
     pub decay_shape: DecayShape,
-    /// The run in parts, each with its own length, context and course of the learning rate, as `[[train.phase]]` tables. None: one
-    /// part.
+    /// The run in parts, each with its own length, context and course of the learning rate, as
+    /// `[[train.phase]]` tables. None: one part.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub phase: Vec<PhaseOptions>,
     /// The rule that updates the matrices of the layers.
@@ -84,15 +84,15 @@ pub struct TrainOptions {
     /// Largest global norm of the gradient; 0: no clipping.
     #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 1e9))]
     pub gradient_clip: f64,
-    /// Decay a step of a moving average of the weights (EMA), which is then what is validated, sampled and exported; usual are 0.99 to
-    /// 0.9999. 0: no average.
+    /// Decay a step of a moving average of the weights (EMA), which is then what is validated, sampled and
+    /// exported; usual are 0.99 to 0.9999. 0: no average.
     #[schemars(range(min = 0.0, max = 0.999_999_9))]
     pub ema_decay: f64,
     /// Validations in a row without a new best after which the run ends (early stopping). 0: never.
     #[schemars(extend("x-change" = "tunable"))]
     pub early_stopping: u64,
-    /// Times in a row to go back to the last good checkpoint and leave out the batches since, when the loss spikes or is not
-    /// finite; then the run stops. 0: never go back.
+    /// Times in a row to go back to the last good checkpoint and leave out the batches since, when the loss
+    /// spikes or is not finite; then the run stops. 0: never go back.
     #[schemars(extend("x-change" = "tunable"), range(min = 0, max = 100))]
     pub rollbacks: u64,
     /// Decides initial weights, the order of data and dropout.
@@ -253,7 +253,8 @@ pub struct Problem {
 }
 
 impl TrainOptions {
-    /// Every value outside the ranges of the schema, in the order of the keys, then contradictions between keys.
+    /// Every value outside the ranges of the schema, in the order of the keys, then contradictions between
+    /// keys.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = ranges::problems(self);
         let mut refuse = |key: &str, message: String| {
@@ -307,8 +308,8 @@ impl TrainOptions {
         values
     }
 
-    /// What must be the same for a checkpoint to be continued: the fixed options, but for the length of the run, which
-    /// `--more-…` changes, and the micro-batch, which each machine chooses.
+    /// What must be the same for a checkpoint to be continued: the fixed options, but for the length of the
+    /// run, which `--more-…` changes, and the micro-batch, which each machine chooses.
     pub(crate) fn of_stream(&self) -> Map<String, Value> {
         let mut fixed = self.of_changes(|change| change == Change::Fixed);
         for key in ["epochs", "steps", "phase", "micro_batch_size"] {
@@ -317,8 +318,8 @@ impl TrainOptions {
         fixed
     }
 
-    /// Names these options in a checkpoint's manifest: BLAKE3 of what decides the weights, without the micro-batch,
-    /// which each machine chooses.
+    /// Names these options in a checkpoint's manifest: BLAKE3 of what decides the weights, without the
+    /// micro-batch, which each machine chooses.
     pub fn hash(&self) -> String {
         let mut deciding = self.deciding();
         deciding.remove("micro_batch_size");
@@ -363,7 +364,8 @@ impl TrainOptions {
         }
     }
 
-    /// The decay of the weights' average at a step: less at first, so that what the run began with is soon forgotten.
+    /// The decay of the weights' average at a step: less at first, so that what the run began with is soon
+    /// forgotten.
     pub fn ema_decay_at(&self, updates: u64) -> f64 {
         self.ema_decay.min((1.0 + updates as f64) / (10.0 + updates as f64))
     }

@@ -22,8 +22,8 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// Runs `attempt` until it succeeds, fails for a reason that waiting cannot mend, or time is up. `what` opens the
-    /// message: "the checkpoint of step 500". A raised flag ends the waiting too.
+    /// Runs `attempt` until it succeeds, fails for a reason that waiting cannot mend, or time is up. `what`
+    /// opens the message: "the checkpoint of step 500". A raised flag ends the waiting too.
     pub fn wait_out<T>(
         &self,
         what: &str,

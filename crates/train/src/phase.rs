@@ -1,7 +1,8 @@
 //! `[[train.phase]]`: a run in parts, each with its own length, context and course of the learning rate.
 //!
-//! A phase's context may be shorter than the run's and then divides it: a step always covers the same tokens, only cut in
-//! more, shorter rows. So the loader's windows, and with them the promise of every token once an epoch, stay what they are.
+//! A phase's context may be shorter than the run's and then divides it: a step always covers the same tokens,
+//! only cut in more, shorter rows. So the loader's windows, and with them the promise of every token once an
+//! epoch, stay what they are.
 
 use compute::Batch;
 use corpus::mix::MixOptions;
@@ -31,17 +32,21 @@ pub struct PhaseOptions {
     #[schemars(range(min = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
-    /// Tokens a sequence; divides train.sequence_length, which it is by default. A step covers as many tokens as in other phases.
+    /// Tokens a sequence; divides train.sequence_length, which it is by default. A step covers as many tokens
+    /// as in other phases.
     #[schemars(range(min = 2, max = 1_048_576))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence_length: Option<usize>,
-    /// What of each entry of data.paths is learned from in this phase; without it, what data.mix makes for the whole run.
+    /// What of each entry of data.paths is learned from in this phase; without it, what data.mix makes for
+    /// the whole run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mix: Option<MixOptions>,
-    /// How the learning rate moves within the phase. Where one phase has this, all have; without, train.schedule runs over the whole run.
+    /// How the learning rate moves within the phase. Where one phase has this, all have; without,
+    /// train.schedule runs over the whole run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<PhaseSchedule>,
-    /// Where it begins; by default where the phase before ended, and in the first one at train.learning_rate after the run's warm-up.
+    /// Where it begins; by default where the phase before ended, and in the first one at train.learning_rate
+    /// after the run's warm-up.
     #[schemars(range(min = 1e-12, max = 10.0))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
@@ -178,8 +183,8 @@ impl TrainOptions {
         (self.steps, self.epochs) = (Some(steps), None);
     }
 
-    /// Lets a run that was planned with `planned` steps have `length`. Its phases keep their places: the last one takes what is added, and
-    /// where `at` is given, the one after that step takes all that is left.
+    /// Lets a run that was planned with `planned` steps have `length`. Its phases keep their places: the last
+    /// one takes what is added, and where `at` is given, the one after that step takes all that is left.
     pub fn extend(&mut self, planned: u64, length: u64, at: Option<u64>) {
         if self.phase.is_empty() {
             (self.steps, self.epochs) = (Some(length), None);
@@ -251,7 +256,8 @@ impl TrainOptions {
     }
 }
 
-/// The same tokens in `rows` times as many rows, `rows` times shorter. A document that goes on in the next row begins there anew.
+/// The same tokens in `rows` times as many rows, `rows` times shorter. A document that goes on in the next
+/// row begins there anew.
 pub(crate) fn cut(batch: &mut Batch, rows: usize) {
     if rows <= 1 {
         return;

@@ -131,8 +131,8 @@ impl Schedule {
         Schedule { pieces }
     }
 
-    /// The learning rate of `step`, counted from 1. The peak is reached at the last warm-up step and the minimum at the
-    /// last step; beyond it that of the last step stays.
+    /// The learning rate of `step`, counted from 1. The peak is reached at the last warm-up step and the
+    /// minimum at the last step; beyond it that of the last step stays.
     pub fn learning_rate(&self, step: u64) -> f64 {
         let piece = self.pieces.iter().find(|piece| step <= piece.until).or(self.pieces.last());
         piece.map_or(0.0, |piece| piece.learning_rate(step))
@@ -148,15 +148,15 @@ impl Schedule {
         self.pieces.last().map_or(0, |piece| piece.until)
     }
 
-    /// The last step of the plateau that a final decay follows: a run can be continued from there as if the decay had
-    /// not been. `None` where the learning rate decays all the time, or not at all.
+    /// The last step of the plateau that a final decay follows: a run can be continued from there as if the
+    /// decay had not been. `None` where the learning rate decays all the time, or not at all.
     pub fn plateau_end(&self) -> Option<u64> {
         let [.., plateau, decay] = self.pieces.as_slice() else { return None };
         (plateau.shape.is_none() && decay.shape.is_some()).then_some(plateau.until)
     }
 
-    /// The same schedule with its final decay, of the same length, begun after `step` of the plateau. `None` where
-    /// `step` is not on one, or still in the warm-up.
+    /// The same schedule with its final decay, of the same length, begun after `step` of the plateau. `None`
+    /// where `step` is not on one, or still in the warm-up.
     pub fn decaying_after(&self, step: u64) -> Option<Schedule> {
         let plateau_end = self.plateau_end()?;
         let [before @ .., plateau, decay] = self.pieces.as_slice() else { return None };

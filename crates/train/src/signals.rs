@@ -1,5 +1,6 @@
-//! Stopping from outside: SIGINT and SIGTERM set a flag that the loop looks at; a second Ctrl-C quits at once. A request by
-//! file is obeyed as SIGTERM is. Work that has something to save holds the flag, so that nobody ends the process under it.
+//! Stopping from outside: SIGINT and SIGTERM set a flag that the loop looks at; a second Ctrl-C quits at
+//! once. A request by file is obeyed as SIGTERM is. Work that has something to save holds the flag, so that
+//! nobody ends the process under it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,8 @@ use store::fs::regular;
 
 use crate::{Error, Result};
 
-/// A file whose content changes while the loop goes round: a process that lives and does nothing is told by it.
+/// A file whose content changes while the loop goes round: a process that lives and does nothing is told by
+/// it.
 pub const HEARTBEAT_FILE: &str = "heartbeat";
 /// Between two looks for a request.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -44,9 +46,9 @@ impl StopFlag {
         StopFlag::default()
     }
 
-    /// The flag of this process, which SIGINT (Ctrl-C) and SIGTERM raise from the first call on. Ctrl-C once more ends the process with
-    /// 130: a person who asks twice does not want to wait. SIGTERM once more does not: two who ask for a stop at the same time want the
-    /// checkpoint.
+    /// The flag of this process, which SIGINT (Ctrl-C) and SIGTERM raise from the first call on. Ctrl-C once
+    /// more ends the process with 130: a person who asks twice does not want to wait. SIGTERM once more does
+    /// not: two who ask for a stop at the same time want the checkpoint.
     ///
     /// # Errors
     /// The system does not let this process listen.
@@ -75,7 +77,8 @@ impl StopFlag {
         Ok(flag)
     }
 
-    /// A flag that raises itself at the look number `looks` (from 0): a way to stop at a place rather than at a time.
+    /// A flag that raises itself at the look number `looks` (from 0): a way to stop at a place rather than at
+    /// a time.
     pub fn at_look(looks: u64) -> StopFlag {
         StopFlag { looks: Some(Arc::new(AtomicU64::new(looks))), ..StopFlag::default() }
     }
@@ -98,7 +101,8 @@ impl StopFlag {
         }
     }
 
-    /// While the value lives, its holder has something to save and ends by itself once it sees the flag: nobody may end the process.
+    /// While the value lives, its holder has something to save and ends by itself once it sees the flag:
+    /// nobody may end the process.
     pub fn hold(&self) -> Hold {
         self.holds.fetch_add(1, Ordering::SeqCst);
         Hold(Arc::clone(&self.holds))
@@ -121,7 +125,8 @@ impl StopFlag {
     }
 }
 
-/// Lets a write beyond the limit on the size of a file fail with an error, rather than end the process (SIGXFSZ).
+/// Lets a write beyond the limit on the size of a file fail with an error, rather than end the process
+/// (SIGXFSZ).
 ///
 /// # Errors
 /// The system does not let this process listen.
@@ -149,8 +154,8 @@ impl Drop for Hold {
     }
 }
 
-/// While it lives, a request to stop in its folder (`store::stop`) reaches this process as SIGTERM would: a loop that listens
-/// saves first, anything else ends at once. Tells of the loop by [`HEARTBEAT_FILE`].
+/// While it lives, a request to stop in its folder (`store::stop`) reaches this process as SIGTERM would: a
+/// loop that listens saves first, anything else ends at once. Tells of the loop by [`HEARTBEAT_FILE`].
 #[derive(Debug)]
 pub struct Obeying {
     folder: PathBuf,
@@ -159,7 +164,8 @@ pub struct Obeying {
 }
 
 impl Obeying {
-    /// Looks for requests in `folder` from now on; one that is older was meant for somebody who is gone. The caller holds the folder's lock.
+    /// Looks for requests in `folder` from now on; one that is older was meant for somebody who is gone. The
+    /// caller holds the folder's lock.
     pub fn requests_in(folder: &Path) -> Obeying {
         store::stop::clear(folder);
         let done = Arc::new(AtomicBool::new(false));
@@ -192,7 +198,8 @@ fn obey(folder: &Path, done: &AtomicBool) {
         if done.load(Ordering::Relaxed) {
             return;
         }
-        // Again until it is obeyed: the first process of a container hears only what it listens for, and it may not listen yet.
+        // Again until it is obeyed: the first process of a container hears only what it listens for, and it
+        // may not listen yet.
         if store::stop::is_requested(folder) {
             let _ = signal_hook::low_level::raise(signal_hook::consts::SIGTERM);
         }

@@ -1,8 +1,8 @@
 //! Loss spikes: losses far above what was usual, for several steps in a row.
 //!
-//! One bad batch among good ones is no spike: its gradient is clipped and the next loss is as before. What counts is a model
-//! that was thrown off its course, and that shows in the losses after it. The window is part of the checkpoint, so a resumed
-//! run notices exactly what an uninterrupted one does.
+//! One bad batch among good ones is no spike: its gradient is clipped and the next loss is as before. What
+//! counts is a model that was thrown off its course, and that shows in the losses after it. The window is
+//! part of the checkpoint, so a resumed run notices exactly what an uninterrupted one does.
 
 use serde::{Deserialize, Serialize};
 
@@ -68,8 +68,8 @@ impl SpikeWindow {
             return None;
         }
         let centre = median(self.losses.clone());
-        // From differences of neighbours, so that a curve that falls steeply does not look noisy. 1.4826: what makes a median a
-        // standard deviation, were they normal; √2: they are differences of two.
+        // From differences of neighbours, so that a curve that falls steeply does not look noisy. 1.4826:
+        // what makes a median a standard deviation, were they normal; √2: they are differences of two.
         let differences = self.losses.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
         let deviation = 1.4826 / std::f64::consts::SQRT_2 * median(differences);
         Some((centre, centre + (DEVIATIONS * deviation).max(LEAST_RISE.0 + LEAST_RISE.1 * centre)))

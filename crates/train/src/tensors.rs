@@ -41,8 +41,9 @@ impl<D: Device> TensorStore for ModelTensors<'_, D> {
     }
 }
 
-/// `micro_batch_size`, or for 0 the largest divisor of `batch_size` whose activations fit in [`Target::activations_bytes`]: the same recipe
-/// and precision should give the same bits whatever else runs on the machine.
+/// `micro_batch_size`, or for 0 the largest divisor of `batch_size` whose activations fit in
+/// [`Target::activations_bytes`]: the same recipe and precision should give the same bits whatever else runs
+/// on the machine.
 pub fn micro_batch_size(config: &ModelConfig, options: &TrainOptions, target: Target) -> usize {
     if options.micro_batch_size > 0 {
         return options.micro_batch_size;

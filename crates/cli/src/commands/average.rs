@@ -12,8 +12,9 @@ use crate::failure::Outcome;
 use crate::output::Console;
 use crate::select;
 
-/// Average the weights of several checkpoints of a run into a model folder, and compare its validation loss with that of the newest
-/// of them. What is left of a run at its highest learning rate, or after several, is often better than any one of them.
+/// Average the weights of several checkpoints of a run into a model folder, and compare its validation loss
+/// with that of the newest of them. What is left of a run at its highest learning rate, or after several, is
+/// often better than any one of them.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, its unique beginning or end, or `latest`

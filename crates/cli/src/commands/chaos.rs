@@ -9,8 +9,9 @@ use crate::failure::Outcome;
 use crate::output::{Console, short_duration};
 use crate::select;
 
-/// Kill -9 a training at random moments, resume it each time, and compare its end with that of a run nobody killed. After each
-/// kill every checkpoint must verify and no more than one interval may be lost. Works in a scratch folder of the project.
+/// Kill -9 a training at random moments, resume it each time, and compare its end with that of a run nobody
+/// killed. After each kill every checkpoint must verify and no more than one interval may be lost. Works in a
+/// scratch folder of the project.
 #[derive(Debug, Args)]
 #[command(after_help = "Without RECIPE it is the example quick-test. --seed chooses other moments.")]
 pub struct Arguments {

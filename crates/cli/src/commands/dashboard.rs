@@ -16,13 +16,15 @@ use crate::select;
 
 const USUAL_PORT: u16 = 8427;
 
-/// Watch the project's runs in a browser: curves compared, samples, recipes side by side, the machine. Shows an address to open; Ctrl-C ends it.
+/// Watch the project's runs in a browser: curves compared, samples, recipes side by side, the machine. Shows
+/// an address to open; Ctrl-C ends it.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Port to listen on; 0: any free one [default: 8427, or a free one where that is taken]
     #[arg(long, value_name = "N", env = "TEXT2LLM_PORT", hide_env = true)]
     pub port: Option<u16>,
-    /// Address to listen on. Any but a loopback one lets other machines in that have the token; nothing is encrypted
+    /// Address to listen on. Any but a loopback one lets other machines in that have the token; nothing is
+    /// encrypted
     #[arg(long, value_name = "ADDRESS", env = "TEXT2LLM_HOST", hide_env = true, default_value_t = Ipv4Addr::LOCALHOST.into())]
     pub host: IpAddr,
 }

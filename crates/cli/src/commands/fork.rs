@@ -11,8 +11,8 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 use crate::select;
 
-/// Start a second run from a checkpoint of another one, which keeps all of its own. `resume` then trains it: to its end,
-/// further (`--more-steps`), or with the decay begun at once (`--decay-now`).
+/// Start a second run from a checkpoint of another one, which keeps all of its own. `resume` then trains it:
+/// to its end, further (`--more-steps`), or with the decay begun at once (`--decay-now`).
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, its unique beginning or end, or `latest`

@@ -18,7 +18,8 @@ use crate::select;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Show a run's log: steps now and then, validations, samples, checkpoints, warnings, and what its supervisor did.
+/// Show a run's log: steps now and then, validations, samples, checkpoints, warnings, and what its supervisor
+/// did.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, its unique beginning or end, or `latest`

@@ -21,7 +21,8 @@ pub struct Arguments {
     /// Solve the shape for this many layers (model.depth)
     #[arg(long, value_name = "LAYERS")]
     pub depth: Option<String>,
-    /// Plan for a rented GPU instead of this machine: h200, h100, a100, l40s, rtx4090, a10g. Hours and price are assumed from its stated rate
+    /// Plan for a rented GPU instead of this machine: h200, h100, a100, l40s, rtx4090, a10g. Hours and price
+    /// are assumed from its stated rate
     #[arg(long, value_name = "GPU", value_parser = pipeline::prices::Gpu::named)]
     pub gpu: Option<&'static pipeline::prices::Gpu>,
     /// Do not time this machine; the plan then has no time

@@ -13,8 +13,8 @@ use crate::failure::Outcome;
 use crate::output::Console;
 use crate::{select, summary};
 
-/// Continue a run from a checkpoint. Without --more-… it ends where it was meant to, bit for bit as if it had never
-/// stopped. What `run` began goes on to validation and export, and so does a training that is done.
+/// Continue a run from a checkpoint. Without --more-… it ends where it was meant to, bit for bit as if it had
+/// never stopped. What `run` began goes on to validation and export, and so does a training that is done.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, its unique beginning or end, or `latest`
@@ -26,7 +26,8 @@ pub struct Arguments {
     /// Train N steps beyond the run's end
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub more_steps: Option<u64>,
-    /// End a run with train.schedule = "wsd" (or "constant") here: decay the learning rate over the next N steps, and stop
+    /// End a run with train.schedule = "wsd" (or "constant") here: decay the learning rate over the next N
+    /// steps, and stop
     #[arg(long, value_name = "N", conflicts_with_all = ["more_steps", "more_epochs"], value_parser = clap::value_parser!(u64).range(1..))]
     pub decay_now: Option<u64>,
     /// Where to continue from: latest, best, or a step; later checkpoints are given up

@@ -11,7 +11,8 @@ use crate::failure::{Failure, Outcome};
 use crate::output::{Console, bytes};
 use crate::select;
 
-/// Delete a run with its checkpoints, metrics and log. Asks first; a run that works now is refused. What was exported stays.
+/// Delete a run with its checkpoints, metrics and log. Asks first; a run that works now is refused. What was
+/// exported stays.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, or its unique beginning or end

@@ -14,7 +14,8 @@ use crate::failure::Outcome;
 use crate::output::Console;
 use crate::{select, summary};
 
-/// Text to model: corpus, tokenizer, training, validation, export. Stages whose inputs have not changed are skipped.
+/// Text to model: corpus, tokenizer, training, validation, export. Stages whose inputs have not changed are
+/// skipped.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Running it again with the same recipe and text does no work twice: finished stages and a finished training \
@@ -32,7 +33,8 @@ pub struct Arguments {
     /// Continue the latest unfinished run, with the recipe it was started with
     #[arg(long)]
     pub resume: bool,
-    /// Continue with what was changed of the recipe since and may change within a run: schedule, checkpoints, validation, export
+    /// Continue with what was changed of the recipe since and may change within a run: schedule, checkpoints,
+    /// validation, export
     #[arg(long, requires = "resume")]
     pub accept_changes: bool,
     /// Train again although a finished run has this recipe and text

@@ -17,7 +17,8 @@ use crate::select;
 const SOON: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Stop a run, whatever it does now: training saves a checkpoint first, and `resume` goes on from there bit for bit.
+/// Stop a run, whatever it does now: training saves a checkpoint first, and `resume` goes on from there bit
+/// for bit.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, its unique beginning or end, or `latest`

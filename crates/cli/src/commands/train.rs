@@ -8,8 +8,8 @@ use crate::arguments::{GlobalArguments, RecipeArguments};
 use crate::failure::Outcome;
 use crate::output::Console;
 
-/// Train a new run; corpus and tokenizer are prepared only if they are missing or out of date. Validation and export
-/// come with a later `text2llm run`, which reuses the finished training.
+/// Train a new run; corpus and tokenizer are prepared only if they are missing or out of date. Validation and
+/// export come with a later `text2llm run`, which reuses the finished training.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -23,7 +23,8 @@ pub struct Arguments {
     /// Continue the latest unfinished run, with the recipe it was started with
     #[arg(long)]
     pub resume: bool,
-    /// Continue with what was changed of the recipe since and may change within a run: schedule, checkpoints, validation, export
+    /// Continue with what was changed of the recipe since and may change within a run: schedule, checkpoints,
+    /// validation, export
     #[arg(long, requires = "resume")]
     pub accept_changes: bool,
     /// Work in the background, watched over and resumed after a crash; returns once it is seen to train

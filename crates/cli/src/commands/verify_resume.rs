@@ -9,8 +9,8 @@ use crate::failure::{Failure, Outcome};
 use crate::output::{Console, bytes, short_duration};
 use crate::select::{self, Selected};
 
-/// Train N steps, then N/2 steps, kill -9, and the rest; compare weights, moments, loader and metrics bit for bit. Works in a
-/// scratch folder of the project, which it removes.
+/// Train N steps, then N/2 steps, kill -9, and the rest; compare weights, moments, loader and metrics bit for
+/// bit. Works in a scratch folder of the project, which it removes.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]

@@ -1,5 +1,6 @@
-//! `--output agent`: tagged lines on stdout that a program can follow: `[TRAIN] key=value …`, `✅ …`, `⚠️ WARNING: …`,
-//! `❌ ERROR: …`, `[TRAIN-COMPLETE] …`. Tags and keys are stable; one line an event, and no more than one progress line a second.
+//! `--output agent`: tagged lines on stdout that a program can follow: `[TRAIN] key=value …`, `✅ …`, `⚠️
+//! WARNING: …`, `❌ ERROR: …`, `[TRAIN-COMPLETE] …`. Tags and keys are stable; one line an event, and no more
+//! than one progress line a second.
 
 use std::time::{Duration, Instant};
 

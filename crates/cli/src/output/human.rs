@@ -1,4 +1,5 @@
-//! For a person: phase headers, a live bar on a terminal (an occasional line elsewhere), samples, a loss curve in one line.
+//! For a person: phase headers, a live bar on a terminal (an occasional line elsewhere), samples, a loss
+//! curve in one line.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};

@@ -1,4 +1,5 @@
-//! `--json`: every event as one JSON line on stdout. What would steer a terminal is escaped; it reads back the same.
+//! `--json`: every event as one JSON line on stdout. What would steer a terminal is escaped; it reads back
+//! the same.
 
 use store::plain;
 use store::report::{Event, Reporter};

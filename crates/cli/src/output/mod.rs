@@ -1,9 +1,9 @@
 //! How things look: prose for a person on stderr, tagged lines or JSON lines for a program on stdout.
 //!
-//! Data goes to stdout, prose to stderr. Nothing from outside steers the terminal: people see it through `store::plain`, programs get
-//! it as JSON with escapes. Only text that was asked for (`generate`, `logs`, `data extract`) goes into a pipe or a file
-//! as it is. A reader that has gone away never stops work that runs: reports are dropped
-//! silently, while commands that only print end quietly.
+//! Data goes to stdout, prose to stderr. Nothing from outside steers the terminal: people see it through
+//! `store::plain`, programs get it as JSON with escapes. Only text that was asked for (`generate`, `logs`,
+//! `data extract`) goes into a pipe or a file as it is. A reader that has gone away never stops work that
+//! runs: reports are dropped silently, while commands that only print end quietly.
 
 mod agent;
 mod human;
@@ -75,7 +75,8 @@ impl Console {
         Ok(patient::stdout(text.as_bytes())?)
     }
 
-    /// Text that was asked for, of a model, a page or a log: as it is into a pipe or a file, to a terminal without what would steer it.
+    /// Text that was asked for, of a model, a page or a log: as it is into a pipe or a file, to a terminal
+    /// without what would steer it.
     pub fn stream_text(&mut self, text: &str) -> Outcome {
         if io::stdout().is_terminal() { self.stream(&plain::text(text)) } else { self.stream(text) }
     }
@@ -221,7 +222,8 @@ impl Console {
     }
 }
 
-/// A mistake on the command line as clap tells it. It repeats arguments and variables of the environment, which may hold anything.
+/// A mistake on the command line as clap tells it. It repeats arguments and variables of the environment,
+/// which may hold anything.
 pub fn usage_error(error: clap::Error) -> Result<(), ()> {
     let text = usage_text(error);
     let text = text.strip_prefix("error").unwrap_or(&text);

@@ -1,5 +1,6 @@
-//! Writing to somebody who may not read: a full pipe, a terminal that is held with Ctrl-S. Work waits for its reader as long as nobody
-//! asks this process to stop; then it waits [`GRACE`] longer, and what is not read by then is dropped, so that the stop takes effect.
+//! Writing to somebody who may not read: a full pipe, a terminal that is held with Ctrl-S. Work waits for its
+//! reader as long as nobody asks this process to stop; then it waits [`GRACE`] longer, and what is not read
+//! by then is dropped, so that the stop takes effect.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,5 @@
-//! What is shown and what keys do. Knows nothing of terminals; actions are the program's own commands, run beside.
+//! What is shown and what keys do. Knows nothing of terminals; actions are the program's own commands, run
+//! beside.
 
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};

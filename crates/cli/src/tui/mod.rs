@@ -1,7 +1,9 @@
-//! `text2llm tui`: the project's runs, and one run live: curves, figures, samples, log; keys to stop, resume, generate, switch.
+//! `text2llm tui`: the project's runs, and one run live: curves, figures, samples, log; keys to stop, resume,
+//! generate, switch.
 //!
-//! What is shown is read from the runs' files, never from the processes, so that a dead run is shown like a live one. Reading
-//! order: `watched` (what is read), `app` (what is shown of it and what keys do), `screen` and `curves` (how it looks).
+//! What is shown is read from the runs' files, never from the processes, so that a dead run is shown like a
+//! live one. Reading order: `watched` (what is read), `app` (what is shown of it and what keys do), `screen`
+//! and `curves` (how it looks).
 
 mod app;
 mod curves;

@@ -1,5 +1,5 @@
-//! What is read of one run: its state, its metrics as they grow, the end of its log. Files may be half-written, cut back by a
-//! resume, or gone at any moment; what can be read is shown.
+//! What is read of one run: its state, its metrics as they grow, the end of its log. Files may be
+//! half-written, cut back by a resume, or gone at any moment; what can be read is shown.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! One damaged byte in a record of a run, or in its data: never another result, never a run that begins again beside its checkpoints.
+//! One damaged byte in a record of a run, or in its data: never another result, never a run that begins again
+//! beside its checkpoints.
 
 use std::path::PathBuf;
 

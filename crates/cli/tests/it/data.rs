@@ -1,4 +1,5 @@
-//! Cleaning from the command line: a recipe with redaction, and what inspect, stats, diff and the classifier make of its documents.
+//! Cleaning from the command line: a recipe with redaction, and what inspect, stats, diff and the classifier
+//! make of its documents.
 
 use crate::{sandbox, write_tiny};
 

@@ -1,4 +1,5 @@
-//! What a program or a person sees of data from elsewhere: nothing of it steers a terminal, and no secret is told.
+//! What a program or a person sees of data from elsewhere: nothing of it steers a terminal, and no secret is
+//! told.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Limits that a system sets to a process end a run with an error that names them, or are got along with: never with a panic or a signal.
+//! Limits that a system sets to a process end a run with an error that names them, or are got along with:
+//! never with a panic or a signal.
 
 use std::process::Command;
 

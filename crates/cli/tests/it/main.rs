@@ -8,6 +8,7 @@ mod damaged;
 #[cfg(unix)]
 mod dashboard;
 mod data;
+mod docs;
 mod foreign;
 mod help;
 mod kill;

@@ -1,4 +1,5 @@
-//! Text from object storage, and stages of machines that share nothing but a bucket: the bytes of one process.
+//! Text from object storage, and stages of machines that share nothing but a bucket: the bytes of one
+//! process.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! A project that came from somebody else: links, pipes and folders under the names that the program writes to.
+//! A project that came from somebody else: links, pipes and folders under the names that the program writes
+//! to.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! `data stage` and `data prepare --executor`: the same bytes as one process, and what happens to ranks that are killed.
+//! `data stage` and `data prepare --executor`: the same bytes as one process, and what happens to ranks that
+//! are killed.
 
 use std::path::Path;
 use std::process::{Child, Command};

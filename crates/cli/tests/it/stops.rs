@@ -1,4 +1,5 @@
-//! A stop on request is told as one, in every phase and whoever is asked: the worker, its supervisor, both, or a command in the foreground.
+//! A stop on request is told as one, in every phase and whoever is asked: the worker, its supervisor, both,
+//! or a command in the foreground.
 
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};

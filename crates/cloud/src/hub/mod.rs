@@ -1,8 +1,9 @@
-//! Data sets of a hub that speaks Hugging Face's routes: which files a set has, and those files, checked, in a cache.
+//! Data sets of a hub that speaks Hugging Face's routes: which files a set has, and those files, checked, in
+//! a cache.
 //!
-//! A revision is settled to its commit first, and files are fetched of that commit, so a name in a manifest means the same
-//! bytes for ever. What the hub announces (SHA-256 of large files, git's hash of small ones) is checked before a file is
-//! used, each time. Not here: loading scripts, uploads.
+//! A revision is settled to its commit first, and files are fetched of that commit, so a name in a manifest
+//! means the same bytes for ever. What the hub announces (SHA-256 of large files, git's hash of small ones)
+//! is checked before a file is used, each time. Not here: loading scripts, uploads.
 
 mod choose;
 mod reference;
@@ -61,8 +62,8 @@ pub enum Hash {
     Sha256(String),
     /// Git's hash of a small one: SHA-1 over its length and bytes, hex.
     GitBlob(String),
-    /// Why the file cannot be used: nothing to check it by, or a name that no folder takes. It is listed all the same, so
-    /// that a data set with it is not taken for a smaller one.
+    /// Why the file cannot be used: nothing to check it by, or a name that no folder takes. It is listed all
+    /// the same, so that a data set with it is not taken for a smaller one.
     Unusable(String),
 }
 
@@ -111,7 +112,8 @@ impl Hub {
         Hub { server: Server::new(&endpoint, token), endpoint, cache: cache.join("hub"), is_offline }
     }
 
-    /// Which files a reference means. Without a network, what was listed before is taken, with a word of it in `note`.
+    /// Which files a reference means. Without a network, what was listed before is taken, with a word of it
+    /// in `note`.
     ///
     /// # Errors
     /// No such data set, revision or file; no answer and nothing known from before.
@@ -179,8 +181,8 @@ impl Hub {
     /// Brings a file, unless it is there and whole. `progress` hears how many of its bytes are.
     ///
     /// # Errors
-    /// No answer after several tries (what came is kept, and gone on with the next time); other bytes than announced; the
-    /// disk.
+    /// No answer after several tries (what came is kept, and gone on with the next time); other bytes than
+    /// announced; the disk.
     pub fn fetch(
         &self,
         listing: &Listing,
@@ -291,8 +293,8 @@ fn read_known(path: &Path) -> Option<(String, Vec<RemoteFile>)> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-/// What a file was when its bytes were last compared with what was announced: many processes ask for the same ones, and hashing a large
-/// set takes longer than reading a share of it.
+/// What a file was when its bytes were last compared with what was announced: many processes ask for the same
+/// ones, and hashing a large set takes longer than reading a share of it.
 fn fingerprint(path: &Path, file: &RemoteFile) -> Option<String> {
     let metadata = std::fs::metadata(path).ok()?;
     let modified = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;

@@ -1,4 +1,5 @@
-//! What a recipe asks of the hub: `hf://OWNER/NAME[@REVISION][/PATTERN][?split=…&config=…&column=…]`, or a set by its name.
+//! What a recipe asks of the hub: `hf://OWNER/NAME[@REVISION][/PATTERN][?split=…&config=…&column=…]`, or a
+//! set by its name.
 
 use crate::{Error, Result};
 

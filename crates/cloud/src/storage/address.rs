@@ -45,8 +45,8 @@ impl Address {
         Ok(Some(Address { entry: entry.to_owned(), bucket: bucket.to_owned(), key: key.to_owned() }))
     }
 
-    /// The objects that are meant: the one of this key, those that a pattern matches (`*` stays within a folder, `**` does not), or all of
-    /// a folder.
+    /// The objects that are meant: the one of this key, those that a pattern matches (`*` stays within a
+    /// folder, `**` does not), or all of a folder.
     ///
     /// # Errors
     /// Nothing is there; what the storage says.

@@ -1,7 +1,9 @@
-//! Objects to learn from, kept on this machine: each fetched once, and checked each time by the BLAKE3 that it came with.
+//! Objects to learn from, kept on this machine: each fetched once, and checked each time by the BLAKE3 that
+//! it came with.
 //!
-//! What comes is checked by the ETag where that is an MD5: of objects that were sent whole, and not encrypted by keys of the key management.
-//! Others are only what came over a connection that checks its bytes, so they are never put together from what a process before has left.
+//! What comes is checked by the ETag where that is an MD5: of objects that were sent whole, and not encrypted
+//! by keys of the key management. Others are only what came over a connection that checks its bytes, so they
+//! are never put together from what a process before has left.
 
 use std::path::{Path, PathBuf};
 
@@ -63,7 +65,8 @@ impl ObjectCache {
     /// Brings an object, unless it is there and whole. `progress` hears how many of its bytes are.
     ///
     /// # Errors
-    /// What [`Storage::get_file`] says; an object that was replaced since it was listed, or that comes otherwise each time; the disk.
+    /// What [`Storage::get_file`] says; an object that was replaced since it was listed, or that comes
+    /// otherwise each time; the disk.
     pub fn fetch(
         &self,
         storage: &Storage,

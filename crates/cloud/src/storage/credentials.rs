@@ -1,8 +1,8 @@
 //! Whose requests, and to which server: AWS's variables, then its files.
 //!
-//! Keys are read from the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`) or from a profile of
-//! `~/.aws/credentials` and `~/.aws/config`. What has to be asked of another server first (sign-on, roles, a machine's own) is not: AWS's
-//! program turns it into variables.
+//! Keys are read from the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`) or
+//! from a profile of `~/.aws/credentials` and `~/.aws/config`. What has to be asked of another server first
+//! (sign-on, roles, a machine's own) is not: AWS's program turns it into variables.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,7 +47,8 @@ impl Settings {
     /// What the environment and AWS's files say.
     ///
     /// # Errors
-    /// A profile that is named and is not there, where no keys are in the environment, or whose keys have to be asked of a server; half a pair of keys.
+    /// A profile that is named and is not there, where no keys are in the environment, or whose keys have to
+    /// be asked of a server; half a pair of keys.
     pub fn from_environment() -> Result<Settings> {
         Settings::from_variables(&|name| std::env::var(name).ok())
     }
@@ -129,7 +130,8 @@ impl Settings {
     }
 }
 
-/// The keys of a section; `None` where there is no such section. Indented lines belong to keys that are not ours.
+/// The keys of a section; `None` where there is no such section. Indented lines belong to keys that are not
+/// ours.
 fn profile(text: &str, wanted: &str) -> Option<Profile> {
     let mut found: Option<Profile> = None;
     let mut is_ours = false;

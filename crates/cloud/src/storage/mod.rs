@@ -1,8 +1,10 @@
-//! Object storage that speaks S3's protocol (Amazon's, MinIO, R2, Google's): lists, files in and out, small objects.
+//! Object storage that speaks S3's protocol (Amazon's, MinIO, R2, Google's): lists, files in and out, small
+//! objects.
 //!
-//! Requests are signed here and carried by the system's curl; addresses, signatures and tokens are on its standard input, keys are
-//! given to no other program. What breaks off or is told to wait is tried again, a download from where it stopped. Non-goals: making buckets, versions,
-//! permissions. Reading order: `address`, `credentials`, this file, `upload`, `request`, `signature`; `cache` for files to learn from.
+//! Requests are signed here and carried by the system's curl; addresses, signatures and tokens are on its
+//! standard input, keys are given to no other program. What breaks off or is told to wait is tried again, a
+//! download from where it stopped. Non-goals: making buckets, versions, permissions. Reading order:
+//! `address`, `credentials`, this file, `upload`, `request`, `signature`; `cache` for files to learn from.
 
 mod address;
 mod cache;
@@ -99,8 +101,8 @@ impl Storage {
         }
     }
 
-    /// The same, with files above `part_bytes` sent in parts of that size, and another first pause before a request is tried again: for tests,
-    /// since S3 takes no parts below 5 MB.
+    /// The same, with files above `part_bytes` sent in parts of that size, and another first pause before a
+    /// request is tried again: for tests, since S3 takes no parts below 5 MB.
     pub fn with_limits(self, part_bytes: u64, first_pause: Duration) -> Storage {
         Storage { part_bytes, first_pause, ..self }
     }
@@ -181,7 +183,8 @@ impl Storage {
         }
     }
 
-    /// An object as a file: under another name until it is whole, which a later call goes on with. `progress` hears how much is there.
+    /// An object as a file: under another name until it is whole, which a later call goes on with. `progress`
+    /// hears how much is there.
     ///
     /// # Errors
     /// No answer after several tries; an object that is another one by now; the disk.

@@ -23,7 +23,8 @@ const REPLACED: &str = "it was replaced meanwhile: run the same command again";
 const LONGEST_MESSAGE: usize = 200;
 /// Longer heads of an answer are none; curl takes 300 KB of one.
 const LONGEST_HEADS_BYTES: u64 = 4 << 20;
-/// The most that a request may take that moves little. A storage may put a file of thousands of parts together for minutes.
+/// The most that a request may take that moves little. A storage may put a file of thousands of parts
+/// together for minutes.
 const LONGEST_S: &str = "900";
 
 /// What is asked of a bucket.
@@ -204,7 +205,8 @@ impl Storage {
             let authorization = signed.authorization(keys);
             headers.push(("authorization".to_owned(), authorization));
         }
-        // Without a value, curl leaves out what it would add by itself: a wait for leave to send, the type of a form.
+        // Without a value, curl leaves out what it would add by itself: a wait for leave to send, the type of
+        // a form.
         let headers = headers.into_iter().map(|(name, value)| format!("{name}: {value}"));
         let headers = headers.chain(["Expect:".to_owned(), "Content-Type:".to_owned()]);
         arguments.extend(["--path-as-is", "--suppress-connect-headers", "--dump-header", heads]);

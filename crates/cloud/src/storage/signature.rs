@@ -1,7 +1,8 @@
 //! AWS Signature Version 4, in the `Authorization` header.
 //!
-//! <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>; the tests are that page's examples. Written here, since
-//! curl's own (`--aws-sigv4`) differs by version: 7.88 signs queries wrongly that are not sorted or have no `=`.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>; the tests are that page's
+//! examples. Written here, since curl's own (`--aws-sigv4`) differs by version: 7.88 signs queries wrongly
+//! that are not sorted or have no `=`.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};

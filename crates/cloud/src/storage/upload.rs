@@ -1,8 +1,9 @@
 //! Files into object storage: whole, or in parts where they are large.
 //!
-//! Each request carries the SHA-256 of what it sends, so that the storage refuses what was changed on the way. An object appears when its last
-//! byte is there, as S3 promises, never a part of it. Parts that a killed process leaves behind are invisible and cost room until a rule of the bucket
-//! ("abort incomplete multipart uploads") removes them.
+//! Each request carries the SHA-256 of what it sends, so that the storage refuses what was changed on the
+//! way. An object appears when its last byte is there, as S3 promises, never a part of it. Parts that a
+//! killed process leaves behind are invisible and cost room until a rule of the bucket ("abort incomplete
+//! multipart uploads") removes them.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -75,7 +76,8 @@ impl Storage {
         let mut file = File::open(path).map_err(store::Error::io("read", path))?;
         let (mut etags, mut done) = (Vec::new(), 0);
         while done < bytes {
-            // Curl sends whole files, and its standard input is taken by what must not stand in its arguments.
+            // Curl sends whole files, and its standard input is taken by what must not stand in its
+            // arguments.
             let mut part = waiting(&[])?;
             let length = part_bytes.min(bytes - done);
             let sha256 =

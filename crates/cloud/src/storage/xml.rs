@@ -6,7 +6,8 @@ use quick_xml::events::Event;
 /// Elements nested deeper are no answer.
 const DEEPEST: usize = 16;
 
-/// Tells each element at its end: its path, such as `ListBucketResult/Contents/Key`, and the text in it. `None` where it is no XML.
+/// Tells each element at its end: its path, such as `ListBucketResult/Contents/Key`, and the text in it.
+/// `None` where it is no XML.
 pub fn elements(text: &str, visit: &mut dyn FnMut(&str, &str)) -> Option<()> {
     let mut reader = Reader::from_str(text);
     let (mut path, mut words) = (Vec::<String>::new(), String::new());

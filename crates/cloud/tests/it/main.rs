@@ -39,7 +39,8 @@ fn files_come_checked_across_redirects_and_breaks() {
     assert_eq!(std::fs::read(&path).unwrap(), LARGE.as_bytes());
     assert_eq!(heard.last(), Some(&(LARGE.len() as u64)));
     let log = fake.log();
-    // The store behind the hub broke the first transfer off, and was asked for the rest alone; it never saw the token.
+    // The store behind the hub broke the first transfer off, and was asked for the rest alone; it never saw
+    // the token.
     assert!(
         log.iter().any(|line| line.starts_with("store GET") && line.contains("range: bytes=")),
         "{log:#?}"

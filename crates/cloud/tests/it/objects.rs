@@ -419,7 +419,8 @@ fn long_heads_and_odd_names_are_taken() {
     assert_eq!(std::fs::read(&back).unwrap().len(), 2500);
 }
 
-/// By hand, on the server that the environment names, in its bucket `lab`: `cargo test --release -p cloud -- --ignored --nocapture`.
+/// By hand, on the server that the environment names, in its bucket `lab`: `cargo test --release -p cloud --
+/// --ignored --nocapture`.
 #[test]
 #[ignore = "needs a server"]
 fn a_real_server_takes_files_whole_and_in_parts() {

@@ -1,9 +1,10 @@
-//! f32 products on Intel's AMX tiles, which multiply bfloat16: each f32 is the sum of three bfloat16 (8 + 8 + 8 bits of mantissa).
+//! f32 products on Intel's AMX tiles, which multiply bfloat16: each f32 is the sum of three bfloat16 (8 + 8 +
+//! 8 bits of mantissa).
 //!
-//! Of the nine partial products the six that reach f32's last bit are summed, in f32: a·b ≈ h·h + h·m + m·h + m·m + h·l + l·h. The
-//! error is that of an f32 product (the suite holds it to the same tolerance), at 2.7 times the rate of AVX-512's f32 units.
-//! Source: Henry, Tang, Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype", ARITH 2019. The intrinsics are
-//! not stable in Rust, the instructions assemble.
+//! Of the nine partial products the six that reach f32's last bit are summed, in f32: a·b ≈ h·h + h·m + m·h +
+//! m·m + h·l + l·h. The error is that of an f32 product (the suite holds it to the same tolerance), at 2.7
+//! times the rate of AVX-512's f32 units. Source: Henry, Tang, Heinecke, "Leveraging the bfloat16 Artificial
+//! Intelligence Datatype", ARITH 2019. The intrinsics are not stable in Rust, the instructions assemble.
 
 use super::avx512::{mask, transpose};
 use super::avx512bf16;
@@ -204,7 +205,8 @@ unsafe fn tile(c: Output, rows: usize, columns: usize, multiply: impl FnOnce()) 
     }
 }
 
-/// Adds what it starts from to a whole tile's result and stores the part of C that exists, as f32 or as bfloat16.
+/// Adds what it starts from to a whole tile's result and stores the part of C that exists, as f32 or as
+/// bfloat16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 unsafe fn store_edge(edge: &Edge, c: Output, rows: usize, columns: usize) {
     for row in 0..rows {
@@ -217,8 +219,8 @@ unsafe fn store_edge(edge: &Edge, c: Output, rows: usize, columns: usize) {
     }
 }
 
-/// Brings a tile of the next block to L1: its lines come from L2, and a core whose L1 is shared with another thread's work waits
-/// for each of them otherwise. Past the panel's end it is a hint without effect.
+/// Brings a tile of the next block to L1: its lines come from L2, and a core whose L1 is shared with another
+/// thread's work waits for each of them otherwise. Past the panel's end it is a hint without effect.
 macro_rules! prefetch {
     ($panel:literal, $tile:literal) => {
         prefetch!($panel, $tile, "6144")
@@ -313,7 +315,8 @@ unsafe fn multiply_panels(blocks: usize, a: *const u8, b: *const u8) {
     }
 }
 
-/// The three terms of each lane, still in f32: high carries the leading 8 bits, middle the next 8, low the rest.
+/// The three terms of each lane, still in f32: high carries the leading 8 bits, middle the next 8, low the
+/// rest.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn split(x: __m512) -> [__m512; 3] {
@@ -542,7 +545,8 @@ impl MicroKernel for AmxBf16 {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 unsafe fn pack_bf16(view: View, to: *mut u8, by_rows: bool) {
     for block in 0..view.columns.div_ceil(DEPTH_UNIT) {
-        // SAFETY: the view and the panel's room are the caller's promise; a tile is a block of lines, on a cache line's bound.
+        // SAFETY: the view and the panel's room are the caller's promise; a tile is a block of lines, on a
+        // cache line's bound.
         unsafe {
             let tiles = &mut *to.add(block * BF16_BLOCK).cast::<[avx512bf16::Block; 2]>();
             avx512bf16::both_halves(view, block * DEPTH_UNIT, by_rows, tiles);

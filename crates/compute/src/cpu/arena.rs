@@ -28,7 +28,8 @@ impl Arena {
             return Some(Arena::empty());
         }
         let mut map = MmapMut::map_anon(bytes).ok()?;
-        // Packing walks matrices a page or more a row: with 4 KB pages it waits for the TLB. Only a hint, so a refusal is fine.
+        // Packing walks matrices a page or more a row: with 4 KB pages it waits for the TLB. Only a hint, so
+        // a refusal is fine.
         #[cfg(target_os = "linux")]
         drop(map.advise(memmap2::Advice::HugePage));
         let pointer = map.as_mut_ptr();

@@ -1,7 +1,7 @@
 //! Causal grouped-query attention within documents, in tiles of queries: no T × T matrix in memory.
 //!
-//! A tile's scores (queries × keys it may see) live in the thread's workspace. The forward's work item is a (row, query head),
-//! the backward's a (row, key/value head), so that dK and dV have one writer.
+//! A tile's scores (queries × keys it may see) live in the thread's workspace. The forward's work item is a
+//! (row, query head), the backward's a (row, key/value head), so that dK and dV have one writer.
 
 use super::gemm::{AlignedBuffer, Output, Shared, Start, View};
 use super::simd::{
@@ -264,7 +264,8 @@ impl Cpu {
                 let queries = |x: View| x.block(tile.first_row, head * d, tile.rows, d);
                 let cached = |x: View| x.block(tile.first_key, head / group * d, keys, d);
                 let (q, k, v, out) = (queries(q), cached(k), cached(v), queries(out));
-                // SAFETY: one workspace a thread; each item writes one head of its own rows; the caches are only read.
+                // SAFETY: one workspace a thread; each item writes one head of its own rows; the caches are
+                // only read.
                 unsafe {
                     let workspace = &mut *workspaces.get().add(thread);
                     let scores = matrix(workspace.scores.ensure(tile.rows * keys * 4), tile.rows, keys);

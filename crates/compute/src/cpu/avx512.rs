@@ -1,6 +1,7 @@
 //! The AVX-512 f32 micro-kernel: 12 rows × 32 columns of C in 24 registers.
 //!
-//! A panel holds, for each k, its 12 rows; a B panel, for each k, its 32 columns. Broadcasts of A come from memory operands.
+//! A panel holds, for each k, its 12 rows; a B panel, for each k, its 32 columns. Broadcasts of A come from
+//! memory operands.
 
 use super::gemm::{MicroKernel, Output, View};
 use std::arch::x86_64::*;
@@ -118,7 +119,8 @@ pub(super) fn transpose(r: [__m512; 16]) -> [__m512; 16] {
 #[target_feature(enable = "avx512f")]
 unsafe fn pack_a(a: View, to: *mut f32) {
     let (rows, depth, from) = (a.rows, a.columns, a.elements::<f32>());
-    // SAFETY: loads stay inside the view by their masks; stores inside the panel, which has room for one register past its end.
+    // SAFETY: loads stay inside the view by their masks; stores inside the panel, which has room for one
+    // register past its end.
     unsafe {
         if a.row_stride == 1 {
             for p in 0..depth {

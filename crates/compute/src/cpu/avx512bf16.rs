@@ -1,7 +1,8 @@
-//! bfloat16 products: packing for both kernels that multiply pairs, and the AVX512-BF16 micro-kernel, 14 rows × 32 columns of C.
+//! bfloat16 products: packing for both kernels that multiply pairs, and the AVX512-BF16 micro-kernel, 14 rows
+//! × 32 columns of C.
 //!
-//! The instructions take two neighbours along k at once, so a panel's unit is a pair in 32 bits, the even k in the low half.
-//! Operands may be f32 in memory: they are rounded as they are packed. Sums are f32.
+//! The instructions take two neighbours along k at once, so a panel's unit is a pair in 32 bits, the even k
+//! in the low half. Operands may be f32 in memory: they are rounded as they are packed. Sums are f32.
 
 use super::avx512::{mask, transpose};
 use super::gemm::{MicroKernel, Output, View};
@@ -48,8 +49,8 @@ impl MicroKernel for Avx512Bf16 {
     }
 
     unsafe fn pack_a(self, a: View, to: *mut u8) {
-        // SAFETY: the CPU has the features (`self` exists); the caller gives valid shapes and room. Stores ascend: the two
-        // lanes behind the rows are zeros that the next store overwrites.
+        // SAFETY: the CPU has the features (`self` exists); the caller gives valid shapes and room. Stores
+        // ascend: the two lanes behind the rows are zeros that the next store overwrites.
         unsafe { pack_a(a, to.cast()) };
     }
 
@@ -108,11 +109,12 @@ unsafe fn pack_a(view: View, to: *mut i32) {
     }
 }
 
-/// 16 rows × 32 k, or 16 pairs of k × 16 rows. Filled in place: arrays of registers that are returned get copied.
+/// 16 rows × 32 k, or 16 pairs of k × 16 rows. Filled in place: arrays of registers that are returned get
+/// copied.
 pub(super) type Block = [__m512i; 16];
 
-/// 16 rows × 32 k from (`row`, `k`): with `by_rows` a vector a row, whose lane p holds the pair 2p, 2p + 1; else a vector a pair,
-/// whose lane is the row. Zeros outside the view.
+/// 16 rows × 32 k from (`row`, `k`): with `by_rows` a vector a row, whose lane p holds the pair 2p, 2p + 1;
+/// else a vector a pair, whose lane is the row. Zeros outside the view.
 ///
 /// # Safety
 /// The CPU has AVX512-BF16; the view is valid.

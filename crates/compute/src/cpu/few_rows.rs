@@ -1,8 +1,10 @@
-//! Products of a few rows (a token, or one of each of several sequences) with a weight: bound by reading the weight once.
+//! Products of a few rows (a token, or one of each of several sequences) with a weight: bound by reading the
+//! weight once.
 //!
-//! The weight is walked where it lies, each item some of its rows. bfloat16 weights take the rows of A rounded to it, weights in blocks
-//! take them in blocks of signed bytes (as llama.cpp does). Which kernel runs depends on the number of rows, so a sequence's last
-//! bits may depend on how many are decoded with it; never on the threads.
+//! The weight is walked where it lies, each item some of its rows. bfloat16 weights take the rows of A
+//! rounded to it, weights in blocks take them in blocks of signed bytes (as llama.cpp does). Which kernel
+//! runs depends on the number of rows, so a sequence's last bits may depend on how many are decoded with it;
+//! never on the threads.
 
 #[cfg(target_arch = "x86_64")]
 use super::Kernels;
@@ -15,7 +17,8 @@ use crate::bf16::Bf16;
 use crate::blocks;
 use crate::tensor::DType;
 
-/// Items a thread: enough that one that is held up leaves work to the others, few enough that each walks a long stretch of memory.
+/// Items a thread: enough that one that is held up leaves work to the others, few enough that each walks a
+/// long stretch of memory.
 const ITEMS: usize = 8;
 
 /// What the rows of A are brought into.
@@ -41,7 +44,8 @@ impl Cpu {
     /// Computes a product of few rows, or returns false: it is none, or better packed.
     ///
     /// # Safety
-    /// Views and output must be valid for their shapes; the output overlaps no input (a residual may be the output itself).
+    /// Views and output must be valid for their shapes; the output overlaps no input (a residual may be the
+    /// output itself).
     pub(super) unsafe fn few_rows(&mut self, a: View, b: View, out: Output) -> bool {
         let by_rows = a.column_stride == 1 && b.row_stride == 1;
         if !by_rows || a.dtype != DType::F32 || out.dtype != DType::F32 || a.rows > self.most_rows(b.dtype) {
@@ -83,7 +87,8 @@ impl Cpu {
             let (a, b, out) = (a.get(), b.get(), out.get());
             for j in item * item_rows..((item + 1) * item_rows).min(n) {
                 for i in 0..a.rows {
-                    // SAFETY: rows of valid views with unit stride along k; output (i, j) belongs to this item.
+                    // SAFETY: rows of valid views with unit stride along k; output (i, j) belongs to this
+                    // item.
                     unsafe {
                         let x = std::slice::from_raw_parts(a.elements::<f32>().add(i * a.row_stride), k);
                         let w = std::slice::from_raw_parts(b.elements::<E>().add(j * b.column_stride), k);
@@ -187,7 +192,8 @@ mod pairs {
                 let (b, out) = (b.get(), out.get());
                 for j in (item * item_rows..((item + 1) * item_rows).min(n)).step_by(4) {
                     let rows = 4.min(n - j);
-                    // SAFETY: rows of valid views with unit stride along k; outputs of these columns belong to this item.
+                    // SAFETY: rows of valid views with unit stride along k; outputs of these columns belong
+                    // to this item.
                     unsafe {
                         // A last group of fewer rows reads its last row again.
                         let w = [0, 1, 2, 3].map(|r: usize| {

@@ -1,8 +1,8 @@
 //! The matrix product's blocking (Goto & van de Geijn 2008), written once for every micro-kernel.
 //!
-//! C (m, n) is cut in fixed tiles; each tile is computed by one thread over k in ascending blocks, so the result does not depend
-//! on the thread count. B is packed once a block and shared, A is packed by whoever computes a row block.
-//! Reading order: [`View`], [`MicroKernel`], [`parallel`], [`serial`].
+//! C (m, n) is cut in fixed tiles; each tile is computed by one thread over k in ascending blocks, so the
+//! result does not depend on the thread count. B is packed once a block and shared, A is packed by whoever
+//! computes a row block. Reading order: [`View`], [`MicroKernel`], [`parallel`], [`serial`].
 
 use super::packed_blocks;
 use super::pool::Pool;
@@ -11,8 +11,9 @@ use crate::bf16::Bf16;
 use crate::device::Product;
 use crate::tensor::DType;
 
-/// A strided matrix of f32 or bfloat16 in memory: element (r, c) stands r·row_stride + c·column_stride elements after `pointer`.
-/// Or a matrix of blocks ([`super::packed_blocks`]), whose cells stand in that order.
+/// A strided matrix of f32 or bfloat16 in memory: element (r, c) stands r·row_stride + c·column_stride
+/// elements after `pointer`. Or a matrix of blocks ([`super::packed_blocks`]), whose cells stand in that
+/// order.
 #[derive(Clone, Copy)]
 pub(super) struct View {
     pub pointer: *const u8,
@@ -128,7 +129,8 @@ impl Output {
 /// Everything a micro-kernel and its packing need. Panels are opaque bytes to the driver.
 ///
 /// # Safety
-/// Implementations may use CPU features: the caller makes sure that the CPU has them. Pointers must be valid for the shapes.
+/// Implementations may use CPU features: the caller makes sure that the CPU has them. Pointers must be valid
+/// for the shapes.
 pub(super) trait MicroKernel: Copy + Sync {
     /// Rows of C a call computes.
     const ROWS: usize;
@@ -226,7 +228,8 @@ impl<T: Copy> Shared<T> {
     }
 }
 
-/// The k block for a depth of `k`: equal blocks, none larger than the kernel's. A bfloat16 output cannot hold a partial sum.
+/// The k block for a depth of `k`: equal blocks, none larger than the kernel's. A bfloat16 output cannot hold
+/// a partial sum.
 fn depth_block<K: MicroKernel>(k: usize, out: DType) -> usize {
     let blocks = if out == DType::F32 { k.div_ceil(K::DEPTH).max(1) } else { 1 };
     k.div_ceil(blocks).next_multiple_of(K::DEPTH_UNIT)
@@ -235,7 +238,8 @@ fn depth_block<K: MicroKernel>(k: usize, out: DType) -> usize {
 /// C = A·B + start on all threads of the pool.
 ///
 /// # Safety
-/// Views and output must be valid for their shapes; the output overlaps no input (a residual may be the output itself).
+/// Views and output must be valid for their shapes; the output overlaps no input (a residual may be the
+/// output itself).
 pub(super) unsafe fn parallel<K: MicroKernel>(
     kernel: K,
     pool: &Pool,
@@ -267,7 +271,8 @@ pub(super) unsafe fn parallel<K: MicroKernel>(
     scratch.sum = sum;
 }
 
-/// [`parallel`], the output's type permitting: a bfloat16 tile is written once, so its panels reach over all of k.
+/// [`parallel`], the output's type permitting: a bfloat16 tile is written once, so its panels reach over all
+/// of k.
 ///
 /// # Safety
 /// As [`parallel`].
@@ -323,7 +328,8 @@ unsafe fn blocked<K: MicroKernel>(
                 let last = (first + group_columns).min(columns);
                 let a_buffer = a_buffers[thread].get();
                 let a = a.get().block(row, depth_at, rows, depth);
-                // SAFETY: this thread's own buffer; tiles of C belong to one item; the views hold the blocks asked for.
+                // SAFETY: this thread's own buffer; tiles of C belong to one item; the views hold the blocks
+                // asked for.
                 unsafe {
                     kernel.enter();
                     pack_rows(kernel, a, a_buffer);
@@ -360,7 +366,8 @@ unsafe fn pack_rows<K: MicroKernel>(kernel: K, a: View, to: *mut u8) {
 /// A block of A that [`pack_rows`] saw, times a panel of B.
 ///
 /// # Safety
-/// The view, both buffers and `columns` columns of the output are valid; between the kernel's `enter` and `leave`.
+/// The view, both buffers and `columns` columns of the output are valid; between the kernel's `enter` and
+/// `leave`.
 #[inline]
 unsafe fn multiply_rows<K: MicroKernel>(
     kernel: K,
@@ -386,8 +393,8 @@ unsafe fn multiply_rows<K: MicroKernel>(
     }
 }
 
-/// Asks for what a tile of C is added to, or for its own lines: C is larger than the caches, and its lines would be waited for. The
-/// small products of [`serial`], whose C is in a cache, have no next tile here.
+/// Asks for what a tile of C is added to, or for its own lines: C is larger than the caches, and its lines
+/// would be waited for. The small products of [`serial`], whose C is in a cache, have no next tile here.
 #[inline]
 fn prefetch(out: Output, rows: usize, columns: usize) {
     let (from, row_bytes, bytes) = match out.added() {
@@ -416,7 +423,8 @@ fn prefetch(out: Output, rows: usize, columns: usize) {
     }
 }
 
-/// Up to this many rows, a panel of B is multiplied so few times that it should not leave the core that packed it.
+/// Up to this many rows, a panel of B is multiplied so few times that it should not leave the core that
+/// packed it.
 const NARROW_ROWS: usize = 96;
 
 /// [`blocked`] for few rows: whoever packs a panel of B multiplies it, by all of A.
@@ -449,7 +457,8 @@ unsafe fn narrow<K: MicroKernel>(
         unsafe { pack_rows(kernel, a.get(), a_buffer.get()) };
         pool.run(panels.div_ceil(PANELS_AN_ITEM), &|item, thread| {
             let b_buffer = b_buffers[thread].get();
-            // SAFETY: this thread's own buffer; columns of C belong to one item; the views hold the blocks asked for.
+            // SAFETY: this thread's own buffer; columns of C belong to one item; the views hold the blocks
+            // asked for.
             unsafe {
                 kernel.enter();
                 for panel in item * PANELS_AN_ITEM..((item + 1) * PANELS_AN_ITEM).min(panels) {
@@ -467,8 +476,9 @@ unsafe fn narrow<K: MicroKernel>(
 
 const PANELS_AN_ITEM: usize = 4;
 
-/// Rows and columns a work item covers: as many rows as stay in L2 and all columns, so that A is packed once; smaller when there
-/// would be too few items to share. The cut moves no sum, so it may depend on the thread count.
+/// Rows and columns a work item covers: as many rows as stay in L2 and all columns, so that A is packed once;
+/// smaller when there would be too few items to share. The cut moves no sum, so it may depend on the thread
+/// count.
 fn items<K: MicroKernel>(m: usize, n: usize, depth: usize, threads: usize) -> (usize, usize) {
     let columns = n.min(COLUMN_BLOCK);
     let wanted = if threads == 1 { 1 } else { 4 * threads };

@@ -1,4 +1,5 @@
-//! The f32 micro-kernel of CPUs without AVX-512: 6 rows × 16 columns of C, for AVX2, for NEON, and for whatever the compiler finds.
+//! The f32 micro-kernel of CPUs without AVX-512: 6 rows × 16 columns of C, for AVX2, for NEON, and for
+//! whatever the compiler finds.
 //!
 //! A panel of A holds, for each k, its 6 rows; short rows along k are multiplied where they lie, unpacked.
 

@@ -1,4 +1,5 @@
-//! The output layer and its cross-entropy in chunks of rows: logits, loss and their gradient share one scratch matrix.
+//! The output layer and its cross-entropy in chunks of rows: logits, loss and their gradient share one
+//! scratch matrix.
 
 use super::Cpu;
 use super::gemm::Shared;
@@ -106,7 +107,8 @@ fn scale_to_bf16(row: &mut [f32], factor: f32) -> &mut [Bf16] {
     while at < row.len() {
         let n = PIECE.min(row.len() - at);
         scaled_copy(&mut piece[..n], factor, &row[at..at + n]);
-        // SAFETY: values of two bytes end before the f32 that come next, and the f32 they overwrite are read already.
+        // SAFETY: values of two bytes end before the f32 that come next, and the f32 they overwrite are read
+        // already.
         unsafe {
             let to = row.as_mut_ptr().cast::<Bf16>().add(at);
             std::ptr::copy_nonoverlapping(piece.as_ptr(), to, n);

@@ -1,8 +1,9 @@
 //! The CPU: a thread pool, SIMD chosen at run time, one arena.
 //!
-//! Reading order: this file (the device, and how a call becomes work items), [`gemm`] with its micro-kernels, [`attention`],
-//! [`few_rows`] and [`packed_blocks`] (decoding), [`rows`] (norms, activations, embeddings), [`loss`], [`optimizer`], [`peak`]. Work
-//! is cut in fixed items and sums are folded in a fixed order, so the same inputs give the same bits whatever the thread count.
+//! Reading order: this file (the device, and how a call becomes work items), [`gemm`] with its micro-kernels,
+//! [`attention`], [`few_rows`] and [`packed_blocks`] (decoding), [`rows`] (norms, activations, embeddings),
+//! [`loss`], [`optimizer`], [`peak`]. Work is cut in fixed items and sums are folded in a fixed order, so the
+//! same inputs give the same bits whatever the thread count.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -141,8 +142,8 @@ impl Cpu {
         Cpu::with_instruction_set(threads, InstructionSet::detect())
     }
 
-    /// A device whose products use this instruction set at most, for tests and comparisons. Its loops are those of the process:
-    /// `TEXT2LLM_CPU` holds both.
+    /// A device whose products use this instruction set at most, for tests and comparisons. Its loops are
+    /// those of the process: `TEXT2LLM_CPU` holds both.
     pub fn with_instruction_set(threads: usize, set: InstructionSet) -> Cpu {
         let threads = thread_count(threads);
         let kernels = Kernels::up_to(set);
@@ -161,7 +162,8 @@ impl Cpu {
         }
     }
 
-    /// Bytes that the kernels of [`Cpu::new`] take beside the arena for this work, on the pages that they touch.
+    /// Bytes that the kernels of [`Cpu::new`] take beside the arena for this work, on the pages that they
+    /// touch.
     pub fn workspace_bytes(threads: usize, work: &Work) -> usize {
         let (kernels, threads) = (Kernels::up_to(InstructionSet::detect()), thread_count(threads));
         let mut most = [0; 3];
@@ -467,7 +469,8 @@ impl Cpu {
     /// The product on all threads, by the kernel that suits it.
     ///
     /// # Safety
-    /// Views and output must be valid for their shapes; the output overlaps no input (a residual may be the output itself).
+    /// Views and output must be valid for their shapes; the output overlaps no input (a residual may be the
+    /// output itself).
     unsafe fn multiply(&mut self, a: View, b: View, out: Output) {
         let bf16 = in_bf16(a, b);
         let (pool, scratch) = (&self.pool, &mut self.scratch);
@@ -501,7 +504,8 @@ impl Cpu {
         }
     }
 
-    /// A product with a weight of fewer bits on a CPU that multiplies f32 alone: some of the weight's rows at a time.
+    /// A product with a weight of fewer bits on a CPU that multiplies f32 alone: some of the weight's rows at
+    /// a time.
     fn widened(&mut self, a: View, b: View, out: Output) {
         assert_eq!(b.row_stride, 1, "weights are read by rows");
         let (k, n) = (b.rows, b.columns);

@@ -92,7 +92,8 @@ impl Cpu {
             let out = Shared(self.contiguous::<O>(op.out, op.out));
             self.in_chunks(op.out, |range| {
                 let (x, y, out) = (x.get().wrapping_add(range.start), y.get().wrapping_add(range.start), out.get().wrapping_add(range.start));
-                // SAFETY: each item has a range of its own, and an element is read before it is written where `out` is an operand.
+                // SAFETY: each item has a range of its own, and an element is read before it is written where
+                // `out` is an operand.
                 unsafe { blend::<X, Y, O>(x, y, out, range.len(), op.a, op.b) };
             });
         })));

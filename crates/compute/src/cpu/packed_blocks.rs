@@ -1,9 +1,10 @@
-//! Weights in blocks as this device keeps them: 16 rows interleaved, so that a register holds four neighbours of each row.
+//! Weights in blocks as this device keeps them: 16 rows interleaved, so that a register holds four neighbours
+//! of each row.
 //!
-//! A cell is one block of 16 rows. Its first vectors hold four bytes a row: elements 4v to 4v + 3 in vector v of Q8_0's eight,
-//! each stored plus 128; of Q4_0's four, elements 4v to 4v + 3 in the low halves and 16 + 4v to 16 + 4v + 3 in the high ones. The
-//! 16 scales follow. Cells of one 16 rows follow each other along k. The same bytes as GGUF's, in another order; rows that fill up
-//! the last 16 are zeros.
+//! A cell is one block of 16 rows. Its first vectors hold four bytes a row: elements 4v to 4v + 3 in vector v
+//! of Q8_0's eight, each stored plus 128; of Q4_0's four, elements 4v to 4v + 3 in the low halves and 16 + 4v
+//! to 16 + 4v + 3 in the high ones. The 16 scales follow. Cells of one 16 rows follow each other along k. The
+//! same bytes as GGUF's, in another order; rows that fill up the last 16 are zeros.
 
 use super::InstructionSet;
 use super::gemm::{AlignedBuffer, View};
@@ -45,7 +46,8 @@ pub(super) fn cell_offset(dtype: DType, columns: usize, row: usize, column: usiz
 pub(super) fn pack(dtype: DType, columns: usize, from: &[u8], to: &mut [u8]) {
     let size = blocks::bytes(dtype);
     let in_row = columns / LEN;
-    // The offset is what a value of zero looks like, but zeros of rows that do not exist have a scale of zero anyway.
+    // The offset is what a value of zero looks like, but zeros of rows that do not exist have a scale of zero
+    // anyway.
     to.fill(0);
     for (row, from) in from.chunks_exact(in_row * size).enumerate() {
         for (block, from) in from.chunks_exact(size).enumerate() {
@@ -98,7 +100,8 @@ const ALTERNATE: [u16; 32] = {
     order
 };
 
-/// A cell's values as bfloat16, a vector a pair of k, whose lane is the row: as products read their second operand.
+/// A cell's values as bfloat16, a vector a pair of k, whose lane is the row: as products read their second
+/// operand.
 ///
 /// # Safety
 /// The CPU has AVX512-BF16; the cell exists.

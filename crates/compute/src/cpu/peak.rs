@@ -6,13 +6,14 @@ use super::{Cpu, Kernels};
 use crate::tensor::DType;
 use std::time::Instant;
 
-/// How long a measurement takes a round; the best of [`ROUNDS`] counts, since other programs only ever slow it down.
+/// How long a measurement takes a round; the best of [`ROUNDS`] counts, since other programs only ever slow
+/// it down.
 const SECONDS: f64 = 0.03;
 const ROUNDS: usize = 8;
 
 impl Cpu {
-    /// GFLOP/s of the micro-kernel that multiplies matrices of this type, on all threads, with operands in the nearest cache. `None`
-    /// where the CPU has no products of this type.
+    /// GFLOP/s of the micro-kernel that multiplies matrices of this type, on all threads, with operands in
+    /// the nearest cache. `None` where the CPU has no products of this type.
     pub fn peak_gflops(&self, dtype: DType) -> Option<f64> {
         match (self.kernels, dtype) {
             (Kernels::Portable(kernel), DType::F32) => Some(self.peak_of(kernel)),
@@ -32,7 +33,8 @@ impl Cpu {
         }
     }
 
-    /// GB/s of reading memory on all threads, over and over the same `bytes`: as fast as weights of this size can be read.
+    /// GB/s of reading memory on all threads, over and over the same `bytes`: as fast as weights of this size
+    /// can be read.
     pub fn peak_read_gbs(&self, bytes: usize) -> f64 {
         const PIECE: usize = 1 << 18;
         let numbers = vec![1.0f32; (bytes / 4).max(PIECE)];

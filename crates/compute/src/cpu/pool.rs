@@ -1,7 +1,9 @@
-//! A fork-join pool: workers spin a little, then park. One job at a time, cut in items that threads take from a counter.
+//! A fork-join pool: workers spin a little, then park. One job at a time, cut in items that threads take from
+//! a counter.
 //!
-//! The caller waits for items, not for workers: one that the system has put aside between items holds nobody up, which counts
-//! on machines that do other work too. Results never depend on who takes which item, so never on the thread count.
+//! The caller waits for items, not for workers: one that the system has put aside between items holds nobody
+//! up, which counts on machines that do other work too. Results never depend on who takes which item, so
+//! never on the thread count.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -14,7 +16,8 @@ struct Job<'a> {
     f: &'a (dyn Fn(usize, usize) + Sync),
 }
 
-/// The job's number, its items and the next one to take in one word, so that taking an item proves which job it belongs to.
+/// The job's number, its items and the next one to take in one word, so that taking an item proves which job
+/// it belongs to.
 #[derive(Clone, Copy)]
 struct Ticket(u64);
 
@@ -55,7 +58,8 @@ pub struct Pool {
     workers: Vec<(JoinHandle<()>, Thread)>,
 }
 
-/// Spins before a worker parks, some hundred microseconds: longer than the gaps inside a step, shorter than a wait for input.
+/// Spins before a worker parks, some hundred microseconds: longer than the gaps inside a step, shorter than a
+/// wait for input.
 const SPINS: u32 = 20_000;
 
 impl Pool {
@@ -151,7 +155,8 @@ fn take_items(shared: &Shared, thread: usize) -> u64 {
     loop {
         let ticket = Ticket(shared.ticket.fetch_add(1, Ordering::AcqRel));
         let Some(item) = ticket.item() else { return ticket.epoch() };
-        // SAFETY: this thread holds an item of the current job, so `run` has stored its pointer and waits for the item.
+        // SAFETY: this thread holds an item of the current job, so `run` has stored its pointer and waits for
+        // the item.
         let job = unsafe { &*shared.job.load(Ordering::Relaxed) };
         if catch_unwind(AssertUnwindSafe(|| (job.f)(item, thread))).is_err() {
             shared.panicked.store(true, Ordering::Relaxed);
@@ -162,8 +167,8 @@ fn take_items(shared: &Shared, thread: usize) -> u64 {
 
 fn worker(shared: &Shared, index: usize) {
     let mut seen = 0;
-    // The end is asked for by a flag that is set before the last ticket: a worker that looks for items at that very moment takes the
-    // last ticket for one it has seen.
+    // The end is asked for by a flag that is set before the last ticket: a worker that looks for items at
+    // that very moment takes the last ticket for one it has seen.
     let moved = |seen| {
         Ticket(shared.ticket.load(Ordering::SeqCst)).epoch() != seen || shared.shutdown.load(Ordering::SeqCst)
     };

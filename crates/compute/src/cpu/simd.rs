@@ -1,7 +1,8 @@
 //! Plain loops compiled for several instruction sets, and the arithmetic they share.
 //!
-//! [`simd!`] writes a function once and picks the widest version that the CPU, and `TEXT2LLM_CPU`, allow. Sums run over accumulators in a fixed order. Sums of
-//! products ([`dot`] and its like) are written over [`Vector`]: what compilers make of a loop over lanes is five times slower.
+//! [`simd!`] writes a function once and picks the widest version that the CPU, and `TEXT2LLM_CPU`, allow.
+//! Sums run over accumulators in a fixed order. Sums of products ([`dot`] and its like) are written over
+//! [`Vector`]: what compilers make of a loop over lanes is five times slower.
 
 use super::vector::{Baseline, Vector};
 use crate::bf16::Bf16;
@@ -106,8 +107,9 @@ macro_rules! simd {
 }
 pub(super) use simd;
 
-/// eˣ to about 1 ulp, branch-free so that it vectorises: 2ⁿ·e^r with |r| ≤ ln2/2 and a degree-6 polynomial (Cephes' coefficients).
-/// Below −87.3 it gives about 1e−38 instead of a denormal, above 88.7 about 2e38 instead of infinity.
+/// eˣ to about 1 ulp, branch-free so that it vectorises: 2ⁿ·e^r with |r| ≤ ln2/2 and a degree-6 polynomial
+/// (Cephes' coefficients). Below −87.3 it gives about 1e−38 instead of a denormal, above 88.7 about 2e38
+/// instead of infinity.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5·2²³: adding it rounds to the nearest integer

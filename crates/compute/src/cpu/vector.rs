@@ -1,6 +1,8 @@
-//! Registers of f32, the same words for every kind: what the kernels that are not written for one CPU are written in.
+//! Registers of f32, the same words for every kind: what the kernels that are not written for one CPU are
+//! written in.
 //!
-//! A function over [`Vector`] is inlined into one that is compiled for the kind's features; on its own it would be slow.
+//! A function over [`Vector`] is inlined into one that is compiled for the kind's features; on its own it
+//! would be slow.
 
 #[cfg(target_arch = "x86_64")]
 use super::InstructionSet;

@@ -1,7 +1,8 @@
-//! Kernels from text to what a GPU runs: compiled by NVRTC for the device at hand, kept on disk under the hash of all that decided
-//! the result.
+//! Kernels from text to what a GPU runs: compiled by NVRTC for the device at hand, kept on disk under the
+//! hash of all that decided the result.
 //!
-//! A program is `machine.cuh`, `matrix.cuh` and one file of kernels, without a header; its kernels are those it marks `EXPORT(name)`.
+//! A program is `machine.cuh`, `matrix.cuh` and one file of kernels, without a header; its kernels are those
+//! it marks `EXPORT(name)`.
 
 use crate::{Error, Result};
 use cudarc::nvrtc::sys;
@@ -59,7 +60,8 @@ pub fn compile((name, text): (&str, &str), architecture: &str, verbose: bool) ->
     }
     let options: Vec<CString> = options.into_iter().filter_map(|option| CString::new(option).ok()).collect();
     let options: Vec<_> = options.iter().map(|option| option.as_ptr()).collect();
-    // SAFETY: signatures are the header's; strings and buffers live through their calls, and are as long as was asked for.
+    // SAFETY: signatures are the header's; strings and buffers live through their calls, and are as long as
+    // was asked for.
     unsafe {
         let mut program = null_mut();
         let made = sys::nvrtcCreateProgram(&mut program, source.as_ptr(), file.as_ptr(), 0, null(), null());
@@ -136,7 +138,8 @@ pub fn read_cache(name: &str) -> Option<Vec<u8>> {
     (blake3::hash(rest).as_bytes() == hash).then(|| rest.to_vec())
 }
 
-/// Keeps a file for the next start. A cache that cannot be written costs time, nothing else, so nobody is told.
+/// Keeps a file for the next start. A cache that cannot be written costs time, nothing else, so nobody is
+/// told.
 pub fn write_cache(name: &str, bytes: &[u8]) {
     let Some(folder) = cache_folder() else { return };
     let temporary = folder.join(format!("{name}.{}", std::process::id()));
@@ -154,7 +157,8 @@ mod tests {
     use super::super::libraries::Part;
     use super::*;
 
-    /// Kernels that a step spends its time in, or that are so simple that spilling would be a mistake: all of them.
+    /// Kernels that a step spends its time in, or that are so simple that spilling would be a mistake: all of
+    /// them.
     #[test]
     fn kernels_compile_without_spills() {
         if Part::Nvrtc.find().is_none() {

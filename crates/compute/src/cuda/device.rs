@@ -104,7 +104,8 @@ impl Cuda {
         Some(Driver::open(index).ok()?.free_bytes() as u64)
     }
 
-    /// Memory of the GPU that this device has allocated, in bytes; its context, code and the driver's own come on top.
+    /// Memory of the GPU that this device has allocated, in bytes; its context, code and the driver's own
+    /// come on top.
     pub fn allocated_bytes(&self) -> u64 {
         (self.arena.bytes + self.scratch.bytes + WORKSPACE_BYTES) as u64
     }
@@ -117,7 +118,8 @@ impl Cuda {
     /// Memory that kernels take beside the arena for this work, in bytes.
     pub fn workspace_bytes(work: &crate::device::Work) -> usize {
         let (rows, width) = work.stream;
-        // The largest room of a call: sorted ids and pieces of runs, sums of attention's gradients, sums of norms' gradients, losses.
+        // The largest room of a call: sorted ids and pieces of runs, sums of attention's gradients, sums of
+        // norms' gradients, losses.
         let sorted = EmbeddingRoom::new(rows, width).bytes().iter().sum();
         let norms = NORM_BLOCKS * width * DType::F32.size();
         let others = [rows * work.heads * DType::F32.size(), norms, rows * DType::F64.size()];

@@ -1,5 +1,6 @@
-//! The driver: a GPU's context and stream, memory, and what is launched. Setting up may fail and says why; once a device works,
-//! a call that fails (a GPU that fell off the bus, an illegal access) leaves nothing to go on with, and panics.
+//! The driver: a GPU's context and stream, memory, and what is launched. Setting up may fail and says why;
+//! once a device works, a call that fails (a GPU that fell off the bus, an illegal access) leaves nothing to
+//! go on with, and panics.
 
 use crate::{Error, Result};
 use cudarc::driver::sys;
@@ -46,7 +47,8 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Takes a GPU by its number, as `CUDA_VISIBLE_DEVICES` leaves them to this process. The library must have been found.
+    /// Takes a GPU by its number, as `CUDA_VISIBLE_DEVICES` leaves them to this process. The library must
+    /// have been found.
     ///
     /// # Errors
     /// In words why it cannot be used.
@@ -173,8 +175,8 @@ impl Drop for Memory {
     }
 }
 
-/// Host memory that uploads are staged in, so that the caller's may change at once: two halves, filled in turn, and neither is
-/// filled again before the GPU has read it.
+/// Host memory that uploads are staged in, so that the caller's may change at once: two halves, filled in
+/// turn, and neither is filled again before the GPU has read it.
 #[derive(Debug)]
 pub struct Staging {
     memory: *mut u8,
@@ -215,7 +217,8 @@ impl Staging {
             if self.used + part.len() > HALF_BYTES {
                 self.turn(driver);
             }
-            // SAFETY: the half has room, and `turn` waited for the GPU to have read what was there; the caller's promise.
+            // SAFETY: the half has room, and `turn` waited for the GPU to have read what was there; the
+            // caller's promise.
             unsafe {
                 let from = self.memory.add(self.half * HALF_BYTES + self.used);
                 std::ptr::copy_nonoverlapping(part.as_ptr(), from, part.len());

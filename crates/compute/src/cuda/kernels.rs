@@ -138,7 +138,8 @@ impl Arguments {
     }
 
     fn finish(mut self) -> Vec<u8> {
-        // A struct is as long as its largest field's alignment makes it; all of ours hold a pointer or a long.
+        // A struct is as long as its largest field's alignment makes it; all of ours hold a pointer or a
+        // long.
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
         self.bytes
     }

@@ -1,4 +1,5 @@
-//! The driver and NVIDIA's libraries: found, asked for their versions, and for each missing one the command that brings it.
+//! The driver and NVIDIA's libraries: found, asked for their versions, and for each missing one the command
+//! that brings it.
 
 use libloading::Library;
 use std::ffi::{CStr, c_char, c_int, c_uint};
@@ -61,7 +62,8 @@ impl Part {
     /// Asks a loaded library what it is; `None` where it lacks the function that tells.
     fn version(self, library: &Library) -> Option<String> {
         let dotted = |n: usize| format!("{}.{}.{}", n / 10_000, n / 100 % 100, n % 100);
-        // SAFETY: signatures as in NVIDIA's headers (cuda.h, nvrtc.h, cublasLt.h, cudnn.h); the calls have no preconditions.
+        // SAFETY: signatures as in NVIDIA's headers (cuda.h, nvrtc.h, cublasLt.h, cudnn.h); the calls have no
+        // preconditions.
         unsafe {
             match self {
                 Part::Driver => {
@@ -89,8 +91,8 @@ impl Part {
         }
     }
 
-    /// Loads the library from wherever it is: the system's places, then a toolkit's folders, then those of Python's wheels. It stays
-    /// loaded, so that whoever asks for it by its file name later gets this one.
+    /// Loads the library from wherever it is: the system's places, then a toolkit's folders, then those of
+    /// Python's wheels. It stays loaded, so that whoever asks for it by its file name later gets this one.
     pub fn find(self) -> Option<Found> {
         let folders = folders();
         let named = self.files().iter().map(PathBuf::from);

@@ -1,9 +1,11 @@
-//! NVIDIA GPUs. Nothing is linked: libraries are found when the program runs, so one binary runs with and without them.
+//! NVIDIA GPUs. Nothing is linked: libraries are found when the program runs, so one binary runs with and
+//! without them.
 //!
-//! Reading order: [`libraries`] (what is there, and what brings what is not), [`device`] (the kernels' calls), `queue` (what is enqueued
-//! and its replay as a graph), `products` (cuBLASLt), `kernels/*.cu` and `compiler` (own kernels), `driver`. Bits do not change
-//! from run to run on the same GPU with the same libraries: no sum is taken by atomic additions, and the algorithm of a
-//! product is settled once. Non-goals: GPUs older than sm_80, several GPUs.
+//! Reading order: [`libraries`] (what is there, and what brings what is not), [`device`] (the kernels'
+//! calls), `queue` (what is enqueued and its replay as a graph), `products` (cuBLASLt), `kernels/*.cu` and
+//! `compiler` (own kernels), `driver`. Bits do not change from run to run on the same GPU with the same
+//! libraries: no sum is taken by atomic additions, and the algorithm of a product is settled once. Non-goals:
+//! GPUs older than sm_80, several GPUs.
 
 pub mod compiler;
 pub mod device;
@@ -16,8 +18,8 @@ mod queue;
 
 pub use device::Cuda;
 
-/// Dense bfloat16 products with f32 sums a second, in TFLOP/s, by what the product's name contains: NVIDIA's data sheets, without sparsity.
-/// The more special name comes first.
+/// Dense bfloat16 products with f32 sums a second, in TFLOP/s, by what the product's name contains: NVIDIA's
+/// data sheets, without sparsity. The more special name comes first.
 const STATED_TFLOPS: [(&str, f64); 22] = [
     ("B300", 2250.0),
     ("B200", 2250.0),

@@ -1,7 +1,8 @@
 //! Matrix products by cuBLASLt: which of its algorithms a product takes is measured once, and kept on disk.
 //!
-//! Matrices here lie row by row, cuBLASLt's column by column, which is the transpose: it is asked for outᵀ = op(b)ᵀ · op(a)ᵀ.
-//! Algorithms that add partial sums atomically are left out, so that the same one always gives the same bits.
+//! Matrices here lie row by row, cuBLASLt's column by column, which is the transpose: it is asked for outᵀ =
+//! op(b)ᵀ · op(a)ᵀ. Algorithms that add partial sums atomically are left out, so that the same one always
+//! gives the same bits.
 
 use super::compiler::{read_cache, write_cache};
 use super::driver::{Driver, Memory};
@@ -124,7 +125,8 @@ impl Plan {
         let beta = if self.shape.start == Start::Zero { 0.0f32 } else { 1.0 };
         let pointer = |address: u64| address as *const c_void;
         let [b_layout, a_layout, start_layout, out_layout] = self.layouts;
-        // SAFETY: the addresses are matrices of the shape in the GPU's memory; scalars are read during the call.
+        // SAFETY: the addresses are matrices of the shape in the GPU's memory; scalars are read during the
+        // call.
         unsafe {
             sys::cublasLtMatmul(
                 self.handle,
@@ -210,7 +212,8 @@ impl Products {
         Ok(Products { handle, plans: BTreeMap::new(), workspace, chosen, cache_file })
     }
 
-    /// A product of matrices at these addresses. The first of its shape is measured, for which all that was enqueued must be done.
+    /// A product of matrices at these addresses. The first of its shape is measured, for which all that was
+    /// enqueued must be done.
     ///
     /// # Panics
     /// When the library knows no way to do it.
@@ -273,7 +276,8 @@ impl Products {
             ((n, m), start_stride, out.dtype()),
             ((n, m), out.stride, out.dtype()),
         ];
-        // SAFETY: pointers to write to; attributes are read during their calls and have the sizes that are told.
+        // SAFETY: pointers to write to; attributes are read during their calls and have the sizes that are
+        // told.
         unsafe {
             let made = sys::cublasLtMatmulDescCreate(
                 &mut description,

@@ -1,9 +1,10 @@
 //! What was asked of the GPU since it was last waited for, and its replay as a graph.
 //!
-//! Calls are collected, and go to the driver when something is uploaded, downloaded or waited for: for training once a
-//! micro-batch, for decoding once a token. A sequence that comes a second time is captured as a CUDA graph, and from then on launched
-//! as one; kernels whose arguments differ from the last time (a learning rate, a seed) have them replaced. So nobody has
-//! to say what a graph is, and a sequence that never repeats is simply launched.
+//! Calls are collected, and go to the driver when something is uploaded, downloaded or waited for: for
+//! training once a micro-batch, for decoding once a token. A sequence that comes a second time is captured as
+//! a CUDA graph, and from then on launched as one; kernels whose arguments differ from the last time (a
+//! learning rate, a seed) have them replaced. So nobody has to say what a graph is, and a sequence that never
+//! repeats is simply launched.
 
 use super::driver::{Driver, expect};
 use super::products::Product;
@@ -193,7 +194,8 @@ impl Graph {
             kern: null_mut(),
             ctx: null_mut(),
         };
-        // SAFETY: the node is of this graph, its function is the same, and the driver copies the arguments at once.
+        // SAFETY: the node is of this graph, its function is the same, and the driver copies the arguments at
+        // once.
         let replaced = unsafe { sys::cuGraphExecKernelNodeSetParams_v2(self.executable, node, &parameters) };
         expect("cuGraphExecKernelNodeSetParams", replaced);
     }
@@ -218,7 +220,8 @@ impl Drop for Graph {
 fn last_node(driver: &Driver) -> sys::CUgraphNode {
     let mut status = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
     let (mut nodes, mut count) = (std::ptr::null(), 0);
-    // SAFETY: null where an answer is not wanted; the array lives until the stream's next call, and is read at once.
+    // SAFETY: null where an answer is not wanted; the array lives until the stream's next call, and is read
+    // at once.
     unsafe {
         let told = sys::cuStreamGetCaptureInfo_v3(
             driver.stream,
@@ -245,7 +248,8 @@ fn enqueue(driver: &Driver, work: &Work) {
             let mut parameters = [launch.arguments.as_ptr().cast_mut().cast()];
             let [x, y, z] = launch.grid;
             let [block_x, block_y, block_z] = launch.block;
-            // SAFETY: the argument is the struct that the kernel takes (the suite holds that), and is copied at once.
+            // SAFETY: the argument is the struct that the kernel takes (the suite holds that), and is copied
+            // at once.
             let launched = unsafe {
                 sys::cuLaunchKernel(
                     launch.function,

@@ -5,8 +5,8 @@ use crate::device::{AdamW, Blend, Descend, Gemm, LinearCrossEntropy, Momentum, R
 use crate::rng;
 use crate::tensor::{DType, Tensor};
 
-/// Whether dropout keeps element `index`: 24 bits of a mixed counter against p. Part of the specification, so that every device
-/// draws the same mask.
+/// Whether dropout keeps element `index`: 24 bits of a mixed counter against p. Part of the specification, so
+/// that every device draws the same mask.
 #[inline(always)]
 pub fn dropout_keeps(seed: u64, index: u64, p: f32) -> bool {
     let bits = rng::mix(seed ^ index.wrapping_mul(0x9E37_79B9_7F4A_7C15)) >> 40;

@@ -1,5 +1,5 @@
-//! The specification: plain loops in f64, slow and obvious. Every other device is tested against it, and its own backward
-//! against central differences. Nothing here is ever optimised.
+//! The specification: plain loops in f64, slow and obvious. Every other device is tested against it, and its
+//! own backward against central differences. Nothing here is ever optimised.
 
 mod attention;
 mod kernels;
@@ -15,10 +15,12 @@ use crate::device::{
 };
 use crate::tensor::{DType, Tensor};
 
-/// The f64 device. Every element, whatever its dtype, is one f64; what a bfloat16 tensor is given is rounded to bfloat16.
+/// The f64 device. Every element, whatever its dtype, is one f64; what a bfloat16 tensor is given is rounded
+/// to bfloat16.
 #[derive(Debug, Default)]
 pub struct Reference {
-    /// Indexed by twice the byte offset, so that views of any dtype resolve as on a real device; most slots stay unused.
+    /// Indexed by twice the byte offset, so that views of any dtype resolve as on a real device; most slots
+    /// stay unused.
     arena: Vec<f64>,
 }
 

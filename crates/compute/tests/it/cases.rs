@@ -1,4 +1,5 @@
-//! The shared suite: every kernel over a grid of shapes, odd sizes included. A device passes when it agrees with the reference.
+//! The shared suite: every kernel over a grid of shapes, odd sizes included. A device passes when it agrees
+//! with the reference.
 
 use compute::device::*;
 use compute::reference::Reference;

@@ -4,7 +4,8 @@ use crate::cases::{check_bf16, check_device, each, each_of};
 use compute::DType;
 use compute::cuda::Cuda;
 
-/// The first GPU, or a printed reason why there is none to test. With `TEXT2LLM_TEST_CUDA` set there must be one.
+/// The first GPU, or a printed reason why there is none to test. With `TEXT2LLM_TEST_CUDA` set there must be
+/// one.
 fn gpu() -> Option<Cuda> {
     let gpu = Cuda::new(0).map_err(|error| println!("skipped: {error}")).ok();
     assert!(gpu.is_some() || std::env::var_os("TEXT2LLM_TEST_CUDA").is_none(), "there is no GPU");

@@ -7,7 +7,8 @@ use compute::tensor::{DType, Layout, Tensor};
 
 const STEP: f64 = 1e-5;
 
-/// Checks d(Σ out·seed)/d(input) for every element of `input`, where `forward` fills `out` and `gradient` holds the claim.
+/// Checks d(Σ out·seed)/d(input) for every element of `input`, where `forward` fills `out` and `gradient`
+/// holds the claim.
 fn check(
     name: &str,
     device: &mut Reference,

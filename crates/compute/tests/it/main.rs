@@ -1,4 +1,5 @@
-//! The kernel suite, run against every device, and the specification's own gradients against central differences.
+//! The kernel suite, run against every device, and the specification's own gradients against central
+//! differences.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test says what broke by panicking
 

@@ -1,8 +1,8 @@
 //! A trained judge of quality: hashed words and pairs of words, a weight each, a score from 0 to 5.
 //!
-//! The features are fastText's supervised ones without their embedding: with two classes the product of its two matrices is one weight
-//! a feature anyway. So training is a logistic regression, deterministic, and a model is one small file. Not here: anything that
-//! needs a language model.
+//! The features are fastText's supervised ones without their embedding: with two classes the product of its
+//! two matrices is one weight a feature anyway. So training is a logistic regression, deterministic, and a
+//! model is one small file. Not here: anything that needs a language model.
 //!
 //! Reading order: this file, then `train`.
 
@@ -33,7 +33,8 @@ pub struct ClassifierOptions {
     /// What `data classifier train` made, relative to the project folder.
     #[schemars(length(min = 1))]
     pub model: String,
-    /// Drop documents with a lower score; 0 keeps all and only notes the score. Left out: 3, and 0 with `as_weight`.
+    /// Drop documents with a lower score; 0 keeps all and only notes the score. Left out: 3, and 0 with
+    /// `as_weight`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 5.0))]
     pub minimum_score: Option<f64>,

@@ -48,7 +48,8 @@ pub struct Fit {
     pub held_out: usize,
     /// Share of the held-out on the right side of the middle.
     pub accuracy: f64,
-    /// Share of pairs of held-out examples, one from either side, whose order is right: the area under the ROC curve.
+    /// Share of pairs of held-out examples, one from either side, whose order is right: the area under the
+    /// ROC curve.
     pub area_under_curve: f64,
     /// Mean distance of scores.
     pub mean_absolute_error: f64,

@@ -1,7 +1,7 @@
 //! Clusters of documents that share a band, by union-find.
 //!
-//! Unions by size, in a fixed order: the survivor of a cluster is the one that datatrove keeps, given the same order of
-//! documents.
+//! Unions by size, in a fixed order: the survivor of a cluster is the one that datatrove keeps, given the
+//! same order of documents.
 
 /// Parents of documents by number.
 pub struct Clusters {

@@ -1,7 +1,8 @@
 //! Lines or paragraphs that came before, in any document: navigation, disclaimers, quoted text.
 //!
-//! The first of equal ones stays, in the order of the documents, so the outcome is a function of the documents. A line costs about 20
-//! bytes of memory; [`LineOptions::minimum_characters`] bounds how many there are.
+//! The first of equal ones stays, in the order of the documents, so the outcome is a function of the
+//! documents. A line costs about 20 bytes of memory; [`LineOptions::minimum_characters`] bounds how many
+//! there are.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

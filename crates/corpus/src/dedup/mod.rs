@@ -1,7 +1,8 @@
 //! Near-duplicates: MinHash with locality-sensitive hashing, by datatrove's parameters.
 //!
-//! Documents that share all hashes of a band are one cluster, of which one survives. The size of runs does not change the
-//! outcome. Reading order: `signature`, `sort`, `clusters`, this file; then what is removed within documents: `lines`, `spans`.
+//! Documents that share all hashes of a band are one cluster, of which one survives. The size of runs does
+//! not change the outcome. Reading order: `signature`, `sort`, `clusters`, this file; then what is removed
+//! within documents: `lines`, `spans`.
 
 mod clusters;
 pub mod lines;
@@ -57,8 +58,9 @@ impl DuplicateOptions {
     }
 }
 
-/// A band and the start of its first row, the hash of all its rows, and the document it is of: sorted so, equal bands of a
-/// band's number stand together, in datatrove's order. All bands go through one sort: their number leads.
+/// A band and the start of its first row, the hash of all its rows, and the document it is of: sorted so,
+/// equal bands of a band's number stand together, in datatrove's order. All bands go through one sort: their
+/// number leads.
 type Pair = (u64, u64, u32);
 
 impl Record for Pair {

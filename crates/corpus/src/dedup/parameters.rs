@@ -3,7 +3,8 @@
 /// 2⁶¹ − 1.
 pub const MERSENNE: u64 = (1 << 61) - 1;
 
-/// `count` times a and b of h(x) = (a·x + b mod 2⁶⁴) mod 2⁶¹ − 1. The product wraps before the modulus, as datatrove's does.
+/// `count` times a and b of h(x) = (a·x + b mod 2⁶⁴) mod 2⁶¹ − 1. The product wraps before the modulus, as
+/// datatrove's does.
 pub fn draw(seed: u32, count: usize) -> (Vec<u64>, Vec<u64>) {
     let mut random = MersenneTwister::new(seed);
     let a = (0..count).map(|_| 1 + random.below(MERSENNE - 1)).collect();

@@ -1,4 +1,5 @@
-//! A text to its MinHash signature: simplified, split into words, shingled, hashed, and the least of each hash function kept.
+//! A text to its MinHash signature: simplified, split into words, shingled, hashed, and the least of each
+//! hash function kept.
 
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
@@ -57,7 +58,8 @@ impl Signer {
         }
     }
 
-    /// What stands for each band; `None` for a text with fewer words than a shingle, which has no near-duplicates.
+    /// What stands for each band; `None` for a text with fewer words than a shingle, which has no
+    /// near-duplicates.
     pub fn sign(&mut self, text: &str) -> Option<Vec<Band>> {
         simplify(text, &mut self.simple);
         self.joined.clear();
@@ -123,7 +125,8 @@ fn modulo(x: u64) -> u64 {
     if folded >= MERSENNE { folded - MERSENNE } else { folded }
 }
 
-/// datatrove's `simplify_text`: lower case, numbers as 0, punctuation as spaces, white space folded, diacritics dropped.
+/// datatrove's `simplify_text`: lower case, numbers as 0, punctuation as spaces, white space folded,
+/// diacritics dropped.
 fn simplify(text: &str, out: &mut String) {
     out.clear();
     if text.is_ascii() {

@@ -1,7 +1,7 @@
 //! Records sorted outside memory: runs of fixed size are sorted and written, then merged.
 //!
-//! In memory there is one run; on disk a record takes its bytes, twice while files are gathered. What comes out does not depend on the size of
-//! runs.
+//! In memory there is one run; on disk a record takes its bytes, twice while files are gathered. What comes
+//! out does not depend on the size of runs.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,8 +14,8 @@ use store::fs::{Fs, FsReader};
 
 use crate::Result;
 
-/// Files that are merged at once, each through a buffer, for a process may open only so many: so many of one level are made one of the
-/// next, and a record is written once a level.
+/// Files that are merged at once, each through a buffer, for a process may open only so many: so many of one
+/// level are made one of the next, and a record is written once a level.
 const MOST_FILES: usize = 256;
 const BUFFER_BYTES: usize = 64 << 10;
 const LARGEST_RECORD_BYTES: usize = 32;
@@ -64,11 +64,13 @@ pub struct Sorter<'a, R> {
 }
 
 impl<'a, R: Record> Sorter<'a, R> {
-    /// Keeps at most `memory_bytes` of records in memory; more are written to files in `folder` that begin with `name`.
+    /// Keeps at most `memory_bytes` of records in memory; more are written to files in `folder` that begin
+    /// with `name`.
     pub fn new(fs: &'a dyn Fs, folder: &Path, name: &'static str, memory_bytes: usize) -> Sorter<'a, R> {
         let run_records = (memory_bytes / size_of::<R>()).max(1024);
         let mut run = Vec::new();
-        // Growing by doubling would take up to three times what was granted. Where so much cannot be had at once it grows.
+        // Growing by doubling would take up to three times what was granted. Where so much cannot be had at
+        // once it grows.
         let _ = where_refusal_is_handled(|| run.try_reserve_exact(run_records));
         Sorter { fs, folder: folder.to_owned(), name, run, run_records, files: Vec::new(), written: 0 }
     }
@@ -213,7 +215,8 @@ mod tests {
             let (files, sorted) = (sorter.files.len(), sorter.finish().unwrap());
             (files, sorted.collect::<Result<Vec<_>>>().unwrap())
         };
-        // 1,024 records a run: some of them, so many that they are gathered on the way, and that this happens twice.
+        // 1,024 records a run: some of them, so many that they are gathered on the way, and that this happens
+        // twice.
         for (count, files) in [(5000, 4), (300_000, 37), (600_000, 75)] {
             let (none, in_memory) = sorted(1 << 24, count);
             assert!(none == 0 && in_memory.is_sorted() && in_memory.len() == count as usize);

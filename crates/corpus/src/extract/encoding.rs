@@ -1,5 +1,5 @@
-//! A page's bytes to characters: what a byte order mark says, else UTF-8 where they are that, else what the server says, then the
-//! page itself, and where nothing fits, Windows-1252, as browsers do.
+//! A page's bytes to characters: what a byte order mark says, else UTF-8 where they are that, else what the
+//! server says, then the page itself, and where nothing fits, Windows-1252, as browsers do.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,8 @@ pub fn decode<'a>(bytes: &'a [u8], server_says: Option<&str>) -> (Cow<'a, str>, 
     let marked = Encoding::for_bom(bytes).map(|(encoding, _)| encoding);
     let says = marked.or(named).or_else(|| declared(bytes));
     let encoding = match says {
-        // No other encoding's text is UTF-8 by chance: a label is wrong more often, as on pages that were saved again.
+        // No other encoding's text is UTF-8 by chance: a label is wrong more often, as on pages that were
+        // saved again.
         _ if marked.is_none() && !bytes.is_ascii() && std::str::from_utf8(bytes).is_ok() => UTF_8,
         Some(encoding) if encoding != UTF_8 => encoding,
         _ if std::str::from_utf8(bytes).is_ok() => UTF_8,

@@ -34,8 +34,8 @@ struct Overview {
 
 const CORE_SHARES: [f32; 3] = [0.4, 0.65, 0.9];
 
-/// Gives the features of each of a page's blocks to `take`, in order. A page of short blocks has more numbers than bytes, a
-/// hundredfold: only the rows of neighbours are held.
+/// Gives the features of each of a page's blocks to `take`, in order. A page of short blocks has more numbers
+/// than bytes, a hundredfold: only the rows of neighbours are held.
 pub fn of_blocks(page: &Page<'_>, title: &str, structured: &Structured, mut take: impl FnMut(&[f32])) {
     let overview = Overview::new(page, title, structured);
     let own = |block: &Block| own_features(page, block, &overview);
@@ -121,7 +121,8 @@ impl Overview {
     }
 }
 
-/// The deepest element that holds `share` of the words in long paragraphs (of all words, where there is none).
+/// The deepest element that holds `share` of the words in long paragraphs (of all words, where there is
+/// none).
 fn core(page: &Page<'_>, share: f32) -> (u32, u32, u16) {
     let by_paragraphs = page.places[page.places.len() - 1].paragraph_words_before > 0;
     let weight = |from: usize, to: usize| {

@@ -21,8 +21,8 @@ const LEAF: u16 = u16::MAX;
 const NODE_BYTES: usize = 14;
 
 impl Forest {
-    /// Reads little-endian: features (u32), trees (u32), their roots (u32 each), nodes (u32), then for each its feature (u16),
-    /// left, right (u32) and value (f32). `None` where the bytes are no forest.
+    /// Reads little-endian: features (u32), trees (u32), their roots (u32 each), nodes (u32), then for each
+    /// its feature (u16), left, right (u32) and value (f32). `None` where the bytes are no forest.
     pub fn read(bytes: &[u8]) -> Option<Forest> {
         let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let (features, trees) = (word(0)? as usize, word(4)? as usize);

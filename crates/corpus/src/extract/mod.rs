@@ -1,9 +1,9 @@
 //! Main text from HTML: what the page is about, without what surrounds it on the site.
 //!
-//! A page becomes a tree (`tree`), the tree blocks of text (`page`), a block a row of numbers (`features`); boosted trees
-//! (`forest`) give the probability that a block belongs to the text. The blocks that promise the best F-measure are kept and
-//! written out (`render`). Time is linear in the page. The trees were trained on labelled pages by
-//! `tools/train_extraction.py`.
+//! A page becomes a tree (`tree`), the tree blocks of text (`page`), a block a row of numbers (`features`);
+//! boosted trees (`forest`) give the probability that a block belongs to the text. The blocks that promise
+//! the best F-measure are kept and written out (`render`). Time is linear in the page. The trees were trained
+//! on labelled pages by `tools/train_extraction.py`.
 //!
 //! Not here: scripts are not run, so what a page loads later is not seen.
 

@@ -1,4 +1,5 @@
-//! A tree to blocks: the runs of text between the borders of block elements, with what is known of where they stand.
+//! A tree to blocks: the runs of text between the borders of block elements, with what is known of where they
+//! stand.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -30,7 +31,8 @@ pub struct Place {
     /// Steps up to the nearest element that speaks of content, and of what surrounds it; 255: none.
     pub to_content: u8,
     pub to_boilerplate: u8,
-    /// Words of text, of text in links, and of long plain paragraphs, before this node: differences are a subtree's.
+    /// Words of text, of text in links, and of long plain paragraphs, before this node: differences are a
+    /// subtree's.
     pub words_before: u32,
     pub link_words_before: u32,
     pub paragraph_words_before: u32,
@@ -121,8 +123,8 @@ impl<'a> Page<'a> {
 
     fn sum_up(&mut self) {
         let (mut words, mut link_words, mut paragraph_words, mut next) = (0, 0, 0, 0);
-        // Blocks are in the order of the page, and so are elements; a block counts where its element begins or later, so
-        // sums go by the node after which the block's first text stands.
+        // Blocks are in the order of the page, and so are elements; a block counts where its element begins
+        // or later, so sums go by the node after which the block's first text stands.
         let starts: Vec<u32> = self.blocks.iter().map(|block| block.element).collect();
         let mut order: Vec<usize> = (0..starts.len()).collect();
         order.sort_by_key(|&index| starts[index]);

@@ -1,4 +1,5 @@
-//! Kept blocks to plain text: paragraphs apart, list items and table rows on lines of their own, code as it stands.
+//! Kept blocks to plain text: paragraphs apart, list items and table rows on lines of their own, code as it
+//! stands.
 
 use super::page::{Block, Page};
 use super::tags::Tag;

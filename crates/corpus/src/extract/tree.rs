@@ -1,8 +1,9 @@
-//! HTML to a tree in one array, in one pass: tokens are read leniently and elements closed as browsers imply it.
+//! HTML to a tree in one array, in one pass: tokens are read leniently and elements closed as browsers imply
+//! it.
 //!
-//! Not a conforming parser (no foster parenting, no adoption agency): what it guarantees is that any bytes give a tree in
-//! linear time, no deeper than [`DEEPEST`]. html5ever takes quadratic time on deep nesting. Nodes lie in the order of the
-//! page, so a subtree is a range.
+//! Not a conforming parser (no foster parenting, no adoption agency): what it guarantees is that any bytes
+//! give a tree in linear time, no deeper than [`DEEPEST`]. html5ever takes quadratic time on deep nesting.
+//! Nodes lie in the order of the page, so a subtree is a range.
 
 use std::ops::Range;
 
@@ -12,8 +13,8 @@ use super::tags::{TAGS, Tag};
 
 /// As deep as browsers go; what is nested deeper becomes a child of the deepest.
 pub const DEEPEST: usize = 512;
-/// A page has no more nodes than these and one for so many bytes: what is known of a node takes thirty times the bytes of the
-/// shortest. Specifications in one page have some hundred thousand.
+/// A page has no more nodes than these and one for so many bytes: what is known of a node takes thirty times
+/// the bytes of the shortest. Specifications in one page have some hundred thousand.
 const HARMLESS_NODES: usize = 1_000_000;
 const BYTES_PER_NODE: usize = 32;
 

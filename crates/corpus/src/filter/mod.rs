@@ -1,7 +1,7 @@
 //! Quality filters as published, each with its parameters: which documents stay, and why others do not.
 //!
-//! The decisions are datatrove's: the same words, the same order, the same traps (its `max_non_alpha_words_ratio` is a
-//! minimum). Reading order: `options`, this file, then the filters.
+//! The decisions are datatrove's: the same words, the same order, the same traps (its
+//! `max_non_alpha_words_ratio` is a minimum). Reading order: `options`, this file, then the filters.
 
 mod c4;
 mod ngrams;

@@ -1,6 +1,7 @@
 //! Hashes of word n-grams in one multiplication each, and which of them repeat.
 //!
-//! Most n-grams of a text come once. A sieve of bits that fits into a near cache finds them; only the others are counted.
+//! Most n-grams of a text come once. A sieve of bits that fits into a near cache finds them; only the others
+//! are counted.
 
 use crate::words::{Token, WIDE};
 
@@ -124,7 +125,8 @@ impl Repeated {
         self.grams.extend((0..).zip(&hashes.words).map(|(at, &hash)| Gram { at, hash }));
     }
 
-    /// From the n-grams of `n - 1` words to those of `n`, words told apart: where one repeats, so does its beginning.
+    /// From the n-grams of `n - 1` words to those of `n`, words told apart: where one repeats, so does its
+    /// beginning.
     pub fn lengthen(&mut self, hashes: &WordHashes, n: usize) -> &[Gram] {
         while self.grams.last().is_some_and(|gram| gram.at as usize + n > hashes.len()) {
             self.grams.pop();
@@ -138,8 +140,8 @@ impl Repeated {
         self.retain()
     }
 
-    /// All n-grams of `n` words without anything between. Where the borders of words differ, two can be equal that do not begin with
-    /// equal words, so that all are looked at.
+    /// All n-grams of `n` words without anything between. Where the borders of words differ, two can be equal
+    /// that do not begin with equal words, so that all are looked at.
     pub fn joined(&mut self, hashes: &WordHashes, n: usize) -> &[Gram] {
         self.grams.clear();
         self.sieve.clear(hashes.len() + 1 - n);

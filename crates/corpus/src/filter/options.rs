@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which filters judge a document, in this order: languages, addresses, Gopher repetition, Gopher quality, C4, FineWeb. None does by default.
+/// Which filters judge a document, in this order: languages, addresses, Gopher repetition, Gopher quality,
+/// C4, FineWeb. None does by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FilterOptions {
@@ -12,7 +13,8 @@ pub struct FilterOptions {
     /// A detected language must be this likely; one that the source names is believed.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub minimum_language_probability: f64,
-    /// Files of blocked addresses, one a line: a domain blocks its subdomains too, an address with a path what begins with it.
+    /// Files of blocked addresses, one a line: a domain blocks its subdomains too, an address with a path
+    /// what begins with it.
     pub url_block_lists: Vec<String>,
     /// Drop documents whose address contains one of these.
     pub url_block_words: Vec<String>,

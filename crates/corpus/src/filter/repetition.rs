@@ -150,7 +150,8 @@ fn top(grams: &[Gram], counts: &mut Counts) -> (usize, u32) {
     (first.map_or(0, |gram| gram.at as usize), most)
 }
 
-/// Where n-grams stand that came before, as datatrove walks: it goes on behind each, and what it skips counts as not read.
+/// Where n-grams stand that came before, as datatrove walks: it goes on behind each, and what it skips counts
+/// as not read.
 fn duplicated(grams: &[Gram], n: usize, counts: &mut Counts) -> impl Iterator<Item = usize> {
     counts.clear(grams.len());
     let mut next = 0;

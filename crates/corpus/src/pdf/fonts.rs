@@ -1,5 +1,5 @@
-//! Fonts: how a font's bytes become characters, and how wide they are. Each object is read once, however often pages and
-//! forms name it.
+//! Fonts: how a font's bytes become characters, and how wide they are. Each object is read once, however
+//! often pages and forms name it.
 
 use std::collections::HashMap;
 use std::rc::Rc;

@@ -1,5 +1,6 @@
-//! A page's operators with their operands, one at a time, as far as text needs them. Memory stays within a few times a page's
-//! bytes, whatever stands in it: `lopdf` makes an object of a hundred bytes of each number, and a list of them all.
+//! A page's operators with their operands, one at a time, as far as text needs them. Memory stays within a
+//! few times a page's bytes, whatever stands in it: `lopdf` makes an object of a hundred bytes of each
+//! number, and a list of them all.
 //!
 //! What is no token is passed over by the byte.
 

@@ -57,10 +57,12 @@ impl Inputs {
     }
 }
 
-/// Judges a rank's share of what `options` names. Where its folder is already of these options and files, it is left as it is.
+/// Judges a rank's share of what `options` names. Where its folder is already of these options and files, it
+/// is left as it is.
 ///
 /// # Errors
-/// Options that cannot be; a path that leads nowhere; the disk. What cannot be read is a verdict, not an error.
+/// Options that cannot be; a path that leads nowhere; the disk. What cannot be read is a verdict, not an
+/// error.
 pub fn judge_rank(
     fs: &dyn Fs,
     options: &CorpusOptions,

@@ -1,8 +1,9 @@
-//! The data stages on many machines: each of N ranks does a share of the work and leaves a folder, and one process puts the
-//! folders together to the same bytes that it would have made alone.
+//! The data stages on many machines: each of N ranks does a share of the work and leaves a folder, and one
+//! process puts the folders together to the same bytes that it would have made alone.
 //!
-//! A share is a contiguous part of the sources or documents, a function of their list and N alone. A folder whose manifest matches and
-//! verifies is the mark that its rank is done; nothing else is asked. Reading order: this file, `judge`, then `tokens::pieces`.
+//! A share is a contiguous part of the sources or documents, a function of their list and N alone. A folder
+//! whose manifest matches and verifies is the mark that its rank is done; nothing else is asked. Reading
+//! order: this file, `judge`, then `tokens::pieces`.
 
 pub mod judge;
 
@@ -78,8 +79,8 @@ impl Ranks<'_> {
         self.folder.join(format!("{stage}-{number:05}-of-{:05}", self.of))
     }
 
-    /// The ranks whose folder has no manifest of these options, and of these inputs where they are known. What the folder holds is not
-    /// looked at: who reads it does.
+    /// The ranks whose folder has no manifest of these options, and of these inputs where they are known.
+    /// What the folder holds is not looked at: who reads it does.
     pub(crate) fn unmarked(
         &self,
         fs: &dyn Fs,
@@ -153,7 +154,8 @@ pub(crate) fn even_shares(length: u64, of: usize) -> impl Iterator<Item = Range<
     (0..of).map(move |number| cut(number)..cut(number + 1))
 }
 
-/// Cuts a list into `of` contiguous shares of about the same weight. A part goes where its middle falls, so none is cut.
+/// Cuts a list into `of` contiguous shares of about the same weight. A part goes where its middle falls, so
+/// none is cut.
 fn shares(weights: &[u64], of: usize) -> Vec<Range<usize>> {
     // What weighs nothing is work all the same.
     let weight = |weight: &u64| u128::from(*weight) + 1;

@@ -1,5 +1,6 @@
-//! Tar and zip archives: their members are read as files of a folder would be. Nothing is ever written to disk; members
-//! whose names or links lead out of the archive are quarantined all the same, since nobody means well by them.
+//! Tar and zip archives: their members are read as files of a folder would be. Nothing is ever written to
+//! disk; members whose names or links lead out of the archive are quarantined all the same, since nobody
+//! means well by them.
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -18,7 +19,8 @@ const DEEPEST: u32 = 3;
 const LONGEST_TARGET_BYTES: u64 = 4096;
 /// Longer paths are opened by no system.
 const LONGEST_NAME_BYTES: usize = 4096;
-/// Headers of one member of a tar archive, long names and extended attributes among them: they are held whole.
+/// Headers of one member of a tar archive, long names and extended attributes among them: they are held
+/// whole.
 const MOST_HEADER_BYTES: u64 = 1 << 20;
 
 /// Reads a tar archive as it streams by.
@@ -118,7 +120,8 @@ pub fn zip(file: Box<dyn FsReader>, name: &str, level: &Level, sink: &mut Sink<'
     Ok(Ok(()))
 }
 
-/// A member up to the size its header tells: where the archive is cut off, it is no shorter member but a broken one.
+/// A member up to the size its header tells: where the archive is cut off, it is no shorter member but a
+/// broken one.
 struct Whole<'a> {
     inner: &'a mut dyn Read,
     left: u64,

@@ -1,4 +1,5 @@
-//! Tables of comma- or tab-separated values (RFC 4180): the first row names the columns, one of them holds the text.
+//! Tables of comma- or tab-separated values (RFC 4180): the first row names the columns, one of them holds
+//! the text.
 
 use std::io::{BufRead, BufReader, Read};
 
@@ -19,8 +20,8 @@ struct Columns {
     url: Option<usize>,
 }
 
-/// Reads a table; a file without its column is unusable. `delimiter` may turn out to be another: spreadsheets of
-/// countries with a decimal comma write semicolons.
+/// Reads a table; a file without its column is unusable. `delimiter` may turn out to be another: spreadsheets
+/// of countries with a decimal comma write semicolons.
 pub fn read(bytes: &mut dyn Read, delimiter: u8, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
     let mut bytes = BufReader::with_capacity(256 << 10, bytes);
     let first = bytes.fill_buf()?;

@@ -1,11 +1,12 @@
-//! JSON that is not a value a line: an array of objects, or objects one after another, over as many lines as they like. Values are
-//! cut out one by one, so memory stays within one of them.
+//! JSON that is not a value a line: an array of objects, or objects one after another, over as many lines as
+//! they like. Values are cut out one by one, so memory stays within one of them.
 
 use std::io::{BufRead, BufReader, Read};
 
 use super::{Outcome, Sink, Unusable, Verdict, json_lines};
 
-/// Reads a file of JSON. A value that cannot be used is passed over and listed; a file without a usable one is unusable.
+/// Reads a file of JSON. A value that cannot be used is passed over and listed; a file without a usable one
+/// is unusable.
 pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
     // JSON may need six bytes for one of text, and indents what it nests.
     let longest = sink.options.maximum_document_bytes.saturating_mul(6);
@@ -37,7 +38,8 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
     })
 }
 
-/// The values of a stream, told apart by brackets and quotes alone: whether one is JSON is its reader's to say.
+/// The values of a stream, told apart by brackets and quotes alone: whether one is JSON is its reader's to
+/// say.
 struct Values<R> {
     bytes: R,
     longest: usize,

@@ -1,5 +1,5 @@
-//! JSON lines: an object a line, its text in one field. Fields that are not asked for are passed over, never held: a value
-//! may take sixteen times its bytes.
+//! JSON lines: an object a line, its text in one field. Fields that are not asked for are passed over, never
+//! held: a value may take sixteen times its bytes.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
@@ -10,8 +10,8 @@ use super::text::skip_line;
 use super::{Outcome, Row, Sink, Unusable, Verdict};
 use crate::clean;
 
-/// Reads a file of JSON lines. A line that cannot be used is passed over and listed; a file without a usable line is
-/// unusable.
+/// Reads a file of JSON lines. A line that cannot be used is passed over and listed; a file without a usable
+/// line is unusable.
 pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
     // JSON may need six bytes for one of text ("\u00e9" for é).
     let longest_line = sink.options.maximum_document_bytes.saturating_mul(6);

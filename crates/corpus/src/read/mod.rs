@@ -1,8 +1,9 @@
-//! A file's bytes to raw documents: unpacked, recognised as text, repaired and normalised. Memory stays within a few
-//! times `maximum_document_bytes` whatever the size of a file, and whatever the file claims.
+//! A file's bytes to raw documents: unpacked, recognised as text, repaired and normalised. Memory stays
+//! within a few times `maximum_document_bytes` whatever the size of a file, and whatever the file claims.
 //!
-//! What cannot be read is quarantined, and the rest goes on: a file, an archive's member, a line, a record. What came whole
-//! before a break is kept. Only the disk's own errors end the stage; what too much quarantine means is `prepare`'s to say.
+//! What cannot be read is quarantined, and the rest goes on: a file, an archive's member, a line, a record.
+//! What came whole before a break is kept. Only the disk's own errors end the stage; what too much quarantine
+//! means is `prepare`'s to say.
 //!
 //! Reading order: here, `unpack` (packed streams and bombs), `text`, `json_lines`, `pages`, then the others.
 
@@ -56,7 +57,8 @@ pub struct RawDocument {
 pub enum Content {
     /// Text, repaired and normalised.
     Text(String),
-    /// A page as it was sent, and the encoding that the server named. Its text is found later, on all threads.
+    /// A page as it was sent, and the encoding that the server named. Its text is found later, on all
+    /// threads.
     Html(Vec<u8>, Option<String>),
     /// A PDF, likewise.
     #[cfg(feature = "pdf")]

@@ -1,7 +1,8 @@
 //! Parquet: one column holds the text, batch by batch of rows, so that memory does not grow with the file.
 //!
-//! The `parquet` crate decodes. It believes lengths that a file claims, so the footer's schema, each page's header (`thrift`)
-//! and what a page says within (`pages`) are looked over first: nothing is allocated for what a file of its size cannot hold.
+//! The `parquet` crate decodes. It believes lengths that a file claims, so the footer's schema, each page's
+//! header (`thrift`) and what a page says within (`pages`) are looked over first: nothing is allocated for
+//! what a file of its size cannot hold.
 
 mod pages;
 mod thrift;
@@ -35,10 +36,12 @@ const LARGEST_GZIP_RATIO: u64 = 1032;
 /// A text of a dictionary takes 32 bytes beside its own.
 const HARMLESS_DICTIONARY_VALUES: u64 = 1 << 20;
 const FILE_BYTES_PER_DICTIONARY_VALUE: u64 = 16;
-/// What a row costs of the budget beside its text: rows without one come in runs that take no room in the file.
+/// What a row costs of the budget beside its text: rows without one come in runs that take no room in the
+/// file.
 const ROW_BYTES: u64 = 16;
 
-/// Reads the text column of all rows. Rows without a text are passed over: that is how tables say that there is none.
+/// Reads the text column of all rows. Rows without a text are passed over: that is how tables say that there
+/// is none.
 pub fn read(
     file: Box<dyn FsReader>,
     bytes: u64,
@@ -213,8 +216,8 @@ struct Column {
 }
 
 impl Column {
-    /// The values of so many rows, or of fewer once they come to so many bytes. Some encodings make a copy of each, as
-    /// long as the page: no more are decoded at a time than are harmless.
+    /// The values of so many rows, or of fewer once they come to so many bytes. Some encodings make a copy of
+    /// each, as long as the page: no more are decoded at a time than are harmless.
     fn next(&mut self, rows: usize, enough_bytes: usize) -> Result<Vec<Option<ByteArray>>, String> {
         let mut out = Vec::with_capacity(rows);
         let (mut values, mut levels, mut bytes) = (Vec::new(), Vec::new(), 0);

@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Read};
 
 use super::{Outcome, Sink, Verdict};
 
-/// Reads a plain text file. A line longer than a document may be is passed over and listed. Where the file breaks off, the
-/// documents that end before are kept.
+/// Reads a plain text file. A line longer than a document may be is passed over and listed. Where the file
+/// breaks off, the documents that end before are kept.
 pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
     let limit = sink.options.maximum_document_bytes;
     let separator = sink.options.document_separator.clone();
@@ -47,8 +47,8 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
     }
 }
 
-/// Passes over what is left of a line or of a document, whichever ends first; gives what was read of the next. `buffer` is
-/// full, and one byte further: an end may lie across it.
+/// Passes over what is left of a line or of a document, whichever ends first; gives what was read of the
+/// next. `buffer` is full, and one byte further: an end may lie across it.
 fn skip_part(mut buffer: Vec<u8>, bytes: &mut impl BufRead, separator: &[u8]) -> std::io::Result<Vec<u8>> {
     let end_in = |bytes: &[u8]| {
         let line = memchr::memchr(b'\n', bytes).map(|at| at + 1);
@@ -107,8 +107,8 @@ fn take_section(bytes: Vec<u8>, name: &str, found: &mut u64, sink: &mut Sink<'_>
     Ok(())
 }
 
-/// Where to cut a buffer that is full, and whether that is within a document: after the last separator, else after the
-/// last line, else before the last whole character.
+/// Where to cut a buffer that is full, and whether that is within a document: after the last separator, else
+/// after the last line, else before the last whole character.
 pub fn cut_place(buffer: &[u8], separator: &[u8]) -> (usize, bool) {
     if !separator.is_empty() {
         let found = memchr::memmem::rfind(buffer, separator);

@@ -1,5 +1,6 @@
-//! Packed streams, unpacked behind a guard: who unpacks to far more than text ever does is a decompression bomb, and
-//! reading stops there. The guard is asked at every read, so a bomb costs tens of megabytes of unpacking, not gigabytes.
+//! Packed streams, unpacked behind a guard: who unpacks to far more than text ever does is a decompression
+//! bomb, and reading stops there. The guard is asked at every read, so a bomb costs tens of megabytes of
+//! unpacking, not gigabytes.
 
 use std::cell::Cell;
 use std::fmt;
@@ -21,8 +22,8 @@ const BUFFER_BYTES: usize = 64 << 10;
 const XZ_MEMORY_KB: u32 = (LARGEST_WINDOW_BYTES >> 10) as u32 + (1 << 10);
 /// What its reader says of a larger one.
 const XZ_MEMORY_SAID: &str = "needed memory too big for mem_limit_kb";
-/// So many documents, and lines and members that are none, are harmless in any file; more than one for each of
-/// its bytes beyond them are made to cost: packed, a million empty lines take no room.
+/// So many documents, and lines and members that are none, are harmless in any file; more than one for each
+/// of its bytes beyond them are made to cost: packed, a million empty lines take no room.
 const HARMLESS_ITEMS: u64 = 1 << 18;
 
 /// What all streams within one file may unpack to, together: archives nest, and their members may overlap.
@@ -204,8 +205,8 @@ impl Read for Guard<'_> {
     }
 }
 
-/// The members of a gzip stream, one after another. A damaged one gives its error once; reading goes on at what looks like the
-/// next: web archives have a member for each record.
+/// The members of a gzip stream, one after another. A damaged one gives its error once; reading goes on at
+/// what looks like the next: web archives have a member for each record.
 struct Members<R> {
     /// `None` while a member's end is left behind.
     open: Option<flate2::bufread::GzDecoder<Resumed<R>>>,

@@ -1,10 +1,11 @@
 //! WARC and WET archives: pages of `response` records, texts of `conversion` records.
 //!
-//! A record that cannot be used is passed over and listed; after a damaged one, reading goes on at the next that begins with
-//! its version. Where the archive breaks off, what came before is kept and the break is listed. What holds no page or text
-//! is counted. Memory stays within two records of `maximum_document_bytes`, whatever lengths the headers
-//! claim: where one is not followed by a record, the next one is looked for within what it claims. That is
-//! held until it is used, never read or copied again, so that time is linear in the archive.
+//! A record that cannot be used is passed over and listed; after a damaged one, reading goes on at the next
+//! that begins with its version. Where the archive breaks off, what came before is kept and the break is
+//! listed. What holds no page or text is counted. Memory stays within two records of
+//! `maximum_document_bytes`, whatever lengths the headers claim: where one is not followed by a record, the
+//! next one is looked for within what it claims. That is held until it is used, never read or copied again,
+//! so that time is linear in the archive.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -267,8 +268,8 @@ impl Record {
     }
 }
 
-/// Passes over what is left of a damaged record; whether another begins, whose first line is then in `line`. Where records are
-/// packed one by one, reading goes on after an error.
+/// Passes over what is left of a damaged record; whether another begins, whose first line is then in `line`.
+/// Where records are packed one by one, reading goes on after an error.
 fn next_mark(archive: &mut impl BufRead, line: &mut Vec<u8>, breaks: &mut u32) -> bool {
     // Text of a page may hold such a line; what goes before a record is an empty one, or a break.
     let mut may_begin = true;

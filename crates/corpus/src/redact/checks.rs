@@ -15,7 +15,8 @@ pub fn luhn(digits: &[u8]) -> bool {
     sum.is_multiple_of(10)
 }
 
-/// ISO 7064 mod 97-10 over an IBAN without spaces: the first four characters moved to the end, letters as 10 to 35.
+/// ISO 7064 mod 97-10 over an IBAN without spaces: the first four characters moved to the end, letters as 10
+/// to 35.
 pub fn mod_97(iban: &[u8]) -> bool {
     let rest = iban[4..].iter().chain(&iban[..4]).fold(0u32, |rest, &byte| match byte {
         b'0'..=b'9' => (rest * 10 + u32::from(byte - b'0')) % 97,

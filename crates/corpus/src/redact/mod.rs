@@ -1,8 +1,10 @@
-//! Personal data and secrets, replaced by placeholders: the same value gets the same placeholder within a document.
+//! Personal data and secrets, replaced by placeholders: the same value gets the same placeholder within a
+//! document.
 //!
-//! A value is found by its form, and wherever its form has a checksum, by that; forms that other numbers share (seven digits, a bare
-//! tax number) need a word beside them that names them. Names and addresses of people are not looked for: they have no form.
-//! Samples show the shape of a value only, so that a report can be passed on.
+//! A value is found by its form, and wherever its form has a checksum, by that; forms that other numbers
+//! share (seven digits, a bare tax number) need a word beside them that names them. Names and addresses of
+//! people are not looked for: they have no form. Samples show the shape of a value only, so that a report can
+//! be passed on.
 //!
 //! Reading order: `options`, this file, `numbers` (what begins with a digit), then the classes.
 
@@ -154,7 +156,8 @@ impl Redactor {
         (out.into(), done)
     }
 
-    /// A web address: without the account before its server, and with placeholders for what stands in its path and query.
+    /// A web address: without the account before its server, and with placeholders for what stands in its
+    /// path and query.
     pub fn redact_address(&mut self, address: &str) -> String {
         let address = without_account(address);
         // In a query, the sign of e-mail addresses is written so.
@@ -190,8 +193,8 @@ fn shape(value: &str) -> String {
     if value.chars().nth(LONGEST).is_some() { shown + "…" } else { shown }
 }
 
-/// A shape between what stands beside it in the redacted text, digits masked there too: a value that was missed may be beside one that
-/// was not.
+/// A shape between what stands beside it in the redacted text, digits masked there too: a value that was
+/// missed may be beside one that was not.
 fn sample(redacted: &str, start: usize, end: usize, shape: &str) -> String {
     let from = redacted.floor_char_boundary(start.saturating_sub(CONTEXT_BYTES));
     let to = redacted.ceil_char_boundary((end + CONTEXT_BYTES).min(redacted.len()));

@@ -1,4 +1,5 @@
-//! National numbers, a pack a country. Where a number has no form of its own and a weak checksum, a word beside it must name it.
+//! National numbers, a pack a country. Where a number has no form of its own and a weak checksum, a word
+//! beside it must name it.
 
 use super::numbers::{Group, Numbers};
 use super::options::Country;
@@ -26,7 +27,8 @@ pub fn find(numbers: &Numbers<'_>, countries: &[Country]) -> Option<(&'static st
     })
 }
 
-/// The first of `forms` that the groups have and that stands alone; an empty form is a single group of `length` digits.
+/// The first of `forms` that the groups have and that stands alone; an empty form is a single group of
+/// `length` digits.
 fn form(numbers: &Numbers<'_>, forms: &[&[usize]], separators: &[&str]) -> Option<usize> {
     forms.iter().find_map(|lengths| {
         let fits = numbers.lengths_are(lengths)

@@ -39,14 +39,15 @@ impl<'t> Numbers<'t> {
         &self.digits[..count]
     }
 
-    /// Whether the first `groups` have the given separators between them, each one of `allowed`, all the same.
+    /// Whether the first `groups` have the given separators between them, each one of `allowed`, all the
+    /// same.
     pub fn is_separated(&self, groups: usize, allowed: &[&str]) -> bool {
         (1..groups).all(|at| self.separator(at - 1) == self.separator(0))
             && (groups < 2 || allowed.contains(&self.separator(0)))
     }
 
-    /// Whether a number of the first `groups` stands by itself: no letter or digit touches it, nor a mark that would make it part of a
-    /// longer one.
+    /// Whether a number of the first `groups` stands by itself: no letter or digit touches it, nor a mark
+    /// that would make it part of a longer one.
     pub fn is_alone(&self, groups: usize) -> bool {
         let (start, end) = (self.groups[0].start, self.groups[groups - 1].end);
         let before = self.text[..start].chars().next_back();
@@ -161,7 +162,8 @@ fn next_digit(bytes: &[u8], mut at: usize) -> Option<usize> {
     bytes.get(at..)?.iter().position(is_digit).map(|found| at + found)
 }
 
-/// Collects groups from a digit on; where they end. Between groups stand one to three of `-./ ()`, or a space that does not break.
+/// Collects groups from a digit on; where they end. Between groups stand one to three of `-./ ()`, or a space
+/// that does not break.
 fn collect(bytes: &[u8], start: usize, groups: &mut Vec<Group>) -> usize {
     let mut at = start;
     loop {

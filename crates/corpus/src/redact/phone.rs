@@ -1,5 +1,5 @@
-//! Telephone numbers: international ones by their plus, others by the forms of North America, France, Britain and Germany, and any by a
-//! word that announces one.
+//! Telephone numbers: international ones by their plus, others by the forms of North America, France, Britain
+//! and Germany, and any by a word that announces one.
 
 use super::is_told;
 use super::numbers::Numbers;

@@ -143,7 +143,8 @@ fn is_of(characters: Characters, byte: u8) -> bool {
     }
 }
 
-/// How many bytes from a place on are of a kind; no more are looked at than `most`, since runs hold marks that begin others.
+/// How many bytes from a place on are of a kind; no more are looked at than `most`, since runs hold marks
+/// that begin others.
 fn run(text: &str, at: usize, characters: Characters, most: usize) -> usize {
     text.as_bytes()[at..].iter().take(most).take_while(|&&byte| is_of(characters, byte)).count()
 }
@@ -174,8 +175,8 @@ fn sendgrid(text: &str, start: usize, at: usize, form: &Form) -> Option<(usize, 
     is_key.then_some((start, end + 44))
 }
 
-/// A run that may be the first part of a web token: where it ends, and the token, where it is one. Kept from mark to mark:
-/// a run of marks is looked at once, not from each of them.
+/// A run that may be the first part of a web token: where it ends, and the token, where it is one. Kept from
+/// mark to mark: a run of marks is looked at once, not from each of them.
 #[derive(Default)]
 struct Header {
     end: usize,

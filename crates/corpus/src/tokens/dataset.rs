@@ -31,11 +31,12 @@ struct OpenShard {
 }
 
 impl TokenDataset {
-    /// Opens the shards of `split` in the folder that [`crate::tokenize`] made, after checking every byte of them.
-    /// What stands beside it is left alone: another process may be making the folder again.
+    /// Opens the shards of `split` in the folder that [`crate::tokenize`] made, after checking every byte of
+    /// them. What stands beside it is left alone: another process may be making the folder again.
     ///
     /// # Errors
-    /// A folder that is missing, damaged, or made by another tokenizer than that of `expected_tokenizer_hash`.
+    /// A folder that is missing, damaged, or made by another tokenizer than that of
+    /// `expected_tokenizer_hash`.
     pub fn open(
         fs: &dyn Fs,
         folder: &Path,
@@ -120,8 +121,9 @@ impl TokenDataset {
         &self.header.tokenizer_hash
     }
 
-    /// All tokens once, in order, in batches of the given shape; what does not fill the last row or batch is padding of
-    /// weight 0. The same batches every time. An error is that of a file that changed since it was opened, or of the disk.
+    /// All tokens once, in order, in batches of the given shape; what does not fill the last row or batch is
+    /// padding of weight 0. The same batches every time. An error is that of a file that changed since it was
+    /// opened, or of the disk.
     pub fn batches(
         &self,
         batch_size: usize,
@@ -130,8 +132,8 @@ impl TokenDataset {
         self.spread_batches(batch_size, sequence_length, u64::MAX)
     }
 
-    /// As [`TokenDataset::batches`], but only of so many sequences, spread evenly over all of the tokens: a sample in which
-    /// every source has its share, also where sources follow one another.
+    /// As [`TokenDataset::batches`], but only of so many sequences, spread evenly over all of the tokens: a
+    /// sample in which every source has its share, also where sources follow one another.
     pub fn spread_batches(
         &self,
         batch_size: usize,

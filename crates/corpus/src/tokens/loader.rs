@@ -1,12 +1,12 @@
 //! Batches of windows over the token stream, shuffled anew each epoch, from any point.
 //!
-//! An epoch cuts the stream, taken as a ring, into windows of T tokens from a random start below T, and serves them in
-//! random order. Every token is an input exactly once an epoch: the last window is padded where T does not divide the
-//! stream. Offset and order are functions of seed and epoch, so a cursor of two numbers resumes exactly. A batch that an
-//! epoch does not fill is filled from the next.
+//! An epoch cuts the stream, taken as a ring, into windows of T tokens from a random start below T, and
+//! serves them in random order. Every token is an input exactly once an epoch: the last window is padded
+//! where T does not divide the stream. Offset and order are functions of seed and epoch, so a cursor of two
+//! numbers resumes exactly. A batch that an epoch does not fill is filled from the next.
 //!
-//! Within a row, attention and targets stop at document borders: `document_starts` says where each token's document begins,
-//! and the last token of a document has a target of weight 0.
+//! Within a row, attention and targets stop at document borders: `document_starts` says where each token's
+//! document begins, and the last token of a document has a target of weight 0.
 
 use compute::Batch;
 use compute::rng::Rng;
@@ -95,7 +95,8 @@ impl<'a> Loader<'a> {
     /// Fills `batch` with the next windows, in the loader's shape.
     ///
     /// # Errors
-    /// A shard that changed since it was opened; the disk. The loader is then where it was before, or within the batch.
+    /// A shard that changed since it was opened; the disk. The loader is then where it was before, or within
+    /// the batch.
     pub fn next_batch(&mut self, batch: &mut Batch) -> Result<()> {
         let LoaderOptions { batch_size, sequence_length, .. } = self.options;
         if (batch.batch_size, batch.sequence_length) != (batch_size, sequence_length) {

@@ -1,7 +1,7 @@
 //! Writes documents as often as a mix asks for.
 //!
-//! How often is known only when all are encoded, so ids wait in a file. Epochs follow one another, so that two copies of a document are
-//! as far apart as they can be. 16 bytes a document stay in memory.
+//! How often is known only when all are encoded, so ids wait in a file. Epochs follow one another, so that
+//! two copies of a document are as far apart as they can be. 16 bytes a document stay in memory.
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, BufWriter, Write};

@@ -1,7 +1,8 @@
 //! The encode stage: a rank turns its share of the documents into ids, which the tokens stage puts together.
 //!
-//! A file a split: for each document the number of its ids as little-endian u32, then the ids as they stand in shards. BOS and EOS are
-//! added with the shards, where mixes and reports are made too, so that this is the same code with one process and with many.
+//! A file a split: for each document the number of its ids as little-endian u32, then the ids as they stand
+//! in shards. BOS and EOS are added with the shards, where mixes and reports are made too, so that this is
+//! the same code with one process and with many.
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -40,8 +41,8 @@ pub struct EncodeSummary {
     pub reused: bool,
 }
 
-/// Encodes a rank's share of the documents in `documents_folder`. Where its folder is already made of these by this tokenizer, it is
-/// left as it is.
+/// Encodes a rank's share of the documents in `documents_folder`. Where its folder is already made of these
+/// by this tokenizer, it is left as it is.
 ///
 /// # Errors
 /// Documents that are missing or damaged, or that change meanwhile; the disk.

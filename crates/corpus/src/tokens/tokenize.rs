@@ -68,8 +68,8 @@ pub struct Mix<'a> {
     pub seed: u64,
 }
 
-/// Tokenizes the documents that [`crate::prepare`] left in `documents_folder` into `out`. Where `out` is already made of
-/// these documents by this tokenizer, it is left as it is.
+/// Tokenizes the documents that [`crate::prepare`] left in `documents_folder` into `out`. Where `out` is
+/// already made of these documents by this tokenizer, it is left as it is.
 ///
 /// # Errors
 /// Documents that are missing or damaged; the disk.
@@ -84,8 +84,8 @@ pub fn tokenize(
     tokenize_into(fs, origin, out, SHARD_TOKENS, reporter)
 }
 
-/// The same, with documents to learn from as often as `mix` asks for. The documents must have been prepared with some mix, so that
-/// they say where they came from. Validation is not mixed.
+/// The same, with documents to learn from as often as `mix` asks for. The documents must have been prepared
+/// with some mix, so that they say where they came from. Validation is not mixed.
 ///
 /// # Errors
 /// What [`tokenize`] says; a mix that chooses nothing.
@@ -104,7 +104,8 @@ pub fn tokenize_mixed(
 /// The same folder, byte for byte, with the ids that ranks have left ([`crate::encode_rank`]), mixed or not.
 ///
 /// # Errors
-/// What [`tokenize_mixed`] says; ranks that are missing, or that encoded other documents or by another tokenizer.
+/// What [`tokenize_mixed`] says; ranks that are missing, or that encoded other documents or by another
+/// tokenizer.
 pub fn tokenize_encoded(
     fs: &dyn Fs,
     documents_folder: &Path,
@@ -216,7 +217,8 @@ pub fn is_tokenized(
     manifest.stage == TOKENS_STAGE && manifest.matches(&options, &inputs)
 }
 
-/// The hash of the documents' manifest, once every byte of them is checked. Nothing is repaired: another process may be making them.
+/// The hash of the documents' manifest, once every byte of them is checked. Nothing is repaired: another
+/// process may be making them.
 pub fn checked_documents(fs: &dyn Fs, folder: &Path) -> Result<String> {
     let again = |error: store::Error| match error.kind() {
         StoreErrorKind::NotFound | StoreErrorKind::Corrupt => {

@@ -1,7 +1,9 @@
-//! Files that are checked against their manifest when they are opened, and block by block whenever they are read again.
+//! Files that are checked against their manifest when they are opened, and block by block whenever they are
+//! read again.
 //!
-//! A run reads its shards for days. A disk that decays, or a program that writes into them, must not reach the weights: what is read is
-//! what was hashed, or an error. Reading, and not mapping, also means that a file that was cut short is an error and no SIGBUS.
+//! A run reads its shards for days. A disk that decays, or a program that writes into them, must not reach
+//! the weights: what is read is what was hashed, or an error. Reading, and not mapping, also means that a
+//! file that was cut short is an error and no SIGBUS.
 
 use std::fmt;
 use std::io::SeekFrom;
@@ -14,14 +16,16 @@ use twox_hash::XxHash64;
 
 use crate::{Error, Result};
 
-/// Bytes that are read and checked at once: a window of tokens needs one or two blocks, and their hashes take 1/2048 of the file.
+/// Bytes that are read and checked at once: a window of tokens needs one or two blocks, and their hashes take
+/// 1/2048 of the file.
 pub const BLOCK_BYTES: usize = 16 << 10;
 
 /// A file, with the hash of each of its blocks.
 pub struct VerifiedFile {
     path: PathBuf,
     bytes: u64,
-    /// XXH64 of each block, taken while BLAKE3 of the whole was compared with the manifest: of the very same bytes.
+    /// XXH64 of each block, taken while BLAKE3 of the whole was compared with the manifest: of the very same
+    /// bytes.
     blocks: Vec<u64>,
     open: Mutex<Open>,
 }

@@ -1,4 +1,5 @@
-//! One run of characters between white space to tokens: spaCy's prefixes, suffixes, infixes, exceptions and addresses.
+//! One run of characters between white space to tokens: spaCy's prefixes, suffixes, infixes, exceptions and
+//! addresses.
 
 use super::Token;
 use super::chunks::{Chunk, DIGIT, DOT, LETTER, classes_of};

@@ -1,4 +1,5 @@
-//! spaCy's exceptions for English: runs of characters that are tokens in ways of their own, such as "don't" and "e.g.".
+//! spaCy's exceptions for English: runs of characters that are tokens in ways of their own, such as "don't"
+//! and "e.g.".
 
 use std::sync::LazyLock;
 

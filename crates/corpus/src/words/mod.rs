@@ -1,8 +1,9 @@
-//! Words and sentences as spaCy's blank English pipeline splits them, which is what datatrove's filters count.
+//! Words and sentences as spaCy's blank English pipeline splits them, which is what datatrove's filters
+//! count.
 //!
-//! Prefixes, suffixes, infixes, exceptions and addresses follow spaCy 3.8's rules, written as code instead of regular
-//! expressions; what is left out (exceptions that span what affixes split) is measured by the golden decisions of the
-//! filters. Other languages are split by the same rules.
+//! Prefixes, suffixes, infixes, exceptions and addresses follow spaCy 3.8's rules, written as code instead of
+//! regular expressions; what is left out (exceptions that span what affixes split) is measured by the golden
+//! decisions of the filters. Other languages are split by the same rules.
 
 mod affixes;
 mod chunks;
@@ -114,8 +115,8 @@ pub fn parts(text: &str, most: usize) -> impl Iterator<Item = &str> {
     cuts.into_iter().zip(ends).map(|(from, to)| &text[from..to])
 }
 
-/// How many sentences spaCy's sentencizer finds in `text[start..]` with these `tokens`: at least one, and no more than `at_most`
-/// are looked for.
+/// How many sentences spaCy's sentencizer finds in `text[start..]` with these `tokens`: at least one, and no
+/// more than `at_most` are looked for.
 pub fn sentences(text: &str, start: usize, tokens: &[Token], at_most: u64) -> u64 {
     let (mut sentences, mut ended, mut end) = (1, false, start);
     for token in tokens {

@@ -44,7 +44,8 @@ fn languages_not_wanted_are_dropped() {
     assert_eq!((summary.documents(), summary.drops["language"].documents), (1, 1));
 }
 
-/// MedQuAD's part of datatrove 0.10.1's decisions. The rest needs Debian packages: `cargo xtask golden-corpus`.
+/// MedQuAD's part of datatrove 0.10.1's decisions. The rest needs Debian packages: `cargo xtask
+/// golden-corpus`.
 #[test]
 fn decisions_are_datatrove_s() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");

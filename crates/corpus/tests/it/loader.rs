@@ -227,3 +227,19 @@ fn too_little_data_and_foreign_cursors_are_refused() {
     assert!(error.to_string().contains("window 6 of an epoch of 6"), "{error}");
     assert_eq!(loader.epochs_at(&LoaderCursor { epoch: 2, window: 3 }), 2.5);
 }
+
+#[test]
+fn a_sample_is_spread_evenly_over_all_of_the_data() {
+    let dataset = dataset(&[30, 50, 21]);
+    let rows = |sequences: u64| -> Vec<Vec<u32>> {
+        let batches = dataset.spread_batches(2, 4, sequences).map(|batch| batch.unwrap());
+        batches.flat_map(|batch| batch.tokens.chunks(4).map(<[u32]>::to_vec).collect::<Vec<_>>()).collect()
+    };
+    let all = rows(u64::MAX);
+    assert_eq!(dataset.token_count().div_ceil(4), 26, "with a token at each document's end");
+    assert_eq!(rows(26), all);
+    assert_eq!(rows(3)[..3], [all[0].clone(), all[8].clone(), all[17].clone()]);
+    assert_eq!(rows(3).len(), 4, "two batches of two, the last row padded");
+    let of_batches: usize = dataset.batches(2, 4).map(|batch| batch.unwrap().batch_size).sum();
+    assert_eq!(of_batches, 26);
+}

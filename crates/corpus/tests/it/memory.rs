@@ -194,7 +194,8 @@ fn a_run_of_one_class_takes_little_memory() {
         // A text of white space alone is none.
         project.write("in/run.txt", format!("a{}b", run.text(BYTES - 2)).as_bytes());
         for (stage, harmless) in stages.into_iter().zip(harmless) {
-            // The library's unigram trainer takes minutes and 300 bytes for each byte of millions of different words.
+            // The library's unigram trainer takes minutes and 300 bytes for each byte of millions of
+            // different words.
             if stage == "train unigram" && name.contains("addresses") {
                 continue;
             }

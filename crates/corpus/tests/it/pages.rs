@@ -93,7 +93,8 @@ fn blocked_addresses_are_dropped_and_told() {
     assert!(project.prepare(&options).unwrap_err().to_string().contains("nowhere.txt"));
 }
 
-/// Word-level F1 on the pages the model was trained on: that the crate computes what was trained, not how good it is.
+/// Word-level F1 on the pages the model was trained on: that the crate computes what was trained, not how
+/// good it is.
 #[test]
 fn extraction_scores_as_trained() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/extraction");

@@ -31,7 +31,8 @@ fn prose(sentences: u64, seed: u64) -> String {
     (0..sentences).map(|_| sentence()).collect()
 }
 
-/// Two entries: files of many kinds, some of them broken, with duplicates of every kind across them, and a table.
+/// Two entries: files of many kinds, some of them broken, with duplicates of every kind across them, and a
+/// table.
 fn mixed_project() -> Project {
     let project = Project::new(&[
         ("lines.txt", (prose(9, 1) + &prose(3, 2)).as_bytes()),

@@ -1,9 +1,9 @@
 //! The types of tensors, and how their blocks become numbers.
 //!
-//! A row is a sequence of blocks, each of 32 or 256 values that share scales. All numbers are little-endian, scales are f16, and a
-//! byte of two nibbles holds values half a block apart, so that one vector instruction unpacks each half.
-//! Layouts: `ggml-common.h` of <https://github.com/ggml-org/llama.cpp>; arithmetic: its `dequantize_row_*`, in the same order of
-//! operations, so that results are equal bit by bit.
+//! A row is a sequence of blocks, each of 32 or 256 values that share scales. All numbers are little-endian,
+//! scales are f16, and a byte of two nibbles holds values half a block apart, so that one vector instruction
+//! unpacks each half. Layouts: `ggml-common.h` of <https://github.com/ggml-org/llama.cpp>; arithmetic: its
+//! `dequantize_row_*`, in the same order of operations, so that results are equal bit by bit.
 
 use std::fmt;
 
@@ -196,8 +196,9 @@ fn q8_0(block: &[u8; 34], y: &mut [f32; 32]) {
     }
 }
 
-/// The 6-bit scale and minimum of group `g` of 8, out of 12 bytes: bytes 0–3 hold the scales and bytes 4–7 the minima of groups
-/// 0–3; of groups 4–7, bytes 8–11 hold the low 4 bits of both, and the top 2 bits of bytes 0–7 the rest.
+/// The 6-bit scale and minimum of group `g` of 8, out of 12 bytes: bytes 0–3 hold the scales and bytes 4–7
+/// the minima of groups 0–3; of groups 4–7, bytes 8–11 hold the low 4 bits of both, and the top 2 bits of
+/// bytes 0–7 the rest.
 fn scale_and_minimum(packed: &[u8], g: usize) -> (u8, u8) {
     if g < 4 {
         (packed[g] & 63, packed[g + 4] & 63)
@@ -207,8 +208,8 @@ fn scale_and_minimum(packed: &[u8], g: usize) -> (u8, u8) {
     }
 }
 
-/// f16 d, f16 dmin, 12 bytes of scales s and minima m, then 128 bytes of nibbles q, of which each 32 hold two groups of 32 values:
-/// d·s·q − dmin·m.
+/// f16 d, f16 dmin, 12 bytes of scales s and minima m, then 128 bytes of nibbles q, of which each 32 hold two
+/// groups of 32 values: d·s·q − dmin·m.
 fn q4_k(block: &[u8; 144], y: &mut [f32; 256]) {
     superblock(&block[..16], y, |g, l| nibble(&block[16 + g / 2 * 32..][..32], g % 2 * 32 + l));
 }
@@ -232,8 +233,9 @@ fn superblock(head: &[u8], y: &mut [f32; 256], quantum: impl Fn(usize, usize) ->
     }
 }
 
-/// 128 bytes of low nibbles, 64 bytes of upper bit pairs, 16 signed scales s of 16 values each, f16 d: d·s·(q − 32). Each half of
-/// the block has 64 bytes of nibbles and 32 of bit pairs; byte l of the latter serves values l, l + 32, l + 64 and l + 96.
+/// 128 bytes of low nibbles, 64 bytes of upper bit pairs, 16 signed scales s of 16 values each, f16 d: d·s·(q
+/// − 32). Each half of the block has 64 bytes of nibbles and 32 of bit pairs; byte l of the latter serves
+/// values l, l + 32, l + 64 and l + 96.
 fn q6_k(block: &[u8; 210], y: &mut [f32; 256]) {
     let d = scale(block[208], block[209]);
     for (i, y) in y.iter_mut().enumerate() {

@@ -1,8 +1,8 @@
 //! The shape of a model, from the keys of its architecture.
 //!
-//! A key that this program does not know may change the arithmetic, so it is refused unless its value says "off" (0 or false); and so
-//! is a tensor that no parameter is read from. Names of keys and their defaults: `llama-arch.cpp` and `llama-model.cpp` of
-//! <https://github.com/ggml-org/llama.cpp>.
+//! A key that this program does not know may change the arithmetic, so it is refused unless its value says
+//! "off" (0 or false); and so is a tensor that no parameter is read from. Names of keys and their defaults:
+//! `llama-arch.cpp` and `llama-model.cpp` of <https://github.com/ggml-org/llama.cpp>.
 
 use std::f64::consts::PI;
 use std::io::{Read, Seek};
@@ -48,12 +48,12 @@ const TAKEN: [&str; 22] = [
     "vocab_size",
 ];
 
-/// The configuration of a model of architecture `llama`, `qwen2` or `qwen3`. Tied embeddings are those of a file without
-/// `output.weight`; a quantised model's `dtype` is F32.
+/// The configuration of a model of architecture `llama`, `qwen2` or `qwen3`. Tied embeddings are those of a
+/// file without `output.weight`; a quantised model's `dtype` is F32.
 ///
 /// # Errors
-/// `Corrupt` for a key that is missing or contradicts another, `Unsupported` for a key or a tensor that asks for other arithmetic,
-/// `Io` from the system.
+/// `Corrupt` for a key that is missing or contradicts another, `Unsupported` for a key or a tensor that asks
+/// for other arithmetic, `Io` from the system.
 pub fn config<R: Read + Seek>(reader: &mut Reader<R>) -> Result<Config> {
     let keys = Keys::new(reader.metadata())?;
     keys.refuse_other_maths()?;
@@ -317,8 +317,8 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// Refuses tensors that no parameter is read from, but for zero biases on output projections: files of models with biases on the
-/// other three have them. Says whether the query, key and value projections have biases.
+/// Refuses tensors that no parameter is read from, but for zero biases on output projections: files of models
+/// with biases on the other three have them. Says whether the query, key and value projections have biases.
 fn check_tensors<R: Read + Seek>(
     reader: &mut Reader<R>,
     layers: usize,
@@ -367,8 +367,9 @@ fn check_tensors<R: Read + Seek>(
     }
 }
 
-/// Llama 3's rule, if these factors are what it divides the frequencies by; `Some(None)` where they change nothing. The file holds
-/// only the result, so the parameters that all published models share are tried and must reproduce every factor.
+/// Llama 3's rule, if these factors are what it divides the frequencies by; `Some(None)` where they change
+/// nothing. The file holds only the result, so the parameters that all published models share are tried and
+/// must reproduce every factor.
 fn llama3(
     factors: &[f32],
     head_dim: usize,

@@ -1,4 +1,5 @@
-//! The header: magic, version, counts, keys and values, tensor infos; each length checked against the file before it is allocated.
+//! The header: magic, version, counts, keys and values, tensor infos; each length checked against the file
+//! before it is allocated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -8,10 +9,11 @@ use super::blocks::TensorType;
 use super::metadata::{Array, Metadata, Value, key_error};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The most that a header may take, and so the measure of what a hostile file can make a reader allocate. The largest vocabularies
-/// take some 30 MB.
+/// The most that a header may take, and so the measure of what a hostile file can make a reader allocate. The
+/// largest vocabularies take some 30 MB.
 const HEADER_LIMIT_BYTES: u64 = 1 << 28;
-/// The most keys, and the most tensors; real files have dozens, and thousands. A name costs more in memory than in the file.
+/// The most keys, and the most tensors; real files have dozens, and thousands. A name costs more in memory
+/// than in the file.
 const LARGEST_COUNT: u64 = 1 << 16;
 /// The format's limit on a key.
 const LARGEST_KEY_BYTES: u64 = (1 << 16) - 1;
@@ -260,7 +262,8 @@ pub(super) fn parse(source: impl Read, file_bytes: u64, path: &Path) -> Result<(
             ));
         }
     }
-    // The least a key takes: its length, one letter, a type, one byte. An info: a length, a rank, a type, an offset.
+    // The least a key takes: its length, one letter, a type, one byte. An info: a length, a rank, a type, an
+    // offset.
     source.expect(key_count, 14, "the list of keys")?;
     source.expect(tensor_count, 24, "the list of tensors")?;
 
@@ -292,7 +295,8 @@ fn alignment(metadata: &Metadata) -> Result<u64> {
     }
 }
 
-/// Turns offsets into places in the file, and checks that tensors lie in it, aligned, apart, and under names of their own.
+/// Turns offsets into places in the file, and checks that tensors lie in it, aligned, apart, and under names
+/// of their own.
 fn place(
     tensors: &mut [TensorInfo],
     data_begin: u64,

@@ -24,7 +24,8 @@ pub enum Value {
     Array(Array),
 }
 
-/// A list of one type, held as narrow as the file has it: a reader that widened it could be made to take many times the file.
+/// A list of one type, held as narrow as the file has it: a reader that widened it could be made to take many
+/// times the file.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)] // the names say it all
 pub enum Array {
@@ -76,8 +77,8 @@ impl Value {
         })
     }
 
-    /// A number as the decimal that was meant: the f32 nearest to 1e-5 gives 1e-5, not 9.999999747378752e-6, since whoever wrote
-    /// the file rounded a decimal.
+    /// A number as the decimal that was meant: the f32 nearest to 1e-5 gives 1e-5, not 9.999999747378752e-6,
+    /// since whoever wrote the file rounded a decimal.
     fn number(&self) -> Option<f64> {
         match self {
             Value::F32(n) => n.to_string().parse().ok(),

@@ -1,10 +1,10 @@
 //! GGUF, the file of llama.cpp and Ollama: keys and values, tensor infos, then blocks of quantised weights.
 //!
-//! [`Reader`] checks the whole header against the file's size before it reads a weight, and hands tensors out raw or as f32;
-//! [`config()`] and [`tensor_name`] put Hugging Face's names on what it holds. Versions 2 and 3, little-endian. Non-goals:
-//! writing, split files, and the tokenizer's keys beyond their raw values.
-//! Reading order: `header`, `metadata`, `blocks`, `reader`, `names`, `config`.
-//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+//! [`Reader`] checks the whole header against the file's size before it reads a weight, and hands tensors out
+//! raw or as f32; [`config()`] and [`tensor_name`] put Hugging Face's names on what it holds. Versions 2 and
+//! 3, little-endian. Non-goals: writing, split files, and the tokenizer's keys beyond their raw values.
+//! Reading order: `header`, `metadata`, `blocks`, `reader`, `names`, `config`. Format:
+//! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 mod blocks;
 mod config;

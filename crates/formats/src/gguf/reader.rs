@@ -28,8 +28,8 @@ impl Reader {
     /// Opens a file and checks its header.
     ///
     /// # Errors
-    /// `NotFound` and `Io` from the system; `Corrupt` where the header breaks the format or does not fit the file; `Unsupported` for
-    /// arrays of arrays.
+    /// `NotFound` and `Io` from the system; `Corrupt` where the header breaks the format or does not fit the
+    /// file; `Unsupported` for arrays of arrays.
     pub fn open(fs: &dyn Fs, path: &Path) -> Result<Reader> {
         Reader::new(fs.open(path).map_err(Error::io("open", path))?, path)
     }
@@ -118,7 +118,8 @@ impl<R: Read + Seek> Reader<R> {
         Ok(values)
     }
 
-    /// The values of a parameter under Hugging Face's name, rows in Hugging Face's order; `config` is [`config()`](super::config())'s.
+    /// The values of a parameter under Hugging Face's name, rows in Hugging Face's order; `config` is
+    /// [`config()`](super::config())'s.
     ///
     /// # Errors
     /// As [`Reader::read_f32`]; `Corrupt` where the rows are not the heads that `config` has.
@@ -129,10 +130,12 @@ impl<R: Read + Seek> Reader<R> {
         Ok(reordered(values, order.as_deref()))
     }
 
-    /// As [`Reader::read_parameter_f32`], the blocks as they lie in the file: whole rows move, so that their bytes stay as they are.
+    /// As [`Reader::read_parameter_f32`], the blocks as they lie in the file: whole rows move, so that their
+    /// bytes stay as they are.
     ///
     /// # Errors
-    /// As [`Reader::read_bytes`]; `Corrupt` where the rows are not the heads that `config` has, or not whole blocks.
+    /// As [`Reader::read_bytes`]; `Corrupt` where the rows are not the heads that `config` has, or not whole
+    /// blocks.
     pub fn read_parameter_bytes(&mut self, hf_name: &str, config: &Config) -> Result<Vec<u8>> {
         let name = self.parameter(hf_name)?;
         let order = self.row_order(hf_name, &name, config)?;

@@ -19,8 +19,8 @@ const LIMIT_BYTES: u64 = 1 << 24;
 pub enum Architecture {
     /// `LlamaForCausalLM`: the plain form.
     Llama,
-    /// `Qwen2ForCausalLM`: biases on the query, key and value projections. Read, never written: transformers 5 gives every
-    /// folder of this class Qwen2's own tokenizer, whatever tokenizer.json says.
+    /// `Qwen2ForCausalLM`: biases on the query, key and value projections. Read, never written: transformers
+    /// 5 gives every folder of this class Qwen2's own tokenizer, whatever tokenizer.json says.
     Qwen2,
     /// `Qwen3ForCausalLM`: RMSNorm on each head's queries and keys.
     Qwen3,
@@ -73,8 +73,8 @@ pub struct Config {
     pub rms_norm_eps: f64,
     /// The output layer is the embedding.
     pub tie_word_embeddings: bool,
-    /// Biases on the query, key and value projections. Where a class has them on the output projection too, that one must be zero
-    /// in the weights: see [`Config::zero_tensors`].
+    /// Biases on the query, key and value projections. Where a class has them on the output projection too,
+    /// that one must be zero in the weights: see [`Config::zero_tensors`].
     pub qkv_bias: bool,
     /// RMSNorm over each head's queries and keys before the rotation.
     pub qk_norm: bool,
@@ -96,8 +96,8 @@ impl Config {
         if self.qk_norm { Architecture::Qwen3 } else { Architecture::Llama }
     }
 
-    /// Tensors that the written class has and the model has not, to be stored as zeros: `attention_bias` puts a bias on the output
-    /// projection too.
+    /// Tensors that the written class has and the model has not, to be stored as zeros: `attention_bias` puts
+    /// a bias on the output projection too.
     pub fn zero_tensors(&self) -> Vec<(String, Vec<usize>)> {
         let layers = if self.qkv_bias { self.num_hidden_layers } else { 0 };
         (0..layers)
@@ -108,7 +108,8 @@ impl Config {
     /// Reads and checks a `config.json`.
     ///
     /// # Errors
-    /// `Io`, `NotFound`; `Corrupt` with the key or the line at fault; `Unsupported` with the key that asks for something else.
+    /// `Io`, `NotFound`; `Corrupt` with the key or the line at fault; `Unsupported` with the key that asks
+    /// for something else.
     pub fn read(fs: &dyn Fs, path: &Path) -> Result<Config> {
         let bytes = fs.file_bytes(path).map_err(Error::io("read", path))?;
         if bytes > LIMIT_BYTES {
@@ -291,7 +292,8 @@ fn refuse_other_maths(fields: &Fields) -> Result<()> {
     Ok(())
 }
 
-/// θ and the rule: in v5 both lie in `rope_parameters`, in v4 θ lies at the top and the rule in `rope_scaling`.
+/// θ and the rule: in v5 both lie in `rope_parameters`, in v4 θ lies at the top and the rule in
+/// `rope_scaling`.
 fn rope(fields: &Fields, max_position_embeddings: usize) -> Result<(f64, Option<RopeScaling>)> {
     let theta = fields.positive("rope_theta")?;
     let (theta, rule) = match fields.object("rope_parameters", "rope_parameters.")? {

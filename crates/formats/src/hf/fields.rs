@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Sizes above this are refused before anything is allocated or multiplied: no model of this family comes near.
+/// Sizes above this are refused before anything is allocated or multiplied: no model of this family comes
+/// near.
 const LARGEST_SIZE: u64 = 1 << 32;
 
 /// A view of one object in a file; a key set to `null` counts as absent, as it does in Hugging Face's files.

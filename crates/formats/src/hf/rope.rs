@@ -52,8 +52,8 @@ pub enum RopeScaling {
 }
 
 impl RopeScaling {
-    /// Reads the rule from `rope_scaling` or `rope_parameters`; `None` for the plain rotary positions. `max_position_embeddings`
-    /// stands in for a missing original context, as it does in transformers.
+    /// Reads the rule from `rope_scaling` or `rope_parameters`; `None` for the plain rotary positions.
+    /// `max_position_embeddings` stands in for a missing original context, as it does in transformers.
     pub(super) fn read(fields: &Fields, max_position_embeddings: usize) -> Result<Option<RopeScaling>> {
         // `type` is the name of before transformers 4.43.
         let name = match fields.text("rope_type")? {

@@ -16,7 +16,8 @@ impl Axis {
         Axis { low: (low / step).floor() * step, high: (high / step).ceil() * step, step }
     }
 
-    /// An axis that ends where the values end, marks or not: for time, where empty room on the right would mislead.
+    /// An axis that ends where the values end, marks or not: for time, where empty room on the right would
+    /// mislead.
     pub(super) fn tight(values: impl Iterator<Item = f64>, marks: usize) -> Axis {
         let (low, high) = bounds(values);
         Axis { low, high, step: round_step((high - low) / marks as f64) }

@@ -159,7 +159,8 @@ fn curve(frame: &Frame, points: &[(f64, f64)], width: f32, color: Color) -> Opti
     (points.len() > 1).then(|| line(points, width, color))
 }
 
-/// At most four points for each half unit of width: first, lowest, highest, last. It looks the same, at any length of run.
+/// At most four points for each half unit of width: first, lowest, highest, last. It looks the same, at any
+/// length of run.
 fn thinned(points: impl Iterator<Item = (f32, f32)>) -> Vec<(f32, f32)> {
     let points: Vec<(f32, f32)> = points.collect();
     points
@@ -175,8 +176,8 @@ fn thinned(points: impl Iterator<Item = (f32, f32)>) -> Vec<(f32, f32)> {
         .collect()
 }
 
-/// The mean over a window around each point. At the steep start the window shrinks, or the line would lag; at the flat end it is
-/// cut on one side, or the line would end in noise.
+/// The mean over a window around each point. At the steep start the window shrinks, or the line would lag; at
+/// the flat end it is cut on one side, or the line would end in noise.
 fn running_mean(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let sums: Vec<f64> = std::iter::once(0.0)
         .chain(points.iter().scan(0.0, |sum, point| {
@@ -194,7 +195,8 @@ fn running_mean(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// Top right, where a falling curve leaves room: each name with its last value and, for marked series, its lowest.
+/// Top right, where a falling curve leaves room: each name with its last value and, for marked series, its
+/// lowest.
 fn draw_legend(shapes: &mut Vec<Shape>, series: &[Series]) {
     if series.is_empty() {
         return;

@@ -77,8 +77,9 @@ impl<'de> Deserialize<'de> for RawHeader {
     }
 }
 
-/// Parses the header's JSON and checks it against the length of the data section: tensors cover it exactly, in order, without
-/// gaps or overlap, each as long as its shape and type say. Entries come back in the order of the data.
+/// Parses the header's JSON and checks it against the length of the data section: tensors cover it exactly,
+/// in order, without gaps or overlap, each as long as its shape and type say. Entries come back in the order
+/// of the data.
 pub(super) fn parse(
     json: &[u8],
     data_bytes: u64,

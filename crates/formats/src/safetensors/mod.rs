@@ -1,8 +1,8 @@
 //! Safetensors: named tensors in one file, an 8-byte header length, a JSON header, then the data.
 //!
-//! [`write()`] streams one tensor at a time, so a model is never held twice; [`Reader`] checks the whole header against the
-//! file's size before it reads a value. Both work on f32 in memory and convert at the file. Non-goals: sharded folders,
-//! sub-byte types. Format: <https://github.com/huggingface/safetensors>.
+//! [`write()`] streams one tensor at a time, so a model is never held twice; [`Reader`] checks the whole
+//! header against the file's size before it reads a value. Both work on f32 in memory and convert at the
+//! file. Non-goals: sharded folders, sub-byte types. Format: <https://github.com/huggingface/safetensors>.
 
 mod header;
 mod reader;

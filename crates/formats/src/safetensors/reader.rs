@@ -30,7 +30,8 @@ impl Reader<File> {
     /// Opens a file and checks its header.
     ///
     /// # Errors
-    /// `NotFound` and `Io` from the system; `Corrupt` where the header breaks the format or does not fit the file.
+    /// `NotFound` and `Io` from the system; `Corrupt` where the header breaks the format or does not fit the
+    /// file.
     pub fn open(path: &Path) -> Result<Reader<File>> {
         Reader::new(File::open(path).map_err(Error::io("open", path))?, path)
     }

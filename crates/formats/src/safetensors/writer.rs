@@ -34,14 +34,14 @@ impl TensorSpec {
     }
 }
 
-/// Writes a whole file, atomically, through `store`. Tensors are laid out by type, widest first, then by name, as the
-/// `safetensors` crate does: every value is aligned, and the bytes depend on nothing but the arguments. `source` is asked for
-/// the values of each tensor in that order; what it returns is dropped before the next is asked for. Returns the file's
-/// length.
+/// Writes a whole file, atomically, through `store`. Tensors are laid out by type, widest first, then by
+/// name, as the `safetensors` crate does: every value is aligned, and the bytes depend on nothing but the
+/// arguments. `source` is asked for the values of each tensor in that order; what it returns is dropped
+/// before the next is asked for. Returns the file's length.
 ///
 /// # Errors
-/// `Invalid` for a type that is not written, a name given twice, or values that do not fit the shape; what `source` returns; what
-/// the disk says. On an error the file at `path` is left as it was.
+/// `Invalid` for a type that is not written, a name given twice, or values that do not fit the shape; what
+/// `source` returns; what the disk says. On an error the file at `path` is left as it was.
 pub fn write<'a>(
     fs: &dyn Fs,
     path: &Path,
@@ -86,7 +86,8 @@ fn checked<'a>(spec: &TensorSpec, path: &Path, values: Result<Cow<'a, [f32]>>) -
     Ok(values)
 }
 
-/// The header with its length before it, padded with spaces so that the data begins at a multiple of 8; and the data's length.
+/// The header with its length before it, padded with spaces so that the data begins at a multiple of 8; and
+/// the data's length.
 fn header(specs: &[TensorSpec], metadata: &BTreeMap<String, String>, path: &Path) -> Result<(Vec<u8>, u64)> {
     let mut map = Map::new();
     if !metadata.is_empty() {

@@ -1,4 +1,5 @@
-//! The reader against files written here byte by byte, against PyPI `gguf`'s numbers, and against damaged files.
+//! The reader against files written here byte by byte, against PyPI `gguf`'s numbers, and against damaged
+//! files.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -243,8 +244,8 @@ fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
         .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
 }
 
-/// Golden: `gguf.quants.dequantize(np.frombuffer(blocks, np.uint8).reshape(1, -1), type)` of PyPI gguf on the same bytes: the values at
-/// 0, 1, 17, half + 5 and the last, and FNV-1a of all values' bytes.
+/// Golden: `gguf.quants.dequantize(np.frombuffer(blocks, np.uint8).reshape(1, -1), type)` of PyPI gguf on the
+/// same bytes: the values at 0, 1, 17, half + 5 and the last, and FNV-1a of all values' bytes.
 #[test]
 fn every_type_gives_the_numbers_of_pypi_gguf() {
     /// Name, number, bytes of a block, offsets of its scales, values of a block, hash, values.
@@ -505,7 +506,8 @@ fn names_are_those_of_llama_cpp() {
     }
 }
 
-/// `LlamaModel.permute` is reshape(heads, 2, width / 2).swapaxes(1, 2): row (head, half, pair) goes to (head, pair, half).
+/// `LlamaModel.permute` is reshape(heads, 2, width / 2).swapaxes(1, 2): row (head, half, pair) goes to (head,
+/// pair, half).
 #[test]
 fn query_and_key_rows_are_interleaved_for_llama_alone() {
     let (q, k) = ("model.layers.0.self_attn.q_proj.weight", "model.layers.3.self_attn.k_proj.bias");
@@ -639,7 +641,8 @@ fn rope_rules_are_read() {
     );
 }
 
-/// Llama 3.2 1B's rule: θ 500000, heads of 64, factor 32. Golden: `generate_extra_tensors` of `convert_hf_to_gguf.py`.
+/// Llama 3.2 1B's rule: θ 500000, heads of 64, factor 32. Golden: `generate_extra_tensors` of
+/// `convert_hf_to_gguf.py`.
 #[test]
 fn llama_3_is_known_by_its_frequency_factors() {
     let factors: [f32; 32] = [

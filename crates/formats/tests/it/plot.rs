@@ -1,4 +1,5 @@
-//! The drawing's two forms, over ordinary runs and strange ones. The ordinary one is left in the target's `tmp` folder to look at.
+//! The drawing's two forms, over ordinary runs and strange ones. The ordinary one is left in the target's
+//! `tmp` folder to look at.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! The model on a GPU, or on the emulator of one (tools/cuda-emulator): PyTorch's golden numbers, ten steps beside the CPU, equal bits,
-//! graphs, and going on from what was saved.
+//! The model on a GPU, or on the emulator of one (tools/cuda-emulator): PyTorch's golden numbers, ten steps
+//! beside the CPU, equal bits, graphs, and going on from what was saved.
 
 use compute::cpu::Cpu;
 use compute::cuda::Cuda;
@@ -9,7 +9,8 @@ use model::{
     Decoding, Model, ModelConfig, Precision, Purpose, StateKind, StepOutcome, Training, Update, WeightTypes,
 };
 
-/// The first GPU, or a printed reason why there is none to test. With `TEXT2LLM_TEST_CUDA` set there must be one.
+/// The first GPU, or a printed reason why there is none to test. With `TEXT2LLM_TEST_CUDA` set there must be
+/// one.
 fn gpu() -> Option<Cuda> {
     let gpu = Cuda::new(0).map_err(|error| println!("skipped: {error}")).ok();
     assert!(gpu.is_some() || std::env::var_os("TEXT2LLM_TEST_CUDA").is_none(), "there is no GPU");

@@ -1,7 +1,9 @@
-//! The model against PyTorch: logits, loss, every gradient, ten AdamW steps and the weights after them, on every device.
+//! The model against PyTorch: logits, loss, every gradient, ten AdamW steps and the weights after them, on
+//! every device.
 //!
-//! `tools/golden_model.py` made the numbers in float64 with transformers' own classes: Llama tied, Qwen3 untied with its own head
-//! width, Qwen2 with biases and Llama 3's rotary scaling. The batch packs documents, weighs tokens and pads.
+//! `tools/golden_model.py` made the numbers in float64 with transformers' own classes: Llama tied, Qwen3
+//! untied with its own head width, Qwen2 with biases and Llama 3's rotary scaling. The batch packs documents,
+//! weighs tokens and pads.
 
 use std::path::PathBuf;
 
@@ -30,12 +32,13 @@ struct Tolerance {
     logits: f64,
     loss: f64,
     gradient: f64,
-    /// After ten steps. Adam divides by the gradient's size, so where that is near zero its rounding counts in full. A missing
-    /// weight decay would show as 1e-3.
+    /// After ten steps. Adam divides by the gradient's size, so where that is near zero its rounding counts
+    /// in full. A missing weight decay would show as 1e-3.
     weights: f64,
 }
 
-/// The specification computes in f64 from the same f32 weights; the rest is the rounding of the stored golden numbers.
+/// The specification computes in f64 from the same f32 weights; the rest is the rounding of the stored golden
+/// numbers.
 const REFERENCE: Tolerance = Tolerance { logits: 5e-7, loss: 1e-7, gradient: 1e-6, weights: 5e-6 };
 const F32: Tolerance = Tolerance { logits: 2e-6, loss: 1e-6, gradient: 5e-6, weights: 2e-4 };
 
@@ -87,7 +90,8 @@ impl Golden {
         Purpose::Train(Training::new(self.batch.batch_size, self.batch.sequence_length, Precision::F32))
     }
 
-    /// Compares every parameter's tensor of one kind with the golden ones; returns the largest relative difference.
+    /// Compares every parameter's tensor of one kind with the golden ones; returns the largest relative
+    /// difference.
     fn compare<D: Device>(
         &mut self,
         model: &mut Model<D>,
@@ -248,8 +252,8 @@ fn decoding_agrees_with_pytorch() {
     }
 }
 
-/// Several sequences at once, in parts of all sizes, in every type of weights: the same tokens must give the same logits as alone,
-/// and be as near to PyTorch's as the type allows.
+/// Several sequences at once, in parts of all sizes, in every type of weights: the same tokens must give the
+/// same logits as alone, and be as near to PyTorch's as the type allows.
 #[test]
 fn sequences_side_by_side_agree_with_pytorch() {
     for name in VARIANTS {

@@ -1,4 +1,5 @@
-//! What PyTorch's golden numbers do not cover: dropout's gradient, threads, unfinished numbers, and the memory plan.
+//! What PyTorch's golden numbers do not cover: dropout's gradient, threads, unfinished numbers, and the
+//! memory plan.
 
 use compute::cpu::{Cpu, InstructionSet};
 use compute::reference::Reference;
@@ -292,7 +293,8 @@ fn orthonormal(rng: &mut Rng, rows: usize, columns: usize) -> Vec<f64> {
     (0..rows * columns).map(|at| q[at % columns][at / columns]).collect()
 }
 
-/// A gradient U·S·Vᵀ moves the matrix along U·Vᵀ, singular values from 1e-3 of the norm on near 1, whatever its shape.
+/// A gradient U·S·Vᵀ moves the matrix along U·Vᵀ, singular values from 1e-3 of the norm on near 1, whatever
+/// its shape.
 #[test]
 fn muon_moves_along_the_orthogonal_factor() {
     let config = config();

@@ -1,5 +1,5 @@
-//! How fast a model reads a prompt and continues it, alone and with several sequences at once: the same work as `llama-bench` and
-//! `llama-batched-bench` do, on random token ids, the likeliest token chosen.
+//! How fast a model reads a prompt and continues it, alone and with several sequences at once: the same work
+//! as `llama-bench` and `llama-batched-bench` do, on random token ids, the likeliest token chosen.
 
 use std::path::Path;
 use std::time::Instant;
@@ -149,7 +149,8 @@ fn weight_bytes<D: Device>(model: &Model<D>) -> Result<usize> {
     Ok(model.plan().parameters_bytes - input_only)
 }
 
-/// Times the kernels of decoding a token at a time, of as many sequences as the options name if they name one number.
+/// Times the kernels of decoding a token at a time, of as many sequences as the options name if they name one
+/// number.
 ///
 /// # Errors
 /// As [`run`].

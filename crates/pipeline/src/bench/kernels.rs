@@ -1,7 +1,7 @@
 //! Where a step's time goes: every kernel call timed, beside the limit that this machine sets it.
 //!
-//! A kernel's limit is the longer of two times: its operations at the measured peak of the micro-kernel, and its bytes at the measured
-//! read bandwidth (Williams, Waterman & Patterson 2009, the roofline model).
+//! A kernel's limit is the longer of two times: its operations at the measured peak of the micro-kernel, and
+//! its bytes at the measured read bandwidth (Williams, Waterman & Patterson 2009, the roofline model).
 
 use compute::profile::{Call, Profiled, Timing};
 use compute::{AnyDevice, Device, Target};

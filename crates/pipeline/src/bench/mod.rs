@@ -1,6 +1,6 @@
-//! The time of one whole training step, the same work as `pytorch_train_bench.py` does: forward, backward, gradient
-//! clipping, AdamW, on random tokens; median of the steps after three warm-up steps. And, beside it, where that time goes
-//! ([`kernels`]) and how fast a model continues texts ([`decode`]).
+//! The time of one whole training step, the same work as `pytorch_train_bench.py` does: forward, backward,
+//! gradient clipping, AdamW, on random tokens; median of the steps after three warm-up steps. And, beside it,
+//! where that time goes ([`kernels`]) and how fast a model continues texts ([`decode`]).
 
 pub mod decode;
 pub mod kernels;
@@ -152,7 +152,8 @@ pub struct BenchFigures {
     pub tokens_per_s: f64,
     /// FLOPs a token ([`ModelConfig::flops_per_token`]) times tokens a second.
     pub model_gflops: f64,
-    /// The same over what the GPU's maker states for dense bfloat16 products; `None` on a CPU, in f32, or for an unknown GPU.
+    /// The same over what the GPU's maker states for dense bfloat16 products; `None` on a CPU, in f32, or for
+    /// an unknown GPU.
     pub mfu: Option<f64>,
     /// From taking the device to the end of the first step.
     pub first_step_s: f64,
@@ -302,7 +303,8 @@ pub(crate) struct PartsTimed {
     pub threads: usize,
 }
 
-/// Times the parts of steps on one batch of random tokens, for about `seconds`, after one or two that warm up.
+/// Times the parts of steps on one batch of random tokens, for about `seconds`, after one or two that warm
+/// up.
 pub(crate) fn time_parts(
     config: &ModelConfig,
     training: Training,

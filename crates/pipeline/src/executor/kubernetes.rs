@@ -1,8 +1,9 @@
-//! Ranks as pods of Kubernetes Indexed Jobs. Nothing is applied here: the manifests are files to look at and apply.
+//! Ranks as pods of Kubernetes Indexed Jobs. Nothing is applied here: the manifests are files to look at and
+//! apply.
 //!
-//! A Job a stage, in JSON, which Kubernetes reads as it reads YAML. Jobs know no order among them, so a script applies them one by one,
-//! each after the one before is complete. Pods work in a project on a volume that all of them mount, or, with a share, in
-//! one of their own.
+//! A Job a stage, in JSON, which Kubernetes reads as it reads YAML. Jobs know no order among them, so a
+//! script applies them one by one, each after the one before is complete. Pods work in a project on a volume
+//! that all of them mount, or, with a share, in one of their own.
 
 use std::path::{Path, PathBuf};
 

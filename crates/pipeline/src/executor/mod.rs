@@ -1,7 +1,9 @@
-//! Preparing data with many processes: who starts the ranks, sees that each has left its mark, and starts again those that have not.
+//! Preparing data with many processes: who starts the ranks, sees that each has left its mark, and starts
+//! again those that have not.
 //!
-//! What the stages do is `stages::shared`'s; an executor only starts commands and waits for them. How they ended is believed where they
-//! failed, and where they did not, the folder's manifest must say so too. Reading order: this file, `local`, `slurm`, `ray`, `kubernetes`.
+//! What the stages do is `stages::shared`'s; an executor only starts commands and waits for them. How they
+//! ended is believed where they failed, and where they did not, the folder's manifest must say so too.
+//! Reading order: this file, `local`, `slurm`, `ray`, `kubernetes`.
 
 pub mod kubernetes;
 pub mod local;
@@ -86,8 +88,8 @@ pub trait Executor {
 /// All data stages, one after another.
 ///
 /// # Errors
-/// A recipe that leads nowhere, before anything is started; a rank that fails `retries` times more than once; another launcher at
-/// work. What is done stays, and the same call goes on from there.
+/// A recipe that leads nowhere, before anything is started; a rank that fails `retries` times more than once;
+/// another launcher at work. What is done stays, and the same call goes on from there.
 pub fn prepare(
     launch: &Launch<'_>,
     executor: &mut dyn Executor,

@@ -1,7 +1,8 @@
 //! Ranks as tasks of Ray, by a driver of a few lines of Python that runs beside this process.
 //!
-//! The driver starts commands and tells how they ended; Ray places them, and tries again those whose worker was lost. It is one process for
-//! all stages, since Ray takes seconds to start. Its own words go to `data/ranks/logs/ray.log`.
+//! The driver starts commands and tells how they ended; Ray places them, and tries again those whose worker
+//! was lost. It is one process for all stages, since Ray takes seconds to start. Its own words go to
+//! `data/ranks/logs/ray.log`.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

@@ -1,7 +1,8 @@
 //! Ranks as tasks of Slurm job arrays, over a file system that all nodes share.
 //!
-//! A stage is a job array; the script stands beside its logs, to be submitted by hand as well. Slurm's accounting is not asked, since
-//! many clusters have none: a task that ends well writes a file of its job's number, and the rank's manifest is looked at besides.
+//! A stage is a job array; the script stands beside its logs, to be submitted by hand as well. Slurm's
+//! accounting is not asked, since many clusters have none: a task that ends well writes a file of its job's
+//! number, and the rank's manifest is looked at besides.
 
 use std::fs;
 use std::path::PathBuf;

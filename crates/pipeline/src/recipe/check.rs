@@ -131,7 +131,8 @@ impl Checker<'_> {
     }
 }
 
-/// The alternative of a tagged table that its tag names; the only one where there is no tag. Else the tag and its words.
+/// The alternative of a tagged table that its tag names; the only one where there is no tag. Else the tag and
+/// its words.
 fn variant<'a>(
     table: &toml::Table,
     alternatives: &[&'a Schema],

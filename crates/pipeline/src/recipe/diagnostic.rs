@@ -1,7 +1,7 @@
 //! What is wrong with a recipe, shown where it was written.
 //!
-//! A value may come from the file, a flag or the environment; a diagnostic names the one it came from, so that the reader
-//! looks in the right place.
+//! A value may come from the file, a flag or the environment; a diagnostic names the one it came from, so
+//! that the reader looks in the right place.
 
 use std::fmt;
 use std::ops::Range;

@@ -1,4 +1,5 @@
-//! A recipe as written: values with the place each came from. File first, then environment, then flags; later wins.
+//! A recipe as written: values with the place each came from. File first, then environment, then flags; later
+//! wins.
 
 use std::collections::BTreeMap;
 
@@ -49,8 +50,8 @@ impl<'a> Document<'a> {
         Ok(Document { file, text, values, origins })
     }
 
-    /// Takes away what the file says in another way than a layer does: `--epochs` replaces the file's `steps`. Two layers
-    /// that contradict each other stay, to be refused.
+    /// Takes away what the file says in another way than a layer does: `--epochs` replaces the file's
+    /// `steps`. Two layers that contradict each other stay, to be refused.
     fn give_way(&mut self, path: &str) {
         for [one, other] in ALTERNATIVES {
             let replaced = match (one.contains(&path), other.contains(&path)) {

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// `[validate]`: samples to write, and limits that a model must meet; a limit left out is measured but not enforced.
+/// `[validate]`: samples to write, and limits that a model must meet; a limit left out is measured but not
+/// enforced.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ValidateOptions {

@@ -1,8 +1,9 @@
 //! The recipe: one TOML that says everything about a model to be made.
 //!
-//! [`Recipe::load`] merges the file, the environment and flags, checks names, types and ranges against the schema that
-//! the types give, then what only several keys together can get wrong. All mistakes are reported at once, each with
-//! its line, column and remedy. Reading order: `document` (values and where they came from), `check`, then the sections.
+//! [`Recipe::load`] merges the file, the environment and flags, checks names, types and ranges against the
+//! schema that the types give, then what only several keys together can get wrong. All mistakes are reported
+//! at once, each with its line, column and remedy. Reading order: `document` (values and where they came
+//! from), `check`, then the sections.
 //!
 //! Not here: what a shape costs (`crate::plan`) and anything that touches the data.
 
@@ -112,7 +113,8 @@ impl From<Diagnostic> for RecipeErrors {
 }
 
 impl Recipe {
-    /// Reads the recipe `text`, called `file` in messages, with `layers` laid over it in order; later layers win.
+    /// Reads the recipe `text`, called `file` in messages, with `layers` laid over it in order; later layers
+    /// win.
     pub fn load(file: &str, text: &str, layers: &[Override]) -> Result<Recipe, RecipeErrors> {
         let mut document = Document::parse(file, text)?;
         for layer in layers {

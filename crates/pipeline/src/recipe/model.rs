@@ -29,7 +29,8 @@ pub struct ModelOptions {
     #[schemars(range(min = 1, max = 512))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_attention_heads: Option<usize>,
-    /// Key/value heads (grouped-query attention); must divide the query heads. Default: as many as query heads.
+    /// Key/value heads (grouped-query attention); must divide the query heads. Default: as many as query
+    /// heads.
     #[schemars(range(min = 1, max = 512))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_key_value_heads: Option<usize>,

@@ -1,4 +1,5 @@
-//! Values given beside the file: `--set section.key=value`, a command's own flags, and `TEXT2LLM_<SECTION>_<KEY>`.
+//! Values given beside the file: `--set section.key=value`, a command's own flags, and
+//! `TEXT2LLM_<SECTION>_<KEY>`.
 
 use toml::Value;
 
@@ -20,7 +21,8 @@ pub struct Override {
 }
 
 impl Override {
-    /// From the argument of `--set`: `section.key=value`, the value in TOML's notation; a bare word is a string.
+    /// From the argument of `--set`: `section.key=value`, the value in TOML's notation; a bare word is a
+    /// string.
     pub fn set(argument: &str) -> Result<Override, Diagnostic> {
         let given = format!("--set {argument}");
         let Some((path, text)) = argument.split_once('=') else {
@@ -47,8 +49,9 @@ impl Override {
         Override { path: path.to_owned(), value: typed(path, text.trim()), origin: Origin::Flag(given) }
     }
 
-    /// From the environment: each `TEXT2LLM_<SECTION>_<KEY>` whose section is the recipe's. Other variables of the
-    /// prefix belong to the command line and are left alone. Sorted by name, so that the order never matters.
+    /// From the environment: each `TEXT2LLM_<SECTION>_<KEY>` whose section is the recipe's. Other variables
+    /// of the prefix belong to the command line and are left alone. Sorted by name, so that the order never
+    /// matters.
     pub fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Override> {
         let mut layers = Vec::new();
         for (name, text) in variables {
@@ -78,8 +81,8 @@ impl Override {
     }
 }
 
-/// The value of `text` at `path`. A key that takes text keeps it as typed, so `--set name=10` needs no quotes; so does
-/// anything that is not a TOML value.
+/// The value of `text` at `path`. A key that takes text keeps it as typed, so `--set name=10` needs no
+/// quotes; so does anything that is not a TOML value.
 fn typed(path: &str, text: &str) -> Value {
     let parsed = toml::from_str::<toml::Table>(&format!("value = {text}"))
         .ok()

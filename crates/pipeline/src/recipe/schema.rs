@@ -1,7 +1,7 @@
 //! The recipe's JSON Schema, generated from the types, and what the checks read from it.
 //!
-//! The schema is the single source of names, types and ranges: the same document checks a recipe, completes keys in an
-//! editor and is printed by `text2llm schema`.
+//! The schema is the single source of names, types and ranges: the same document checks a recipe, completes
+//! keys in an editor and is printed by `text2llm schema`.
 
 use std::sync::LazyLock;
 

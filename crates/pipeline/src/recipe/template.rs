@@ -6,8 +6,8 @@ use super::schema::{alternatives, json_schema, words};
 
 const WIDTH: usize = 100;
 
-/// A commented recipe called `name`. Keys of `example` (a recipe's text) are live; all others stand commented out with
-/// their defaults, so that deleting a `#` is all it takes to change one.
+/// A commented recipe called `name`. Keys of `example` (a recipe's text) are live; all others stand commented
+/// out with their defaults, so that deleting a `#` is all it takes to change one.
 pub fn commented(name: &str, example: &str) -> String {
     let chosen: toml::Table = toml::from_str(example).unwrap_or_default();
     let mut out = String::from(

@@ -1,4 +1,5 @@
-//! From text to tokens: the corpus, tokenizer and model phases. Each is a stage that is skipped when nothing changed.
+//! From text to tokens: the corpus, tokenizer and model phases. Each is a stage that is skipped when nothing
+//! changed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,8 @@ use super::training::Trained;
 use super::{Done, Request};
 use crate::{Error, Result, plan, record, remote};
 
-/// The tokenizer stage's name; its number is raised when the same options and text would give another vocabulary.
+/// The tokenizer stage's name; its number is raised when the same options and text would give another
+/// vocabulary.
 pub(super) const TOKENIZER_STAGE: &str = "tokenizer";
 const TOKENIZER_STAGE_VERSION: u32 = 1;
 /// Words of a validation document that open a sample.
@@ -73,7 +75,8 @@ pub(super) fn documents_manifest(request: &Request<'_>) -> Option<Manifest> {
     corpus::is_of_options(&manifest, &with_mix(request)).then_some(manifest)
 }
 
-/// Prepared text as it is, once every byte is checked; `None` where there is none. For who holds the project's lock.
+/// Prepared text as it is, once every byte is checked; `None` where there is none. For who holds the
+/// project's lock.
 pub(super) fn documents_at_hand(request: &Request<'_>) -> Result<Option<DocumentsReady>> {
     let folder = request.project.documents();
     if !stage::repair(&RealFs, &folder)? {
@@ -237,7 +240,8 @@ fn tokenizer_manifest(request: &Request<'_>, documents_hash: &str) -> Manifest {
     Manifest::new(TOKENIZER_STAGE, options, inputs)
 }
 
-/// The tokenizer of these documents and this recipe, where it is there and good. Nothing is repaired: another process may be making it.
+/// The tokenizer of these documents and this recipe, where it is there and good. Nothing is repaired: another
+/// process may be making it.
 pub(super) fn tokenizer_at_hand(request: &Request<'_>, documents_hash: &str) -> Result<Option<Tokenizer>> {
     let (folder, wanted) = (request.project.tokenizer(), tokenizer_manifest(request, documents_hash));
     let found = stage::found(&RealFs, &folder, TOKENIZER_STAGE, &wanted.options, &wanted.inputs)
@@ -245,7 +249,8 @@ pub(super) fn tokenizer_at_hand(request: &Request<'_>, documents_hash: &str) -> 
     found.map(|_| Ok(Tokenizer::open(&RealFs, &folder)?)).transpose()
 }
 
-/// The documents as ids, mixed where the recipe or a phase of it says so; the ids are those of `ranks`, where there are any.
+/// The documents as ids, mixed where the recipe or a phase of it says so; the ids are those of `ranks`, where
+/// there are any.
 fn shards(
     request: &Request<'_>,
     tokenizer: &Tokenizer,

@@ -1,4 +1,5 @@
-//! Which run to work on: a new one, an unfinished one to continue, or a finished one that already is what was asked for.
+//! Which run to work on: a new one, an unfinished one to continue, or a finished one that already is what was
+//! asked for.
 
 use std::path::Path;
 
@@ -33,10 +34,12 @@ pub(super) enum ToContinue {
     AfterTraining(String),
 }
 
-/// With `--resume`: the latest unfinished run, whose own recipe then replaces the request's. Says so when there is none.
+/// With `--resume`: the latest unfinished run, whose own recipe then replaces the request's. Says so when
+/// there is none.
 pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter) -> Result<ToContinue> {
     let mut runs = store::run::list(&RealFs, &request.project.runs())?;
-    // A run that was killed before its recipe was written has nothing to continue. A folder of another name is a user's own.
+    // A run that was killed before its recipe was written has nothing to continue. A folder of another name
+    // is a user's own.
     let has_meta = |path: &Path| RunDir::open(&RealFs, path).is_ok_and(|run| run.has_meta(&RealFs));
     runs.retain(|run| store::sweep::is_run_id(&run.run_id) && has_meta(&run.path));
     let newest = runs.last().map(|run| run.run_id.clone());
@@ -106,7 +109,8 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
     Ok(ToContinue::Training(Box::new(Begun { run, lock, meta, continued: true })))
 }
 
-/// Puts right the records of a run, and tells where it stands. Where its recipe cannot be read, nothing is written, a lock neither.
+/// Puts right the records of a run, and tells where it stands. Where its recipe cannot be read, nothing is
+/// written, a lock neither.
 fn healed(path: &Path, reporter: &mut dyn Reporter) -> Result<RunState> {
     let run = RunDir::open(&RealFs, path)?;
     RunMeta::read(&RealFs, &run)?;
@@ -126,7 +130,8 @@ fn adopt(
         let reporting = |change| change == Change::Reporting;
         meta.recipe.train = meta.recipe.train.with(&request.recipe.train, reporting);
     }
-    // A recipe that was not named is the project's file; where the run came from another one they have nothing in common.
+    // A recipe that was not named is the project's file; where the run came from another one they have
+    // nothing in common.
     let comparable = request.recipe_is_explicit || request.recipe_source == meta.recipe_source;
     let changed = if comparable { differing_keys(meta, request) } else { Vec::new() };
     let (taken, left): (Vec<String>, Vec<String>) =
@@ -161,7 +166,8 @@ fn adopt(
     Ok(())
 }
 
-/// Whether a key may change within a run: everything that leaves model, data and the stream of batches what they are.
+/// Whether a key may change within a run: everything that leaves model, data and the stream of batches what
+/// they are.
 fn may_change(key: &str) -> bool {
     let mut parts = key.split('.');
     match (parts.next(), parts.next()) {
@@ -238,7 +244,8 @@ pub(super) fn lock_project(project: &Project) -> Result<Busy> {
     Ok(Busy { _obeying: Obeying::requests_in(&folder), _lock: lock })
 }
 
-/// What becomes of a run whose job failed. Training marks its own end; before it there is nothing in the run to keep.
+/// What becomes of a run whose job failed. Training marks its own end; before it there is nothing in the run
+/// to keep.
 pub(super) fn note_failure(run: &RunDir, error: &Error) {
     if matches!(error, Error::Stopped(_)) {
         return;

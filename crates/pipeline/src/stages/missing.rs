@@ -31,8 +31,8 @@ impl Missing {
     }
 }
 
-/// What is missing of a run. Of one that is not trained all is, which its state tells; of one whose record cannot be read nothing is
-/// known.
+/// What is missing of a run. Of one that is not trained all is, which its state tells; of one whose record
+/// cannot be read nothing is known.
 pub fn missing(project: &Project, run: &RunDir, state: &RunState) -> Missing {
     let Some(meta) = state.is_trained().then(|| RunMeta::read(&RealFs, run).ok()).flatten() else {
         return Missing::default();

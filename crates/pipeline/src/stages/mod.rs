@@ -1,9 +1,9 @@
 //! The main job: prerequisites → corpus → tokenizer → model → training → validation → export.
 //!
-//! A stage whose manifest matches its options and inputs is skipped, so running again does no work twice; a finished
-//! training with the same recipe on the same tokens is reused. Reading order: this file, `prerequisites`, `data`,
-//! `history` (which run to continue), `training`, `validation`, `export`; `shared` runs the data stages one by one,
-//! for many machines, and `passed_on` says what they pass to each other.
+//! A stage whose manifest matches its options and inputs is skipped, so running again does no work twice; a
+//! finished training with the same recipe on the same tokens is reused. Reading order: this file,
+//! `prerequisites`, `data`, `history` (which run to continue), `training`, `validation`, `export`; `shared`
+//! runs the data stages one by one, for many machines, and `passed_on` says what they pass to each other.
 
 mod curves;
 mod data;
@@ -202,7 +202,8 @@ enum Done {
 pub fn run(mut request: Request<'_>, reporter: &mut dyn Reporter) -> Result<RunOutcome> {
     let start = Instant::now();
     let of = if request.until == Until::Training { 5 } else { PHASES.len() };
-    // What "auto" means here is written down with the run, so that it means the same wherever the run goes on.
+    // What "auto" means here is written down with the run, so that it means the same wherever the run goes
+    // on.
     request.recipe.train.precision = request.recipe.train.settled_precision(request.target).into();
     prerequisites::writable(&request)?;
     // One job at a time: two would write the same folders.
@@ -332,7 +333,8 @@ fn resume_locked(
     which: Which,
     reporter: &mut dyn Reporter,
 ) -> Result<RunOutcome> {
-    // Of a training that is done nothing is left but what comes after it, which `train` has left to a later command.
+    // Of a training that is done nothing is left but what comes after it, which `train` has left to a later
+    // command.
     let as_it_is = request.more.is_none() && which == Which::Latest;
     let is_trained = as_it_is && record::state(&run).is_ok_and(|state| state.is_trained());
     let until = if is_trained { Until::Export } else { meta.until };

@@ -97,7 +97,8 @@ pub(super) fn is_in_share(
     }))
 }
 
-/// The hash of the share's documents, and the tokenizer that was made of them, which is brought: it is small, and the vocabulary's hash is in it.
+/// The hash of the share's documents, and the tokenizer that was made of them, which is brought: it is small,
+/// and the vocabulary's hash is in it.
 fn tokenizer_in_share(
     request: &Request<'_>,
     of: usize,
@@ -111,7 +112,8 @@ fn tokenizer_in_share(
     Ok(data::tokenizer_at_hand(request, &documents)?.map(|tokenizer| (documents, tokenizer)))
 }
 
-/// The ranks that have left no mark in a share, as [`super::shared::unmarked`]. Sources are not read: the ranks themselves have compared them.
+/// The ranks that have left no mark in a share, as [`super::shared::unmarked`]. Sources are not read: the
+/// ranks themselves have compared them.
 pub(super) fn unmarked(
     request: &Request<'_>,
     options: &corpus::CorpusOptions,
@@ -146,8 +148,8 @@ pub(super) fn unmarked(
     Ok(missing)
 }
 
-/// Text to token shards by this process, with what the share has of it taken from there, and the rest passed on: for one machine among many, and
-/// for the one that trains.
+/// Text to token shards by this process, with what the share has of it taken from there, and the rest passed
+/// on: for one machine among many, and for the one that trains.
 ///
 /// # Errors
 /// What [`super::prepare_data`] and the share may meet.
@@ -160,7 +162,8 @@ pub fn prepare(request: &Request<'_>, share: &Share, reporter: &mut dyn Reporter
     Ok(done)
 }
 
-/// Brings what the stages of one process have left in a share; returns the folders, those that the share has not among them.
+/// Brings what the stages of one process have left in a share; returns the folders, those that the share has
+/// not among them.
 pub(super) fn bring_results(
     request: &Request<'_>,
     share: &Share,

@@ -1,4 +1,5 @@
-//! What must hold before work begins: a readable corpus, a writable project, disk and memory for what is planned.
+//! What must hold before work begins: a readable corpus, a writable project, disk and memory for what is
+//! planned.
 
 use compute::Target;
 use store::fs::{Fs, RealFs};
@@ -45,8 +46,8 @@ pub(super) fn check(request: &Request<'_>, reporter: &mut dyn Reporter) -> Resul
     Ok(((), Done::Worked(summary)))
 }
 
-/// That the device is there and has the precision of the training: before anything is prepared, and at the start of
-/// any training.
+/// That the device is there and has the precision of the training: before anything is prepared, and at the
+/// start of any training.
 pub(super) fn check_device(options: &TrainOptions, target: Target) -> Result<()> {
     target.check()?;
     Ok(options.check_precision(target)?)

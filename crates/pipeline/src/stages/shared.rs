@@ -1,7 +1,9 @@
-//! The data stages one by one, as many machines run them over a shared folder, or over object storage (`crate::share`).
+//! The data stages one by one, as many machines run them over a shared folder, or over object storage
+//! (`crate::share`).
 //!
-//! `judge` and `encode` are shared among ranks; `documents`, `tokenizer` and `tokens` are one process each, between and after them, and
-//! leave what `prepare_data` leaves, byte for byte. Each is skipped where it is done already. Starting them is `executor`'s.
+//! `judge` and `encode` are shared among ranks; `documents`, `tokenizer` and `tokens` are one process each,
+//! between and after them, and leave what `prepare_data` leaves, byte for byte. Each is skipped where it is
+//! done already. Starting them is `executor`'s.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -21,8 +23,8 @@ use crate::share::Share;
 use crate::stop::Working;
 use crate::{Error, Result};
 
-/// How long a rank waits for another process that works on the same share: a cluster may begin a task again before the first
-/// one is gone.
+/// How long a rank waits for another process that works on the same share: a cluster may begin a task again
+/// before the first one is gone.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Numbered as in a whole run.
 const PHASES: usize = 4;
@@ -98,8 +100,9 @@ pub struct StageDone {
     pub summary: String,
 }
 
-/// Runs one stage: a shared one for `rank`, another one over what `rank.of()` ranks left. With a share, what it needs is brought from
-/// there, and what it makes is pushed there; where that is there already, nothing is done.
+/// Runs one stage: a shared one for `rank`, another one over what `rank.of()` ranks left. With a share, what
+/// it needs is brought from there, and what it makes is pushed there; where that is there already, nothing is
+/// done.
 ///
 /// # Errors
 /// A stage before this one that is not done; whatever the stage itself or the share may meet.
@@ -222,7 +225,8 @@ pub(crate) fn prepared(
     })
 }
 
-/// What the recipe asks of the corpus, with all that it names at hand: fetched, or kept from standard input. Objects are listed.
+/// What the recipe asks of the corpus, with all that it names at hand: fetched, or kept from standard input.
+/// Objects are listed.
 pub(crate) fn gathered(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<corpus::CorpusOptions> {
     let data = data::corpus_sources(request, reporter)?.options;
     corpus::text_bytes(&RealFs, &data, &request.base_dir)?;
@@ -258,7 +262,8 @@ fn encode(request: &Request<'_>, rank: Rank, again: &str, reporter: &mut dyn Rep
     Ok(if done.reused { Done::Reused(format!("unchanged: {words}")) } else { Done::Worked(words) })
 }
 
-/// The documents' hash, and the tokenizer that was made of them. Every byte of the documents is checked by who reads them.
+/// The documents' hash, and the tokenizer that was made of them. Every byte of the documents is checked by
+/// who reads them.
 fn tokenizer_before(request: &Request<'_>, again: &str) -> Result<(String, Tokenizer)> {
     let documents = data::documents_manifest(request).ok_or_else(|| not_before(again))?.hash();
     let tokenizer = data::tokenizer_at_hand(request, &documents)?.ok_or_else(|| not_before(again))?;

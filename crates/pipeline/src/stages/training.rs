@@ -29,7 +29,8 @@ pub enum More {
     Epochs(u64),
     /// Optimizer steps.
     Steps(u64),
-    /// The decay of a warm-up-stable-decay schedule, begun at the checkpoint, over so many steps; the run then ends.
+    /// The decay of a warm-up-stable-decay schedule, begun at the checkpoint, over so many steps; the run
+    /// then ends.
     DecayNow(u64),
 }
 
@@ -44,7 +45,8 @@ pub(super) struct Trained {
     pub reused: bool,
     /// Of this process.
     pub stop: StopFlag,
-    /// Held until the job ends, so that nobody prunes or moves what is being validated, and whoever wants it to stop can ask.
+    /// Held until the job ends, so that nobody prunes or moves what is being validated, and whoever wants it
+    /// to stop can ask.
     pub _lock: RunLock,
 }
 
@@ -204,7 +206,8 @@ pub(super) fn resume(
     let outcome = match session.train(&stop, reporter) {
         Ok(outcome) => outcome,
         Err(error) => {
-            // Asked for more and failed before the first step: the run is what it was, and asking again does not add up.
+            // Asked for more and failed before the first step: the run is what it was, and asking again does
+            // not add up.
             let began = run.read_state(&RealFs).is_ok_and(|now| now != state);
             if !began && !matches!(error, Error::Stopped(_)) {
                 before.write(&RealFs, &run)?;
@@ -216,8 +219,8 @@ pub(super) fn resume(
     Ok((trained(run, lock, meta, &outcome, stop), Done::Worked(summary)))
 }
 
-/// The checkpoint at the end of the plateau of a run whose final decay has begun: more steps go on from there, at the
-/// learning rate that the plateau has, as if the decay had not been.
+/// The checkpoint at the end of the plateau of a run whose final decay has begun: more steps go on from
+/// there, at the learning rate that the plateau has, as if the decay had not been.
 fn plateau(
     run: &RunDir,
     options: &TrainOptions,
@@ -260,7 +263,8 @@ fn longer(steps: u64, more: u64) -> Result<u64> {
     })
 }
 
-/// Adds to the error of damaged shards how they are made again by the run's own recipe: the one at hand may be another.
+/// Adds to the error of damaged shards how they are made again by the run's own recipe: the one at hand may
+/// be another.
 fn with_remedy(error: Error, remedy: &str) -> Error {
     let message = error.to_string();
     match error.kind() {
@@ -479,7 +483,8 @@ impl Session<'_> {
     }
 }
 
-/// Samples during training. The decoding model is made for each sample and dropped, so that it takes no memory between.
+/// Samples during training. The decoding model is made for each sample and dropped, so that it takes no
+/// memory between.
 struct Sampler<'a> {
     run: &'a RunDir,
     meta: &'a RunMeta,

@@ -1,5 +1,5 @@
-//! The gates after training: losses measured again on the chosen checkpoint, samples in each language, repetition, and the
-//! memory and latency of generating, in a process that does nothing else.
+//! The gates after training: losses measured again on the chosen checkpoint, samples in each language,
+//! repetition, and the memory and latency of generating, in a process that does nothing else.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -169,8 +169,8 @@ struct Losses {
     bits_per_byte: Option<f64>,
 }
 
-/// Measures both losses with the same weights and code; the training loss over as many sequences as the validation set
-/// has, spread evenly over the training tokens.
+/// Measures both losses with the same weights and code; the training loss over as many sequences as the
+/// validation set has, spread evenly over the training tokens.
 fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u64) -> Result<Losses> {
     // In f32, as whoever loads the exported weights will run them; the cut does not change the figures.
     let options = train::TrainOptions {

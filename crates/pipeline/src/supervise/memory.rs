@@ -15,7 +15,8 @@ const TOGETHER: Duration = Duration::from_secs(10);
 /// Less of it is not worth the time that recomputing takes.
 const WORTH_SHARE: f64 = 0.05;
 
-/// The system's count of processes killed for want of memory, watched: a kill while the worker lived on was another's.
+/// The system's count of processes killed for want of memory, watched: a kill while the worker lived on was
+/// another's.
 pub(super) struct Kills {
     count: u64,
     rose: Option<Instant>,

@@ -1,8 +1,10 @@
-//! A job in the background: a worker process, and this supervisor that resumes it after a crash and knows when to stop.
+//! A job in the background: a worker process, and this supervisor that resumes it after a crash and knows
+//! when to stop.
 //!
-//! The supervisor trains nothing and holds no state of the run; all it does is start the program again with `--resume`, so
-//! what it brings back is what the checkpoints hold. Reading order: `crash` (what an end means), `policy` (whether to resume),
-//! this file, `watchdog` (whether it still gets somewhere), `memory` (when that runs out), then `record` and `notify`.
+//! The supervisor trains nothing and holds no state of the run; all it does is start the program again with
+//! `--resume`, so what it brings back is what the checkpoints hold. Reading order: `crash` (what an end
+//! means), `policy` (whether to resume), this file, `watchdog` (whether it still gets somewhere), `memory`
+//! (when that runs out), then `record` and `notify`.
 
 mod crash;
 mod memory;
@@ -71,7 +73,8 @@ pub struct Job<'a> {
     pub hang_after: Duration,
     /// Where it computes.
     pub target: Target,
-    /// Whom to tell. Settled by whoever starts the job: a project that was received must not run commands by itself.
+    /// Whom to tell. Settled by whoever starts the job: a project that was received must not run commands by
+    /// itself.
     pub notify: NotifyOptions,
 }
 
@@ -80,7 +83,8 @@ pub fn console_path(project: &Project) -> PathBuf {
     project.job().join("console.log")
 }
 
-/// Works until the job is done, stopped, or given up; returns the exit code. Whoever raises `stop` lets the worker save first.
+/// Works until the job is done, stopped, or given up; returns the exit code. Whoever raises `stop` lets the
+/// worker save first.
 ///
 /// # Errors
 /// Another supervisor is at work on the project, or the program cannot be started.
@@ -130,8 +134,8 @@ pub fn recorded_notify(run: &RunDir) -> Result<NotifyOptions> {
     Ok(notify)
 }
 
-/// Asks whoever works on a run to stop after saving: its supervisor, if it has one, since that would take a worker's end for a crash,
-/// else the worker. `None` where nobody works on it.
+/// Asks whoever works on a run to stop after saving: its supervisor, if it has one, since that would take a
+/// worker's end for a crash, else the worker. `None` where nobody works on it.
 ///
 /// # Errors
 /// What the disk says.
@@ -149,7 +153,8 @@ pub fn ask_to_stop(project: &Project, run: &RunDir) -> Result<Option<Asked>> {
     Ok(Some(asked))
 }
 
-/// Who works on a run and can be asked, with its process number where it is known. That is for people: it may be of another container.
+/// Who works on a run and can be asked, with its process number where it is known. That is for people: it may
+/// be of another container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// The supervisor.
@@ -278,8 +283,8 @@ impl Supervisor<'_, '_> {
         Ok(child)
     }
 
-    /// Whether there is something to resume: a new run is begun, or an existing one was changed by what was asked of it
-    /// (asking for more steps twice would add up).
+    /// Whether there is something to resume: a new run is begun, or an existing one was changed by what was
+    /// asked of it (asking for more steps twice would add up).
     fn has_begun(&self) -> bool {
         let Some(run) = self.run() else { return false };
         match (&self.job.run_id, &self.began) {
@@ -477,7 +482,8 @@ impl Supervisor<'_, '_> {
         self.end(JobStatus::GivenUp, 2, diagnosis)
     }
 
-    /// Tells a stop, and marks the run where its worker did not come to it: one that was gone before it listened, or between two workers.
+    /// Tells a stop, and marks the run where its worker did not come to it: one that was gone before it
+    /// listened, or between two workers.
     fn stopped(&mut self, exit_code: u8) -> u8 {
         let Some(run) = self.run() else {
             return self.end(JobStatus::Stopped, exit_code, "stopped on request".to_owned());

@@ -1,7 +1,7 @@
 //! Telling somebody: a command with the event on its standard input, or a post to a URL by the system's curl.
 //!
-//! Own TLS would bring a C library or a dozen crates into every build for three posts a run; curl is part of all three
-//! systems. The URL goes to it on standard input, where no list of processes shows it.
+//! Own TLS would bring a C library or a dozen crates into every build for three posts a run; curl is part of
+//! all three systems. The URL goes to it on standard input, where no list of processes shows it.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

@@ -1,4 +1,5 @@
-//! When to resume, after how long, and when to give up. Pure, so that it can be tried over thousands of histories.
+//! When to resume, after how long, and when to give up. Pure, so that it can be tried over thousands of
+//! histories.
 
 use std::time::Duration;
 
@@ -44,7 +45,8 @@ impl Policy {
 
     /// The worker crashed when the job had come so far; `resumed` says whether it had been resumed.
     pub fn crashed(&mut self, progress: Progress, resumed: bool) -> Decision {
-        // The first worker may have been sent back to an earlier checkpoint: that is where its progress begins.
+        // The first worker may have been sent back to an earlier checkpoint: that is where its progress
+        // begins.
         if progress > self.furthest || !resumed {
             self.furthest = progress;
             self.without_progress = 0;
@@ -87,8 +89,8 @@ mod tests {
         assert_eq!(policy.crashed(at(10), true), Decision::Resume(4 * second));
     }
 
-    /// Row 11 of the reliability matrix: of 50 runs that crash at random, each ends at the third resume in a row without
-    /// progress, neither sooner nor later.
+    /// Row 11 of the reliability matrix: of 50 runs that crash at random, each ends at the third resume in a
+    /// row without progress, neither sooner nor later.
     #[test]
     fn every_crash_loop_of_fifty_is_ended_at_the_third_resume() {
         for seed in 0..50 {

@@ -1,4 +1,5 @@
-//! What the supervisor leaves on the disk: `job/job.json` of the project, and `resume_metadata.json` of the run.
+//! What the supervisor leaves on the disk: `job/job.json` of the project, and `resume_metadata.json` of the
+//! run.
 
 use std::path::PathBuf;
 

@@ -1,9 +1,10 @@
 //! Whether a worker still gets somewhere. Pure: it is told what can be seen of the worker and when.
 //!
-//! A sign of progress is a changed file (state, metrics, console, the heartbeat of its loop) or a byte read or written. A worker is
-//! hung when it gives no sign and uses no processor either (stopped, deadlocked, waiting for a disk that does not answer), or when
-//! it trains and computes without a sign for so long that its loop cannot be going round (a GPU that does not answer is waited for
-//! so). Preparing data, validating and saving use the processor or the disk, and so are never taken for a hang.
+//! A sign of progress is a changed file (state, metrics, console, the heartbeat of its loop) or a byte read
+//! or written. A worker is hung when it gives no sign and uses no processor either (stopped, deadlocked,
+//! waiting for a disk that does not answer), or when it trains and computes without a sign for so long that
+//! its loop cannot be going round (a GPU that does not answer is waited for so). Preparing data, validating
+//! and saving use the processor or the disk, and so are never taken for a hang.
 
 use std::time::Duration;
 

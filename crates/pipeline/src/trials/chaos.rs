@@ -29,8 +29,8 @@ pub struct Chaos {
     pub most_steps_lost: u64,
     /// Of the last run.
     pub compared: Vec<Compared>,
-    /// Whether every run ended in the bits of one that nobody killed, every checkpoint verified, and no kill cost more than an
-    /// interval.
+    /// Whether every run ended in the bits of one that nobody killed, every checkpoint verified, and no kill
+    /// cost more than an interval.
     pub sound: bool,
     /// What was not, in words.
     pub violations: Vec<String>,
@@ -110,7 +110,8 @@ pub fn chaos(trial: &Trial<'_>, kills: u64, seed: u64, mut progress: impl FnMut(
                     found.kills += 1;
                     progress(found.kills);
                     look(&scratch, &whole, &mut found)?;
-                    // A run that was killed before it was begun leaves nothing to resume; a new one begins then.
+                    // A run that was killed before it was begun leaves nothing to resume; a new one begins
+                    // then.
                     arguments =
                         if begun(&scratch, &whole)? { vec!["train", "--resume"] } else { vec!["train"] };
                 }

@@ -1,8 +1,9 @@
-//! Promises tried on this machine, with the program itself: exact resume after kill -9 (`verify`), and many kills at random
-//! moments (`chaos`).
+//! Promises tried on this machine, with the program itself: exact resume after kill -9 (`verify`), and many
+//! kills at random moments (`chaos`).
 //!
-//! A trial makes a scratch project beside the real one, trains the same recipe without and with kills in processes of their
-//! own, and compares what is on the disk byte for byte. Nothing of the real project is touched.
+//! A trial makes a scratch project beside the real one, trains the same recipe without and with kills in
+//! processes of their own, and compares what is on the disk byte for byte. Nothing of the real project is
+//! touched.
 
 mod chaos;
 mod verify;

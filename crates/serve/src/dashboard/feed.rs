@@ -1,4 +1,5 @@
-//! What one client is told: first everything, then what changes. Its memory of what it knows is a few numbers.
+//! What one client is told: first everything, then what changes. Its memory of what it knows is a few
+//! numbers.
 
 use std::sync::Arc;
 use std::time::Duration;

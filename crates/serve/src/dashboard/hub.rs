@@ -1,7 +1,7 @@
 //! What is read of the disk, once for all clients, and only while somebody looks.
 //!
-//! A client holds a place in it, not a copy of it: what it has not been told yet is found by numbers (`feed`), so a thousand clients, or
-//! slow ones, cost no memory.
+//! A client holds a place in it, not a copy of it: what it has not been told yet is found by numbers
+//! (`feed`), so a thousand clients, or slow ones, cost no memory.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
-//! `text2llm dashboard`: the project's runs in a browser, live. It only reads, and only from the runs' files, so that a dead run is shown
-//! like a live one.
+//! `text2llm dashboard`: the project's runs in a browser, live. It only reads, and only from the runs' files,
+//! so that a dead run is shown like a live one.
 //!
-//! Reading order: `routes` (what can be asked for), `hub` (what is read, once for all clients), `feed` (what a client is told of it),
-//! `runs` (which files may be read), `page/` (what runs in the browser).
+//! Reading order: `routes` (what can be asked for), `hub` (what is read, once for all clients), `feed` (what
+//! a client is told of it), `runs` (which files may be read), `page/` (what runs in the browser).
 
 mod feed;
 mod hub;
@@ -149,7 +149,8 @@ mod tests {
         answer.status().as_u16()
     }
 
-    /// Rows 17 and 18 of the reliability matrix: the routes are enumerated, so a new one is tried without being named here.
+    /// Rows 17 and 18 of the reliability matrix: the routes are enumerated, so a new one is tried without
+    /// being named here.
     #[test]
     fn every_route_is_refused_without_token_by_another_name_and_from_another_page() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -105,8 +105,9 @@ fn json_answer(value: &Value) -> Answer {
     whole(StatusCode::OK, "application/json", value.to_string())
 }
 
-/// Sets the cookie and goes on to the address without the token. A page that moves on by itself instead of a redirection: after a click in
-/// a terminal that is itself a web page, a browser would follow a redirection without the cookie.
+/// Sets the cookie and goes on to the address without the token. A page that moves on by itself instead of a
+/// redirection: after a click in a terminal that is itself a web page, a browser would follow a redirection
+/// without the cookie.
 pub fn welcome(guard: &Guard) -> Answer {
     let page = "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=\"0;url=/\"><title>text2llm</title>";
     let mut answer = whole(StatusCode::OK, "text/html; charset=utf-8", page);
@@ -114,7 +115,8 @@ pub fn welcome(guard: &Guard) -> Answer {
     answer
 }
 
-/// What every answer says to the browser: take nothing from elsewhere, show this nowhere else, keep and tell nothing.
+/// What every answer says to the browser: take nothing from elsewhere, show this nowhere else, keep and tell
+/// nothing.
 pub fn harden(headers: &mut HeaderMap) {
     for (name, value) in [
         (

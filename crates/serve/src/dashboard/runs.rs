@@ -1,4 +1,5 @@
-//! Which files of runs may be read: those of folders that really lie in `runs/`, plain, and of a size that fits.
+//! Which files of runs may be read: those of folders that really lie in `runs/`, plain, and of a size that
+//! fits.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,8 +12,8 @@ use store::run::RunDir;
 /// Of a small file of a run.
 const MOST_BYTES: u64 = 4 << 20;
 
-/// The run of that name. A name is looked up among the folders that are there, never made into a path first, so `..`, links, and whatever a
-/// system may understand by other characters lead nowhere.
+/// The run of that name. A name is looked up among the folders that are there, never made into a path first,
+/// so `..`, links, and whatever a system may understand by other characters lead nowhere.
 pub fn find(runs: &Path, name: &str) -> Option<RunDir> {
     let entries = RealFs.list(runs).ok()?;
     let entry =

@@ -12,7 +12,8 @@ use hyper::{Response, StatusCode};
 /// What a handler gives back.
 pub type Answer = Response<Body>;
 
-/// A body. The next piece of a stream is asked for when the one before has gone out, so nothing piles up for a slow client.
+/// A body. The next piece of a stream is asked for when the one before has gone out, so nothing piles up for
+/// a slow client.
 pub enum Body {
     /// All of it.
     Whole(Option<Bytes>),

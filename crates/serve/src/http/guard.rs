@@ -1,5 +1,6 @@
-//! Who may ask. Other pages in the same browser must not: neither by a name that was made to point here (DNS rebinding), nor by a request
-//! from their own page (CSRF); nor may other users of the machine, who do not know the token.
+//! Who may ask. Other pages in the same browser must not: neither by a name that was made to point here (DNS
+//! rebinding), nor by a request from their own page (CSRF); nor may other users of the machine, who do not
+//! know the token.
 //!
 //! Every request passes here before anything looks at its path.
 

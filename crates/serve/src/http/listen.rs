@@ -1,8 +1,8 @@
 //! Connections: taken, limited in number and patience, handed to hyper.
 //!
-//! Whoever has shown the token keeps a place of its own. All others share a small number of places, for a short time: where
-//! those are taken, the connection that has waited longest is answered 429 and closed, so that the owner, whose browser sends its
-//! request at once, always gets in.
+//! Whoever has shown the token keeps a place of its own. All others share a small number of places, for a
+//! short time: where those are taken, the connection that has waited longest is answered 429 and closed, so
+//! that the owner, whose browser sends its request at once, always gets in.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

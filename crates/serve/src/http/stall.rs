@@ -1,4 +1,5 @@
-//! A connection that is given up when its client takes nothing for too long: it would hold its place for ever.
+//! A connection that is given up when its client takes nothing for too long: it would hold its place for
+//! ever.
 
 use std::future::Future;
 use std::io;

@@ -79,7 +79,8 @@ fn a_long_run_is_told_in_few_points_and_one_client_sees_some_runs() {
     assert_eq!(named.len(), 8);
 }
 
-/// A long file is told in portions; the curve that reaches its end, of which the last point is a mean of some steps.
+/// A long file is told in portions; the curve that reaches its end, of which the last point is a mean of some
+/// steps.
 fn to_its_end(events: &mut crate::client::Events, first: Value) -> Value {
     let reaches = |event: &Value| steps(event).last().is_some_and(|&step| step > 29_980);
     if reaches(&first) { first } else { events.until("curves", reaches) }

@@ -1,8 +1,8 @@
 //! A disk in memory that fails and crashes on demand, for tests.
 //!
-//! It keeps two states: what a running program sees, and what a power cut is sure to leave. File bytes become durable
-//! with a file sync, names with a sync of their folder; until then a crash keeps any subset of the name changes and any
-//! prefix of a file's bytes. That is harsher than most journals, which is the point.
+//! It keeps two states: what a running program sees, and what a power cut is sure to leave. File bytes become
+//! durable with a file sync, names with a sync of their folder; until then a crash keeps any subset of the
+//! name changes and any prefix of a file's bytes. That is harsher than most journals, which is the point.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -98,8 +98,8 @@ impl MemoryFs {
         }
     }
 
-    /// A disk as a power cut now would leave it; `seed` chooses among what is legal. 0: nothing that was not synced
-    /// survives; 1: everything does.
+    /// A disk as a power cut now would leave it; `seed` chooses among what is legal. 0: nothing that was not
+    /// synced survives; 1: everything does.
     pub fn after_crash(&self, seed: u64) -> MemoryFs {
         let state = self.lock();
         let mut random = Random(seed);

@@ -1,8 +1,8 @@
 //! The seam between this program and the disk.
 //!
-//! Whatever must survive a crash is written through [`Fs`], so that a test can put a failing or crashing disk under it
-//! (`faulty`, behind the feature `fault-injection`). Bulk reads of verified data (memory maps) do not pass here.
-//! Non-goal: a general virtual file system.
+//! Whatever must survive a crash is written through [`Fs`], so that a test can put a failing or crashing disk
+//! under it (`faulty`, behind the feature `fault-injection`). Bulk reads of verified data (memory maps) do
+//! not pass here. Non-goal: a general virtual file system.
 
 #[cfg(any(test, feature = "fault-injection"))]
 pub mod faulty;
@@ -48,8 +48,8 @@ pub enum FileKind {
     Other,
 }
 
-/// What the program asks of a disk. Paths are whole; nothing is relative to a hidden state. What is written is a regular file:
-/// the real disk follows no link that lies under a file's name (see [`regular`]).
+/// What the program asks of a disk. Paths are whole; nothing is relative to a hidden state. What is written
+/// is a regular file: the real disk follows no link that lies under a file's name (see [`regular`]).
 pub trait Fs: Send + Sync {
     /// A new empty file, or an existing one cut to nothing.
     fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
@@ -57,7 +57,8 @@ pub trait Fs: Send + Sync {
     fn replace(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         self.create(path)
     }
-    /// A file opened for writing from its start, made when missing. What it held is not cut: a full disk might not give the space again.
+    /// A file opened for writing from its start, made when missing. What it held is not cut: a full disk
+    /// might not give the space again.
     fn overwrite(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         self.create(path)
     }

@@ -1,16 +1,17 @@
 //! Opening files inside folders that may have come from somebody else.
 //!
-//! A name that the program writes to may already be there as a symbolic link to a file of the user, as a named pipe that
-//! blocks whoever opens it, or as a device. What is opened for writing here is a regular file of that very name or nothing;
-//! what is opened for reading may be a link (model folders in caches are full of them), but never blocks. Links to *folders*
-//! on the way are followed: `runs/` may lie on another disk. Non-goal: a folder that others change while the program runs.
+//! A name that the program writes to may already be there as a symbolic link to a file of the user, as a
+//! named pipe that blocks whoever opens it, or as a device. What is opened for writing here is a regular file
+//! of that very name or nothing; what is opened for reading may be a link (model folders in caches are full
+//! of them), but never blocks. Links to *folders* on the way are followed: `runs/` may lie on another disk.
+//! Non-goal: a folder that others change while the program runs.
 
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Opens `path` with `options` where it is a regular file or does not exist; the last component is not followed when it is a link.
-/// A file that this makes is as private as its folder.
+/// Opens `path` with `options` where it is a regular file or does not exist; the last component is not
+/// followed when it is a link. A file that this makes is as private as its folder.
 ///
 /// # Errors
 /// The system's, and `InvalidInput` with what lies there and the remedy for anything but a regular file.
@@ -112,8 +113,8 @@ pub fn create_private_folder(path: &Path) -> io::Result<()> {
 #[cfg(unix)]
 const PRIVATE_FILE: u32 = 0o600;
 
-/// Without permissions for others where the folder gives others none: what lies in a run's folder can be moved or packed, and
-/// its own permissions go with it.
+/// Without permissions for others where the folder gives others none: what lies in a run's folder can be
+/// moved or packed, and its own permissions go with it.
 fn as_private_as_its_folder(options: &mut OpenOptions, path: &Path) {
     #[cfg(unix)]
     {
@@ -135,7 +136,8 @@ fn custom(options: &mut OpenOptions, flags: rustix::fs::OFlags) {
     std::os::unix::fs::OpenOptionsExt::custom_flags(options, flags.bits().cast_signed());
 }
 
-/// Checks that what was opened is a regular file; `there` is what lies at the path where it could not be opened.
+/// Checks that what was opened is a regular file; `there` is what lies at the path where it could not be
+/// opened.
 fn checked(opened: io::Result<File>, there: impl FnOnce() -> Option<FileType>) -> io::Result<File> {
     let opened = opened.map_err(|error| match there() {
         Some(there) if !there.is_file() => refusal(there),

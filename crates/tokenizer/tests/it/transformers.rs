@@ -1,4 +1,5 @@
-//! The folder in `transformers`: same ids, same text, BOS once. Needs Python, so it runs only where it is told of one.
+//! The folder in `transformers`: same ids, same text, BOS once. Needs Python, so it runs only where it is
+//! told of one.
 
 use serde_json::json;
 use store::fs::RealFs;

@@ -73,8 +73,8 @@ impl Checkpoints<'_> {
     /// Reads the wanted checkpoint into `tensors`. `None` only where the run has no checkpoint at all.
     ///
     /// # Errors
-    /// `NoneWhole` where all are damaged, `NotFound` or `Corrupt` where one that was named is. `Latest` falls back to the
-    /// one before, with a warning that names the damaged file.
+    /// `NoneWhole` where all are damaged, `NotFound` or `Corrupt` where one that was named is. `Latest` falls
+    /// back to the one before, with a warning that names the damaged file.
     pub fn load(
         &self,
         which: Which,
@@ -84,7 +84,8 @@ impl Checkpoints<'_> {
         self.load_part(which, Part::All, tensors, reporter)
     }
 
-    /// As [`Checkpoints::load`], the weights alone, or their average where the run keeps one: for sampling and export.
+    /// As [`Checkpoints::load`], the weights alone, or their average where the run keeps one: for sampling
+    /// and export.
     pub fn load_weights(
         &self,
         which: Which,
@@ -106,7 +107,8 @@ impl Checkpoints<'_> {
         tensors: &mut dyn TensorStore,
         reporter: &mut dyn Reporter,
     ) -> Result<Option<TrainerState>> {
-        // Weights are also read beside a run that is training, whose unfinished checkpoint is not this reader's to clean up.
+        // Weights are also read beside a run that is training, whose unfinished checkpoint is not this
+        // reader's to clean up.
         if part == Part::All {
             self.repair()?;
         }

@@ -1,9 +1,9 @@
 //! Checkpoints: everything that decides the next step, in a folder that is whole or does not exist.
 //!
-//! `checkpoints/step-00000500/` holds `weights.safetensors`, `moments.safetensors` (`….exp_avg`, `….exp_avg_sq`), with
-//! `train.ema_decay` `average.safetensors`,
-//! `trainer.json` ([`TrainerState`]) and `manifest.json`, written last. Nothing in it is a time, so the same training
-//! gives the same bytes. Reading order: `state`, `save`, `load`, `retain`.
+//! `checkpoints/step-00000500/` holds `weights.safetensors`, `moments.safetensors` (`….exp_avg`,
+//! `….exp_avg_sq`), with `train.ema_decay` `average.safetensors`, `trainer.json` ([`TrainerState`]) and
+//! `manifest.json`, written last. Nothing in it is a time, so the same training gives the same bytes. Reading
+//! order: `state`, `save`, `load`, `retain`.
 
 mod load;
 mod retain;

@@ -10,15 +10,15 @@ use crate::{ErrorKind, Result};
 pub(super) const DELETING: &str = "deleting";
 
 impl Checkpoints<'_> {
-    /// Removes the checkpoints of steps beyond `newest`, which was just saved: the run went back to an earlier one, and would go on from
-    /// what it has left behind.
+    /// Removes the checkpoints of steps beyond `newest`, which was just saved: the run went back to an
+    /// earlier one, and would go on from what it has left behind.
     pub fn supersede(&self, newest: u64) -> Result<()> {
         self.steps()?.into_iter().filter(|&step| step > newest).try_for_each(|step| self.remove(step))
     }
 
-    /// Removes checkpoints beyond the newest `keep_last` whole ones, sparing some: the best, the one to roll back to. `newest` was just
-    /// saved and verified; those of later steps are superseded by it. A checkpoint that does not verify counts for nothing
-    /// and is removed only once `keep_last` others are whole.
+    /// Removes checkpoints beyond the newest `keep_last` whole ones, sparing some: the best, the one to roll
+    /// back to. `newest` was just saved and verified; those of later steps are superseded by it. A checkpoint
+    /// that does not verify counts for nothing and is removed only once `keep_last` others are whole.
     pub fn prune(
         &self,
         newest: u64,
@@ -64,7 +64,8 @@ impl Checkpoints<'_> {
         let aside = self.folder.join(format!(".step-{step:08}.{DELETING}"));
         ownership::discard_known(self.fs, &aside, &path, &FILES)?;
         self.fs.rename(&path, &aside).map_err(store::Error::io("remove", &path))?;
-        // By name and not by hash: gigabytes that are to go need not be read. What is none of ours stays, in `step-….kept`.
+        // By name and not by hash: gigabytes that are to go need not be read. What is none of ours stays, in
+        // `step-….kept`.
         ownership::discard_known(self.fs, &aside, &path, &FILES)?;
         Ok(())
     }

@@ -25,10 +25,12 @@ pub struct Saved {
 }
 
 impl Checkpoints<'_> {
-    /// Writes the checkpoint of `state.step` and verifies it on the disk. A checkpoint of the same step is replaced.
+    /// Writes the checkpoint of `state.step` and verifies it on the disk. A checkpoint of the same step is
+    /// replaced.
     ///
     /// # Errors
-    /// `NonFiniteWeights` before anything is written; otherwise what the disk says. Older checkpoints are untouched.
+    /// `NonFiniteWeights` before anything is written; otherwise what the disk says. Older checkpoints are
+    /// untouched.
     pub fn save(&self, state: &TrainerState, tensors: &mut dyn TensorStore) -> Result<Saved> {
         let options = json!({ "step": state.step, "train": state.options.hash() });
         let list = tensors.saved_tensors();
@@ -74,8 +76,8 @@ impl Checkpoints<'_> {
         Ok(())
     }
 
-    /// Removes a damaged checkpoint of `step`, or one with files of others in it, which are kept beside it: the run
-    /// went back before it and now makes it again.
+    /// Removes a damaged checkpoint of `step`, or one with files of others in it, which are kept beside it:
+    /// the run went back before it and now makes it again.
     fn remove_unusable(&self, step: u64) -> Result<()> {
         let path = self.path(step);
         if !self.fs.exists(&path) {

@@ -1,7 +1,7 @@
 //! `trainer.json`: everything beside the tensors that decides the next step.
 //!
-//! Random numbers need no place here: every stream is derived from the seed and counters. Times are kept out (they are in
-//! `metrics.jsonl`), so that the same training gives the same file.
+//! Random numbers need no place here: every stream is derived from the seed and counters. Times are kept out
+//! (they are in `metrics.jsonl`), so that the same training gives the same file.
 
 use std::collections::BTreeMap;
 
@@ -20,18 +20,20 @@ pub struct TrainerState {
     pub format: u32,
     /// Steps done.
     pub step: u64,
-    /// Optimizer updates done: steps less those skipped because something was not finite. AdamW's bias correction counts
-    /// these.
+    /// Optimizer updates done: steps less those skipped because something was not finite. AdamW's bias
+    /// correction counts these.
     pub updates: u64,
     /// Steps of the whole run, by the options below.
     pub total_steps: u64,
-    /// Validation, epoch end and samples of `step` are still to be done: the run was stopped in the middle of them.
+    /// Validation, epoch end and samples of `step` are still to be done: the run was stopped in the middle of
+    /// them.
     pub duties_due: bool,
     /// The next sequence.
     pub cursor: LoaderCursor,
     /// Whose data the cursor is of: of the phase of this index, or of all that have no mix of their own.
     pub stream: Option<usize>,
-    /// Where loaders were left that serve other phases' mixes, by the index of the first such phase; "all" for the run's own data.
+    /// Where loaders were left that serve other phases' mixes, by the index of the first such phase; "all"
+    /// for the run's own data.
     pub left: BTreeMap<String, LeftStream>,
     /// Trained tokens so far.
     pub tokens_seen: u64,

@@ -258,7 +258,8 @@ fn a_missing_file_or_a_foreign_folder_is_not_a_checkpoint() {
     assert!(recorder.warnings()[0].contains("step 9"));
 }
 
-/// The run goes back before a damaged checkpoint and makes it again; nothing of it is left but what is not ours.
+/// The run goes back before a damaged checkpoint and makes it again; nothing of it is left but what is not
+/// ours.
 #[test]
 fn a_damaged_checkpoint_is_made_again_and_files_of_others_are_kept() {
     let manifest = store::manifest::FILE_NAME;
@@ -335,8 +336,8 @@ fn best_is_the_state_that_says_so() {
     assert!("newest".parse::<Which>().is_err());
 }
 
-/// Row 4 of the reliability matrix: random histories of saves, decay, failed prunings and returns to an earlier step, against a plain
-/// model of what must hold. `TEXT2LLM_HISTORIES=10000` for all of them.
+/// Row 4 of the reliability matrix: random histories of saves, decay, failed prunings and returns to an
+/// earlier step, against a plain model of what must hold. `TEXT2LLM_HISTORIES=10000` for all of them.
 #[test]
 fn retention_never_leaves_less_than_it_should() {
     let histories = std::env::var("TEXT2LLM_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(600);

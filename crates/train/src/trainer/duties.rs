@@ -103,8 +103,8 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         Ok(Some(best))
     }
 
-    /// Where validation has not improved for as long as was asked for: begins the final decay of a plateau, and else
-    /// ends the run. Whether the plateau's last checkpoint is due.
+    /// Where validation has not improved for as long as was asked for: begins the final decay of a plateau,
+    /// and else ends the run. Whether the plateau's last checkpoint is due.
     fn stop_early(&mut self, reporter: &mut dyn Reporter) -> bool {
         let (patience, since) = (self.state.options.early_stopping, self.state.validations_since_best);
         let is_over = self.state.stopped_early || self.state.decaying_after.is_some();

@@ -1,9 +1,10 @@
 //! The loop: step, validate, sample, save, until the steps are done or somebody asks to stop.
 //!
-//! After each step its duties follow in a fixed order: validation, end of epoch, samples, checkpoint. A stop in the middle
-//! of a step drops the step (nothing but gradients has changed); a stop in the middle of the duties saves them as due, and
-//! the next session begins with them. A loss that spikes or is not finite sends the run back to a checkpoint. So a run that
-//! was stopped anywhere goes through the same sequence as one that was not.
+//! After each step its duties follow in a fixed order: validation, end of epoch, samples, checkpoint. A stop
+//! in the middle of a step drops the step (nothing but gradients has changed); a stop in the middle of the
+//! duties saves them as due, and the next session begins with them. A loss that spikes or is not finite sends
+//! the run back to a checkpoint. So a run that was stopped anywhere goes through the same sequence as one
+//! that was not.
 //!
 //! Reading order: this file, `duties`, `record`, `rollback`.
 
@@ -28,7 +29,8 @@ use crate::meter::Meter;
 use crate::schedule::Schedule;
 use crate::{Error, Result, TrainOptions, begin, phase};
 
-/// Trains until done or stopped. The state is on the disk when it returns `Ok`; after an error the newest whole checkpoint is.
+/// Trains until done or stopped. The state is on the disk when it returns `Ok`; after an error the newest
+/// whole checkpoint is.
 ///
 /// # Errors
 /// See [`Error`]; the run's `state.json` then says failed and why.
@@ -289,7 +291,8 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
 
     /// Gradients and the update; `None` when stopped before the update.
     fn update(&mut self, step: u64, weight_sum: f64, learning_rate: f64) -> Option<StepOutcome> {
-        // Weighted by trained tokens over the whole step, so that how it is cut into micro-batches does not matter.
+        // Weighted by trained tokens over the whole step, so that how it is cut into micro-batches does not
+        // matter.
         let gradient_scale = (1.0 / weight_sum) as f32;
         self.model.begin_step();
         for (i, batch) in self.batches.iter().enumerate() {

@@ -17,7 +17,8 @@ use crate::{Error, Result};
 const ANCHORS: usize = 2;
 
 impl<D: Device> Trainer<'_, '_, '_, D> {
-    /// Writes a checkpoint that is due by the schedule alone; weights that are not finite send the run back instead.
+    /// Writes a checkpoint that is due by the schedule alone; weights that are not finite send the run back
+    /// instead.
     pub(super) fn save_as_anchor(&mut self, reporter: &mut dyn Reporter) -> Result<()> {
         let before = self.state.anchors.clone();
         let calm = self.state.spikes.is_calm() && self.state.non_finite_in_a_row == 0;

@@ -41,8 +41,8 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         Ok(Flow::Continue)
     }
 
-    /// Back to the last good state, to go on from there with the batches after the trouble: what was met between is left out.
-    /// Gives `trouble` back as the error when that was tried often enough.
+    /// Back to the last good state, to go on from there with the batches after the trouble: what was met
+    /// between is left out. Gives `trouble` back as the error when that was tried often enough.
     pub(super) fn roll_back(&mut self, trouble: Error, reporter: &mut dyn Reporter) -> Result<()> {
         let at = self.state.step;
         let mut rollbacks = self.state.rollbacks;
@@ -63,7 +63,8 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
             self.state.options.rollbacks
         );
         state.rollbacks = rollbacks;
-        // All data go on from where they were left last, also where the checkpoint is of a phase with other data.
+        // All data go on from where they were left last, also where the checkpoint is of a phase with other
+        // data.
         let now = &self.state;
         let epoch = EpochLoss { epoch: now.cursor.epoch, ..EpochLoss::default() };
         state.left.clone_from(&now.left);
@@ -100,9 +101,10 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         }
     }
 
-    /// The state to roll back to, with the model's weights and moments. It is one that every course of the run comes by,
-    /// whether it was stopped or not, or else a stop would change the bits. The second try goes one further back, before the first to
-    /// the beginning: what ruined the run may have been saved before it showed.
+    /// The state to roll back to, with the model's weights and moments. It is one that every course of the
+    /// run comes by, whether it was stopped or not, or else a stop would change the bits. The second try goes
+    /// one further back, before the first to the beginning: what ruined the run may have been saved before it
+    /// showed.
     pub(super) fn load_anchor(&mut self, tries: u64, reporter: &mut dyn Reporter) -> Result<TrainerState> {
         let anchors = &self.state.anchors;
         let there = |step: &&u64| self.job.fs.exists(&self.checkpoints.path(**step));

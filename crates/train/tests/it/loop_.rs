@@ -49,8 +49,8 @@ fn the_loss_falls_and_the_epochs_are_recorded() {
     assert_eq!(&on_disk, metrics);
 }
 
-/// Rounding differs with the cut, weighting must not: a cut that weighed micro-batches equally would be far off, since
-/// their numbers of trained tokens differ.
+/// Rounding differs with the cut, weighting must not: a cut that weighed micro-batches equally would be far
+/// off, since their numbers of trained tokens differ.
 #[test]
 fn how_a_step_is_cut_into_micro_batches_hardly_matters() {
     let losses = |micro: usize| -> Vec<f64> {

@@ -1,11 +1,13 @@
-//! The plateau of a warm-up-stable-decay schedule: its last checkpoint, and early stopping that begins the decay.
+//! The plateau of a warm-up-stable-decay schedule: its last checkpoint, and early stopping that begins the
+//! decay.
 
 use store::report::{Event, NoReport, Recorder};
 use train::{Ending, ScheduleKind, Start, StopFlag, Which};
 
 use crate::support::Bench;
 
-/// A plateau up to step 54 of 60, which validation does not improve on: the learning rate is too small to move a weight.
+/// A plateau up to step 54 of 60, which validation does not improve on: the learning rate is too small to
+/// move a weight.
 fn stagnating() -> Bench {
     let mut bench = Bench::new();
     bench.options.schedule = ScheduleKind::Wsd;
@@ -33,7 +35,8 @@ fn early_stopping_begins_the_decay_and_a_stop_anywhere_changes_nothing() {
     let whole = stagnating();
     let mut recorder = Recorder::default();
     let outcome = whole.train(Start::Fresh, &StopFlag::new(), &mut recorder).unwrap();
-    // The first validation, of step 6, is the best; the next two are no better: at an epoch's end, and of step 12.
+    // The first validation, of step 6, is the best; the next two are no better: at an epoch's end, and of
+    // step 12.
     assert_eq!((outcome.ending, outcome.step, outcome.total_steps), (Ending::Completed, 18, 18));
     let rates: Vec<f64> = recorder
         .events

@@ -66,7 +66,8 @@ fn data_of_phases_come_in_turn_and_go_on_where_they_were_left() {
     let bench = with_mixes();
     let outcome = bench.train(Start::Fresh, &StopFlag::new(), &mut NoReport).unwrap();
     assert_eq!((outcome.ending, outcome.step), (Ending::Completed, 60));
-    // Each phase's epochs are counted from where its data were left: no token is lost from the sums of those that ended.
+    // Each phase's epochs are counted from where its data were left: no token is lost from the sums of those
+    // that ended.
     assert!(outcome.history.len() > 4, "{:?}", outcome.history);
     let in_epochs: u64 = outcome.history.iter().map(|epoch| epoch.tokens).sum();
     let largest = bench.data.training.token_count().max(bench.data.mix(0).token_count());

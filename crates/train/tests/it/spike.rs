@@ -1,4 +1,5 @@
-//! Loss spikes: back to the last good state, past the batches, at most three times; and the same bits whether stopped or not.
+//! Loss spikes: back to the last good state, past the batches, at most three times; and the same bits whether
+//! stopped or not.
 
 use compute::cpu::Cpu;
 use compute::rng::Rng;
@@ -86,7 +87,8 @@ fn a_phase_with_other_data_is_no_spike() {
     assert!(after > 1.5 * before, "the second text is new to the model: {before} {after}");
 }
 
-/// A model that was thrown off its course in the second phase may have to go back to the first; the batches it met are left out.
+/// A model that was thrown off its course in the second phase may have to go back to the first; the batches
+/// it met are left out.
 #[test]
 fn a_rollback_across_a_border_meets_other_batches() {
     let mut bench = with_two_texts(215);
@@ -133,7 +135,8 @@ fn the_second_try_with_one_checkpoint_goes_back_to_the_beginning() {
     }
 }
 
-/// Throws at the first sample of the run, as a bad batch would: at the same step in every session, until the run is past it.
+/// Throws at the first sample of the run, as a bad batch would: at the same step in every session, until the
+/// run is past it.
 struct ThrowAt<'a>(&'a std::cell::Cell<u64>);
 
 impl Sampler<Cpu> for ThrowAt<'_> {

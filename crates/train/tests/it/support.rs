@@ -22,7 +22,8 @@ use train::{
 
 pub const VOCAB: usize = 24;
 
-/// Some 3,000 parameters; 1.1 million with `TEXT2LLM_TEST_MODEL=1M`, for the reliability matrix at a size that is trained.
+/// Some 3,000 parameters; 1.1 million with `TEXT2LLM_TEST_MODEL=1M`, for the reliability matrix at a size
+/// that is trained.
 pub fn config() -> ModelConfig {
     let is_large = std::env::var("TEXT2LLM_TEST_MODEL").is_ok_and(|size| size == "1M");
     let (width, feed_forward, layers, head_dim) = if is_large { (128, 384, 5, 32) } else { (16, 24, 2, 8) };
@@ -99,7 +100,8 @@ pub fn phase(name: &str, share: f64, sequence_length: Option<usize>) -> PhaseOpt
     }
 }
 
-/// Short documents that walk round a cycle of letters with a few exceptions: there is something to learn. Made once.
+/// Short documents that walk round a cycle of letters with a few exceptions: there is something to learn.
+/// Made once.
 pub fn data() -> &'static Data {
     static DATA: OnceLock<Data> = OnceLock::new();
     DATA.get_or_init(|| {
@@ -254,7 +256,8 @@ impl Bench {
         self.run_dir().read_state(&self.disk).unwrap()
     }
 
-    /// What decides everything after the newest checkpoint: its manifest's hash covers every bit of weights, moments and state.
+    /// What decides everything after the newest checkpoint: its manifest's hash covers every bit of weights,
+    /// moments and state.
     pub fn fingerprint(&self) -> (u64, String) {
         let step = *self.checkpoints().steps().unwrap().last().unwrap();
         (step, self.checkpoints().verify(step).unwrap().hash())

@@ -93,7 +93,8 @@ fn poisoned_for_good(sample_every: u64) {
     assert!(error.to_string().contains("not finite"), "{error}");
 }
 
-/// Row 9 of the reliability matrix: NaN, infinities and numbers that overflow, in weights and moments, anywhere.
+/// Row 9 of the reliability matrix: NaN, infinities and numbers that overflow, in weights and moments,
+/// anywhere.
 #[test]
 fn two_hundred_ruined_values_never_reach_a_checkpoint() {
     struct Ruin(Rng);

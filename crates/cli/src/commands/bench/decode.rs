@@ -35,7 +35,8 @@ pub struct Arguments {
     /// Measurements of each figure, of which the median counts
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub runs: u64,
-    /// Show where a token's time goes, kernel by kernel: of one sequence, or of N with --sequences N; prompts are left out
+    /// Show where a token's time goes, kernel by kernel: of one sequence, or of N with --sequences N; prompts
+    /// are left out
     #[arg(long, conflicts_with_all = ["prompt_tokens", "runs"])]
     pub profile: bool,
 }

@@ -1,5 +1,5 @@
-//! `text2llm bench`: the time of one whole training step, for comparison with a peer on the same machine; where it goes; and how fast
-//! a model continues texts.
+//! `text2llm bench`: the time of one whole training step, for comparison with a peer on the same machine;
+//! where it goes; and how fast a model continues texts.
 
 mod decode;
 mod kernels;
@@ -157,7 +157,8 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     }
 }
 
-/// Prints figures for a program: one plain object with `--json`, a tagged line with `--output agent`. Returns whether it did.
+/// Prints figures for a program: one plain object with `--json`, a tagged line with `--output agent`. Returns
+/// whether it did.
 fn told_a_program(figures: &impl Serialize, console: &mut Console) -> Outcome<bool> {
     if console.is_json() {
         console.data(&serde_json::to_string(figures)?)?;

@@ -31,8 +31,9 @@ pub enum What {
     Train(TrainArguments),
 }
 
-/// Train a classifier on labelled texts (--labelled), or on good and bad ones (--positive, --negative), and measure it on a
-/// tenth of them that is held out. Its scores are from 0 to 5; data.classifier uses it as a filter or a weight.
+/// Train a classifier on labelled texts (--labelled), or on good and bad ones (--positive, --negative), and
+/// measure it on a tenth of them that is held out. Its scores are from 0 to 5; data.classifier uses it as a
+/// filter or a weight.
 #[derive(Debug, Args)]
 pub struct TrainArguments {
     /// JSON lines with `text` and `score`, a number from 0 to 5

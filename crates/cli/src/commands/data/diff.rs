@@ -12,8 +12,8 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::output::{Console, bytes, count};
 
-/// Compare two versions of prepared text: which documents came, went, changed or moved between splits, and what each filter
-/// dropped.
+/// Compare two versions of prepared text: which documents came, went, changed or moved between splits, and
+/// what each filter dropped.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The earlier: a project folder or its data/documents

@@ -32,11 +32,12 @@ pub enum ExecutorChoice {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Many machines")]
 pub struct ExecutorArguments {
-    /// Share the work among ranks; all must see the project folder; with --share, only Slurm's nodes must, for their logs
+    /// Share the work among ranks; all must see the project folder; with --share, only Slurm's nodes must,
+    /// for their logs
     #[arg(long, value_name = "WHO")]
     pub executor: Option<ExecutorChoice>,
-    /// Object storage that passes on what ranks make, where they see no common folder: s3://BUCKET/PREFIX. Without --executor, what is
-    /// there is brought, and the rest is made here and pushed
+    /// Object storage that passes on what ranks make, where they see no common folder: s3://BUCKET/PREFIX.
+    /// Without --executor, what is there is brought, and the rest is made here and pushed
     #[arg(long, value_name = "ADDRESS", env = "TEXT2LLM_SHARE", hide_env = true)]
     pub share: Option<String>,
     /// Processes that share the work

@@ -9,8 +9,8 @@ use corpus::extract::{self, ExtractionMode};
 use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 
-/// Print the main text of an HTML page, without what surrounds it on its site. With --json, also its title, address, date
-/// and language.
+/// Print the main text of an HTML page, without what surrounds it on its site. With --json, also its title,
+/// address, date and language.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The page; - reads it from stdin

@@ -12,8 +12,8 @@ use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Console, count, plain_line};
 
-/// Browse prepared documents. Without --dropped, those that were kept; with it, those that were not: all of them where the
-/// recipe has data.keep_dropped, else the report's samples.
+/// Browse prepared documents. Without --dropped, those that were kept; with it, those that were not: all of
+/// them where the recipe has data.keep_dropped, else the report's samples.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// A project folder or its data/documents, if not the project at hand

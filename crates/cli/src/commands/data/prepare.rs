@@ -12,8 +12,8 @@ use crate::failure::Outcome;
 use crate::output::{Console, bytes, count};
 use crate::select::{self, Selected};
 
-/// Read, clean, filter and deduplicate the recipe's text, train its tokenizer and cut the text into token shards. What is
-/// done already and still verifies is skipped; a later run goes on from here.
+/// Read, clean, filter and deduplicate the recipe's text, train its tokenizer and cut the text into token
+/// shards. What is done already and still verifies is skipped; a later run goes on from here.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]

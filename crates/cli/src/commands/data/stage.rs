@@ -10,9 +10,10 @@ use crate::failure::Outcome;
 use crate::output::Console;
 use crate::select;
 
-/// Run one stage of `data prepare`. Over a folder that all machines share, or over object storage with --share, `judge` and `encode` are shared among ranks, each a process
-/// with its number; the others are one process each: judge, documents, tokenizer, encode, tokens. What is done already and still verifies
-/// is skipped; the result is that of `data prepare`, byte for byte, whatever the number of ranks.
+/// Run one stage of `data prepare`. Over a folder that all machines share, or over object storage with
+/// --share, `judge` and `encode` are shared among ranks, each a process with its number; the others are one
+/// process each: judge, documents, tokenizer, encode, tokens. What is done already and still verifies is
+/// skipped; the result is that of `data prepare`, byte for byte, whatever the number of ranks.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// judge, documents, tokenizer, encode or tokens
@@ -26,7 +27,8 @@ pub struct Arguments {
     /// Of how many; the same for all stages
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub of: usize,
-    /// Object storage that passes on what the stages make, where machines see no common folder: s3://BUCKET/PREFIX
+    /// Object storage that passes on what the stages make, where machines see no common folder:
+    /// s3://BUCKET/PREFIX
     #[arg(long, value_name = "ADDRESS", env = "TEXT2LLM_SHARE", hide_env = true)]
     pub share: Option<String>,
 }

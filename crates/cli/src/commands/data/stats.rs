@@ -14,7 +14,8 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::output::{Console, bytes, count, plain_line};
 
-/// Prepared text in numbers: documents, words, languages, entries of the paths, hosts, and how long documents are.
+/// Prepared text in numbers: documents, words, languages, entries of the paths, hosts, and how long documents
+/// are.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// A project folder or its data/documents, if not the project at hand

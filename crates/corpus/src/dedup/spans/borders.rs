@@ -1,14 +1,15 @@
 //! Where a text may be cut, so that neither a character nor a word is left in halves.
 //!
-//! A border is beside white space, and behind the marks that end clauses where words are written together: without a dictionary no more is
-//! known of Chinese or Japanese. So what is cut may be up to a word, or a clause, shorter at each end than what was found.
+//! A border is beside white space, and behind the marks that end clauses where words are written together:
+//! without a dictionary no more is known of Chinese or Japanese. So what is cut may be up to a word, or a
+//! clause, shorter at each end than what was found.
 
 use std::ops::Range;
 
 use unicode_normalization::char::is_combining_mark;
 
-/// What is cut of the part of `text` that came before: the whole words in it, and white space so that one separation is left, the one
-/// with more lines, where the part holds the other. None: there is no whole word.
+/// What is cut of the part of `text` that came before: the whole words in it, and white space so that one
+/// separation is left, the one with more lines, where the part holds the other. None: there is no whole word.
 pub fn cut(text: &str, repeated: Range<usize>) -> Option<Range<usize>> {
     let mut start = text.ceil_char_boundary(repeated.start);
     // Not past the end: a megabyte without white space has thousands of parts.

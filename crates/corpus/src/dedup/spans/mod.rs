@@ -1,23 +1,27 @@
-//! Spans of bytes that came before, in any document, wherever they begin: quoted passages, terms of use, templates (ExactSubstr of Lee et
-//! al. 2022, "Deduplicating Training Data Makes Language Models Better").
+//! Spans of bytes that came before, in any document, wherever they begin: quoted passages, terms of use,
+//! templates (ExactSubstr of Lee et al. 2022, "Deduplicating Training Data Makes Language Models Better").
 //!
-//! A window of [`SpanOptions::minimum_bytes`] of a document is repeated if the same bytes came before, in an earlier document or in this one. All
-//! repeated windows together are cut, so the first of equal spans stays. What is found is what a suffix array over the documents would
-//! find, up to collisions of 122-bit hashes, without holding the documents, let alone the array, in memory:
+//! A window of [`SpanOptions::minimum_bytes`] of a document is repeated if the same bytes came before, in an
+//! earlier document or in this one. All repeated windows together are cut, so the first of equal spans stays.
+//! What is found is what a suffix array over the documents would find, up to collisions of 122-bit hashes,
+//! without holding the documents, let alone the array, in memory:
 //!
-//! 1. All documents go by: the anchors of their windows ([`winnowing`]) are sorted. Windows whose anchor comes once come once.
-//! 2. Documents with an anchor that comes again go by: the hashes of the windows with such anchors are sorted. The first of equal ones
-//!    is the one that stays, the others are repeated.
+//! 1. All documents go by: the anchors of their windows ([`winnowing`]) are sorted. Windows whose anchor
+//!    comes once come once.
+//! 2. Documents with an anchor that comes again go by: the hashes of the windows with such anchors are
+//!    sorted. The first of equal ones is the one that stays, the others are repeated.
 //! 3. All documents go by: each loses what its repeated windows cover, in whole words ([`borders`]).
 //!
-//! A document that would keep too little is dropped, unless [`SpanOptions::minimum_bytes`] of it are the first of their kind: they are cut
-//! wherever they come again.
+//! A document that would keep too little is dropped, unless [`SpanOptions::minimum_bytes`] of it are the
+//! first of their kind: they are cut wherever they come again.
 //!
-//! Sorting takes the memory it is granted and goes on in files. They hold 16 bytes an anchor, of which there is one in fifty bytes of text, and 40
-//! bytes for each byte of passages that come more than once, the first of each included. Of 10¹¹ such windows of 200 bytes a wrong
-//! pair is found with a probability of 10⁻¹⁰ at most.
+//! Sorting takes the memory it is granted and goes on in files. They hold 16 bytes an anchor, of which there
+//! is one in fifty bytes of text, and 40 bytes for each byte of passages that come more than once, the first
+//! of each included. Of 10¹¹ such windows of 200 bytes a wrong pair is found with a probability of 10⁻¹⁰ at
+//! most.
 //!
-//! Non-goal: texts made so that their hashes collide; they can have a passage of other documents taken for theirs.
+//! Non-goal: texts made so that their hashes collide; they can have a passage of other documents taken for
+//! theirs.
 
 mod borders;
 mod rolling;
@@ -44,7 +48,8 @@ const BASES: [u64; 2] = [0x1a73_5c0e_64b9_8f25, 0x05e8_d1f6_2b47_903b];
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpanOptions {
-    /// Shorter spans may repeat. The default is about the 50 tokens of the paper and of RefinedWeb, in English.
+    /// Shorter spans may repeat. The default is about the 50 tokens of the paper and of RefinedWeb, in
+    /// English.
     #[schemars(range(min = 16, max = 65536))]
     pub minimum_bytes: usize,
     /// A document that keeps less of its text than this is dropped.
@@ -133,7 +138,8 @@ impl<'a> DuplicateSpans<'a> {
         self.documents
     }
 
-    /// Finds what is repeated. `text_after` gives the text that comes after so many others, which are passed over.
+    /// Finds what is repeated. `text_after` gives the text that comes after so many others, which are passed
+    /// over.
     pub fn find(mut self, mut text_after: impl FnMut(u64) -> Result<String>) -> Result<SpanCutter<'a>> {
         let (fs, folder, memory_bytes) = (self.fs, &self.folder, memory_bytes(&self.options));
         let mut candidates = Sorter::new(fs, folder, "candidates", memory_bytes);

@@ -1,8 +1,9 @@
-//! Hashes of all windows of a text, each carried on from the one before (Karp and Rabin 1987): the window's bytes as digits of a
-//! number, modulo the prime 2⁶¹ − 1.
+//! Hashes of all windows of a text, each carried on from the one before (Karp and Rabin 1987): the window's
+//! bytes as digits of a number, modulo the prime 2⁶¹ − 1.
 //!
-//! Two different windows of n bytes have one hash with a probability of n / 2⁶¹ over the choice of the base. The bases are constants,
-//! since the outcome is to be a function of the text: whoever wants two windows to look the same can make them so.
+//! Two different windows of n bytes have one hash with a probability of n / 2⁶¹ over the choice of the base.
+//! The bases are constants, since the outcome is to be a function of the text: whoever wants two windows to
+//! look the same can make them so.
 
 use crate::dedup::parameters::MERSENNE;
 

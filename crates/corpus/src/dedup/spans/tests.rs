@@ -32,7 +32,8 @@ fn of(minimum_bytes: usize) -> SpanOptions {
     SpanOptions { minimum_bytes, minimum_fraction_left: 0.0, ..SpanOptions::default() }
 }
 
-/// The specification: which bytes of each text belong to a window that came before; and to the first of such windows.
+/// The specification: which bytes of each text belong to a window that came before; and to the first of such
+/// windows.
 fn repeated_bytes(texts: &[String], bytes: usize) -> [Vec<Vec<bool>>; 2] {
     let none = || texts.iter().map(|text| vec![false; text.len()]).collect::<Vec<_>>();
     let mut known: HashMap<Vec<u8>, (usize, usize)> = HashMap::new();
@@ -133,7 +134,8 @@ fn nothing_repeated_leaves_documents_as_they_are() {
     assert_eq!(report, Repeated::default());
 }
 
-/// 300 KB of which each byte is found twice and more: many runs on disk in one case, one in memory in the other.
+/// 300 KB of which each byte is found twice and more: many runs on disk in one case, one in memory in the
+/// other.
 #[test]
 fn memory_does_not_change_what_is_found() {
     let texts: Vec<String> = (0..60).map(|number| prose(number % 20, 300) + &prose(number, 300)).collect();

@@ -1,8 +1,9 @@
-//! Winnowing (Schleimer, Wilkerson and Aiken 2003): of all windows of a text, few places that equal windows agree on.
+//! Winnowing (Schleimer, Wilkerson and Aiken 2003): of all windows of a text, few places that equal windows
+//! agree on.
 //!
-//! A window's anchor is the part of half its length that has the least hash, the last one of equal ones. It depends on the window
-//! alone, so equal windows have equal anchors at the same distance; and neighbours mostly share theirs: of random text one in a
-//! quarter of a window's bytes is an anchor.
+//! A window's anchor is the part of half its length that has the least hash, the last one of equal ones. It
+//! depends on the window alone, so equal windows have equal anchors at the same distance; and neighbours
+//! mostly share theirs: of random text one in a quarter of a window's bytes is an anchor.
 
 use std::ops::Range;
 
@@ -59,7 +60,8 @@ impl Winnower {
             }
             let Some(window) = (at + 1).checked_sub(self.parts_per_window) else { continue };
             if least.1 < window {
-                // Rare, since the least of many is mostly far ahead; a queue of candidates would cost more at each step.
+                // Rare, since the least of many is mostly far ahead; a queue of candidates would cost more at
+                // each step.
                 least = (u64::MAX, window);
                 for part in window..=at {
                     if self.recent[part & ring] <= least.0 {

@@ -1,5 +1,6 @@
-//! Pages on their way from the crate's reader to its decoders: what a page's own bytes claim is looked at in between, since
-//! the decoders allocate by it, and who reads the rows is told how many may be decoded at a time.
+//! Pages on their way from the crate's reader to its decoders: what a page's own bytes claim is looked at in
+//! between, since the decoders allocate by it, and who reads the rows is told how many may be decoded at a
+//! time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -26,7 +27,8 @@ pub struct AtHand {
 }
 
 impl AtHand {
-    /// So many rows may be decoded at once. Of a page that has not been seen yet, one: decoding it brings the page.
+    /// So many rows may be decoded at once. Of a page that has not been seen yet, one: decoding it brings the
+    /// page.
     pub fn step(&self) -> usize {
         let rows = BATCH_BYTES.checked_div(self.longest_copy.load(Relaxed)).unwrap_or(usize::MAX);
         self.rows.load(Relaxed).min(rows).max(1)
@@ -96,7 +98,8 @@ impl Pages {
     }
 }
 
-/// The values of a page of the first version. Nobody writes the deprecated bit-packed levels beside delta encodings.
+/// The values of a page of the first version. Nobody writes the deprecated bit-packed levels beside delta
+/// encodings.
 fn after_levels(page: &Bytes, has_levels: bool, encoding: Encoding) -> Option<&[u8]> {
     if !has_levels {
         return Some(page);

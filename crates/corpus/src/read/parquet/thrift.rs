@@ -1,6 +1,8 @@
-//! As much of Thrift's compact protocol as it takes to look at a Parquet file's claims before they are believed.
+//! As much of Thrift's compact protocol as it takes to look at a Parquet file's claims before they are
+//! believed.
 
-/// Structures nest no deeper in any real file; deeper schemas would exhaust the stack of who recurses into them.
+/// Structures nest no deeper in any real file; deeper schemas would exhaust the stack of who recurses into
+/// them.
 const DEEPEST: u32 = 64;
 
 /// What a page claims.
@@ -100,7 +102,8 @@ pub struct Packed {
     pub bytes: usize,
 }
 
-/// The run of integers that `bytes` begin with. Its head is not Thrift, but written in the same variable integers.
+/// The run of integers that `bytes` begin with. Its head is not Thrift, but written in the same variable
+/// integers.
 pub fn packed_integers(bytes: &[u8]) -> Option<Packed> {
     let mut reader = Reader { bytes, at: 0 };
     let block = reader.variable()?;

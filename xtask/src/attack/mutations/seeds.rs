@@ -247,6 +247,7 @@ pub fn make_checkpoint(folder: &Path) -> Result<()> {
         best: None,
         validations_since_best: 0,
         stopped_early: false,
+        decaying_after: None,
         non_finite_in_a_row: 0,
         non_finite_steps: 0,
         anchors: vec![0, 5],

@@ -30,7 +30,9 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     let which: Which =
         arguments.from.parse().map_err(|message| Failure::message(format!("--from: {message}")))?;
     let (fork, from) = pipeline::fork::fork(&project, &run, which)?;
-    let next = project.command(&format!("resume {}", fork.id()));
+    let is_done = fork.read_state(&RealFs).is_ok_and(|state| state.step >= state.total_steps);
+    let more = if is_done { " --more-steps N" } else { "" };
+    let next = project.command(&format!("resume {}{more}", fork.id()));
     if !console.is_human() {
         let value = json!({
             "run_id": fork.id(), "forked_from": from, "path": fork.path().display().to_string(), "next": next,

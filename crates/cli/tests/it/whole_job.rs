@@ -271,6 +271,8 @@ fn a_decayed_run_is_continued_from_its_plateau_and_a_fork_leaves_it_alone() {
     let longer = sandbox.run(&format!("resume {id} --more-steps 5 --json")).expect(0);
     assert!(longer.stdout.contains("going on from step 32"), "{}", longer.stdout);
     assert!(longer.stdout.contains("\"step\":33,\"total_steps\":45"), "{}", longer.stdout);
+    let done = sandbox.run(&format!("fork {id} --from latest")).expect(0);
+    assert!(done.stderr.contains("--more-steps N"), "{}", done.stderr);
     assert!(
         sandbox.run(&format!("fork {id} --from 7")).expect(1).stderr.contains("has no checkpoint of step 7")
     );

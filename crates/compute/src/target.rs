@@ -53,7 +53,11 @@ impl Target {
         match self.place {
             Place::Cpu => Ok(()),
             #[cfg(feature = "cuda")]
-            Place::Cuda(index) => Cuda::new(index).map(drop),
+            Place::Cuda(index) => match Target::best(self.threads).place {
+                Place::Cuda(_) => Ok(()),
+                // It says what is missing.
+                Place::Cpu => Cuda::new(index).map(drop),
+            },
             #[cfg(not(feature = "cuda"))]
             Place::Cuda(_) => Err(without_cuda()),
         }

@@ -46,10 +46,10 @@ pub fn fork(project: &Project, run: &RunDir, which: Which) -> Result<(RunDir, Fo
         }
     };
     let forked_from = ForkedFrom { run_id: run.id(), step };
-    checkpoints.verify(step).map_err(|error| match error.kind() {
-        train::ErrorKind::NotFound => no_checkpoint(run, step, &checkpoints),
-        _ => error.into(),
-    })?;
+    let there = checkpoints.steps()?;
+    if !there.contains(&step) {
+        return Err(no_checkpoint(run, step, &there));
+    }
     let fork = RunDir::create(&RealFs, &project.runs(), &meta.recipe.name)?;
     let made = fill(&fork, meta, &forked_from, run, &checkpoints, &tokenizer);
     if made.is_err() {
@@ -91,8 +91,8 @@ fn fill(
     Ok(fork.write_state(&RealFs, state)?)
 }
 
-fn no_checkpoint(run: &RunDir, step: u64, checkpoints: &Checkpoints<'_>) -> Error {
-    let there: Vec<String> = checkpoints.steps().unwrap_or_default().iter().map(u64::to_string).collect();
+fn no_checkpoint(run: &RunDir, step: u64, there: &[u64]) -> Error {
+    let there: Vec<String> = there.iter().map(u64::to_string).collect();
     let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
     Error::Argument { message: format!("run {} has no checkpoint of step {step}; it has: {there}", run.id()) }
 }

@@ -24,6 +24,7 @@ pub(crate) fn project(project: &Project) {
     sweep::numbered(root, TRIAL);
     sweep::writes(root, &["training_metrics.json"]);
     sweep::writes(&project.job(), &["job.json"]);
+    sweep::writes(&project.data(), &["stdin"]);
     for target in staged(project) {
         // What is not as a stage leaves it is told by the stage itself.
         let _ = stage::repair(&RealFs, &target);

@@ -115,8 +115,7 @@ pub fn is_passing(name: &OsStr) -> bool {
 /// # Errors
 /// What the disk says; whatever is not removed yet is where it was.
 pub fn discard(fs: &dyn Fs, folder: &Path, target: &Path) -> Result<Option<PathBuf>> {
-    let listed = |fs: &dyn Fs, folder: &Path| Manifest::read(fs, folder).is_ok();
-    discard_if(fs, folder, target, listed, |manifest| {
+    discard_if(fs, folder, target, false, |manifest| {
         let outputs = manifest.iter().flat_map(|manifest| &manifest.outputs);
         let made = outputs.map(|(name, record)| {
             let path = folder.join(name);
@@ -132,23 +131,18 @@ pub fn discard(fs: &dyn Fs, folder: &Path, target: &Path) -> Result<Option<PathB
 /// # Errors
 /// As of [`discard`].
 pub fn discard_known(fs: &dyn Fs, folder: &Path, target: &Path, names: &[&str]) -> Result<Option<PathBuf>> {
-    discard_if(
-        fs,
-        folder,
-        target,
-        |_, _| true,
-        |_| {
-            let paths = names.iter().filter(|&&name| name != FILE_NAME).map(|name| folder.join(name));
-            Ok(paths.filter(|path| fs.kind(path) == Some(FileKind::File)).collect())
-        },
-    )
+    discard_if(fs, folder, target, true, |_| {
+        let paths = names.iter().filter(|&&name| name != FILE_NAME).map(|name| folder.join(name));
+        Ok(paths.filter(|path| fs.kind(path) == Some(FileKind::File)).collect())
+    })
 }
 
+/// `any_listing`: the manifest is ours also where it is damaged.
 fn discard_if(
     fs: &dyn Fs,
     folder: &Path,
     target: &Path,
-    listing_is_ours: impl Fn(&dyn Fs, &Path) -> bool,
+    any_listing: bool,
     ours: impl FnOnce(Option<&Manifest>) -> Result<Vec<PathBuf>>,
 ) -> Result<Option<PathBuf>> {
     if fs.kind(folder) != Some(FileKind::Folder) {
@@ -159,7 +153,7 @@ fn discard_if(
         fs.remove_file(&path).map_err(Error::io("remove", &path))?;
     }
     let listing = folder.join(FILE_NAME);
-    let is_ours = listing_is_ours(fs, folder);
+    let is_ours = any_listing || manifest.is_some();
     if !clear(fs, folder, &listing, is_ours)? {
         if is_ours && fs.exists(&listing) {
             // What it lists is gone, so that it would only mislead.

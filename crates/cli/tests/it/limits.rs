@@ -133,6 +133,7 @@ fn what_kills_have_left_is_swept_by_the_next_run() {
         format!(".text2llm-write-test-{number}"),
         format!(".training_metrics.json.{number}.tmp"),
         format!("job/.job.json.{number}.tmp"),
+        format!("data/.stdin.{number}.tmp"),
         format!("{run}/.state.json.{number}.tmp"),
         format!("{run}/checkpoints/.step-00000003.deleting/weights.safetensors"),
         format!("{run}/.tokenizer.partial/tokenizer.json"),

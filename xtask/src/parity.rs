@@ -12,7 +12,7 @@ use clap::Args;
 use compute::Batch;
 use compute::cpu::Cpu;
 use formats::safetensors::{TensorSpec, write};
-use model::{Decoding, Model, Precision, Purpose, Training, folder};
+use model::{Decoder, Decoding, Evaluation, Evaluator, Precision, folder};
 use serde_json::{Value, json};
 use store::fs::RealFs;
 use tokenizer::Tokenizer;
@@ -96,11 +96,11 @@ fn write_ours(exported: &Path, binary: &Path, work: &Path) -> Result<()> {
     let whole = TEXTS.join("\n").repeat(4);
     let texts: Vec<&str> = TEXTS.iter().copied().chain([whole.as_str()]).collect();
 
-    let purpose = Purpose::Train(Training::new(1, longest, Precision::F32));
-    let mut full = Model::new(Cpu::new(0), config.clone(), purpose)?;
-    folder::load(&RealFs, exported, &mut full)?;
-    let mut decoding = Model::new(Cpu::new(0), config.clone(), Purpose::Decode(Decoding::one(longest)))?;
-    folder::load(&RealFs, exported, &mut decoding)?;
+    let evaluation = Evaluation::new(1, longest, Precision::F32);
+    let mut full = Evaluator::new(Cpu::new(0), config.clone(), evaluation)?;
+    folder::load(&RealFs, exported, full.weights_mut())?;
+    let mut decoding = Decoder::new(Cpu::new(0), config.clone(), Decoding::one(longest))?;
+    folder::load(&RealFs, exported, decoding.weights_mut())?;
 
     let (mut cases, mut logits): (Vec<Value>, Vec<Vec<f32>>) = (Vec::new(), Vec::new());
     for (i, text) in texts.iter().enumerate() {
@@ -156,7 +156,7 @@ fn generate(binary: &Path, exported: &Path, prompt: &str) -> Result<Value> {
 }
 
 /// The likeliest token, again and again; the lowest id where two are equal, as `argmax` in PyTorch.
-fn greedy(model: &mut Model<Cpu>, prompt: &[u32], eos: u32, longest: usize) -> Result<Vec<u32>> {
+fn greedy(model: &mut Decoder<Cpu>, prompt: &[u32], eos: u32, longest: usize) -> Result<Vec<u32>> {
     model.reset();
     let mut logits = model.decode(prompt)?;
     let mut written = Vec::new();

@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use compute::cpu::Cpu;
 use compute::rng::Rng;
-use model::{DType, Decoding, Model, Purpose, Stored, WeightTypes};
+use model::{DType, Decoder, Decoding, Stored, WeightTypes};
 use store::fs::RealFs;
 
 use crate::python;
@@ -65,8 +65,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             for (how, cut) in [("as a prompt", LENGTH), ("a token at a time", 1)] {
                 let decoding = Decoding { weights: weights.clone(), ..Decoding::one(LENGTH) };
                 let config = stored.config().clone();
-                let mut model = Model::new(Cpu::new(0), config, Purpose::Decode(decoding))?;
-                stored.load(&RealFs, &mut model)?;
+                let mut model = Decoder::new(Cpu::new(0), config, decoding)?;
+                stored.load(&RealFs, model.weights_mut())?;
                 let mut ours = Vec::new();
                 for part in ids.chunks(cut) {
                     ours = model.decode(part)?;
@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 println!(
                     "{}: {} {how}: largest difference of a logit {difference:.1e} of the largest logit",
                     file.file_name().unwrap_or_default().display(),
-                    model.weight_types()
+                    model.weights().type_names()
                 );
                 ensure!(difference <= limit, "more than {limit:e}");
             }

@@ -11,6 +11,7 @@ pub struct Counting;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
 impl Counting {
     /// Bytes that are allocated now, in a program whose global allocator this is.
@@ -23,12 +24,18 @@ impl Counting {
         PEAK.load(Ordering::Relaxed)
     }
 
+    /// Allocations so far, grown ones included.
+    pub fn allocations() -> usize {
+        ALLOCATIONS.load(Ordering::Relaxed)
+    }
+
     /// Measures the peak anew from here.
     pub fn begin_peak() {
         PEAK.store(Counting::held_bytes(), Ordering::Relaxed);
     }
 
     fn took(bytes: usize) {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         let held = HELD.fetch_add(bytes, Ordering::Relaxed) + bytes;
         PEAK.fetch_max(held, Ordering::Relaxed);
     }

@@ -151,8 +151,8 @@ pub struct LinearCrossEntropy {
 pub struct LinearCrossEntropyGradient {
     /// (N, D), written.
     pub dx: Tensor,
-    /// (V, D), accumulated.
-    pub dweight: Tensor,
+    /// (V, D), accumulated; `None`: the weight is frozen.
+    pub dweight: Option<Tensor>,
     /// Multiplies every row's weight: 1 / trained tokens of the optimizer step.
     pub scale: f32,
 }
@@ -207,7 +207,7 @@ pub struct Momentum {
 /// The last part of a Muon update: a step against a direction, with decoupled decay. All contiguous and of
 /// one length.
 #[derive(Clone, Copy, Debug)]
-pub struct Descend {
+pub struct SgdStep {
     /// Of f32; becomes (1 − `decay`)·weight − `step`·direction.
     pub weight: Tensor,
     /// Of bfloat16: the updated weights as products read them.
@@ -225,7 +225,7 @@ pub struct Descend {
 /// `out = a·x + b·y`, element by element. Contiguous tensors of one length, each f32 or bfloat16; `out` may
 /// be `x` or `y`.
 #[derive(Clone, Copy, Debug)]
-pub struct Blend {
+pub struct Axpby {
     /// Multiplies `x`.
     pub a: f32,
     /// x.
@@ -309,9 +309,16 @@ pub trait Device {
     fn embedding_backward(&mut self, ids: Tensor, dout: Tensor, dtable: Tensor);
     /// Writes `out` and `op.rstd`.
     fn rmsnorm(&mut self, op: RmsNorm, out: Tensor);
-    /// ADDS the input's gradient to `dx`, and the weight's to `dweight` if it is wanted. `dx` may be `dout`
+    /// ADDS the input's gradient to `dx`, and the weight's to `dweight` where there is one. `dx` may be `dout`
     /// itself only with `overwrite`, which writes instead of adding.
-    fn rmsnorm_backward(&mut self, op: RmsNorm, dout: Tensor, dx: Tensor, overwrite: bool, dweight: Tensor);
+    fn rmsnorm_backward(
+        &mut self,
+        op: RmsNorm,
+        dout: Tensor,
+        dx: Tensor,
+        overwrite: bool,
+        dweight: Option<Tensor>,
+    );
     /// Rotates in place.
     fn rope(&mut self, op: Rope);
     /// Writes `op.out` and `op.lse`.
@@ -334,9 +341,9 @@ pub trait Device {
     fn momentum(&mut self, op: Momentum);
     /// `out = x / (1.02·√squared_norm + 1e-6)`: no singular value is above 1 then, nor will rounding lift one
     /// there. `x` is f32, `out` f32 or bfloat16, both contiguous; `squared_norm` is an f64 scalar.
-    fn normalize(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor);
+    fn scale_by_frobenius_norm(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor);
     /// Sum of two, weighted.
-    fn blend(&mut self, op: Blend);
+    fn axpby(&mut self, op: Axpby);
     /// A step of the weights.
-    fn descend(&mut self, op: Descend);
+    fn sgd_step(&mut self, op: SgdStep);
 }

@@ -191,7 +191,14 @@ impl<D: Device> Device for Profiled<D> {
         self.move_bytes("rmsnorm", out, &[op.x, out], |d| d.rmsnorm(op, out));
     }
 
-    fn rmsnorm_backward(&mut self, op: RmsNorm, dout: Tensor, dx: Tensor, overwrite: bool, dweight: Tensor) {
+    fn rmsnorm_backward(
+        &mut self,
+        op: RmsNorm,
+        dout: Tensor,
+        dx: Tensor,
+        overwrite: bool,
+        dweight: Option<Tensor>,
+    ) {
         let read_again = if overwrite { vec![] } else { vec![dx] };
         let moved = [vec![op.x, dout, dx], read_again].concat();
         let call = |d: &mut D| d.rmsnorm_backward(op, dout, dx, overwrite, dweight);
@@ -257,17 +264,19 @@ impl<D: Device> Device for Profiled<D> {
         self.move_bytes("momentum", op.gradient, &moved, |d| d.momentum(op));
     }
 
-    fn normalize(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
-        self.move_bytes("normalize", x, &[x, out], |d| d.normalize(x, squared_norm, out));
+    fn scale_by_frobenius_norm(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
+        self.move_bytes("scale_by_frobenius_norm", x, &[x, out], |d| {
+            d.scale_by_frobenius_norm(x, squared_norm, out)
+        });
     }
 
-    fn blend(&mut self, op: Blend) {
-        self.move_bytes("blend", op.out, &[op.x, op.y, op.out], |d| d.blend(op));
+    fn axpby(&mut self, op: Axpby) {
+        self.move_bytes("axpby", op.out, &[op.x, op.y, op.out], |d| d.axpby(op));
     }
 
-    fn descend(&mut self, op: Descend) {
+    fn sgd_step(&mut self, op: SgdStep) {
         let moved: Vec<Tensor> = [op.weight, op.direction, op.weight].into_iter().chain(op.rounded).collect();
-        self.move_bytes("descend", op.weight, &moved, |d| d.descend(op));
+        self.move_bytes("sgd_step", op.weight, &moved, |d| d.sgd_step(op));
     }
 }
 

@@ -259,7 +259,7 @@ impl Device for AnyDevice {
         fn embedding(ids: Tensor, table: Tensor, out: Tensor);
         fn embedding_backward(ids: Tensor, dout: Tensor, dtable: Tensor);
         fn rmsnorm(op: RmsNorm, out: Tensor);
-        fn rmsnorm_backward(op: RmsNorm, dout: Tensor, dx: Tensor, overwrite: bool, dweight: Tensor);
+        fn rmsnorm_backward(op: RmsNorm, dout: Tensor, dx: Tensor, overwrite: bool, dweight: Option<Tensor>);
         fn rope(op: Rope);
         fn attention(op: Attention);
         fn attention_backward(op: AttentionBackward);
@@ -270,8 +270,8 @@ impl Device for AnyDevice {
         fn squared_norm(x: Tensor, out: Tensor);
         fn adamw(op: AdamW);
         fn momentum(op: Momentum);
-        fn normalize(x: Tensor, squared_norm: Tensor, out: Tensor);
-        fn blend(op: Blend);
-        fn descend(op: Descend);
+        fn scale_by_frobenius_norm(x: Tensor, squared_norm: Tensor, out: Tensor);
+        fn axpby(op: Axpby);
+        fn sgd_step(op: SgdStep);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use compute::Batch;
 use compute::cpu::Cpu;
-use model::{Model, ModelConfig, Precision, Purpose, Training, folder};
+use model::{Evaluation, Evaluator, ModelConfig, Precision, folder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::fs::Fs;
@@ -72,8 +72,8 @@ pub struct Perplexity {
     tokenizer: Tokenizer,
     /// Tokens that are predicted at most.
     length: usize,
-    first: Mutex<Model<Cpu>>,
-    free: Mutex<Vec<Model<Cpu>>>,
+    first: Mutex<Evaluator<Cpu>>,
+    free: Mutex<Vec<Evaluator<Cpu>>>,
     options: PerplexityOptions,
 }
 
@@ -103,7 +103,7 @@ impl Perplexity {
         }
         let length = options.tokens.min(config.max_position_embeddings);
         let mut first = laid_out(&config, length).map_err(|error| unusable(&error))?;
-        folder::load(fs, &path, &mut first).map_err(|error| unusable(&error))?;
+        folder::load(fs, &path, first.weights_mut()).map_err(|error| unusable(&error))?;
         let (first, free) = (Mutex::new(first), Mutex::new(Vec::new()));
         Ok(Perplexity { tokenizer, length, first, free, options: options.clone() })
     }
@@ -140,22 +140,22 @@ impl Perplexity {
         self.options.minimum.is_some_and(|minimum| perplexity < minimum).then_some("minimum")
     }
 
-    fn copy(&self) -> Result<Model<Cpu>> {
+    fn copy(&self) -> Result<Evaluator<Cpu>> {
         if let Some(model) = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop() {
             return Ok(model);
         }
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         let copied = laid_out(first.config(), self.length).and_then(|mut copy| {
-            copy.copy_weights_from(&mut *first)?;
+            copy.weights_mut().copy_from(first.weights_mut())?;
             Ok(copy)
         });
         copied.map_err(|error| Error::Data { message: format!("data.perplexity: {error}") })
     }
 }
 
-fn laid_out(config: &ModelConfig, length: usize) -> model::Result<Model<Cpu>> {
+fn laid_out(config: &ModelConfig, length: usize) -> model::Result<Evaluator<Cpu>> {
     // f32, so that the same documents stay on machines with and without bfloat16, but for the last bits.
-    Model::new(Cpu::new(1), config.clone(), Purpose::Train(Training::new(1, length, Precision::F32)))
+    Evaluator::new(Cpu::new(1), config.clone(), Evaluation::new(1, length, Precision::F32))
 }
 
 #[cfg(test)]
@@ -194,9 +194,9 @@ mod tests {
             initializer_range: 0.02,
         };
         let mut model = laid_out(&config, 8).unwrap();
-        model.initialize(1);
+        model.weights_mut().initialize(1);
         let ids = TokenIds { bos: Some(tokenizer.bos_id()), eos: None, pad: None };
-        folder::save(&RealFs, &path, &mut model, ids).unwrap();
+        folder::save(&RealFs, &path, model.weights_mut(), ids).unwrap();
         tokenizer.save(&RealFs, &path, None).unwrap();
 
         let options =

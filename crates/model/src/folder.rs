@@ -5,8 +5,9 @@
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
-use crate::network::{Model, StateKind};
-use crate::parameters::{Parameter, Weights};
+use crate::network::Network;
+use crate::parameters::Parameter;
+use crate::weights::Weights;
 use compute::Device;
 use formats::hf::Config;
 use formats::safetensors::{self, Reader, TensorSpec, pytorch_metadata};
@@ -31,84 +32,38 @@ pub struct TokenIds {
     pub pad: Option<u32>,
 }
 
-/// Writes the model's weights and configuration into `folder`, which exists.
+/// Writes weights and configuration into `folder`, which exists.
 ///
 /// # Errors
-/// A shape without a Hugging Face class; what the disk says.
-pub fn save<D: Device>(fs: &dyn Fs, folder: &Path, model: &mut Model<D>, ids: TokenIds) -> Result<()> {
-    let mut config = model.config().to_hf();
+/// A configuration without a Hugging Face class; what the disk says.
+pub fn save<D: Device>(fs: &dyn Fs, folder: &Path, weights: &mut Weights<D>, ids: TokenIds) -> Result<()> {
+    let mut config = weights.config().to_hf();
     (config.bos_token_id, config.pad_token_id) = (ids.bos, ids.pad);
     config.eos_token_ids = ids.eos.into_iter().collect();
     config.write(fs, &folder.join(CONFIG_FILE))?;
-    let zeros = config.zero_tensors();
-    let path = folder.join(WEIGHTS_FILE);
-    write_state(fs, &path, model, &[("", StateKind::Weight)], &zeros, &pytorch_metadata())
+    write_weights(fs, &folder.join(WEIGHTS_FILE), weights, &config.zero_tensors())
 }
 
-/// Writes some of a model's state as one safetensors file; each kind's names get its prefix.
-///
-/// # Errors
-/// What the disk says.
-pub fn write_weights<D: Device>(
+/// Writes weights as one safetensors file, with zeros under the names that transformers wants beside them.
+fn write_weights<D: Device>(
     fs: &dyn Fs,
     path: &Path,
-    model: &mut Model<D>,
-    kinds: &[(&str, StateKind)],
-    metadata: &BTreeMap<String, String>,
-) -> Result<()> {
-    write_state(fs, path, model, kinds, &[], metadata)
-}
-
-fn write_state<D: Device>(
-    fs: &dyn Fs,
-    path: &Path,
-    model: &mut Model<D>,
-    kinds: &[(&str, StateKind)],
+    weights: &mut Weights<D>,
     zeros: &[(String, Vec<usize>)],
-    metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let mut specs: Vec<TensorSpec> = zeros.iter().map(|(name, shape)| TensorSpec::f32(name, shape)).collect();
+    let of_zeros = zeros.iter().map(|(name, shape)| TensorSpec::f32(name, shape));
+    let of_weights = weights.parameters().iter().map(|p| TensorSpec::f32(p.name.clone(), &p.shape));
+    let specs: Vec<TensorSpec> = of_zeros.chain(of_weights).collect();
     let zeros: BTreeMap<&str, usize> =
         zeros.iter().map(|(name, shape)| (name.as_str(), shape.iter().product())).collect();
-    let mut sources = BTreeMap::new();
-    for (prefix, kind) in kinds {
-        for parameter in model.parameters() {
-            let name = format!("{prefix}{}", parameter.name);
-            specs.push(TensorSpec::f32(name.clone(), &parameter.shape));
-            sources.insert(name, (parameter.name.clone(), *kind));
-        }
-    }
-    safetensors::write(fs, path, specs, metadata, |spec| {
+    safetensors::write(fs, path, specs, &pytorch_metadata(), |spec| {
         if let Some(&len) = zeros.get(spec.name.as_str()) {
             return Ok(Cow::Owned(vec![0.0; len]));
         }
-        let missing = || formats::Error::Invalid { message: format!("no tensor {} in the model", spec.name) };
-        let (name, kind) = sources.get(&spec.name).ok_or_else(missing)?;
-        let values = model.download(name, *kind).map_err(|_| missing())?;
-        Ok(Cow::Owned(values))
+        let missing =
+            |_| formats::Error::Invalid { message: format!("no tensor {} in the model", spec.name) };
+        Ok(Cow::Owned(weights.download(&spec.name).map_err(missing)?))
     })?;
-    Ok(())
-}
-
-/// Reads what [`write_weights`] wrote into a model of the same shape.
-///
-/// # Errors
-/// A missing tensor, another shape, a corrupt file: the file is named.
-pub fn read_weights<D: Device>(
-    fs: &dyn Fs,
-    path: &Path,
-    model: &mut Model<D>,
-    kinds: &[(&str, StateKind)],
-) -> Result<()> {
-    let mut reader = Reader::open_with(fs, path)?;
-    let parameters = model.parameters().to_vec();
-    for (prefix, kind) in kinds {
-        for parameter in &parameters {
-            let name = format!("{prefix}{}", parameter.name);
-            let values = reader.read_f32_shaped(&name, &parameter.shape)?;
-            model.upload(&parameter.name, *kind, &values)?;
-        }
-    }
     Ok(())
 }
 
@@ -158,9 +113,9 @@ pub(crate) fn check_shapes(
     path: &Path,
     shape_of: impl Fn(&str) -> Result<Option<Vec<usize>>>,
 ) -> Result<()> {
-    for Parameter { name, shape, .. } in &Weights::new(config).parameters {
-        let differs = match shape_of(name)? {
-            Some(found) if found == *shape => continue,
+    for Parameter { name, shape, .. } in Network::parameters_of(config) {
+        let differs = match shape_of(&name)? {
+            Some(found) if found == shape => continue,
             Some(found) => format!("tensor {name} is {found:?} and would be {shape:?}"),
             None => format!("there is no tensor {name} of {shape:?}"),
         };
@@ -183,16 +138,21 @@ pub(crate) fn check_shapes(
 /// Loads the weights of a model folder.
 ///
 /// # Errors
-/// As [`read_weights`]; a bias on an output projection that is not zero, for which this model has no place.
-pub fn load<D: Device>(fs: &dyn Fs, folder: &Path, model: &mut Model<D>) -> Result<()> {
+/// A missing tensor, another shape, a corrupt file: the file is named. A bias on an output projection that is
+/// not zero, for which this model has no place.
+pub fn load<D: Device>(fs: &dyn Fs, folder: &Path, weights: &mut Weights<D>) -> Result<()> {
     let path = folder.join(WEIGHTS_FILE);
     let mut reader = Reader::open_with(fs, &path)?;
-    for layer in 0..model.config().num_hidden_layers {
+    for layer in 0..weights.config().num_hidden_layers {
         let name = format!("model.layers.{layer}.self_attn.o_proj.bias");
         if reader.find(&name).is_some() && reader.read_f32(&name)?.iter().any(|&value| value != 0.0) {
             let message = format!("{name} is not zero: models with a bias there are not supported");
             return Err(Error::Folder { path, message });
         }
     }
-    read_weights(fs, &folder.join(WEIGHTS_FILE), model, &[("", StateKind::Weight)])
+    for parameter in weights.parameters().to_vec() {
+        let values = reader.read_f32_shaped(&parameter.name, &parameter.shape)?;
+        weights.upload(&parameter.name, &values)?;
+    }
+    Ok(())
 }

@@ -1,343 +1,343 @@
-//! A model on a device: its weights by name, and what its layers have in common between training and
-//! decoding.
+//! The handles of a model's weights as kernels read them, found by one walk over the configuration.
+//!
+//! Queries, keys and values of a layer lie row after row, and so do gate and up: to the kernels each pair or
+//! triple is one [`Linear`], by name they are separate parameters. The layers' matrices come first, then
+//! embedding and output layer, then norms and biases: what the optimizer treats alike lies together.
 
 use crate::config::ModelConfig;
-use crate::error::{Error, Result};
-use crate::parameters::{LayerWeights, Parameter, Role, Weights};
-use crate::plan::{DecodingLayout, MemoryPlan, Purpose, Training, TrainingLayout};
-use crate::rope;
-use compute::device::{Gemm, RmsNorm, Rope};
-use compute::{DType, Device, Tensor};
+use crate::linear::{Gradient, Linear};
+use crate::parameters::{InitialValues, Parameter, Role, Trainable, WeightTypes};
+use compute::{DType, Layout, Tensor};
 
-/// A model of the Llama family on a device, laid out for one purpose.
-pub struct Model<D: Device> {
-    pub(crate) device: D,
-    pub(crate) config: ModelConfig,
-    pub(crate) weights: Weights,
-    pub(crate) layout: Arrangement,
-    /// Tokens in the key/value cache, of each sequence.
-    pub(crate) past: Vec<usize>,
-    /// Weights were replaced since the rounded copies were made.
-    pub(crate) rounded_is_stale: bool,
+/// Where the regions of weights begin in the arena, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Regions {
+    /// f32 weights that are trained, and what is fused with them.
+    pub master: usize,
+    /// The bfloat16 copies of the master weights that products read; `None`: they read the master weights.
+    pub rounded: Option<usize>,
+    /// Weights that are not trained, in types of their own.
+    pub frozen: usize,
+    /// Gradients of trained parameters.
+    pub gradients: usize,
 }
 
-/// The arena of one purpose.
-#[derive(Clone, Debug)]
-pub(crate) enum Arrangement {
-    Train(Box<TrainingLayout>, Training),
-    Decode(Box<DecodingLayout>),
-}
-
-/// Which of a parameter's tensors is meant.
+/// Sizes of the regions in bytes, padding included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StateKind {
-    /// The weights themselves.
-    Weight,
-    /// AdamW's first moment, or Muon's momentum.
-    Moment1,
-    /// AdamW's second moment; of a matrix that Muon updates there is none.
-    Moment2,
-    /// The moving average of the weights.
-    Average,
-    /// The gradient accumulated since `begin_step`.
-    Gradient,
+pub(crate) struct RegionBytes {
+    pub master: usize,
+    pub frozen: usize,
+    /// Of gradients, and of each moment.
+    pub state: usize,
+    /// Of the layers' matrices, with which each region of gradients and moments begins.
+    pub hidden_state: usize,
 }
 
-impl<D: Device> Model<D> {
-    /// Lays the model out on `device`. Weights are zeros until [`Model::initialize`] or [`Model::upload`].
-    ///
-    /// # Errors
-    /// A shape that cannot be built; a device without the memory.
-    pub fn new(mut device: D, config: ModelConfig, purpose: Purpose) -> Result<Model<D>> {
-        config.validate()?;
-        let (weights, layout, positions, [cos, sin], bytes) = match purpose {
-            Purpose::Train(training) => {
-                let Training { batch_size, sequence_length, .. } = training;
-                for (key, value) in [("batch_size", batch_size), ("sequence_length", sequence_length)] {
-                    if value == 0 {
-                        return Err(Error::Configuration { key, message: "must be at least 1".to_string() });
-                    }
-                }
-                let weights = Weights::new(&config);
-                let layout = TrainingLayout::new(&config, &weights, &training);
-                let (tables, bytes) = ([layout.cos, layout.sin], layout.plan.total_bytes);
-                let arrangement = Arrangement::Train(Box::new(layout), training);
-                (weights, arrangement, sequence_length, tables, bytes)
-            }
-            Purpose::Decode(decoding) => {
-                let weights = Weights::of(&config, &decoding.weights);
-                let layout = DecodingLayout::new(&config, &weights, &decoding);
-                let (tables, bytes) = ([layout.cos, layout.sin], layout.plan.total_bytes);
-                (weights, Arrangement::Decode(Box::new(layout)), decoding.max_sequence.max(1), tables, bytes)
-            }
+/// A norm's weight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Norm {
+    /// (1, width).
+    pub weight: Tensor,
+    /// (1, width); `None`: frozen.
+    pub gradient: Option<Tensor>,
+}
+
+/// The weights of one layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    /// Over D.
+    pub attention_norm: Norm,
+    /// D to (H + 2K)·d.
+    pub qkv: Linear,
+    /// Of queries and of keys, over d.
+    pub qk_norm: Option<(Norm, Norm)>,
+    /// H·d to D.
+    pub output: Linear,
+    /// Over D.
+    pub mlp_norm: Norm,
+    /// D to 2F.
+    pub gate_up: Linear,
+    /// F to D.
+    pub down: Linear,
+}
+
+/// All weights of a model.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    /// In the order of the walk.
+    pub parameters: Vec<Parameter>,
+    /// (V, D), as stored.
+    pub embedding: Tensor,
+    /// Of the embedding's rows; `None`: frozen. Where head and embedding are tied both add to it.
+    pub embedding_gradient: Option<Tensor>,
+    /// D to V.
+    pub head: Linear,
+    /// Over D, before the head.
+    pub norm: Norm,
+    pub layers: Vec<Layer>,
+    /// The first layer that the backward reaches: layers before it, and the embedding, are frozen.
+    pub first_trained_layer: usize,
+    pub bytes: RegionBytes,
+}
+
+impl Network {
+    /// The walk. With regions that all begin at 0 it tells sizes, and places relative to each region.
+    pub fn new(
+        config: &ModelConfig,
+        types: &WeightTypes,
+        trainable: &Trainable,
+        regions: &Regions,
+    ) -> Network {
+        let mut walk = Walk {
+            types,
+            trainable,
+            regions,
+            master: Layout::new(),
+            frozen: Layout::new(),
+            state: Layout::new(),
+            parameters: Vec::new(),
+            layer: None,
         };
-        device.allocate(bytes)?;
-        let tables = rope::tables(&config, positions);
-        device.upload(cos, &tables.cos);
-        device.upload(sin, &tables.sin);
-        let sequences = match &layout {
-            Arrangement::Train(..) => 0,
-            Arrangement::Decode(layout) => layout.sequences,
+        walk.network(config)
+    }
+
+    /// Names, shapes and roles of a configuration's parameters.
+    pub fn parameters_of(config: &ModelConfig) -> Vec<Parameter> {
+        let types = WeightTypes::All(DType::F32);
+        Network::new(config, &types, &Trainable::Nothing, &Regions::default()).parameters
+    }
+}
+
+/// A matrix of a layer, before biases are known.
+type HiddenMatrices = [Linear; 4];
+
+struct Walk<'a> {
+    types: &'a WeightTypes,
+    trainable: &'a Trainable,
+    regions: &'a Regions,
+    master: Layout,
+    frozen: Layout,
+    state: Layout,
+    parameters: Vec<Parameter>,
+    /// The layer that is walked.
+    layer: Option<usize>,
+}
+
+/// A parameter's name and its rows, or its length.
+type Part = (String, usize);
+
+fn qkv_parts(config: &ModelConfig, layer: usize, kind: &str) -> [Part; 3] {
+    let (query, key_value) = (config.query_width(), config.key_value_width());
+    [("q_proj", query), ("k_proj", key_value), ("v_proj", key_value)]
+        .map(|(part, rows)| (in_layer(layer, &format!("self_attn.{part}.{kind}")), rows))
+}
+
+fn in_layer(layer: usize, part: &str) -> String {
+    format!("model.layers.{layer}.{part}")
+}
+
+impl Walk<'_> {
+    fn network(&mut self, config: &ModelConfig) -> Network {
+        let (d, layers) = (config.hidden_size, config.num_hidden_layers);
+        let normal = InitialValues::Normal { deviation: config.initializer_range };
+        let matrices: Vec<HiddenMatrices> = (0..layers).map(|layer| self.hidden(config, layer)).collect();
+        let hidden_state = self.state.bytes();
+        self.layer = None;
+        let mut end =
+            |role, name: &str| self.matrix(role, &[(name.to_string(), config.vocab_size)], d, normal);
+        let table = end(Role::Embedding, "model.embed_tokens.weight");
+        let head = match config.tie_word_embeddings {
+            true => table.clone(),
+            false => end(Role::Head, "lm_head.weight"),
         };
-        Ok(Model { device, config, weights, layout, past: vec![0; sequences], rounded_is_stale: true })
-    }
-
-    /// Draws initial weights (normal, norms 1, biases 0), clears the moments, and begins the average anew.
-    pub fn initialize(&mut self, seed: u64) {
-        for index in 0..self.weights.parameters.len() {
-            let values = self.weights.parameters[index].initial(seed);
-            let to = self.handle(index, StateKind::Weight);
-            if let Some(to) = to {
-                self.device.upload(to, &values);
-            }
-        }
-        self.rounded_is_stale = true;
-        for kind in [StateKind::Moment1, StateKind::Moment2] {
-            if let Some(flat) = self.whole(kind) {
-                self.device.fill(flat, 0.0);
-            }
-        }
-        if let (Some(weights), Some(average)) =
-            (self.whole(StateKind::Weight), self.whole(StateKind::Average))
-        {
-            self.device.copy(weights, average);
-        }
-    }
-
-    /// The shape.
-    pub fn config(&self) -> &ModelConfig {
-        &self.config
-    }
-
-    /// What the model was laid out for, where that is training.
-    pub fn training_room(&self) -> Option<&Training> {
-        match &self.layout {
-            Arrangement::Train(_, training) => Some(training),
-            Arrangement::Decode(..) => None,
-        }
-    }
-
-    /// What the arena holds, by part.
-    pub fn plan(&self) -> MemoryPlan {
-        match &self.layout {
-            Arrangement::Train(layout, ..) => layout.plan,
-            Arrangement::Decode(layout) => layout.plan,
-        }
-    }
-
-    /// The device.
-    pub fn device(&self) -> &D {
-        &self.device
-    }
-
-    /// The device, to set something about it between calls.
-    pub fn device_mut(&mut self) -> &mut D {
-        &mut self.device
-    }
-
-    /// Bytes that a parameter takes.
-    ///
-    /// # Errors
-    /// No such parameter.
-    pub fn parameter_bytes(&self, name: &str) -> Result<usize> {
-        let tensor = self.find(name, StateKind::Weight)?;
-        Ok(tensor.dtype.bytes(tensor.rows, tensor.columns))
-    }
-
-    /// The types of its matrices in words, the one with most elements first.
-    pub fn weight_types(&self) -> String {
-        let mut elements: Vec<(DType, usize)> = Vec::new();
-        for parameter in self.weights.parameters.iter().filter(|parameter| parameter.is_matrix()) {
-            match elements.iter_mut().find(|(dtype, _)| *dtype == parameter.tensor.dtype) {
-                Some((_, count)) => *count += parameter.len(),
-                None => elements.push((parameter.tensor.dtype, parameter.len())),
-            }
-        }
-        elements.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        elements.iter().map(|(dtype, _)| dtype.name()).collect::<Vec<_>>().join("+")
-    }
-
-    /// Every trained tensor, in a fixed order.
-    pub fn parameters(&self) -> &[Parameter] {
-        &self.weights.parameters
-    }
-
-    /// Values of a parameter, row-major in its shape.
-    ///
-    /// # Errors
-    /// No such parameter, a kind that this purpose does not keep, or weights in blocks.
-    pub fn download(&mut self, name: &str, kind: StateKind) -> Result<Vec<f32>> {
-        let tensor = self.find(name, kind)?;
-        if tensor.dtype.is_blocks() {
-            let message = format!("weights in {} are not read back", tensor.dtype.name());
-            return Err(Error::Tensor { name: name.to_string(), message });
-        }
-        Ok(self.device.download(tensor))
-    }
-
-    /// Replaces a parameter's values.
-    ///
-    /// # Errors
-    /// No such parameter, a kind that this purpose does not keep, or another number of values.
-    pub fn upload(&mut self, name: &str, kind: StateKind, values: &[f32]) -> Result<()> {
-        let tensor = self.find(name, kind)?;
-        if values.len() != tensor.len() {
-            let message = format!("{} values where the model has {}", values.len(), tensor.len());
-            return Err(Error::Tensor { name: name.to_string(), message });
-        }
-        self.device.upload(tensor, values);
-        self.rounded_is_stale |= kind == StateKind::Weight;
-        Ok(())
-    }
-
-    /// Whether a weight is kept in this type.
-    ///
-    /// # Errors
-    /// No such parameter.
-    pub fn keeps(&self, name: &str, dtype: DType) -> Result<bool> {
-        Ok(self.find(name, StateKind::Weight)?.dtype == dtype)
-    }
-
-    /// Replaces a weight that is kept in blocks by others, as [`compute::blocks`] describes them, to the bit.
-    ///
-    /// # Errors
-    /// No such parameter, one that is not kept in blocks, or another number of them.
-    pub fn upload_blocks(&mut self, name: &str, from: &[u8]) -> Result<()> {
-        let tensor = self.find(name, StateKind::Weight)?;
-        let refuse = |message| Err(Error::Tensor { name: name.to_string(), message });
-        if !tensor.dtype.is_blocks() {
-            return refuse(format!("blocks for a tensor of {}", tensor.dtype.name()));
-        }
-        let expected = tensor.len() / compute::blocks::LEN * compute::blocks::bytes(tensor.dtype);
-        if from.len() != expected {
-            return refuse(format!("{} bytes where the model has {expected}", from.len()));
-        }
-        self.device.upload_blocks(tensor, from);
-        Ok(())
-    }
-
-    /// Copies all weights from another model of the same shape.
-    ///
-    /// # Errors
-    /// A parameter that the other does not have in this size.
-    pub fn copy_weights_from<E: Device>(&mut self, other: &mut Model<E>) -> Result<()> {
-        let names: Vec<String> = self.weights.parameters.iter().map(|p| p.name.clone()).collect();
-        for name in names {
-            let values = other.download(&name, StateKind::Weight)?;
-            self.upload(&name, StateKind::Weight, &values)?;
-        }
-        Ok(())
-    }
-
-    fn find(&self, name: &str, kind: StateKind) -> Result<Tensor> {
-        let refuse = |message: &str| Error::Tensor { name: name.to_string(), message: message.to_string() };
-        let index = self.weights.parameters.iter().position(|p| p.name == name);
-        let index = index.ok_or_else(|| refuse("this model has no such tensor"))?;
-        self.handle(index, kind).ok_or_else(|| refuse("this model keeps no such state of it"))
-    }
-
-    fn handle(&self, index: usize, kind: StateKind) -> Option<Tensor> {
-        let parameter = &self.weights.parameters[index];
-        if kind == StateKind::Moment2 && parameter.role == Role::Hidden && self.has_muon() {
-            return None;
-        }
-        Some(at(parameter.tensor, self.region(kind)?))
-    }
-
-    /// Whether a parameter has values of this kind.
-    pub fn has(&self, parameter: &Parameter, kind: StateKind) -> bool {
-        self.find(&parameter.name, kind).is_ok()
-    }
-
-    fn has_muon(&self) -> bool {
-        matches!(&self.layout, Arrangement::Train(layout, ..) if layout.muon.is_some())
-    }
-
-    /// A region as one vector, as far as it exists.
-    pub(crate) fn whole(&self, kind: StateKind) -> Option<Tensor> {
-        let flat = self.flat(self.region(kind)?);
-        let absent = match kind {
-            StateKind::Moment2 if self.has_muon() => self.weights.hidden_bytes / DType::F32.size(),
-            _ => 0,
-        };
-        Some(flat.column_range(absent, flat.columns - absent))
-    }
-
-    /// Where a region of parameters starts.
-    pub(crate) fn region(&self, kind: StateKind) -> Option<usize> {
-        match &self.layout {
-            Arrangement::Train(layout, ..) => match kind {
-                StateKind::Weight => Some(layout.weights),
-                StateKind::Moment1 => Some(layout.moment1),
-                StateKind::Moment2 => Some(layout.moment2),
-                StateKind::Average => layout.average,
-                StateKind::Gradient => Some(layout.gradients),
+        let layers: Vec<Layer> = matrices
+            .into_iter()
+            .enumerate()
+            .map(|(layer, matrices)| self.vectors(config, layer, matrices))
+            .collect();
+        self.layer = None;
+        let norm = self.norm("model.norm.weight".to_string(), d);
+        let embedding_gradient = table.gradients.first().map(|gradient| gradient.tensor);
+        let trained =
+            |p: &Parameter| p.state.is_some() && p.role != Role::Head && p.name != "model.norm.weight";
+        let lowest = self.parameters.iter().filter(|parameter| trained(parameter));
+        let lowest = lowest.map(|parameter| parameter.layer.unwrap_or(0)).min();
+        Network {
+            embedding: table.stored,
+            embedding_gradient,
+            head,
+            norm,
+            first_trained_layer: lowest.unwrap_or(layers.len()),
+            layers,
+            bytes: RegionBytes {
+                master: self.master.bytes(),
+                frozen: self.frozen.bytes(),
+                state: self.state.bytes(),
+                hidden_state,
             },
-            Arrangement::Decode(layout) => (kind == StateKind::Weight).then_some(layout.weights),
+            parameters: std::mem::take(&mut self.parameters),
         }
     }
 
-    /// A whole region as one vector.
-    pub(crate) fn flat(&self, start: usize) -> Tensor {
-        let columns = self.weights.bytes / DType::F32.size();
-        Tensor { offset: start, dtype: DType::F32, rows: 1, columns, row_stride: columns }
-    }
-
-    /// Views of Q, K and V inside a (rows, (H + 2K)·d) matrix.
-    pub(crate) fn split_qkv(&self, qkv: Tensor) -> [Tensor; 3] {
-        let (query, key_value) = (self.config.query_width(), self.config.key_value_width());
+    fn hidden(&mut self, config: &ModelConfig, layer: usize) -> HiddenMatrices {
+        let (d, f) = (config.hidden_size, config.intermediate_size);
+        let normal = InitialValues::Normal { deviation: config.initializer_range };
+        let depth = (2.0 * config.num_hidden_layers as f64).sqrt();
+        let into_residual = InitialValues::Normal { deviation: config.initializer_range / depth };
+        let one = |part: &str, rows| [(in_layer(layer, part), rows)];
+        let gate_up =
+            ["gate_proj", "up_proj"].map(|part| (in_layer(layer, &format!("mlp.{part}.weight")), f));
+        self.layer = Some(layer);
         [
-            qkv.column_range(0, query),
-            qkv.column_range(query, key_value),
-            qkv.column_range(query + key_value, key_value),
+            self.matrix(Role::Hidden, &qkv_parts(config, layer, "weight"), d, normal),
+            self.matrix(
+                Role::Hidden,
+                &one("self_attn.o_proj.weight", d),
+                config.query_width(),
+                into_residual,
+            ),
+            self.matrix(Role::Hidden, &gate_up, d, normal),
+            self.matrix(Role::Hidden, &one("mlp.down_proj.weight", d), f, into_residual),
         ]
     }
 
-    /// `out = x · weightᵀ (+ residual)`.
-    pub(crate) fn linear(&mut self, x: Tensor, weight: Tensor, out: Tensor, residual: Option<Tensor>) {
-        self.device.gemm(Gemm {
-            a: x,
-            a_transposed: false,
-            b: weight,
-            b_transposed: true,
-            out,
-            residual,
-            accumulate: false,
+    fn vectors(&mut self, config: &ModelConfig, layer: usize, matrices: HiddenMatrices) -> Layer {
+        let [mut qkv, output, gate_up, down] = matrices;
+        self.layer = Some(layer);
+        let attention_norm = self.norm(in_layer(layer, "input_layernorm.weight"), config.hidden_size);
+        if config.attention_bias {
+            let (bias, gradients) = self.vector(&qkv_parts(config, layer, "bias"), InitialValues::Zeros);
+            (qkv.bias, qkv.bias_gradients) = (Some(bias), gradients);
+        }
+        let qk_norm = config.qk_norm.then(|| {
+            let mut norm = |part| self.norm(in_layer(layer, part), config.head_dim);
+            (norm("self_attn.q_norm.weight"), norm("self_attn.k_norm.weight"))
         });
+        let mlp_norm = self.norm(in_layer(layer, "post_attention_layernorm.weight"), config.hidden_size);
+        Layer { attention_norm, qkv, qk_norm, output, mlp_norm, gate_up, down }
     }
 
-    pub(crate) fn norm(&self, x: Tensor, weight: Tensor, rstd: Tensor) -> RmsNorm {
-        RmsNorm { x, weight, rstd, eps: self.config.rms_norm_eps as f32 }
+    fn norm(&mut self, name: String, width: usize) -> Norm {
+        let (weight, gradients) = self.vector(&[(name, width)], InitialValues::Ones);
+        Norm { weight, gradient: gradients.first().map(|gradient| gradient.tensor) }
     }
 
-    /// Rotates queries and keys in place.
-    pub(crate) fn rotate(&mut self, qkv: Tensor, [cos, sin]: [Tensor; 2], positions: Tensor, inverse: bool) {
-        let width = self.config.query_width() + self.config.key_value_width();
-        self.device.rope(Rope { x: qkv.column_range(0, width), cos, sin, positions, inverse });
+    /// Consecutive row blocks of one (Σ rows, columns) matrix.
+    fn matrix(&mut self, role: Role, parts: &[Part], columns: usize, initial: InitialValues) -> Linear {
+        let rows = parts.iter().map(|(_, rows)| rows).sum();
+        let (stored, operand) = if self.is_master(parts) {
+            let relative = self.master.reserve(DType::F32, rows, columns);
+            let stored = at(relative, self.regions.master);
+            (stored, self.regions.rounded.map_or(stored, |start| rounded(relative, start)))
+        } else {
+            let stored = self.frozen.reserve(self.dtype(parts, columns), rows, columns);
+            let stored = at(stored, self.regions.frozen);
+            (stored, stored)
+        };
+        let gradients = self.gradients(parts, |rows| (rows, columns));
+        let mut first = 0;
+        for (name, rows) in parts {
+            self.parameters.push(Parameter {
+                name: name.clone(),
+                shape: vec![*rows, columns],
+                weight: stored.row_range(first, *rows),
+                state: state_of(&gradients, self.regions, first, |run, from| run.row_range(from, *rows)),
+                role,
+                layer: self.layer,
+                initial,
+            });
+            first += rows;
+        }
+        Linear { stored, operand, gradients, bias: None, bias_gradients: Vec::new() }
     }
 
-    /// A layer's weights at their place in a region.
-    pub(crate) fn layer(&self, index: usize, start: usize) -> LayerWeights {
-        let w = self.weights.layers[index];
-        LayerWeights {
-            attention_norm: at(w.attention_norm, start),
-            qkv: at(w.qkv, start),
-            qkv_bias: w.qkv_bias.map(|t| at(t, start)),
-            qk_norm: w.qk_norm.map(|(q, k)| (at(q, start), at(k, start))),
-            output: at(w.output, start),
-            mlp_norm: at(w.mlp_norm, start),
-            gate_up: at(w.gate_up, start),
-            down: at(w.down, start),
+    /// Consecutive stretches of one vector, and the gradients of those that are trained.
+    fn vector(&mut self, parts: &[Part], initial: InitialValues) -> (Tensor, Vec<Gradient>) {
+        let len = parts.iter().map(|(_, len)| len).sum();
+        let stored = match self.is_master(parts) {
+            true => at(self.master.reserve(DType::F32, 1, len), self.regions.master),
+            false => at(self.frozen.reserve(DType::F32, 1, len), self.regions.frozen),
+        };
+        let gradients = self.gradients(parts, |len| (1, len));
+        let mut first = 0;
+        for (name, len) in parts {
+            self.parameters.push(Parameter {
+                name: name.clone(),
+                shape: vec![*len],
+                weight: stored.column_range(first, *len),
+                state: state_of(&gradients, self.regions, first, |run, from| run.column_range(from, *len)),
+                role: Role::Vector,
+                layer: self.layer,
+                initial,
+            });
+            first += len;
+        }
+        (stored, gradients)
+    }
+
+    /// Whether any of the parts is trained: what is fused lies together.
+    fn is_master(&self, parts: &[Part]) -> bool {
+        parts.iter().any(|(name, _)| self.trainable.contains(name))
+    }
+
+    /// Gradients of the trained parts; neighbours share one. `shape`: (rows, columns) of so many outputs.
+    fn gradients(&mut self, parts: &[Part], shape: impl Fn(usize) -> (usize, usize)) -> Vec<Gradient> {
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        let mut first = 0;
+        for (name, len) in parts {
+            if self.trainable.contains(name) {
+                match runs.last_mut() {
+                    Some((from, run)) if *from + *run == first => *run += len,
+                    _ => runs.push((first, *len)),
+                }
+            }
+            first += len;
+        }
+        let mut reserve = |(first, len)| {
+            let (rows, columns) = shape(len);
+            let tensor = at(self.state.reserve(DType::F32, rows, columns), self.regions.gradients);
+            Gradient { first, len, tensor }
+        };
+        runs.into_iter().map(&mut reserve).collect()
+    }
+
+    /// The type of a frozen matrix: that of its parts where they agree and fit, else bfloat16, or f32 where one
+    /// of them is f32.
+    fn dtype(&self, parts: &[Part], columns: usize) -> DType {
+        let types: Vec<DType> = parts.iter().map(|(name, _)| self.types.of(name)).collect();
+        let mut first = 0;
+        let fit = parts.iter().all(|(_, rows)| {
+            let fits = types[0].holds(first, columns);
+            first += rows;
+            fits
+        });
+        match types[0] {
+            dtype if fit && types.iter().all(|&other| other == dtype) => dtype,
+            _ if types.contains(&DType::F32) => DType::F32,
+            _ => DType::Bf16,
         }
     }
+}
 
-    /// 1/√d.
-    pub(crate) fn attention_scale(&self) -> f32 {
-        1.0 / (self.config.head_dim as f32).sqrt()
-    }
+/// The place, relative to a region of gradients or moments, of the part that begins at output `first`.
+fn state_of(
+    gradients: &[Gradient],
+    regions: &Regions,
+    first: usize,
+    cut: impl Fn(Tensor, usize) -> Tensor,
+) -> Option<Tensor> {
+    let run = gradients.iter().find(|run| (run.first..run.first + run.len).contains(&first))?;
+    let absolute = cut(run.tensor, first - run.first);
+    Some(Tensor { offset: absolute.offset - regions.gradients, ..absolute })
 }
 
 /// A region-relative handle at its place in the arena.
 pub(crate) fn at(tensor: Tensor, start: usize) -> Tensor {
     Tensor { offset: tensor.offset + start, ..tensor }
+}
+
+/// The bfloat16 copy of a handle relative to the f32 master region, in the region that starts at `start`.
+pub(crate) fn rounded(tensor: Tensor, start: usize) -> Tensor {
+    let (from, to) = (DType::F32.size(), DType::Bf16.size());
+    Tensor { offset: start + tensor.offset / from * to, dtype: DType::Bf16, ..tensor }
 }

@@ -1,13 +1,9 @@
-//! Which tensors are trained, their Hugging Face names, and where they lie.
-//!
-//! Queries, keys and values of a layer lie row after row, and so do gate and up: each pair or triple is one
-//! matrix to the kernels and separate tensors by name. The layers' matrices come first, then embedding and
-//! output layer, then norms and biases: what is treated alike lies together.
+//! The tensors of a model by their Hugging Face names: shapes, roles, initial values, the types they are stored
+//! in, and which of them are trained.
 
-use crate::config::ModelConfig;
 use compute::rng::Rng;
-use compute::{DType, Layout, Tensor};
-use std::collections::BTreeMap;
+use compute::{DType, Tensor};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One named tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,58 +12,65 @@ pub struct Parameter {
     pub name: String,
     /// Its shape there.
     pub shape: Vec<usize>,
-    /// Its place from the start of the parameter region: the same for weights, gradients and moments.
-    pub(crate) tensor: Tensor,
-    /// What it is to the model.
+    /// What it does in the model.
     pub role: Role,
-    /// Of which layer it is part, from 0.
+    /// The layer it belongs to, from 0.
     pub layer: Option<usize>,
-    pub(crate) start: Start,
+    /// Where its values are stored.
+    pub(crate) weight: Tensor,
+    /// Its place from the start of each region of gradients and moments; `None`: it is frozen.
+    pub(crate) state: Option<Tensor>,
+    pub(crate) initial: InitialValues,
 }
 
-/// What a parameter is to the model: how fast it learns, and by which rule, may depend on it.
+/// What a parameter does in the model: its learning rate and its update rule may depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A matrix of a layer.
     Hidden,
-    /// The token embedding, and where they are tied the output layer.
+    /// The token embedding, which is the output layer too where they are tied.
     Embedding,
-    /// The output layer.
+    /// An output layer of its own.
     Head,
     /// A norm or a bias.
     Vector,
 }
 
-/// How a parameter begins.
+/// The distribution that initial values are drawn from.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Start {
+pub(crate) enum InitialValues {
     Normal { deviation: f64 },
     Ones,
     Zeros,
 }
 
 impl Parameter {
-    /// Elements.
+    /// Number of elements.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Whether there is no element.
+    /// Whether it has no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether weight decay applies.
+    /// Whether it is a matrix, which weight decay applies to, rather than a norm or a bias.
     pub fn is_matrix(&self) -> bool {
         self.role != Role::Vector
     }
 
+    /// Whether training updates it.
+    pub fn is_trainable(&self) -> bool {
+        self.state.is_some()
+    }
+
     /// The initial values for a seed: a function of the name, so that neither order nor fusion changes them.
-    pub(crate) fn initial(&self, seed: u64) -> Vec<f32> {
-        match self.start {
-            Start::Ones => vec![1.0; self.len()],
-            Start::Zeros => vec![0.0; self.len()],
-            Start::Normal { deviation } => {
+    pub(crate) fn initial_values(&self, seed: u64) -> Vec<f32> {
+        match self.initial {
+            InitialValues::Ones => vec![1.0; self.len()],
+            InitialValues::Zeros => vec![0.0; self.len()],
+            InitialValues::Normal { deviation } => {
                 let mut values = vec![0.0; self.len()];
                 Rng::from_parts(seed, &self.name, &[]).fill_normal(&mut values, deviation);
                 values
@@ -76,125 +79,39 @@ impl Parameter {
     }
 }
 
-/// A layer's weights as the kernels see them, relative to the region's start.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LayerWeights {
-    /// (1, D).
-    pub attention_norm: Tensor,
-    /// ((H + 2K)·d, D).
-    pub qkv: Tensor,
-    /// (1, (H + 2K)·d).
-    pub qkv_bias: Option<Tensor>,
-    /// (1, d) each.
-    pub qk_norm: Option<(Tensor, Tensor)>,
-    /// (D, H·d).
-    pub output: Tensor,
-    /// (1, D).
-    pub mlp_norm: Tensor,
-    /// (2F, D).
-    pub gate_up: Tensor,
-    /// (D, F).
-    pub down: Tensor,
+/// Which parameters training updates. The others are frozen: they have no gradient and no moments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trainable {
+    /// Every parameter.
+    #[default]
+    All,
+    /// None: the model only computes.
+    Nothing,
+    /// The parameters of these names.
+    Only(BTreeSet<String>),
 }
 
-/// All weights, relative to the region's start.
-#[derive(Clone, Debug)]
-pub(crate) struct Weights {
-    pub parameters: Vec<Parameter>,
-    /// (V, D).
-    pub embedding: Tensor,
-    /// (V, D); the embedding when tied.
-    pub head: Tensor,
-    /// (1, D).
-    pub norm: Tensor,
-    pub layers: Vec<LayerWeights>,
-    /// Bytes of the layers' matrices, which come first, padding included.
-    pub hidden_bytes: usize,
-    /// Bytes in all, padding included.
-    pub bytes: usize,
-}
-
-impl Weights {
-    /// All of them in f32, as training needs them.
-    pub fn new(config: &ModelConfig) -> Weights {
-        Weights::of(config, &WeightTypes::All(DType::F32))
-    }
-
-    /// Matrices in the types asked for, as far as their shapes can be kept in them.
-    pub fn of(config: &ModelConfig, types: &WeightTypes) -> Weights {
-        let mut b = Builder { layout: Layout::new(), parameters: Vec::new(), layer: None, types };
-        let (d, f) = (config.hidden_size, config.intermediate_size);
-        let (query, key_value) = (config.query_width(), config.key_value_width());
-        let normal = Start::Normal { deviation: config.initializer_range };
-        let residual = (2.0 * config.num_hidden_layers as f64).sqrt();
-        let into_residual = Start::Normal { deviation: config.initializer_range / residual };
-        let name = |layer: usize, part: &str| format!("model.layers.{layer}.{part}");
-        let qkv = |layer, kind: &str| -> [(String, usize); 3] {
-            [("q_proj", query), ("k_proj", key_value), ("v_proj", key_value)]
-                .map(|(projection, rows)| (name(layer, &format!("self_attn.{projection}.{kind}")), rows))
-        };
-
-        let matrices: Vec<[Tensor; 4]> = (0..config.num_hidden_layers)
-            .map(|layer| {
-                let gate_up = ["gate_proj", "up_proj"].map(|p| (name(layer, &format!("mlp.{p}.weight")), f));
-                b.layer = Some(layer);
-                [
-                    b.matrix(Role::Hidden, &qkv(layer, "weight"), d, normal),
-                    b.matrix(
-                        Role::Hidden,
-                        &[(name(layer, "self_attn.o_proj.weight"), d)],
-                        query,
-                        into_residual,
-                    ),
-                    b.matrix(Role::Hidden, &gate_up, d, normal),
-                    b.matrix(Role::Hidden, &[(name(layer, "mlp.down_proj.weight"), d)], f, into_residual),
-                ]
-            })
-            .collect();
-        let hidden_bytes = b.layout.bytes();
-        b.layer = None;
-        let mut end = |role, name: &str| b.matrix(role, &[(name.to_string(), config.vocab_size)], d, normal);
-        let embedding = end(Role::Embedding, "model.embed_tokens.weight");
-        let head = if config.tie_word_embeddings { embedding } else { end(Role::Head, "lm_head.weight") };
-
-        let layers = matrices
-            .into_iter()
-            .enumerate()
-            .map(|(layer, [qkv_weight, output, gate_up, down])| {
-                b.layer = Some(layer);
-                LayerWeights {
-                    attention_norm: b.vector(&[(name(layer, "input_layernorm.weight"), d)], Start::Ones),
-                    qkv: qkv_weight,
-                    qkv_bias: config.attention_bias.then(|| b.vector(&qkv(layer, "bias"), Start::Zeros)),
-                    qk_norm: config.qk_norm.then(|| {
-                        let mut norm = |part| b.vector(&[(name(layer, part), config.head_dim)], Start::Ones);
-                        (norm("self_attn.q_norm.weight"), norm("self_attn.k_norm.weight"))
-                    }),
-                    output,
-                    mlp_norm: b.vector(&[(name(layer, "post_attention_layernorm.weight"), d)], Start::Ones),
-                    gate_up,
-                    down,
-                }
-            })
-            .collect();
-        b.layer = None;
-        let norm = b.vector(&[("model.norm.weight".to_string(), d)], Start::Ones);
-        let bytes = b.layout.bytes();
-        Weights { parameters: b.parameters, embedding, head, norm, layers, hidden_bytes, bytes }
+impl Trainable {
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        match self {
+            Trainable::All => true,
+            Trainable::Nothing => false,
+            Trainable::Only(names) => names.contains(name),
+        }
     }
 }
 
-/// In which types a model's matrices are kept for decoding. Norms and biases are f32.
+/// The types that matrices are stored in where they are not trained. Norms and biases are f32.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WeightTypes {
-    /// One type; of four bits, the embedding and the output layer get eight, as is usual.
+    /// One type; beside matrices of four bits, the embedding and the output layer get eight, as is usual.
     All(DType),
-    /// By name; f32 where there is none.
+    /// By name; f32 for names that are missing.
     Each(BTreeMap<String, DType>),
 }
 
 impl WeightTypes {
-    fn of(&self, name: &str) -> DType {
+    pub(crate) fn of(&self, name: &str) -> DType {
         match self {
             WeightTypes::All(DType::Q4_0) if ENDS.contains(&name) => DType::Q8_0,
             WeightTypes::All(dtype) => *dtype,
@@ -202,7 +119,7 @@ impl WeightTypes {
         }
     }
 
-    /// The type of the key/value cache: f32 beside weights that are all f32.
+    /// The type of the key/value cache: f32 where all weights are f32, else bfloat16.
     pub(crate) fn cache(&self) -> DType {
         let narrow = match self {
             WeightTypes::All(dtype) => *dtype != DType::F32,
@@ -212,66 +129,5 @@ impl WeightTypes {
     }
 }
 
-/// Where a token's row is read, and where logits come from.
+/// The token embedding and the output layer.
 const ENDS: [&str; 2] = ["model.embed_tokens.weight", "lm_head.weight"];
-
-struct Builder<'a> {
-    layout: Layout,
-    parameters: Vec<Parameter>,
-    /// Which one is being built.
-    layer: Option<usize>,
-    types: &'a WeightTypes,
-}
-
-impl Builder<'_> {
-    /// Named blocks of rows of one (Σ rows, columns) matrix.
-    fn matrix(&mut self, role: Role, parts: &[(String, usize)], columns: usize, start: Start) -> Tensor {
-        let rows = parts.iter().map(|(_, rows)| rows).sum();
-        let whole = self.layout.reserve(self.dtype(parts, columns), rows, columns);
-        let mut first = 0;
-        for (name, rows) in parts {
-            let tensor = whole.row_range(first, *rows);
-            let (name, shape) = (name.clone(), vec![*rows, columns]);
-            self.parameters.push(Parameter { name, shape, tensor, role, layer: self.layer, start });
-            first += rows;
-        }
-        whole
-    }
-
-    /// The type of a matrix: that of its parts where they agree and fit, else bfloat16, or f32 where one of
-    /// them is f32.
-    fn dtype(&self, parts: &[(String, usize)], columns: usize) -> DType {
-        let types: Vec<DType> = parts.iter().map(|(name, _)| self.types.of(name)).collect();
-        let mut begins = 0;
-        let fit = parts.iter().all(|(_, rows)| {
-            let fits = types[0].holds(begins, columns);
-            begins += rows;
-            fits
-        });
-        match types[0] {
-            first if fit && types.iter().all(|&dtype| dtype == first) => first,
-            _ if types.contains(&DType::F32) => DType::F32,
-            _ => DType::Bf16,
-        }
-    }
-
-    /// Named stretches of one vector.
-    fn vector(&mut self, parts: &[(String, usize)], start: Start) -> Tensor {
-        let whole = self.layout.reserve(DType::F32, 1, parts.iter().map(|(_, len)| len).sum());
-        let mut first = 0;
-        for (name, len) in parts {
-            let tensor = whole.column_range(first, *len);
-            let (name, shape) = (name.clone(), vec![*len]);
-            self.parameters.push(Parameter {
-                name,
-                shape,
-                tensor,
-                role: Role::Vector,
-                layer: self.layer,
-                start,
-            });
-            first += len;
-        }
-        whole
-    }
-}

@@ -11,8 +11,9 @@ use store::fs::Fs;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::folder;
-use crate::network::{Model, StateKind};
-use crate::parameters::{Parameter, WeightTypes, Weights};
+use crate::network::Network;
+use crate::parameters::{Parameter, WeightTypes};
+use crate::weights::Weights;
 
 /// A model to be loaded.
 pub struct Stored {
@@ -65,7 +66,7 @@ impl Stored {
             return Ok(WeightTypes::All(dtype));
         }
         let mut types = BTreeMap::new();
-        let matrices = Weights::new(&self.config).parameters.into_iter().filter(Parameter::is_matrix);
+        let matrices = Network::parameters_of(&self.config).into_iter().filter(Parameter::is_matrix);
         match &self.form {
             Form::Folder(path) => {
                 let reader = safetensors::Reader::open_with(fs, &path.join(folder::WEIGHTS_FILE))?;
@@ -90,12 +91,12 @@ impl Stored {
     ///
     /// # Errors
     /// A missing tensor, another shape, a corrupt file: the file is named.
-    pub fn load<D: Device>(&mut self, fs: &dyn Fs, model: &mut Model<D>) -> Result<()> {
+    pub fn load<D: Device>(&mut self, fs: &dyn Fs, weights: &mut Weights<D>) -> Result<()> {
         let (reader, hf) = match &mut self.form {
-            Form::Folder(path) => return folder::load(fs, path, model),
+            Form::Folder(path) => return folder::load(fs, path, weights),
             Form::Gguf(reader, hf) => (reader, hf),
         };
-        for parameter in model.parameters().to_vec() {
+        for parameter in weights.parameters().to_vec() {
             let name = &parameter.name;
             let file_name = gguf::tensor_name(name).ok_or_else(|| Error::Tensor {
                 name: name.clone(),
@@ -108,12 +109,12 @@ impl Stored {
                 return Err(Error::Folder { path: reader.path().to_path_buf(), message });
             }
             let dtype = kept(tensor.tensor_type);
-            if dtype.is_blocks() && model.keeps(name, dtype)? {
+            if dtype.is_blocks() && weights.is_stored_as(name, dtype)? {
                 let bytes = reader.read_parameter_bytes(name, hf)?;
-                model.upload_blocks(name, &bytes)?;
+                weights.upload_blocks(name, &bytes)?;
             } else {
                 let values = reader.read_parameter_f32(name, hf)?;
-                model.upload(name, StateKind::Weight, &values)?;
+                weights.upload(name, &values)?;
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::path::Path;
 use compute::{AnyDevice, Target};
 use corpus::{Split, TokenDataset};
 use formats::hf::GenerationConfig;
-use model::{Model, Precision, Purpose, StateKind, Training};
+use model::{Evaluation, Evaluator, Precision, StateKind, Weights};
 use serde::Serialize;
 use serde_json::json;
 use store::fs::{Fs, RealFs};
@@ -16,7 +16,7 @@ use store::manifest::Manifest;
 use store::report::{NoReport, Phase};
 use store::run::RunDir;
 use store::stage::StagedFolder;
-use train::checkpoint::{SavedTensor, TensorKind, TensorStore};
+use train::checkpoint::{SavedTensor, TensorStore};
 use train::{Checkpoints, StopFlag, Which};
 
 use crate::meta::RunMeta;
@@ -72,34 +72,38 @@ pub fn average(
         )));
     };
     let options = &meta.recipe.train;
-    let training = Training { recompute: true, ..Training::new(1, options.sequence_length, Precision::F32) };
-    let mut model = Model::new(target.open()?, config, Purpose::Train(training))?;
+    let evaluation = Evaluation::new(1, options.sequence_length, Precision::F32);
+    let mut model = Evaluator::new(target.open()?, config, evaluation)?;
     let mut newest_validation_loss = None;
-    let mut sums = Sums::new(&model);
+    let mut sums = Sums::new(model.weights());
     for &step in &steps {
         // The same values into both, so that the newest can be measured for nothing more.
-        let mut into = Both { sums: &mut sums, model: &mut model };
+        let mut into = Both { sums: &mut sums, weights: model.weights_mut() };
         checkpoints.load_weights(Which::Step(step), &mut into, &mut NoReport)?;
         if Some(&step) == steps.last() {
             newest_validation_loss = validation_loss(project, &meta, &mut model)?;
         }
     }
     for (name, values) in sums.means(steps.len()) {
-        model.upload(&name, StateKind::Weight, &values)?;
+        model.weights_mut().upload(&name, &values)?;
     }
     let validation_loss = validation_loss(project, &meta, &mut model)?;
 
     let disk = Error::disk(Phase::Export);
     let tokenizer = record::tokenizer(run, &meta)?;
     let staged = StagedFolder::begin(&RealFs, to, STAGE).map_err(&disk)?;
-    write_model(staged.path(), &mut model, &tokenizer, GenerationConfig::default())?;
+    write_model(staged.path(), model.weights_mut(), &tokenizer, GenerationConfig::default())?;
     let hashes = steps.iter().map(|&step| Ok((format!("step-{step}"), checkpoints.verify(step)?.hash())));
     let inputs = hashes.collect::<Result<BTreeMap<String, String>>>()?;
     staged.commit(Manifest::new(STAGE, json!({ "run": run.id(), "steps": steps }), inputs)).map_err(&disk)?;
     Ok(Averaged { steps, validation_loss, newest_validation_loss })
 }
 
-fn validation_loss(project: &Project, meta: &RunMeta, model: &mut Model<AnyDevice>) -> Result<Option<f64>> {
+fn validation_loss(
+    project: &Project,
+    meta: &RunMeta,
+    model: &mut Evaluator<AnyDevice>,
+) -> Result<Option<f64>> {
     let tokens = project.tokens();
     if !tokens.exists() {
         return Ok(None);
@@ -107,7 +111,7 @@ fn validation_loss(project: &Project, meta: &RunMeta, model: &mut Model<AnyDevic
     let dataset = TokenDataset::open(&RealFs, &tokens, Split::Validation, &meta.inputs.tokenizer)?;
     let batches = dataset.batches(1, meta.recipe.train.sequence_length);
     let stop = StopFlag::of_process()?;
-    let evaluation = train::evaluate(model, batches, &stop)?;
+    let evaluation = train::evaluate(|batch| model.evaluate(batch), batches, &stop)?;
     if stop.is_raised() {
         return Err(crate::stop::stopped().into());
     }
@@ -121,13 +125,13 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(model: &Model<AnyDevice>) -> Sums {
-        let tensors = model.parameters().iter().map(|parameter| SavedTensor {
+    fn new(weights: &Weights<AnyDevice>) -> Sums {
+        let tensors = weights.parameters().iter().map(|parameter| SavedTensor {
             name: parameter.name.clone(),
-            kind: TensorKind::Weight,
+            kind: StateKind::Weight,
             shape: parameter.shape.clone(),
         });
-        let sums = model.parameters().iter().map(|p| (p.name.clone(), vec![0.0; p.len()])).collect();
+        let sums = weights.parameters().iter().map(|p| (p.name.clone(), vec![0.0; p.len()])).collect();
         Sums { tensors: tensors.collect(), sums }
     }
 
@@ -140,7 +144,7 @@ impl Sums {
 /// What is read goes into the sums and into the model.
 struct Both<'a> {
     sums: &'a mut Sums,
-    model: &'a mut Model<AnyDevice>,
+    weights: &'a mut Weights<AnyDevice>,
 }
 
 impl TensorStore for Both<'_> {
@@ -149,13 +153,13 @@ impl TensorStore for Both<'_> {
     }
 
     fn read_tensor(&mut self, tensor: &SavedTensor) -> train::Result<Vec<f32>> {
-        Ok(self.model.download(&tensor.name, StateKind::Weight)?)
+        self.weights.read_tensor(tensor)
     }
 
     fn write_tensor(&mut self, tensor: &SavedTensor, values: &[f32]) -> train::Result<()> {
         if let Some(sums) = self.sums.sums.get_mut(&tensor.name) {
             sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
         }
-        Ok(self.model.upload(&tensor.name, StateKind::Weight, values)?)
+        self.weights.write_tensor(tensor, values)
     }
 }

@@ -5,14 +5,13 @@ use std::time::Instant;
 
 use compute::{AnyDevice, Device, Target};
 use model::sampling::{Sampler, SamplingOptions};
-use model::{DType, Decoding, MemoryPlan, Model, ModelConfig, Purpose, Stored, WeightTypes};
+use model::{DType, Decoder, Decoding, MemoryPlan, ModelConfig, Purpose, Stored, WeightTypes, Weights};
 use serde::Serialize;
 use store::fs::RealFs;
 use store::manifest::Manifest;
 use store::report::NoReport;
 use store::run::RunDir;
 use tokenizer::{StreamDecoder, Tokenizer};
-use train::ModelTensors;
 use train::checkpoint::{Checkpoints, Which};
 
 use crate::meta::RunMeta;
@@ -160,7 +159,7 @@ impl<'a> Extent<'a> {
         config: &ModelConfig,
         tokenizer: &Tokenizer,
         target: Target,
-    ) -> Result<Model<AnyDevice>> {
+    ) -> Result<Decoder<AnyDevice>> {
         let tokens = self.tokens(tokenizer, config.max_position_embeddings);
         decoder(config, target, WeightTypes::All(DType::F32), tokens)
     }
@@ -177,7 +176,7 @@ const READ_FILES: [&str; 5] = [
 
 /// A model ready to continue texts.
 pub struct Generator {
-    model: Model<AnyDevice>,
+    model: Decoder<AnyDevice>,
     tokenizer: Tokenizer,
     /// Ids that were never trained to be written: all special tokens but EOS.
     barred: Vec<u32>,
@@ -252,7 +251,7 @@ impl Generator {
         let mut model = decoder(stored.config(), target, weights, tokens).map_err(|error| {
             too_large(error, &folder.join(model::folder::CONFIG_FILE).display().to_string())
         })?;
-        stored.load(&RealFs, &mut model)?;
+        stored.load(&RealFs, model.weights_mut())?;
         Generator::new(model, tokenizer, folder.display().to_string())
     }
 
@@ -283,7 +282,7 @@ impl Generator {
         let tokens = extent.tokens(&tokenizer, config.max_position_embeddings);
         let mut model = decoder(&config, target, weights, tokens)
             .map_err(|error| too_large(error, &format!("run {}", run.id())))?;
-        let step = load_weights(run, which, &mut model)?.ok_or_else(nothing)?;
+        let step = load_weights(run, which, model.weights_mut())?.ok_or_else(nothing)?;
         Generator::new(model, tokenizer, format!("run {} step {step}", run.id()))
     }
 
@@ -291,7 +290,7 @@ impl Generator {
     ///
     /// # Errors
     /// A tokenizer of another size than the model.
-    pub fn new(model: Model<AnyDevice>, tokenizer: Tokenizer, source: String) -> Result<Generator> {
+    pub fn new(model: Decoder<AnyDevice>, tokenizer: Tokenizer, source: String) -> Result<Generator> {
         if tokenizer.vocab_size() > model.config().vocab_size {
             return Err(Error::Data {
                 message: format!(
@@ -465,9 +464,9 @@ impl Generator {
         Ok(self.model.decode(&ids)?)
     }
 
-    /// The model itself, for an export.
-    pub(crate) fn model_mut(&mut self) -> &mut Model<AnyDevice> {
-        &mut self.model
+    /// The weights, for an export.
+    pub(crate) fn weights_mut(&mut self) -> &mut Weights<AnyDevice> {
+        self.model.weights_mut()
     }
 }
 
@@ -492,16 +491,16 @@ fn decoder(
     target: Target,
     weights: WeightTypes,
     tokens: usize,
-) -> Result<Model<AnyDevice>> {
-    let purpose = Purpose::Decode(Decoding { weights, ..Decoding::one(tokens) });
-    let needed_bytes = MemoryPlan::new(config, &purpose).total_bytes;
+) -> Result<Decoder<AnyDevice>> {
+    let decoding = Decoding { weights, ..Decoding::one(tokens) };
+    let needed_bytes = MemoryPlan::new(config, &Purpose::Decode(decoding.clone())).total_bytes;
     let device = decoding_target(config, target).open()?;
     // Systems promise more memory than they have, and kill whoever believes it.
     let available = store::system::available_memory_bytes().filter(|_| target.is_cpu());
     if available.is_some_and(|available| needed_bytes as u64 > available) {
         return Err(compute::Error::OutOfMemory { needed_bytes, device: device.name() }.into());
     }
-    Ok(Model::new(device, config.clone(), purpose)?)
+    Ok(Decoder::new(device, config.clone(), decoding)?)
 }
 
 /// What to do about a model that does not fit: its shape stands in `place`, and no key of a recipe changes
@@ -528,7 +527,11 @@ fn too_large(error: Error, place: &str) -> Error {
 
 /// Loads a checkpoint's weights; the best falls back to the latest in a run that was never validated.
 /// Returns the checkpoint's step.
-pub(crate) fn load_weights(run: &RunDir, which: Which, model: &mut Model<AnyDevice>) -> Result<Option<u64>> {
+pub(crate) fn load_weights(
+    run: &RunDir,
+    which: Which,
+    weights: &mut Weights<AnyDevice>,
+) -> Result<Option<u64>> {
     let folder = run.checkpoints();
     let checkpoints = Checkpoints::new(&RealFs, &folder);
     let which = match which {
@@ -538,7 +541,7 @@ pub(crate) fn load_weights(run: &RunDir, which: Which, model: &mut Model<AnyDevi
         },
         other => other,
     };
-    Ok(checkpoints.load_weights(which, &mut ModelTensors(model), &mut NoReport)?.map(|state| state.step))
+    Ok(checkpoints.load_weights(which, weights, &mut NoReport)?.map(|state| state.step))
 }
 
 /// Lets text through until a stop text, holding back what could still become one.

@@ -138,7 +138,7 @@ const PREPARING_BYTES: u64 = 16 << 20;
 /// Highest memory of training, in the process or on the GPU: the arena, the kernels' workspace, and the
 /// program.
 pub(crate) fn planned_bytes(config: &ModelConfig, training: &Training, target: Target) -> u64 {
-    let arena = MemoryPlan::new(config, &Purpose::Train(*training)).total_bytes as u64;
+    let arena = MemoryPlan::new(config, &Purpose::Train(training.clone())).total_bytes as u64;
     let program = if target.is_cpu() { PROGRAM_BYTES } else { 0 };
     arena + workspace_bytes(config, training, target) + program
 }
@@ -152,7 +152,7 @@ impl Memory {
     fn new(config: &ModelConfig, recipe: &Recipe, prepared: bool, target: Target) -> Memory {
         let micro_batch_size = train::micro_batch_size(config, &recipe.train, target);
         let training = recipe.train.training(micro_batch_size, target);
-        let plan = MemoryPlan::new(config, &Purpose::Train(training));
+        let plan = MemoryPlan::new(config, &Purpose::Train(training.clone()));
         let subwords = matches!(recipe.tokenizer.kind, Kind::Bpe | Kind::Unigram);
         let tokenizer_bytes = if subwords { TOKENIZER_BYTES_A_TOKEN * config.vocab_size as u64 } else { 0 };
         // Samples are written by a model of their own; a checkpoint passes through memory a tensor at a time.
@@ -501,7 +501,7 @@ impl Plan {
             logits_bytes: target.logits_bytes(),
             ..Training::new(batch_size, sequence_length, self.precision)
         };
-        let memory = MemoryPlan::new(&config, &Purpose::Train(training));
+        let memory = MemoryPlan::new(&config, &Purpose::Train(training.clone()));
         if let Some(available) =
             self.memory.available_bytes.filter(|available| memory.total_bytes as u64 > *available)
         {

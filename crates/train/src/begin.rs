@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use compute::Device;
-use model::Model;
+use model::TrainingModel;
 use serde_json::Value;
 use store::report::Reporter;
 
 use crate::checkpoint::{Checkpoints, EpochLoss, Rollbacks, SpikeWindow, TrainerState, Which};
 use crate::job::{Job, Start};
 use crate::schedule::Schedule;
-use crate::tensors::ModelTensors;
 use crate::{Error, Result, RunLength, TrainOptions};
 
 pub(crate) struct Started {
@@ -25,15 +24,14 @@ pub(crate) struct Started {
 
 /// Settles options, draws or loads weights, and checks that checkpoint and job belong together.
 pub(crate) fn begin<D: Device>(
-    model: &mut Model<D>,
+    model: &mut TrainingModel<D>,
     job: &Job,
     reporter: &mut dyn Reporter,
 ) -> Result<Started> {
     job.options.validate()?;
     let mut options = job.options.clone();
-    let training = *model.training_room().expect("invariant: the model was laid out for training");
-    options.micro_batch_size = training.batch_size;
-    options.precision = training.precision.into();
+    options.micro_batch_size = model.training().batch_size;
+    options.precision = Some(model.training().precision);
     let shape = serde_json::to_value(model.config()).expect("invariant: a configuration is plain data");
     let length = RunLength::new(&options, job.training.token_count());
     length.check()?;
@@ -41,7 +39,7 @@ pub(crate) fn begin<D: Device>(
 
     if let Start::Resume(which) = job.start {
         let checkpoints = Checkpoints::new(job.fs, &job.run.checkpoints());
-        if let Some(state) = checkpoints.load(which, &mut ModelTensors(model), reporter)? {
+        if let Some(state) = checkpoints.load(which, model, reporter)? {
             check(&state, &fresh)?;
             check_options(&state, &fresh, job.trained_with)?;
             if which != Which::Latest {

@@ -1,7 +1,6 @@
 //! The validation loss: one pass over the validation set, in order.
 
-use compute::Device;
-use model::Model;
+use compute::Batch;
 
 use crate::{Result, StopFlag};
 
@@ -14,11 +13,11 @@ pub struct Evaluation {
     pub tokens: f64,
 }
 
-/// Runs the whole set through the model. `None` when the flag was raised before the end, or the set has no
+/// The mean of a set's batches, where `loss` is Σ weight · loss of one. `None` when the flag was raised before the end, or the set has no
 /// token to predict.
-pub fn evaluate<D: Device>(
-    model: &mut Model<D>,
-    batches: impl Iterator<Item = corpus::Result<compute::Batch>>,
+pub fn evaluate(
+    mut loss: impl FnMut(&Batch) -> f64,
+    batches: impl Iterator<Item = corpus::Result<Batch>>,
     stop: &StopFlag,
 ) -> Result<Option<Evaluation>> {
     let (mut loss_sum, mut weight_sum) = (0.0, 0.0);
@@ -27,7 +26,7 @@ pub fn evaluate<D: Device>(
             return Ok(None);
         }
         let batch = batch?;
-        loss_sum += model.evaluate(&batch);
+        loss_sum += loss(&batch);
         weight_sum += batch.weight_sum();
     }
     Ok((weight_sum > 0.0).then(|| Evaluation { loss: loss_sum / weight_sum, tokens: weight_sum }))

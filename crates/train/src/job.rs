@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use compute::Device;
 use corpus::TokenDataset;
-use model::Model;
+use model::TrainingModel;
 use serde_json::Value;
 use store::fs::Fs;
 use store::lock::RunLock;
@@ -58,7 +58,7 @@ pub trait Sampler<D: Device> {
     /// One continuation for each prompt, without the prompt. An error becomes a warning; training goes on.
     fn sample(
         &mut self,
-        model: &mut Model<D>,
+        model: &mut TrainingModel<D>,
         prompts: &[String],
     ) -> std::result::Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>>;
 }

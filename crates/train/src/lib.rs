@@ -15,6 +15,7 @@ mod meter;
 mod options;
 mod patience;
 mod phase;
+mod precision;
 mod ranges;
 mod schedule;
 mod signals;
@@ -28,7 +29,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use evaluate::{Evaluation, evaluate};
 pub use job::{Ending, Job, Outcome, Sampler, Start};
 pub use length::RunLength;
-pub use options::{Change, LearningRateScales, OptimizerChoice, PrecisionChoice, Problem, TrainOptions};
+pub use options::{Change, Problem, TrainOptions};
 pub use patience::Patience;
 pub use phase::{Phase, PhaseOptions, PhaseSchedule};
 pub use schedule::{DecayShape, Piece, Schedule, ScheduleKind};
@@ -36,5 +37,5 @@ pub use signals::{
     EXIT_AFTER_SIGINT, EXIT_AFTER_SIGTERM, HEARTBEAT_FILE, Hold, Obeying, StopFlag, survive_file_size_limit,
 };
 pub use summary::environment;
-pub use tensors::{ModelTensors, micro_batch_size};
+pub use tensors::micro_batch_size;
 pub use trainer::train;

@@ -1,12 +1,13 @@
 //! `[train]` of the recipe: every knob of the loop, with its default here and nowhere else.
 
 use compute::Target;
-use model::{Optimizer, Precision, Scales, Training, Update};
+use model::{LearningRateScales, Optimizer, Precision, Trainable, Training, Update};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::phase::PhaseOptions;
+use crate::precision;
 use crate::ranges;
 use crate::schedule::{DecayShape, Schedule, ScheduleKind, WholeRun};
 use crate::{Error, Result};
@@ -30,8 +31,10 @@ pub struct TrainOptions {
     /// Tokens a sequence.
     #[schemars(range(min = 2, max = 1_048_576))]
     pub sequence_length: usize,
-    /// Arithmetic of training. auto: bf16 where the CPU multiplies it, else f32.
-    pub precision: PrecisionChoice,
+    /// Arithmetic of training. auto: bf16 where the device multiplies it, else f32.
+    #[serde(with = "precision")]
+    #[schemars(with = "precision::Schema")]
+    pub precision: Option<Precision>,
     /// Keep less of the forward and compute it again in the backward (activation checkpointing): less memory,
     /// about a quarter more time, not a bit of difference.
     #[schemars(extend("x-change" = "reporting"))]
@@ -62,7 +65,7 @@ pub struct TrainOptions {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub phase: Vec<PhaseOptions>,
     /// The rule that updates the matrices of the layers.
-    pub optimizer: OptimizerChoice,
+    pub optimizer: Optimizer,
     /// Factors on the learning rate by kind of parameter.
     #[schemars(extend("x-change" = "tunable"))]
     pub learning_rate_scales: LearningRateScales,
@@ -128,7 +131,7 @@ impl Default for TrainOptions {
             batch_size: 16,
             micro_batch_size: 0,
             sequence_length: 256,
-            precision: PrecisionChoice::Auto,
+            precision: None,
             recompute: false,
             learning_rate: 1e-3,
             minimum_learning_rate_ratio: 0.1,
@@ -138,7 +141,7 @@ impl Default for TrainOptions {
             decay_fraction: 0.2,
             decay_shape: DecayShape::Sqrt,
             phase: Vec::new(),
-            optimizer: OptimizerChoice::Muon,
+            optimizer: Optimizer::Muon,
             learning_rate_scales: LearningRateScales::default(),
             momentum: 0.95,
             beta1: 0.9,
@@ -158,64 +161,6 @@ impl Default for TrainOptions {
             checkpoint_every: 0,
             keep_last: 2,
         }
-    }
-}
-
-/// `train.precision`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum PrecisionChoice {
-    /// What this machine is fastest with.
-    Auto,
-    /// 32-bit floats.
-    F32,
-    /// bfloat16 operands and activations; weights, moments and sums in f32.
-    Bf16,
-}
-
-impl From<Precision> for PrecisionChoice {
-    fn from(precision: Precision) -> PrecisionChoice {
-        match precision {
-            Precision::F32 => PrecisionChoice::F32,
-            Precision::Bf16 => PrecisionChoice::Bf16,
-        }
-    }
-}
-
-/// `train.optimizer`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerChoice {
-    /// AdamW for every parameter (Loshchilov & Hutter 2019).
-    Adamw,
-    /// Muon for the matrices of the layers (Jordan et al. 2024), AdamW for embedding, output layer and norms.
-    Muon,
-}
-
-/// `[train.learning_rate_scales]`: what multiplies the learning rate of some parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct LearningRateScales {
-    /// The token embedding, and the output layer where they are tied.
-    #[schemars(range(min = 0.0, max = 1000.0))]
-    pub embedding: f64,
-    /// The output layer where it is not tied.
-    #[schemars(range(min = 0.0, max = 1000.0))]
-    pub head: f64,
-    /// The matrices of the layers.
-    #[schemars(range(min = 0.0, max = 1000.0))]
-    pub hidden: f64,
-    /// Norms and biases.
-    #[schemars(range(min = 0.0, max = 1000.0))]
-    pub vectors: f64,
-    /// From a layer to the one below it; 0.8 to 0.95 is usual in fine-tuning.
-    #[schemars(range(min = 0.01, max = 1.0))]
-    pub layer_decay: f64,
-}
-
-impl Default for LearningRateScales {
-    fn default() -> LearningRateScales {
-        LearningRateScales { embedding: 1.0, head: 1.0, hidden: 1.0, vectors: 1.0, layer_decay: 1.0 }
     }
 }
 
@@ -282,11 +227,7 @@ impl TrainOptions {
 
     /// The arithmetic of training: what is asked for, or what the device is fastest with.
     pub fn settled_precision(&self, target: Target) -> Precision {
-        match self.precision {
-            PrecisionChoice::F32 => Precision::F32,
-            PrecisionChoice::Auto if !target.has_bf16() => Precision::F32,
-            PrecisionChoice::Auto | PrecisionChoice::Bf16 => Precision::Bf16,
-        }
+        self.precision.unwrap_or(if target.has_bf16() { Precision::Bf16 } else { Precision::F32 })
     }
 
     /// What decides the weights, by key: all options but those that only report.
@@ -333,18 +274,15 @@ impl TrainOptions {
             sequence_length: self.sequence_length,
             precision: self.settled_precision(target),
             recompute: self.recompute,
-            optimizer: match self.optimizer {
-                OptimizerChoice::Adamw => Optimizer::AdamW,
-                OptimizerChoice::Muon => Optimizer::Muon,
-            },
+            optimizer: self.optimizer,
             average: self.ema_decay > 0.0,
+            trainable: Trainable::All,
             logits_bytes: target.logits_bytes(),
         }
     }
 
     /// The optimizer's step number `updates`, from 1.
     pub fn update(&self, learning_rate: f64, updates: u64) -> Update {
-        let scales = &self.learning_rate_scales;
         Update {
             learning_rate: learning_rate as f32,
             beta1: self.beta1 as f32,
@@ -354,13 +292,7 @@ impl TrainOptions {
             weight_decay: self.weight_decay as f32,
             max_gradient_norm: self.gradient_clip as f32,
             step: updates,
-            scales: Scales {
-                embedding: scales.embedding as f32,
-                head: scales.head as f32,
-                hidden: scales.hidden as f32,
-                vectors: scales.vectors as f32,
-                layer_decay: scales.layer_decay as f32,
-            },
+            scales: self.learning_rate_scales,
         }
     }
 

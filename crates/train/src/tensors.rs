@@ -1,44 +1,56 @@
-//! The model as something with tensors to save, and how large its micro-batches should be.
+//! Models as tensors to save and restore, and how large their micro-batches should be.
 
 use compute::{Device, Target};
-use model::{MemoryPlan, Model, ModelConfig, Purpose, StateKind, Training};
+use model::{MemoryPlan, ModelConfig, Parameter, Purpose, StateKind, Training, TrainingModel, Weights};
 
-use crate::checkpoint::{SavedTensor, TensorKind, TensorStore};
-use crate::{Result, TrainOptions};
+use crate::checkpoint::{SavedTensor, TensorStore};
+use crate::{Error, Result, TrainOptions};
 
-/// A model's weights and moments.
-pub struct ModelTensors<'a, D: Device>(pub &'a mut Model<D>);
-
-fn kind(kind: TensorKind) -> StateKind {
-    match kind {
-        TensorKind::Weight => StateKind::Weight,
-        TensorKind::Moment1 => StateKind::Moment1,
-        TensorKind::Moment2 => StateKind::Moment2,
-        TensorKind::Average => StateKind::Average,
-    }
+fn saved(parameter: &Parameter, kind: StateKind) -> SavedTensor {
+    SavedTensor { name: parameter.name.clone(), kind, shape: parameter.shape.clone() }
 }
 
-impl<D: Device> TensorStore for ModelTensors<'_, D> {
+impl<D: Device> TensorStore for TrainingModel<D> {
     fn saved_tensors(&self) -> Vec<SavedTensor> {
-        let kinds = [TensorKind::Weight, TensorKind::Moment1, TensorKind::Moment2, TensorKind::Average];
-        let of = |of| {
-            let kept = self.0.parameters().iter().filter(move |parameter| self.0.has(parameter, kind(of)));
-            kept.map(move |parameter| SavedTensor {
-                name: parameter.name.clone(),
-                kind: of,
-                shape: parameter.shape.clone(),
-            })
+        let of = |kind| {
+            let kept = self.weights().parameters().iter().filter(move |parameter| self.has(parameter, kind));
+            kept.map(move |parameter| saved(parameter, kind))
         };
-        kinds.into_iter().flat_map(of).collect()
+        StateKind::ALL.into_iter().flat_map(of).collect()
     }
 
     fn read_tensor(&mut self, tensor: &SavedTensor) -> Result<Vec<f32>> {
-        Ok(self.0.download(&tensor.name, kind(tensor.kind))?)
+        Ok(self.download(&tensor.name, tensor.kind)?)
     }
 
     fn write_tensor(&mut self, tensor: &SavedTensor, values: &[f32]) -> Result<()> {
-        Ok(self.0.upload(&tensor.name, kind(tensor.kind), values)?)
+        Ok(self.upload(&tensor.name, tensor.kind, values)?)
     }
+}
+
+/// Weights alone, of whatever model.
+impl<D: Device> TensorStore for Weights<D> {
+    fn saved_tensors(&self) -> Vec<SavedTensor> {
+        self.parameters().iter().map(|parameter| saved(parameter, StateKind::Weight)).collect()
+    }
+
+    fn read_tensor(&mut self, tensor: &SavedTensor) -> Result<Vec<f32>> {
+        only_weights(tensor)?;
+        Ok(self.download(&tensor.name)?)
+    }
+
+    fn write_tensor(&mut self, tensor: &SavedTensor, values: &[f32]) -> Result<()> {
+        only_weights(tensor)?;
+        Ok(self.upload(&tensor.name, values)?)
+    }
+}
+
+fn only_weights(tensor: &SavedTensor) -> Result<()> {
+    if tensor.kind == StateKind::Weight {
+        return Ok(());
+    }
+    let message = "this model keeps no such state of it".to_owned();
+    Err(Error::Model(model::Error::Tensor { name: tensor.name.clone(), message }))
 }
 
 /// `micro_batch_size`, or for 0 the largest divisor of `batch_size` whose activations fit in

@@ -29,6 +29,33 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
+    fn buffers(&mut self) -> [&mut AlignedBuffer; 7] {
+        [
+            &mut self.packed_a,
+            &mut self.packed_b,
+            &mut self.scores,
+            &mut self.gradients,
+            &mut self.sums,
+            &mut self.dk,
+            &mut self.dv,
+        ]
+    }
+
+    /// Gives every thread what any of them took: which one comes by which item is chance, and a later step must
+    /// not allocate because of it.
+    fn level(workspaces: &mut [Workspace]) {
+        let mut most = [0; 7];
+        for workspace in &mut *workspaces {
+            let bytes = workspace.buffers().map(|buffer| buffer.bytes());
+            most.iter_mut().zip(bytes).for_each(|(most, bytes)| *most = bytes.max(*most));
+        }
+        for workspace in workspaces {
+            for (buffer, bytes) in workspace.buffers().into_iter().zip(most) {
+                buffer.ensure(bytes);
+            }
+        }
+    }
+
     /// # Safety
     /// As [`serial_gemm`].
     unsafe fn multiply(&mut self, kernels: Kernels, a: View, b: View, out: Output) {
@@ -138,6 +165,7 @@ impl Cpu {
                 }
             }
         });
+        Workspace::level(&mut self.workspaces);
     }
 
     pub(super) fn attention_gradients(&mut self, op: AttentionBackward) {
@@ -209,6 +237,7 @@ impl Cpu {
                 }
             }
         });
+        Workspace::level(&mut self.workspaces);
     }
 
     pub(super) fn attention_to_cache(&mut self, op: CachedAttention) {

@@ -188,8 +188,19 @@ const COLUMN_GROUP: usize = 256;
 pub(super) struct Scratch {
     b: AlignedBuffer,
     a: Vec<AlignedBuffer>,
+    /// Where each thread's buffer lies during a call; kept so that no call allocates.
+    of_threads: Vec<Shared<*mut u8>>,
     /// An f32 result on its way to a bfloat16 matrix.
     sum: AlignedBuffer,
+}
+
+impl Scratch {
+    /// Lets every thread have a buffer of so many bytes, and writes down where.
+    fn reserve_threads(&mut self, threads: usize, bytes: usize) {
+        self.a.resize_with(self.a.len().max(threads), AlignedBuffer::default);
+        self.of_threads.clear();
+        self.of_threads.extend(self.a.iter_mut().map(|buffer| Shared(buffer.ensure(bytes))));
+    }
 }
 
 /// Growable bytes on cache-line boundaries.
@@ -203,6 +214,11 @@ pub(super) struct AlignedBuffer {
 struct Line([u8; 64]);
 
 impl AlignedBuffer {
+    /// Its size.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.lines.as_slice())
+    }
+
     /// A pointer to at least `bytes` bytes; contents are whatever they were.
     pub fn ensure(&mut self, bytes: usize) -> *mut u8 {
         let lines = bytes.div_ceil(64);
@@ -293,10 +309,9 @@ unsafe fn blocked<K: MicroKernel>(
         return;
     }
     let (row_block, group_columns) = items::<K>(m, n, depth_step, pool.threads());
-    scratch.a.resize_with(scratch.a.len().max(pool.threads()), AlignedBuffer::default);
     let row_panels = row_block.div_ceil(K::ROWS);
-    let a_buffers: Vec<Shared<*mut u8>> =
-        scratch.a.iter_mut().map(|x| Shared(x.ensure(row_panels * K::a_panel_bytes(depth_step)))).collect();
+    scratch.reserve_threads(pool.threads(), row_panels * K::a_panel_bytes(depth_step));
+    let a_buffers = &scratch.of_threads;
     for column in (0..n).step_by(COLUMN_BLOCK) {
         let columns = COLUMN_BLOCK.min(n - column);
         let panels = columns.div_ceil(K::COLUMNS);
@@ -443,9 +458,8 @@ unsafe fn narrow<K: MicroKernel>(
     let (m, k, n) = (a.rows, a.columns, b.columns);
     let panels = n.div_ceil(K::COLUMNS);
     let a_buffer = Shared(scratch.b.ensure(m.div_ceil(K::ROWS) * K::a_panel_bytes(depth_step)));
-    scratch.a.resize_with(scratch.a.len().max(pool.threads()), AlignedBuffer::default);
-    let b_buffers: Vec<Shared<*mut u8>> =
-        scratch.a.iter_mut().map(|x| Shared(x.ensure(K::b_panel_bytes(depth_step)))).collect();
+    scratch.reserve_threads(pool.threads(), K::b_panel_bytes(depth_step));
+    let b_buffers = &scratch.of_threads;
     for depth_at in (0..k).step_by(depth_step) {
         let depth = depth_step.min(k - depth_at);
         let mut block_out = out;

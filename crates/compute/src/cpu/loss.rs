@@ -44,12 +44,13 @@ impl Cpu {
                 residual: None,
                 accumulate: false,
             });
+            let Some(dweight) = gradient.dweight else { continue };
             self.gemm(Gemm {
                 a: dlogits,
                 a_transposed: true,
                 b: x,
                 b_transposed: false,
-                out: gradient.dweight,
+                out: dweight,
                 residual: None,
                 accumulate: true,
             });

@@ -26,8 +26,8 @@ mod simd;
 mod vector;
 
 use crate::device::{
-    AdamW, Attention, AttentionBackward, Blend, CachedAttention, Descend, Device, Gemm, LinearCrossEntropy,
-    Momentum, RmsNorm, Rope, Work,
+    AdamW, Attention, AttentionBackward, Axpby, CachedAttention, Device, Gemm, LinearCrossEntropy, Momentum,
+    RmsNorm, Rope, SgdStep, Work,
 };
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result, blocks};
@@ -401,7 +401,14 @@ impl Device for Cpu {
         self.rmsnorm_rows(op, out);
     }
 
-    fn rmsnorm_backward(&mut self, op: RmsNorm, dout: Tensor, dx: Tensor, overwrite: bool, dweight: Tensor) {
+    fn rmsnorm_backward(
+        &mut self,
+        op: RmsNorm,
+        dout: Tensor,
+        dx: Tensor,
+        overwrite: bool,
+        dweight: Option<Tensor>,
+    ) {
         self.rmsnorm_backward_rows(op, dout, dx, overwrite, dweight);
     }
 
@@ -445,16 +452,16 @@ impl Device for Cpu {
         self.momentum_chunks(op);
     }
 
-    fn normalize(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
-        self.normalize_chunks(x, squared_norm, out);
+    fn scale_by_frobenius_norm(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
+        self.scale_by_frobenius_norm_chunks(x, squared_norm, out);
     }
 
-    fn blend(&mut self, op: Blend) {
-        self.blend_chunks(op);
+    fn axpby(&mut self, op: Axpby) {
+        self.axpby_chunks(op);
     }
 
-    fn descend(&mut self, op: Descend) {
-        self.descend_chunks(op);
+    fn sgd_step(&mut self, op: SgdStep) {
+        self.sgd_step_chunks(op);
     }
 }
 

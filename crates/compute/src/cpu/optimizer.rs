@@ -4,7 +4,7 @@ use super::Cpu;
 use super::gemm::Shared;
 use super::simd::{Element, scaled_copy, simd, with_element};
 use crate::bf16::Bf16;
-use crate::device::{AdamW, Blend, Descend, Momentum};
+use crate::device::{AdamW, Axpby, Momentum, SgdStep};
 use crate::tensor::Tensor;
 
 /// Elements one work item covers.
@@ -75,7 +75,7 @@ impl Cpu {
         });
     }
 
-    pub(super) fn normalize_chunks(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
+    pub(super) fn scale_by_frobenius_norm_chunks(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
         let scale = (1.0 / (1.02 * self.arena.scalar(squared_norm).sqrt() + 1e-6)) as f32;
         with_element!(out.dtype, O => {
             let from = Shared(self.contiguous::<f32>(x, x));
@@ -85,7 +85,7 @@ impl Cpu {
         });
     }
 
-    pub(super) fn blend_chunks(&mut self, op: Blend) {
+    pub(super) fn axpby_chunks(&mut self, op: Axpby) {
         with_element!(op.x.dtype, X => with_element!(op.y.dtype, Y => with_element!(op.out.dtype, O => {
             let x = Shared(self.contiguous::<X>(op.x, op.out));
             let y = Shared(self.contiguous::<Y>(op.y, op.out));
@@ -94,12 +94,12 @@ impl Cpu {
                 let (x, y, out) = (x.get().wrapping_add(range.start), y.get().wrapping_add(range.start), out.get().wrapping_add(range.start));
                 // SAFETY: each item has a range of its own, and an element is read before it is written where
                 // `out` is an operand.
-                unsafe { blend::<X, Y, O>(x, y, out, range.len(), op.a, op.b) };
+                unsafe { axpby::<X, Y, O>(x, y, out, range.len(), op.a, op.b) };
             });
         })));
     }
 
-    pub(super) fn descend_chunks(&mut self, op: Descend) {
+    pub(super) fn sgd_step_chunks(&mut self, op: SgdStep) {
         if !self.arena.scalar(op.squared_norm).is_finite() {
             return;
         }
@@ -110,7 +110,7 @@ impl Cpu {
             self.in_chunks(op.weight, |range| {
                 // SAFETY: tensors that do not overlap; each item has a range of its own.
                 let (w, d) = unsafe { (part(weight.get(), &range), part::<D>(direction.get(), &range)) };
-                descend(w, d, op.step, 1.0 - op.decay);
+                sgd_step(w, d, op.step, 1.0 - op.decay);
                 if let Some(to) = &rounded {
                     // SAFETY: as above.
                     scaled_copy(unsafe { part(to.get(), &range) }, 1.0, w);
@@ -158,7 +158,7 @@ simd! {
 }
 
 simd! {
-    fn descend<D: Element>(w: &mut [f32], direction: &[D], step: f32, keep: f32) {
+    fn sgd_step<D: Element>(w: &mut [f32], direction: &[D], step: f32, keep: f32) {
         let n = w.len();
         let direction = &direction[..n];
         for i in 0..n {
@@ -169,7 +169,7 @@ simd! {
 
 /// # Safety
 /// Pointers must be valid for `n` elements; `out` may be `x` or `y` where the types agree.
-unsafe fn blend<X: Element, Y: Element, O: Element>(
+unsafe fn axpby<X: Element, Y: Element, O: Element>(
     x: *const X,
     y: *const Y,
     out: *mut O,

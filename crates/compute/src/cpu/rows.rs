@@ -222,15 +222,13 @@ impl Cpu {
         dout: Tensor,
         dx: Tensor,
         overwrite: bool,
-        dweight: Tensor,
+        dweight: Option<Tensor>,
     ) {
         let width = op.weight.columns;
         let shape = (op.x.rows, op.x.columns);
         assert_eq!(((dout.rows, dout.columns), (dx.rows, dx.columns)), (shape, shape));
-        assert_eq!(
-            (op.rstd.rows, op.rstd.columns * width, dweight.columns),
-            (op.x.rows, op.x.columns, width)
-        );
+        assert_eq!((op.rstd.rows, op.rstd.columns * width), (op.x.rows, op.x.columns));
+        assert!(dweight.is_none_or(|gradient| gradient.columns == width));
         let items = op.x.rows.div_ceil(ROWS_AN_ITEM);
         let mut partials = std::mem::take(&mut self.partials);
         partials.clear();
@@ -265,9 +263,11 @@ impl Cpu {
                 }
             });
         })));
-        let total = self.arena.slice_mut(dweight);
-        for sums in partials.chunks_exact(width) {
-            axpy(total, 1.0, sums);
+        if let Some(dweight) = dweight {
+            let total = self.arena.slice_mut(dweight);
+            for sums in partials.chunks_exact(width) {
+                axpy(total, 1.0, sums);
+            }
         }
         self.partials = partials;
     }

@@ -1,7 +1,7 @@
 //! The device: each of the trait's calls as launches and products.
 
 use super::driver::{Driver, Memory, Staging};
-use super::kernels::{Arguments, Kernels, Matrix};
+use super::kernels::{Arguments, Forms, Function, Functions, Kernels, Matrix, launch};
 use super::libraries::Part;
 use super::products::{Products, Shape, Side, Start, WORKSPACE_BYTES};
 use super::queue::{Queue, Work};
@@ -134,24 +134,33 @@ impl Cuda {
         self.arena.address + tensor.offset as u64
     }
 
-    fn push(&mut self, name: &str, grid: [usize; 3], block: [u32; 3], shared: u32, arguments: Arguments) {
-        let launch = self.kernels.launch(name, grid, block, shared, arguments);
-        self.queue.push(Work::Launch(launch));
+    fn functions(&self) -> Functions {
+        self.kernels.functions
+    }
+
+    fn push(
+        &mut self,
+        function: Function,
+        grid: [usize; 3],
+        block: [u32; 3],
+        shared: u32,
+        arguments: Arguments,
+    ) {
+        self.queue.push(Work::Launch(launch(function, grid, block, shared, arguments)));
     }
 
     /// Launches a kernel whose threads stride over `count` items.
-    fn over(&mut self, name: &str, count: usize, arguments: Arguments) {
+    fn over(&mut self, function: Function, count: usize, arguments: Arguments) {
         if count > 0 {
             let most = self.driver.multiprocessors as usize * 16;
             let blocks = count.div_ceil(THREADS as usize).min(most);
-            self.push(name, [blocks, 1, 1], [THREADS, 1, 1], 0, arguments);
+            self.push(function, [blocks, 1, 1], [THREADS, 1, 1], 0, arguments);
         }
     }
 
     /// Launches the form of a kernel for eight elements at a time, or one, over a matrix of `rows × columns`.
-    fn over_elements(&mut self, name: &str, wide: bool, count: usize, arguments: Arguments) {
-        let (form, width) = if wide { ("8", 8) } else { ("1", 1) };
-        self.over(&format!("{name}_{form}"), count / width, arguments);
+    fn over_elements(&mut self, forms: Forms, wide: bool, count: usize, arguments: Arguments) {
+        self.over(forms.get(wide), count / if wide { 8 } else { 1 }, arguments);
     }
 
     fn flush(&mut self) {
@@ -215,7 +224,7 @@ impl Cuda {
         }
         let wide = from.is_wide() && to.is_wide();
         let count = from.tensor.len();
-        self.over_elements("copy", wide, count, Arguments::default().matrix(from).matrix(to));
+        self.over_elements(self.functions().copy, wide, count, Arguments::default().matrix(from).matrix(to));
     }
 
     /// A product of operands that have the same type.
@@ -252,7 +261,7 @@ impl Cuda {
     fn add_column_sums(&mut self, from: Matrix, to: Matrix) {
         let columns = from.tensor.columns.div_ceil(32);
         let arguments = Arguments::default().matrix(from).matrix(to);
-        self.push("add_column_sums", [columns, 1, 1], [32, 8, 1], 0, arguments);
+        self.push(self.functions().add_column_sums, [columns, 1, 1], [32, 8, 1], 0, arguments);
     }
 }
 
@@ -330,7 +339,7 @@ impl Device for Cuda {
             let bytes = x.dtype.bytes(x.rows, x.columns);
             return self.queue.push(Work::Clear { address: at.address, bytes });
         }
-        self.over("fill", x.len(), Arguments::default().matrix(at).float(value));
+        self.over(self.functions().fill, x.len(), Arguments::default().matrix(at).float(value));
     }
 
     fn copy(&mut self, from: Tensor, to: Tensor) {
@@ -340,7 +349,7 @@ impl Device for Cuda {
     fn add(&mut self, x: Tensor, y: Tensor) {
         let (to, from) = (self.matrix(x), self.matrix(y));
         let arguments = Arguments::default().matrix(from).matrix(to);
-        self.over_elements("add", to.is_wide() && from.is_wide(), x.len(), arguments);
+        self.over_elements(self.functions().add, to.is_wide() && from.is_wide(), x.len(), arguments);
     }
 
     fn dropout(&mut self, x: Tensor, p: f32, seed: u64) {
@@ -349,7 +358,7 @@ impl Device for Cuda {
             .long(seed)
             .float(p * 16_777_216.0)
             .float((1.0 / (1.0 - f64::from(p))) as f32);
-        self.over("dropout", x.len(), arguments);
+        self.over(self.functions().dropout, x.len(), arguments);
     }
 
     fn gemm(&mut self, op: Gemm) {
@@ -363,11 +372,11 @@ impl Device for Cuda {
         let few = op.a.rows <= FEW_ROWS && !op.a_transposed && op.b_transposed && !op.accumulate;
         if few && op.a.dtype == DType::F32 && op.b.dtype != DType::F32 && op.out.dtype == DType::F32 {
             let wide = a.is_wide() && b.is_wide();
-            let name = if wide { "few_rows_8" } else { "few_rows_1" };
+            let function = self.functions().few_rows.get(wide);
             let arguments =
                 Arguments::default().matrix(a).matrix(b).matrix(out).matrix(residual.unwrap_or(Matrix::NONE));
             let warps = THREADS as usize / 32;
-            return self.push(name, [op.b.rows.div_ceil(warps), 1, 1], [THREADS, 1, 1], 0, arguments);
+            return self.push(function, [op.b.rows.div_ceil(warps), 1, 1], [THREADS, 1, 1], 0, arguments);
         }
         let mixed = a.tensor.dtype != DType::F32 || b.tensor.dtype != DType::F32;
         let bytes = |x: Matrix| {
@@ -381,7 +390,7 @@ impl Device for Cuda {
 
     fn add_bias(&mut self, x: Tensor, bias: Tensor) {
         let arguments = Arguments::default().matrix(self.matrix(bias)).matrix(self.matrix(x));
-        self.over("add_bias", x.len(), arguments);
+        self.over(self.functions().add_bias, x.len(), arguments);
     }
 
     fn bias_backward(&mut self, dy: Tensor, dbias: Tensor) {
@@ -389,14 +398,20 @@ impl Device for Cuda {
         let [room] = self.scratch([parts * dy.columns * 4]);
         let partial = scratch_matrix(room, parts, dy.columns);
         let arguments = Arguments::default().matrix(self.matrix(dy)).matrix(partial);
-        self.push("column_sums", [dy.columns.div_ceil(32), parts, 1], [32, 8, 1], 0, arguments);
+        self.push(
+            self.functions().column_sums,
+            [dy.columns.div_ceil(32), parts, 1],
+            [32, 8, 1],
+            0,
+            arguments,
+        );
         self.add_column_sums(partial, self.matrix(dbias));
     }
 
     fn embedding(&mut self, ids: Tensor, table: Tensor, out: Tensor) {
         let (from, to) = (self.matrix(table), self.matrix(out));
         let arguments = Arguments::default().long(self.address(ids)).matrix(from).matrix(to);
-        self.over_elements("embedding", from.is_wide() && to.is_wide(), out.len(), arguments);
+        self.over_elements(self.functions().embedding, from.is_wide() && to.is_wide(), out.len(), arguments);
     }
 
     fn embedding_backward(&mut self, ids: Tensor, dout: Tensor, dtable: Tensor) {
@@ -424,17 +439,17 @@ impl Device for Cuda {
                     .int(0)
             };
             let (counting, scanning, scattering) = (pass(), pass(), pass());
-            self.push("sort_count", [blocks, 1, 1], [256, 1, 1], 0, counting);
-            self.push("sort_scan", [1, 1, 1], [1024, 1, 1], 0, scanning);
-            self.push("sort_scatter", [blocks, 1, 1], [256, 1, 1], 0, scattering);
+            self.push(self.functions().sort_count, [blocks, 1, 1], [256, 1, 1], 0, counting);
+            self.push(self.functions().sort_scan, [1, 1, 1], [1024, 1, 1], 0, scanning);
+            self.push(self.functions().sort_scatter, [blocks, 1, 1], [256, 1, 1], 0, scattering);
             from = to;
             to = if to == (keys, places) { (other_keys, other_places) } else { (keys, places) };
         }
         let (dout, dtable) = (self.matrix(dout), self.matrix(dtable));
         let wide = dout.is_wide() && dtable.is_wide();
-        let (form, columns) = if wide { ("8", width / 8) } else { ("1", width) };
+        let columns = if wide { width / 8 } else { width };
         let threads = (columns.next_multiple_of(32) as u32).clamp(32, THREADS);
-        for kernel in ["embedding_runs", "embedding_pieces"] {
+        for forms in [self.functions().embedding_runs, self.functions().embedding_pieces] {
             let arguments = Arguments::default()
                 .long(from.0)
                 .long(from.1)
@@ -444,7 +459,7 @@ impl Device for Cuda {
                 .matrix(scratch_matrix(tail, windows, width))
                 .int(count)
                 .int(0);
-            self.push(&format!("{kernel}_{form}"), [windows, 1, 1], [threads, 1, 1], 0, arguments);
+            self.push(forms.get(wide), [windows, 1, 1], [threads, 1, 1], 0, arguments);
         }
     }
 
@@ -455,20 +470,27 @@ impl Device for Cuda {
         let arguments =
             Arguments::default().matrix(x).matrix(weight).matrix(rstd).matrix(out).float(op.eps).int(groups);
         let blocks = (op.x.rows * groups).div_ceil(4);
-        let name = if wide { "rmsnorm_8" } else { "rmsnorm_1" };
+        let function = self.functions().rmsnorm.get(wide);
         if blocks > 0 {
-            self.push(name, [blocks, 1, 1], [128, 1, 1], 0, arguments);
+            self.push(function, [blocks, 1, 1], [128, 1, 1], 0, arguments);
         }
     }
 
-    fn rmsnorm_backward(&mut self, op: RmsNorm, dout: Tensor, dx: Tensor, overwrite: bool, dweight: Tensor) {
+    fn rmsnorm_backward(
+        &mut self,
+        op: RmsNorm,
+        dout: Tensor,
+        dx: Tensor,
+        overwrite: bool,
+        dweight: Option<Tensor>,
+    ) {
         let width = op.weight.columns;
         let groups = op.x.columns / width;
         let [x, weight, rstd, dout, dx] = [op.x, op.weight, op.rstd, dout, dx].map(|t| self.matrix(t));
         let wide = [x, weight, dout, dx].iter().all(Matrix::is_wide);
         // Threads for the columns, each of which owns up to `owned` pieces of a row.
-        let (name, piece, owned) =
-            if wide { ("rmsnorm_backward_8", 8, 2) } else { ("rmsnorm_backward_1", 1, 8) };
+        let (piece, owned) = if wide { (8, 2) } else { (1, 8) };
+        let function = self.functions().rmsnorm_backward.get(wide);
         let threads = width.div_ceil(piece).next_multiple_of(32).min(512);
         assert!(width <= threads * piece * owned, "norms over {width} elements are too wide for this device");
         let items = op.x.rows * groups;
@@ -484,8 +506,10 @@ impl Device for Cuda {
             .matrix(partial)
             .int(groups)
             .int(usize::from(overwrite));
-        self.push(name, [blocks, 1, 1], [threads as u32, 1, 1], 0, arguments);
-        self.add_column_sums(partial, self.matrix(dweight));
+        self.push(function, [blocks, 1, 1], [threads as u32, 1, 1], 0, arguments);
+        if let Some(dweight) = dweight {
+            self.add_column_sums(partial, self.matrix(dweight));
+        }
     }
 
     fn rope(&mut self, op: Rope) {
@@ -499,7 +523,7 @@ impl Device for Cuda {
             .long(self.address(op.positions))
             .float(if op.inverse { -1.0 } else { 1.0 })
             .int(half);
-        self.over_elements("rope", wide, op.x.len() / 2, arguments);
+        self.over_elements(self.functions().rope, wide, op.x.len() / 2, arguments);
     }
 
     fn attention(&mut self, op: Attention) {
@@ -517,14 +541,14 @@ impl Device for Cuda {
     fn swiglu(&mut self, gate_up: Tensor, out: Tensor) {
         let (gate_up, to) = (self.matrix(gate_up), self.matrix(out));
         let arguments = Arguments::default().matrix(gate_up).matrix(Matrix::NONE).matrix(to);
-        self.over_elements("swiglu", gate_up.is_wide() && to.is_wide(), out.len(), arguments);
+        self.over_elements(self.functions().swiglu, gate_up.is_wide() && to.is_wide(), out.len(), arguments);
     }
 
     fn swiglu_backward(&mut self, gate_up: Tensor, dout: Tensor, out: Tensor) {
         let [gate_up, dout, to] = [gate_up, dout, out].map(|t| self.matrix(t));
         let wide = gate_up.is_wide() && dout.is_wide() && to.is_wide();
         let arguments = Arguments::default().matrix(gate_up).matrix(dout).matrix(to);
-        self.over_elements("swiglu_backward", wide, out.len(), arguments);
+        self.over_elements(self.functions().swiglu_backward, wide, out.len(), arguments);
     }
 
     fn linear_cross_entropy(&mut self, op: LinearCrossEntropy) {
@@ -558,14 +582,16 @@ impl Device for Cuda {
                 .long(losses + (first * DType::F64.size()) as u64)
                 .float(op.gradient.map_or(0.0, |gradient| gradient.scale))
                 .int(usize::from(op.gradient.is_some()));
-            let name = if wide { "cross_entropy_8" } else { "cross_entropy_1" };
+            let function = self.functions().cross_entropy.get(wide);
             let pieces = op.weight.rows.div_ceil(if wide { 8 } else { 1 });
             let threads = pieces.next_multiple_of(32).min(1024) as u32;
-            self.push(name, [len, 1, 1], [threads, 1, 1], 0, arguments);
+            self.push(function, [len, 1, 1], [threads, 1, 1], 0, arguments);
             if let Some(gradient) = op.gradient {
                 self.gemm(product(logits, op.weight, gradient.dx.row_range(first, len)));
-                let accumulated = product(logits, x, gradient.dweight);
-                self.gemm(Gemm { a_transposed: true, accumulate: true, ..accumulated });
+                if let Some(dweight) = gradient.dweight {
+                    let accumulated = product(logits, x, dweight);
+                    self.gemm(Gemm { a_transposed: true, accumulate: true, ..accumulated });
+                }
             }
         }
         self.sum_parts(losses, op.loss_sum, rows, true);
@@ -577,7 +603,7 @@ impl Device for Cuda {
         let blocks = x.len().div_ceil(THREADS as usize).min(SUM_BLOCKS);
         if blocks > 0 {
             let arguments = Arguments::default().long(self.address(x)).long(parts).long(x.len() as u64);
-            self.push("squared_norm", [blocks, 1, 1], [THREADS, 1, 1], 0, arguments);
+            self.push(self.functions().squared_norm, [blocks, 1, 1], [THREADS, 1, 1], 0, arguments);
         }
         self.sum_parts(parts, out, blocks, false);
     }
@@ -602,7 +628,7 @@ impl Device for Cuda {
             .float((f64::from(op.learning_rate) / correction(op.beta1)) as f32)
             .float((1.0 / correction(op.beta2).sqrt()) as f32)
             .int(0);
-        self.over("adamw", op.weight.columns.div_ceil(4), arguments);
+        self.over(self.functions().adamw, op.weight.columns.div_ceil(4), arguments);
     }
 
     fn momentum(&mut self, op: Momentum) {
@@ -613,29 +639,29 @@ impl Device for Cuda {
             .long(op.gradient.len() as u64)
             .float(op.max_gradient_norm)
             .float(op.beta);
-        self.over("momentum", op.gradient.len().div_ceil(4), arguments);
+        self.over(self.functions().momentum, op.gradient.len().div_ceil(4), arguments);
     }
 
-    fn normalize(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
+    fn scale_by_frobenius_norm(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
         let arguments = [x, out]
             .into_iter()
             .fold(Arguments::default(), |arguments, t| self.vector(arguments, t))
             .long(self.address(squared_norm))
             .long(x.len() as u64);
-        self.over("normalize", x.len().div_ceil(4), arguments);
+        self.over(self.functions().scale_by_frobenius_norm, x.len().div_ceil(4), arguments);
     }
 
-    fn blend(&mut self, op: Blend) {
+    fn axpby(&mut self, op: Axpby) {
         let arguments = [op.x, op.y, op.out]
             .into_iter()
             .fold(Arguments::default(), |arguments, t| self.vector(arguments, t))
             .long(op.out.len() as u64)
             .float(op.a)
             .float(op.b);
-        self.over("blend", op.out.len().div_ceil(4), arguments);
+        self.over(self.functions().axpby, op.out.len().div_ceil(4), arguments);
     }
 
-    fn descend(&mut self, op: Descend) {
+    fn sgd_step(&mut self, op: SgdStep) {
         let arguments = Arguments::default()
             .long(self.address(op.weight))
             .long(op.rounded.map_or(0, |t| self.address(t)));
@@ -645,7 +671,7 @@ impl Device for Cuda {
             .long(op.weight.len() as u64)
             .float(op.step)
             .float((1.0 - f64::from(op.decay)) as f32);
-        self.over("descend", op.weight.len().div_ceil(4), arguments);
+        self.over(self.functions().sgd_step, op.weight.len().div_ceil(4), arguments);
     }
 }
 
@@ -664,7 +690,7 @@ impl Cuda {
     fn sum_parts(&mut self, parts: u64, out: Tensor, count: usize, accumulate: bool) {
         let arguments =
             Arguments::default().long(parts).long(self.address(out)).int(count).int(usize::from(accumulate));
-        self.push("sum_parts", [1, 1, 1], [1024, 1, 1], 0, arguments);
+        self.push(self.functions().sum_parts, [1, 1, 1], [1024, 1, 1], 0, arguments);
     }
 
     /// Whether the kernels on tensor cores take these: whole pieces of 16 bytes, and heads of 64 or 128.
@@ -719,7 +745,7 @@ impl Cuda {
             let arguments = self.attention_arguments(op);
             // Queries, and two tiles of keys and of values.
             return self.push(
-                &format!("attention_{d}"),
+                self.functions().attention.get(d),
                 grid,
                 [128, 1, 1],
                 tiles_bytes(5 * 64, d),
@@ -727,15 +753,14 @@ impl Cuda {
             );
         }
         assert!(d <= WIDEST_HEAD, "heads of {d} are too wide for this device; {WIDEST_HEAD} is the most");
-        let name = self.any_name("attention_any", d, &[op.k, op.v]);
+        let function = self.functions().attention_any.get(self.reads_wide(d, &[op.k, op.v]));
         let arguments = self.attention_any_arguments(op);
-        self.push(&name, [rows, heads, 1], [32, 1, 1], 0, arguments);
+        self.push(function, [rows, heads, 1], [32, 1, 1], 0, arguments);
     }
 
-    /// The form of a kernel without tensor cores: heads are read eight elements at a time where they can be.
-    fn any_name(&self, name: &str, head_dim: usize, read: &[Tensor]) -> String {
-        let wide = head_dim.is_multiple_of(8) && read.iter().all(|t| self.matrix(*t).is_wide());
-        format!("{name}_{}", if wide { 8 } else { 1 })
+    /// Whether kernels without tensor cores read heads eight elements at a time.
+    fn reads_wide(&self, head_dim: usize, read: &[Tensor]) -> bool {
+        head_dim.is_multiple_of(8) && read.iter().all(|t| self.matrix(*t).is_wide())
     }
 
     fn attend_backward(&mut self, op: &AttentionBackward) {
@@ -763,7 +788,7 @@ impl Cuda {
             };
             let of_delta = Arguments::default().all(arguments(self)).long(rows as u64).int(heads).int(0);
             let blocks = (rows * heads).div_ceil(4);
-            self.push(&format!("attention_delta_{d}"), [blocks, 1, 1], [128, 1, 1], 0, of_delta);
+            self.push(self.functions().attention_delta.get(d), [blocks, 1, 1], [128, 1, 1], 0, of_delta);
             let tiles = f.sequence_length.div_ceil(64);
             // Two tiles of 64 rows are kept, and two pairs of `step` rows come and go.
             let step = if d == 64 { 64 } else { 32 };
@@ -771,15 +796,28 @@ impl Cuda {
             let figures = (3 * step * DType::F32.size()) as u32;
             let (keys, queries) = (arguments(self), arguments(self));
             let (by_keys, by_queries) = ([tiles, kv_heads, f.batch_size], [tiles, heads, f.batch_size]);
-            self.push(&format!("attention_keys_{d}"), by_keys, [128, 1, 1], tiles_bytes + figures, keys);
-            self.push(&format!("attention_queries_{d}"), by_queries, [128, 1, 1], tiles_bytes, queries);
+            self.push(
+                self.functions().attention_keys.get(d),
+                by_keys,
+                [128, 1, 1],
+                tiles_bytes + figures,
+                keys,
+            );
+            self.push(
+                self.functions().attention_queries.get(d),
+                by_queries,
+                [128, 1, 1],
+                tiles_bytes,
+                queries,
+            );
             return;
         }
         assert!(d <= WIDEST_HEAD, "heads of {d} are too wide for this device; {WIDEST_HEAD} is the most");
-        for (kernel, grid) in
-            [("attention_any_queries", [rows, heads, 1]), ("attention_any_keys", [rows, kv_heads, 1])]
+        let Functions { attention_any_queries, attention_any_keys, .. } = self.functions();
+        let wide = self.reads_wide(d, &[f.q, f.k, f.v, op.dout]);
+        for (forms, grid) in
+            [(attention_any_queries, [rows, heads, 1]), (attention_any_keys, [rows, kv_heads, 1])]
         {
-            let name = self.any_name(kernel, d, &[f.q, f.k, f.v, op.dout]);
             let arguments = Arguments::default()
                 .all(self.attention_any_arguments(f))
                 .matrix(self.matrix(op.dout))
@@ -787,7 +825,7 @@ impl Cuda {
                 .matrix(self.matrix(op.dk))
                 .matrix(self.matrix(op.dv))
                 .matrix(scratch_matrix(delta, rows, heads));
-            self.push(&name, grid, [32, 1, 1], 0, arguments);
+            self.push(forms.get(wide), grid, [32, 1, 1], 0, arguments);
         }
     }
 
@@ -807,7 +845,7 @@ impl Cuda {
         };
         let append =
             Arguments::default().matrix(self.matrix(op.k)).matrix(self.matrix(op.v)).all(cache(self));
-        self.push("append_to_cache", [rows, 1, 1], [128, 1, 1], 0, append);
+        self.push(self.functions().append_to_cache, [rows, 1, 1], [128, 1, 1], 0, append);
         let arguments = Arguments::default()
             .matrix(self.matrix(op.q))
             .matrix(self.matrix(op.out))
@@ -818,9 +856,10 @@ impl Cuda {
             .int(d)
             .int(op.q.columns / op.k.columns)
             .float(op.scale);
-        let name = self.any_name("attention_any", d, &[op.key_cache, op.value_cache]);
+        let function =
+            self.functions().attention_any.get(self.reads_wide(d, &[op.key_cache, op.value_cache]));
         // A token alone has all the warps of a block; many share the GPU as they are.
         let warps = if rows * heads < 1024 { 8 } else { 1 };
-        self.push(&name, [rows, heads, 1], [32 * warps, 1, 1], 0, arguments);
+        self.push(function, [rows, heads, 1], [32 * warps, 1, 1], 0, arguments);
     }
 }

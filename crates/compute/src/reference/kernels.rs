@@ -1,7 +1,7 @@
 //! Every kernel but attention, as plain loops.
 
 use super::{Reference, bf16};
-use crate::device::{AdamW, Blend, Descend, Gemm, LinearCrossEntropy, Momentum, RmsNorm, Rope};
+use crate::device::{AdamW, Axpby, Gemm, LinearCrossEntropy, Momentum, RmsNorm, Rope, SgdStep};
 use crate::rng;
 use crate::tensor::{DType, Tensor};
 
@@ -75,7 +75,7 @@ impl Reference {
         dout: Tensor,
         dx: Tensor,
         overwrite: bool,
-        dweight: Tensor,
+        dweight: Option<Tensor>,
     ) {
         let width = op.weight.columns;
         for r in 0..op.x.rows {
@@ -96,7 +96,9 @@ impl Reference {
                     let normed = self.get(op.x, r, at + c) * rstd;
                     let dy = self.get(dout, r, at + c);
                     let gradient = rstd * (self.get(op.weight, 0, c) * dy - normed * mean);
-                    self.add_to(dweight, 0, c, dy * normed);
+                    if let Some(dweight) = dweight {
+                        self.add_to(dweight, 0, c, dy * normed);
+                    }
                     if overwrite {
                         self.set(dx, r, at + c, gradient);
                     } else {
@@ -171,7 +173,9 @@ impl Reference {
                 let mut dx = 0.0;
                 for (v, d) in dlogits.iter().enumerate() {
                     dx += d * self.get(op.weight, v, c);
-                    self.add_to(gradient.dweight, v, c, d * x);
+                    if let Some(dweight) = gradient.dweight {
+                        self.add_to(dweight, v, c, d * x);
+                    }
                 }
                 self.set(gradient.dx, n, c, dx);
             }
@@ -212,28 +216,28 @@ impl Reference {
         let Some(clip) = self.clip(op.squared_norm, op.max_gradient_norm) else { return };
         let beta = f64::from(op.beta);
         let gradient: Vec<f64> = self.read(op.gradient).iter().map(|g| g * clip).collect();
-        let blend = |a: &[f64], b: &[f64]| -> Vec<f64> {
+        let average = |a: &[f64], b: &[f64]| -> Vec<f64> {
             a.iter().zip(b).map(|(a, b)| beta * a + (1.0 - beta) * b).collect()
         };
-        let moment = blend(&self.read(op.moment), &gradient);
+        let moment = average(&self.read(op.moment), &gradient);
         self.write(op.moment, &moment);
-        self.write(op.gradient, &blend(&moment, &gradient));
+        self.write(op.gradient, &average(&moment, &gradient));
     }
 
-    pub(super) fn normalize_kernel(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
+    pub(super) fn scale_by_frobenius_norm_kernel(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
         let norm = 1.02 * self.get(squared_norm, 0, 0).sqrt() + 1e-6;
         let values: Vec<f64> = self.read(x).iter().map(|x| x / norm).collect();
         self.write(out, &values);
     }
 
-    pub(super) fn blend_kernel(&mut self, op: Blend) {
+    pub(super) fn axpby_kernel(&mut self, op: Axpby) {
         let (a, b) = (f64::from(op.a), f64::from(op.b));
         let values: Vec<f64> =
             self.read(op.x).iter().zip(self.read(op.y)).map(|(x, y)| a * x + b * y).collect();
         self.write(op.out, &values);
     }
 
-    pub(super) fn descend_kernel(&mut self, op: Descend) {
+    pub(super) fn sgd_step_kernel(&mut self, op: SgdStep) {
         if !self.get(op.squared_norm, 0, 0).is_finite() {
             return;
         }

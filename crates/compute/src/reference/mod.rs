@@ -10,8 +10,8 @@ use crate::Result;
 use crate::bf16::Bf16;
 use crate::blocks;
 use crate::device::{
-    AdamW, Attention, AttentionBackward, Blend, CachedAttention, Descend, Device, Gemm, LinearCrossEntropy,
-    Momentum, RmsNorm, Rope,
+    AdamW, Attention, AttentionBackward, Axpby, CachedAttention, Device, Gemm, LinearCrossEntropy, Momentum,
+    RmsNorm, Rope, SgdStep,
 };
 use crate::tensor::{DType, Tensor};
 
@@ -185,7 +185,14 @@ impl Device for Reference {
         self.rmsnorm_kernel(op, out);
     }
 
-    fn rmsnorm_backward(&mut self, op: RmsNorm, dout: Tensor, dx: Tensor, overwrite: bool, dweight: Tensor) {
+    fn rmsnorm_backward(
+        &mut self,
+        op: RmsNorm,
+        dout: Tensor,
+        dx: Tensor,
+        overwrite: bool,
+        dweight: Option<Tensor>,
+    ) {
         self.rmsnorm_backward_kernel(op, dout, dx, overwrite, dweight);
     }
 
@@ -231,15 +238,15 @@ impl Device for Reference {
         self.momentum_kernel(op);
     }
 
-    fn normalize(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
-        self.normalize_kernel(x, squared_norm, out);
+    fn scale_by_frobenius_norm(&mut self, x: Tensor, squared_norm: Tensor, out: Tensor) {
+        self.scale_by_frobenius_norm_kernel(x, squared_norm, out);
     }
 
-    fn blend(&mut self, op: Blend) {
-        self.blend_kernel(op);
+    fn axpby(&mut self, op: Axpby) {
+        self.axpby_kernel(op);
     }
 
-    fn descend(&mut self, op: Descend) {
-        self.descend_kernel(op);
+    fn sgd_step(&mut self, op: SgdStep) {
+        self.sgd_step_kernel(op);
     }
 }

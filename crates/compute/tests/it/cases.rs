@@ -213,9 +213,9 @@ fn norms(element: DType, visit: &mut Visit) {
             let op = RmsNorm { x, weight, rstd, eps: 1e-5 };
             visit(&c, &|d| {
                 d.rmsnorm(op, out);
-                d.rmsnorm_backward(op, dout, dx, overwrite, dweight);
+                d.rmsnorm_backward(op, dout, dx, overwrite, Some(dweight));
                 if overwrite {
-                    d.rmsnorm_backward(op, dout, dout, true, dweight);
+                    d.rmsnorm_backward(op, dout, dout, true, None);
                 }
             });
         }
@@ -392,7 +392,7 @@ fn losses(element: DType, visit: &mut Visit) {
             let loss_sum = c.scalar();
             let gradient = backward.then(|| LinearCrossEntropyGradient {
                 dx: c.output(n, width),
-                dweight: c.in_out_of(DType::F32, vocabulary, width),
+                dweight: Some(c.in_out_of(DType::F32, vocabulary, width)),
                 scale: 0.5,
             });
             let op = LinearCrossEntropy { x, weight, targets, weights, scratch, loss_sum, gradient };
@@ -502,30 +502,30 @@ fn muon(element: DType, visit: &mut Visit) {
                 d.momentum(op);
             });
         }
-        let mut c = Case::of(element, format!("normalize {n} from {skip} {element:?}"));
+        let mut c = Case::of(element, format!("scale_by_frobenius_norm {n} from {skip} {element:?}"));
         let (x, out) = (part(c.input_of(DType::F32, 1, n + skip)), part(c.output(1, n + skip)));
         let squared_norm = c.scalar();
         visit(&c, &|d| {
             d.squared_norm(x, squared_norm);
-            d.normalize(x, squared_norm, out);
+            d.scale_by_frobenius_norm(x, squared_norm, out);
         });
 
-        let mut c = Case::of(element, format!("blend {n} from {skip} {element:?}"));
+        let mut c = Case::of(element, format!("axpby {n} from {skip} {element:?}"));
         let (x, y) = (part(c.in_out(1, n + skip)), part(c.input(1, n + skip)));
         let out = part(c.output_of(DType::F32, 1, n + skip));
         visit(&c, &|d| {
-            d.blend(Blend { a: 1.5, x, b: -0.25, y, out });
-            d.blend(Blend { a: -2.0, x, b: 0.5, y, out: x });
+            d.axpby(Axpby { a: 1.5, x, b: -0.25, y, out });
+            d.axpby(Axpby { a: -2.0, x, b: 0.5, y, out: x });
         });
 
-        let mut c = Case::new(format!("descend {n} from {skip} {element:?}"));
+        let mut c = Case::new(format!("sgd_step {n} from {skip} {element:?}"));
         let (weight, direction) = (part(c.in_out(1, n + skip)), part(c.input_of(element, 1, n + skip)));
         let rounded = (element == DType::Bf16).then(|| part(c.output_of(element, 1, n + skip)));
         let squared_norm = c.scalar();
-        let op = Descend { weight, rounded, direction, squared_norm, step: 0.1, decay: 0.01 };
+        let op = SgdStep { weight, rounded, direction, squared_norm, step: 0.1, decay: 0.01 };
         visit(&c, &|d| {
             d.squared_norm(weight, squared_norm);
-            d.descend(op);
+            d.sgd_step(op);
         });
     }
     let mut c = Case::new("muon leaves everything when the norm is not finite".to_string());
@@ -534,11 +534,11 @@ fn muon(element: DType, visit: &mut Visit) {
     c.uploads.push((gradient, vec![f32::INFINITY; 9]));
     let squared_norm = c.layout.reserve(DType::F64, 1, 1);
     let first = Momentum { gradient, moment, squared_norm, max_gradient_norm: 1.0, beta: 0.95 };
-    let last = Descend { weight, rounded: None, direction: gradient, squared_norm, step: 0.1, decay: 0.01 };
+    let last = SgdStep { weight, rounded: None, direction: gradient, squared_norm, step: 0.1, decay: 0.01 };
     visit(&c, &|d| {
         d.squared_norm(gradient, squared_norm);
         d.momentum(first);
-        d.descend(last);
+        d.sgd_step(last);
     });
 }
 

@@ -80,7 +80,7 @@ fn rmsnorm() {
     let op = RmsNorm { x, weight, rstd, eps: 1e-5 };
     let seed = d.read(dout);
     d.rmsnorm(op, out);
-    d.rmsnorm_backward(op, dout, dx, true, dweight);
+    d.rmsnorm_backward(op, dout, dx, true, Some(dweight));
     let forward = |d: &mut Reference| d.rmsnorm(op, out);
     check("x", &mut d, (x, dx), out, &seed, &forward);
     check("weight", &mut d, (weight, dweight), out, &seed, &forward);
@@ -166,7 +166,7 @@ fn linear_cross_entropy() {
     let mut d = b.device("loss");
     d.upload_ids(targets, &[0, 3, 6, 2, 2]);
     d.write(weights, &[1.0, 0.5, 0.0, 2.0, 1.0]);
-    let gradient = Some(LinearCrossEntropyGradient { dx, dweight, scale: 0.25 });
+    let gradient = Some(LinearCrossEntropyGradient { dx, dweight: Some(dweight), scale: 0.25 });
     let op = LinearCrossEntropy { x, weight, targets, weights, scratch, loss_sum, gradient };
     d.linear_cross_entropy(op);
     let forward = |d: &mut Reference| {

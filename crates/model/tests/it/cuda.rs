@@ -6,7 +6,8 @@ use compute::cuda::Cuda;
 use compute::rng::Rng;
 use compute::{Batch, DType, Device, Target};
 use model::{
-    Decoding, Model, ModelConfig, Precision, Purpose, StateKind, StepOutcome, Training, Update, WeightTypes,
+    Decoder, Decoding, ModelConfig, Precision, StateKind, StepOutcome, Training, TrainingModel, Update,
+    WeightTypes,
 };
 
 /// The first GPU, or a printed reason why there is none to test. With `TEXT2LLM_TEST_CUDA` set there must be
@@ -56,14 +57,14 @@ fn training(precision: Precision, recompute: bool) -> Training {
     Training { recompute, logits_bytes, ..Training::new(2, 90, precision) }
 }
 
-fn started<D: Device>(device: D, training: Training) -> Model<D> {
-    let mut model = Model::new(device, config(), Purpose::Train(training)).unwrap();
+fn started<D: Device>(device: D, training: Training) -> TrainingModel<D> {
+    let mut model = TrainingModel::new(device, config(), training).unwrap();
     model.initialize(7);
     model
 }
 
 /// One optimizer step over two micro-batches.
-fn step<D: Device>(model: &mut Model<D>, step: u64) -> StepOutcome {
+fn step<D: Device>(model: &mut TrainingModel<D>, step: u64) -> StepOutcome {
     model.begin_step();
     for part in 0..2 {
         model.accumulate(&batch(2 * step + part), 1.0 / 360.0, 2 * step + part);
@@ -75,8 +76,8 @@ fn step<D: Device>(model: &mut Model<D>, step: u64) -> StepOutcome {
 /// A smaller rate than the other tests take: bfloat16 has to stay beside f32.
 const STEP: Update = Update { learning_rate: 1e-3, ..crate::training::STEP };
 
-fn state<D: Device>(model: &mut Model<D>) -> Vec<Vec<u32>> {
-    let names: Vec<String> = model.parameters().iter().map(|p| p.name.clone()).collect();
+fn state<D: Device>(model: &mut TrainingModel<D>) -> Vec<Vec<u32>> {
+    let names: Vec<String> = model.weights().parameters().iter().map(|p| p.name.clone()).collect();
     let kinds = [StateKind::Weight, StateKind::Moment1, StateKind::Moment2];
     let of = |name: &String, kind| model.download(name, kind).unwrap().iter().map(|x| x.to_bits()).collect();
     let mut of = of;
@@ -108,10 +109,10 @@ fn ten_steps_agree_with_the_cpu() {
             let ratio = found.gradient_norm / expected.gradient_norm;
             assert!((ratio - 1.0).abs() < 10.0 * tolerance, "{precision:?} step {at}: norm off by {ratio}");
         }
-        assert!(on_gpu.device().graphs() > 0, "repeated steps are launched as graphs");
+        assert!(on_gpu.weights().device().graphs() > 0, "repeated steps are launched as graphs");
         let work = model::plan::training_work(&config(), &training(precision, false));
         let planned = (on_gpu.plan().total_bytes + Cuda::workspace_bytes(&work)) as f64;
-        let ratio = on_gpu.device().allocated_bytes() as f64 / planned;
+        let ratio = on_gpu.weights().device().allocated_bytes() as f64 / planned;
         assert!((0.97..1.001).contains(&ratio), "{ratio} of the memory that was planned");
     }
 }
@@ -127,7 +128,7 @@ fn runs_are_equal_to_the_bit_and_go_on_from_what_was_saved() {
         for (at, loss) in losses.iter().enumerate().take(2) {
             assert_eq!(step(&mut before, at as u64).loss_sum, *loss, "step {at}");
         }
-        let names: Vec<String> = before.parameters().iter().map(|p| p.name.clone()).collect();
+        let names: Vec<String> = before.weights().parameters().iter().map(|p| p.name.clone()).collect();
         let mut after = started(gpu().unwrap(), training(Precision::Bf16, recompute));
         for name in &names {
             for kind in [StateKind::Weight, StateKind::Moment1, StateKind::Moment2] {
@@ -162,17 +163,14 @@ fn decoding_agrees_with_the_cpu() {
         [(DType::F32, 2e-5), (DType::Bf16, 3e-2), (DType::Q8_0, 5e-2), (DType::Q4_0, 0.4)]
     {
         let Some(gpu) = gpu() else { return };
-        let room = |dtype| {
-            Purpose::Decode(Decoding { sequences: 2, max_sequence: 96, weights: WeightTypes::All(dtype) })
-        };
+        let room = |dtype| Decoding { sequences: 2, max_sequence: 96, weights: WeightTypes::All(dtype) };
         let plain = ModelConfig { vocab_size: 272, ..config() };
-        let mut trained =
-            Model::new(Cpu::new(2), plain.clone(), Purpose::Train(training(Precision::F32, false))).unwrap();
-        trained.initialize(3);
-        let mut on_gpu = Model::new(gpu, plain.clone(), room(dtype)).unwrap();
-        let mut on_cpu = Model::new(Cpu::new(2), plain.clone(), room(DType::F32)).unwrap();
-        on_gpu.copy_weights_from(&mut trained).unwrap();
-        on_cpu.copy_weights_from(&mut trained).unwrap();
+        let mut trained = Decoder::new(Cpu::new(2), plain.clone(), room(DType::F32)).unwrap();
+        trained.weights_mut().initialize(3);
+        let mut on_gpu = Decoder::new(gpu, plain.clone(), room(dtype)).unwrap();
+        let mut on_cpu = Decoder::new(Cpu::new(2), plain.clone(), room(DType::F32)).unwrap();
+        on_gpu.weights_mut().copy_from(trained.weights_mut()).unwrap();
+        on_cpu.weights_mut().copy_from(trained.weights_mut()).unwrap();
         let prompt: Vec<u32> = batch(0).tokens[..50].to_vec();
         let mut parts: Vec<(usize, Vec<u32>)> = vec![(1, prompt[..20].to_vec()), (0, prompt)];
         for turn in 0..12 {
@@ -185,6 +183,6 @@ fn decoding_agrees_with_the_cpu() {
             }
             parts = vec![(1, vec![turn + 5]), (0, vec![2 * turn])];
         }
-        assert!(on_gpu.device().graphs() > 0, "tokens are launched as graphs");
+        assert!(on_gpu.weights().device().graphs() > 0, "tokens are launched as graphs");
     }
 }

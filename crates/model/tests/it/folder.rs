@@ -6,11 +6,11 @@ use compute::Batch;
 use compute::cpu::Cpu;
 use formats::safetensors::{Reader, TensorSpec, pytorch_metadata, write};
 use model::folder::{self, TokenIds};
-use model::{Model, ModelConfig, Precision, Purpose, Stored, Training};
+use model::{Evaluation, Evaluator, ModelConfig, Precision, Stored};
 use store::fs::{Fs, RealFs};
 
-fn purpose() -> Purpose {
-    Purpose::Train(Training::new(1, 6, Precision::F32))
+fn evaluator(config: ModelConfig) -> model::Result<Evaluator<Cpu>> {
+    Evaluator::new(Cpu::new(1), config, Evaluation::new(1, 6, Precision::F32))
 }
 
 fn shape(attention_bias: bool, qk_norm: bool, tie_word_embeddings: bool) -> ModelConfig {
@@ -35,9 +35,10 @@ fn shape(attention_bias: bool, qk_norm: bool, tie_word_embeddings: bool) -> Mode
 }
 
 fn save(folder: &Path, config: ModelConfig) -> Vec<f32> {
-    let mut model = Model::new(Cpu::new(1), config, purpose()).unwrap();
-    model.initialize(7);
-    folder::save(&RealFs, folder, &mut model, TokenIds { bos: Some(1), eos: Some(2), pad: Some(0) }).unwrap();
+    let mut model = evaluator(config).unwrap();
+    model.weights_mut().initialize(7);
+    let ids = TokenIds { bos: Some(1), eos: Some(2), pad: Some(0) };
+    folder::save(&RealFs, folder, model.weights_mut(), ids).unwrap();
     model.logits(&batch())
 }
 
@@ -47,11 +48,11 @@ fn batch() -> Batch {
     batch
 }
 
-fn load(folder: &Path) -> model::Result<Model<Cpu>> {
+fn load(folder: &Path) -> model::Result<Evaluator<Cpu>> {
     let (config, hf) = folder::read_config(&RealFs, folder)?;
     assert_eq!((hf.bos_token_id, hf.eos_token_ids, hf.pad_token_id), (Some(1), vec![2], Some(0)));
-    let mut model = Model::new(Cpu::new(1), config, purpose())?;
-    folder::load(&RealFs, folder, &mut model)?;
+    let mut model = evaluator(config)?;
+    folder::load(&RealFs, folder, model.weights_mut())?;
     Ok(model)
 }
 

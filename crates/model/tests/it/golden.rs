@@ -13,7 +13,8 @@ use compute::{Batch, Device};
 use formats::hf::Config;
 use formats::safetensors::Reader;
 use model::{
-    DType, Decoding, Model, ModelConfig, Precision, Purpose, Scales, StateKind, Training, Update, WeightTypes,
+    DType, Decoder, Decoding, Evaluation, Evaluator, LearningRateScales, ModelConfig, Precision, Training,
+    TrainingModel, Update, WeightTypes, Weights,
 };
 use serde_json::Value;
 
@@ -73,39 +74,50 @@ impl Golden {
         self.record["optimizer"][key].as_f64().unwrap() as f32
     }
 
-    /// A model for training with the golden weights.
-    fn model<D: Device>(&mut self, device: D, purpose: Purpose) -> Model<D> {
-        let mut model = Model::new(device, self.config.clone(), purpose).unwrap();
-        let named: Vec<_> = model.parameters().iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
+    fn load<D: Device>(&mut self, weights: &mut Weights<D>) {
+        let parameters = weights.parameters().to_vec();
         let golden = self.tensors.tensors().iter().filter(|entry| entry.name.starts_with("weight.")).count();
-        assert_eq!(named.len(), golden, "{}: as many parameters as PyTorch has", self.name);
-        for (name, shape) in named {
-            let values = self.tensors.read_f32_shaped(&format!("weight.{name}"), &shape).unwrap();
-            model.upload(&name, StateKind::Weight, &values).unwrap();
+        assert_eq!(parameters.len(), golden, "{}: as many parameters as PyTorch has", self.name);
+        for parameter in parameters {
+            let name = format!("weight.{}", parameter.name);
+            let values = self.tensors.read_f32_shaped(&name, &parameter.shape).unwrap();
+            weights.upload(&parameter.name, &values).unwrap();
         }
+    }
+
+    fn training<D: Device>(&mut self, device: D) -> TrainingModel<D> {
+        let Batch { batch_size, sequence_length, .. } = self.batch;
+        let training = Training::new(batch_size, sequence_length, Precision::F32);
+        let mut model = TrainingModel::new(device, self.config.clone(), training).unwrap();
+        self.load(model.weights_mut());
         model
     }
 
-    fn purpose(&self) -> Purpose {
-        Purpose::Train(Training::new(self.batch.batch_size, self.batch.sequence_length, Precision::F32))
+    fn evaluator<D: Device>(&mut self, device: D) -> Evaluator<D> {
+        let Batch { batch_size, sequence_length, .. } = self.batch;
+        let evaluation = Evaluation::new(batch_size, sequence_length, Precision::F32);
+        let mut model = Evaluator::new(device, self.config.clone(), evaluation).unwrap();
+        self.load(model.weights_mut());
+        model
     }
 
-    /// Compares every parameter's tensor of one kind with the golden ones; returns the largest relative
-    /// difference.
-    fn compare<D: Device>(
-        &mut self,
-        model: &mut Model<D>,
-        kind: StateKind,
-        prefix: &str,
-        tolerance: f64,
-    ) -> f64 {
-        let names: Vec<String> = model.parameters().iter().map(|parameter| parameter.name.clone()).collect();
+    fn decoder<D: Device>(&mut self, device: D, decoding: Decoding) -> Decoder<D> {
+        let mut model = Decoder::new(device, self.config.clone(), decoding).unwrap();
+        self.load(model.weights_mut());
+        model
+    }
+
+    /// Compares a tensor of every parameter with the golden ones; returns the largest relative difference.
+    fn compare(&mut self, prefix: &str, tolerance: f64, mut of: impl FnMut(&str) -> Vec<f32>) -> f64 {
         let mut largest = 0f64;
+        let prefix_dot = format!("{prefix}.");
+        let entries = self.tensors.tensors().iter().map(|entry| entry.name.clone());
+        let names: Vec<String> = entries.filter(|name| name.starts_with(&prefix_dot)).collect();
+        assert!(!names.is_empty());
         for name in names {
-            let expected = self.tensors.read_f32(&format!("{prefix}.{name}")).unwrap();
-            let actual = model.download(&name, kind).unwrap();
-            let difference = relative_difference(&actual, &expected);
-            assert!(difference <= tolerance, "{}: {prefix} of {name} differs by {difference:e}", self.name);
+            let expected = self.tensors.read_f32(&name).unwrap();
+            let difference = relative_difference(&of(&name[prefix_dot.len()..]), &expected);
+            assert!(difference <= tolerance, "{}: {name} differs by {difference:e}", self.name);
             largest = largest.max(difference);
         }
         largest
@@ -147,16 +159,17 @@ pub fn check_gpu(device: impl Fn() -> compute::cuda::Cuda) {
 fn check<D: Device>(device: impl Fn() -> D, tolerance: &Tolerance, cuts: &[usize]) {
     for name in VARIANTS {
         let mut golden = Golden::open(name);
-        let purpose = golden.purpose();
-        let mut model = golden.model(device(), purpose);
+        let mut model = golden.training(device());
         let batch = golden.batch.clone();
         let weight_sum = batch.weight_sum();
 
-        let logits = model.logits(&batch);
+        let mut evaluator = golden.evaluator(device());
+        let logits = evaluator.logits(&batch);
         let expected = golden.tensors.read_f32("logits").unwrap();
         let logits_difference = relative_difference(&logits, &expected);
         assert!(logits_difference <= tolerance.logits, "{name}: logits differ by {logits_difference:e}");
         let loss = model.evaluate(&batch) / weight_sum;
+        assert_eq!(evaluator.evaluate(&batch) / weight_sum, loss, "{name}: evaluator and model in training");
         let losses = golden.numbers("losses");
         assert!(
             (loss / losses[0] - 1.0).abs() <= tolerance.loss,
@@ -173,7 +186,7 @@ fn check<D: Device>(device: impl Fn() -> D, tolerance: &Tolerance, cuts: &[usize
             }
             if step == 0 {
                 gradient_difference =
-                    golden.compare(&mut model, StateKind::Gradient, "gradient", tolerance.gradient);
+                    golden.compare("gradient", tolerance.gradient, |name| model.gradient(name).unwrap());
             }
             model.optimizer_step(&Update {
                 learning_rate: golden.option("learning_rate"),
@@ -184,7 +197,7 @@ fn check<D: Device>(device: impl Fn() -> D, tolerance: &Tolerance, cuts: &[usize
                 max_gradient_norm: golden.option("max_gradient_norm"),
                 momentum: 0.95,
                 step: step as u64 + 1,
-                scales: Scales::default(),
+                scales: LearningRateScales::default(),
             });
             let outcome = model.step_outcome();
             let difference = (outcome.loss_sum / weight_sum / loss - 1.0).abs();
@@ -198,7 +211,9 @@ fn check<D: Device>(device: impl Fn() -> D, tolerance: &Tolerance, cuts: &[usize
             assert!(!outcome.skipped_non_finite, "{at}");
             loss_difference = loss_difference.max(difference);
         }
-        let weights_difference = golden.compare(&mut model, StateKind::Weight, "final", tolerance.weights);
+        let weights = model.weights_mut();
+        let weights_difference =
+            golden.compare("final", tolerance.weights, |name| weights.download(name).unwrap());
         println!(
             "{name}: relative difference of logits {logits_difference:.1e}, losses {loss_difference:.1e}, gradients \
              {gradient_difference:.1e}, final weights {weights_difference:.1e}"
@@ -234,7 +249,7 @@ fn decoding_agrees_with_pytorch() {
         let (length, vocab) = (golden.batch.sequence_length, golden.config.vocab_size);
         let expected = golden.tensors.read_f32("logits").unwrap();
         let tokens = golden.batch.tokens[..length].to_vec();
-        let mut model = golden.model(Cpu::new(2), Purpose::Decode(Decoding::one(length)));
+        let mut model = golden.decoder(Cpu::new(2), Decoding::one(length));
         for (position, &token) in tokens.iter().enumerate() {
             let logits = model.decode(&[token]).unwrap();
             let difference = relative_difference(&logits, &expected[position * vocab..][..vocab]);
@@ -267,7 +282,7 @@ fn sequences_side_by_side_agree_with_pytorch() {
         {
             let weights = WeightTypes::All(dtype);
             let decoding = Decoding { sequences: 3, max_sequence: length, weights };
-            let mut model = golden.model(Cpu::new(2), Purpose::Decode(decoding));
+            let mut model = golden.decoder(Cpu::new(2), decoding);
             let mut found = vec![Vec::new(); 3];
             for (sequence, cut) in [(0, length / 2), (2, 3)] {
                 model.decode_each(&[(sequence, &tokens[..cut])]).unwrap();

@@ -5,4 +5,5 @@
 mod cuda;
 mod folder;
 mod golden;
+mod trainable;
 mod training;

@@ -6,8 +6,8 @@ use compute::reference::Reference;
 use compute::rng::Rng;
 use compute::{Batch, Device};
 use model::{
-    Decoding, MemoryPlan, Model, ModelConfig, Optimizer, Precision, Purpose, Role, Scales, StateKind,
-    Training, Update,
+    Decoder, Decoding, Evaluation, Evaluator, LearningRateScales, MemoryPlan, ModelConfig, Optimizer,
+    Precision, Purpose, Role, StateKind, Training, TrainingModel, Update,
 };
 
 fn config() -> ModelConfig {
@@ -41,7 +41,12 @@ fn random_batch(config: &ModelConfig, batch_size: usize, sequence_length: usize)
     batch
 }
 
-fn model<D: Device>(device: D, config: ModelConfig, batch_size: usize, sequence_length: usize) -> Model<D> {
+fn model<D: Device>(
+    device: D,
+    config: ModelConfig,
+    batch_size: usize,
+    sequence_length: usize,
+) -> TrainingModel<D> {
     model_in(Precision::F32, device, config, batch_size, sequence_length)
 }
 
@@ -51,12 +56,12 @@ fn model_in<D: Device>(
     config: ModelConfig,
     batch_size: usize,
     sequence_length: usize,
-) -> Model<D> {
+) -> TrainingModel<D> {
     laid_out(device, config, Training::new(batch_size, sequence_length, precision))
 }
 
-fn laid_out<D: Device>(device: D, config: ModelConfig, training: Training) -> Model<D> {
-    let mut model = Model::new(device, config, Purpose::Train(training)).unwrap();
+fn laid_out<D: Device>(device: D, config: ModelConfig, training: Training) -> TrainingModel<D> {
+    let mut model = TrainingModel::new(device, config, training).unwrap();
     model.initialize(7);
     model
 }
@@ -79,7 +84,7 @@ pub const STEP: Update = Update {
     momentum: 0.95,
     max_gradient_norm: 1.0,
     step: 1,
-    scales: Scales { embedding: 1.0, head: 1.0, hidden: 1.0, vectors: 1.0, layer_decay: 1.0 },
+    scales: LearningRateScales { embedding: 1.0, head: 1.0, hidden: 1.0, vectors: 1.0, layer_decay: 1.0 },
 };
 
 /// With a fixed seed dropout is a fixed function, so central differences hold for it as for any.
@@ -88,7 +93,7 @@ fn dropout_has_the_gradient_of_its_own_mask() {
     let config = ModelConfig { dropout: 0.3, ..config() };
     let batch = random_batch(&config, 2, 5);
     let mut model = model(Reference::new(), config.clone(), 2, 5);
-    let loss = |model: &mut Model<Reference>, seed| {
+    let loss = |model: &mut TrainingModel<Reference>, seed| {
         model.begin_step();
         model.accumulate(&batch, 1.0, seed);
         model.step_outcome().loss_sum
@@ -104,7 +109,7 @@ fn dropout_has_the_gradient_of_its_own_mask() {
         "model.layers.0.input_layernorm.weight",
     ] {
         loss(&mut model, 3);
-        let gradient = model.download(name, StateKind::Gradient).unwrap();
+        let gradient = model.gradient(name).unwrap();
         let values = model.download(name, StateKind::Weight).unwrap();
         for index in [0, values.len() / 2, values.len() - 1] {
             let side = 1.0 / 1024.0;
@@ -126,7 +131,7 @@ fn dropout_has_the_gradient_of_its_own_mask() {
     // Evaluation drops nothing.
     let plain = ModelConfig { dropout: 0.0, ..config };
     let mut without = self::model(Reference::new(), plain, 2, 5);
-    without.copy_weights_from(&mut model).unwrap();
+    without.weights_mut().copy_from(model.weights_mut()).unwrap();
     assert_eq!(model.evaluate(&batch), without.evaluate(&batch));
 }
 
@@ -153,7 +158,7 @@ fn threads_do_not_change_a_bit() {
             model.optimizer_step(&Update { step, ..STEP });
         }
         let outcome = model.step_outcome();
-        let names: Vec<String> = model.parameters().iter().map(|p| p.name.clone()).collect();
+        let names: Vec<String> = model.weights().parameters().iter().map(|p| p.name.clone()).collect();
         let mut bits = vec![outcome.loss_sum.to_bits(), outcome.gradient_norm.to_bits()];
         for name in names {
             for kind in [StateKind::Weight, StateKind::Moment1, StateKind::Moment2] {
@@ -194,9 +199,10 @@ fn recomputed_layers_change_no_bit() {
                 for (batch, seed) in batches.iter().zip(step..) {
                     model.accumulate(batch, 0.01, seed);
                 }
-                let names: Vec<String> = model.parameters().iter().map(|p| p.name.clone()).collect();
+                let names: Vec<String> =
+                    model.weights().parameters().iter().map(|p| p.name.clone()).collect();
                 for name in names {
-                    let gradient = model.download(&name, StateKind::Gradient).unwrap();
+                    let gradient = model.gradient(&name).unwrap();
                     bits.extend(gradient.iter().map(|g| u64::from(g.to_bits())));
                 }
                 model.optimizer_step(&Update { step, ..STEP });
@@ -252,7 +258,7 @@ fn bf16_trains_like_f32() {
             assert!((found - expected).abs() < 0.02 * first, "step {step}: {found}, not {expected}");
         }
         // Weights that are replaced are rounded anew, and the f32 weights are what is kept.
-        model.copy_weights_from(&mut exact).unwrap();
+        model.weights_mut().copy_from(exact.weights_mut()).unwrap();
         let (found, expected) = (model.evaluate(&batch), exact.evaluate(&batch));
         assert!((found - expected).abs() < 1e-3 * first * 150.0, "{found}, not {expected}");
         let name = "model.layers.1.mlp.up_proj.weight";
@@ -263,8 +269,8 @@ fn bf16_trains_like_f32() {
         // The first step's gradients point the same way.
         let gradient = |precision| {
             let (mut model, _) = train(precision, 1);
-            let names: Vec<String> = model.parameters().iter().map(|p| p.name.clone()).collect();
-            names.iter().map(|name| model.download(name, StateKind::Gradient).unwrap()).collect::<Vec<_>>()
+            let names: Vec<String> = model.weights().parameters().iter().map(|p| p.name.clone()).collect();
+            names.iter().map(|name| model.gradient(name).unwrap()).collect::<Vec<_>>()
         };
         for (a, b) in gradient(Precision::F32).iter().zip(&gradient(precision)) {
             let dot = |a: &[f32], b: &[f32]| -> f64 {
@@ -306,7 +312,7 @@ fn muon_moves_along_the_orthogonal_factor() {
         ] {
             let training = Training { optimizer: Optimizer::Muon, ..Training::new(1, 4, precision) };
             let mut model = laid_out(Cpu::new(2), config.clone(), training);
-            let shape = model.parameters().iter().find(|p| p.name == name).unwrap().shape.clone();
+            let shape = model.weights().parameters().iter().find(|p| p.name == name).unwrap().shape.clone();
             let (rows, columns, side) = (shape[0], shape[1], shape[0].min(shape[1]));
             let mut rng = Rng::from_parts(5, name, &[]);
             let (u, v) = (orthonormal(&mut rng, rows, side), orthonormal(&mut rng, columns, side));
@@ -320,7 +326,7 @@ fn muon_moves_along_the_orthogonal_factor() {
                 .collect();
             let before = model.download(name, StateKind::Weight).unwrap();
             model.begin_step();
-            model.upload(name, StateKind::Gradient, &gradient).unwrap();
+            model.set_gradient(name, &gradient).unwrap();
             model.optimizer_step(&Update { weight_decay: 0.0, ..STEP });
             let after = model.download(name, StateKind::Weight).unwrap();
             let length = f64::from(STEP.learning_rate) * 0.2 * (rows.max(columns) as f64).sqrt();
@@ -345,14 +351,15 @@ fn muon_moves_along_the_orthogonal_factor() {
 #[test]
 fn scales_multiply_the_learning_rate_of_their_parameters() {
     let config = ModelConfig { tie_word_embeddings: false, num_hidden_layers: 3, ..config() };
-    let scales = Scales { embedding: 2.0, head: 0.5, hidden: 4.0, vectors: 0.0, layer_decay: 0.5 };
+    let scales =
+        LearningRateScales { embedding: 2.0, head: 0.5, hidden: 4.0, vectors: 0.0, layer_decay: 0.5 };
     let mut model = model(Cpu::new(1), config.clone(), 1, 4);
-    let parameters = model.parameters().to_vec();
+    let parameters = model.weights().parameters().to_vec();
     model.begin_step();
     let mut before = Vec::new();
     for parameter in &parameters {
         before.push(model.download(&parameter.name, StateKind::Weight).unwrap());
-        model.upload(&parameter.name, StateKind::Gradient, &vec![1e-3; parameter.len()]).unwrap();
+        model.set_gradient(&parameter.name, &vec![1e-3; parameter.len()]).unwrap();
     }
     model.optimizer_step(&Update { weight_decay: 0.0, scales, ..STEP });
     for (parameter, before) in parameters.iter().zip(before) {
@@ -396,7 +403,7 @@ fn the_average_follows_the_weights_and_takes_their_place() {
         model.swap_average();
         assert_eq!(model.download(name, StateKind::Weight).unwrap(), found);
         let mut plain = laid_out(Cpu::new(2), config.clone(), Training::new(1, 4, precision));
-        plain.copy_weights_from(&mut model).unwrap();
+        plain.weights_mut().copy_from(model.weights_mut()).unwrap();
         let of_average = model.evaluate(&batch);
         assert_eq!(of_average, plain.evaluate(&batch));
         model.swap_average();
@@ -424,6 +431,26 @@ fn gradients_that_are_not_finite_change_nothing() {
     assert!(model.download("model.norm.weight", StateKind::Moment1).unwrap().iter().all(|&m| m == 0.0));
 }
 
+/// The arena of a model for a purpose, and its parameters' roles and lengths.
+fn arena_of(config: &ModelConfig, purpose: &Purpose) -> (MemoryPlan, Vec<(Role, usize)>) {
+    let (device, config) = (Cpu::new(1), config.clone());
+    let (plan, parameters) = match purpose.clone() {
+        Purpose::Train(training) => {
+            let model = TrainingModel::new(device, config, training).unwrap();
+            (model.plan(), model.weights().parameters().to_vec())
+        }
+        Purpose::Evaluate(evaluation) => {
+            let model = Evaluator::new(device, config, evaluation).unwrap();
+            (model.plan(), model.weights().parameters().to_vec())
+        }
+        Purpose::Decode(decoding) => {
+            let model = Decoder::new(device, config, decoding).unwrap();
+            (model.plan(), model.weights().parameters().to_vec())
+        }
+    };
+    (plan, parameters.iter().map(|parameter| (parameter.role, parameter.len())).collect())
+}
+
 #[test]
 fn the_plan_is_the_arena() {
     for qk_norm in [false, true] {
@@ -438,11 +465,13 @@ fn the_plan_is_the_arena() {
                 average: true,
                 ..Training::new(3, 16, Precision::F32)
             }),
+            Purpose::Evaluate(Evaluation::new(3, 16, Precision::F32)),
+            Purpose::Evaluate(Evaluation::new(3, 16, Precision::Bf16)),
             Purpose::Decode(Decoding::one(300)),
         ] {
             let plan = MemoryPlan::new(&config, &purpose);
-            let model = Model::new(Cpu::new(1), config.clone(), purpose.clone()).unwrap();
-            assert_eq!(model.plan(), plan);
+            let (arena, sizes) = arena_of(&config, &purpose);
+            assert_eq!(arena, plan);
             let parts = plan.parameters_bytes
                 + plan.gradients_bytes
                 + plan.moments_bytes
@@ -450,22 +479,26 @@ fn the_plan_is_the_arena() {
                 + plan.scratch_bytes;
             assert_eq!(parts, plan.total_bytes);
             // Every tensor is rounded up to a cache line; nothing else is added.
-            let parameters: usize = model.parameters().iter().map(model::Parameter::len).sum();
+            let parameters: usize = sizes.iter().map(|(_, len)| len).sum();
             assert_eq!(parameters, config.parameter_count().total);
             let is_bf16 = matches!(purpose, Purpose::Train(Training { precision: Precision::Bf16, .. }));
-            let each = if is_bf16 { 4 + 2 } else { 4 };
+            let each = match purpose {
+                Purpose::Evaluate(Evaluation { precision: Precision::Bf16, .. }) => 2,
+                _ if is_bf16 => 4 + 2,
+                _ => 4,
+            };
             assert!(plan.parameters_bytes >= each * parameters);
-            assert!(plan.parameters_bytes <= each * parameters + 128 * model.parameters().len());
+            assert!(plan.parameters_bytes <= each * parameters + 128 * sizes.len());
             if let Purpose::Train(training) = &purpose {
-                let hidden = model.parameters().iter().filter(|p| p.role == Role::Hidden);
-                let hidden: usize = hidden.map(model::Parameter::len).sum();
+                let hidden = sizes.iter().filter(|(role, _)| *role == Role::Hidden);
+                let hidden: usize = hidden.map(|(_, len)| len).sum();
                 let moments = match training.optimizer {
                     Optimizer::AdamW => 2 * parameters,
                     Optimizer::Muon => 2 * parameters - hidden,
                 };
                 let kept = 4 * (moments + if training.average { parameters } else { 0 });
                 assert!(plan.moments_bytes >= kept, "{} of {kept}", plan.moments_bytes);
-                assert!(plan.moments_bytes <= kept + 384 * model.parameters().len());
+                assert!(plan.moments_bytes <= kept + 384 * sizes.len());
             }
         }
     }
@@ -473,9 +506,8 @@ fn the_plan_is_the_arena() {
 
 #[test]
 fn shapes_that_cannot_be_built_are_named() {
-    let refused = |config: ModelConfig| {
-        Model::new(Cpu::new(1), config, Purpose::Decode(Decoding::one(8))).err().unwrap().to_string()
-    };
+    let refused =
+        |config: ModelConfig| Decoder::new(Cpu::new(1), config, Decoding::one(8)).err().unwrap().to_string();
     let message = refused(ModelConfig { num_key_value_heads: 3, ..config() });
     assert!(message.contains("model.num_key_value_heads") && message.contains('3'), "{message}");
     assert!(refused(ModelConfig { head_dim: 5, ..config() }).contains("model.head_dim"));

@@ -7,7 +7,7 @@ use std::time::Instant;
 use compute::profile::Profiled;
 use compute::rng::Rng;
 use compute::{Device, Target};
-use model::{DType, Decoding, Model, ModelConfig, Purpose, Stored, WeightTypes};
+use model::{DType, Decoder, Decoding, ModelConfig, Stored, WeightTypes};
 use serde::Serialize;
 use store::fs::RealFs;
 
@@ -124,27 +124,27 @@ impl Subject {
         Subject { name, config: smollm2_135m(), weights, stored: None }
     }
 
-    fn model<D: Device>(&mut self, device: D, sequences: usize, tokens: usize) -> Result<Model<D>> {
+    fn model<D: Device>(&mut self, device: D, sequences: usize, tokens: usize) -> Result<Decoder<D>> {
         if tokens > self.config.max_position_embeddings {
             let context = self.config.max_position_embeddings;
             let message = format!("prompt and new tokens are {tokens}, and the model's context is {context}");
             return Err(Error::Argument { message });
         }
         let decoding = Decoding { sequences, max_sequence: tokens, weights: self.weights.clone() };
-        let mut model = Model::new(device, self.config.clone(), Purpose::Decode(decoding))?;
+        let mut model = Decoder::new(device, self.config.clone(), decoding)?;
         match &mut self.stored {
-            Some(stored) => stored.load(&RealFs, &mut model)?,
-            None => model.initialize(0),
+            Some(stored) => stored.load(&RealFs, model.weights_mut())?,
+            None => model.weights_mut().initialize(0),
         }
         Ok(model)
     }
 }
 
 /// Bytes of weights that a token reads: an embedding that is no output layer too is not read whole.
-fn weight_bytes<D: Device>(model: &Model<D>) -> Result<usize> {
+fn weight_bytes<D: Device>(model: &Decoder<D>) -> Result<usize> {
     let input_only = match model.config().tie_word_embeddings {
         true => 0,
-        false => model.parameter_bytes("model.embed_tokens.weight")?,
+        false => model.weights().parameter_bytes("model.embed_tokens.weight")?,
     };
     Ok(model.plan().parameters_bytes - input_only)
 }
@@ -166,14 +166,15 @@ pub fn profile(mut subject: Subject, options: &DecodeOptions) -> Result<StepFigu
         let parts: Vec<(usize, &[u32])> = next.chunks(1).enumerate().collect();
         next = all_likeliest(&model.decode_each(&parts)?, subject.config.vocab_size);
         if step == 0 {
-            model.device_mut().clear();
+            model.weights_mut().device_mut().clear();
         } else {
             seconds.push(start.elapsed().as_secs_f64());
         }
     }
-    let name = format!("a token of {sequences} sequence(s), {}, in {}", subject.name, model.weight_types());
+    let name =
+        format!("a token of {sequences} sequence(s), {}, in {}", subject.name, model.weights().type_names());
     let flops = 2.0 * (sequences * subject.config.parameter_count().total) as f64;
-    Ok(StepFigures::new(name, model.device(), &mut seconds, flops, peaks))
+    Ok(StepFigures::new(name, model.weights().device(), &mut seconds, flops, peaks))
 }
 
 /// Times a model.
@@ -239,10 +240,10 @@ pub fn run(mut subject: Subject, options: &DecodeOptions) -> Result<DecodeFigure
     let decode_tokens_per_s = median(&mut decode);
     Ok(DecodeFigures {
         model: subject.name,
-        dtype: model.weight_types(),
+        dtype: model.weights().type_names(),
         params: config.parameter_count().total,
-        device: model.device().name(),
-        threads: model.device().threads(),
+        device: model.weights().device().name(),
+        threads: model.weights().device().threads(),
         prompt_tokens: options.prompt_tokens,
         new_tokens: options.new_tokens,
         prefill_tokens_per_s: round(median(&mut prefill), 1),

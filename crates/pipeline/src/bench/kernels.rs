@@ -106,7 +106,7 @@ pub fn run(options: &BenchOptions) -> Result<StepFigures> {
     for _ in 0..WARM_UP {
         steps.step();
     }
-    steps.model.device_mut().clear();
+    steps.model.weights_mut().device_mut().clear();
     let mut seconds = Vec::new();
     for _ in WARM_UP..options.steps.max(WARM_UP + 1) {
         let start = std::time::Instant::now();
@@ -115,7 +115,7 @@ pub fn run(options: &BenchOptions) -> Result<StepFigures> {
     }
     let flops = config.flops_per_token(t) * (b * t) as f64;
     let name = format!("a step of {} in {}", options.preset.name(), options.precision.dtype().name());
-    Ok(StepFigures::new(name, steps.model.device(), &mut seconds, flops, peaks))
+    Ok(StepFigures::new(name, steps.model.weights().device(), &mut seconds, flops, peaks))
 }
 
 impl StepFigures {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use compute::rng::Rng;
 use compute::{AnyDevice, Batch, Device, Target};
-use model::{Model, ModelConfig, Optimizer, Precision, Purpose, Scales, Training, Update};
+use model::{LearningRateScales, ModelConfig, Optimizer, Precision, Training, TrainingModel, Update};
 use serde::Serialize;
 
 use crate::plan::planned_bytes;
@@ -173,7 +173,7 @@ pub struct BenchFigures {
 /// A machine without the memory.
 pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
     let (config, training) = options.subject();
-    let Training { batch_size: b, sequence_length: t, .. } = training;
+    let (b, t) = (training.batch_size, training.sequence_length);
     let planned = planned_bytes(&config, &training, options.target);
     let mut timed = time_steps(&config, training, options.steps, options.target, options.seed)?;
     let step_s = median(&mut timed.seconds[WARM_UP..]);
@@ -242,13 +242,13 @@ pub(crate) fn time_steps(
             timed.first_step_s = began.elapsed().as_secs_f64();
         }
     }
-    timed.allocated_bytes = steps_on.model.device().allocated_bytes();
+    timed.allocated_bytes = steps_on.model.weights().device().allocated_bytes();
     Ok(timed)
 }
 
 /// A model that trains on one batch of random tokens.
 struct Steps<D: Device> {
-    model: Model<D>,
+    model: TrainingModel<D>,
     batch: Batch,
     taken: u64,
 }
@@ -256,7 +256,7 @@ struct Steps<D: Device> {
 impl<D: Device> Steps<D> {
     fn new(device: D, config: &ModelConfig, training: Training, seed: u64) -> Result<Steps<D>> {
         let Training { batch_size, sequence_length, .. } = training;
-        let mut model = Model::new(device, config.clone(), Purpose::Train(training))?;
+        let mut model = TrainingModel::new(device, config.clone(), training)?;
         model.initialize(seed);
         let batch = random_batch(config.vocab_size, batch_size, sequence_length, seed);
         Ok(Steps { model, batch, taken: 0 })
@@ -287,7 +287,7 @@ impl<D: Device> Steps<D> {
             weight_decay: 0.01,
             max_gradient_norm: 1.0,
             step: self.taken,
-            scales: Scales::default(),
+            scales: LearningRateScales::default(),
         });
         self.model.step_outcome().loss_sum / self.batch.weight_sum()
     }
@@ -321,7 +321,7 @@ pub(crate) fn time_parts(
     let part = |steps: &mut Steps<AnyDevice>, run: fn(&mut Steps<AnyDevice>)| {
         let start = Instant::now();
         run(steps);
-        steps.model.device_mut().synchronize();
+        steps.model.weights_mut().device_mut().synchronize();
         start.elapsed().as_secs_f64()
     };
     let (mut micro_batches, mut updates) = (Vec::new(), Vec::new());

@@ -6,8 +6,8 @@ use std::path::Path;
 use compute::AnyDevice;
 use formats::hf::GenerationConfig;
 use formats::model_card::{CardResult, CardSample, CardSection, ModelCard};
-use model::Model;
 use model::folder::{self, TokenIds};
+use model::{Precision, Weights};
 use serde_json::json;
 use store::fs::RealFs;
 use store::manifest::Manifest;
@@ -80,7 +80,7 @@ pub(super) fn export(
 /// Weights, shape, tokenizer and how to sample, as other programs load them.
 pub(crate) fn write_model(
     to: &Path,
-    model: &mut Model<AnyDevice>,
+    weights: &mut Weights<AnyDevice>,
     tokenizer: &Tokenizer,
     sampling: GenerationConfig,
 ) -> Result<()> {
@@ -89,8 +89,8 @@ pub(crate) fn write_model(
         eos: Some(tokenizer.eos_id()),
         pad: Some(tokenizer.pad_id()),
     };
-    folder::save(&RealFs, to, model, ids)?;
-    tokenizer.save(&RealFs, to, Some(model.config().max_position_embeddings))?;
+    folder::save(&RealFs, to, weights, ids)?;
+    tokenizer.save(&RealFs, to, Some(weights.config().max_position_embeddings))?;
     let generation = GenerationConfig {
         bos_token_id: ids.bos,
         eos_token_ids: ids.eos.into_iter().collect(),
@@ -114,7 +114,7 @@ fn write(
         top_p: Some(request.recipe.validate.top_p),
         ..GenerationConfig::default()
     };
-    write_model(to, checkpoint.model_mut(), &prepared.tokenizer, sampling)?;
+    write_model(to, checkpoint.weights_mut(), &prepared.tokenizer, sampling)?;
     let card = card(request, prepared, trained, evaluation).to_markdown();
     store::atomic::write(&RealFs, &to.join("README.md"), card.as_bytes()).map_err(Error::disk(Phase::Export))
 }
@@ -214,7 +214,7 @@ fn card(request: &Request<'_>, prepared: &Prepared, trained: &Trained, evaluatio
                 row(
                     "Arithmetic",
                     match train.precision {
-                        train::PrecisionChoice::F32 => "f32",
+                        Some(Precision::F32) => "f32",
                         _ => "bfloat16 operands, f32 sums and weights",
                     }
                     .to_owned(),

@@ -204,7 +204,7 @@ pub fn run(mut request: Request<'_>, reporter: &mut dyn Reporter) -> Result<RunO
     let of = if request.until == Until::Training { 5 } else { PHASES.len() };
     // What "auto" means here is written down with the run, so that it means the same wherever the run goes
     // on.
-    request.recipe.train.precision = request.recipe.train.settled_precision(request.target).into();
+    request.recipe.train.precision = Some(request.recipe.train.settled_precision(request.target));
     prerequisites::writable(&request)?;
     // One job at a time: two would write the same folders.
     let _busy = history::lock_project(request.project)?;

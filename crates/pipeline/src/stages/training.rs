@@ -4,7 +4,7 @@ use std::path::Path;
 
 use compute::{AnyDevice, Target};
 use corpus::{Split, TokenDataset};
-use model::{Model, Purpose};
+use model::TrainingModel;
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
 use store::report::{Phase, Reporter};
@@ -442,8 +442,8 @@ impl Session<'_> {
         let forecast =
             forecast::before(self.meta, training.token_count() as u64, done, self.target, reporter)?;
         let micro_batch_size = train::micro_batch_size(&config, options, self.target);
-        let purpose = Purpose::Train(options.training(micro_batch_size, self.target));
-        let mut model = Model::new(self.target.open()?, config.clone(), purpose)?;
+        let laid_out = options.training(micro_batch_size, self.target);
+        let mut model = TrainingModel::new(self.target.open()?, config.clone(), laid_out)?;
         let mut sampler = Sampler { run: self.run, meta: self.meta, target: self.target, stop };
         let job = Job {
             fs: &RealFs,
@@ -495,14 +495,14 @@ struct Sampler<'a> {
 impl train::Sampler<AnyDevice> for Sampler<'_> {
     fn sample(
         &mut self,
-        model: &mut Model<AnyDevice>,
+        model: &mut TrainingModel<AnyDevice>,
         prompts: &[String],
     ) -> std::result::Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
         let tokenizer = record::tokenizer(self.run, self.meta)?;
         let new_tokens = self.meta.recipe.train.sample_max_new_tokens;
         let extent = Extent::new(prompts.iter().map(String::as_str), new_tokens);
         let mut decoding = extent.decoder(model.config(), &tokenizer, self.target)?;
-        decoding.copy_weights_from(model)?;
+        decoding.weights_mut().copy_from(model.weights_mut())?;
         let mut generator = Generator::new(decoding, tokenizer, "the model in training".to_owned())?;
         let train = &self.meta.recipe.train;
         let options = Options {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use corpus::{Split, TokenDataset};
-use model::{Model, Optimizer, Precision, Purpose, Training};
+use model::{Evaluator, Precision};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::fs::{Fs, RealFs};
@@ -174,22 +174,18 @@ struct Losses {
 fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u64) -> Result<Losses> {
     // In f32, as whoever loads the exported weights will run them; the cut does not change the figures.
     let options = train::TrainOptions {
-        precision: Precision::F32.into(),
+        precision: Some(Precision::F32),
         micro_batch_size: 0,
         ..trained.meta.recipe.train.clone()
     };
     let micro_batch_size = train::micro_batch_size(&prepared.model, &options, request.target);
     let sequence_length = options.sequence_length;
-    // Nothing is kept for a backward that does not come.
-    let training = Training {
-        recompute: true,
-        optimizer: Optimizer::AdamW,
-        average: false,
-        ..options.training(micro_batch_size, request.target)
+    let evaluation = model::Evaluation {
+        logits_bytes: request.target.logits_bytes(),
+        ..model::Evaluation::new(micro_batch_size, sequence_length, Precision::F32)
     };
-    let purpose = Purpose::Train(training);
-    let mut model = Model::new(request.target.open()?, prepared.model.clone(), purpose)?;
-    crate::generate::load_weights(&trained.run, Which::Step(step), &mut model)?;
+    let mut model = Evaluator::new(request.target.open()?, prepared.model.clone(), evaluation)?;
+    crate::generate::load_weights(&trained.run, Which::Step(step), model.weights_mut())?;
     let stop = &trained.stop;
     let tokens = request.project.tokens();
     let open = |split| TokenDataset::open(&RealFs, &tokens, split, prepared.tokenizer.hash());
@@ -199,10 +195,10 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
     }
     let sequences = validation.token_count().div_ceil(sequence_length as u64);
     let batches = validation.batches(micro_batch_size, sequence_length);
-    let on_validation = train::evaluate(&mut model, batches, stop)?;
+    let on_validation = train::evaluate(|batch| model.evaluate(batch), batches, stop)?;
     let training = open(Split::Train)?;
     let batches = training.spread_batches(micro_batch_size, sequence_length, sequences);
-    let on_training = train::evaluate(&mut model, batches, stop)?;
+    let on_training = train::evaluate(|batch| model.evaluate(batch), batches, stop)?;
     trained.check_stop()?;
     let bits_per_byte = on_validation.map(|evaluation| {
         // Nats over the whole set, told in bits over the bytes of its text.

@@ -1,13 +1,13 @@
 //! Reading a checkpoint back: verify, then trust; fall back to the one before, saying so.
 
 use formats::safetensors::Reader;
+use model::StateKind;
 use store::manifest::Manifest;
 use store::report::{Phase, Reporter};
 use store::{ownership, stage};
 
 use super::{
-    AVERAGE, Checkpoints, MOMENTS, SavedTensor, TRAINER, TensorKind, TensorStore, TrainerState, WEIGHTS,
-    step_of,
+    AVERAGE, Checkpoints, MOMENTS, SavedTensor, TRAINER, TensorStore, TrainerState, WEIGHTS, step_of,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -213,7 +213,7 @@ impl Checkpoints<'_> {
             let mut reader = Reader::new(source, &path)?;
             let is_wanted = |tensor: &SavedTensor| match part {
                 Part::All => tensor.file() == file,
-                Part::Weights => tensor.kind == TensorKind::Weight,
+                Part::Weights => tensor.kind == StateKind::Weight,
             };
             let wanted: Vec<_> = tensors.saved_tensors().into_iter().filter(is_wanted).collect();
             if reader.tensors().len() != wanted.len() {

@@ -14,6 +14,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use model::StateKind;
 use store::fs::{FileKind, Fs};
 use store::manifest::Manifest;
 
@@ -33,26 +34,13 @@ const TRAINER: &str = "trainer.json";
 /// All that a checkpoint may consist of.
 const FILES: [&str; 5] = [WEIGHTS, MOMENTS, AVERAGE, TRAINER, store::manifest::FILE_NAME];
 
-/// What a saved tensor is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TensorKind {
-    /// A parameter.
-    Weight,
-    /// The mean of gradients.
-    Moment1,
-    /// AdamW's mean of squared gradients.
-    Moment2,
-    /// The moving average of the parameter.
-    Average,
-}
-
 /// One tensor that a checkpoint holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavedTensor {
     /// The parameter's name.
     pub name: String,
     /// What of it.
-    pub kind: TensorKind,
+    pub kind: StateKind,
     /// Its sizes.
     pub shape: Vec<usize>,
 }
@@ -60,18 +48,18 @@ pub struct SavedTensor {
 impl SavedTensor {
     fn file(&self) -> &'static str {
         match self.kind {
-            TensorKind::Weight => WEIGHTS,
-            TensorKind::Moment1 | TensorKind::Moment2 => MOMENTS,
-            TensorKind::Average => AVERAGE,
+            StateKind::Weight => WEIGHTS,
+            StateKind::Moment1 | StateKind::Moment2 => MOMENTS,
+            StateKind::Average => AVERAGE,
         }
     }
 
     /// As PyTorch's AdamW names its state.
     fn name_in_file(&self) -> String {
         match self.kind {
-            TensorKind::Weight | TensorKind::Average => self.name.clone(),
-            TensorKind::Moment1 => format!("{}.exp_avg", self.name),
-            TensorKind::Moment2 => format!("{}.exp_avg_sq", self.name),
+            StateKind::Weight | StateKind::Average => self.name.clone(),
+            StateKind::Moment1 => format!("{}.exp_avg", self.name),
+            StateKind::Moment2 => format!("{}.exp_avg_sq", self.name),
         }
     }
 }

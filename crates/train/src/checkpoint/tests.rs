@@ -16,7 +16,7 @@ const FOLDER: &str = "/run/checkpoints";
 
 /// Two weights with moments whose values tell which step they are of.
 #[derive(Clone, Default, PartialEq, Debug)]
-struct StandIn(BTreeMap<(String, TensorKind), Vec<f32>>);
+struct StandIn(BTreeMap<(String, StateKind), Vec<f32>>);
 
 /// 18 values; a million with `TEXT2LLM_TEST_MODEL=1M`.
 fn shapes() -> [(&'static str, [usize; 2]); 2] {
@@ -39,7 +39,7 @@ impl StandIn {
 
 impl TensorStore for StandIn {
     fn saved_tensors(&self) -> Vec<SavedTensor> {
-        let kinds = [TensorKind::Weight, TensorKind::Moment1, TensorKind::Moment2];
+        let kinds = [StateKind::Weight, StateKind::Moment1, StateKind::Moment2];
         kinds
             .into_iter()
             .flat_map(|kind| {

@@ -67,7 +67,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         self.model.swap_average();
         let mut at = |cut: usize| {
             let batches = dataset.batches(rows * cut, sequence_length / cut);
-            evaluate(self.model, batches, self.job.stop)
+            evaluate(|batch| self.model.evaluate(batch), batches, self.job.stop)
         };
         let whole = at(1);
         let in_phase = if cut > 1 { at(cut) } else { Ok(None) };

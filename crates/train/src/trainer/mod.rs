@@ -17,7 +17,7 @@ use std::time::Instant;
 use compute::rng::Rng;
 use compute::{Batch, Device};
 use corpus::{Loader, LoaderOptions};
-use model::{Model, StepOutcome};
+use model::{StepOutcome, TrainingModel};
 use store::metrics::Metric;
 use store::report::{Event, Reporter, StepRecord};
 use store::run::RunStatus;
@@ -35,7 +35,7 @@ use crate::{Error, Result, TrainOptions, begin, phase};
 /// # Errors
 /// See [`Error`]; the run's `state.json` then says failed and why.
 pub fn train<D: Device>(
-    model: &mut Model<D>,
+    model: &mut TrainingModel<D>,
     job: &Job,
     sampler: Option<&mut dyn Sampler<D>>,
     reporter: &mut dyn Reporter,
@@ -54,7 +54,7 @@ pub fn train<D: Device>(
 }
 
 struct Trainer<'a, 'j, 's, D: Device> {
-    model: &'a mut Model<D>,
+    model: &'a mut TrainingModel<D>,
     job: &'a Job<'j>,
     sampler: Option<&'s mut dyn Sampler<D>>,
     loader: Loader<'a>,
@@ -109,7 +109,7 @@ enum Flow {
 
 impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
     fn new(
-        model: &'a mut Model<D>,
+        model: &'a mut TrainingModel<D>,
         job: &'a Job<'j>,
         sampler: Option<&'s mut dyn Sampler<D>>,
         started: begin::Started,

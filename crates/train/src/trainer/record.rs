@@ -44,8 +44,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         self.ledger.check_folder()?;
         let began = Instant::now();
         let step = self.state.step;
-        let mut tensors = crate::tensors::ModelTensors(self.model);
-        let needed_bytes = Checkpoints::size_bytes(&tensors);
+        let needed_bytes = Checkpoints::size_bytes(self.model);
         let what = format!("the checkpoint of step {step}");
         let (checkpoints, ledger, state) = (&self.checkpoints, &mut self.ledger, &self.state);
         let (disk, run) = (self.job.fs, self.job.run);
@@ -64,7 +63,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         };
         let mut paused = false;
         let saved = self.job.patience.wait_out(&what, self.job.stop, reporter, |_| {
-            let attempt = ledger.sync().and_then(|()| checkpoints.save(state, &mut tensors));
+            let attempt = ledger.sync().and_then(|()| checkpoints.save(state, self.model));
             if let Err(error) = &attempt {
                 paused = true;
                 told(error.kind() == crate::ErrorKind::StorageFull);

@@ -111,14 +111,13 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         let passed_over = usize::from(tries > 1);
         let step = anchors.iter().rev().skip(passed_over).find(there);
         if let Some(&step) = step {
-            let mut tensors = crate::tensors::ModelTensors(self.model);
-            match self.checkpoints.load(Which::Step(step), &mut tensors, reporter) {
+            match self.checkpoints.load(Which::Step(step), self.model, reporter) {
                 Ok(Some(state)) => return Ok(state),
                 Ok(None) => {}
                 Err(error) => {
                     let message = format!("the checkpoint to roll back to cannot be used: {error}");
                     self.ledger.warning(message, reporter);
-                    if let Some(state) = self.checkpoints.load(Which::Latest, &mut tensors, reporter)? {
+                    if let Some(state) = self.checkpoints.load(Which::Latest, self.model, reporter)? {
                         return Ok(state);
                     }
                 }

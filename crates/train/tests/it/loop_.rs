@@ -1,7 +1,7 @@
 //! What one uninterrupted run does.
 
 use compute::cpu::Cpu;
-use model::Model;
+use model::TrainingModel;
 use store::report::{Event, NoReport, Recorder};
 use train::{Sampler, Start, StopFlag};
 
@@ -12,7 +12,7 @@ struct Echo;
 impl Sampler<Cpu> for Echo {
     fn sample(
         &mut self,
-        _model: &mut Model<Cpu>,
+        _model: &mut TrainingModel<Cpu>,
         prompts: &[String],
     ) -> Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
         Ok(prompts.iter().map(|prompt| format!("{prompt}!")).collect())

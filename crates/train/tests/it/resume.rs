@@ -1,9 +1,10 @@
 //! A run that was stopped or killed anywhere and resumed ends in the same bits as one that was not.
 
+use model::Optimizer;
 use store::fs::faulty::Fault;
 use store::report::{NoReport, Recorder};
 use store::run::RunStatus;
-use train::{Ending, OptimizerChoice, Start, StopFlag, Which};
+use train::{Ending, Start, StopFlag, Which};
 
 use crate::support::{Bench, phase};
 
@@ -43,7 +44,7 @@ fn a_stop_at_every_place_where_the_loop_looks() {
 /// Muon, an average of the weights, and phases: all that a checkpoint may have to hold.
 fn with_all_state() -> Bench {
     let mut bench = Bench::new();
-    bench.options.optimizer = OptimizerChoice::Muon;
+    bench.options.optimizer = Optimizer::Muon;
     bench.options.ema_decay = 0.9;
     bench.options.phase = vec![phase("short", 0.4, Some(4)), phase("long", 0.6, Some(8))];
     bench

@@ -3,7 +3,7 @@
 
 use compute::cpu::Cpu;
 use compute::rng::Rng;
-use model::{Model, StateKind};
+use model::{StateKind, TrainingModel};
 use store::report::{NoReport, Recorder};
 use train::{Ending, ErrorKind, Sampler, Start, StopFlag, Which};
 
@@ -18,7 +18,7 @@ struct Throw {
 impl Sampler<Cpu> for Throw {
     fn sample(
         &mut self,
-        model: &mut Model<Cpu>,
+        model: &mut TrainingModel<Cpu>,
         prompts: &[String],
     ) -> Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
         if self.times > 0 {
@@ -142,7 +142,7 @@ struct ThrowAt<'a>(&'a std::cell::Cell<u64>);
 impl Sampler<Cpu> for ThrowAt<'_> {
     fn sample(
         &mut self,
-        model: &mut Model<Cpu>,
+        model: &mut TrainingModel<Cpu>,
         prompts: &[String],
     ) -> Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
         let times = self.0.get();

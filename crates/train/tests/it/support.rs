@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use compute::Target;
 use compute::cpu::Cpu;
 use corpus::{CorpusOptions, Split, TokenDataset};
-use model::{Model, ModelConfig, Purpose, StateKind};
+use model::{ModelConfig, Optimizer, StateKind, TrainingModel};
 use store::fs::faulty::MemoryFs;
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
@@ -16,8 +16,8 @@ use store::run::{RunDir, RunState};
 use tokenizer::{Kind, TokenizerOptions};
 use train::checkpoint::TrainerState;
 use train::{
-    Checkpoints, Job, OptimizerChoice, Outcome, Patience, PhaseOptions, Result, Sampler, ScheduleKind, Start,
-    StopFlag, TrainOptions, Which,
+    Checkpoints, Job, Outcome, Patience, PhaseOptions, Result, Sampler, ScheduleKind, Start, StopFlag,
+    TrainOptions, Which,
 };
 
 pub const VOCAB: usize = 24;
@@ -57,15 +57,15 @@ pub fn options() -> TrainOptions {
         warmup_steps: Some(3),
         validate_every: 6,
         checkpoint_every: 4,
-        optimizer: OptimizerChoice::Adamw,
+        optimizer: Optimizer::AdamW,
         schedule: ScheduleKind::Cosine,
         ..TrainOptions::default()
     }
 }
 
-pub fn model(config: &ModelConfig, options: &TrainOptions, threads: usize) -> Model<Cpu> {
-    let purpose = Purpose::Train(options.training(options.micro_batch_size, Target::cpu(threads)));
-    Model::new(Cpu::new(threads), config.clone(), purpose).unwrap()
+pub fn model(config: &ModelConfig, options: &TrainOptions, threads: usize) -> TrainingModel<Cpu> {
+    let training = options.training(options.micro_batch_size, Target::cpu(threads));
+    TrainingModel::new(Cpu::new(threads), config.clone(), training).unwrap()
 }
 
 /// Token shards on the real disk.
@@ -301,10 +301,9 @@ impl Bench {
 
     pub fn weights_are_finite(&self, which: Which) -> bool {
         let mut model = model(&self.config, &self.options, 1);
-        let mut tensors = train::ModelTensors(&mut model);
-        let state: Option<TrainerState> =
-            self.checkpoints().load(which, &mut tensors, &mut NoReport).unwrap();
-        let names: Vec<String> = model.parameters().iter().map(|parameter| parameter.name.clone()).collect();
+        let state: Option<TrainerState> = self.checkpoints().load(which, &mut model, &mut NoReport).unwrap();
+        let parameters = model.weights().parameters().iter();
+        let names: Vec<String> = parameters.map(|parameter| parameter.name.clone()).collect();
         state.is_some()
             && names.iter().all(|name| {
                 [StateKind::Weight, StateKind::Moment1, StateKind::Moment2]

@@ -2,7 +2,7 @@
 
 use compute::cpu::Cpu;
 use compute::rng::Rng;
-use model::{Model, StateKind};
+use model::{StateKind, TrainingModel};
 use store::report::{Event, NoReport, Recorder};
 use store::run::RunStatus;
 use train::{Ending, ErrorKind, Sampler, Start, StopFlag, Which};
@@ -17,14 +17,14 @@ struct Poison(u64);
 impl Sampler<Cpu> for Poison {
     fn sample(
         &mut self,
-        model: &mut Model<Cpu>,
+        model: &mut TrainingModel<Cpu>,
         prompts: &[String],
     ) -> Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
         if self.0 == 0 {
             return Ok(prompts.to_vec());
         }
         self.0 -= 1;
-        let name = model.parameters()[0].name.clone();
+        let name = model.weights().parameters()[0].name.clone();
         let mut values = model.download(&name, StateKind::Weight)?;
         // Every token's embedding, so that any batch meets it.
         values.iter_mut().for_each(|value| *value = f32::NAN);
@@ -101,14 +101,14 @@ fn two_hundred_ruined_values_never_reach_a_checkpoint() {
     impl Sampler<Cpu> for Ruin {
         fn sample(
             &mut self,
-            model: &mut Model<Cpu>,
+            model: &mut TrainingModel<Cpu>,
             _: &[String],
         ) -> Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
             let rng = &mut self.0;
             let bad = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX][rng.below(4) as usize];
             let kind = [StateKind::Weight, StateKind::Moment1, StateKind::Moment2][rng.below(3) as usize];
             let names: Vec<String> =
-                model.parameters().iter().map(|parameter| parameter.name.clone()).collect();
+                model.weights().parameters().iter().map(|parameter| parameter.name.clone()).collect();
             let name = &names[rng.below(names.len() as u64) as usize];
             let mut values = model.download(name, kind)?;
             let at = rng.below(values.len() as u64) as usize;

@@ -6,12 +6,13 @@ use std::path::Path;
 use anyhow::Result;
 use corpus::{CorpusOptions, Split};
 use formats::{gguf, hf, safetensors};
+use model::StateKind;
 use store::fs::RealFs;
 use store::manifest::{FileRecord, Manifest};
 use store::report::NoReport;
 use tokenizer::Tokenizer;
 use train::Checkpoints;
-use train::checkpoint::{SavedTensor, TensorKind, TensorStore};
+use train::checkpoint::{SavedTensor, TensorStore};
 
 use super::super::Campaign;
 use super::seeds::{self, Seed};
@@ -211,7 +212,7 @@ pub struct StandIn;
 
 impl TensorStore for StandIn {
     fn saved_tensors(&self) -> Vec<SavedTensor> {
-        let kinds = [TensorKind::Weight, TensorKind::Moment1, TensorKind::Moment2];
+        let kinds = [StateKind::Weight, StateKind::Moment1, StateKind::Moment2];
         let shapes = [("model.embed_tokens.weight", vec![5, 3]), ("model.norm.weight", vec![3])];
         let of_kind =
             |kind| shapes.clone().map(|(name, shape)| SavedTensor { name: name.to_owned(), kind, shape });

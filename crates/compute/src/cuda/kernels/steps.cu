@@ -220,14 +220,14 @@ __device__ __forceinline__ void put_one(const Vector& v, i64 i, float x) {
     }
 }
 
-struct Normalize {
+struct ScaleByFrobeniusNorm {
     Vector x;
     Vector out;
     const double* squared_norm;
     i64 count;
 };
 
-KERNEL void normalize(Normalize p) {
+KERNEL void scale_by_frobenius_norm(ScaleByFrobeniusNorm p) {
     float scale = (float)(1.0 / (1.02 * sqrt(*p.squared_norm) + 1e-6));
     i64 quads = in_quads(p.count, p.x.data, p.out.data);
     i64 thread = (i64)blockIdx.x * blockDim.x + threadIdx.x, step = (i64)gridDim.x * blockDim.x;
@@ -237,9 +237,9 @@ KERNEL void normalize(Normalize p) {
     }
     for (i64 i = quads * 4 + thread; i < p.count; i += step) put_one(p.out, i, one(p.x, i) * scale);
 }
-EXPORT(normalize)
+EXPORT(scale_by_frobenius_norm)
 
-struct Blend {
+struct Axpby {
     Vector x;
     Vector y;
     Vector out;
@@ -248,7 +248,7 @@ struct Blend {
     float b;
 };
 
-KERNEL void blend(Blend p) {
+KERNEL void axpby(Axpby p) {
     i64 quads = in_quads(p.count, p.x.data, p.y.data, p.out.data);
     i64 thread = (i64)blockIdx.x * blockDim.x + threadIdx.x, step = (i64)gridDim.x * blockDim.x;
     for (i64 i = thread; i < quads; i += step) {
@@ -257,9 +257,9 @@ KERNEL void blend(Blend p) {
     }
     for (i64 i = quads * 4 + thread; i < p.count; i += step) put_one(p.out, i, p.a * one(p.x, i) + p.b * one(p.y, i));
 }
-EXPORT(blend)
+EXPORT(axpby)
 
-struct Descend {
+struct SgdStep {
     float* weight;
     // The weights as products read them, or null.
     bf16* rounded;
@@ -271,7 +271,7 @@ struct Descend {
     float keep;
 };
 
-KERNEL void descend(Descend p) {
+KERNEL void sgd_step(SgdStep p) {
     double squared_norm = *p.squared_norm;
     // Not finite: nothing is changed.
     if (!(squared_norm - squared_norm == 0.0)) return;
@@ -289,7 +289,7 @@ KERNEL void descend(Descend p) {
         if (p.rounded) p.rounded[i] = narrow(w);
     }
 }
-EXPORT(descend)
+EXPORT(sgd_step)
 
 struct FewRows {
     // (m, k), m up to 8.

@@ -1,0 +1,118 @@
+//! The backward over a batch, written out: from the loss to the gradients of the trained weights.
+//!
+//! It carries one gradient of the residual stream from the loss to the lowest trained layer. Norms' outputs and
+//! swiglu's are computed again, which is cheaper than keeping them; with [`crate::Training::recompute`] only the
+//! stream before each layer is kept.
+
+use crate::forward::{Pass, qk_norms, rms_norm, rotation, split_qkv};
+use crate::layout::TrainingLayout;
+use compute::device::{AttentionBackward, LinearCrossEntropyGradient};
+use compute::{Device, Tensor};
+
+/// A forward whose gradients are wanted.
+pub(crate) struct Backward<'a, D: Device> {
+    pub pass: Pass<'a, D>,
+    pub layout: &'a TrainingLayout,
+    pub dropout_seed: u64,
+}
+
+impl<D: Device> Backward<'_, D> {
+    /// Adds the batch's loss, and the gradients of the loss times `scale`.
+    pub fn accumulate(&mut self, scale: f32) {
+        let seed = self.dropout_seed;
+        self.pass.forward(Some(seed));
+        let dweight = self.pass.network.head.gradients.first().map(|gradient| gradient.tensor);
+        let dx = self.pass.rows.of(self.layout.d_normed);
+        self.pass.loss(Some(LinearCrossEntropyGradient { dx, dweight, scale }));
+        self.backward();
+    }
+
+    /// From `d_normed` to the gradients.
+    fn backward(&mut self) {
+        let (network, rows) = (self.pass.network, self.pass.rows);
+        let layers = network.layers.len();
+        let d_residual = rows.of(self.layout.d_residual);
+        let norm = self.pass.final_norm(rows.of(self.pass.buffers.residual[layers]));
+        let d_normed = rows.of(self.layout.d_normed);
+        self.pass.device.rmsnorm_backward(norm, d_normed, d_residual, true, network.norm.gradient);
+        for index in (network.first_trained_layer..layers).rev() {
+            // The last layer's activations are still there.
+            if self.layout.recompute && index + 1 < layers {
+                self.pass.activations(index, Some(self.dropout_seed));
+            }
+            self.mlp(index);
+            self.attention(index);
+        }
+        if let Some(gradient) = network.embedding_gradient {
+            self.pass.dropout(d_residual, Some(self.dropout_seed), 0);
+            let tokens = rows.vector(self.pass.buffers.tokens);
+            self.pass.device.embedding_backward(tokens, d_residual, gradient);
+        }
+    }
+
+    /// The gradient that reaches a block's output: the residual's, through the block's dropout, in the type of
+    /// operands.
+    fn block_gradient(&mut self, site: usize) -> Tensor {
+        let d_residual = self.pass.rows.of(self.layout.d_residual);
+        if self.pass.config.dropout == 0.0 && !self.layout.is_mixed {
+            return d_residual;
+        }
+        let masked = self.pass.rows.of(self.layout.d_normed);
+        self.pass.device.copy(d_residual, masked);
+        self.pass.dropout(masked, Some(self.dropout_seed), site);
+        masked
+    }
+
+    fn mlp(&mut self, index: usize) {
+        let d_out = self.block_gradient(2 * index + 2);
+        let Backward { pass, layout, .. } = self;
+        let (rows, buffers) = (pass.rows, pass.buffers);
+        let (w, a) = (&pass.network.layers[index], &buffers.layers[index]);
+        let (gate_up, hidden, d_hidden) =
+            (rows.of(a.gate_up), rows.of(buffers.hidden), rows.of(layout.d_hidden));
+        let (normed, d_normed) = (rows.of(buffers.normed), rows.of(layout.d_normed));
+
+        w.down.input_gradient(pass.device, d_out, d_hidden);
+        pass.device.swiglu_backward(gate_up, d_hidden, hidden);
+        w.down.weight_gradients(pass.device, d_out, hidden);
+        let norm = rms_norm(pass.config, rows.of(a.middle), w.mlp_norm, rows.of(a.mlp_rstd));
+        if w.gate_up.needs_input() {
+            pass.device.rmsnorm(norm, normed);
+        }
+        w.gate_up.weight_gradients(pass.device, gate_up, normed);
+        w.gate_up.input_gradient(pass.device, gate_up, d_normed);
+        let d_residual = rows.of(layout.d_residual);
+        pass.device.rmsnorm_backward(norm, d_normed, d_residual, false, w.mlp_norm.gradient);
+    }
+
+    fn attention(&mut self, index: usize) {
+        let d_out = self.block_gradient(2 * index + 1);
+        let Backward { pass, layout, .. } = self;
+        let (rows, buffers) = (pass.rows, pass.buffers);
+        let (w, a) = (&pass.network.layers[index], &buffers.layers[index]);
+        let (normed, d_normed) = (rows.of(buffers.normed), rows.of(layout.d_normed));
+        let (d_qkv, d_attention) = (rows.of(layout.d_qkv), rows.of(layout.d_attention));
+
+        w.output.weight_gradients(pass.device, d_out, rows.of(a.attention));
+        w.output.input_gradient(pass.device, d_out, d_attention);
+        let [dq, dk, dv] = split_qkv(pass.config, d_qkv);
+        let forward = pass.attention(a);
+        pass.device.attention_backward(AttentionBackward { forward, dout: d_attention, dq, dk, dv });
+        let positions = rows.vector(buffers.positions);
+        pass.device.rope(rotation(pass.config, d_qkv, [buffers.cos, buffers.sin], positions, true));
+        if let (Some((raw, rstd)), Some(norms)) = (a.qk_raw, w.qk_norm) {
+            for (op, d, norm) in qk_norms(pass.config, rows.of(raw), rows.of(rstd), norms, d_qkv) {
+                pass.device.rmsnorm_backward(op, d, d, true, norm.gradient);
+            }
+        }
+        let x = rows.of(buffers.residual[index]);
+        let norm = rms_norm(pass.config, x, w.attention_norm, rows.of(a.attention_rstd));
+        if w.qkv.needs_input() {
+            pass.device.rmsnorm(norm, normed);
+        }
+        w.qkv.weight_gradients(pass.device, d_qkv, normed);
+        w.qkv.input_gradient(pass.device, d_qkv, d_normed);
+        let d_residual = rows.of(layout.d_residual);
+        pass.device.rmsnorm_backward(norm, d_normed, d_residual, false, w.attention_norm.gradient);
+    }
+}

@@ -1,0 +1,200 @@
+//! Decoding with a key/value cache: prompts in chunks, then a token of each sequence at a time.
+
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::forward::{attention_scale, qk_norms, rms_norm, rotation, split_qkv, upload_rope_tables};
+use crate::layout::DecodingLayout;
+use crate::parameters::Trainable;
+use crate::plan::{Decoding, MemoryPlan};
+use crate::weights::Weights;
+use compute::device::CachedAttention;
+use compute::{Device, Tensor};
+
+/// A model that continues sequences: weights in the types asked for, and a key/value cache.
+pub struct Decoder<D: Device> {
+    weights: Weights<D>,
+    layout: DecodingLayout,
+    /// Tokens in the key/value cache, of each sequence.
+    past: Vec<usize>,
+}
+
+/// A token on its way to its sequence.
+#[derive(Clone, Copy)]
+struct Row {
+    sequence: usize,
+    position: usize,
+    token: u32,
+}
+
+impl<D: Device> Decoder<D> {
+    /// Lays the model out on `device`. Weights are zeros until they are uploaded.
+    ///
+    /// # Errors
+    /// A configuration that cannot be built; a device without the memory.
+    pub fn new(mut device: D, config: ModelConfig, decoding: Decoding) -> Result<Decoder<D>> {
+        config.validate()?;
+        let layout = DecodingLayout::new(&config, &decoding);
+        device.allocate(layout.plan.total_bytes)?;
+        upload_rope_tables(&mut device, &config, layout.cos, layout.sin);
+        let weights = Weights::new(device, config, decoding.weights, Trainable::Nothing, layout.regions);
+        Ok(Decoder { weights, past: vec![0; layout.sequences], layout })
+    }
+
+    /// The weights.
+    pub fn weights(&self) -> &Weights<D> {
+        &self.weights
+    }
+
+    /// The weights, to replace them.
+    pub fn weights_mut(&mut self) -> &mut Weights<D> {
+        &mut self.weights
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        self.weights.config()
+    }
+
+    /// The arena's bytes by part.
+    pub fn plan(&self) -> MemoryPlan {
+        self.layout.plan
+    }
+
+    /// Forgets all sequences.
+    pub fn reset(&mut self) {
+        self.past.fill(0);
+    }
+
+    /// Forgets one sequence.
+    ///
+    /// # Panics
+    /// When the model was laid out for fewer.
+    pub fn forget(&mut self, sequence: usize) {
+        self.past[sequence] = 0;
+    }
+
+    /// Tokens that the cache holds of each sequence at most.
+    pub fn capacity(&self) -> usize {
+        self.layout.capacity
+    }
+
+    /// Tokens of a sequence in the cache.
+    ///
+    /// # Panics
+    /// When the model was laid out for fewer sequences.
+    pub fn context_used(&self, sequence: usize) -> usize {
+        self.past[sequence]
+    }
+
+    /// Appends `tokens` to sequence 0 and returns the logits (V) that follow the last one.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode_each`].
+    pub fn decode(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.decode_each(&[(0, tokens)])
+    }
+
+    /// Appends tokens to several sequences and returns the logits (parts, V) that follow the last one of
+    /// each.
+    ///
+    /// # Errors
+    /// [`Error::ContextFull`]; nothing was appended then. [`Error::Tensor`] for a token outside the
+    /// vocabulary, or no token at all.
+    ///
+    /// # Panics
+    /// When a sequence is named twice, or the model was laid out for fewer.
+    pub fn decode_each(&mut self, parts: &[(usize, &[u32])]) -> Result<Vec<f32>> {
+        let vocab_size = self.weights.config.vocab_size;
+        let capacity = self.layout.capacity;
+        let refuse =
+            |message: String| Error::Tensor { name: "model.embed_tokens.weight".to_string(), message };
+        let mut rows = Vec::new();
+        let mut ends = Vec::new();
+        let mut named = vec![false; self.layout.sequences];
+        for &(sequence, tokens) in parts {
+            assert!(!std::mem::replace(&mut named[sequence], true), "sequence {sequence} is named twice");
+            let past = self.past[sequence];
+            if tokens.len() > capacity - past {
+                return Err(Error::ContextFull { capacity, asked: tokens.len() });
+            }
+            if tokens.is_empty() {
+                return Err(refuse("there must be at least one token to decode after".to_string()));
+            }
+            if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
+                return Err(refuse(format!(
+                    "token {token} is outside the vocabulary of {vocab_size}: wrong tokenizer?"
+                )));
+            }
+            rows.extend((past..).zip(tokens).map(|(position, &token)| Row { sequence, position, token }));
+            ends.push(rows.len() - 1);
+        }
+        let chunk = self.layout.residual.rows;
+        for (index, part) in rows.chunks(chunk).enumerate() {
+            self.decode_chunk(part);
+            for row in part {
+                self.past[row.sequence] = row.position + 1;
+            }
+            for (part, &end) in ends.iter().enumerate().filter(|(_, end)| **end / chunk == index) {
+                let last = self.layout.residual.row_range(end % chunk, 1);
+                self.weights.device.copy(last, self.layout.last.row_range(part, 1));
+            }
+        }
+        Ok(self.logits(parts.len()))
+    }
+
+    /// Logits (count, V) after the streams in `last`.
+    fn logits(&mut self, count: usize) -> Vec<f32> {
+        let Decoder { weights: Weights { device, config, network, .. }, layout, .. } = self;
+        let [last, normed, rstd, logits] =
+            [layout.last, layout.normed, layout.rstd, layout.logits].map(|t| t.row_range(0, count));
+        device.rmsnorm(rms_norm(config, last, network.norm, rstd), normed);
+        network.head.forward(device, normed, logits, None);
+        device.download(logits)
+    }
+
+    fn decode_chunk(&mut self, new: &[Row]) {
+        let Decoder { weights: Weights { device, config, network, .. }, layout, .. } = self;
+        let n = new.len();
+        let rows = |t: Tensor| t.row_range(0, n);
+        let [ids, sequences, positions] =
+            [layout.tokens, layout.token_sequences, layout.positions].map(|t| t.column_range(0, n));
+        let (x, normed, rstd, qkv) =
+            (rows(layout.residual), rows(layout.normed), rows(layout.rstd), rows(layout.qkv));
+        let (attention, gate_up, hidden) =
+            (rows(layout.attention), rows(layout.gate_up), rows(layout.hidden));
+        let column = |f: fn(&Row) -> u32| new.iter().map(f).collect::<Vec<u32>>();
+        device.upload_ids(ids, &column(|row| row.token));
+        device.upload_ids(sequences, &column(|row| row.sequence as u32));
+        device.upload_ids(positions, &column(|row| row.position as u32));
+        device.embedding(ids, network.embedding, x);
+        for (w, (key_cache, value_cache)) in network.layers.iter().zip(layout.cache.iter().copied()) {
+            device.rmsnorm(rms_norm(config, x, w.attention_norm, rstd), normed);
+            w.qkv.forward(device, normed, qkv, None);
+            let [q, k, v] = split_qkv(config, qkv);
+            if let Some(norms) = w.qk_norm {
+                for (norm, out, _) in qk_norms(config, qkv, rows(layout.qk_rstd), norms, qkv) {
+                    device.rmsnorm(norm, out);
+                }
+            }
+            device.rope(rotation(config, qkv, [layout.cos, layout.sin], positions, false));
+            device.cached_attention(CachedAttention {
+                q,
+                k,
+                v,
+                key_cache,
+                value_cache,
+                sequences,
+                positions,
+                out: attention,
+                capacity: layout.capacity,
+                head_dim: config.head_dim,
+                scale: attention_scale(config),
+            });
+            w.output.forward(device, attention, x, Some(x));
+            device.rmsnorm(rms_norm(config, x, w.mlp_norm, rstd), normed);
+            w.gate_up.forward(device, normed, gate_up, None);
+            device.swiglu(gate_up, hidden);
+            w.down.forward(device, hidden, x, Some(x));
+        }
+    }
+}

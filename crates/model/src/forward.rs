@@ -1,0 +1,300 @@
+//! The forward over a batch and its loss, which training and evaluation share.
+//!
+//! A layer is x′ = x + Wo·attention(norm(x)), x″ = x′ + Wd·swiglu(norm(x′)). Streams are f32; with bfloat16
+//! everything beside them is bfloat16.
+
+use crate::config::ModelConfig;
+use crate::layout::{ForwardBuffers, LayerActivations};
+use crate::linear::Linear;
+use crate::network::{Network, Norm};
+use crate::rope;
+use compute::device::{Attention, LinearCrossEntropy, LinearCrossEntropyGradient, RmsNorm, Rope};
+use compute::{Batch, Device, Tensor, rng};
+
+/// The part of the buffers that a batch uses, which may be smaller than the layout.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rows {
+    pub n: usize,
+    pub batch_size: usize,
+    pub sequence_length: usize,
+}
+
+impl Rows {
+    pub fn of(&self, t: Tensor) -> Tensor {
+        t.row_range(0, self.n)
+    }
+
+    pub fn vector(&self, t: Tensor) -> Tensor {
+        t.column_range(0, self.n)
+    }
+}
+
+/// Positions of the tokens of sequences one after the other, on the device.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Positions {
+    host: Vec<u32>,
+    /// T of the batches that they are for.
+    sequence_length: usize,
+}
+
+impl Positions {
+    /// For batches of sequences of this length; only another length than the last one's is uploaded.
+    fn upload<D: Device>(&mut self, device: &mut D, to: Tensor, sequence_length: usize) {
+        if self.sequence_length != sequence_length {
+            self.sequence_length = sequence_length;
+            self.host.clear();
+            self.host.extend((0..to.columns).map(|row| (row % sequence_length) as u32));
+            device.upload_ids(to, &self.host);
+        }
+    }
+}
+
+/// One forward: the device and what is read and written there.
+pub(crate) struct Pass<'a, D: Device> {
+    pub device: &'a mut D,
+    pub config: &'a ModelConfig,
+    pub network: &'a Network,
+    pub buffers: &'a ForwardBuffers,
+    pub rows: Rows,
+}
+
+/// Fills a layout's rotary tables.
+pub(crate) fn upload_rope_tables<D: Device>(device: &mut D, config: &ModelConfig, cos: Tensor, sin: Tensor) {
+    let tables = rope::tables(config, cos.rows);
+    device.upload(cos, &tables.cos);
+    device.upload(sin, &tables.sin);
+}
+
+/// Views of Q, K and V inside a (rows, (H + 2K)·d) matrix.
+pub(crate) fn split_qkv(config: &ModelConfig, qkv: Tensor) -> [Tensor; 3] {
+    let (query, key_value) = (config.query_width(), config.key_value_width());
+    [
+        qkv.column_range(0, query),
+        qkv.column_range(query, key_value),
+        qkv.column_range(query + key_value, key_value),
+    ]
+}
+
+/// The norm of x.
+pub(crate) fn rms_norm(config: &ModelConfig, x: Tensor, norm: Norm, rstd: Tensor) -> RmsNorm {
+    RmsNorm { x, weight: norm.weight, rstd, eps: config.rms_norm_eps as f32 }
+}
+
+/// The rotation of queries and keys in place.
+pub(crate) fn rotation(
+    config: &ModelConfig,
+    qkv: Tensor,
+    [cos, sin]: [Tensor; 2],
+    positions: Tensor,
+    inverse: bool,
+) -> Rope {
+    let width = config.query_width() + config.key_value_width();
+    Rope { x: qkv.column_range(0, width), cos, sin, positions, inverse }
+}
+
+/// 1/√d.
+pub(crate) fn attention_scale(config: &ModelConfig) -> f32 {
+    1.0 / (config.head_dim as f32).sqrt()
+}
+
+/// The norms of queries and of keys, each with its weight, from their raw form to their place in `qkv`.
+pub(crate) fn qk_norms(
+    config: &ModelConfig,
+    raw: Tensor,
+    rstd: Tensor,
+    (query_norm, key_norm): (Norm, Norm),
+    qkv: Tensor,
+) -> [(RmsNorm, Tensor, Norm); 2] {
+    let (query, key) = (config.query_width(), config.key_value_width());
+    let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
+    [(query_norm, 0, query, 0, heads), (key_norm, query, key, heads, kv_heads)].map(
+        |(norm, first, width, first_head, heads)| {
+            let rstd = rstd.column_range(first_head, heads);
+            let op = rms_norm(config, raw.column_range(first, width), norm, rstd);
+            (op, qkv.column_range(first, width), norm)
+        },
+    )
+}
+
+/// Uploads a batch and says which part of the buffers it uses.
+///
+/// # Panics
+/// When the batch is larger than the layout, or not a batch of this model.
+pub(crate) fn upload_batch<D: Device>(
+    device: &mut D,
+    config: &ModelConfig,
+    buffers: &ForwardBuffers,
+    positions: &mut Positions,
+    batch: &Batch,
+) -> Rows {
+    let n = batch.batch_size * batch.sequence_length;
+    let (capacity, longest) = (buffers.tokens.columns, buffers.cos.rows);
+    assert!(
+        n <= capacity && batch.sequence_length <= longest && n > 0,
+        "a batch of {} × {} on a model laid out for {} × {longest}",
+        batch.batch_size,
+        batch.sequence_length,
+        capacity / longest.max(1)
+    );
+    let known = |ids: &[u32]| ids.iter().all(|&id| (id as usize) < config.vocab_size);
+    assert!(known(&batch.tokens) && known(&batch.targets), "a batch has ids outside the vocabulary");
+    for row in batch.document_starts.chunks(batch.sequence_length) {
+        let ordered = row.windows(2).all(|pair| pair[0] <= pair[1]);
+        let behind = row.iter().enumerate().all(|(at, &start)| start as usize <= at);
+        assert!(ordered && behind, "document starts must not decrease, nor lie ahead of their token");
+    }
+    let rows = Rows { n, batch_size: batch.batch_size, sequence_length: batch.sequence_length };
+    device.upload_ids(rows.vector(buffers.tokens), &batch.tokens);
+    device.upload_ids(rows.vector(buffers.targets), &batch.targets);
+    device.upload_ids(rows.vector(buffers.document_starts), &batch.document_starts);
+    positions.upload(device, buffers.positions, batch.sequence_length);
+    device.upload(rows.vector(buffers.token_weights), &batch.weights);
+    rows
+}
+
+impl<D: Device> Pass<'_, D> {
+    /// From tokens to `normed`, the last norm's output. `dropout_seed` decides what dropout drops; without it
+    /// nothing is dropped.
+    pub fn forward(&mut self, dropout_seed: Option<u64>) {
+        let (buffers, rows) = (self.buffers, self.rows);
+        let first = rows.of(buffers.residual[0]);
+        self.device.embedding(rows.vector(buffers.tokens), self.network.embedding, first);
+        self.dropout(first, dropout_seed, 0);
+        for index in 0..self.network.layers.len() {
+            self.layer(index, dropout_seed);
+        }
+        let x = rows.of(buffers.residual[self.network.layers.len()]);
+        self.device.rmsnorm(self.final_norm(x), rows.of(buffers.normed));
+    }
+
+    /// The norm before the head, of the last stream.
+    pub fn final_norm(&self, x: Tensor) -> RmsNorm {
+        rms_norm(self.config, x, self.network.norm, self.rows.of(self.buffers.final_rstd))
+    }
+
+    fn layer(&mut self, index: usize, dropout_seed: Option<u64>) {
+        self.activations(index, dropout_seed);
+        let (buffers, rows) = (self.buffers, self.rows);
+        let a = &buffers.layers[index];
+        let hidden = rows.of(buffers.hidden);
+        let streams = (rows.of(a.middle), rows.of(buffers.residual[index + 1]));
+        self.device.swiglu(rows.of(a.gate_up), hidden);
+        self.into_residual(hidden, &self.network.layers[index].down, streams, dropout_seed, 2 * index + 2);
+    }
+
+    /// A layer from the stream before it to `gate_up`: all that its backward reads.
+    pub fn activations(&mut self, index: usize, dropout_seed: Option<u64>) {
+        let (buffers, rows) = (self.buffers, self.rows);
+        let (w, a) = (&self.network.layers[index], &buffers.layers[index]);
+        let (x, middle) = (rows.of(buffers.residual[index]), rows.of(a.middle));
+        let (normed, qkv) = (rows.of(buffers.normed), rows.of(a.qkv));
+
+        let norm = rms_norm(self.config, x, w.attention_norm, rows.of(a.attention_rstd));
+        self.device.rmsnorm(norm, normed);
+        w.qkv.forward(self.device, normed, qkv, None);
+        if let (Some((raw, rstd)), Some(norms)) = (a.qk_raw, w.qk_norm) {
+            let raw = rows.of(raw);
+            self.device.copy(qkv.column_range(0, raw.columns), raw);
+            for (norm, out, _) in qk_norms(self.config, raw, rows.of(rstd), norms, qkv) {
+                self.device.rmsnorm(norm, out);
+            }
+        }
+        let positions = rows.vector(buffers.positions);
+        self.device.rope(rotation(self.config, qkv, [buffers.cos, buffers.sin], positions, false));
+        self.device.attention(self.attention(a));
+        self.into_residual(rows.of(a.attention), &w.output, (x, middle), dropout_seed, 2 * index + 1);
+
+        let norm = rms_norm(self.config, middle, w.mlp_norm, rows.of(a.mlp_rstd));
+        self.device.rmsnorm(norm, normed);
+        w.gate_up.forward(self.device, normed, rows.of(a.gate_up), None);
+    }
+
+    /// `out = residual + dropout(linear(x))`; without dropout the residual is added by the product.
+    fn into_residual(
+        &mut self,
+        x: Tensor,
+        linear: &Linear,
+        (residual, out): (Tensor, Tensor),
+        dropout_seed: Option<u64>,
+        site: usize,
+    ) {
+        if self.config.dropout == 0.0 || dropout_seed.is_none() {
+            linear.forward(self.device, x, out, Some(residual));
+            return;
+        }
+        let scratch = self.rows.of(self.buffers.normed);
+        linear.forward(self.device, x, scratch, None);
+        self.dropout(scratch, dropout_seed, site);
+        self.device.copy(residual, out);
+        self.device.add(out, scratch);
+    }
+
+    /// Drops elements of x at one of the model's sites for dropout: 0 after the embedding, then two a layer.
+    pub fn dropout(&mut self, x: Tensor, seed: Option<u64>, site: usize) {
+        if let (Some(seed), true) = (seed, self.config.dropout > 0.0) {
+            self.device.dropout(x, self.config.dropout, rng::mix(seed.wrapping_add(site as u64)));
+        }
+    }
+
+    /// The attention of a layer.
+    pub fn attention(&self, a: &LayerActivations) -> Attention {
+        let rows = self.rows;
+        let [q, k, v] = split_qkv(self.config, rows.of(a.qkv));
+        Attention {
+            q,
+            k,
+            v,
+            document_starts: rows.vector(self.buffers.document_starts),
+            out: rows.of(a.attention),
+            lse: rows.of(a.lse),
+            batch_size: rows.batch_size,
+            sequence_length: rows.sequence_length,
+            head_dim: self.config.head_dim,
+            scale: attention_scale(self.config),
+        }
+    }
+
+    /// Sets the loss to 0.
+    pub fn clear_loss(&mut self) {
+        // An empty sum of squares is the trait's way to write an f64 zero.
+        let nothing = self.buffers.token_weights.column_range(0, 0);
+        self.device.squared_norm(nothing, self.buffers.loss_sum);
+    }
+
+    /// Adds the loss of `normed`, and with a gradient that of the loss.
+    pub fn loss(&mut self, gradient: Option<LinearCrossEntropyGradient>) {
+        let (buffers, rows) = (self.buffers, self.rows);
+        self.device.linear_cross_entropy(LinearCrossEntropy {
+            x: rows.of(buffers.normed),
+            weight: self.network.head.operand,
+            targets: rows.vector(buffers.targets),
+            weights: rows.vector(buffers.token_weights),
+            scratch: buffers.logits,
+            loss_sum: buffers.loss_sum,
+            gradient,
+        });
+    }
+
+    /// Σ weight · loss of a batch that is uploaded, in nats.
+    pub fn evaluate(&mut self) -> f64 {
+        self.forward(None);
+        self.clear_loss();
+        self.loss(None);
+        self.device.download_scalar(self.buffers.loss_sum)
+    }
+
+    /// Logits (N, V) of a batch that is uploaded.
+    pub fn logits(&mut self) -> Vec<f32> {
+        self.forward(None);
+        let buffers = self.buffers;
+        let chunk = buffers.logits.rows;
+        let mut logits = Vec::with_capacity(self.rows.n * self.config.vocab_size);
+        for first in (0..self.rows.n).step_by(chunk) {
+            let len = chunk.min(self.rows.n - first);
+            let out = buffers.logits.row_range(0, len);
+            self.network.head.forward(self.device, buffers.normed.row_range(first, len), out, None);
+            logits.extend(self.device.download(out));
+        }
+        logits
+    }
+}

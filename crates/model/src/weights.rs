@@ -1,0 +1,193 @@
+//! The weights of a model on a device: what training, evaluation and decoding have in common.
+
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::network::{Network, Regions};
+use crate::parameters::{Parameter, Trainable, WeightTypes};
+use compute::{DType, Device, Tensor};
+
+/// A model's weights by name, and the device whose arena they lie in. A model for a purpose adds to them what
+/// that purpose needs: [`crate::TrainingModel`], [`crate::Evaluator`], [`crate::Decoder`].
+pub struct Weights<D: Device> {
+    pub(crate) device: D,
+    pub(crate) config: ModelConfig,
+    pub(crate) network: Network,
+    pub(crate) regions: Regions,
+    types: WeightTypes,
+    trainable: Trainable,
+    /// Master weights were replaced since their rounded copies were made.
+    rounded_is_stale: bool,
+}
+
+impl<D: Device> Weights<D> {
+    /// Over a device whose arena has the regions.
+    pub(crate) fn new(
+        device: D,
+        config: ModelConfig,
+        types: WeightTypes,
+        trainable: Trainable,
+        regions: Regions,
+    ) -> Weights<D> {
+        let network = Network::new(&config, &types, &trainable, &regions);
+        Weights { device, config, network, regions, types, trainable, rounded_is_stale: true }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The device.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// The device, to change its settings between calls.
+    pub fn device_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    /// Every parameter, in a fixed order.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.network.parameters
+    }
+
+    /// Bytes that a parameter takes as it is stored.
+    ///
+    /// # Errors
+    /// No such parameter.
+    pub fn parameter_bytes(&self, name: &str) -> Result<usize> {
+        let tensor = self.find(name)?.weight;
+        Ok(tensor.dtype.bytes(tensor.rows, tensor.columns))
+    }
+
+    /// The names of its matrices' types, that of most elements first, joined by `+`.
+    pub fn type_names(&self) -> String {
+        let mut elements: Vec<(DType, usize)> = Vec::new();
+        for parameter in self.parameters().iter().filter(|parameter| parameter.is_matrix()) {
+            match elements.iter_mut().find(|(dtype, _)| *dtype == parameter.weight.dtype) {
+                Some((_, count)) => *count += parameter.len(),
+                None => elements.push((parameter.weight.dtype, parameter.len())),
+            }
+        }
+        elements.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        elements.iter().map(|(dtype, _)| dtype.name()).collect::<Vec<_>>().join("+")
+    }
+
+    /// Whether a parameter is stored in this type.
+    ///
+    /// # Errors
+    /// No such parameter.
+    pub fn is_stored_as(&self, name: &str, dtype: DType) -> Result<bool> {
+        Ok(self.find(name)?.weight.dtype == dtype)
+    }
+
+    /// Values of a parameter, row-major in its shape.
+    ///
+    /// # Errors
+    /// No such parameter, or one that is stored in blocks.
+    pub fn download(&mut self, name: &str) -> Result<Vec<f32>> {
+        let tensor = self.find(name)?.weight;
+        if tensor.dtype.is_blocks() {
+            let message = format!("weights in {} are not read back", tensor.dtype.name());
+            return Err(Error::Tensor { name: name.to_string(), message });
+        }
+        Ok(self.device.download(tensor))
+    }
+
+    /// Replaces a parameter's values, rounded to the type that it is stored in.
+    ///
+    /// # Errors
+    /// No such parameter, or another number of values.
+    pub fn upload(&mut self, name: &str, values: &[f32]) -> Result<()> {
+        let parameter = self.find(name)?;
+        check_len(parameter, values)?;
+        let tensor = parameter.weight;
+        self.device.upload(tensor, values);
+        self.rounded_is_stale = true;
+        Ok(())
+    }
+
+    /// Replaces a parameter that is stored in blocks by others, bit for bit; [`compute::blocks`] has their form.
+    ///
+    /// # Errors
+    /// No such parameter, one that is not stored in blocks, or another number of them.
+    pub fn upload_blocks(&mut self, name: &str, from: &[u8]) -> Result<()> {
+        let tensor = self.find(name)?.weight;
+        let refuse = |message| Err(Error::Tensor { name: name.to_string(), message });
+        if !tensor.dtype.is_blocks() {
+            return refuse(format!("blocks for a tensor of {}", tensor.dtype.name()));
+        }
+        let expected = tensor.len() / compute::blocks::LEN * compute::blocks::bytes(tensor.dtype);
+        if from.len() != expected {
+            return refuse(format!("{} bytes where the model has {expected}", from.len()));
+        }
+        self.device.upload_blocks(tensor, from);
+        Ok(())
+    }
+
+    /// Copies every parameter from another model of the same configuration.
+    ///
+    /// # Errors
+    /// A parameter that the other does not have in this size, or stores in blocks.
+    pub fn copy_from<E: Device>(&mut self, other: &mut Weights<E>) -> Result<()> {
+        for index in 0..self.network.parameters.len() {
+            let name = self.network.parameters[index].name.clone();
+            let values = other.download(&name)?;
+            self.upload(&name, &values)?;
+        }
+        Ok(())
+    }
+
+    /// Draws initial values: normal, norms 1, biases 0.
+    pub fn initialize(&mut self, seed: u64) {
+        for parameter in &self.network.parameters {
+            self.device.upload(parameter.weight, &parameter.initial_values(seed));
+        }
+        self.rounded_is_stale = true;
+    }
+
+    /// Makes the rounded copies anew after master weights were replaced; the optimizer keeps them up to date
+    /// from then on.
+    pub(crate) fn round(&mut self) {
+        if let (Some(start), true) = (self.regions.rounded, self.rounded_is_stale) {
+            let columns = self.network.bytes.master / DType::F32.size();
+            let from = vector(self.regions.master, columns);
+            let to = Tensor { offset: start, dtype: DType::Bf16, ..from };
+            self.device.copy(from, to);
+        }
+        self.rounded_is_stale = false;
+    }
+
+    /// Lets the master weights be those at another place.
+    pub(crate) fn set_master(&mut self, start: usize) {
+        self.regions.master = start;
+        self.network = Network::new(&self.config, &self.types, &self.trainable, &self.regions);
+        self.rounded_is_stale = true;
+    }
+
+    /// The parameter of a name.
+    ///
+    /// # Errors
+    /// No such parameter.
+    pub(crate) fn find(&self, name: &str) -> Result<&Parameter> {
+        self.network.parameters.iter().find(|parameter| parameter.name == name).ok_or_else(|| Error::Tensor {
+            name: name.to_string(),
+            message: "this model has no such tensor".to_string(),
+        })
+    }
+}
+
+/// Refuses another number of values than a parameter has.
+pub(crate) fn check_len(parameter: &Parameter, values: &[f32]) -> Result<()> {
+    if values.len() == parameter.len() {
+        return Ok(());
+    }
+    let message = format!("{} values where the model has {}", values.len(), parameter.len());
+    Err(Error::Tensor { name: parameter.name.clone(), message })
+}
+
+/// `columns` f32 values from an offset on.
+pub(crate) fn vector(offset: usize, columns: usize) -> Tensor {
+    Tensor { offset, dtype: DType::F32, rows: 1, columns, row_stride: columns }
+}

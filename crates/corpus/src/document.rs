@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use store::fs::{Fs, FsFile, FsReader};
+use tokens::Split;
 
 use crate::zstandard::{self, Zstandard};
 use crate::{Error, Result};
@@ -65,31 +66,9 @@ impl Document {
     }
 }
 
-/// What documents are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Split {
-    /// To learn from.
-    Train,
-    /// To measure with; never learned from.
-    Validation,
-}
-
-impl Split {
-    /// Both.
-    pub const ALL: [Split; 2] = [Split::Train, Split::Validation];
-
-    /// The name in file names.
-    pub fn name(self) -> &'static str {
-        match self {
-            Split::Train => "train",
-            Split::Validation => "validation",
-        }
-    }
-
-    pub(crate) fn documents_file(self) -> String {
-        format!("{}.jsonl.zst", self.name())
-    }
+/// The file that holds a split's documents.
+pub(crate) fn documents_file(split: Split) -> String {
+    format!("{}.jsonl.zst", split.name())
 }
 
 /// The file of dropped documents, where the recipe keeps them.
@@ -168,7 +147,7 @@ pub struct Documents<T = Document> {
 /// # Errors
 /// A file that is not there.
 pub fn documents(fs: &dyn Fs, folder: &Path, split: Split) -> Result<Documents> {
-    read_documents(fs, &folder.join(split.documents_file()))
+    read_documents(fs, &folder.join(documents_file(split)))
 }
 
 /// The documents that were dropped; none, where the recipe does not keep them.

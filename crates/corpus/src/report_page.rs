@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
+use tokens::Split;
+
 use crate::dedup::Repeated;
 use crate::survey::Survey;
-use crate::{CorpusSummary, Document, Sample, Split, SplitCounts};
+use crate::{CorpusSummary, Document, Sample, SplitCounts};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse;width:100%}\

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use serde::Serialize;
 use store::fs::Fs;
+use tokens::Split;
 
-use crate::{CorpusSummary, Document, Result, Split, documents, report_page};
+use crate::{CorpusSummary, Document, Result, documents, report_page};
 
 /// Documents of a kind that a comparison shows.
 const SHOWN: usize = 10;

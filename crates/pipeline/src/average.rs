@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use compute::{AnyDevice, Target};
-use corpus::{Split, TokenDataset};
 use formats::hf::GenerationConfig;
 use model::{Model, Precision, Purpose, StateKind, Training};
 use serde::Serialize;
@@ -16,6 +15,7 @@ use store::manifest::Manifest;
 use store::report::{NoReport, Phase};
 use store::run::RunDir;
 use store::stage::StagedFolder;
+use tokens::{Split, TokenDataset};
 use train::checkpoint::{SavedTensor, TensorKind, TensorStore};
 use train::{Checkpoints, StopFlag, Which};
 

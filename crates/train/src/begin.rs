@@ -84,7 +84,7 @@ fn fresh_state(job: &Job, options: &TrainOptions, model: Value, total_steps: u64
         updates: 0,
         total_steps,
         duties_due: false,
-        cursor: corpus::LoaderCursor::default(),
+        cursor: tokens::LoaderCursor::default(),
         stream: None,
         left: BTreeMap::new(),
         tokens_seen: 0,

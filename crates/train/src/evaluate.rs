@@ -18,7 +18,7 @@ pub struct Evaluation {
 /// token to predict.
 pub fn evaluate<D: Device>(
     model: &mut Model<D>,
-    batches: impl Iterator<Item = corpus::Result<compute::Batch>>,
+    batches: impl Iterator<Item = tokens::Result<compute::Batch>>,
     stop: &StopFlag,
 ) -> Result<Option<Evaluation>> {
     let (mut loss_sum, mut weight_sum) = (0.0, 0.0);

@@ -5,9 +5,9 @@
 //! epoch, stay what they are.
 
 use compute::Batch;
-use corpus::mix::MixOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokens::MixOptions;
 
 use crate::TrainOptions;
 use crate::options::Problem;

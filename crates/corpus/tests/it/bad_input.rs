@@ -1,8 +1,9 @@
 //! Bad files and options: one clear error each, and nothing lost.
 
-use corpus::{CorpusOptions, ErrorKind, Split};
+use corpus::{CorpusOptions, ErrorKind};
 use store::fs::RealFs;
 use store::report::Recorder;
+use tokens::Split;
 
 use crate::{Project, gzip, options, snapshot, undivided};
 

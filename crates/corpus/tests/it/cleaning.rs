@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use corpus::DroppedDocument;
 use corpus::classifier::ClassifierOptions;
 use corpus::classifier::train::{Example, TrainingOptions, train};
 use corpus::contamination::DecontaminateOptions;
 use corpus::dedup::lines::LineOptions;
-use corpus::mix::MixOptions;
 use corpus::redact::{Class, RedactOptions, Redactor};
 use corpus::repair::RepairOptions;
 use corpus::survey;
-use corpus::{DroppedDocument, Split};
 use serde_json::Value;
 use store::fs::RealFs;
+use tokens::MixOptions;
+use tokens::Split;
 
 use store::report::NoReport;
 

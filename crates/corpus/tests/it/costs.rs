@@ -4,9 +4,10 @@
 use std::process::Command;
 use std::time::Instant;
 
-use corpus::{CorpusOptions, CorpusSummary, Split};
+use corpus::{CorpusOptions, CorpusSummary};
 use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use tokens::Split;
 
 use crate::samples::{parquet, parquet_by, zip};
 use crate::{Project, gzip, undivided};

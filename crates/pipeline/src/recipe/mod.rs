@@ -160,10 +160,8 @@ impl Recipe {
             found.push(Problem { message: format!("`{path}`: {message}"), path, help: None });
         }
         for phase in &self.train.phase {
-            if let Some(Err(corpus::Error::Options { message, .. })) =
-                phase.mix.as_ref().map(|mix| mix.validate(&self.data.paths))
-            {
-                let message = format!("`train.phase`: the mix of phase \"{}\": {message}", phase.name);
+            if let Some(problem) = phase.mix.as_ref().and_then(|mix| mix.problem(&self.data.paths)) {
+                let message = format!("`train.phase`: the mix of phase \"{}\": {problem}", phase.name);
                 found.push(Problem { message, path: "train.phase".to_owned(), help: None });
             }
         }

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use corpus::{Split, TokenDataset};
 use model::{Model, Optimizer, Precision, Purpose, Training};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -12,6 +11,7 @@ use store::fs::{Fs, RealFs};
 use store::manifest::Manifest;
 use store::report::{Event, Phase, Reporter};
 use store::stage::{self, StagedFolder};
+use tokens::{Split, TokenDataset};
 use train::StopFlag;
 use train::checkpoint::{Checkpoints, Which};
 

@@ -69,7 +69,7 @@ fn state(step: u64) -> TrainerState {
         updates: step,
         total_steps: 1000,
         duties_due: false,
-        cursor: corpus::LoaderCursor::default(),
+        cursor: tokens::LoaderCursor::default(),
         stream: None,
         left: Default::default(),
         tokens_seen: 32 * step,

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use compute::Target;
 use compute::cpu::Cpu;
-use corpus::{CorpusOptions, Split, TokenDataset};
+use corpus::CorpusOptions;
 use model::{Model, ModelConfig, Purpose, StateKind};
 use store::fs::faulty::MemoryFs;
 use store::fs::{Fs, RealFs};
@@ -14,6 +14,7 @@ use store::metrics::Metric;
 use store::report::{Event, NoReport, Reporter};
 use store::run::{RunDir, RunState};
 use tokenizer::{Kind, TokenizerOptions};
+use tokens::{Split, TokenDataset};
 use train::checkpoint::TrainerState;
 use train::{
     Checkpoints, Job, OptimizerChoice, Outcome, Patience, PhaseOptions, Result, Sampler, ScheduleKind, Start,

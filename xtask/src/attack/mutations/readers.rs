@@ -4,12 +4,13 @@ use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::Result;
-use corpus::{CorpusOptions, Split};
+use corpus::CorpusOptions;
 use formats::{gguf, hf, safetensors};
 use store::fs::RealFs;
 use store::manifest::{FileRecord, Manifest};
 use store::report::NoReport;
 use tokenizer::Tokenizer;
+use tokens::Split;
 use train::Checkpoints;
 use train::checkpoint::{SavedTensor, TensorKind, TensorStore};
 

@@ -236,7 +236,7 @@ pub fn make_checkpoint(folder: &Path) -> Result<()> {
         updates: 5,
         total_steps: 10,
         duties_due: false,
-        cursor: corpus::LoaderCursor::default(),
+        cursor: tokens::LoaderCursor::default(),
         stream: None,
         left: BTreeMap::default(),
         tokens_seen: 640,

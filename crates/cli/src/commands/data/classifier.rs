@@ -126,6 +126,6 @@ fn texts(paths: &[String], score: f64, reporter: &mut dyn Reporter) -> Result<Ve
         tempfile::Builder::new().prefix(&format!("{SCRATCH}{}-", std::process::id())).tempdir_in(&above)?;
     let out = folder.path().join("documents");
     corpus::prepare(&RealFs, &options, Path::new("."), &out, reporter)?;
-    let documents = corpus::documents(&RealFs, &out, corpus::Split::Train)?;
+    let documents = corpus::documents(&RealFs, &out, tokens::Split::Train)?;
     documents.map(|document| Ok(Example { text: document?.text, score })).collect()
 }

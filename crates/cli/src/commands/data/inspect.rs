@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use corpus::{DroppedDocument, Split};
+use corpus::DroppedDocument;
 use serde_json::json;
 use store::fs::RealFs;
+use tokens::Split;
 
 use super::{prepared, stats};
 use crate::arguments::GlobalArguments;

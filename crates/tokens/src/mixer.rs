@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use store::fs::{Fs, FsFile};
 
-use super::tokenize::{read_ids, write_ids};
+use crate::ids::{read_ids, write_ids};
 use crate::mix::{self, MixOptions, MixedSource};
-use crate::{Document, Error, Result};
+use crate::{Error, Result};
 
 const WAITING_FILE: &str = "mix.tmp";
 
@@ -32,6 +32,10 @@ struct Waiting {
 }
 
 impl<'a> Mixer<'a> {
+    /// Keeps what waits in a file of `folder`.
+    ///
+    /// # Errors
+    /// What the disk says.
     pub fn new(fs: &'a dyn Fs, folder: &Path, seed: u64) -> Result<Mixer<'a>> {
         let path = folder.join(WAITING_FILE);
         let file = fs.create(&path).map_err(store::Error::io("write", &path))?;
@@ -39,8 +43,11 @@ impl<'a> Mixer<'a> {
         Ok(Mixer { fs, path, file, seed, names: Vec::new(), documents: Vec::new() })
     }
 
-    pub fn push(&mut self, ids: &[u32], document: &Document) -> Result<()> {
-        let name = document.domain.as_deref().unwrap_or_default();
+    /// Takes the ids of a document of the source `name`; `hash` is that of its text.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn push(&mut self, ids: &[u32], name: &str, hash: &str) -> Result<()> {
         let source = match self.names.iter().position(|known| known == name) {
             Some(at) => at,
             None => {
@@ -49,12 +56,15 @@ impl<'a> Mixer<'a> {
             }
         };
         write_ids(&mut self.file, ids.iter().copied(), 4).map_err(store::Error::io("write", &self.path))?;
-        let place = mix::place(self.seed, document);
+        let place = mix::place(self.seed, hash);
         self.documents.push(Waiting { ids: ids.len() as u32, source: source as u32, place });
         Ok(())
     }
 
     /// Hands each document to `write` as often as the mix asks for.
+    ///
+    /// # Errors
+    /// A mix that chooses nothing; what `write` or the disk says.
     pub fn finish(
         self,
         options: &MixOptions,

@@ -7,9 +7,9 @@ use store::ErrorKind as StoreErrorKind;
 use store::fs::Fs;
 use store::manifest::Manifest;
 
-use super::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
-use super::loader::{Windows, fill_row, pad_row};
-use super::verified::VerifiedFile;
+use crate::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
+use crate::loader::{Windows, fill_row, pad_row};
+use crate::verified::VerifiedFile;
 use crate::{Error, Result, Split, TOKENS_STAGE};
 
 /// The tokens of one split as one stream: documents end to end, each as BOS, its tokens, EOS.
@@ -31,7 +31,7 @@ struct OpenShard {
 }
 
 impl TokenDataset {
-    /// Opens the shards of `split` in the folder that [`crate::tokenize`] made, after checking every byte of
+    /// Opens the shards of `split` in the folder that a stage [`TOKENS_STAGE`] made, after checking every byte of
     /// them. What stands beside it is left alone: another process may be making the folder again.
     ///
     /// # Errors
@@ -159,22 +159,22 @@ impl TokenDataset {
         })
     }
 
-    pub(super) fn pad_id(&self) -> u32 {
+    pub(crate) fn pad_id(&self) -> u32 {
         self.header.pad_id
     }
 
-    pub(super) fn bos_id(&self) -> u32 {
+    pub(crate) fn bos_id(&self) -> u32 {
         self.header.bos_id
     }
 
     /// Where the document that holds `position` ends, in the stream.
-    pub(super) fn document_end(&self, position: u64) -> Result<u64> {
+    pub(crate) fn document_end(&self, position: u64) -> Result<u64> {
         let shard = self.shard(position);
         Ok(shard.first_token + shard.document_end(position - shard.first_token)?)
     }
 
     /// Copies the tokens from `position` on; they must lie within one document.
-    pub(super) fn copy(&self, position: u64, out: &mut [u32]) -> Result<()> {
+    pub(crate) fn copy(&self, position: u64, out: &mut [u32]) -> Result<()> {
         let shard = self.shard(position);
         let width = self.header.bytes_per_token;
         let mut bytes = vec![0; out.len() * width];

@@ -12,8 +12,7 @@ use compute::Batch;
 use compute::rng::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::dataset::TokenDataset;
-use crate::{Error, Result};
+use crate::{Error, Result, TokenDataset};
 
 /// What a loader serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +159,7 @@ impl Epoch {
 
 /// The stream, as a ring, cut into windows.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Windows {
+pub(crate) struct Windows {
     tokens: u64,
     sequence_length: u64,
     offset: u64,
@@ -168,7 +167,7 @@ pub(super) struct Windows {
 
 /// A window: its first token in the stream, and how many tokens it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(crate) struct Span {
     start: u64,
     len: usize,
 }
@@ -190,7 +189,7 @@ impl Windows {
 }
 
 /// Puts a window into a row: runs of tokens, each within one document.
-pub(super) fn fill_row(dataset: &TokenDataset, span: Span, batch: &mut Batch, row: usize) -> Result<()> {
+pub(crate) fn fill_row(dataset: &TokenDataset, span: Span, batch: &mut Batch, row: usize) -> Result<()> {
     let first = row * batch.sequence_length;
     let (mut position, mut at) = (span.start, 0);
     while at < span.len {
@@ -220,7 +219,7 @@ pub(super) fn fill_row(dataset: &TokenDataset, span: Span, batch: &mut Batch, ro
 }
 
 /// Fills a row from `at` with padding; each of its tokens is a document of its own, and none has weight.
-pub(super) fn pad_row(dataset: &TokenDataset, batch: &mut Batch, row: usize, at: usize) {
+pub(crate) fn pad_row(dataset: &TokenDataset, batch: &mut Batch, row: usize, at: usize) {
     let (first, end) = (row * batch.sequence_length, (row + 1) * batch.sequence_length);
     batch.tokens[first + at..end].fill(dataset.pad_id());
     batch.targets[first + at..end].fill(dataset.pad_id());

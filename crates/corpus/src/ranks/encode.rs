@@ -17,10 +17,11 @@ use store::manifest::Manifest;
 use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 use tokenizer::Tokenizer;
+use tokens::{Split, bytes_per_id, read_ids, write_ids};
 
-use super::tokenize::{BATCH_BYTES, bytes_per_id, checked_documents, read_ids, write_ids};
 use crate::ranks::even_shares;
-use crate::{CorpusSummary, Document, Error, Rank, Ranks, Result, Split, documents};
+use crate::tokenize::{BATCH_BYTES, checked_documents};
+use crate::{CorpusSummary, Document, Error, Rank, Ranks, Result, documents};
 
 /// The stage's name in its manifests.
 pub const ENCODE_STAGE: &str = "encode";
@@ -156,7 +157,7 @@ impl PieceWriter {
         let path = folder.join(pieces_file(split));
         let file = fs.create(&path).map_err(store::Error::io("write", &path))?;
         let file = BufWriter::with_capacity(1 << 20, file);
-        Ok(PieceWriter { path, file, bytes_per_id: bytes_per_id(tokenizer) })
+        Ok(PieceWriter { path, file, bytes_per_id: bytes_per_id(tokenizer.vocab_size()) })
     }
 
     fn write(&mut self, ids: &[u32]) -> Result<()> {
@@ -188,7 +189,7 @@ impl<'a> Pieces<'a> {
         tokenizer: &Tokenizer,
     ) -> Result<Pieces<'a>> {
         ranks.verify(fs, ENCODE_STAGE, |rank| (stage_options(rank), inputs(documents_hash, tokenizer)))?;
-        Ok(Pieces { ranks, bytes_per_id: bytes_per_id(tokenizer) })
+        Ok(Pieces { ranks, bytes_per_id: bytes_per_id(tokenizer.vocab_size()) })
     }
 
     /// The ids of a split's documents, in their order.

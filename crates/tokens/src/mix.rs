@@ -3,15 +3,12 @@
 //!
 //! A source is an entry of `data.paths`. A plan is a function of the sources' tokens and the options alone;
 //! which documents make up a part of an epoch is told by their hash and the seed. Documents know nothing of
-//! it, so several mixes can be made of the same ones: one is an argument of [`crate::tokenize`], not of
-//! [`crate::prepare`].
+//! it, so several mixes can be made of the same ones.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::{Document, Error, Result};
 
 /// The recipe's `[data.mix]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,14 +35,11 @@ impl Default for MixOptions {
 }
 
 impl MixOptions {
-    /// Checks weights against the recipe's paths.
-    ///
-    /// # Errors
-    /// A weight of no path, a path without a weight, numbers out of range.
-    pub fn validate(&self, paths: &[String]) -> Result<()> {
-        let fail = |message: String| Err(Error::Options { key: "mix", message });
+    /// The first mistake, with what would be right: a weight of no path, a path without a weight, numbers out
+    /// of range.
+    pub fn problem(&self, paths: &[String]) -> Option<String> {
         if !(0.1..=100.0).contains(&self.temperature) || !(0.01..=1000.0).contains(&self.maximum_epochs) {
-            return fail(format!(
+            return Some(format!(
                 "a temperature of {} and at most {} epochs: 0.1 to 100 and 0.01 to 1000 are possible",
                 self.temperature, self.maximum_epochs
             ));
@@ -53,24 +47,24 @@ impl MixOptions {
         if let Some((name, weight)) =
             self.weights.iter().find(|(_, weight)| !(weight.is_finite() && **weight >= 0.0))
         {
-            return fail(format!("the weight {weight} of `{name}` is no number from 0 up"));
+            return Some(format!("the weight {weight} of `{name}` is no number from 0 up"));
         }
         if let Some(name) = self.weights.keys().find(|name| !paths.contains(name)) {
-            return fail(format!(
+            return Some(format!(
                 "`{name}` has a weight and is no entry of data.paths: weights are given to its entries"
             ));
         }
         if let Some(name) =
             paths.iter().find(|path| !self.weights.is_empty() && !self.weights.contains_key(*path))
         {
-            return fail(format!(
+            return Some(format!(
                 "`{name}` has no weight: give one to each entry of data.paths, or to none; 0 leaves it out"
             ));
         }
         if !self.weights.is_empty() && self.weights.values().all(|&weight| weight == 0.0) {
-            return fail("all weights are 0: nothing would be learned from".to_owned());
+            return Some("all weights are 0: nothing would be learned from".to_owned());
         }
-        Ok(())
+        None
     }
 }
 
@@ -129,11 +123,11 @@ pub fn plan(tokens: &BTreeMap<String, u64>, options: &MixOptions) -> BTreeMap<St
     plan
 }
 
-/// A document's place in [0, 1): it is part of the last, broken epoch of its source where that is below the
+/// The place in [0, 1) of a document whose text has this hash: it is part of the last, broken epoch of its source where that is below the
 /// epoch's fraction.
-pub fn place(seed: u64, document: &Document) -> f64 {
+pub fn place(seed: u64, hash: &str) -> f64 {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(b"mix").update(&seed.to_le_bytes()).update(document.hash.as_bytes());
+    hasher.update(b"mix").update(&seed.to_le_bytes()).update(hash.as_bytes());
     let mut first = [0; 8];
     first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
     (u64::from_le_bytes(first) >> 11) as f64 / (1u64 << 53) as f64
@@ -172,18 +166,16 @@ mod tests {
         let paths = ["a".to_owned(), "b".to_owned()];
         let check = |weights: &[(&str, f64)]| {
             let weights = weights.iter().map(|&(name, weight)| (name.to_owned(), weight)).collect();
-            MixOptions { weights, ..MixOptions::default() }
-                .validate(&paths)
-                .map_err(|error| error.to_string())
+            MixOptions { weights, ..MixOptions::default() }.problem(&paths)
         };
-        assert_eq!(check(&[("a", 1.0), ("b", 0.0)]), Ok(()));
+        assert_eq!(check(&[("a", 1.0), ("b", 0.0)]), None);
         for (weights, told) in [
             (&[("a", 1.0)][..], "`b` has no weight"),
             (&[("a", 1.0), ("b", 1.0), ("c", 1.0)], "`c` has a weight"),
             (&[("a", 0.0), ("b", 0.0)], "all weights are 0"),
             (&[("a", -1.0), ("b", 1.0)], "the weight -1 of `a`"),
         ] {
-            assert!(check(weights).is_err_and(|message| message.contains(told)));
+            assert!(check(weights).is_some_and(|message| message.contains(told)));
         }
     }
 }

@@ -2,34 +2,28 @@
 
 use compute::Batch;
 use compute::rng::Rng;
-use corpus::{ErrorKind, Loader, LoaderCursor, LoaderOptions, Split, TokenDataset};
 use proptest::prelude::*;
-use store::fs::RealFs;
-use store::report::NoReport;
+use tokens::{ErrorKind, Loader, LoaderCursor, LoaderOptions, Split, TokenDataset};
 
-use crate::{Project, byte_tokenizer, undivided};
+use crate::{open, write};
 
-/// A data set of documents with the given lengths.
+/// A data set of documents with the given numbers of ids.
 fn dataset(lengths: &[usize]) -> TokenDataset {
-    let mut lines = String::new();
-    let mut next = 0u8;
-    for (number, &length) in lengths.iter().enumerate() {
-        // The number keeps documents from being duplicates.
-        let mut text = format!("{number}:");
-        text.extend((0..length).map(|_| {
-            next = (next + 1) % 26;
-            char::from(b'a' + next)
-        }));
-        lines += &serde_json::json!({ "text": text }).to_string();
-        lines.push('\n');
-    }
-    let project = Project::new(&[("a.jsonl", lines.as_bytes())]);
-    project.prepare(&undivided(&["a.jsonl"])).unwrap();
-    let tokenizer = byte_tokenizer();
-    let (documents, tokens) = (project.documents_folder(), project.tokens_folder());
-    corpus::tokenize(&RealFs, &documents, &tokenizer, &tokens, &mut NoReport).unwrap();
-    // The mapping outlives the folder's name.
-    TokenDataset::open(&RealFs, &tokens, Split::Train, tokenizer.hash()).unwrap()
+    let mut next = 0;
+    let document = |&length: &usize| {
+        (0..length)
+            .map(|_| {
+                next = (next + 1) % 26;
+                next + 10
+            })
+            .collect()
+    };
+    let documents: Vec<Vec<u32>> = lengths.iter().map(document).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("tokens");
+    write(&folder, &documents, 1_000_000);
+    // The files stay open when the folder goes.
+    open(&folder, Split::Train).unwrap()
 }
 
 fn options(batch_size: usize, sequence_length: usize) -> LoaderOptions {
@@ -211,7 +205,7 @@ fn epochs_and_seeds_differ_and_order_can_be_kept() {
 
 #[test]
 fn too_little_data_and_foreign_cursors_are_refused() {
-    let dataset = dataset(&[100]);
+    let dataset = dataset(&[102]);
     for (shape, wanted) in [
         (options(1, 1000), "fewer than one sequence of 1000: lower train.sequence_length"),
         (options(8, 50), "one batch takes 8: lower train.batch_size"),
@@ -230,7 +224,7 @@ fn too_little_data_and_foreign_cursors_are_refused() {
 
 #[test]
 fn a_sample_is_spread_evenly_over_all_of_the_data() {
-    let dataset = dataset(&[30, 50, 21]);
+    let dataset = dataset(&[32, 52, 23]);
     let rows = |sequences: u64| -> Vec<Vec<u32>> {
         let batches = dataset.spread_batches(2, 4, sequences).map(|batch| batch.unwrap());
         batches.flat_map(|batch| batch.tokens.chunks(4).map(<[u32]>::to_vec).collect::<Vec<_>>()).collect()

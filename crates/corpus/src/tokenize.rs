@@ -1,26 +1,22 @@
 //! The tokens stage: documents become shards of ids.
 
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::fs::{Fs, FsFile};
+use store::fs::Fs;
 use store::manifest::Manifest;
 use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 use store::{ErrorKind as StoreErrorKind, atomic};
 use tokenizer::{Batches, Tokenizer, Usage, UsageReport};
+use tokens::{
+    MixOptions, MixedSource, Mixer, ShardWriter, Split, TOKENS_STAGE, TokenCounts, Vocabulary, bytes_per_id,
+};
 
-use super::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
-use super::mixer::Mixer;
-use super::pieces::{PieceReader, Pieces};
-use crate::mix::{MixOptions, MixedSource};
-use crate::{DOCUMENTS_STAGE, Document, Error, Ranks, Result, Split, documents};
-
-/// The stage's name in its manifest.
-pub const TOKENS_STAGE: &str = "tokens";
+use crate::ranks::encode::{PieceReader, Pieces};
+use crate::{DOCUMENTS_STAGE, Document, Error, Ranks, Result, documents};
 
 const REPORT_FILE: &str = "report.json";
 const STAGE_VERSION: u32 = 1;
@@ -46,17 +42,6 @@ pub struct TokenSummary {
     /// Whether the stage was already done and its folder still good.
     #[serde(skip)]
     pub reused: bool,
-}
-
-/// One split.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenCounts {
-    /// Documents.
-    pub documents: u64,
-    /// Ids, BOS and EOS included.
-    pub tokens: u64,
-    /// Files of ids.
-    pub shards: usize,
 }
 
 /// A mix, and the seed that chooses the documents of broken epochs.
@@ -152,7 +137,7 @@ fn tokenize_into(
     let mut mixed = BTreeMap::new();
     let batches = tokenizer.batches();
     for split in Split::ALL {
-        let mut writer = ShardWriter::new(fs, staged.path(), split, tokenizer, shard_tokens);
+        let mut writer = ShardWriter::new(fs, staged.path(), split, vocabulary(tokenizer), shard_tokens);
         let mut ids = match &pieces {
             Some(pieces) => Ids::Read(pieces.open(fs, split)?),
             None => Ids::Encode(&batches),
@@ -164,12 +149,15 @@ fn tokenize_into(
         match mix.filter(|_| split == Split::Train) {
             Some(mix) => {
                 let mut mixer = Mixer::new(fs, staged.path(), mix.seed)?;
-                let mut write = |ids: &[u32], document: &Document| mixer.push(ids, document);
+                let mut write = |ids: &[u32], document: &Document| {
+                    let source = document.domain.as_deref().unwrap_or_default();
+                    Ok(mixer.push(ids, source, &document.hash)?)
+                };
                 encode_split(fs, documents_folder, split, &mut ids, &mut write, &mut usage, &mut progress)?;
                 mixed = mixer.finish(mix.options, |ids| writer.write(ids))?;
             }
             None => {
-                let mut write = |ids: &[u32], _: &Document| writer.write(ids);
+                let mut write = |ids: &[u32], _: &Document| Ok(writer.write(ids)?);
                 encode_split(fs, documents_folder, split, &mut ids, &mut write, &mut usage, &mut progress)?;
             }
         }
@@ -178,7 +166,7 @@ fn tokenize_into(
     let summary = TokenSummary {
         train: counts[Split::Train as usize],
         validation: counts[Split::Validation as usize],
-        bytes_per_id: bytes_per_id(tokenizer),
+        bytes_per_id: bytes_per_id(tokenizer.vocab_size()),
         mix: mixed,
         usage: usage.report(),
         reused: false,
@@ -186,6 +174,16 @@ fn tokenize_into(
     atomic::write_json(fs, &staged.path().join(REPORT_FILE), &summary)?;
     staged.commit(Manifest::new(TOKENS_STAGE, options, inputs))?.tell(Phase::Corpus, reporter);
     Ok(summary)
+}
+
+fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary<'_> {
+    Vocabulary {
+        vocab_size: tokenizer.vocab_size(),
+        tokenizer_hash: tokenizer.hash(),
+        bos_id: tokenizer.bos_id(),
+        eos_id: tokenizer.eos_id(),
+        pad_id: tokenizer.pad_id(),
+    }
 }
 
 /// Options and inputs of a folder's manifest.
@@ -283,153 +281,16 @@ fn encode_split(
     flush(&mut batch, &mut bytes)
 }
 
-pub fn bytes_per_id(tokenizer: &Tokenizer) -> usize {
-    if tokenizer.vocab_size() <= 1 << 16 { 2 } else { 4 }
-}
-
-/// Writes ids with so many bytes each. A document's are never laid out twice in memory.
-pub fn write_ids(
-    file: &mut impl Write,
-    ids: impl Iterator<Item = u32>,
-    bytes_per_id: usize,
-) -> std::io::Result<()> {
-    let (mut bytes, mut filled) = ([0; 4096], 0);
-    for id in ids {
-        bytes[filled..filled + bytes_per_id].copy_from_slice(&id.to_le_bytes()[..bytes_per_id]);
-        filled += bytes_per_id;
-        if filled == bytes.len() {
-            file.write_all(&bytes)?;
-            filled = 0;
-        }
-    }
-    file.write_all(&bytes[..filled])
-}
-
-/// Reads as many ids.
-pub fn read_ids(file: &mut impl Read, count: usize, bytes_per_id: usize) -> std::io::Result<Vec<u32>> {
-    let mut bytes = [0; 4096];
-    // A count from a damaged file takes no more memory than there is file.
-    let mut ids = Vec::with_capacity(count.min(1 << 20));
-    while ids.len() < count {
-        let part = &mut bytes[..4096.min((count - ids.len()).saturating_mul(bytes_per_id))];
-        file.read_exact(part)?;
-        let id = |bytes: &[u8]| bytes.iter().rev().fold(0u32, |id, &byte| id << 8 | u32::from(byte));
-        ids.extend(part.chunks_exact(bytes_per_id).map(id));
-    }
-    Ok(ids)
-}
-
-/// Writes one split's shards and, at the end, its header.
-struct ShardWriter<'a> {
-    fs: &'a dyn Fs,
-    folder: &'a Path,
-    split: Split,
-    header: Header,
-    open: Option<OpenShard>,
-    shard_tokens: u64,
-}
-
-struct OpenShard {
-    ids: (PathBuf, BufWriter<Box<dyn FsFile>>),
-    ends: (PathBuf, BufWriter<Box<dyn FsFile>>),
-    counts: Shard,
-}
-
-impl<'a> ShardWriter<'a> {
-    fn new(
-        fs: &'a dyn Fs,
-        folder: &'a Path,
-        split: Split,
-        tokenizer: &Tokenizer,
-        shard_tokens: u64,
-    ) -> ShardWriter<'a> {
-        let header = Header {
-            format: FORMAT,
-            bytes_per_token: bytes_per_id(tokenizer),
-            vocab_size: tokenizer.vocab_size(),
-            tokenizer_hash: tokenizer.hash().to_owned(),
-            bos_id: tokenizer.bos_id(),
-            eos_id: tokenizer.eos_id(),
-            pad_id: tokenizer.pad_id(),
-            documents: 0,
-            tokens: 0,
-            shards: Vec::new(),
-        };
-        ShardWriter { fs, folder, split, header, open: None, shard_tokens }
-    }
-
-    fn write(&mut self, ids: &[u32]) -> Result<()> {
-        let Header { bytes_per_token, bos_id, eos_id, .. } = self.header;
-        let shard = self.shard()?;
-        shard.counts.documents += 1;
-        shard.counts.tokens += ids.len() as u64 + 2;
-        let (path, file) = &mut shard.ids;
-        let all = [bos_id].into_iter().chain(ids.iter().copied()).chain([eos_id]);
-        write_ids(file, all, bytes_per_token).map_err(store::Error::io("write", path))?;
-        let (path, file) = &mut shard.ends;
-        file.write_all(&shard.counts.tokens.to_le_bytes()).map_err(store::Error::io("write", path))?;
-        if shard.counts.tokens >= self.shard_tokens {
-            self.close()?;
-        }
-        Ok(())
-    }
-
-    fn shard(&mut self) -> Result<&mut OpenShard> {
-        let (number, split) = (self.header.shards.len(), self.split);
-        let create = |name: String| -> Result<_> {
-            let path = self.folder.join(name);
-            let file = self.fs.create(&path).map_err(store::Error::io("write", &path))?;
-            Ok((path, BufWriter::with_capacity(1 << 20, file)))
-        };
-        if self.open.is_none() {
-            let counts = Shard { documents: 0, tokens: 0 };
-            let (ids, ends) = (create(ids_file(split, number))?, create(ends_file(split, number))?);
-            self.open = Some(OpenShard { ids, ends, counts });
-        }
-        Ok(self.open.as_mut().expect("invariant: just opened"))
-    }
-
-    fn close(&mut self) -> Result<()> {
-        let Some(mut shard) = self.open.take() else { return Ok(()) };
-        for (path, file) in [&mut shard.ids, &mut shard.ends] {
-            file.flush().map_err(store::Error::io("write", path))?;
-        }
-        self.header.documents += shard.counts.documents;
-        self.header.tokens += shard.counts.tokens;
-        self.header.shards.push(shard.counts);
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<TokenCounts> {
-        self.close()?;
-        atomic::write_json(self.fs, &self.folder.join(header_file(self.split)), &self.header)?;
-        let Header { documents, tokens, shards, .. } = self.header;
-        Ok(TokenCounts { documents, tokens, shards: shards.len() })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use compute::Batch;
     use store::fs::RealFs;
     use store::report::NoReport;
     use tokenizer::{Kind, TokenizerOptions};
+    use tokens::{Loader, LoaderOptions, TokenDataset};
 
     use super::*;
-    use crate::{CorpusOptions, Loader, LoaderOptions, TokenDataset, prepare};
-
-    #[test]
-    fn ids_are_read_as_they_were_written() {
-        for (count, bytes_per_id) in [(0, 2), (2048, 2), (5000, 2), (1024, 4), (5000, 4)] {
-            let ids: Vec<u32> = (0..count).map(|id| id * 13).collect();
-            let mut file = Vec::new();
-            write_ids(&mut file, ids.iter().copied(), bytes_per_id).expect("written");
-            assert_eq!(file.len(), ids.len() * bytes_per_id);
-            let mut rest = &file[..];
-            assert_eq!(read_ids(&mut rest, ids.len(), bytes_per_id).expect("read"), ids);
-            assert!(rest.is_empty() && read_ids(&mut rest, 1, bytes_per_id).is_err());
-        }
-    }
+    use crate::{CorpusOptions, prepare};
 
     #[test]
     fn shards_read_as_one_stream() {

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use runs::report::{Phase, Reporter};
 use store::fs::Fs;
-use store::report::{Phase, Reporter};
 use tokens::Split;
 
 use crate::contamination::{EvaluationItems, Overlap};

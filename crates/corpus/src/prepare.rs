@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use runs::report::{Phase, Reporter};
 use serde_json::{Value, json};
 use store::atomic;
 use store::fs::Fs;
 use store::manifest::Manifest;
-use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 
 use crate::dedup::DuplicateOptions;
@@ -139,7 +139,7 @@ fn prepare_by(
     let page = report_page::html(&summary);
     atomic::write(fs, &staged.path().join(REPORT_PAGE), page.as_bytes())?;
     let made = staged.commit(Manifest::new(DOCUMENTS_STAGE, stage_options, all_inputs))?;
-    made.tell(Phase::Corpus, reporter);
+    reporter.kept(Phase::Corpus, &made);
     check_quarantine(&summary, options, out)?;
     Ok(summary)
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use runs::report::{Phase, Reporter};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::fs::Fs;
 use store::manifest::Manifest;
-use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 use store::{ErrorKind as StoreErrorKind, atomic};
 use tokenizer::{Batches, Tokenizer, Usage, UsageReport};
@@ -172,7 +172,7 @@ fn tokenize_into(
         reused: false,
     };
     atomic::write_json(fs, &staged.path().join(REPORT_FILE), &summary)?;
-    staged.commit(Manifest::new(TOKENS_STAGE, options, inputs))?.tell(Phase::Corpus, reporter);
+    reporter.kept(Phase::Corpus, &staged.commit(Manifest::new(TOKENS_STAGE, options, inputs))?);
     Ok(summary)
 }
 
@@ -284,8 +284,8 @@ fn encode_split(
 #[cfg(test)]
 mod tests {
     use compute::Batch;
+    use runs::report::NoReport;
     use store::fs::RealFs;
-    use store::report::NoReport;
     use tokenizer::{Kind, TokenizerOptions};
     use tokens::{Loader, LoaderOptions, TokenDataset};
 

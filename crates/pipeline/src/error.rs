@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use store::report::Phase;
+use runs::report::Phase;
 
 use crate::recipe::RecipeErrors;
 use crate::stop::Stopped;
@@ -161,7 +161,9 @@ impl Error {
             Error::Cloud(cloud::Error::Reference { .. }) => ErrorKind::Configuration,
             Error::Cloud(cloud::Error::NoCurl { .. }) => ErrorKind::Environment,
             Error::Cloud(_) => ErrorKind::Corpus,
-            Error::Corpus(_) | Error::Tokens(_) | Error::Tokenizer(_) | Error::Data { .. } => ErrorKind::Corpus,
+            Error::Corpus(_) | Error::Tokens(_) | Error::Tokenizer(_) | Error::Data { .. } => {
+                ErrorKind::Corpus
+            }
             Error::Model(error) => match error.kind() {
                 model::ErrorKind::Configuration => ErrorKind::Configuration,
                 _ => ErrorKind::Environment,

@@ -1,7 +1,7 @@
 //! From a recipe to a model: the recipe itself, the plan, and the stages that carry it out.
 //!
 //! Reading order: `recipe`, `shape`, `plan`, `stages`, `stop`, `executor` (data stages by many processes).
-//! Prints nothing; what happens is told to a `store::report::Reporter`.
+//! Prints nothing; what happens is told to a `runs::report::Reporter`.
 
 pub mod average;
 pub mod bench;

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use compute::Target;
 use model::ModelConfig;
+use runs::run::RunDir;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::ErrorKind;
 use store::fs::Fs;
-use store::run::RunDir;
 
 use crate::fork::ForkedFrom;
 use crate::recipe::Recipe;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use corpus::TokenSummary;
+use runs::report::NoReport;
 use store::fs::RealFs;
-use store::report::NoReport;
 use tokenizer::Kind;
 
 use crate::project::Project;

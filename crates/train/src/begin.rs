@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use compute::Device;
 use model::Model;
+use runs::report::Reporter;
 use serde_json::Value;
-use store::report::Reporter;
 
 use crate::checkpoint::{Checkpoints, EpochLoss, Rollbacks, SpikeWindow, TrainerState, Which};
 use crate::job::{Job, Start};

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use compute::Device;
 use model::Model;
+use runs::run::RunDir;
 use serde_json::Value;
 use store::fs::Fs;
 use store::lock::RunLock;
-use store::run::RunDir;
 use tokens::TokenDataset;
 
 use crate::checkpoint::{Best, EpochSummary, Which};

@@ -9,12 +9,12 @@ use std::io::{BufReader, BufWriter, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use runs::report::{Phase, Reporter};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::atomic;
 use store::fs::{Fs, FsFile, FsReader};
 use store::manifest::Manifest;
-use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 use tokenizer::Tokenizer;
 use tokens::{Split, bytes_per_id, read_ids, write_ids};

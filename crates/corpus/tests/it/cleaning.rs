@@ -16,7 +16,7 @@ use store::fs::RealFs;
 use tokens::MixOptions;
 use tokens::Split;
 
-use store::report::NoReport;
+use runs::report::NoReport;
 
 use crate::{Project, byte_tokenizer, snapshot, undivided};
 

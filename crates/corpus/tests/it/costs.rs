@@ -129,7 +129,7 @@ fn limited_child() {
     let folder = std::path::Path::new(&folder);
     let options = CorpusOptions { quarantine_limit: 1.0, threads: 1, ..undivided(&["in"]) };
     let out = folder.join("data/documents");
-    let done = corpus::prepare(&store::fs::RealFs, &options, folder, &out, &mut store::report::NoReport);
+    let done = corpus::prepare(&store::fs::RealFs, &options, folder, &out, &mut runs::report::NoReport);
     match done {
         Ok(summary) => println!("prepared: {summary:?}"),
         Err(error) => println!("refused: {:?}: {error}", error.kind()),

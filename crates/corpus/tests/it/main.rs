@@ -20,8 +20,8 @@ mod walks;
 use std::path::{Path, PathBuf};
 
 use corpus::{CorpusOptions, CorpusSummary, Document};
+use runs::report::NoReport;
 use store::fs::RealFs;
-use store::report::NoReport;
 use tokenizer::{Kind, Tokenizer, TokenizerOptions};
 use tokens::Split;
 

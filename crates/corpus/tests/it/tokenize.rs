@@ -1,8 +1,8 @@
 //! The tokens stage: what it makes, and when it is made again.
 
 use corpus::{CorpusOptions, ErrorKind};
+use runs::report::NoReport;
 use store::fs::RealFs;
-use store::report::NoReport;
 use tokenizer::Tokenizer;
 use tokens::{Split, TokenDataset};
 

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use corpus::dedup::Repeated;
 use corpus::{CorpusOptions, CorpusSummary, Rank, Ranks, TokenSummary};
 use model::ModelConfig;
+use runs::report::{Phase, Reporter};
 use serde_json::json;
 use store::fs::RealFs;
 use store::manifest::Manifest;
-use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 use tokenizer::Tokenizer;
 use tokens::Split;
@@ -214,7 +214,7 @@ pub(super) fn tokenizer(
     })??;
     let staged = StagedFolder::begin(&RealFs, &folder, TOKENIZER_STAGE).map_err(&disk)?;
     tokenizer.save(&RealFs, staged.path(), None)?;
-    staged.commit(manifest).map_err(&disk)?.tell(Phase::Tokenizer, reporter);
+    reporter.kept(Phase::Tokenizer, &staged.commit(manifest).map_err(&disk)?);
     let summary = format!("{} tokens", tokenizer.vocab_size());
     Ok((tokenizer, Done::Worked(summary)))
 }

@@ -21,10 +21,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use compute::Target;
+use runs::report::{Event, Phase, Reporter};
+use runs::run::{RunDir, RunStatus};
 use serde::{Deserialize, Serialize};
 use store::fs::RealFs;
-use store::report::{Event, Phase, Reporter};
-use store::run::{RunDir, RunStatus};
 use store::walk::bytes_below;
 use train::checkpoint::Which;
 

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use model::{Model, Optimizer, Precision, Purpose, Training};
+use runs::report::{Event, Phase, Reporter};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::fs::{Fs, RealFs};
 use store::manifest::Manifest;
-use store::report::{Event, Phase, Reporter};
 use store::stage::{self, StagedFolder};
 use tokens::{Split, TokenDataset};
 use train::StopFlag;
@@ -136,7 +136,8 @@ pub(super) fn validate(
     store::atomic::write_json(&RealFs, &staged.path().join("results.json"), &evaluation).map_err(&disk)?;
     write_text(&staged.path().join("report.md"), &report(&evaluation, &request.recipe.name))
         .map_err(&disk)?;
-    staged.commit(Manifest::new(STAGE, options, inputs)).map_err(&disk)?.tell(Phase::Validation, reporter);
+    let made = staged.commit(Manifest::new(STAGE, options, inputs)).map_err(&disk)?;
+    reporter.kept(Phase::Validation, &made);
     if !unmet.is_empty() {
         return Err(Error::Gates { unmet, report: folder.join("report.md") });
     }

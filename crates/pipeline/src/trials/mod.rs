@@ -13,10 +13,10 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use runs::metrics::Metric;
+use runs::run::RunDir;
 use serde::Serialize;
 use store::fs::{Fs, RealFs};
-use store::metrics::Metric;
-use store::run::RunDir;
 use train::{Checkpoints, StopFlag};
 
 use crate::project::Project;
@@ -223,7 +223,7 @@ fn compare(whole: &RunDir, other: &RunDir, step: u64) -> Result<Vec<Compared>> {
 
 /// A run's metrics without what a clock or the system says.
 fn timeless(run: &RunDir) -> Result<Vec<Metric>> {
-    let mut metrics = store::metrics::read(&RealFs, &run.metrics())?;
+    let mut metrics = runs::metrics::read(&RealFs, &run.metrics())?;
     for metric in &mut metrics {
         match metric {
             Metric::Step(record) => {

@@ -1,8 +1,8 @@
 //! Reading a checkpoint back: verify, then trust; fall back to the one before, saying so.
 
 use formats::safetensors::Reader;
+use runs::report::{Phase, Reporter};
 use store::manifest::Manifest;
-use store::report::{Phase, Reporter};
 use store::{ownership, stage};
 
 use super::{

@@ -93,7 +93,7 @@ pub struct Checkpoints<'a> {
 }
 
 impl<'a> Checkpoints<'a> {
-    /// Those in `folder`, usually [`store::run::RunDir::checkpoints`].
+    /// Those in `folder`, usually [`runs::run::RunDir::checkpoints`].
     pub fn new(fs: &'a dyn Fs, folder: &Path) -> Checkpoints<'a> {
         Checkpoints { fs, folder: folder.to_owned() }
     }

@@ -1,7 +1,7 @@
 //! Which checkpoints stay: the newest k that verify, and the best one.
 
+use runs::report::{Phase, Reporter};
 use store::ownership;
-use store::report::{Phase, Reporter};
 
 use super::{Checkpoints, FILES};
 use crate::{ErrorKind, Result};

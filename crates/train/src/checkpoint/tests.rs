@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use compute::rng::Rng;
+use runs::report::{NoReport, Recorder};
 use serde_json::json;
 use store::fs::Fs;
 use store::fs::faulty::{Fault, MemoryFs};
-use store::report::{NoReport, Recorder};
 
 use super::*;
 use crate::ErrorKind;

@@ -1,8 +1,8 @@
 //! A run that was stopped or killed anywhere and resumed ends in the same bits as one that was not.
 
+use runs::report::{NoReport, Recorder};
+use runs::run::RunStatus;
 use store::fs::faulty::Fault;
-use store::report::{NoReport, Recorder};
-use store::run::RunStatus;
 use train::{Ending, OptimizerChoice, Start, StopFlag, Which};
 
 use crate::support::{Bench, phase};

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use corpus::classifier::HIGHEST_SCORE;
 use corpus::classifier::train::{self, Example, TrainingOptions};
+use runs::report::Reporter;
 use serde_json::{Value, json};
 use store::fs::RealFs;
-use store::report::Reporter;
 
 use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};

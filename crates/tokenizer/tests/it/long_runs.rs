@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use store::report::NoReport;
+use runs::report::NoReport;
 use testkit::runs::{RUNS, Run, growth};
 use tokenizer::{Kind, LONGEST_PIECE_BYTES, PreTokenizer, Tokenizer, TokenizerOptions};
 

@@ -7,10 +7,9 @@
 
 use std::io::Write;
 
-use crate::Result;
-use crate::error::Error;
-use crate::fs::Fs;
 use crate::run::RunDir;
+use store::fs::Fs;
+use store::{Error, Result};
 
 /// The file's name in a run's folder.
 pub const FILE_NAME: &str = "pause.notice";
@@ -66,10 +65,10 @@ fn write(fs: &dyn Fs, run: &RunDir, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::RealFs;
-    use crate::fs::faulty::MemoryFs;
     use crate::run::RunState;
     use std::path::Path;
+    use store::fs::RealFs;
+    use store::fs::faulty::MemoryFs;
 
     #[test]
     fn a_full_disk_takes_the_notice_where_it_takes_no_state() {

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::fs::{Fs, FsFile};
 use crate::report::{StepRecord, ValidationRecord};
-use crate::{Error, Result};
+use store::fs::{Fs, FsFile};
+use store::{Error, Result};
 
 /// The file's name in a run's folder.
 pub const FILE_NAME: &str = "metrics.jsonl";
@@ -150,7 +150,7 @@ fn parse(text: &[u8], last_step: u64) -> (Vec<Metric>, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::faulty::{Fault, MemoryFs};
+    use store::fs::faulty::{Fault, MemoryFs};
 
     fn line(step: u64) -> Metric {
         Metric::Validation(ValidationRecord {
@@ -206,7 +206,7 @@ mod tests {
         let disk = MemoryFs::new();
         let mut log = written(&disk, 1..=1);
         disk.set_capacity(Some(disk.used_bytes() + 10));
-        assert_eq!(log.append(&line(2)).unwrap_err().kind(), crate::ErrorKind::StorageFull);
+        assert_eq!(log.append(&line(2)).unwrap_err().kind(), store::ErrorKind::StorageFull);
         assert!(log.append(&line(3)).is_err());
         disk.set_capacity(None);
         log.append(&line(4)).unwrap();

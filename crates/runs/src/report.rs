@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use store::stage::Committed;
 
 /// Listens to events. Called on the thread that does the work, so an implementation should be quick.
 pub trait Reporter {
@@ -21,6 +22,17 @@ pub trait Reporter {
     /// Shorthand for an [`Event::Warning`].
     fn warning(&mut self, phase: Phase, message: &str) {
         self.event(&Event::Warning { phase: Some(phase), message: message.to_owned() });
+    }
+
+    /// Warns where the folder that `made` replaced held what somebody had added or changed.
+    fn kept(&mut self, phase: Phase, made: &Committed) {
+        if let Some(kept) = &made.kept {
+            let message = format!(
+                "files that were added or changed in the folder that has been replaced are kept in `{}`",
+                kept.display()
+            );
+            self.warning(phase, &message);
+        }
     }
 
     /// Shorthand for an [`Event::Progress`].

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::fs::Fs;
-use crate::lock::RunLock;
-use crate::pause;
-use crate::time::Timestamp;
-use crate::{Error, ErrorKind, Result, metrics, sealed, secret, sweep};
+use store::fs::Fs;
+use store::lock::RunLock;
+use store::time::Timestamp;
+use store::{Error, ErrorKind, Result, sealed, secret};
+
+use crate::{id, metrics, pause};
 
 /// What was asked.
 const META_FILE: &str = "meta.json";
@@ -348,7 +349,7 @@ pub fn latest(fs: &dyn Fs, runs: &Path) -> Result<Option<RunDir>> {
 /// The last that has a run's name; a folder of another name, say of a user's own, only where there is nothing
 /// else.
 fn newest(ids: &[String]) -> Option<&String> {
-    ids.iter().rfind(|id| sweep::is_run_id(id)).or(ids.last())
+    ids.iter().rfind(|id| id::is_run_id(id)).or(ids.last())
 }
 
 fn ids(fs: &dyn Fs, runs: &Path) -> Result<Vec<String>> {
@@ -397,8 +398,8 @@ fn slug(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::RealFs;
-    use crate::fs::faulty::MemoryFs;
+    use store::fs::RealFs;
+    use store::fs::faulty::MemoryFs;
 
     #[test]
     fn ids_sort_by_time_and_never_clash() {

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use runs::run::RunDir;
 use serde_json::Value;
 use store::fs::{Fs, RealFs};
-use store::run::RunDir;
 
 /// Of a small file of a run.
 const MOST_BYTES: u64 = 4 << 20;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::metrics::{Metric, SampleRecord};
 use crate::report::StepRecord;
-use crate::tail;
+use store::tail;
 
 /// At most, of a curve: beyond it neighbours are averaged.
 const POINTS: usize = 4096;

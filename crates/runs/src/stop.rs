@@ -2,31 +2,14 @@
 //!
 //! No signal: a process number that was read from a file may be of another container, another machine, or of
 //! another process by now. The file reaches the worker wherever it runs, as its lock does.
-//!
-//! Whether this process itself ends ([`end`], [`is_ending`]) is told here too, for what waits on others:
-//! transfers, children.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::fs::regular;
-use crate::{Error, Result};
+use store::fs::regular;
+use store::{Error, Result};
 
 /// The file's name.
 pub const FILE_NAME: &str = "stop.request";
-
-/// Set once, never taken back.
-static ENDING: AtomicBool = AtomicBool::new(false);
-
-/// This process was asked to stop: what it waits for is to be let go.
-pub fn end() {
-    ENDING.store(true, Ordering::SeqCst);
-}
-
-/// Whether this process was asked to stop.
-pub fn is_ending() -> bool {
-    ENDING.load(Ordering::SeqCst)
-}
 
 fn path(folder: &Path) -> PathBuf {
     folder.join(FILE_NAME)

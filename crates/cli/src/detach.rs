@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pipeline::project::Project;
-use pipeline::recipe::NotifyOptions;
 use pipeline::supervise::{self, JobRecord};
+use recipe::NotifyOptions;
 use runs::run::{RunDir, RunState, RunStatus};
 use serde_json::json;
 use store::fs::{Fs, RealFs, regular};

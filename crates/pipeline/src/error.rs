@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use runs::report::Phase;
 
-use crate::recipe::RecipeErrors;
 use crate::stop::Stopped;
+use recipe::RecipeErrors;
 
 /// What kind of trouble, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,9 +12,9 @@ use store::ErrorKind;
 use store::fs::Fs;
 
 use crate::fork::ForkedFrom;
-use crate::recipe::Recipe;
 use crate::stages::Until;
 use crate::{Error, Result};
+use recipe::Recipe;
 
 /// Version of this file's form.
 const FORMAT: u32 = 2;

@@ -8,8 +8,8 @@ use store::fs::RealFs;
 use tokenizer::Kind;
 
 use crate::project::Project;
-use crate::recipe::Recipe;
 use crate::{Result, remote};
+use recipe::Recipe;
 
 /// Token shards that an earlier run left.
 pub(crate) struct PreparedTokens {

@@ -2,9 +2,9 @@
 
 use clap::Args;
 use pipeline::project::Project;
-use pipeline::recipe::NotifyOptions;
 use pipeline::stages::{self, Request, Until};
 use pipeline::supervise;
+use recipe::NotifyOptions;
 use runs::run::{RunDir, RunStatus, RunSummary};
 use store::fs::RealFs;
 

@@ -30,10 +30,10 @@ use train::checkpoint::Which;
 
 use crate::meta::RunMeta;
 use crate::project::Project;
-use crate::recipe::Recipe;
 use crate::stop::{self, Working};
 use crate::{Error, Result, record};
 use history::ToContinue;
+use recipe::Recipe;
 
 pub use crate::meta::go_on;
 pub(crate) use export::write_model;

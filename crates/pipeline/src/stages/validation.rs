@@ -21,8 +21,8 @@ use super::{Done, Request};
 use crate::error::Unmet;
 use crate::generate::{Extent, Generator, Options};
 use crate::measure::{self, Generation};
-use crate::recipe::{CheckpointChoice, ValidateOptions};
 use crate::{Error, Result};
+use recipe::{CheckpointChoice, ValidateOptions};
 
 /// The stage's name in its manifest; the number changes when the meaning of a figure does.
 pub(super) const STAGE: &str = "evaluation-1";

@@ -31,9 +31,9 @@ use train::{Checkpoints, StopFlag};
 
 use crate::meta::RunMeta;
 use crate::project::Project;
-use crate::recipe::NotifyOptions;
 use crate::stop::Stopped;
 use crate::{Error, Result, ours};
+use recipe::NotifyOptions;
 
 pub use crash::{CrashKind, End};
 pub use policy::{Policy, Progress, RESUMES_WITHOUT_PROGRESS};

@@ -20,9 +20,9 @@ use store::fs::{Fs, RealFs};
 use train::{Checkpoints, StopFlag};
 
 use crate::project::Project;
-use crate::recipe::Recipe;
 use crate::stop::Stopped;
 use crate::{Error, Result};
+use recipe::Recipe;
 
 pub use chaos::{Chaos, chaos};
 pub use verify::{VerifiedResume, verify_resume};
@@ -98,7 +98,7 @@ impl Scratch {
         (options.sample_every, options.sample_prompts) = (0, Vec::new());
         // It is to come to its end.
         options.early_stopping = 0;
-        recipe.notify = crate::recipe::NotifyOptions::default();
+        recipe.notify = recipe::NotifyOptions::default();
         let project = Project::new(root);
         store::atomic::write(&RealFs, &project.recipe_file(), recipe.to_toml().as_bytes())?;
         Ok(Scratch {

@@ -135,7 +135,7 @@ fn read_generation_config(_: &Path, bytes: &[u8]) -> bool {
 }
 
 fn read_recipe(_: &Path, bytes: &[u8]) -> bool {
-    match pipeline::Recipe::load("text2llm.toml", &String::from_utf8_lossy(bytes), &[]) {
+    match recipe::Recipe::load("text2llm.toml", &String::from_utf8_lossy(bytes), &[]) {
         Ok(_) => true,
         // Its words point into the text, which is where such code goes wrong.
         Err(errors) => errors.to_string().is_empty(),

@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use store::fs::{Fs, FsFile, FsReader};
+use store::manifest::Manifest;
 use tokens::Split;
 
 use crate::zstandard::{self, Zstandard};
 use crate::{Error, Result};
+
+/// The stage's name in its manifest.
+pub const DOCUMENTS_STAGE: &str = "documents";
 
 /// One document, as it is trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -242,4 +246,21 @@ pub fn texts<T>(
     let result = work(&mut texts);
     drop(texts);
     failed.into_inner().map_or(Ok(result), Err)
+}
+
+/// The hash of the documents' manifest, once every byte of them is checked. Nothing is repaired: another
+/// process may be making them.
+pub(crate) fn checked_documents(fs: &dyn Fs, folder: &Path) -> Result<String> {
+    let again = |error: store::Error| match error.kind() {
+        store::ErrorKind::NotFound | store::ErrorKind::Corrupt => {
+            Error::corrupt(folder, format!("{error}: run the data stage again"))
+        }
+        _ => error.into(),
+    };
+    let manifest = Manifest::read(fs, folder).map_err(again)?;
+    if manifest.stage != DOCUMENTS_STAGE {
+        return Err(Error::corrupt(folder, format!("holds `{}`, not documents", manifest.stage)));
+    }
+    manifest.verify(fs, folder).map_err(again)?;
+    Ok(manifest.hash())
 }

@@ -29,6 +29,7 @@ mod options;
 mod pdf;
 pub mod perplexity;
 mod prepare;
+mod quarantine;
 mod ranks;
 mod read;
 pub mod redact;
@@ -46,18 +47,20 @@ mod verdicts;
 mod words;
 mod zstandard;
 
-pub use document::{Document, Documents, DroppedDocument, documents, dropped_documents, texts};
+pub use document::{
+    DOCUMENTS_STAGE, Document, Documents, DroppedDocument, documents, dropped_documents, texts,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use options::{CorpusOptions, Normalize, RemoteEntry, RemoteFile};
-pub use prepare::{DOCUMENTS_STAGE, is_of_options, is_prepared, prepare, prepare_judged};
+pub use prepare::{is_of_options, is_prepared, prepare, prepare_judged};
+pub use quarantine::{NotFollowed, Quarantined};
 pub use ranks::encode::{ENCODE_STAGE, EncodeSummary, encode_rank, is_encoded, unencoded};
 pub use ranks::judge::{
     JUDGE_STAGE, JudgeSummary, is_judged, is_judged_by, judge_rank, sources_of_rank, unjudged,
 };
 pub use ranks::{Rank, Ranks};
-pub use report::{
-    Cluster, CorpusSummary, Drops, Quarantined, Redactions, Sample, SplitCounts, UnicodeRepairs,
-};
+pub use report::{Cluster, CorpusSummary, Drops, Redactions, Sample, SplitCounts, UnicodeRepairs};
+pub use report_page::inspection_page;
 pub use sample::SAMPLE;
-pub use sources::{NotFollowed, inputs, text_bytes};
+pub use sources::{inputs, text_bytes};
 pub use tokenize::{Mix, TokenSummary, is_tokenized, tokenize, tokenize_encoded, tokenize_mixed};

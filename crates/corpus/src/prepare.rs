@@ -10,6 +10,7 @@ use store::fs::Fs;
 use store::manifest::Manifest;
 use store::stage::{self, StagedFolder};
 
+use crate::DOCUMENTS_STAGE;
 use crate::dedup::DuplicateOptions;
 use crate::dedup::spans::SpanOptions;
 use crate::keeper::{Keeper, Kept};
@@ -19,9 +20,6 @@ use crate::rules::{self, Rules};
 use crate::sources::Resolved;
 use crate::verdicts::judge_sources;
 use crate::{CorpusOptions, CorpusSummary, Error, Result, report_page, sources, split};
-
-/// The stage's name in its manifest.
-pub const DOCUMENTS_STAGE: &str = "documents";
 
 const REPORT_FILE: &str = "report.json";
 const REPORT_PAGE: &str = "report.html";

@@ -6,22 +6,21 @@ use std::path::Path;
 use runs::report::{Phase, Reporter};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use store::atomic;
 use store::fs::Fs;
 use store::manifest::Manifest;
 use store::stage::{self, StagedFolder};
-use store::{ErrorKind as StoreErrorKind, atomic};
 use tokenizer::{Batches, Tokenizer, Usage, UsageReport};
 use tokens::{
     MixOptions, MixedSource, Mixer, ShardWriter, Split, TOKENS_STAGE, TokenCounts, Vocabulary, bytes_per_id,
 };
 
-use crate::ranks::encode::{PieceReader, Pieces};
-use crate::{DOCUMENTS_STAGE, Document, Error, Ranks, Result, documents};
+use crate::document::checked_documents;
+use crate::ranks::encode::{BATCH_BYTES, PieceReader, Pieces};
+use crate::{Document, Ranks, Result, documents};
 
 const REPORT_FILE: &str = "report.json";
 const STAGE_VERSION: u32 = 1;
-/// Documents are encoded in parallel, this much text at a time.
-pub const BATCH_BYTES: usize = 8 << 20;
 /// A shard is closed after the document that reaches this.
 const SHARD_TOKENS: u64 = 100_000_000;
 
@@ -213,23 +212,6 @@ pub fn is_tokenized(
 ) -> bool {
     let (options, inputs) = expected(documents_hash, tokenizer, mix, SHARD_TOKENS);
     manifest.stage == TOKENS_STAGE && manifest.matches(&options, &inputs)
-}
-
-/// The hash of the documents' manifest, once every byte of them is checked. Nothing is repaired: another
-/// process may be making them.
-pub fn checked_documents(fs: &dyn Fs, folder: &Path) -> Result<String> {
-    let again = |error: store::Error| match error.kind() {
-        StoreErrorKind::NotFound | StoreErrorKind::Corrupt => {
-            Error::corrupt(folder, format!("{error}: run the data stage again"))
-        }
-        _ => error.into(),
-    };
-    let manifest = Manifest::read(fs, folder).map_err(again)?;
-    if manifest.stage != DOCUMENTS_STAGE {
-        return Err(Error::corrupt(folder, format!("holds `{}`, not documents", manifest.stage)));
-    }
-    manifest.verify(fs, folder).map_err(again)?;
-    Ok(manifest.hash())
 }
 
 /// Where documents' ids come from.

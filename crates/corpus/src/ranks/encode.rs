@@ -19,12 +19,15 @@ use store::stage::{self, StagedFolder};
 use tokenizer::Tokenizer;
 use tokens::{Split, bytes_per_id, read_ids, write_ids};
 
+use crate::document::checked_documents;
 use crate::ranks::even_shares;
-use crate::tokenize::{BATCH_BYTES, checked_documents};
 use crate::{CorpusSummary, Document, Error, Rank, Ranks, Result, documents};
 
 /// The stage's name in its manifests.
 pub const ENCODE_STAGE: &str = "encode";
+
+/// Documents are encoded in parallel, this much text at a time.
+pub const BATCH_BYTES: usize = 8 << 20;
 
 const REPORT_FILE: &str = "report.json";
 /// Raised when the same documents and tokenizer would give other files.

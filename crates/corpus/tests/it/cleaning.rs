@@ -216,7 +216,7 @@ fn surveys_and_comparisons_count() {
     assert_eq!((all.documents, all.bytes, all.words), (50, 1250, 200));
     assert_eq!(all.length_percentiles[3], (50, 25));
     assert_eq!(all.lengths, BTreeMap::from([(4, (50, 1250))]));
-    let page = survey::page(&RealFs, &project.documents_folder(), 2).unwrap();
+    let page = corpus::inspection_page(&RealFs, &project.documents_folder(), 2).unwrap();
     assert!(page.contains("lengths of 50 documents") && page.contains("large document number 001"), "{page}");
 
     let later = two_entries();

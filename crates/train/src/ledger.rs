@@ -52,7 +52,7 @@ impl<'a> Ledger<'a> {
             }
         }
         // A run is as good without it.
-        let _ = runs::pause::reserve(fs, run);
+        let _ = runs::pause::reserve(fs, run.path());
         let ledger = Ledger {
             fs,
             run,

@@ -61,7 +61,7 @@ impl Checkpoints<'_> {
                 (Some(_), "partial" | "old") => {
                     stage::repair(self.fs, &self.folder.join(name))?;
                 }
-                (Some(_), super::retain::DELETING) => {
+                (Some(_), super::DELETING) => {
                     ownership::discard_known(self.fs, &path, &self.folder.join(name), &super::FILES)?;
                 }
                 _ => {}

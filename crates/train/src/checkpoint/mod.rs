@@ -33,6 +33,9 @@ const TRAINER: &str = "trainer.json";
 /// All that a checkpoint may consist of.
 const FILES: [&str; 5] = [WEIGHTS, MOMENTS, AVERAGE, TRAINER, store::manifest::FILE_NAME];
 
+/// A folder on its way out: renamed first, so that a crash never leaves half a checkpoint under its own name.
+const DELETING: &str = "deleting";
+
 /// What a saved tensor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TensorKind {
@@ -162,7 +165,7 @@ impl<'a> Checkpoints<'a> {
 pub fn is_folder_name(name: &std::ffi::OsStr) -> bool {
     let left = |name: &str| {
         let (name, suffix) = name.strip_prefix('.')?.rsplit_once('.')?;
-        matches!(suffix, "partial" | "old" | retain::DELETING).then(|| step_of(name)).flatten()
+        matches!(suffix, "partial" | "old" | DELETING).then(|| step_of(name)).flatten()
     };
     name.to_str().is_some_and(|name| step_of(name).or_else(|| left(name)).is_some())
 }

@@ -60,7 +60,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
                 false => format!("{what} cannot be written to `{}`; it is tried again", place.display()),
             };
             // Without it `status` says "running", and the log why it does not get on.
-            let _ = runs::pause::tell(disk, run, Some(&why));
+            let _ = runs::pause::tell(disk, run.path(), Some(&why));
         };
         let mut paused = false;
         let saved = self.job.patience.wait_out(&what, self.job.stop, reporter, |_| {
@@ -72,7 +72,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
             attempt
         });
         if paused {
-            let _ = runs::pause::tell(disk, run, None);
+            let _ = runs::pause::tell(disk, run.path(), None);
         }
         let saved = match saved {
             Ok(saved) => saved,

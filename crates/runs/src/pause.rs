@@ -6,8 +6,8 @@
 //! does not parse is nothing.
 
 use std::io::Write;
+use std::path::Path;
 
-use crate::run::RunDir;
 use store::fs::Fs;
 use store::{Error, Result};
 
@@ -20,7 +20,7 @@ const BYTES: usize = 512;
 ///
 /// # Errors
 /// What the disk says; the run is then without the notice, and no worse.
-pub fn reserve(fs: &dyn Fs, run: &RunDir) -> Result<()> {
+pub fn reserve(fs: &dyn Fs, run: &Path) -> Result<()> {
     write(fs, run, "")
 }
 
@@ -28,13 +28,13 @@ pub fn reserve(fs: &dyn Fs, run: &RunDir) -> Result<()> {
 ///
 /// # Errors
 /// What the disk says.
-pub fn tell(fs: &dyn Fs, run: &RunDir, why: Option<&str>) -> Result<()> {
+pub fn tell(fs: &dyn Fs, run: &Path, why: Option<&str>) -> Result<()> {
     write(fs, run, why.unwrap_or(""))
 }
 
 /// What the run waits for.
-pub fn read(fs: &dyn Fs, run: &RunDir) -> Option<String> {
-    let path = run.path().join(FILE_NAME);
+pub fn read(fs: &dyn Fs, run: &Path) -> Option<String> {
+    let path = run.join(FILE_NAME);
     // A file that came with somebody else's run may be of any size, or be no file.
     if fs.file_bytes(&path).ok()? != BYTES as u64 {
         return None;
@@ -43,8 +43,8 @@ pub fn read(fs: &dyn Fs, run: &RunDir) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-fn write(fs: &dyn Fs, run: &RunDir, text: &str) -> Result<()> {
-    let path = run.path().join(FILE_NAME);
+fn write(fs: &dyn Fs, run: &Path, text: &str) -> Result<()> {
+    let path = run.join(FILE_NAME);
     let mut line = String::with_capacity(BYTES);
     for character in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
         if line.len() + character.len_utf8() >= BYTES {
@@ -65,8 +65,7 @@ fn write(fs: &dyn Fs, run: &RunDir, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::RunState;
-    use std::path::Path;
+    use crate::run::{RunDir, RunState};
     use store::fs::RealFs;
     use store::fs::faulty::MemoryFs;
 
@@ -74,18 +73,18 @@ mod tests {
     fn a_full_disk_takes_the_notice_where_it_takes_no_state() {
         let disk = MemoryFs::new();
         let run = RunDir::create(&disk, Path::new("/runs"), "x").unwrap();
-        reserve(&disk, &run).unwrap();
-        assert_eq!(read(&disk, &run), None);
+        reserve(&disk, run.path()).unwrap();
+        assert_eq!(read(&disk, run.path()), None);
         disk.set_capacity(Some(disk.used_bytes()));
         assert!(
             run.write_state(&disk, RunState { message: "x".repeat(600), ..RunState::default() }).is_err()
         );
-        tell(&disk, &run, Some("disk full,\nneeds 12 MB on `/runs`")).unwrap();
-        assert_eq!(read(&disk, &run).as_deref(), Some("disk full, needs 12 MB on `/runs`"));
-        tell(&disk, &run, Some(&"é".repeat(10_000))).unwrap();
-        assert!(read(&disk, &run).is_some_and(|text| text.starts_with('é') && text.len() < BYTES));
-        tell(&disk, &run, None).unwrap();
-        assert_eq!(read(&disk, &run), None);
+        tell(&disk, run.path(), Some("disk full,\nneeds 12 MB on `/runs`")).unwrap();
+        assert_eq!(read(&disk, run.path()).as_deref(), Some("disk full, needs 12 MB on `/runs`"));
+        tell(&disk, run.path(), Some(&"é".repeat(10_000))).unwrap();
+        assert!(read(&disk, run.path()).is_some_and(|text| text.starts_with('é') && text.len() < BYTES));
+        tell(&disk, run.path(), None).unwrap();
+        assert_eq!(read(&disk, run.path()), None);
     }
 
     #[test]
@@ -93,7 +92,7 @@ mod tests {
         use std::sync::atomic::{AtomicBool, Ordering};
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir::create(&RealFs, folder.path(), "x").unwrap();
-        reserve(&RealFs, &run).unwrap();
+        reserve(&RealFs, run.path()).unwrap();
         let (path, done) = (run.path().join(FILE_NAME), AtomicBool::new(false));
         std::thread::scope(|scope| {
             let looker = scope.spawn(|| {
@@ -104,14 +103,14 @@ mod tests {
                 least
             });
             for count in 0..5000 {
-                tell(&RealFs, &run, (count % 2 == 0).then_some("disk full")).unwrap();
+                tell(&RealFs, run.path(), (count % 2 == 0).then_some("disk full")).unwrap();
             }
             done.store(true, Ordering::SeqCst);
             assert_eq!(looker.join().unwrap(), BYTES as u64);
         });
         // Another file of that name is made one of ours, or read as none.
         std::fs::write(&path, "x".repeat(2000)).unwrap();
-        tell(&RealFs, &run, Some("disk full")).unwrap();
-        assert_eq!(read(&RealFs, &run).as_deref(), Some("disk full"));
+        tell(&RealFs, run.path(), Some("disk full")).unwrap();
+        assert_eq!(read(&RealFs, run.path()).as_deref(), Some("disk full"));
     }
 }

@@ -299,7 +299,7 @@ impl RunDir {
         let mut state = self.read_state(fs)?;
         if state.status == RunStatus::Running {
             if RunLock::is_held(&self.path) {
-                state.paused = pause::read(fs, self);
+                state.paused = pause::read(fs, &self.path);
             } else {
                 state.status = RunStatus::Interrupted;
                 state.message = format!("process {} ended without a word", state.pid);
@@ -433,7 +433,7 @@ mod tests {
         run.write_state(&RealFs, RunState { status: RunStatus::Running, step: 7, ..RunState::default() })
             .unwrap();
         assert_eq!(run.state(&RealFs).unwrap().status, RunStatus::Running);
-        crate::pause::tell(&RealFs, &run, Some("disk full, needs 12.0 MB")).unwrap();
+        crate::pause::tell(&RealFs, run.path(), Some("disk full, needs 12.0 MB")).unwrap();
         let state = run.state(&RealFs).unwrap();
         assert_eq!(
             (state.paused.as_deref(), state.status_in_words().as_str()),

@@ -8,8 +8,8 @@ use store::fs::Fs;
 use store::manifest::Manifest;
 
 use crate::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
-use crate::loader::{Windows, fill_row, pad_row};
 use crate::verified::VerifiedFile;
+use crate::windows::{Span, Windows};
 use crate::{Error, Result, Split, TOKENS_STAGE};
 
 /// The tokens of one split as one stream: documents end to end, each as BOS, its tokens, EOS.
@@ -150,31 +150,23 @@ impl TokenDataset {
             for row in 0..batch_size {
                 match first + row as u64 {
                     number if number < count => {
-                        fill_row(self, windows.span(window(number)), &mut batch, row)?;
+                        self.fill_row(windows.span(window(number)), &mut batch, row)?;
                     }
-                    _ => pad_row(self, &mut batch, row, 0),
+                    _ => self.pad_row(&mut batch, row, 0),
                 }
             }
             Ok(batch)
         })
     }
 
-    pub(crate) fn pad_id(&self) -> u32 {
-        self.header.pad_id
-    }
-
-    pub(crate) fn bos_id(&self) -> u32 {
-        self.header.bos_id
-    }
-
     /// Where the document that holds `position` ends, in the stream.
-    pub(crate) fn document_end(&self, position: u64) -> Result<u64> {
+    fn document_end(&self, position: u64) -> Result<u64> {
         let shard = self.shard(position);
         Ok(shard.first_token + shard.document_end(position - shard.first_token)?)
     }
 
     /// Copies the tokens from `position` on; they must lie within one document.
-    pub(crate) fn copy(&self, position: u64, out: &mut [u32]) -> Result<()> {
+    fn copy(&self, position: u64, out: &mut [u32]) -> Result<()> {
         let shard = self.shard(position);
         let width = self.header.bytes_per_token;
         let mut bytes = vec![0; out.len() * width];
@@ -192,6 +184,48 @@ impl TokenDataset {
             }
         }
         Ok(())
+    }
+
+    /// Puts a window into a row: runs of tokens, each within one document.
+    pub(crate) fn fill_row(&self, span: Span, batch: &mut Batch, row: usize) -> Result<()> {
+        let first = row * batch.sequence_length;
+        let (mut position, mut at) = (span.start, 0);
+        while at < span.len {
+            let end = self.document_end(position)?;
+            let run = ((end - position) as usize).min(span.len - at);
+            let ends_document = position + run as u64 == end;
+            let place = first + at..first + at + run;
+            self.copy(position, &mut batch.tokens[place.clone()])?;
+            // Each target is the token after; within the run they are at hand.
+            batch.targets[place.start..place.end - 1]
+                .copy_from_slice(&batch.tokens[place.start + 1..place.end]);
+            let last = &mut batch.targets[place.end - 1..place.end];
+            if ends_document {
+                last[0] = self.header.bos_id;
+            } else {
+                self.copy(position + run as u64, last)?;
+            }
+            batch.document_starts[place.clone()].fill(at as u32);
+            batch.weights[place.clone()].fill(1.0);
+            if ends_document {
+                batch.weights[place.end - 1] = 0.0;
+            }
+            at += run;
+            position = (position + run as u64) % self.token_count();
+        }
+        self.pad_row(batch, row, span.len);
+        Ok(())
+    }
+
+    /// Fills a row from `at` with padding; each of its tokens is a document of its own, and none has weight.
+    fn pad_row(&self, batch: &mut Batch, row: usize, at: usize) {
+        let (first, end) = (row * batch.sequence_length, (row + 1) * batch.sequence_length);
+        batch.tokens[first + at..end].fill(self.header.pad_id);
+        batch.targets[first + at..end].fill(self.header.pad_id);
+        batch.weights[first + at..end].fill(0.0);
+        for place in first + at..end {
+            batch.document_starts[place] = (place - first) as u32;
+        }
     }
 
     fn shard(&self, position: u64) -> &OpenShard {

@@ -7,7 +7,7 @@
 //! as BOS, its tokens, EOS; `train-00000.idx` the ends of its documents as little-endian u64, counted in
 //! tokens from the shard's start; `train.json` says how to read them. No document spans two shards.
 //!
-//! Reading order: `header` (the files), `ids`, `shards`, `mix`, `mixer`, `verified`, `dataset`, `loader`.
+//! Reading order: `header` (the files), `ids`, `shards`, `mix`, `mixer`, `verified`, `windows`, `dataset`, `loader`.
 
 mod dataset;
 mod error;
@@ -19,6 +19,7 @@ mod mixer;
 mod shards;
 mod split;
 mod verified;
+mod windows;
 
 pub use dataset::TokenDataset;
 pub use error::{Error, ErrorKind, Result};

@@ -12,6 +12,7 @@ use compute::Batch;
 use compute::rng::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::windows::Windows;
 use crate::{Error, Result, TokenDataset};
 
 /// What a loader serves.
@@ -106,7 +107,7 @@ impl<'a> Loader<'a> {
                 self.epoch = Epoch::new(self.dataset, self.options, self.cursor.epoch);
             }
             let window = self.epoch.order[self.cursor.window as usize];
-            fill_row(self.dataset, self.epoch.windows.span(window.into()), batch, row)?;
+            self.dataset.fill_row(self.epoch.windows.span(window.into()), batch, row)?;
             self.cursor.window += 1;
             if self.cursor.window == self.epoch.order.len() as u64 {
                 self.cursor = LoaderCursor { epoch: self.cursor.epoch + 1, window: 0 };
@@ -154,77 +155,5 @@ impl Epoch {
             rng.shuffle(&mut order);
         }
         Epoch { number, windows, order }
-    }
-}
-
-/// The stream, as a ring, cut into windows.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Windows {
-    tokens: u64,
-    sequence_length: u64,
-    offset: u64,
-}
-
-/// A window: its first token in the stream, and how many tokens it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
-    start: u64,
-    len: usize,
-}
-
-impl Windows {
-    pub fn in_order(tokens: u64, sequence_length: usize) -> Windows {
-        Windows { tokens, sequence_length: sequence_length.max(1) as u64, offset: 0 }
-    }
-
-    pub fn count(&self) -> u64 {
-        self.tokens.div_ceil(self.sequence_length)
-    }
-
-    pub fn span(&self, window: u64) -> Span {
-        let before = window * self.sequence_length;
-        let len = self.sequence_length.min(self.tokens - before) as usize;
-        Span { start: (self.offset + before) % self.tokens, len }
-    }
-}
-
-/// Puts a window into a row: runs of tokens, each within one document.
-pub(crate) fn fill_row(dataset: &TokenDataset, span: Span, batch: &mut Batch, row: usize) -> Result<()> {
-    let first = row * batch.sequence_length;
-    let (mut position, mut at) = (span.start, 0);
-    while at < span.len {
-        let end = dataset.document_end(position)?;
-        let run = ((end - position) as usize).min(span.len - at);
-        let ends_document = position + run as u64 == end;
-        let place = first + at..first + at + run;
-        dataset.copy(position, &mut batch.tokens[place.clone()])?;
-        // Each target is the token after; within the run they are at hand.
-        batch.targets[place.start..place.end - 1].copy_from_slice(&batch.tokens[place.start + 1..place.end]);
-        let last = &mut batch.targets[place.end - 1..place.end];
-        if ends_document {
-            last[0] = dataset.bos_id();
-        } else {
-            dataset.copy(position + run as u64, last)?;
-        }
-        batch.document_starts[place.clone()].fill(at as u32);
-        batch.weights[place.clone()].fill(1.0);
-        if ends_document {
-            batch.weights[place.end - 1] = 0.0;
-        }
-        at += run;
-        position = (position + run as u64) % dataset.token_count();
-    }
-    pad_row(dataset, batch, row, span.len);
-    Ok(())
-}
-
-/// Fills a row from `at` with padding; each of its tokens is a document of its own, and none has weight.
-pub(crate) fn pad_row(dataset: &TokenDataset, batch: &mut Batch, row: usize, at: usize) {
-    let (first, end) = (row * batch.sequence_length, (row + 1) * batch.sequence_length);
-    batch.tokens[first + at..end].fill(dataset.pad_id());
-    batch.targets[first + at..end].fill(dataset.pad_id());
-    batch.weights[first + at..end].fill(0.0);
-    for place in first + at..end {
-        batch.document_starts[place] = (place - first) as u32;
     }
 }

@@ -6,12 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pipeline::project::Project;
-use pipeline::recipe::NotifyOptions;
 use pipeline::supervise::{self, JobRecord};
+use recipe::NotifyOptions;
+use runs::run::{RunDir, RunState, RunStatus};
 use serde_json::json;
 use store::fs::{Fs, RealFs, regular};
 use store::lock::RunLock;
-use store::run::{RunDir, RunState, RunStatus};
 use store::tail::lines_from;
 
 use crate::arguments::GlobalArguments;

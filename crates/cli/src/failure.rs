@@ -100,8 +100,8 @@ impl From<corpus::Error> for Failure {
     }
 }
 
-impl From<pipeline::recipe::RecipeErrors> for Failure {
-    fn from(errors: pipeline::recipe::RecipeErrors) -> Failure {
+impl From<recipe::RecipeErrors> for Failure {
+    fn from(errors: recipe::RecipeErrors) -> Failure {
         Failure::Pipeline(errors.into())
     }
 }

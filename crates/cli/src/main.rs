@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         // More of them would only take turns.
         let asked = std::mem::replace(&mut cli.global.threads, available);
         let message = format!("--threads {asked}: this process may run {available} at once, which it uses");
-        console.reporter().warning(store::report::Phase::Prerequisites, &message);
+        console.reporter().warning(runs::report::Phase::Prerequisites, &message);
     }
     tokenizer::set_threads(cli.global.threads);
     // A misspelt TEXT2LLM_CPU would silently measure something else.

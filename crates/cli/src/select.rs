@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use pipeline::project::Project;
-use pipeline::recipe::{Override, Recipe};
+use recipe::{Override, Recipe};
 
 use crate::arguments::{GlobalArguments, RecipeArguments};
 use crate::failure::{Failure, Outcome};
@@ -79,7 +79,7 @@ pub fn recipe(
     }
     layers.extend_from_slice(extra);
     for argument in &arguments.set {
-        layers.push(Override::set(argument).map_err(pipeline::recipe::RecipeErrors::from)?);
+        layers.push(Override::set(argument).map_err(recipe::RecipeErrors::from)?);
     }
     let explicit = arguments.recipe.is_some() || layers.len() > environment_layers;
     let notify_is_said = layers.iter().any(|layer| layer.path == "notify.command");
@@ -143,7 +143,7 @@ fn find(global: &GlobalArguments, arguments: &RecipeArguments, project: &Project
         None => beside.into_iter().flatten().find(|path| path.is_file()),
     };
     let Some(path) = path else {
-        let text = pipeline::examples::QUICKSTART.to_owned();
+        let text = recipe::examples::QUICKSTART.to_owned();
         let (source, argument) = ("the embedded quickstart".to_owned(), "quickstart".to_owned());
         return Ok(Found { source, argument, text, base_dir: project.root().to_owned() });
     };
@@ -152,7 +152,7 @@ fn find(global: &GlobalArguments, arguments: &RecipeArguments, project: &Project
     if let Some(name) = named
         && !holds_recipe
     {
-        if let Some(text) = pipeline::examples::find(name) {
+        if let Some(text) = recipe::examples::find(name) {
             let (source, text) = (format!("the embedded {name}"), text.to_owned());
             return Ok(Found {
                 source,
@@ -168,7 +168,7 @@ fn find(global: &GlobalArguments, arguments: &RecipeArguments, project: &Project
         }
         return Err(Failure::message(format!(
             "there is no recipe `{name}`: give a file, or one of the examples {}",
-            pipeline::examples::names().join(", ")
+            recipe::examples::names().join(", ")
         )));
     }
     let path = if path.is_dir() { path.join("text2llm.toml") } else { path };

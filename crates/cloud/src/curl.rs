@@ -196,7 +196,7 @@ pub(crate) fn start(
     headers: impl IntoIterator<Item = String>,
     arguments: &[&str],
 ) -> Result<Child> {
-    if store::stop::is_ending() {
+    if store::ending::is_ending() {
         return Err(broken(url, ENDING));
     }
     let mut child = Command::new("curl")
@@ -220,7 +220,7 @@ pub(crate) fn start(
 /// Kills curl once this process was asked to stop.
 fn kill_at_end(child: &mut Child, ended: &AtomicBool) {
     while !ended.load(Ordering::SeqCst) {
-        if store::stop::is_ending() {
+        if store::ending::is_ending() {
             let _ = child.kill();
             return;
         }
@@ -252,7 +252,7 @@ pub(crate) fn take(
         }
         received
     });
-    if store::stop::is_ending() {
+    if store::ending::is_ending() {
         let _ = child.kill();
         let _ = child.wait();
         return Err(broken(url, ENDING));

@@ -24,6 +24,23 @@ pub const fn bytes(dtype: DType) -> usize {
     }
 }
 
+impl DType {
+    /// Bytes of a contiguous matrix. A device may interleave the rows of blocks, so their number is rounded
+    /// up.
+    pub const fn bytes(self, rows: usize, columns: usize) -> usize {
+        if self.is_blocks() {
+            let row = (columns / LEN).saturating_mul(bytes(self));
+            return rows.div_ceil(ROWS).saturating_mul(ROWS).saturating_mul(row);
+        }
+        rows.saturating_mul(columns).saturating_mul(self.size())
+    }
+
+    /// Whether a matrix of this shape, or a part of a larger one, can be kept in this type.
+    pub const fn holds(self, rows: usize, columns: usize) -> bool {
+        !self.is_blocks() || (columns.is_multiple_of(LEN) && rows.is_multiple_of(ROWS))
+    }
+}
+
 /// Rounds values, a whole number of blocks of them.
 ///
 /// # Panics

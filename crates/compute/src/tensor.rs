@@ -1,7 +1,5 @@
 //! Handles into a device's arena. A handle is (offset, dtype, shape): plain data, never a host slice.
 
-use crate::blocks;
-
 /// Element types a device stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DType {
@@ -49,21 +47,6 @@ impl DType {
     /// Whether elements come in blocks with a scale of their own.
     pub const fn is_blocks(self) -> bool {
         matches!(self, DType::Q8_0 | DType::Q4_0)
-    }
-
-    /// Bytes of a contiguous matrix. A device may interleave the rows of blocks, so their number is rounded
-    /// up.
-    pub const fn bytes(self, rows: usize, columns: usize) -> usize {
-        if self.is_blocks() {
-            let row = (columns / blocks::LEN).saturating_mul(blocks::bytes(self));
-            return rows.div_ceil(blocks::ROWS).saturating_mul(blocks::ROWS).saturating_mul(row);
-        }
-        rows.saturating_mul(columns).saturating_mul(self.size())
-    }
-
-    /// Whether a matrix of this shape, or a part of a larger one, can be kept in this type.
-    pub const fn holds(self, rows: usize, columns: usize) -> bool {
-        !self.is_blocks() || (columns.is_multiple_of(blocks::LEN) && rows.is_multiple_of(blocks::ROWS))
     }
 }
 

@@ -8,9 +8,14 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use store::fs::{Fs, FsFile, FsReader};
+use store::manifest::Manifest;
+use tokens::Split;
 
 use crate::zstandard::{self, Zstandard};
 use crate::{Error, Result};
+
+/// The stage's name in its manifest.
+pub const DOCUMENTS_STAGE: &str = "documents";
 
 /// One document, as it is trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,31 +70,9 @@ impl Document {
     }
 }
 
-/// What documents are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Split {
-    /// To learn from.
-    Train,
-    /// To measure with; never learned from.
-    Validation,
-}
-
-impl Split {
-    /// Both.
-    pub const ALL: [Split; 2] = [Split::Train, Split::Validation];
-
-    /// The name in file names.
-    pub fn name(self) -> &'static str {
-        match self {
-            Split::Train => "train",
-            Split::Validation => "validation",
-        }
-    }
-
-    pub(crate) fn documents_file(self) -> String {
-        format!("{}.jsonl.zst", self.name())
-    }
+/// The file that holds a split's documents.
+pub(crate) fn documents_file(split: Split) -> String {
+    format!("{}.jsonl.zst", split.name())
 }
 
 /// The file of dropped documents, where the recipe keeps them.
@@ -168,7 +151,7 @@ pub struct Documents<T = Document> {
 /// # Errors
 /// A file that is not there.
 pub fn documents(fs: &dyn Fs, folder: &Path, split: Split) -> Result<Documents> {
-    read_documents(fs, &folder.join(split.documents_file()))
+    read_documents(fs, &folder.join(documents_file(split)))
 }
 
 /// The documents that were dropped; none, where the recipe does not keep them.
@@ -263,4 +246,21 @@ pub fn texts<T>(
     let result = work(&mut texts);
     drop(texts);
     failed.into_inner().map_or(Ok(result), Err)
+}
+
+/// The hash of the documents' manifest, once every byte of them is checked. Nothing is repaired: another
+/// process may be making them.
+pub(crate) fn checked_documents(fs: &dyn Fs, folder: &Path) -> Result<String> {
+    let again = |error: store::Error| match error.kind() {
+        store::ErrorKind::NotFound | store::ErrorKind::Corrupt => {
+            Error::corrupt(folder, format!("{error}: run the data stage again"))
+        }
+        _ => error.into(),
+    };
+    let manifest = Manifest::read(fs, folder).map_err(again)?;
+    if manifest.stage != DOCUMENTS_STAGE {
+        return Err(Error::corrupt(folder, format!("holds `{}`, not documents", manifest.stage)));
+    }
+    manifest.verify(fs, folder).map_err(again)?;
+    Ok(manifest.hash())
 }

@@ -21,7 +21,7 @@ pub enum ErrorKind {
     Io,
 }
 
-/// Everything that can go wrong between files and batches.
+/// Everything that can go wrong between files and shards.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -64,6 +64,9 @@ pub enum Error {
     /// Reading or writing failed.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// From shards or mixes.
+    #[error(transparent)]
+    Tokens(#[from] tokens::Error),
     /// The tokenizer failed.
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
@@ -80,6 +83,11 @@ impl Error {
             Error::Store(error) => match error.kind() {
                 store::ErrorKind::NotFound => ErrorKind::NotFound,
                 store::ErrorKind::Corrupt => ErrorKind::Corrupt,
+                _ => ErrorKind::Io,
+            },
+            Error::Tokens(error) => match error.kind() {
+                tokens::ErrorKind::Data => ErrorKind::Data,
+                tokens::ErrorKind::Corrupt => ErrorKind::Corrupt,
                 _ => ErrorKind::Io,
             },
             Error::Tokenizer(error) => match error.kind() {

@@ -8,20 +8,23 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use runs::report::{Phase, Reporter};
 use store::fs::Fs;
-use store::report::{Phase, Reporter};
+use tokens::Split;
 
 use crate::contamination::{EvaluationItems, Overlap};
 use crate::dedup::NearDuplicates;
 use crate::dedup::lines::LineFilter;
 use crate::dedup::spans::DuplicateSpans;
-use crate::document::{DROPPED_FILE, DocumentWriter, DroppedDocument, PASSING_LEVEL, read_documents};
+use crate::document::{
+    DROPPED_FILE, DocumentWriter, DroppedDocument, PASSING_LEVEL, documents_file, read_documents,
+};
 use crate::filter::{Dropped, names};
 use crate::judge::{Cause, Judged};
 use crate::sources::Resolved;
 use crate::split::{self, Borderline};
 use crate::verdicts::{SourceEnd, Verdict};
-use crate::{CorpusOptions, CorpusSummary, Document, Error, Quarantined, Result, Split};
+use crate::{CorpusOptions, CorpusSummary, Document, Error, Quarantined, Result};
 
 const WAITING_FILE: &str = "waiting.tmp";
 const WAITING_FOR_SPANS_FILE: &str = "waiting-for-spans.tmp";
@@ -71,7 +74,7 @@ impl<'a> Keeper<'a> {
         resolved: &'a Resolved,
     ) -> Result<Keeper<'a>> {
         let [train, validation] =
-            Split::ALL.map(|split| DocumentWriter::create(fs, &folder.join(split.documents_file())));
+            Split::ALL.map(|split| DocumentWriter::create(fs, &folder.join(documents_file(split))));
         let near = match &options.near_duplicates {
             Some(near) => Some((
                 NearDuplicates::new(fs, folder, near),

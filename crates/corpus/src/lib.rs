@@ -1,15 +1,13 @@
-//! From files of text to batches of tokens.
+//! From files of text to token shards.
 //!
 //! [`prepare`] reads folders, globs and files, finds the main text of pages, repairs and normalises text,
 //! drops what filters and deduplication tell it to, splits off a validation set and leaves cleaned documents;
-//! [`tokenize`] makes token shards of them; [`TokenDataset`] reads the shards and [`Loader`] serves them
-//! shuffled. Each stage is a folder with a manifest, and its bytes are a function of inputs and options
-//! alone.
+//! [`tokenize`] makes token shards of them. Each stage is a folder with a manifest, and its bytes are a
+//! function of inputs and options alone.
 //!
 //! Reading order: `options`, `sources` (which files), `kind`, `read` (bytes to raw documents), `extract`,
 //! `clean`, `repair`, `filter`, `contamination`, `dedup`, `redact`, `judge` (one document), `verdicts` (all
-//! of them, in order), `keeper`, `prepare`, `split`, then `tokens` (shards, dataset, loader) and `ranks` (the
-//! same on many machines).
+//! of them, in order), `keeper`, `prepare`, `split`, then `tokenize`, and `ranks` (the same on many machines).
 
 pub mod classifier;
 mod clean;
@@ -25,13 +23,13 @@ mod judge;
 mod keeper;
 mod kind;
 mod language;
-pub mod mix;
 mod nfc;
 mod options;
 #[cfg(feature = "pdf")]
 mod pdf;
 pub mod perplexity;
 mod prepare;
+mod quarantine;
 mod ranks;
 mod read;
 pub mod redact;
@@ -44,27 +42,25 @@ mod sources;
 mod split;
 mod stdin;
 pub mod survey;
-mod tokens;
+mod tokenize;
 mod verdicts;
 mod words;
 mod zstandard;
 
-pub use document::{Document, Documents, DroppedDocument, Split, documents, dropped_documents, texts};
+pub use document::{
+    DOCUMENTS_STAGE, Document, Documents, DroppedDocument, documents, dropped_documents, texts,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use options::{CorpusOptions, Normalize, RemoteEntry, RemoteFile};
-pub use prepare::{DOCUMENTS_STAGE, is_of_options, is_prepared, prepare, prepare_judged};
+pub use prepare::{is_of_options, is_prepared, prepare, prepare_judged};
+pub use quarantine::{NotFollowed, Quarantined};
+pub use ranks::encode::{ENCODE_STAGE, EncodeSummary, encode_rank, is_encoded, unencoded};
 pub use ranks::judge::{
     JUDGE_STAGE, JudgeSummary, is_judged, is_judged_by, judge_rank, sources_of_rank, unjudged,
 };
 pub use ranks::{Rank, Ranks};
-pub use report::{
-    Cluster, CorpusSummary, Drops, Quarantined, Redactions, Sample, SplitCounts, UnicodeRepairs,
-};
+pub use report::{Cluster, CorpusSummary, Drops, Redactions, Sample, SplitCounts, UnicodeRepairs};
+pub use report_page::inspection_page;
 pub use sample::SAMPLE;
-pub use sources::{NotFollowed, inputs, text_bytes};
-pub use tokens::dataset::TokenDataset;
-pub use tokens::loader::{Loader, LoaderCursor, LoaderOptions};
-pub use tokens::pieces::{ENCODE_STAGE, EncodeSummary, encode_rank, is_encoded, unencoded};
-pub use tokens::tokenize::{
-    Mix, TOKENS_STAGE, TokenCounts, TokenSummary, is_tokenized, tokenize, tokenize_encoded, tokenize_mixed,
-};
+pub use sources::{inputs, text_bytes};
+pub use tokenize::{Mix, TokenSummary, is_tokenized, tokenize, tokenize_encoded, tokenize_mixed};

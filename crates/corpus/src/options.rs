@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokens::MixOptions;
 
 use crate::classifier::ClassifierOptions;
 use crate::contamination::DecontaminateOptions;
@@ -12,7 +13,6 @@ use crate::dedup::lines::LineOptions;
 use crate::dedup::spans::SpanOptions;
 use crate::extract::ExtractionMode;
 use crate::filter::FilterOptions;
-use crate::mix::MixOptions;
 use crate::perplexity::PerplexityOptions;
 use crate::redact::RedactOptions;
 use crate::repair::RepairOptions;
@@ -285,8 +285,8 @@ impl CorpusOptions {
                 "minimum_fraction_left is from 0 to 1, and kept at least 1".to_owned(),
             );
         }
-        if let Some(mix) = &self.mix {
-            mix.validate(&self.paths)?;
+        if let Some(problem) = self.mix.as_ref().and_then(|mix| mix.problem(&self.paths)) {
+            return fail("mix", problem);
         }
         for (key, field) in fields {
             if field.is_empty() {

@@ -5,6 +5,7 @@
 //! may cost is counted in bytes and operators, never in seconds, so that the same file gives the same text on
 //! any machine. Not here: columns put in order, words hyphenated at line ends, scanned pages.
 
+mod budget;
 mod fonts;
 mod operators;
 
@@ -13,6 +14,7 @@ use std::rc::Rc;
 
 use lopdf::{Dictionary, Document, LoadOptions, Object, ObjectId};
 
+use budget::Budget;
 use fonts::{Font, Fonts, UNKNOWN_WIDTH, ascii};
 use operators::{Operand, Operators, Part};
 
@@ -35,25 +37,6 @@ const LARGEST_OBJECTS_RATIO: u64 = 16;
 const LARGEST_HIDDEN_OBJECTS_BYTES: usize = 1 << 20;
 /// Forms that show forms.
 const DEEPEST_FORM: u32 = 8;
-
-/// What a file may still cost.
-pub struct Budget {
-    bytes: usize,
-    operators: usize,
-}
-
-impl Budget {
-    /// Takes what is unpacked or kept.
-    pub fn take(&mut self, bytes: usize) -> Result<(), String> {
-        self.bytes = self.bytes.checked_sub(bytes).ok_or("unpacks to more than a document has")?;
-        Ok(())
-    }
-
-    fn take_operator(&mut self) -> Result<(), String> {
-        self.operators = self.operators.checked_sub(1).ok_or("draws without end")?;
-        Ok(())
-    }
-}
 
 /// The text, pages with a blank line between; or why there is none.
 pub fn text(pdf: &[u8]) -> Result<String, String> {

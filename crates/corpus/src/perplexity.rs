@@ -161,8 +161,8 @@ fn laid_out(config: &ModelConfig, length: usize) -> model::Result<Evaluator<Cpu>
 #[cfg(test)]
 mod tests {
     use model::folder::TokenIds;
+    use runs::report::NoReport;
     use store::fs::RealFs;
-    use store::report::NoReport;
     use tokenizer::{Kind, TokenizerOptions};
 
     use super::*;

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use runs::report::{Phase, Reporter};
 use serde_json::{Value, json};
 use store::atomic;
 use store::fs::Fs;
 use store::manifest::Manifest;
-use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 
+use crate::DOCUMENTS_STAGE;
 use crate::dedup::DuplicateOptions;
 use crate::dedup::spans::SpanOptions;
 use crate::keeper::{Keeper, Kept};
@@ -19,9 +20,6 @@ use crate::rules::{self, Rules};
 use crate::sources::Resolved;
 use crate::verdicts::judge_sources;
 use crate::{CorpusOptions, CorpusSummary, Error, Result, report_page, sources, split};
-
-/// The stage's name in its manifest.
-pub const DOCUMENTS_STAGE: &str = "documents";
 
 const REPORT_FILE: &str = "report.json";
 const REPORT_PAGE: &str = "report.html";
@@ -139,7 +137,7 @@ fn prepare_by(
     let page = report_page::html(&summary);
     atomic::write(fs, &staged.path().join(REPORT_PAGE), page.as_bytes())?;
     let made = staged.commit(Manifest::new(DOCUMENTS_STAGE, stage_options, all_inputs))?;
-    made.tell(Phase::Corpus, reporter);
+    reporter.kept(Phase::Corpus, &made);
     check_quarantine(&summary, options, out)?;
     Ok(summary)
 }

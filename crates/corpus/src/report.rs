@@ -7,13 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::contamination::{EvaluationSet, Overlap};
 use crate::dedup::Repeated;
 use crate::filter::names;
+use crate::quarantine::{LISTED, NotFollowed, Quarantined};
 use crate::redact::Redacted;
 use crate::repair::Repairs;
-use crate::sources::NotFollowed;
 use crate::{Document, DroppedDocument};
 
-/// How many entries of a list are kept; the counts are of all.
-pub const LISTED: usize = 100;
 /// Samples of a reason, and of a cluster's documents.
 const SAMPLES: usize = 5;
 /// Clusters that are told.
@@ -183,15 +181,6 @@ impl ClusterReport {
             cluster.others.push(document.source.clone());
         }
     }
-}
-
-/// A file or line that could not be used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quarantined {
-    /// Which.
-    pub source: String,
-    /// Why.
-    pub reason: String,
 }
 
 /// The documents of one split.

@@ -1,10 +1,14 @@
 //! `report.html`: what the data stage did, for a browser. One file, no scripts, nothing loaded.
 
 use std::fmt::Write;
+use std::path::Path;
+
+use store::fs::Fs;
+use tokens::Split;
 
 use crate::dedup::Repeated;
-use crate::survey::Survey;
-use crate::{CorpusSummary, Document, Sample, Split, SplitCounts};
+use crate::survey::{Survey, survey};
+use crate::{CorpusSummary, Document, Result, Sample, SplitCounts, documents};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse;width:100%}\
@@ -235,7 +239,7 @@ fn contamination(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result 
     out.push_str("</table>");
     if !summary.overlaps.is_empty() {
         out.push_str("<details><summary>Which document held which item</summary><table><tr><th>document<th>item<th>words shared");
-        for overlap in summary.overlaps.iter().take(crate::report::LISTED) {
+        for overlap in summary.overlaps.iter().take(crate::quarantine::LISTED) {
             write!(
                 out,
                 "<tr><td>{}<td>{}<td><code>{}</code>",
@@ -289,15 +293,20 @@ fn languages(counts: &SplitCounts) -> String {
     told.join(", ")
 }
 
-/// The page of `data inspect`: lengths and documents of each split before what the stage did.
-pub fn inspection(summary: &CorpusSummary, splits: &[(Split, Survey, Vec<Document>)]) -> String {
+/// A page for a browser: histograms, drops, and the first `count` documents of each split.
+///
+/// # Errors
+/// Files that are missing or damaged.
+pub fn inspection_page(fs: &dyn Fs, folder: &Path, count: usize) -> Result<String> {
+    let summary: CorpusSummary = store::atomic::read_json(fs, &folder.join("report.json"))?;
     let mut out = String::new();
     // Writing to a string does not fail.
-    let _ = write(summary, &mut out);
-    for (split, survey, documents) in splits {
-        let _ = lengths(*split, survey, documents, &mut out);
+    let _ = write(&summary, &mut out);
+    for split in Split::ALL {
+        let first = documents(fs, folder, split)?.take(count).collect::<Result<Vec<Document>>>()?;
+        let _ = lengths(split, &survey(fs, folder, split)?, &first, &mut out);
     }
-    out
+    Ok(out)
 }
 
 fn lengths(split: Split, survey: &Survey, documents: &[Document], out: &mut String) -> std::fmt::Result {

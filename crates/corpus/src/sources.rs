@@ -4,17 +4,16 @@ mod pattern;
 mod walk;
 
 use std::collections::{BTreeMap, HashSet};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use store::fs::Fs;
 use store::manifest;
 
 use crate::kind::{Format, Kind, Packing};
+use crate::quarantine::NotFollowed;
 use crate::{CorpusOptions, Error, RemoteEntry, Result, SAMPLE, sample, stdin};
 use pattern::PathPattern;
-pub use walk::NotFollowed;
-use walk::{FoundFile, Walk};
+use walk::{FoundFile, Walk, shown};
 
 /// Folders of a project that this program fills: reading them as a corpus would feed output back as input.
 const OUTPUT_FOLDERS: [&str; 8] =
@@ -310,16 +309,6 @@ fn push(files: &mut HashSet<PathBuf>, sources: &mut Vec<Source>, entry: usize, f
     });
 }
 
-/// A name as it is told and hashed under: bytes that are no UTF-8 as %FF, so that two such names stay two.
-pub(crate) fn shown(name: &OsStr) -> String {
-    let mut out = String::new();
-    for chunk in name.as_encoded_bytes().utf8_chunks() {
-        out.push_str(chunk.valid());
-        chunk.invalid().iter().for_each(|byte| out.push_str(&format!("%{byte:02X}")));
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,6 +383,7 @@ mod tests {
         std::fs::remove_dir_all(root.join("odd[1]")).unwrap();
         #[cfg(unix)]
         {
+            use std::ffi::OsStr;
             use std::os::unix::ffi::OsStrExt;
             std::fs::create_dir_all(root.join("project")).unwrap();
             std::fs::create_dir_all(root.join("scratch/documents")).unwrap();

@@ -8,9 +8,10 @@
 use std::path::Path;
 
 use store::fs::Fs;
+use tokens::Split;
 
-use crate::document::{DocumentWriter, documents, read_documents};
-use crate::{CorpusSummary, Document, Result, Split, SplitCounts};
+use crate::document::{DocumentWriter, documents, documents_file, read_documents};
+use crate::{CorpusSummary, Document, Result, SplitCounts};
 
 /// A document's place in [0, 1): below the fraction is validation.
 pub fn place(seed: u64, document: &Document) -> f64 {
@@ -95,7 +96,7 @@ fn cut_only(
             domain: whole.domain.clone(),
             ..Document::new(text.to_owned(), source, whole.language.clone())
         };
-        let mut writer = DocumentWriter::create(fs, &folder.join(split.documents_file()))?;
+        let mut writer = DocumentWriter::create(fs, &folder.join(documents_file(split)))?;
         writer.write(&document)?;
         writer.finish()?;
         counts(summary, split).add(&document);
@@ -105,11 +106,11 @@ fn cut_only(
 
 fn move_one(fs: &dyn Fs, folder: &Path, from: Split, index: u64, summary: &mut CorpusSummary) -> Result<()> {
     let to = if from == Split::Train { Split::Validation } else { Split::Train };
-    let path = folder.join(from.documents_file());
+    let path = folder.join(documents_file(from));
     let all = folder.join("all.tmp");
     fs.rename(&path, &all).map_err(store::Error::io("move", &path))?;
     let mut rest = DocumentWriter::create(fs, &path)?;
-    let mut moved = DocumentWriter::create(fs, &folder.join(to.documents_file()))?;
+    let mut moved = DocumentWriter::create(fs, &folder.join(documents_file(to)))?;
     for (at, document) in (0..).zip(read_documents(fs, &all)?) {
         let document = document?;
         if at == index {

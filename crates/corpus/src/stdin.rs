@@ -10,7 +10,7 @@ use store::fs::regular;
 use store::sweep;
 
 use crate::kind::{Kind, Packing};
-use crate::read::unpacked_start;
+use crate::read::unpack::unpacked_start;
 use crate::{Error, Result};
 
 /// The entry of `data.paths` that means it.

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use serde::Serialize;
 use store::fs::Fs;
+use tokens::Split;
 
-use crate::{CorpusSummary, Document, Result, Split, documents, report_page};
+use crate::{Document, Result, documents};
 
 /// Documents of a kind that a comparison shows.
 const SHOWN: usize = 10;
@@ -80,20 +81,6 @@ pub fn survey(fs: &dyn Fs, folder: &Path, split: Split) -> Result<Survey> {
     survey.hosts.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
     survey.hosts.truncate(SHOWN);
     Ok(survey)
-}
-
-/// A page for a browser: histograms, drops, and the first `count` documents of each split.
-///
-/// # Errors
-/// Files that are missing or damaged.
-pub fn page(fs: &dyn Fs, folder: &Path, count: usize) -> Result<String> {
-    let summary: CorpusSummary = store::atomic::read_json(fs, &folder.join("report.json"))?;
-    let mut shown = Vec::new();
-    for split in Split::ALL {
-        let first = documents(fs, folder, split)?.take(count).collect::<Result<Vec<Document>>>()?;
-        shown.push((split, survey(fs, folder, split)?, first));
-    }
-    Ok(report_page::inspection(&summary, &shown))
 }
 
 fn host(url: &str) -> Option<&str> {

@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
+use runs::report::{Phase, Reporter};
 use serde::{Deserialize, Serialize};
 use store::fs::Fs;
-use store::report::{Phase, Reporter};
 
 use crate::judge::{Judge, Judged};
 use crate::read::{self, Article, Content, Found, Position, RawDocument, ReadCounts, Sink};

@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use compute::{AnyDevice, Target};
-use corpus::{Split, TokenDataset};
 use formats::hf::GenerationConfig;
 use model::{Evaluation, Evaluator, Precision, StateKind, Weights};
+use runs::report::{NoReport, Phase};
+use runs::run::RunDir;
 use serde::Serialize;
 use serde_json::json;
 use store::fs::{Fs, RealFs};
 use store::manifest::Manifest;
-use store::report::{NoReport, Phase};
-use store::run::RunDir;
 use store::stage::StagedFolder;
+use tokens::{Split, TokenDataset};
 use train::checkpoint::{SavedTensor, TensorStore};
 use train::{Checkpoints, StopFlag, Which};
 

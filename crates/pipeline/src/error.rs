@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use store::report::Phase;
+use runs::report::Phase;
 
-use crate::recipe::RecipeErrors;
 use crate::stop::Stopped;
+use recipe::RecipeErrors;
 
 /// What kind of trouble, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,9 @@ pub enum Error {
     /// From the corpus.
     #[error(transparent)]
     Corpus(#[from] corpus::Error),
+    /// From token shards.
+    #[error(transparent)]
+    Tokens(#[from] tokens::Error),
     /// From a server of other people.
     #[error(transparent)]
     Cloud(#[from] cloud::Error),
@@ -158,7 +161,9 @@ impl Error {
             Error::Cloud(cloud::Error::Reference { .. }) => ErrorKind::Configuration,
             Error::Cloud(cloud::Error::NoCurl { .. }) => ErrorKind::Environment,
             Error::Cloud(_) => ErrorKind::Corpus,
-            Error::Corpus(_) | Error::Tokenizer(_) | Error::Data { .. } => ErrorKind::Corpus,
+            Error::Corpus(_) | Error::Tokens(_) | Error::Tokenizer(_) | Error::Data { .. } => {
+                ErrorKind::Corpus
+            }
             Error::Model(error) => match error.kind() {
                 model::ErrorKind::Configuration => ErrorKind::Configuration,
                 _ => ErrorKind::Environment,

@@ -1,7 +1,7 @@
 //! What a training is expected to take, told when it begins and compared with what it took at its end.
 
 use compute::Target;
-use store::report::{Phase, Reporter};
+use runs::report::{Phase, Reporter};
 use train::Outcome;
 
 use crate::Result;

@@ -1,9 +1,9 @@
 //! A sibling of a run that starts from one of its checkpoints, so that the run itself stays as it is.
 
+use runs::report::NoReport;
+use runs::run::{RunDir, RunState, RunStatus};
 use serde::{Deserialize, Serialize};
 use store::fs::{Fs, RealFs};
-use store::report::NoReport;
-use store::run::{RunDir, RunState, RunStatus};
 use train::{Checkpoints, Which};
 
 use crate::meta::RunMeta;
@@ -72,10 +72,10 @@ fn fill(
     checkpoints.copy_to(from.step, &Checkpoints::new(&RealFs, &folder))?;
     record::write_tokenizer(tokenizer, fork, &meta)?;
     // The curves up to there; what lies beyond the step is cut off by the resume.
-    let metrics = run.path().join(store::metrics::FILE_NAME);
+    let metrics = run.path().join(runs::metrics::FILE_NAME);
     if RealFs.exists(&metrics) {
         let bytes = RealFs.read(&metrics).map_err(store::Error::io("read", &metrics))?;
-        store::atomic::write(&RealFs, &fork.path().join(store::metrics::FILE_NAME), &bytes)?;
+        store::atomic::write(&RealFs, &fork.path().join(runs::metrics::FILE_NAME), &bytes)?;
     }
     meta.created_at = store::time::Timestamp::now().rfc3339();
     meta.forked_from = Some(from.clone());

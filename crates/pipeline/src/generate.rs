@@ -6,11 +6,11 @@ use std::time::Instant;
 use compute::{AnyDevice, Device, Target};
 use model::sampling::{Sampler, SamplingOptions};
 use model::{DType, Decoder, Decoding, MemoryPlan, ModelConfig, Purpose, Stored, WeightTypes, Weights};
+use runs::report::NoReport;
+use runs::run::RunDir;
 use serde::Serialize;
 use store::fs::RealFs;
 use store::manifest::Manifest;
-use store::report::NoReport;
-use store::run::RunDir;
 use tokenizer::{StreamDecoder, Tokenizer};
 use train::checkpoint::{Checkpoints, Which};
 
@@ -207,7 +207,7 @@ impl Generator {
             Source::Default if project.model().join(model::folder::CONFIG_FILE).exists() => {
                 Generator::open_folder(&project.model(), target, dtype, extent)
             }
-            Source::Default => match store::run::latest(&RealFs, &project.runs())? {
+            Source::Default => match runs::run::latest(&RealFs, &project.runs())? {
                 Some(run) => Generator::open_run(&run, "best", target, dtype, extent),
                 None => Err(Error::Argument {
                     message: format!(

@@ -1,12 +1,11 @@
-//! From a recipe to a model: the recipe itself, the plan, and the stages that carry it out.
+//! From a recipe to a model: the plan, and the stages that carry it out.
 //!
-//! Reading order: `recipe`, `shape`, `plan`, `stages`, `stop`, `executor` (data stages by many processes).
-//! Prints nothing; what happens is told to a `store::report::Reporter`.
+//! Reading order: `shape`, `plan`, `stages`, `stop`, `executor` (data stages by many processes).
+//! Prints nothing; what happens is told to a `runs::report::Reporter`.
 
 pub mod average;
 pub mod bench;
 mod error;
-pub mod examples;
 pub mod executor;
 pub mod forecast;
 pub mod fork;
@@ -17,7 +16,6 @@ mod ours;
 pub mod plan;
 pub mod prices;
 pub mod project;
-pub mod recipe;
 pub mod record;
 mod remote;
 pub mod shape;
@@ -33,5 +31,4 @@ pub use cloud::cache_folder;
 pub use error::{Error, ErrorKind, Result, Unmet};
 pub use measure::Generation;
 pub use meta::{RunInputs, RunMeta};
-pub use recipe::Recipe;
 pub use remote::is_remote;

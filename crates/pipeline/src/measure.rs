@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use runs::report::{Phase, Reporter};
+use runs::run::RunDir;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use store::report::{Phase, Reporter};
-use store::run::RunDir;
 use train::StopFlag;
 
 use crate::generate::{Extent, Generator, Options};

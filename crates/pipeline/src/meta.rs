@@ -5,16 +5,16 @@ use std::path::PathBuf;
 
 use compute::Target;
 use model::ModelConfig;
+use runs::run::RunDir;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::ErrorKind;
 use store::fs::Fs;
-use store::run::RunDir;
 
 use crate::fork::ForkedFrom;
-use crate::recipe::Recipe;
 use crate::stages::Until;
 use crate::{Error, Result};
+use recipe::Recipe;
 
 /// Version of this file's form.
 const FORMAT: u32 = 2;

@@ -44,7 +44,7 @@ pub(crate) fn check_metrics(project: &Project) -> Result<()> {
 
 /// A request to stop in `folder` is an empty file.
 pub(crate) fn check_request(folder: &Path) -> Result<()> {
-    let path = folder.join(store::stop::FILE_NAME);
+    let path = folder.join(runs::stop::FILE_NAME);
     match RealFs.kind(&path) {
         None => Ok(()),
         Some(FileKind::File) if RealFs.file_bytes(&path).is_ok_and(|bytes| bytes == 0) => Ok(()),

@@ -12,8 +12,8 @@ use train::RunLength;
 use crate::bench::time_parts;
 use crate::prices::{Gpu, Rent};
 use crate::project::Project;
-use crate::recipe::Recipe;
 use crate::{Result, shape, text};
+use recipe::Recipe;
 
 /// Seconds that a calibration may take.
 const CALIBRATION_S: f64 = 3.0;
@@ -422,7 +422,7 @@ fn warnings(plan: &Plan, recipe: &Recipe) -> Vec<String> {
             "{epochs:.0} passes over the same text: beyond about 40 a model learns little new and begins to repeat it by heart"
         ));
     }
-    if let Some(size) = recipe.model.size.as_deref().and_then(crate::recipe::parse_size)
+    if let Some(size) = recipe.model.size.as_deref().and_then(recipe::parse_size)
         && recipe.model.hidden_size.is_none()
     {
         let miss = plan.parameters.total as f64 / size as f64 - 1.0;

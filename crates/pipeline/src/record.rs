@@ -8,11 +8,11 @@
 
 use std::path::{Path, PathBuf};
 
+use runs::report::{NoReport, Phase, Reporter};
+use runs::run::{RunDir, RunState, RunStatus};
 use store::ErrorKind;
 use store::fs::{FileKind, Fs, RealFs};
 use store::manifest::Manifest;
-use store::report::{NoReport, Phase, Reporter};
-use store::run::{RunDir, RunState, RunStatus};
 use store::stage::StagedFolder;
 use tokenizer::Tokenizer;
 use train::Checkpoints;
@@ -210,8 +210,8 @@ const FILES: [&str; 13] = [
     "loss.svg",
     "loss.png",
     store::lock::FILE_NAME,
-    store::stop::FILE_NAME,
-    store::pause::FILE_NAME,
+    runs::stop::FILE_NAME,
+    runs::pause::FILE_NAME,
     train::HEARTBEAT_FILE,
 ];
 
@@ -252,7 +252,7 @@ pub fn check_removable(run: &RunDir) -> Result<()> {
         return refuse("is a link and not a run's folder".to_owned());
     }
     // One that was killed as it began has no meta.json yet.
-    let is_run = store::sweep::is_run_id(&run.id()) || run.has_meta(&RealFs);
+    let is_run = runs::id::is_run_id(&run.id()) || run.has_meta(&RealFs);
     if !is_run || !run.path().join("state.json").is_file() {
         return refuse("is not a run: it has no meta.json or no state.json".to_owned());
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use cloud::hub::{Hub, Listing, Reference};
 use cloud::storage::{Address, Object, ObjectCache, Storage};
 use corpus::{CorpusOptions, Rank, RemoteEntry, RemoteFile};
+use runs::report::{Phase, Reporter};
 use store::fs::RealFs;
-use store::report::{Phase, Reporter};
 
 use crate::Result;
 

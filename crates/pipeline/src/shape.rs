@@ -6,7 +6,7 @@
 
 use model::ModelConfig;
 
-use crate::recipe::{ModelOptions, Recipe, ShapeChoice};
+use recipe::{ModelOptions, Recipe, ShapeChoice};
 
 /// Tokens a parameter that are compute-optimal (Hoffmann et al. 2022): what `[model]` without a shape aims
 /// at.

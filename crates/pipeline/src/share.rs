@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use cloud::storage::{Address, Object, Storage};
 use corpus::Rank;
+use runs::report::{Phase, Reporter};
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
 use store::manifest::{self, FileRecord, Manifest};
-use store::report::{Phase, Reporter};
 use store::stage::StagedFolder;
 
 use crate::project::Project;
@@ -165,7 +165,7 @@ impl Share {
             make_parent(&to)?;
             RealFs.rename(&from, &to).map_err(store::Error::io("put in place", &from))?;
         }
-        staged.adopt(mark)?.tell(Phase::Corpus, reporter);
+        reporter.kept(Phase::Corpus, &staged.adopt(mark)?);
         remove(&arriving)?;
         Ok(Brought::Whole)
     }

@@ -10,9 +10,9 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use runs::report::Phase;
+use runs::run::{RunDir, RunState, RunStatus};
 use store::fs::RealFs;
-use store::report::Phase;
-use store::run::{RunDir, RunState, RunStatus};
 use train::StopFlag;
 
 use crate::{Error, ErrorKind, Result};
@@ -240,7 +240,7 @@ pub fn watch(end: impl FnOnce(&Stopped, u8) + Send + 'static) -> Result<()> {
         while !flag.was_raised() {
             std::thread::sleep(LOOK_EVERY);
         }
-        store::stop::end();
+        store::ending::end();
         let mut free_since = Instant::now();
         // Kept to the end.
         let guard = loop {

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use runs::id::is_run_id;
 use store::fs::RealFs;
 use store::lock::RunLock;
 use store::{stage, sweep};
@@ -30,9 +31,9 @@ pub(crate) fn project(project: &Project) {
         let _ = stage::repair(&RealFs, &target);
     }
     ranks(&project.ranks());
-    sweep::deleting(&project.runs(), sweep::is_run_id);
-    sweep::unbegun(&project.runs());
-    for run in folders(&project.runs()).filter(|(name, _)| sweep::is_run_id(name)).map(|(_, path)| path) {
+    sweep::deleting(&project.runs(), is_run_id);
+    runs::sweep::unbegun(&project.runs());
+    for run in folders(&project.runs()).filter(|(name, _)| is_run_id(name)).map(|(_, path)| path) {
         sweep::writes(&run, &[]);
         let (tokenizer, checkpoints) = (run.join("tokenizer"), run.join("checkpoints"));
         sweep::writes(&tokenizer, &[]);

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use corpus::TokenSummary;
+use runs::report::NoReport;
 use store::fs::RealFs;
-use store::report::NoReport;
 use tokenizer::Kind;
 
 use crate::project::Project;
-use crate::recipe::Recipe;
 use crate::{Result, remote};
+use recipe::Recipe;
 
 /// Token shards that an earlier run left.
 pub(crate) struct PreparedTokens {

@@ -1,7 +1,7 @@
 //! Processes that this one started: leaving a terminal's session, asking a child to stop, and what a child
 //! has used so far.
 //!
-//! Who lives is told by locks (`lock`), and strangers are asked by files (`stop`): a number may be of another
+//! Who lives is told by locks (`lock`), and strangers are asked by files: a number may be of another
 //! process by now. The number of a child that was not waited for is its own.
 
 use std::io;

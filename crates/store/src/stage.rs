@@ -14,7 +14,6 @@ use serde_json::Value;
 
 use crate::fs::{FileKind, Fs};
 use crate::manifest::{self, FileRecord, Manifest};
-use crate::report::{Phase, Reporter};
 use crate::{Error, ErrorKind, Result, atomic, ownership};
 
 /// A folder being made. Dropped without [`StagedFolder::commit`], it stays as `.{name}.partial` until the
@@ -34,20 +33,6 @@ pub struct Committed {
     /// Where what was added to the folder before it, or changed in it, is kept; `None` where there was
     /// nothing of the kind.
     pub kept: Option<PathBuf>,
-}
-
-impl Committed {
-    /// The manifest, after a warning that names what was kept.
-    pub fn tell(self, phase: Phase, reporter: &mut dyn Reporter) -> Manifest {
-        if let Some(kept) = &self.kept {
-            let message = format!(
-                "files that were added or changed in the folder that has been replaced are kept in `{}`",
-                kept.display()
-            );
-            reporter.warning(phase, &message);
-        }
-        self.manifest
-    }
 }
 
 impl<'a> StagedFolder<'a> {

@@ -9,10 +9,7 @@ use std::fs::{self, Metadata};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::fs::RealFs;
-use crate::lock::{self, RunLock};
-use crate::run::{RunState, RunStatus};
-use crate::{process, sealed};
+use crate::process;
 
 /// In a folder that was left on purpose, for a person to look at.
 pub const KEPT: &str = "kept";
@@ -29,14 +26,15 @@ fn process_of(name: &str, before: &str) -> Option<u32> {
 
 /// The process of `.NAME.PID.tmp`, which a whole-file write leaves, where NAME is one of `names`; any, where
 /// there are none.
-fn of_a_write(name: &str, names: &[&str]) -> Option<u32> {
+pub fn of_a_write(name: &str, names: &[&str]) -> Option<u32> {
     let (stem, number) = name.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit_once('.')?;
     let is_ours = if names.is_empty() { !stem.is_empty() } else { names.contains(&stem) };
     process_of(number, "").filter(|_| is_ours && !number.contains('-'))
 }
 
-/// Calls `take` with the name, the path and what is there, for what lies in a folder that is itself no link.
-fn each(folder: &Path, mut take: impl FnMut(&str, &Path, &Metadata) -> bool) -> usize {
+/// Calls `take` with the name, the path and what is there, for what lies in a folder that is itself no link;
+/// returns how many it took.
+pub fn each(folder: &Path, mut take: impl FnMut(&str, &Path, &Metadata) -> bool) -> usize {
     if !fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir()) {
         return 0;
     }
@@ -83,47 +81,6 @@ pub fn deleting(folder: &Path, is_ours: impl Fn(&str) -> bool) -> usize {
     })
 }
 
-/// Removes runs that were killed before it was written down what they are for: folders with a run's name that
-/// hold a run's first state, if any, and nothing that it does not begin with. For who keeps runs from being
-/// begun meanwhile.
-pub fn unbegun(runs: &Path) -> usize {
-    each(runs, |name, path, found| {
-        found.is_dir() && is_run_id(name) && !RunLock::is_held(path) && remove_unbegun(path)
-    })
-}
-
-fn remove_unbegun(run: &Path) -> bool {
-    let (state, checkpoints) = (run.join("state.json"), run.join("checkpoints"));
-    let is_first = || {
-        let state = sealed::read::<RunState>(&RealFs, &state);
-        state.is_ok_and(|state| state.status == RunStatus::Queued && state.step == 0)
-    };
-    let known = |name: &str, found: &Metadata| match name {
-        "checkpoints" => found.is_dir(),
-        "state.json" => found.is_file() && is_first(),
-        lock::FILE_NAME => found.is_file(),
-        _ => found.is_file() && of_a_write(name, &["state.json", "meta.json"]).is_some(),
-    };
-    let mut files = Vec::new();
-    let mut entries = 0;
-    each(run, |name, path, found| {
-        entries += 1;
-        let is_known = known(name, found);
-        if is_known && found.is_file() {
-            files.push(path.to_owned());
-        }
-        is_known
-    });
-    // Made first of all; it holds nothing, or this fails.
-    let all = fs::read_dir(run).map_or(0, Iterator::count);
-    entries == all
-        && checkpoints.is_dir()
-        && entries == files.len() + 1
-        && fs::remove_dir(&checkpoints).is_ok()
-        && files.iter().all(|file| fs::remove_file(file).is_ok())
-        && fs::remove_dir(run).is_ok()
-}
-
 /// Removes files `before` + `NAME` + `behind` that nobody has written to for so long; returns how many. Only
 /// for caches, where nobody else gives such names.
 pub fn aged(folder: &Path, before: &str, behind: &str, age: Duration) -> usize {
@@ -134,17 +91,6 @@ pub fn aged(folder: &Path, before: &str, behind: &str, age: Duration) -> usize {
         let is_ours = stem.is_some_and(|stem| !stem.is_empty());
         found.is_file() && is_old && is_ours && fs::remove_file(path).is_ok()
     })
-}
-
-/// Whether a folder's name is a run's: the time it was begun, and what follows.
-pub fn is_run_id(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    bytes.len() >= 15
-        && bytes[..15].iter().enumerate().all(|(at, byte)| match at {
-            8 => *byte == b'-',
-            _ => byte.is_ascii_digit(),
-        })
-        && bytes.get(15).is_none_or(|byte| *byte == b'-')
 }
 
 #[cfg(all(test, unix))]
@@ -204,7 +150,7 @@ mod tests {
         }
         assert_eq!(aged(), 1);
         assert_eq!(numbered(root, ".text2llm-trial-"), 0);
-        assert_eq!(deleting(root, is_run_id), 1);
+        assert_eq!(deleting(root, |name| name.starts_with("20260101-000000-")), 1);
         let left: BTreeSet<String> =
             fs::read_dir(root).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         let mut expected: BTreeSet<String> = kept.into_iter().collect();
@@ -220,37 +166,5 @@ mod tests {
         fs::write(elsewhere.path().join(format!(".state.json.{gone}.tmp")), "x").unwrap();
         std::os::unix::fs::symlink(elsewhere.path(), root.join("runs")).unwrap();
         assert_eq!(writes(&root.join("runs"), &[]), 0);
-    }
-
-    #[test]
-    fn a_run_that_never_began_is_swept_and_any_other_stays() {
-        use crate::run::RunDir;
-        let folder = tempfile::tempdir().unwrap();
-        let runs = folder.path();
-        let begin = |name: &str| RunDir::create(&RealFs, runs, name).unwrap();
-        let gone = begin("gone");
-        fs::write(gone.path().join(lock::FILE_NAME), "1\n").unwrap();
-        fs::create_dir_all(runs.join("20200101-000000-no-state/checkpoints")).unwrap();
-        let kept = ["with-meta", "with-notes", "with-checkpoint", "with-steps", "held"].map(begin);
-        fs::write(kept[0].path().join("meta.json"), "damaged").unwrap();
-        fs::write(kept[1].path().join("notes.txt"), "mine").unwrap();
-        fs::create_dir(kept[2].checkpoints().join("step-00000001")).unwrap();
-        kept[3].write_state(&RealFs, RunState { step: 3, ..RunState::default() }).unwrap();
-        let _lock = kept[4].lock().unwrap();
-        fs::create_dir_all(runs.join("mine/checkpoints")).unwrap();
-        fs::create_dir_all(runs.join("20200101-000000-empty")).unwrap();
-        assert_eq!(unbegun(runs), 2);
-        assert!(!gone.path().exists() && kept.iter().all(|run| run.path().join("state.json").exists()));
-        assert!(runs.join("mine/checkpoints").exists() && runs.join("20200101-000000-empty").exists());
-    }
-
-    #[test]
-    fn run_ids_are_told_from_names() {
-        for id in ["20261122-153011", "20261122-153012-my-recipe-2"] {
-            assert!(is_run_id(id), "{id}");
-        }
-        for name in ["mine", "20261122_153011", "20261122-15301", "20261122-153011x", "é0261122-15301"] {
-            assert!(!is_run_id(name), "{name}");
-        }
     }
 }

@@ -4,6 +4,9 @@
 
 use std::sync::LazyLock;
 
+/// Bytes that occur in UTF-8: all but C0, C1 and F5…FF.
+pub const UTF8_BYTES: usize = 243;
+
 /// The character that stands for each byte: itself where printable, otherwise one from U+0100 upwards.
 static CHARACTERS: LazyLock<[char; 256]> = LazyLock::new(|| {
     let mut next = 256;

@@ -155,7 +155,7 @@ impl TokenizerOptions {
                 ));
             }
         }
-        let least = crate::vocabulary::UTF8_BYTES + seen.len();
+        let least = crate::byte_level::UTF8_BYTES + seen.len();
         if matches!(self.kind, Kind::Bpe | Kind::Unigram) && self.vocab_size < least {
             let message = format!(
                 "{} is too small for the bytes of UTF-8 and {} special tokens: use {least} or more, or fewer chat_tokens",

@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_take_linear_time() {
         let options = TokenizerOptions { kind: Kind::Byte, ..TokenizerOptions::default() };
-        let tokenizer = crate::train([""; 0], &options, &mut store::report::NoReport).expect("bytes");
+        let tokenizer = crate::train([""; 0], &options, &mut runs::report::NoReport).expect("bytes");
         for (bytes, wanted) in [
             (&[0x80][..], "\u{fffd}"),
             (b"\xe2\x82", "\u{fffd}"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use store::report::{Phase, Reporter};
+use runs::report::{Phase, Reporter};
 
 use crate::file::{self, Model};
 use crate::split::Splitter;

@@ -2,9 +2,6 @@
 
 use crate::{TokenizerOptions, byte_level};
 
-/// Bytes that occur in UTF-8: all but C0, C1 and F5…FF.
-pub const UTF8_BYTES: usize = 243;
-
 /// The ids given out before learning.
 pub struct Base {
     /// Id of each byte; `None` for a byte that never occurs in UTF-8 and was left out to save room.
@@ -42,6 +39,7 @@ impl Base {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::byte_level::UTF8_BYTES;
 
     #[test]
     fn the_tightest_vocabulary_leaves_out_bytes_that_cannot_occur() {

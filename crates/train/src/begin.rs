@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use compute::Device;
 use model::TrainingModel;
+use runs::report::Reporter;
 use serde_json::Value;
-use store::report::Reporter;
 
 use crate::checkpoint::{Checkpoints, EpochLoss, Rollbacks, SpikeWindow, TrainerState, Which};
 use crate::job::{Job, Start};
@@ -82,7 +82,7 @@ fn fresh_state(job: &Job, options: &TrainOptions, model: Value, total_steps: u64
         updates: 0,
         total_steps,
         duties_due: false,
-        cursor: corpus::LoaderCursor::default(),
+        cursor: tokens::LoaderCursor::default(),
         stream: None,
         left: BTreeMap::new(),
         tokens_seen: 0,

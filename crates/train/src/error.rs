@@ -206,7 +206,7 @@ pub enum Error {
     Model(#[from] model::Error),
     /// From the data.
     #[error(transparent)]
-    Corpus(#[from] corpus::Error),
+    Tokens(#[from] tokens::Error),
 }
 
 impl Error {
@@ -225,10 +225,10 @@ impl Error {
         match self {
             Error::Option { .. } => ErrorKind::Options,
             // A disk that failed once may serve the next session.
-            Error::Corpus(corpus::Error::Store(error)) if error.kind() == store::ErrorKind::Io => {
+            Error::Tokens(tokens::Error::Store(error)) if error.kind() == store::ErrorKind::Io => {
                 ErrorKind::Io
             }
-            Error::Data { .. } | Error::Corpus(_) => ErrorKind::Data,
+            Error::Data { .. } | Error::Tokens(_) => ErrorKind::Data,
             Error::Save { source, .. } => source.kind(),
             Error::NoneWhole { .. } | Error::Corrupt { .. } => ErrorKind::Corrupt,
             Error::NotFound { .. } => ErrorKind::NotFound,

@@ -17,7 +17,7 @@ pub struct Evaluation {
 /// token to predict.
 pub fn evaluate(
     mut loss: impl FnMut(&Batch) -> f64,
-    batches: impl Iterator<Item = corpus::Result<Batch>>,
+    batches: impl Iterator<Item = tokens::Result<Batch>>,
     stop: &StopFlag,
 ) -> Result<Option<Evaluation>> {
     let (mut loss_sum, mut weight_sum) = (0.0, 0.0);

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use compute::Device;
-use corpus::TokenDataset;
 use model::TrainingModel;
+use runs::run::RunDir;
 use serde_json::Value;
 use store::fs::Fs;
 use store::lock::RunLock;
-use store::run::RunDir;
+use tokens::TokenDataset;
 
 use crate::checkpoint::{Best, EpochSummary, Which};
 use crate::{Patience, StopFlag, TrainOptions};

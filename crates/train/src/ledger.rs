@@ -6,10 +6,10 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use runs::metrics::{self, Metric, MetricsLog};
+use runs::report::{Event, Phase, Reporter};
+use runs::run::{RunDir, RunState, RunStatus};
 use store::fs::{Fs, FsFile};
-use store::metrics::{self, Metric, MetricsLog};
-use store::report::{Event, Phase, Reporter};
-use store::run::{RunDir, RunState, RunStatus};
 use store::time::Timestamp;
 use store::{plain, secret};
 
@@ -52,7 +52,7 @@ impl<'a> Ledger<'a> {
             }
         }
         // A run is as good without it.
-        let _ = store::pause::reserve(fs, run);
+        let _ = runs::pause::reserve(fs, run.path());
         let ledger = Ledger {
             fs,
             run,

@@ -1,6 +1,6 @@
 //! The length of a run: the one rule by which plans, checks and the training loop count steps and epochs.
 
-use corpus::Loader;
+use tokens::Loader;
 
 use crate::{Error, Result, TrainOptions};
 

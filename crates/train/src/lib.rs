@@ -5,6 +5,8 @@
 //! printing (`cli`).
 
 mod begin;
+mod change;
+mod check;
 pub mod checkpoint;
 mod error;
 mod evaluate;
@@ -15,6 +17,7 @@ mod meter;
 mod options;
 mod patience;
 mod phase;
+mod phase_options;
 mod precision;
 mod ranges;
 mod schedule;
@@ -24,14 +27,17 @@ mod summary;
 mod tensors;
 mod trainer;
 
+pub use change::Change;
 pub use checkpoint::{Checkpoints, Which};
 pub use error::{Error, ErrorKind, Result};
 pub use evaluate::{Evaluation, evaluate};
 pub use job::{Ending, Job, Outcome, Sampler, Start};
 pub use length::RunLength;
-pub use options::{Change, Problem, TrainOptions};
+pub use options::TrainOptions;
 pub use patience::Patience;
-pub use phase::{Phase, PhaseOptions, PhaseSchedule};
+pub use phase::Phase;
+pub use phase_options::{PhaseOptions, PhaseSchedule};
+pub use ranges::Problem;
 pub use schedule::{DecayShape, Piece, Schedule, ScheduleKind};
 pub use signals::{
     EXIT_AFTER_SIGINT, EXIT_AFTER_SIGTERM, HEARTBEAT_FILE, Hold, Obeying, StopFlag, survive_file_size_limit,

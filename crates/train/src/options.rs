@@ -4,12 +4,10 @@ use compute::Target;
 use model::{LearningRateScales, Optimizer, Precision, Trainable, Training, Update};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use crate::phase::PhaseOptions;
+use crate::phase_options::PhaseOptions;
 use crate::precision;
-use crate::ranges;
-use crate::schedule::{DecayShape, Schedule, ScheduleKind, WholeRun};
+use crate::schedule::{DecayShape, ScheduleKind};
 use crate::{Error, Result};
 
 /// How to train. All losses are in nats a token; a step is one optimizer update.
@@ -164,107 +162,10 @@ impl Default for TrainOptions {
     }
 }
 
-/// What a change of a key does to a run that has begun.
-///
-/// The schema says it beside each key as `x-change`; a key that does not say is [`Change::Fixed`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It decides the batches, the arithmetic or the length of the run: it cannot be changed within one.
-    Fixed,
-    /// It may be changed within a run; the weights are others from then on.
-    Tunable,
-    /// It decides what is reported and kept, or how memory is used: no weight depends on it.
-    Reporting,
-}
-
-impl Change {
-    /// Of a key of `[train]`.
-    pub fn of(key: &str) -> Change {
-        match ranges::schema()["properties"][key]["x-change"].as_str() {
-            Some("tunable") => Change::Tunable,
-            Some("reporting") => Change::Reporting,
-            _ => Change::Fixed,
-        }
-    }
-}
-
-/// A value out of its range.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The key within `[train]`, such as `steps` or `phase[0].share`.
-    pub key: String,
-    /// What is wrong and what would be right.
-    pub message: String,
-}
-
 impl TrainOptions {
-    /// Every value outside the ranges of the schema, in the order of the keys, then contradictions between
-    /// keys.
-    pub fn problems(&self) -> Vec<Problem> {
-        let mut problems = ranges::problems(self);
-        let mut refuse = |key: &str, message: String| {
-            problems.push(Problem { key: key.to_owned(), message });
-        };
-        if self.steps.is_some() && self.epochs.is_some() {
-            refuse("steps", "`epochs` and `steps` are both given: leave one out".to_owned());
-        }
-        if self.micro_batch_size > 0 && !self.batch_size.is_multiple_of(self.micro_batch_size) {
-            let batch_size = self.batch_size;
-            let message = format!("must divide batch_size ({batch_size}), or be 0 to let the program choose");
-            refuse("micro_batch_size", message);
-        }
-        problems.extend(crate::phase::problems(self));
-        problems
-    }
-
-    /// The first of [`TrainOptions::problems`] as an error.
-    pub fn validate(&self) -> Result<()> {
-        match self.problems().into_iter().next() {
-            None => Ok(()),
-            Some(Problem { key, message }) => Err(Error::Option { key, message }),
-        }
-    }
-
     /// The arithmetic of training: what is asked for, or what the device is fastest with.
     pub fn settled_precision(&self, target: Target) -> Precision {
         self.precision.unwrap_or(if target.has_bf16() { Precision::Bf16 } else { Precision::F32 })
-    }
-
-    /// What decides the weights, by key: all options but those that only report.
-    pub fn deciding(&self) -> Map<String, Value> {
-        self.of_changes(|change| change != Change::Reporting)
-    }
-
-    /// These options with all of another's that `wanted` picks by what their change does.
-    pub fn with(&self, other: &TrainOptions, wanted: impl Fn(Change) -> bool) -> TrainOptions {
-        let mut merged = self.of_changes(|_| true);
-        merged.extend(other.of_changes(wanted));
-        serde_json::from_value(Value::Object(merged)).expect("invariant: both were options")
-    }
-
-    /// The options of these roles, by key.
-    fn of_changes(&self, wanted: impl Fn(Change) -> bool) -> Map<String, Value> {
-        let Ok(Value::Object(mut values)) = serde_json::to_value(self) else { return Map::new() };
-        values.retain(|key, _| wanted(Change::of(key)));
-        values
-    }
-
-    /// What must be the same for a checkpoint to be continued: the fixed options, but for the length of the
-    /// run, which `--more-…` changes, and the micro-batch, which each machine chooses.
-    pub(crate) fn of_stream(&self) -> Map<String, Value> {
-        let mut fixed = self.of_changes(|change| change == Change::Fixed);
-        for key in ["epochs", "steps", "phase", "micro_batch_size"] {
-            fixed.remove(key);
-        }
-        fixed
-    }
-
-    /// Names these options in a checkpoint's manifest: BLAKE3 of what decides the weights, without the
-    /// micro-batch, which each machine chooses.
-    pub fn hash(&self) -> String {
-        let mut deciding = self.deciding();
-        deciding.remove("micro_batch_size");
-        store::manifest::hash_json(&Value::Object(deciding))
     }
 
     /// What the model is laid out for on a device.
@@ -312,33 +213,6 @@ impl TrainOptions {
             .to_owned();
         Err(Error::Option { key: "precision".to_owned(), message })
     }
-
-    /// Passes over the data, where the run is measured in them.
-    pub fn epochs_wanted(&self) -> Option<u64> {
-        match (self.epochs, self.steps) {
-            (None, None) if self.steps_of_phases().is_none() => Some(1),
-            (epochs, _) => epochs,
-        }
-    }
-
-    /// The learning rate of every step of a run of `total_steps`.
-    pub fn schedule(&self, total_steps: u64) -> Schedule {
-        let share = |ratio: f64| (ratio * total_steps as f64).round() as u64;
-        let warmup_steps = self.warmup_steps.unwrap_or_else(|| share(self.warmup_ratio)).min(total_steps);
-        let pieces = self.pieces(total_steps, warmup_steps);
-        if !pieces.is_empty() {
-            return Schedule::of_pieces(pieces);
-        }
-        Schedule::from(WholeRun {
-            kind: self.schedule,
-            peak: self.learning_rate,
-            minimum: self.learning_rate * self.minimum_learning_rate_ratio,
-            total_steps,
-            warmup_steps,
-            decay_steps: share(self.decay_fraction).min(total_steps),
-            decay_shape: self.decay_shape,
-        })
-    }
 }
 
 #[cfg(test)]
@@ -362,74 +236,5 @@ mod tests {
     fn an_unknown_key_is_refused() {
         let message = toml::from_str::<TrainOptions>("lerning_rate = 1").unwrap_err().to_string();
         assert!(message.contains("lerning_rate") && message.contains("learning_rate"), "{message}");
-    }
-
-    #[test]
-    fn every_change_is_known_and_a_key_is_fixed_unless_it_says_otherwise() {
-        let options = TrainOptions::default();
-        let of = |change| options.of_changes(|of| of == change).keys().cloned().collect::<Vec<_>>();
-        assert_eq!(
-            of(Change::Fixed),
-            [
-                "epochs",
-                "steps",
-                "batch_size",
-                "micro_batch_size",
-                "sequence_length",
-                "precision",
-                "optimizer",
-                "ema_decay",
-                "seed"
-            ]
-        );
-        assert_eq!(of(Change::Reporting).len(), 6);
-        for (key, property) in ranges::schema()["properties"].as_object().unwrap() {
-            let said = &property["x-change"];
-            assert!(said.is_null() || said == "tunable" || said == "reporting", "{key}: {said}");
-        }
-    }
-
-    #[test]
-    fn what_only_reports_does_not_make_another_run() {
-        let options = TrainOptions::default();
-        let mut other = options.clone();
-        other.sample_prompts = vec!["Once".to_owned()];
-        (other.keep_last, other.recompute) = (7, true);
-        assert_eq!((options.hash(), options.deciding()), (other.hash(), other.deciding()));
-        other.beta2 = 0.99;
-        assert!(options.hash() != other.hash() && options.of_stream() == other.of_stream());
-        other.seed = 1;
-        assert!(options.of_stream() != other.of_stream());
-    }
-
-    #[test]
-    fn every_bad_value_is_named() {
-        let check = |text: &str, key: &str| {
-            let options: TrainOptions = toml::from_str(text).unwrap();
-            assert_eq!(
-                options.problems().into_iter().map(|problem| problem.key).collect::<Vec<_>>(),
-                [key],
-                "{text}"
-            );
-            let message = options.validate().unwrap_err().to_string();
-            assert!(message.contains(&format!("train.{key}")), "{message}");
-        };
-        check("epochs = 0", "epochs");
-        check("epochs = 1\nsteps = 1", "steps");
-        check("batch_size = 0", "batch_size");
-        check("batch_size = 6\nmicro_batch_size = 4", "micro_batch_size");
-        check("sequence_length = 1", "sequence_length");
-        check("learning_rate = 0.0", "learning_rate");
-        check("learning_rate = nan", "learning_rate");
-        check("minimum_learning_rate_ratio = 1.5", "minimum_learning_rate_ratio");
-        check("warmup_ratio = -0.1", "warmup_ratio");
-        check("beta2 = 1.0", "beta2");
-        check("epsilon = 0.0", "epsilon");
-        check("weight_decay = inf", "weight_decay");
-        check("gradient_clip = -1.0", "gradient_clip");
-        check("keep_last = 0", "keep_last");
-        check("ema_decay = 1.0", "ema_decay");
-        check("momentum = 1.0", "momentum");
-        check("learning_rate_scales = { layer_decay = 0.0 }", "learning_rate_scales.layer_decay");
     }
 }

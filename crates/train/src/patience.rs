@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use store::report::{Phase, Reporter};
+use runs::report::{Phase, Reporter};
 
 use crate::{ErrorKind, Result, StopFlag};
 
@@ -76,7 +76,7 @@ impl Patience {
 mod tests {
     use super::*;
     use crate::Error;
-    use store::report::Recorder;
+    use runs::report::Recorder;
 
     const QUICK: Patience =
         Patience { retry_every: Duration::from_millis(1), give_up_after: Duration::from_millis(50) };

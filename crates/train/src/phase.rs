@@ -1,77 +1,15 @@
-//! `[[train.phase]]`: a run in parts, each with its own length, context and course of the learning rate.
+//! A run in parts (`[[train.phase]]`), each with its own length, context and course of the learning rate.
 //!
 //! A phase's context may be shorter than the run's and then divides it: a step always covers the same tokens,
 //! only cut in more, shorter rows. So the loader's windows, and with them the promise of every token once an
 //! epoch, stay what they are.
 
 use compute::Batch;
-use corpus::mix::MixOptions;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use crate::TrainOptions;
-use crate::options::Problem;
-use crate::schedule::{DecayShape, Piece};
-
-/// One part of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PhaseOptions {
-    /// What it is called in logs, such as "broad" or "cooldown".
-    #[schemars(length(min = 1))]
-    pub name: String,
-    /// Part of the run's steps. All phases have this, or all have `steps` or `tokens`.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub share: Option<f64>,
-    /// Optimizer steps.
-    #[schemars(range(min = 1))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub steps: Option<u64>,
-    /// Tokens to train on, rounded up to whole steps.
-    #[schemars(range(min = 1))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tokens: Option<u64>,
-    /// Tokens a sequence; divides train.sequence_length, which it is by default. A step covers as many tokens
-    /// as in other phases.
-    #[schemars(range(min = 2, max = 1_048_576))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sequence_length: Option<usize>,
-    /// What of each entry of data.paths is learned from in this phase; without it, what data.mix makes for
-    /// the whole run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mix: Option<MixOptions>,
-    /// How the learning rate moves within the phase. Where one phase has this, all have; without,
-    /// train.schedule runs over the whole run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<PhaseSchedule>,
-    /// Where it begins; by default where the phase before ended, and in the first one at train.learning_rate
-    /// after the run's warm-up.
-    #[schemars(range(min = 1e-12, max = 10.0))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub learning_rate: Option<f64>,
-    /// Where it ends; by default train.learning_rate times train.minimum_learning_rate_ratio.
-    #[schemars(range(min = 0.0, max = 10.0))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub final_learning_rate: Option<f64>,
-    /// Steps that go in a straight line from where the phase before ended to `learning_rate`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub warmup_steps: Option<u64>,
-}
-
-/// The course of the learning rate within a phase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PhaseSchedule {
-    /// Stays where it begins.
-    Constant,
-    /// A straight line to where it ends.
-    Linear,
-    /// Half a cosine to where it ends.
-    Cosine,
-    /// 1 − √progress: fast, then slow (Hägele et al. 2024).
-    Sqrt,
-}
+use crate::options::TrainOptions;
+use crate::phase_options::{PhaseOptions, PhaseSchedule};
+use crate::ranges::Problem;
+use crate::schedule::{DecayShape, Piece, Schedule, WholeRun};
 
 /// A phase with its place in the run settled.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,13 +22,6 @@ pub struct Phase {
     pub until: u64,
     /// In how many rows it cuts a sequence.
     pub cut: usize,
-}
-
-impl PhaseOptions {
-    /// Its steps, where it does not have a share of the run's.
-    fn own_steps(&self, step_tokens: u64) -> Option<u64> {
-        self.steps.or(self.tokens.map(|tokens| tokens.div_ceil(step_tokens)))
-    }
 }
 
 /// Mistakes of the phases, as `train.phase`.
@@ -225,7 +156,7 @@ impl TrainOptions {
     }
 
     /// The course of the learning rate where phases give it.
-    pub(crate) fn pieces(&self, total_steps: u64, warmup_steps: u64) -> Vec<Piece> {
+    fn pieces(&self, total_steps: u64, warmup_steps: u64) -> Vec<Piece> {
         let (mut pieces, mut from) = (Vec::new(), 0.0);
         for (index, (phase, settled)) in self.phase.iter().zip(self.phases(total_steps)).enumerate() {
             let Some(schedule) = phase.schedule else { return Vec::new() };
@@ -253,6 +184,33 @@ impl TrainOptions {
             from = end;
         }
         pieces
+    }
+
+    /// Passes over the data, where the run is measured in them.
+    pub fn epochs_wanted(&self) -> Option<u64> {
+        match (self.epochs, self.steps) {
+            (None, None) if self.steps_of_phases().is_none() => Some(1),
+            (epochs, _) => epochs,
+        }
+    }
+
+    /// The learning rate of every step of a run of `total_steps`.
+    pub fn schedule(&self, total_steps: u64) -> Schedule {
+        let share = |ratio: f64| (ratio * total_steps as f64).round() as u64;
+        let warmup_steps = self.warmup_steps.unwrap_or_else(|| share(self.warmup_ratio)).min(total_steps);
+        let pieces = self.pieces(total_steps, warmup_steps);
+        if !pieces.is_empty() {
+            return Schedule::of_pieces(pieces);
+        }
+        Schedule::from(WholeRun {
+            kind: self.schedule,
+            peak: self.learning_rate,
+            minimum: self.learning_rate * self.minimum_learning_rate_ratio,
+            total_steps,
+            warmup_steps,
+            decay_steps: share(self.decay_fraction).min(total_steps),
+            decay_shape: self.decay_shape,
+        })
     }
 }
 

@@ -5,8 +5,16 @@ use std::sync::LazyLock;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use crate::TrainOptions;
-use crate::options::Problem;
+use crate::options::TrainOptions;
+
+/// A value out of its range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key within `[train]`, such as `steps` or `phase[0].share`.
+    pub key: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
 
 /// The JSON Schema of [`TrainOptions`], with every part written in place.
 pub(crate) fn schema() -> &'static Value {

@@ -154,7 +154,7 @@ impl Drop for Hold {
     }
 }
 
-/// While it lives, a request to stop in its folder (`store::stop`) reaches this process as SIGTERM would: a
+/// While it lives, a request to stop in its folder (`runs::stop`) reaches this process as SIGTERM would: a
 /// loop that listens saves first, anything else ends at once. Tells of the loop by [`HEARTBEAT_FILE`].
 #[derive(Debug)]
 pub struct Obeying {
@@ -167,7 +167,7 @@ impl Obeying {
     /// Looks for requests in `folder` from now on; one that is older was meant for somebody who is gone. The
     /// caller holds the folder's lock.
     pub fn requests_in(folder: &Path) -> Obeying {
-        store::stop::clear(folder);
+        runs::stop::clear(folder);
         let done = Arc::new(AtomicBool::new(false));
         let (looked_in, flag) = (folder.to_owned(), Arc::clone(&done));
         // Without the thread, which only a machine out of threads refuses, signals still stop it.
@@ -187,7 +187,7 @@ impl Drop for Obeying {
             // It has not panicked: it only reads and writes files.
             let _ = thread.join();
         }
-        store::stop::clear(&self.folder);
+        runs::stop::clear(&self.folder);
     }
 }
 
@@ -200,7 +200,7 @@ fn obey(folder: &Path, done: &AtomicBool) {
         }
         // Again until it is obeyed: the first process of a container hears only what it listens for, and it
         // may not listen yet.
-        if store::stop::is_requested(folder) {
+        if runs::stop::is_requested(folder) {
             let _ = signal_hook::low_level::raise(signal_hook::consts::SIGTERM);
         }
         let looks = LOOKS.load(Ordering::Relaxed);
@@ -246,17 +246,17 @@ mod tests {
         // By file, too; and the looks below are the heartbeat.
         let flag = StopFlag::on_signals().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        store::stop::request(folder.path()).unwrap();
+        runs::stop::request(folder.path()).unwrap();
         let obeying = Obeying::requests_in(folder.path());
         std::thread::sleep(2 * LOOK_EVERY);
         assert!(!flag.is_raised(), "a request from before its time");
-        store::stop::request(folder.path()).unwrap();
+        runs::stop::request(folder.path()).unwrap();
         let started = std::time::Instant::now();
         while !flag.is_raised() || !folder.path().join(HEARTBEAT_FILE).exists() {
             assert!(started.elapsed() < Duration::from_secs(20));
             std::thread::sleep(LOOK_EVERY / 10);
         }
         drop(obeying);
-        assert!(!store::stop::is_requested(folder.path()));
+        assert!(!runs::stop::is_requested(folder.path()));
     }
 }

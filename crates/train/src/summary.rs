@@ -1,8 +1,8 @@
 //! `training_metrics.json`: the run in one file, for people and scripts that compare runs.
 
 use compute::Target;
+use runs::run::RunStatus;
 use serde_json::{Value, json};
-use store::run::RunStatus;
 
 use crate::checkpoint::TrainerState;
 

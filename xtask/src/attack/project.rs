@@ -142,8 +142,8 @@ impl Project {
     /// The last step that the newest run's metrics know.
     pub fn reached(&self) -> u64 {
         let Some(run) = self.newest_run() else { return 0 };
-        let metrics = store::metrics::read(&RealFs, &run.join(store::metrics::FILE_NAME)).unwrap_or_default();
-        metrics.iter().map(store::metrics::Metric::step).max().unwrap_or(0)
+        let metrics = runs::metrics::read(&RealFs, &run.join(runs::metrics::FILE_NAME)).unwrap_or_default();
+        metrics.iter().map(runs::metrics::Metric::step).max().unwrap_or(0)
     }
 
     /// The stage folders that verify against their manifests.

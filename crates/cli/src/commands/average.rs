@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use pipeline::average::average;
+use runs::run::RunDir;
 use store::fs::RealFs;
-use store::run::RunDir;
 
 use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;

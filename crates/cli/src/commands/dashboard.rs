@@ -66,7 +66,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
 fn shown(project: &Project) -> Shown {
     let of = project.clone();
     let standing =
-        move |run: &store::run::RunDir| -> Option<Value> { Standing::of(&of, run).ok()?.json().ok() };
+        move |run: &runs::run::RunDir| -> Option<Value> { Standing::of(&of, run).ok()?.json().ok() };
     Shown {
         project: project.root().display().to_string(),
         runs: project.runs(),

@@ -1,9 +1,9 @@
 //! `text2llm fork`: a second run from a checkpoint of another.
 
 use clap::Args;
+use runs::run::RunDir;
 use serde_json::json;
 use store::fs::RealFs;
-use store::run::RunDir;
 use train::Which;
 
 use crate::arguments::GlobalArguments;

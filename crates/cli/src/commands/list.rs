@@ -3,10 +3,10 @@
 use clap::Args;
 use pipeline::project::Project;
 use pipeline::stages;
+use runs::run::{RunDir, RunStatus, RunSummary};
 use serde_json::json;
 use store::fs::RealFs;
 use store::lock::RunLock;
-use store::run::{RunDir, RunStatus, RunSummary};
 
 use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
@@ -20,7 +20,7 @@ pub struct Arguments {}
 /// Prints one line a run.
 pub fn run(global: &GlobalArguments, _arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
-    let mut runs = store::run::list(&RealFs, &project.runs())?;
+    let mut runs = runs::run::list(&RealFs, &project.runs())?;
     for run in runs.iter_mut().filter(|run| run.state.is_none()) {
         let folder = RunDir::open(&RealFs, &run.path)?;
         if let Some(damage) = pipeline::record::state_damage(&folder) {

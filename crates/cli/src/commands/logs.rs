@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 use pipeline::supervise;
+use runs::run::RunDir;
 use serde_json::json;
 use store::fs::RealFs;
 use store::lock::RunLock;
-use store::run::RunDir;
 use store::tail;
 
 use crate::arguments::GlobalArguments;

@@ -23,11 +23,11 @@ pub struct Arguments {
 
 /// Writes the recipe.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
-    let Some(text) = pipeline::examples::find(&arguments.example) else {
+    let Some(text) = recipe::examples::find(&arguments.example) else {
         return Err(Failure::message(format!(
             "there is no example `{}`: take one of {}",
             arguments.example,
-            pipeline::examples::names().join(", ")
+            recipe::examples::names().join(", ")
         )));
     };
     let folder = match &global.project {
@@ -43,9 +43,9 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
             path.display()
         )));
     }
-    let recipe = pipeline::recipe::commented(&name, text);
+    let recipe = recipe::commented(&name, text);
     // The name comes from the folder, so it may hold what a recipe's name may not.
-    pipeline::Recipe::load(&path.display().to_string(), &recipe, &[])?;
+    recipe::Recipe::load(&path.display().to_string(), &recipe, &[])?;
     std::fs::create_dir_all(&folder)
         .and_then(|()| store::fs::regular::create(&path)?.write_all(recipe.as_bytes()))
         .map_err(store::Error::io("write", &path))?;

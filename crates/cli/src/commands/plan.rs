@@ -3,7 +3,7 @@
 use clap::Args;
 use model::Precision;
 use pipeline::plan::{self, Plan};
-use pipeline::recipe::Override;
+use recipe::Override;
 
 use crate::arguments::{GlobalArguments, RecipeArguments};
 use crate::failure::Outcome;

@@ -4,8 +4,8 @@ use clap::Args;
 use pipeline::project::Project;
 use pipeline::stages::{self, More, ResumeRequest};
 use pipeline::supervise;
+use runs::run::RunDir;
 use store::fs::RealFs;
-use store::run::RunDir;
 
 use crate::arguments::GlobalArguments;
 use crate::detach::{self, Detached};

@@ -1,9 +1,9 @@
 //! `text2llm rm`: delete a run.
 
 use clap::Args;
+use runs::run::RunDir;
 use serde_json::json;
 use store::fs::RealFs;
-use store::run::RunDir;
 use store::walk::bytes_below;
 
 use crate::arguments::GlobalArguments;
@@ -43,7 +43,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     // What has come while the question stood there.
     pipeline::record::check_removable(&run)?;
     let id = run.id();
-    store::run::remove(&RealFs, &run, lock)?;
+    runs::run::remove(&RealFs, &run, lock)?;
     if !console.is_human() {
         return console.result("removed", &json!({ "run_id": id, "bytes": size }));
     }

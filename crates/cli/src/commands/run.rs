@@ -2,11 +2,11 @@
 
 use clap::Args;
 use pipeline::project::Project;
-use pipeline::recipe::NotifyOptions;
 use pipeline::stages::{self, Request, Until};
 use pipeline::supervise;
+use recipe::NotifyOptions;
+use runs::run::{RunDir, RunStatus, RunSummary};
 use store::fs::RealFs;
-use store::run::{RunDir, RunStatus, RunSummary};
 
 use crate::arguments::{GlobalArguments, RecipeArguments};
 use crate::detach::{self, Detached};
@@ -95,7 +95,7 @@ pub fn run_until(
 
 /// Whom an unfinished run wants to tell that goes on with its own recipe.
 fn resumed_notify(project: &Project, resume: bool) -> Option<NotifyOptions> {
-    let runs = store::run::list(&RealFs, &project.runs()).ok().filter(|_| resume)?;
+    let runs = runs::run::list(&RealFs, &project.runs()).ok().filter(|_| resume)?;
     let is_unfinished =
         |run: &&RunSummary| run.state.as_ref().is_some_and(|state| state.status != RunStatus::Completed);
     let run = runs.iter().rev().find(is_unfinished).or(runs.last())?;

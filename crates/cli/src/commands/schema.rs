@@ -12,7 +12,7 @@ pub struct Arguments {}
 
 /// Prints the schema.
 pub fn run(global: &GlobalArguments, _arguments: Arguments, console: &mut Console) -> Outcome {
-    let schema = pipeline::recipe::json_schema();
+    let schema = recipe::json_schema();
     let text = if global.json { schema.to_string() } else { format!("{schema:#}") };
     console.text(&text)
 }

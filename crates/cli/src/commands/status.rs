@@ -7,10 +7,10 @@ use clap::Args;
 use pipeline::project::Project;
 use pipeline::stages::{self, Missing};
 use pipeline::supervise::{self, JobRecord, JobStatus, ResumeMetadata};
+use runs::run::{RunDir, RunState, RunStatus};
 use serde_json::{Value, json};
 use store::fs::RealFs;
 use store::lock::RunLock;
-use store::run::{RunDir, RunState, RunStatus};
 
 use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
@@ -33,7 +33,7 @@ pub struct Arguments {
 /// Prints the state.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
-    if arguments.run == "latest" && store::run::latest(&RealFs, &project.runs())?.is_none() {
+    if arguments.run == "latest" && runs::run::latest(&RealFs, &project.runs())?.is_none() {
         if console.is_human() {
             console
                 .prose(&format!("No runs in {}. Start one with `text2llm run`.", project.runs().display()));

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use pipeline::{stages, supervise};
+use runs::run::RunDir;
 use serde_json::json;
 use store::fs::RealFs;
-use store::run::RunDir;
 
 use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};

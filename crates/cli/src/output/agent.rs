@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
+use runs::report::{Event, Reporter};
 use serde_json::Value;
 use store::plain;
-use store::report::{Event, Reporter};
 
 use super::pace::Pace;
 use super::{patient, without_secrets};

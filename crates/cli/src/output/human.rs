@@ -6,8 +6,8 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use runs::report::{Event, Phase, Reporter, StepRecord};
 use store::plain;
-use store::report::{Event, Phase, Reporter, StepRecord};
 
 use super::numbers::{bytes, count, short_duration};
 use super::pace::Pace;

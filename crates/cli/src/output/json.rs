@@ -1,8 +1,8 @@
 //! `--json`: every event as one JSON line on stdout. What would steer a terminal is escaped; it reads back
 //! the same.
 
+use runs::report::{Event, Reporter};
 use store::plain;
-use store::report::{Event, Reporter};
 
 use super::{patient, without_secrets};
 

@@ -17,8 +17,8 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use clap::error::{ContextKind, ContextValue};
 use pipeline::project::Project;
+use runs::report::{Event, Reporter};
 use serde_json::{Value, json};
-use store::report::{Event, Reporter};
 use store::{plain, secret};
 
 pub use numbers::{bytes, count, short_duration};

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use store::report::Phase;
+use runs::report::Phase;
 
 /// Follows the counts of phases, one at a time.
 #[derive(Default)]

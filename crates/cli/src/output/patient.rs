@@ -80,7 +80,7 @@ fn is_ready(out: &impl std::os::fd::AsFd) -> bool {
         if given_up {
             return false;
         }
-        if store::stop::is_ending() && ending_since.get_or_insert_with(Instant::now).elapsed() >= GRACE {
+        if store::ending::is_ending() && ending_since.get_or_insert_with(Instant::now).elapsed() >= GRACE {
             GIVEN_UP.store(true, Ordering::Relaxed);
         }
     }

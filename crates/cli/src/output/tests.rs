@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use clap::{CommandFactory, Parser};
-use store::report::Phase;
+use runs::report::Phase;
 
 use super::*;
 use crate::arguments::Cli;

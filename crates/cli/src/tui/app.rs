@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use pipeline::project::Project;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use runs::run::RunSummary;
 use store::fs::RealFs;
-use store::run::RunSummary;
 
 use super::watched::Watched;
 use crate::output::plain_line;
@@ -82,7 +82,7 @@ impl App {
         let was = self.runs.get(self.selected).map(|run| run.run_id.clone());
         let first = self.runs.is_empty();
         // Newest first. A folder that cannot be read shows no runs.
-        self.runs = store::run::list(&RealFs, &self.project.runs()).unwrap_or_default();
+        self.runs = runs::run::list(&RealFs, &self.project.runs()).unwrap_or_default();
         self.runs.reverse();
         let same = self.runs.iter().position(|run| Some(&run.run_id) == was.as_ref());
         self.selected =

@@ -10,7 +10,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{
     Axis, Block, Chart, Dataset, Gauge, GraphType, Paragraph, Row, Table, TableState, Wrap,
 };
-use store::run::RunStatus;
+use runs::run::RunStatus;
 
 use super::app::{App, View};
 use super::curves;

@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
+use runs::run::{RunDir, RunState};
+use runs::watch::MetricsWatch;
 use store::fs::RealFs;
 use store::lock::RunLock;
-use store::run::{RunDir, RunState};
 use store::tail::read_from;
-use store::watch::MetricsWatch;
 
 use crate::output::plain_line;
 

@@ -3,8 +3,8 @@
 
 use std::process::Command;
 
+use runs::run::RunDir;
 use store::fs::RealFs;
-use store::run::RunDir;
 use testkit::{Finished, Sandbox};
 
 use crate::{sandbox, write_tiny};

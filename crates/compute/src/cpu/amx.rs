@@ -8,7 +8,9 @@
 
 use super::avx512::{mask, transpose};
 use super::avx512bf16;
-use super::gemm::{MicroKernel, Output, Start, View};
+use super::gemm::MicroKernel;
+use super::instruction_set::{has_amx, has_avx512_bf16};
+use super::view::{Output, Start, View};
 use crate::tensor::DType;
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -48,40 +50,8 @@ static CONFIGURATION: TileConfiguration = TileConfiguration {
 impl Amx {
     /// The kernel, if this CPU and this kernel of Linux let the process use the tiles.
     pub fn detect() -> Option<Amx> {
-        const AMX_BF16: u32 = 1 << 22;
-        const AMX_TILE: u32 = 1 << 24;
-        let leaf = __cpuid_count(7, 0);
-        let has_tiles = leaf.edx & (AMX_BF16 | AMX_TILE) == AMX_BF16 | AMX_TILE;
-        let has_vectors = avx512bf16::Avx512Bf16::detect().is_some();
-        (has_tiles && has_vectors && permitted()).then_some(Amx { _private: () })
+        (has_avx512_bf16() && has_amx()).then_some(Amx { _private: () })
     }
-}
-
-/// Asks Linux for the tile registers, which it saves only for processes that ask.
-#[cfg(target_os = "linux")]
-fn permitted() -> bool {
-    const SYS_ARCH_PRCTL: i64 = 158;
-    const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
-    const XFEATURE_XTILEDATA: u64 = 18;
-    let result: i64;
-    // SAFETY: arch_prctl with this code changes nothing but the process's permission.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") SYS_ARCH_PRCTL => result,
-            in("rdi") ARCH_REQ_XCOMP_PERM,
-            in("rsi") XFEATURE_XTILEDATA,
-            out("rcx") _,
-            out("r11") _,
-            options(nostack)
-        );
-    }
-    result == 0
-}
-
-#[cfg(not(target_os = "linux"))]
-fn permitted() -> bool {
-    false
 }
 
 impl MicroKernel for Amx {

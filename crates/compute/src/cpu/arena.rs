@@ -1,6 +1,6 @@
 //! The CPU's one allocation, and typed looks into it.
 
-use super::simd::Element;
+use super::vector::Element;
 use crate::tensor::{DType, Tensor};
 use memmap2::MmapMut;
 

@@ -3,74 +3,14 @@
 //! A tile's scores (queries × keys it may see) live in the thread's workspace. The forward's work item is a
 //! (row, query head), the backward's a (row, key/value head), so that dK and dV have one writer.
 
-use super::gemm::{AlignedBuffer, Output, Shared, Start, View};
-use super::simd::{
-    self, Element, dot, exp_in_place, maximum, scale_in_place, scaled_copy, simd, with_element,
-};
-use super::{Cpu, Kernels, serial_gemm};
+use super::buffer::Shared;
+use super::device::Cpu;
+use super::simd::{self, dot, exp_in_place, maximum, scale_in_place, scaled_copy, simd};
+use super::vector::{Element, with_element};
+use super::view::{Output, Start, View};
+use super::workspace::{AttentionBuffers, TILE};
 use crate::device::{Attention, AttentionBackward, CachedAttention};
 use crate::tensor::DType;
-
-/// Queries of one tile.
-const TILE: usize = 96;
-
-/// A thread's buffers; they grow on first use and stay.
-#[derive(Default)]
-pub(super) struct Workspace {
-    packed_a: AlignedBuffer,
-    packed_b: AlignedBuffer,
-    scores: AlignedBuffer,
-    gradients: AlignedBuffer,
-    /// f32 results of a tile on their way to a matrix of another type.
-    sums: AlignedBuffer,
-    /// Gradients of a head's keys and values, summed over its queries in f32.
-    dk: AlignedBuffer,
-    dv: AlignedBuffer,
-}
-
-impl Workspace {
-    fn buffers(&mut self) -> [&mut AlignedBuffer; 7] {
-        [
-            &mut self.packed_a,
-            &mut self.packed_b,
-            &mut self.scores,
-            &mut self.gradients,
-            &mut self.sums,
-            &mut self.dk,
-            &mut self.dv,
-        ]
-    }
-
-    /// Gives every thread what any of them took: which one comes by which item is chance, and a later step must
-    /// not allocate because of it.
-    fn level(workspaces: &mut [Workspace]) {
-        let mut most = [0; 7];
-        for workspace in &mut *workspaces {
-            let bytes = workspace.buffers().map(|buffer| buffer.bytes());
-            most.iter_mut().zip(bytes).for_each(|(most, bytes)| *most = bytes.max(*most));
-        }
-        for workspace in workspaces {
-            for (buffer, bytes) in workspace.buffers().into_iter().zip(most) {
-                buffer.ensure(bytes);
-            }
-        }
-    }
-
-    /// # Safety
-    /// As [`serial_gemm`].
-    unsafe fn multiply(&mut self, kernels: Kernels, a: View, b: View, out: Output) {
-        // SAFETY: passed on.
-        unsafe { serial_gemm(kernels, (&mut self.packed_a, &mut self.packed_b), a, b, out) };
-    }
-}
-
-/// Bytes of one thread's workspace for sequences of `length` tokens.
-pub(super) fn workspace_bytes(length: usize, head_dim: usize) -> usize {
-    let tile = TILE.min(length);
-    let (scores, sums, head) = (tile * length, tile * head_dim, length * head_dim);
-    // Scores and their gradients, a tile's sums, dK and dV, and keys or values packed for a product.
-    4 * (2 * scores + sums + 3 * head)
-}
 
 /// One head's queries of a tile and the keys they may see, as row indices within the sequence.
 struct Tile {
@@ -165,7 +105,7 @@ impl Cpu {
                 }
             }
         });
-        Workspace::level(&mut self.workspaces);
+        AttentionBuffers::level(&mut self.workspaces);
     }
 
     pub(super) fn attention_gradients(&mut self, op: AttentionBackward) {
@@ -237,7 +177,7 @@ impl Cpu {
                 }
             }
         });
-        Workspace::level(&mut self.workspaces);
+        AttentionBuffers::level(&mut self.workspaces);
     }
 
     pub(super) fn attention_to_cache(&mut self, op: CachedAttention) {

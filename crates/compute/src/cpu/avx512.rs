@@ -3,7 +3,9 @@
 //! A panel holds, for each k, its 12 rows; a B panel, for each k, its 32 columns. Broadcasts of A come from
 //! memory operands.
 
-use super::gemm::{MicroKernel, Output, View};
+use super::gemm::MicroKernel;
+use super::instruction_set::has_avx512;
+use super::view::{Output, View};
 use std::arch::x86_64::*;
 
 /// Proof by construction that the CPU has AVX-512F.
@@ -18,11 +20,7 @@ const COLUMNS: usize = 32;
 impl Avx512 {
     /// The kernel, if this CPU runs it and the rest of what [`super::InstructionSet::Avx512`] stands for.
     pub fn detect() -> Option<Avx512> {
-        let has = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl");
-        has.then_some(Avx512 { _private: () })
+        has_avx512().then_some(Avx512 { _private: () })
     }
 }
 

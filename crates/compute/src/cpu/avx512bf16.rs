@@ -5,8 +5,11 @@
 //! in the low half. Operands may be f32 in memory: they are rounded as they are packed. Sums are f32.
 
 use super::avx512::{mask, transpose};
-use super::gemm::{MicroKernel, Output, View};
+use super::bf16_pairs::{bits, half_bits, numbers};
+use super::gemm::MicroKernel;
+use super::instruction_set::has_avx512_bf16;
 use super::packed_blocks;
+use super::view::{Output, View};
 use crate::bf16::Bf16;
 use crate::tensor::DType;
 use std::arch::x86_64::*;
@@ -25,11 +28,7 @@ const BLOCK: usize = 32;
 impl Avx512Bf16 {
     /// The kernel, if this CPU runs it.
     pub fn detect() -> Option<Avx512Bf16> {
-        let has = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512bf16");
-        has.then_some(Avx512Bf16 { _private: () })
+        has_avx512_bf16().then_some(Avx512Bf16 { _private: () })
     }
 }
 
@@ -273,27 +272,6 @@ fn transpose_in_place(block: &mut Block) {
     for i in 0..16 {
         block[i] = _mm512_castps_si512(lines[i]);
     }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn bits(x: __m512bh) -> __m512i {
-    // SAFETY: both types are plain bits of one size.
-    unsafe { std::mem::transmute::<__m512bh, __m512i>(x) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn half_bits(x: __m256bh) -> __m256i {
-    // SAFETY: as above.
-    unsafe { std::mem::transmute::<__m256bh, __m256i>(x) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn numbers(x: __m512i) -> __m512bh {
-    // SAFETY: as above.
-    unsafe { std::mem::transmute::<__m512i, __m512bh>(x) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]

@@ -6,13 +6,16 @@
 //! runs depends on the number of rows, so a sequence's last bits may depend on how many are decoded with it;
 //! never on the threads.
 
+use super::block_products;
+use super::buffer::Shared;
+use super::device::Cpu;
 #[cfg(target_arch = "x86_64")]
-use super::Kernels;
+use super::kernels::Kernels;
+use super::simd::dot;
+use super::vector::Element;
 #[cfg(target_arch = "x86_64")]
-use super::gemm::{AlignedBuffer, Start};
-use super::gemm::{Output, Shared, View};
-use super::simd::{Element, dot};
-use super::{Cpu, packed_blocks};
+use super::view::Start;
+use super::view::{Output, View};
 use crate::bf16::Bf16;
 use crate::blocks;
 use crate::tensor::DType;
@@ -20,17 +23,6 @@ use crate::tensor::DType;
 /// Items a thread: enough that one that is held up leaves work to the others, few enough that each walks a
 /// long stretch of memory.
 const ITEMS: usize = 8;
-
-/// What the rows of A are brought into.
-#[derive(Default)]
-pub(super) struct FewRows {
-    #[cfg(target_arch = "x86_64")]
-    rounded: AlignedBuffer,
-    quantized: packed_blocks::Quantized,
-    /// (n, m): the product's transpose, where tiles make it.
-    #[cfg(target_arch = "x86_64")]
-    transposed: AlignedBuffer,
-}
 
 /// Up to this many rows of A, packing B costs more than the dot products of rows.
 const DOT_ROWS: usize = 4;
@@ -104,7 +96,7 @@ impl Cpu {
         let tokens = unsafe { self.few_rows.quantized.fill(a, b.dtype) };
         let (n, count) = (b.columns, a.rows);
         let (b, out, tokens) = (Shared(b), Shared(out), Shared(tokens));
-        let kernel = packed_blocks::Kernel::of(self.kernels.instruction_set());
+        let kernel = block_products::Kernel::of(self.kernels.instruction_set());
         let item_rows = self.item_rows(n);
         self.pool.run(n.div_ceil(item_rows), &|item, _| {
             let (b, out) = (b.get(), out.get());
@@ -139,7 +131,7 @@ unsafe fn put(out: Output, i: usize, j: usize, sums: &[f32]) {
 
 #[cfg(target_arch = "x86_64")]
 mod pairs {
-    use super::super::avx512bf16::numbers;
+    use super::super::bf16_pairs::numbers;
     use super::super::{amx, gemm};
     use super::*;
     use std::arch::x86_64::*;

@@ -4,127 +4,13 @@
 //! result does not depend on the thread count. B is packed once a block and shared, A is packed by whoever
 //! computes a row block. Reading order: [`View`], [`MicroKernel`], [`parallel`], [`serial`].
 
-use super::packed_blocks;
+use super::buffer::{AlignedBuffer, Shared};
 use super::pool::Pool;
-use super::simd::{Element, scaled_copy, with_element};
+use super::simd::scaled_copy;
+use super::view::{Output, Start, View};
 use crate::bf16::Bf16;
 use crate::device::Product;
 use crate::tensor::DType;
-
-/// A strided matrix of f32 or bfloat16 in memory: element (r, c) stands r·row_stride + c·column_stride
-/// elements after `pointer`. Or a matrix of blocks ([`super::packed_blocks`]), whose cells stand in that
-/// order.
-#[derive(Clone, Copy)]
-pub(super) struct View {
-    pub pointer: *const u8,
-    pub dtype: DType,
-    pub rows: usize,
-    pub columns: usize,
-    pub row_stride: usize,
-    pub column_stride: usize,
-}
-
-impl View {
-    /// Its elements, which must be of this type.
-    pub fn elements<E: Element>(self) -> *const E {
-        assert_eq!(self.dtype, E::DTYPE);
-        self.pointer.cast()
-    }
-
-    /// Where element (row, column) would be; of blocks, the cell that begins with it.
-    pub fn at(self, row: usize, column: usize) -> *const u8 {
-        if self.dtype.is_blocks() {
-            let (row, column, stride) = if self.column_stride == 1 {
-                (row, column, self.row_stride)
-            } else {
-                (column, row, self.column_stride)
-            };
-            return self.pointer.wrapping_add(packed_blocks::cell_offset(self.dtype, stride, row, column));
-        }
-        self.pointer.wrapping_add((row * self.row_stride + column * self.column_stride) * self.dtype.size())
-    }
-
-    /// Copies column `c`, whose elements must be neighbours: a weight's row.
-    ///
-    /// # Safety
-    /// The view is valid.
-    pub unsafe fn read_column(self, c: usize, to: &mut [f32]) {
-        assert!(self.row_stride == 1 && c < self.columns && to.len() == self.rows);
-        // SAFETY: passed on.
-        unsafe {
-            match self.dtype {
-                DType::Q8_0 | DType::Q4_0 => packed_blocks::read_row(self.dtype, self.pointer, c, to),
-                dtype => with_element!(dtype, E => {
-                    scaled_copy(to, 1.0, std::slice::from_raw_parts(self.at(0, c).cast::<E>(), self.rows));
-                }),
-            }
-        }
-    }
-
-    pub fn transposed(self) -> View {
-        View {
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
-    }
-
-    /// The block of `rows` × `columns` at (`row`, `column`), which must lie inside.
-    pub fn block(self, row: usize, column: usize, rows: usize, columns: usize) -> View {
-        debug_assert!(row + rows <= self.rows && column + columns <= self.columns);
-        View { pointer: self.at(row, column), rows, columns, ..self }
-    }
-}
-
-/// Where a product goes. `Sync` by contract: threads write disjoint tiles.
-#[derive(Clone, Copy)]
-pub(super) struct Output {
-    pub pointer: *mut u8,
-    /// f32, or bfloat16 where the kernel can; a bfloat16 tile is written once, from a sum over all of k.
-    pub dtype: DType,
-    pub row_stride: usize,
-    /// What the product is added to: nothing, C itself, or another matrix.
-    pub start: Start,
-}
-
-/// The value a tile's sum starts from.
-#[derive(Clone, Copy)]
-pub(super) enum Start {
-    Zero,
-    Accumulate,
-    Residual { pointer: *const f32, row_stride: usize },
-}
-
-impl Output {
-    pub fn at(self, row: usize, column: usize) -> Output {
-        let start = match self.start {
-            Start::Residual { pointer, row_stride } => {
-                Start::Residual { pointer: pointer.wrapping_add(row * row_stride + column), row_stride }
-            }
-            other => other,
-        };
-        let offset = (row * self.row_stride + column) * self.dtype.size();
-        Output { pointer: self.pointer.wrapping_add(offset), start, ..self }
-    }
-
-    /// What the product is added to, and how far its rows stand apart.
-    #[inline(always)]
-    pub fn added(self) -> Option<(*const f32, usize)> {
-        match self.start {
-            Start::Zero => None,
-            Start::Accumulate => Some((self.f32().cast_const(), self.row_stride)),
-            Start::Residual { pointer, row_stride } => Some((pointer, row_stride)),
-        }
-    }
-
-    /// Its elements, which must be f32.
-    pub fn f32(self) -> *mut f32 {
-        debug_assert_eq!(self.dtype, DType::F32);
-        self.pointer.cast()
-    }
-}
 
 /// Everything a micro-kernel and its packing need. Panels are opaque bytes to the driver.
 ///
@@ -200,47 +86,6 @@ impl Scratch {
         self.a.resize_with(self.a.len().max(threads), AlignedBuffer::default);
         self.of_threads.clear();
         self.of_threads.extend(self.a.iter_mut().map(|buffer| Shared(buffer.ensure(bytes))));
-    }
-}
-
-/// Growable bytes on cache-line boundaries.
-#[derive(Default)]
-pub(super) struct AlignedBuffer {
-    lines: Vec<Line>,
-}
-
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
-impl AlignedBuffer {
-    /// Its size.
-    pub fn bytes(&self) -> usize {
-        size_of_val(self.lines.as_slice())
-    }
-
-    /// A pointer to at least `bytes` bytes; contents are whatever they were.
-    pub fn ensure(&mut self, bytes: usize) -> *mut u8 {
-        let lines = bytes.div_ceil(64);
-        if self.lines.len() < lines {
-            self.lines.resize(lines, Line([0; 64]));
-        }
-        self.lines.as_mut_ptr().cast()
-    }
-}
-
-/// A raw pointer that threads share while they touch disjoint parts.
-#[derive(Clone, Copy)]
-pub(super) struct Shared<T>(pub T);
-// SAFETY: a statement of the user, who writes disjoint parts from different threads; every use says why.
-unsafe impl<T> Sync for Shared<T> {}
-// SAFETY: as above.
-unsafe impl<T> Send for Shared<T> {}
-
-impl<T: Copy> Shared<T> {
-    /// The value; a method so that closures capture the wrapper, not the field.
-    pub fn get(&self) -> T {
-        self.0
     }
 }
 

@@ -3,8 +3,11 @@
 //!
 //! A panel of A holds, for each k, its 6 rows; short rows along k are multiplied where they lie, unpacked.
 
-use super::gemm::{MicroKernel, Output, View};
+use super::gemm::MicroKernel;
+#[cfg(target_arch = "x86_64")]
+use super::instruction_set::has_avx2;
 use super::vector::{Baseline, Vector, transpose4};
+use super::view::{Output, View};
 use std::marker::PhantomData;
 
 const ROWS: usize = 6;
@@ -37,10 +40,7 @@ pub(super) type Portable = Lanes<Baseline, { COLUMNS / Baseline::WIDTH }>;
 impl Avx2 {
     /// The kernel, if this CPU runs it and the rest of what [`super::InstructionSet::Avx2`] stands for.
     pub fn detect() -> Option<Avx2> {
-        let has = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
-        has.then_some(Lanes { _vector: PhantomData })
+        has_avx2().then_some(Lanes { _vector: PhantomData })
     }
 }
 

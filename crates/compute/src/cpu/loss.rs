@@ -1,8 +1,8 @@
 //! The output layer and its cross-entropy in chunks of rows: logits, loss and their gradient share one
 //! scratch matrix.
 
-use super::Cpu;
-use super::gemm::Shared;
+use super::buffer::Shared;
+use super::device::Cpu;
 use super::simd::{exp_in_place, maximum, scale_in_place, scaled_copy};
 use crate::bf16::Bf16;
 use crate::device::{Device, Gemm, LinearCrossEntropy};

@@ -1,7 +1,7 @@
 //! The CPU: a thread pool, SIMD chosen at run time, one arena.
 //!
-//! Reading order: this file (the device, and how a call becomes work items), [`gemm`] with its micro-kernels,
-//! [`attention`], [`few_rows`] and [`packed_blocks`] (decoding), [`rows`] (norms, activations, embeddings),
+//! Reading order: [`device`], this file (how a call becomes work items), [`view`] and [`gemm`] with its
+//! [`kernels`], [`attention`], [`few_rows`], [`packed_blocks`] and [`block_products`] (decoding), [`rows`] (norms, activations, embeddings),
 //! [`loss`], [`optimizer`], [`peak`]. Work is cut in fixed items and sums are folded in a fixed order, so the
 //! same inputs give the same bits whatever the thread count.
 
@@ -13,8 +13,15 @@ mod attention;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512bf16;
+#[cfg(target_arch = "x86_64")]
+mod bf16_pairs;
+mod block_products;
+mod buffer;
+mod device;
 mod few_rows;
 mod gemm;
+mod instruction_set;
+mod kernels;
 mod lanes;
 mod loss;
 mod optimizer;
@@ -24,272 +31,24 @@ mod pool;
 mod rows;
 mod simd;
 mod vector;
+mod view;
+mod workspace;
 
 use crate::device::{
     AdamW, Attention, AttentionBackward, Axpby, CachedAttention, Device, Gemm, LinearCrossEntropy, Momentum,
-    RmsNorm, Rope, SgdStep, Work,
+    RmsNorm, Rope, SgdStep,
 };
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result, blocks};
 use arena::Arena;
-use few_rows::FewRows;
-use gemm::{AlignedBuffer, Output, Scratch, Shared, Start, View};
-use pool::Pool;
-use simd::{Element, with_element};
+use buffer::Shared;
+use kernels::{Kernels, in_bf16, no_bf16};
+use vector::{Element, with_element};
+use view::{Output, Start, View};
 
-/// Which micro-kernels multiply matrices.
-#[derive(Clone, Copy)]
-enum Kernels {
-    /// NEON on aarch64, elsewhere plain code.
-    Portable(lanes::Portable),
-    #[cfg(target_arch = "x86_64")]
-    Avx2(lanes::Avx2),
-    #[cfg(target_arch = "x86_64")]
-    Avx512(avx512::Avx512),
-    /// AVX-512, and bfloat16 products.
-    #[cfg(target_arch = "x86_64")]
-    Avx512Bf16(avx512::Avx512, avx512bf16::Avx512Bf16),
-    /// Tiles for large products, the others' for small ones.
-    #[cfg(target_arch = "x86_64")]
-    Amx(amx::Amx, avx512::Avx512, avx512bf16::Avx512Bf16),
-}
-
-/// The CPU device.
-pub struct Cpu {
-    pool: Pool,
-    kernels: Kernels,
-    arena: Arena,
-    scratch: Scratch,
-    few_rows: FewRows,
-    /// Rows of a weight of fewer bits as f32.
-    widened: AlignedBuffer,
-    /// One set a thread, for attention's score tiles and packed operands.
-    workspaces: Vec<attention::Workspace>,
-    /// Partial sums of one kernel at a time.
-    partials: Vec<f32>,
-    partials_f64: Vec<f64>,
-}
-
-/// What the kernels are made of. Each holds what stands before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum InstructionSet {
-    /// What every CPU of the architecture has: NEON on aarch64.
-    Portable,
-    /// AVX2, FMA and F16C.
-    Avx2,
-    /// AVX-512 for f32.
-    Avx512,
-    /// And products of bfloat16.
-    Avx512Bf16,
-    /// And Intel's tiles.
-    Amx,
-}
-
-impl InstructionSet {
-    /// The best this CPU has, or less where the environment's `TEXT2LLM_CPU` says so.
-    pub fn detect() -> InstructionSet {
-        Kernels::up_to(InstructionSet::allowed().unwrap_or(InstructionSet::Amx)).instruction_set()
-    }
-
-    /// What `TEXT2LLM_CPU` allows; everything where it is not set.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`]: a name that is none of the known ones. A device takes everything then.
-    pub fn allowed() -> Result<InstructionSet> {
-        const NAMES: [(&str, InstructionSet); 5] = [
-            ("portable", InstructionSet::Portable),
-            ("avx2", InstructionSet::Avx2),
-            ("avx512", InstructionSet::Avx512),
-            ("avx512bf16", InstructionSet::Avx512Bf16),
-            ("amx", InstructionSet::Amx),
-        ];
-        let Some(given) = std::env::var_os("TEXT2LLM_CPU") else { return Ok(InstructionSet::Amx) };
-        NAMES.into_iter().find(|(name, _)| given == *name).map(|(_, set)| set).ok_or_else(|| {
-            let names = NAMES.map(|(name, _)| name).join(", ");
-            Error::Unsupported(format!("TEXT2LLM_CPU is `{}`: it can be {names}", given.display()))
-        })
-    }
-
-    /// As people call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            InstructionSet::Portable if cfg!(target_arch = "aarch64") => "NEON",
-            InstructionSet::Portable => "portable",
-            InstructionSet::Avx2 => "AVX2",
-            InstructionSet::Avx512 => "AVX-512",
-            InstructionSet::Avx512Bf16 => "AVX512-BF16",
-            InstructionSet::Amx => "AMX",
-        }
-    }
-
-    /// Whether it multiplies bfloat16.
-    pub fn has_bf16(self) -> bool {
-        self >= InstructionSet::Avx512Bf16
-    }
-}
-
-/// 0 stands for as many as the process may use, cgroup limits included.
-pub(crate) fn thread_count(threads: usize) -> usize {
-    match threads {
-        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        _ => threads,
-    }
-}
-
-impl Cpu {
-    /// A device with `threads` threads (0: as many as the process may use, cgroup limits included).
-    pub fn new(threads: usize) -> Cpu {
-        Cpu::with_instruction_set(threads, InstructionSet::detect())
-    }
-
-    /// A device whose products use this instruction set at most, for tests and comparisons. Its loops are
-    /// those of the process: `TEXT2LLM_CPU` holds both.
-    pub fn with_instruction_set(threads: usize, set: InstructionSet) -> Cpu {
-        let threads = thread_count(threads);
-        let kernels = Kernels::up_to(set);
-        let pool = Pool::new(threads);
-        let workspaces = (0..pool.threads()).map(|_| attention::Workspace::default()).collect();
-        Cpu {
-            pool,
-            kernels,
-            arena: Arena::empty(),
-            scratch: Scratch::default(),
-            few_rows: FewRows::default(),
-            widened: AlignedBuffer::default(),
-            workspaces,
-            partials: Vec::new(),
-            partials_f64: Vec::new(),
-        }
-    }
-
-    /// Bytes that the kernels of [`Cpu::new`] take beside the arena for this work, on the pages that they
-    /// touch.
-    pub fn workspace_bytes(threads: usize, work: &Work) -> usize {
-        let (kernels, threads) = (Kernels::up_to(InstructionSet::detect()), thread_count(threads));
-        let mut most = [0; 3];
-        for op in &work.products {
-            let bytes = match (kernels, op.bf16) {
-                (Kernels::Portable(_), _) => gemm::scratch_bytes::<lanes::Portable>(op, threads),
-                #[cfg(target_arch = "x86_64")]
-                (Kernels::Avx2(_), _) => gemm::scratch_bytes::<lanes::Avx2>(op, threads),
-                #[cfg(target_arch = "x86_64")]
-                (Kernels::Amx(..), true) => gemm::scratch_bytes::<amx::AmxBf16>(op, threads),
-                #[cfg(target_arch = "x86_64")]
-                (Kernels::Amx(..), false) => gemm::scratch_bytes::<amx::Amx>(op, threads),
-                #[cfg(target_arch = "x86_64")]
-                (Kernels::Avx512Bf16(..), true) => gemm::scratch_bytes::<avx512bf16::Avx512Bf16>(op, threads),
-                #[cfg(target_arch = "x86_64")]
-                (Kernels::Avx512(_) | Kernels::Avx512Bf16(..), _) => {
-                    gemm::scratch_bytes::<avx512::Avx512>(op, threads)
-                }
-            };
-            most.iter_mut().zip(bytes).for_each(|(most, bytes)| *most = bytes.max(*most));
-        }
-        let [b, a, sum] = most;
-        let (length, head_dim) = work.attention;
-        b + threads * (a + attention::workspace_bytes(length, head_dim)) + sum
-    }
-
-    /// Threads that work.
-    pub fn threads(&self) -> usize {
-        self.pool.threads()
-    }
-
-    fn view(&self, t: Tensor) -> View {
-        View {
-            pointer: self.arena.bytes(t),
-            dtype: t.dtype,
-            rows: t.rows,
-            columns: t.columns,
-            row_stride: t.row_stride,
-            column_stride: 1,
-        }
-    }
-}
-
-impl Kernels {
-    /// The best of this CPU that `set` allows.
-    #[cfg(target_arch = "x86_64")]
-    fn up_to(set: InstructionSet) -> Kernels {
-        let Some(avx2) = (set >= InstructionSet::Avx2).then(lanes::Avx2::detect).flatten() else {
-            return Kernels::Portable(lanes::Portable::new());
-        };
-        let Some(avx512) = (set >= InstructionSet::Avx512).then(avx512::Avx512::detect).flatten() else {
-            return Kernels::Avx2(avx2);
-        };
-        let Some(pairs) = set.has_bf16().then(avx512bf16::Avx512Bf16::detect).flatten() else {
-            return Kernels::Avx512(avx512);
-        };
-        let tiles = (set >= InstructionSet::Amx).then(amx::Amx::detect).flatten();
-        tiles.map_or(Kernels::Avx512Bf16(avx512, pairs), |tiles| Kernels::Amx(tiles, avx512, pairs))
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn up_to(_set: InstructionSet) -> Kernels {
-        Kernels::Portable(lanes::Portable::new())
-    }
-
-    fn has_bf16(self) -> bool {
-        self.instruction_set().has_bf16()
-    }
-
-    fn instruction_set(self) -> InstructionSet {
-        match self {
-            Kernels::Portable(_) => InstructionSet::Portable,
-            #[cfg(target_arch = "x86_64")]
-            Kernels::Avx2(_) => InstructionSet::Avx2,
-            #[cfg(target_arch = "x86_64")]
-            Kernels::Avx512(_) => InstructionSet::Avx512,
-            #[cfg(target_arch = "x86_64")]
-            Kernels::Avx512Bf16(..) => InstructionSet::Avx512Bf16,
-            #[cfg(target_arch = "x86_64")]
-            Kernels::Amx(..) => InstructionSet::Amx,
-        }
-    }
-}
-
-/// Whether a product's arithmetic is bfloat16's: one operand is no f32, and the other is rounded.
-fn in_bf16(a: View, b: View) -> bool {
-    a.dtype != DType::F32 || b.dtype != DType::F32
-}
-
-/// A product on the calling thread.
-///
-/// # Safety
-/// Views and output valid for their shapes; the output overlaps no input.
-unsafe fn serial_gemm(
-    kernels: Kernels,
-    buffers: (&mut AlignedBuffer, &mut AlignedBuffer),
-    a: View,
-    b: View,
-    out: Output,
-) {
-    // SAFETY: passed on.
-    unsafe {
-        match (kernels, in_bf16(a, b)) {
-            #[cfg(target_arch = "x86_64")]
-            (Kernels::Avx512Bf16(_, pairs), true) => gemm::serial(pairs, buffers, a, b, out),
-            #[cfg(target_arch = "x86_64")]
-            (Kernels::Amx(tiles, ..), true) => gemm::serial(amx::AmxBf16(tiles), buffers, a, b, out),
-            #[cfg(target_arch = "x86_64")]
-            (
-                Kernels::Avx512(vectors) | Kernels::Avx512Bf16(vectors, _) | Kernels::Amx(_, vectors, _),
-                false,
-            ) => {
-                gemm::serial(vectors, buffers, a, b, out);
-            }
-            #[cfg(target_arch = "x86_64")]
-            (Kernels::Avx2(kernel), false) => gemm::serial(kernel, buffers, a, b, out),
-            (Kernels::Portable(kernel), false) => gemm::serial(kernel, buffers, a, b, out),
-            (_, true) => no_bf16(),
-        }
-    }
-}
-
-/// A model was laid out for arithmetic that [`InstructionSet::detect`] does not promise.
-fn no_bf16() -> ! {
-    panic!("this CPU, or the instruction set it is held to, has no bfloat16 products")
-}
+pub use device::Cpu;
+pub(crate) use device::thread_count;
+pub use instruction_set::InstructionSet;
 
 impl Device for Cpu {
     fn name(&self) -> String {

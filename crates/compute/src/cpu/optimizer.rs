@@ -1,8 +1,9 @@
 //! One pass over weights, gradients and moments; and the norm it clips by.
 
-use super::Cpu;
-use super::gemm::Shared;
-use super::simd::{Element, scaled_copy, simd, with_element};
+use super::buffer::Shared;
+use super::device::Cpu;
+use super::simd::{scaled_copy, simd};
+use super::vector::{Element, with_element};
 use crate::bf16::Bf16;
 use crate::device::{AdamW, Axpby, Momentum, SgdStep};
 use crate::tensor::Tensor;

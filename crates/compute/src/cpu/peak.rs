@@ -1,8 +1,11 @@
 //! What this machine can do at most: the ceilings that kernels are compared with. Measured, never looked up.
 
-use super::gemm::{AlignedBuffer, MicroKernel, Output, Shared, Start};
+use super::buffer::{AlignedBuffer, Shared};
+use super::device::Cpu;
+use super::gemm::MicroKernel;
+use super::kernels::Kernels;
 use super::simd::sum;
-use super::{Cpu, Kernels};
+use super::view::{Output, Start};
 use crate::tensor::DType;
 use std::time::Instant;
 

@@ -2,9 +2,10 @@
 //!
 //! Each takes blocks of [`ROWS_AN_ITEM`] rows, or of [`COLUMNS_AN_ITEM`] columns where rows are summed.
 
-use super::Cpu;
-use super::gemm::Shared;
-use super::simd::{Element, axpy, dot, dot3, exp, scaled_copy, simd, with_element};
+use super::buffer::Shared;
+use super::device::Cpu;
+use super::simd::{axpy, dot, dot3, exp, scaled_copy, simd};
+use super::vector::{Element, with_element};
 use crate::device::{RmsNorm, Rope};
 use crate::reference::dropout_keeps;
 use crate::tensor::Tensor;

@@ -4,78 +4,9 @@
 //! Sums run over accumulators in a fixed order. Sums of products ([`dot`] and its like) are written over
 //! [`Vector`]: what compilers make of a loop over lanes is five times slower.
 
-use super::vector::{Baseline, Vector};
-use crate::bf16::Bf16;
-use crate::tensor::DType;
+use super::vector::{Baseline, Element, Vector};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
-
-/// A type that kernels read and write, and compute on as f32.
-pub(super) trait Element: Copy + Send + Sync {
-    /// Its name in a handle.
-    const DTYPE: DType;
-    /// Exact.
-    fn get(self) -> f32;
-    /// To the nearest.
-    fn put(value: f32) -> Self;
-    /// Neighbours, widened.
-    ///
-    /// # Safety
-    /// As [`Vector`].
-    unsafe fn load<V: Vector>(from: *const Self) -> V;
-}
-
-impl Element for f32 {
-    const DTYPE: DType = DType::F32;
-    #[inline(always)]
-    fn get(self) -> f32 {
-        self
-    }
-    #[inline(always)]
-    fn put(value: f32) -> f32 {
-        value
-    }
-    #[inline(always)]
-    unsafe fn load<V: Vector>(from: *const f32) -> V {
-        // SAFETY: the caller's promise.
-        unsafe { V::load_f32(from) }
-    }
-}
-
-impl Element for Bf16 {
-    const DTYPE: DType = DType::Bf16;
-    #[inline(always)]
-    fn get(self) -> f32 {
-        self.to_f32()
-    }
-    #[inline(always)]
-    fn put(value: f32) -> Bf16 {
-        Bf16::from_f32(value)
-    }
-    #[inline(always)]
-    unsafe fn load<V: Vector>(from: *const Bf16) -> V {
-        // SAFETY: the caller's promise; a bfloat16 is its bits.
-        unsafe { V::load_bf16(from.cast()) }
-    }
-}
-
-/// Evaluates an expression with a type parameter bound to what a handle holds.
-macro_rules! with_element {
-    ($dtype:expr, $element:ident => $body:expr) => {
-        match $dtype {
-            crate::tensor::DType::F32 => {
-                type $element = f32;
-                $body
-            }
-            crate::tensor::DType::Bf16 => {
-                type $element = crate::bf16::Bf16;
-                $body
-            }
-            other => panic!("a kernel was given a tensor of {other:?}"),
-        }
-    };
-}
-pub(super) use with_element;
 
 /// Defines a function whose body is compiled for AVX-512, AVX2 and the baseline, dispatched at run time.
 macro_rules! simd {
@@ -92,11 +23,11 @@ macro_rules! simd {
                 fn v4$(<$($kind: $bound),+>)?($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
                 #[target_feature(enable = "avx2")]
                 fn v3$(<$($kind: $bound),+>)?($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
-                if crate::cpu::vector::level() >= crate::cpu::InstructionSet::Avx512 {
+                if crate::cpu::instruction_set::level() >= crate::cpu::InstructionSet::Avx512 {
                     // SAFETY: the CPU has the features.
                     return unsafe { v4($($arg),*) };
                 }
-                if crate::cpu::vector::level() >= crate::cpu::InstructionSet::Avx2 {
+                if crate::cpu::instruction_set::level() >= crate::cpu::InstructionSet::Avx2 {
                     // SAFETY: the CPU has the feature.
                     return unsafe { v3($($arg),*) };
                 }
@@ -152,10 +83,10 @@ macro_rules! vectors {
                         // SAFETY: passed on.
                         unsafe { body::<__m256 $(, $kind)*>($($arg),*) }
                     }
-                    if crate::cpu::vector::level() >= crate::cpu::InstructionSet::Avx512 {
+                    if crate::cpu::instruction_set::level() >= crate::cpu::InstructionSet::Avx512 {
                         return v4::<$($kind),*>($($arg),*);
                     }
-                    if crate::cpu::vector::level() >= crate::cpu::InstructionSet::Avx2 {
+                    if crate::cpu::instruction_set::level() >= crate::cpu::InstructionSet::Avx2 {
                         return v3::<$($kind),*>($($arg),*);
                     }
                 }

@@ -4,22 +4,12 @@
 //! A function over [`Vector`] is inlined into one that is compiled for the kind's features; on its own it
 //! would be slow.
 
-#[cfg(target_arch = "x86_64")]
-use super::InstructionSet;
-use super::simd::Element;
+use crate::bf16::Bf16;
+use crate::tensor::DType;
 #[cfg(target_arch = "aarch64")]
 use std::arch::aarch64::*;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
-#[cfg(target_arch = "x86_64")]
-use std::sync::LazyLock;
-
-/// What loops run on in this process: [`InstructionSet::detect`], asked once.
-#[cfg(target_arch = "x86_64")]
-pub(super) fn level() -> InstructionSet {
-    static LEVEL: LazyLock<InstructionSet> = LazyLock::new(InstructionSet::detect);
-    *LEVEL
-}
 
 /// A register of [`Vector::WIDTH`] numbers.
 ///
@@ -49,6 +39,73 @@ pub(super) trait Vector: Copy {
         unsafe { E::load(from) }
     }
 }
+
+/// A type that kernels read and write, and compute on as f32.
+pub(super) trait Element: Copy + Send + Sync {
+    /// Its name in a handle.
+    const DTYPE: DType;
+    /// Exact.
+    fn get(self) -> f32;
+    /// To the nearest.
+    fn put(value: f32) -> Self;
+    /// Neighbours, widened.
+    ///
+    /// # Safety
+    /// As [`Vector`].
+    unsafe fn load<V: Vector>(from: *const Self) -> V;
+}
+
+impl Element for f32 {
+    const DTYPE: DType = DType::F32;
+    #[inline(always)]
+    fn get(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn put(value: f32) -> f32 {
+        value
+    }
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const f32) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { V::load_f32(from) }
+    }
+}
+
+impl Element for Bf16 {
+    const DTYPE: DType = DType::Bf16;
+    #[inline(always)]
+    fn get(self) -> f32 {
+        self.to_f32()
+    }
+    #[inline(always)]
+    fn put(value: f32) -> Bf16 {
+        Bf16::from_f32(value)
+    }
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const Bf16) -> V {
+        // SAFETY: the caller's promise; a bfloat16 is its bits.
+        unsafe { V::load_bf16(from.cast()) }
+    }
+}
+
+/// Evaluates an expression with a type parameter bound to what a handle holds.
+macro_rules! with_element {
+    ($dtype:expr, $element:ident => $body:expr) => {
+        match $dtype {
+            crate::tensor::DType::F32 => {
+                type $element = f32;
+                $body
+            }
+            crate::tensor::DType::Bf16 => {
+                type $element = crate::bf16::Bf16;
+                $body
+            }
+            other => panic!("a kernel was given a tensor of {other:?}"),
+        }
+    };
+}
+pub(super) use with_element;
 
 /// The registers that every CPU of the architecture has.
 #[cfg(target_arch = "aarch64")]

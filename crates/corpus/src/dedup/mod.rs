@@ -1,11 +1,12 @@
 //! Near-duplicates: MinHash with locality-sensitive hashing, by datatrove's parameters.
 //!
 //! Documents that share all hashes of a band are one cluster, of which one survives. The size of runs does
-//! not change the outcome. Reading order: `signature`, `sort`, `clusters`, this file; then what is removed
+//! not change the outcome. Reading order: `options`, `signature`, `sort`, `clusters`, this file; then what is removed
 //! within documents: `lines`, `spans`.
 
 mod clusters;
 pub mod lines;
+mod options;
 mod parameters;
 mod repeated;
 mod signature;
@@ -14,49 +15,15 @@ pub mod spans;
 
 use std::path::Path;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use store::fs::Fs;
 
 use crate::Result;
 use clusters::Clusters;
+pub use options::DuplicateOptions;
 pub use repeated::Repeated;
 pub(crate) use repeated::hash;
 pub use signature::{Band, Signer};
 use sort::{Record, Sorter, word};
-
-/// The recipe's `[data.near_duplicates]`. The defaults are FineWeb's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct DuplicateOptions {
-    /// Bands: documents that agree in one of them are near-duplicates.
-    #[schemars(range(min = 1, max = 256))]
-    pub bands: usize,
-    /// Hash functions a band. Texts of similarity s are found with probability 1 − (1 − s^rows)^bands.
-    #[schemars(range(min = 1, max = 64))]
-    pub rows: usize,
-    /// Words of a shingle.
-    #[schemars(range(min = 1, max = 64))]
-    pub shingle_words: usize,
-    /// Chooses the hash functions.
-    pub seed: u32,
-    /// Memory for sorting, in MB; what does not fit is sorted on disk.
-    #[schemars(range(min = 1, max = 65536))]
-    pub memory_mb: usize,
-}
-
-impl Default for DuplicateOptions {
-    fn default() -> DuplicateOptions {
-        DuplicateOptions { bands: 14, rows: 8, shingle_words: 5, seed: 1, memory_mb: 512 }
-    }
-}
-
-impl DuplicateOptions {
-    /// What the outcome depends on.
-    pub fn without_memory(&self) -> DuplicateOptions {
-        DuplicateOptions { memory_mb: DuplicateOptions::default().memory_mb, ..self.clone() }
-    }
-}
 
 /// A band and the start of its first row, the hash of all its rows, and the document it is of: sorted so,
 /// equal bands of a band's number stand together, in datatrove's order. All bands go through one sort: their

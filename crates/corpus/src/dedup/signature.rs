@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 use unicode_normalization::char::decompose_canonical;
 
-use super::DuplicateOptions;
+use super::options::DuplicateOptions;
 use super::parameters::{MERSENNE, draw};
 use crate::words::{self, Token, classes};
 

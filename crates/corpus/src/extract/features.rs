@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::hints::{self, NAME_GROUPS, TEXT_GROUPS};
-use super::page::{Block, Kind, Page, within};
+use super::page::{Block, Kind, Page, hash, within};
 use super::structured::{KIND_COUNT, Structured};
 use super::tags::Tag;
 
@@ -339,13 +339,6 @@ const STOP_WORDS: [&str; 64] = [
     "et", "les", "des", "en", "un", "une", "du", "der", "die", "und", "das", "den", "el", "que", "los", "y",
     "di", "il", "e",
 ];
-
-/// FNV-1a of a text in lower case (ASCII).
-pub fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
-    })
-}
 
 fn log(count: f32) -> f32 {
     count.max(0.0).ln_1p()

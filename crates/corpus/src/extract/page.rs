@@ -154,6 +154,13 @@ impl<'a> Page<'a> {
     }
 }
 
+/// FNV-1a of a text in lower case (ASCII).
+pub fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 /// Scrambles 64 bits (the finaliser of MurmurHash3).
 pub fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);

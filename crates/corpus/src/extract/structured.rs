@@ -4,8 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::features::hash;
-use super::page::{Page, mix};
+use super::page::{Page, hash, mix};
 use super::tags::Tag;
 
 /// Structured data longer than this is not read.

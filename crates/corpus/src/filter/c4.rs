@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use super::Scratch;
 use super::options::C4;
 use super::quality::python_lines;
-use super::repetition::{characters, is_python_space};
+use super::repetition::is_python_space;
+use super::scratch::{Scratch, characters};
 use crate::words::{self, chunks};
 
 const LOREM_IPSUM: &str = "lorem ipsum";

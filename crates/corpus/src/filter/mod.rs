@@ -8,13 +8,14 @@ mod ngrams;
 pub mod options;
 mod quality;
 mod repetition;
+mod scratch;
 mod urls;
 
 use std::borrow::Cow;
 
-use crate::words::{self, Token};
-use ngrams::{Counts, Repeated, WordHashes};
+use crate::words;
 pub use options::FilterOptions;
+pub use scratch::Scratch;
 pub use urls::UrlFilter;
 
 /// Names of the filters, as the report has them.
@@ -56,36 +57,6 @@ pub struct Dropped {
     pub filter: &'static str,
     /// The rule.
     pub reason: &'static str,
-}
-
-/// What the filters work with, kept from one document to the next.
-#[derive(Default)]
-pub struct Scratch {
-    words: Vec<Token>,
-    line_words: Vec<Token>,
-    lower: Vec<u8>,
-    hashes: WordHashes,
-    repeated: Repeated,
-    counts: Counts,
-    characters: usize,
-    is_split: bool,
-}
-
-impl Scratch {
-    /// Begins with another text.
-    pub(crate) fn begin(&mut self, text: &str) {
-        self.characters = repetition::characters(text);
-        self.is_split = false;
-    }
-
-    /// Splits the text into words, once.
-    fn split(&mut self, text: &str) {
-        if !self.is_split {
-            self.words.clear();
-            words::split(text, &mut self.words);
-            self.is_split = true;
-        }
-    }
 }
 
 /// The text that the quality filters leave, or which of them dropped it.

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::Scratch;
 use super::options::{FineWeb, GopherQuality};
-use super::repetition::{characters, duplicates, is_python_space};
+use super::repetition::{duplicates, is_python_space};
+use super::scratch::{Scratch, characters};
 use crate::words::{self, DIGIT, LETTER, Token, WIDE, classes};
 
 pub const TOO_MANY_WORDS: &str = "too_many_words";

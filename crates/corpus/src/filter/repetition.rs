@@ -1,8 +1,8 @@
 //! Gopher's repetition filter: shares of repeated lines, paragraphs and n-grams.
 
-use super::Scratch;
 use super::ngrams::{Counts, Gram};
 use super::options::GopherRepetition;
+use super::scratch::{Scratch, characters};
 
 /// Why a text is dropped; `None`: it passes.
 pub fn judge(text: &str, options: &GopherRepetition, scratch: &mut Scratch) -> Option<&'static str> {
@@ -132,11 +132,6 @@ fn hash(part: &str) -> u64 {
     let mut word = [0; 8];
     word[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
     step(hash, u64::from_le_bytes(word))
-}
-
-/// Characters of a text.
-pub fn characters(text: &str) -> usize {
-    text.chars().count()
 }
 
 /// The first of the most frequent n-grams, and how often it stands in the text.

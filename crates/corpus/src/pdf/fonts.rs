@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use lopdf::{Dictionary, Document, Encoding, Object};
 
-use super::Budget;
+use super::budget::Budget;
 
 const LARGEST_MAP_BYTES: usize = 4 << 20;
 /// What an entry of a table of characters takes in memory, for each byte of the table or for each name.

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
+use runs::report::{Phase, Reporter};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::atomic;
 use store::fs::Fs;
 use store::manifest::Manifest;
-use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 
 use super::{Rank, Ranks, shares};

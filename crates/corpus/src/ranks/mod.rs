@@ -3,8 +3,9 @@
 //!
 //! A share is a contiguous part of the sources or documents, a function of their list and N alone. A folder
 //! whose manifest matches and verifies is the mark that its rank is done; nothing else is asked. Reading
-//! order: this file, `judge`, then `tokens::pieces`.
+//! order: this file, `judge`, then `encode`.
 
+pub mod encode;
 pub mod judge;
 
 use std::collections::BTreeMap;

@@ -8,8 +8,9 @@ use std::io::{self, Read};
 use store::fs::FsReader;
 use tar::EntryType;
 
+use super::outcome::{Failure, Level, Outcome, Verdict, unusable};
+use super::sink::Sink;
 use super::unpack::{Guard, claims_a_bomb, damage};
-use super::{Failure, Level, Outcome, Sink, Verdict, stream, unusable};
 use crate::Result;
 use crate::kind::Kind;
 
@@ -151,8 +152,8 @@ fn read_member(
     sink: &mut Sink<'_>,
 ) -> Result<()> {
     let before = sink.documents;
-    let below = Level { depth: level.depth + 1, budget: level.budget.clone() };
-    let reason = match stream(kind, bytes, place, &below, sink) {
+    let below = Level { depth: level.depth + 1, ..level.clone() };
+    let reason = match (level.read_member)(kind, bytes, place, &below, sink) {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(unusable)) => unusable.0,
         Err(Failure::Ours(error)) => return Err(error),

@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader, Read};
 
 use csv_core::ReadRecordResult;
 
-use super::{Outcome, Row, Sink, Unusable, Verdict, unusable};
+use super::outcome::{Outcome, Unusable, Verdict, unusable};
+use super::sink::{Row, Sink};
 use crate::clean;
 
 /// More columns are damage.

@@ -6,8 +6,9 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 use store::fs::FsReader;
 
+use super::outcome::{Level, Outcome, Verdict, unusable};
+use super::sink::Sink;
 use super::unpack::{Guard, claims_a_bomb};
-use super::{Level, Outcome, Sink, Verdict, unusable};
 
 /// Elements nested deeper are no document.
 const DEEPEST: usize = 10_000;

@@ -3,7 +3,9 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use super::{Outcome, Sink, Unusable, Verdict, json_lines};
+use super::json_lines;
+use super::outcome::{Outcome, Unusable, Verdict};
+use super::sink::Sink;
 
 /// Reads a file of JSON. A value that cannot be used is passed over and listed; a file without a usable one
 /// is unusable.

@@ -6,8 +6,9 @@ use std::io::{BufRead, BufReader, Read};
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::outcome::{Outcome, Unusable, Verdict};
+use super::sink::{Row, Sink};
 use super::text::skip_line;
-use super::{Outcome, Row, Sink, Unusable, Verdict};
 use crate::clean;
 
 /// Reads a file of JSON lines. A line that cannot be used is passed over and listed; a file without a usable

@@ -2,7 +2,8 @@
 
 use std::io::Read;
 
-use super::{Content, Outcome, RawDocument, Sink, Verdict, unusable};
+use super::outcome::{Outcome, Verdict, unusable};
+use super::sink::{Content, RawDocument, Sink};
 use crate::extract;
 
 /// Reads a page whole; one larger than a document may be is passed over.

@@ -21,8 +21,9 @@ use parquet::file::reader::{ChunkReader, FileReader, Length};
 use parquet::file::serialized_reader::{ReadOptionsBuilder, SerializedFileReader};
 use store::fs::FsReader;
 
+use super::outcome::{Level, Outcome, Verdict, unusable};
+use super::sink::{LONGEST_ADDRESS_BYTES, Row, Sink};
 use super::unpack::Crowd;
-use super::{LONGEST_ADDRESS_BYTES, Level, Outcome, Row, Sink, Verdict, unusable};
 use crate::clean;
 use pages::{AtHand, BATCH_BYTES, Pages};
 

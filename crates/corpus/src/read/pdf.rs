@@ -4,7 +4,8 @@ use std::io::Read;
 
 use store::fs::FsReader;
 
-use super::{Content, Outcome, RawDocument, Sink, Verdict, unusable};
+use super::outcome::{Outcome, Verdict, unusable};
+use super::sink::{Content, RawDocument, Sink};
 
 /// How far into a file its mark may stand: some begin with other bytes.
 const MARK_WITHIN_BYTES: usize = 1024;

@@ -2,7 +2,9 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use super::{Outcome, Sink, Verdict};
+use super::cut::cut_place;
+use super::outcome::{Outcome, Verdict};
+use super::sink::Sink;
 
 /// Reads a plain text file. A line longer than a document may be is passed over and listed. Where the file
 /// breaks off, the documents that end before are kept.
@@ -105,23 +107,6 @@ fn take_section(bytes: Vec<u8>, name: &str, found: &mut u64, sink: &mut Sink<'_>
         take(document)?;
     }
     Ok(())
-}
-
-/// Where to cut a buffer that is full, and whether that is within a document: after the last separator, else
-/// after the last line, else before the last whole character.
-pub fn cut_place(buffer: &[u8], separator: &[u8]) -> (usize, bool) {
-    if !separator.is_empty() {
-        let found = memchr::memmem::rfind(buffer, separator);
-        if let Some(at) = found {
-            return (at + separator.len(), false);
-        }
-    }
-    if let Some(at) = memchr::memrchr(b'\n', buffer) {
-        return (at + 1, true);
-    }
-    let is_start = |byte: u8| byte & 0b1100_0000 != 0b1000_0000;
-    let start = (buffer.len().saturating_sub(4)..buffer.len()).rev().find(|&at| is_start(buffer[at]));
-    (start.filter(|&at| at > 0).unwrap_or(buffer.len()), true)
 }
 
 #[cfg(test)]

@@ -335,6 +335,16 @@ pub fn unpack<'a>(
     Ok(Box::new(Guard { inner, packed_bytes: count, unpacked_bytes: 0, budget: Arc::clone(budget) }))
 }
 
+/// How much of a file is looked at to tell text from other things.
+pub const SNIFFED_BYTES: u64 = 64 << 10;
+
+/// How a packed stream begins once it is unpacked.
+pub fn unpacked_start(packing: Packing, packed: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    unpack(packing, packed, &Budget::of(0))?.take(SNIFFED_BYTES).read_to_end(&mut start)?;
+    Ok(start)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

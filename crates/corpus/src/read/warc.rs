@@ -9,8 +9,9 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use super::outcome::{Level, Outcome, Verdict, unusable};
+use super::sink::{Content, LONGEST_ADDRESS_BYTES, RawDocument, Sink};
 use super::unpack::{Guard, is_bomb};
-use super::{Content, LONGEST_ADDRESS_BYTES, Level, Outcome, RawDocument, Sink, Verdict, unusable};
 
 /// Longer header lines and more of them are damage.
 const LONGEST_LINE: u64 = 64 << 10;
@@ -386,7 +387,7 @@ mod tests {
 
     #[test]
     fn pages_of_responses() {
-        let level = Level { depth: 0, budget: Budget::of(1000) };
+        let level = Level { depth: 0, budget: Budget::of(1000), read_member: |_, _, _, _, _| Ok(Ok(())) };
         let check = |response: &[u8], wanted: Option<(&str, Option<&str>)>| {
             let found = page(response, 1000, &level).unwrap();
             let found = match &found {

@@ -5,7 +5,8 @@ use std::io::Read;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use super::{Outcome, Sink, Verdict, unusable};
+use super::outcome::{Outcome, Verdict, unusable};
+use super::sink::Sink;
 use crate::extract;
 
 /// Elements nested deeper are no document.

@@ -1,8 +1,9 @@
 //! Payment cards, IBANs, and national numbers that have letters in them.
 
+use super::finding::{Finding, begins, ends};
 use super::numbers::{Group, Numbers};
 use super::options::{Class, RedactOptions};
-use super::{Finding, begins, checks, ends, national};
+use super::{checks, national};
 
 /// How many groups are a card's number: an issuer's range, its length, Luhn's sum, and the usual groups.
 pub fn card(numbers: &Numbers<'_>) -> Option<usize> {

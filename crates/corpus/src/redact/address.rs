@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use memchr::memchr_iter;
 
-use super::{Class, Finding, begins, ends, is_told};
+use super::finding::{Finding, begins, ends, is_told};
+use super::options::Class;
 
 /// RFC 5321's longest local part and domain.
 const LONGEST_LOCAL: usize = 64;

@@ -6,11 +6,13 @@
 //! people are not looked for: they have no form. Samples show the shape of a value only, so that a report can
 //! be passed on.
 //!
-//! Reading order: `options`, this file, `numbers` (what begins with a digit), then the classes.
+//! Reading order: `options`, this file, `digits` (what begins with one), then the classes.
 
 mod account;
 mod address;
 mod checks;
+mod digits;
+mod finding;
 mod national;
 mod numbers;
 pub mod options;
@@ -22,6 +24,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use crate::dedup::hash;
+pub use finding::Finding;
 pub use options::{Class, Country, RedactOptions};
 use serde::{Deserialize, Serialize};
 
@@ -29,19 +32,6 @@ use serde::{Deserialize, Serialize};
 const SHOWN: usize = 8;
 /// Bytes of the redacted text beside a shown finding.
 const CONTEXT_BYTES: usize = 40;
-
-/// A place in a text that holds a value of some class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// What it is.
-    pub class: Class,
-    /// More exactly: which maker's key, which country's number.
-    pub kind: &'static str,
-    /// First byte.
-    pub start: usize,
-    /// One past the last byte.
-    pub end: usize,
-}
 
 /// What was done to one document.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +79,7 @@ impl Redactor {
         if wanted(Class::Ip) {
             address::find_ipv6(text, self.options.public_ips_only, found);
         }
-        numbers::find(text, &self.options, found);
+        digits::find(text, &self.options, found);
         found.retain(|finding| self.options.classes.contains(&finding.class));
         // Of two that overlap, the one whose class says more stays. Those that stay are moved to the front.
         found.sort_by_key(|finding| (finding.class, finding.start));
@@ -202,32 +192,6 @@ fn sample(redacted: &str, start: usize, end: usize, shape: &str) -> String {
         text.chars().map(|c| if c.is_numeric() { '9' } else { c }).collect::<String>().replace('\n', " ")
     };
     format!("{}⟦{shape}⟧{}", masked(&redacted[from..start]), masked(&redacted[end..to]))
-}
-
-/// Whether one of `words` (lower case) stands within the 40 bytes before a place.
-fn is_told(text: &str, at: usize, words: &[&str]) -> bool {
-    let start = text.ceil_char_boundary(at.saturating_sub(CONTEXT_BYTES));
-    if start >= at {
-        return false;
-    }
-    let before = text[start..at].to_lowercase();
-    words.iter().any(|word| {
-        before.match_indices(word).any(|(found, _)| {
-            let neighbour = before[..found].chars().next_back();
-            let next = before[found + word.len()..].chars().next();
-            !neighbour.is_some_and(char::is_alphanumeric) && !next.is_some_and(char::is_alphabetic)
-        })
-    })
-}
-
-/// Whether a value may begin at a place: no letter, digit or underscore goes before.
-fn begins(text: &str, at: usize) -> bool {
-    !text[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_')
-}
-
-/// Whether a value may end at a place.
-fn ends(text: &str, at: usize) -> bool {
-    !text[at..].chars().next().is_some_and(|c| c.is_alphanumeric() || c == '_')
 }
 
 #[cfg(test)]

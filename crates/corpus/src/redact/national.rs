@@ -1,9 +1,10 @@
 //! National numbers, a pack a country. Where a number has no form of its own and a weak checksum, a word
 //! beside it must name it.
 
+use super::checks;
+use super::finding::{begins, ends, is_told};
 use super::numbers::{Group, Numbers};
 use super::options::Country;
-use super::{begins, checks, ends, is_told};
 
 type Pack = fn(&Numbers<'_>) -> Option<(&'static str, usize)>;
 

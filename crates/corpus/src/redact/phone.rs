@@ -1,7 +1,7 @@
 //! Telephone numbers: international ones by their plus, others by the forms of North America, France, Britain
 //! and Germany, and any by a word that announces one.
 
-use super::is_told;
+use super::finding::is_told;
 use super::numbers::Numbers;
 
 const ANNOUNCED: [&str; 24] = [

@@ -3,7 +3,8 @@
 use aho_corasick::{AhoCorasick, MatchKind};
 use memchr::memmem;
 
-use super::{Class, Finding, begins};
+use super::finding::{Finding, begins};
+use super::options::Class;
 
 /// Characters of a key.
 #[derive(Clone, Copy)]

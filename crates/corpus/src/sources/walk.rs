@@ -6,16 +6,14 @@
 //! with the largest folders on the way down.
 
 use std::collections::{BTreeSet, HashSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use store::walk::{DEEPEST, FolderId};
 
-use super::shown;
+use crate::Result;
 use crate::kind::Kind;
-use crate::report::LISTED;
-use crate::{Quarantined, Result};
+use crate::quarantine::NotFollowed;
 
 /// Longer paths are opened by no system.
 const LONGEST_PATH_BYTES: usize = 4095;
@@ -26,29 +24,6 @@ pub struct FoundFile {
     pub name: String,
     /// Its canonical path.
     pub real: PathBuf,
-}
-
-/// Links and folders that were not walked into.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NotFollowed {
-    /// How many.
-    pub count: u64,
-    /// The first hundred of them, with the reason.
-    pub first: Vec<Quarantined>,
-}
-
-impl NotFollowed {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    fn add(&mut self, name: &str, reason: impl Into<String>) {
-        self.count += 1;
-        if self.first.len() < LISTED {
-            self.first.push(Quarantined { source: name.to_owned(), reason: reason.into() });
-        }
-    }
 }
 
 /// What walks share: where they have been, and what they passed over.
@@ -230,4 +205,14 @@ impl Walk {
         }
         Ok(Some(FolderId::of(path).map_err(store::Error::io("read the folder", path))?))
     }
+}
+
+/// A name as it is told and hashed under: bytes that are no UTF-8 as %FF, so that two such names stay two.
+pub(crate) fn shown(name: &OsStr) -> String {
+    let mut out = String::new();
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
+        out.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| out.push_str(&format!("%{byte:02X}")));
+    }
+    out
 }

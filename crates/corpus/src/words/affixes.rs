@@ -1,10 +1,10 @@
 //! One run of characters between white space to tokens: spaCy's prefixes, suffixes, infixes, exceptions and
 //! addresses.
 
-use super::Token;
 use super::chunks::{Chunk, DIGIT, DOT, LETTER, classes_of};
 use super::classes::ICONS;
 use super::exceptions::Exceptions;
+use super::token::Token;
 
 const UNITS: &[&str] = &[
     "km", "km²", "km³", "m", "m²", "m³", "dm", "dm²", "dm³", "cm", "cm²", "cm³", "mm", "mm²", "mm³", "ha",

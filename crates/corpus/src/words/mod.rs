@@ -9,21 +9,12 @@ mod affixes;
 mod chunks;
 pub mod classes;
 mod exceptions;
+mod token;
 
 use chunks::Chunk;
 pub use chunks::{DIGIT, LETTER, WIDE, chunks};
 use exceptions::EXCEPTIONS;
-
-/// A word's place in a text, and of which classes its bytes are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Token {
-    /// Its first byte.
-    pub start: u32,
-    /// The byte behind it.
-    pub end: u32,
-    /// Classes of bytes: [`LETTER`], [`DIGIT`], [`WIDE`].
-    pub classes: u8,
-}
+pub use token::Token;
 
 /// Appends the words of `text` to `out`, punctuation included, white space left out.
 pub fn split(text: &str, out: &mut Vec<Token>) {

@@ -1,8 +1,9 @@
 //! Bad files and options: one clear error each, and nothing lost.
 
-use corpus::{CorpusOptions, ErrorKind, Split};
+use corpus::{CorpusOptions, ErrorKind};
+use runs::report::Recorder;
 use store::fs::RealFs;
-use store::report::Recorder;
+use tokens::Split;
 
 use crate::{Project, gzip, options, snapshot, undivided};
 
@@ -115,7 +116,7 @@ fn a_full_disk_is_told_as_such() {
         &CorpusOptions::default(),
         std::path::Path::new("/p"),
         std::path::Path::new("/p/data/documents"),
-        &mut store::report::NoReport,
+        &mut runs::report::NoReport,
     )
     .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);

@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use corpus::DroppedDocument;
 use corpus::classifier::ClassifierOptions;
 use corpus::classifier::train::{Example, TrainingOptions, train};
 use corpus::contamination::DecontaminateOptions;
 use corpus::dedup::lines::LineOptions;
-use corpus::mix::MixOptions;
 use corpus::redact::{Class, RedactOptions, Redactor};
 use corpus::repair::RepairOptions;
 use corpus::survey;
-use corpus::{DroppedDocument, Split};
 use serde_json::Value;
 use store::fs::RealFs;
+use tokens::MixOptions;
+use tokens::Split;
 
-use store::report::NoReport;
+use runs::report::NoReport;
 
 use crate::{Project, byte_tokenizer, snapshot, undivided};
 
@@ -215,7 +216,7 @@ fn surveys_and_comparisons_count() {
     assert_eq!((all.documents, all.bytes, all.words), (50, 1250, 200));
     assert_eq!(all.length_percentiles[3], (50, 25));
     assert_eq!(all.lengths, BTreeMap::from([(4, (50, 1250))]));
-    let page = survey::page(&RealFs, &project.documents_folder(), 2).unwrap();
+    let page = corpus::inspection_page(&RealFs, &project.documents_folder(), 2).unwrap();
     assert!(page.contains("lengths of 50 documents") && page.contains("large document number 001"), "{page}");
 
     let later = two_entries();

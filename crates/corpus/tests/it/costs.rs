@@ -4,9 +4,10 @@
 use std::process::Command;
 use std::time::Instant;
 
-use corpus::{CorpusOptions, CorpusSummary, Split};
+use corpus::{CorpusOptions, CorpusSummary};
 use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use tokens::Split;
 
 use crate::samples::{parquet, parquet_by, zip};
 use crate::{Project, gzip, undivided};
@@ -128,7 +129,7 @@ fn limited_child() {
     let folder = std::path::Path::new(&folder);
     let options = CorpusOptions { quarantine_limit: 1.0, threads: 1, ..undivided(&["in"]) };
     let out = folder.join("data/documents");
-    let done = corpus::prepare(&store::fs::RealFs, &options, folder, &out, &mut store::report::NoReport);
+    let done = corpus::prepare(&store::fs::RealFs, &options, folder, &out, &mut runs::report::NoReport);
     match done {
         Ok(summary) => println!("prepared: {summary:?}"),
         Err(error) => println!("refused: {:?}: {error}", error.kind()),

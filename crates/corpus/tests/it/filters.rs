@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use corpus::CorpusOptions;
 use corpus::filter::{self, FilterOptions, Scratch};
-use corpus::{CorpusOptions, Split};
+use tokens::Split;
 
 use crate::{Project, undivided};
 

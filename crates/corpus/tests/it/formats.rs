@@ -1,7 +1,7 @@
 //! Tables, documents and archives: what they hold becomes documents, as files of a folder do.
 
-use corpus::Split;
 use parquet::basic::{Compression, ZstdLevel};
+use tokens::Split;
 
 use crate::samples::{self, bzip2, docx, parquet, pdf, pdf_page, tar, zip};
 use crate::{Project, gzip, undivided};

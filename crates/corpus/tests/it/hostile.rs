@@ -3,9 +3,10 @@
 
 use std::time::Instant;
 
-use corpus::{CorpusOptions, CorpusSummary, ErrorKind, Split};
+use corpus::{CorpusOptions, CorpusSummary, ErrorKind};
 use parquet::basic::{Compression, Encoding, GzipLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use tokens::Split;
 
 use crate::samples::{bzip2, docx, flate, parquet, parquet_by, pdf, pdf_page, pdf_with_form, tar, warc, zip};
 use crate::{Project, gzip, snapshot, undivided};

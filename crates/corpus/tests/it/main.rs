@@ -1,4 +1,4 @@
-//! The corpus from files to batches.
+//! The corpus from files to shards.
 #![allow(clippy::unwrap_used)] // a test says what broke by panicking
 
 mod bad_input;
@@ -7,7 +7,6 @@ mod costs;
 mod filters;
 mod formats;
 mod hostile;
-mod loader;
 mod memory;
 mod near_duplicates;
 mod pages;
@@ -15,15 +14,16 @@ mod prepare;
 mod ranks;
 mod samples;
 mod spans;
-mod tokens;
+mod tokenize;
 mod walks;
 
 use std::path::{Path, PathBuf};
 
-use corpus::{CorpusOptions, CorpusSummary, Document, Split};
+use corpus::{CorpusOptions, CorpusSummary, Document};
+use runs::report::NoReport;
 use store::fs::RealFs;
-use store::report::NoReport;
 use tokenizer::{Kind, Tokenizer, TokenizerOptions};
+use tokens::Split;
 
 /// A project folder with files in it.
 struct Project {

@@ -4,15 +4,16 @@
 use std::path::Path;
 use std::process::Command;
 
+use corpus::CorpusOptions;
 use corpus::contamination::DecontaminateOptions;
 use corpus::filter::FilterOptions;
-use corpus::{CorpusOptions, Split};
 use parquet::basic::{Compression, Encoding};
 use parquet::file::properties::WriterProperties;
+use runs::report::NoReport;
 use store::fs::RealFs;
-use store::report::NoReport;
 use testkit::runs::RUNS;
 use tokenizer::{Kind, PreTokenizer, Tokenizer, TokenizerOptions};
+use tokens::Split;
 
 use crate::samples::{flate, parquet_by, pdf, pdf_with_form};
 use crate::{Project, gzip, options, undivided};

@@ -1,8 +1,9 @@
 //! MinHash on texts whose similarity is known.
 
+use corpus::CorpusOptions;
 use corpus::dedup::{DuplicateOptions, NearDuplicates, Signer};
-use corpus::{CorpusOptions, Split};
 use store::fs::RealFs;
+use tokens::Split;
 
 use crate::{Project, undivided};
 

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
+use corpus::CorpusOptions;
 use corpus::extract::{self, ExtractionMode};
-use corpus::{CorpusOptions, Split};
+use tokens::Split;
 
 use crate::{Project, gzip, undivided};
 

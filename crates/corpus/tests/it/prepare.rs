@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use corpus::{CorpusOptions, Normalize, Split};
+use corpus::{CorpusOptions, Normalize};
+use runs::report::{NoReport, Recorder};
 use store::fs::RealFs;
-use store::report::{NoReport, Recorder};
+use tokens::Split;
 
 use crate::{Project, gzip, options, snapshot, undivided};
 

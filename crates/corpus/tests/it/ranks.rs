@@ -7,12 +7,12 @@ use corpus::contamination::DecontaminateOptions;
 use corpus::dedup::DuplicateOptions;
 use corpus::dedup::lines::LineOptions;
 use corpus::dedup::spans::SpanOptions;
-use corpus::mix::MixOptions;
 use corpus::redact::RedactOptions;
 use corpus::repair::RepairOptions;
 use corpus::{CorpusOptions, CorpusSummary, ErrorKind, Mix, Rank, Ranks};
+use runs::report::{Event, NoReport, Recorder, Reporter};
 use store::fs::RealFs;
-use store::report::{Event, NoReport, Recorder, Reporter};
+use tokens::MixOptions;
 
 use crate::{Project, byte_tokenizer, gzip, options, snapshot};
 

@@ -5,10 +5,11 @@ use std::path::Path;
 use corpus::dedup::DuplicateOptions;
 use corpus::dedup::lines::LineOptions;
 use corpus::dedup::spans::SpanOptions;
-use corpus::{CorpusOptions, DroppedDocument, ErrorKind, Split};
+use corpus::{CorpusOptions, DroppedDocument, ErrorKind};
+use runs::report::NoReport;
 use store::fs::faulty::MemoryFs;
 use store::fs::{Fs, RealFs};
-use store::report::NoReport;
+use tokens::Split;
 
 use crate::{Project, snapshot, undivided};
 

@@ -5,8 +5,9 @@
 use std::path::Path;
 use std::time::Instant;
 
-use corpus::{CorpusSummary, Split};
+use corpus::CorpusSummary;
 use store::fs::RealFs;
+use tokens::Split;
 
 use crate::{Project, undivided};
 

@@ -13,8 +13,8 @@ use model::{LearningRateScales, ModelConfig, Optimizer, Precision, Training, Tra
 use serde::Serialize;
 
 use crate::plan::planned_bytes;
-use crate::recipe::ModelOptions;
 use crate::{Result, shape};
+use recipe::ModelOptions;
 
 /// Steps that warm up.
 const WARM_UP: usize = 3;

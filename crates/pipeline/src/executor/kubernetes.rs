@@ -8,10 +8,10 @@
 use std::path::{Path, PathBuf};
 
 use corpus::Rank;
+use runs::report::Reporter;
 use serde_json::{Value, json};
 use store::atomic;
 use store::fs::{Fs, RealFs};
-use store::report::Reporter;
 
 use super::{Launch, rank_environment};
 use crate::project::quoted;

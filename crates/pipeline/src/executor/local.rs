@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use store::report::{Phase, Reporter};
+use runs::report::{Phase, Reporter};
 
 use super::{Executor, Failed, Work, cannot_start, rank_environment, stopped};
 use crate::Result;

@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use corpus::Rank;
+use runs::report::{Phase, Reporter};
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
-use store::report::{Phase, Reporter};
 use store::secret;
 use train::StopFlag;
 

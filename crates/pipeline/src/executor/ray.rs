@@ -10,8 +10,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+use runs::report::{Phase, Reporter};
 use serde::{Deserialize, Serialize};
-use store::report::{Phase, Reporter};
 
 use super::{Executor, Failed, Launch, Work, cannot_start, last_lines, rank_environment, stopped};
 use crate::{Error, Result};

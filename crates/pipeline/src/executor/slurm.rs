@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use runs::report::{Phase, Reporter};
 use store::atomic;
 use store::fs::RealFs;
-use store::report::{Phase, Reporter};
 
 use super::{Executor, Failed, Launch, Work, cache, cannot_start, log_name, stopped};
 use crate::project::quoted;

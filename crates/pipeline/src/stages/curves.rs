@@ -1,15 +1,15 @@
 //! The loss curve of a run, as SVG and PNG beside its metrics.
 
 use formats::plot::{Labels, Series, Style, loss_curve};
+use runs::metrics::Metric;
+use runs::run::RunDir;
 use store::fs::RealFs;
-use store::metrics::Metric;
-use store::run::RunDir;
 
 use crate::Result;
 
 /// Draws `loss.svg` and `loss.png` into the run's folder from its `metrics.jsonl`.
 pub(super) fn draw(run: &RunDir, name: &str) -> Result<()> {
-    let metrics = store::metrics::read(&RealFs, &run.metrics())?;
+    let metrics = runs::metrics::read(&RealFs, &run.metrics())?;
     let mut training = Vec::new();
     let mut validation = Vec::new();
     for metric in &metrics {

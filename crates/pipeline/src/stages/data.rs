@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use corpus::dedup::Repeated;
-use corpus::{CorpusOptions, CorpusSummary, Rank, Ranks, Split, TokenSummary};
+use corpus::{CorpusOptions, CorpusSummary, Rank, Ranks, TokenSummary};
 use model::ModelConfig;
+use runs::report::{Phase, Reporter};
 use serde_json::json;
 use store::fs::RealFs;
 use store::manifest::Manifest;
-use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 use tokenizer::Tokenizer;
+use tokens::Split;
 use train::RunLength;
 
 use super::training::Trained;
@@ -213,7 +214,7 @@ pub(super) fn tokenizer(
     })??;
     let staged = StagedFolder::begin(&RealFs, &folder, TOKENIZER_STAGE).map_err(&disk)?;
     tokenizer.save(&RealFs, staged.path(), None)?;
-    staged.commit(manifest).map_err(&disk)?.tell(Phase::Tokenizer, reporter);
+    reporter.kept(Phase::Tokenizer, &staged.commit(manifest).map_err(&disk)?);
     let summary = format!("{} tokens", tokenizer.vocab_size());
     Ok((tokenizer, Done::Worked(summary)))
 }
@@ -225,9 +226,7 @@ pub(super) fn is_tokenizer_of(request: &Request<'_>, documents_hash: &str, manif
 }
 
 /// The folders of shards, each with its mix.
-pub(super) fn token_folders<'a>(
-    request: &'a Request<'_>,
-) -> Vec<(PathBuf, Option<&'a corpus::mix::MixOptions>)> {
+pub(super) fn token_folders<'a>(request: &'a Request<'_>) -> Vec<(PathBuf, Option<&'a tokens::MixOptions>)> {
     let phases = request.recipe.train.phase.iter().filter(|phase| phase.mix.is_some());
     let phases = phases.map(|phase| (request.project.phase_tokens(&phase.name), phase.mix.as_ref()));
     let whole = (request.project.tokens(), request.recipe.data.mix.as_ref());
@@ -254,7 +253,7 @@ pub(super) fn tokenizer_at_hand(request: &Request<'_>, documents_hash: &str) -> 
 fn shards(
     request: &Request<'_>,
     tokenizer: &Tokenizer,
-    mix: Option<&corpus::mix::MixOptions>,
+    mix: Option<&tokens::MixOptions>,
     ranks: Option<&Ranks<'_>>,
     out: &Path,
     reporter: &mut dyn Reporter,

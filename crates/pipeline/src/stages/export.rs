@@ -8,10 +8,10 @@ use formats::hf::GenerationConfig;
 use formats::model_card::{CardResult, CardSample, CardSection, ModelCard};
 use model::folder::{self, TokenIds};
 use model::{Precision, Weights};
+use runs::report::{Phase, Reporter};
 use serde_json::json;
 use store::fs::RealFs;
 use store::manifest::Manifest;
-use store::report::{Phase, Reporter};
 use store::stage::{self, StagedFolder};
 use tokenizer::Tokenizer;
 
@@ -67,7 +67,8 @@ pub(super) fn export(
     let difference = compare(&mut checkpoint, staged.path(), evaluation, request, &target)?;
     trained.check_stop()?;
     let made = staged.commit(Manifest::new(STAGE, options, inputs)).map_err(&disk)?;
-    let manifest = made.tell(Phase::Export, reporter);
+    reporter.kept(Phase::Export, &made);
+    let manifest = made.manifest;
     let bytes: u64 = manifest.outputs.values().map(|file| file.bytes).sum();
     reporter.note(
         Phase::Export,

@@ -33,7 +33,7 @@ pub(super) fn check_stage(request: &Request<'_>, stage: DataStage) -> Result<()>
         DataStage::Judge | DataStage::Encode => return Ok(()),
         DataStage::Documents => corpus::DOCUMENTS_STAGE,
         DataStage::Tokenizer => data::TOKENIZER_STAGE,
-        DataStage::Tokens => corpus::TOKENS_STAGE,
+        DataStage::Tokens => tokens::TOKENS_STAGE,
     };
     let mut folders = data_folders(request);
     folders.retain(|(_, stage)| *stage == made);
@@ -64,7 +64,7 @@ fn data_folders(request: &Request<'_>) -> Vec<(PathBuf, &'static str)> {
         folders.push((project.tokenizer(), data::TOKENIZER_STAGE));
     }
     let tokens = data::token_folders(request).into_iter();
-    folders.extend(tokens.map(|(folder, _)| (folder, corpus::TOKENS_STAGE)));
+    folders.extend(tokens.map(|(folder, _)| (folder, tokens::TOKENS_STAGE)));
     folders
 }
 

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
+use runs::report::{Phase, Reporter};
+use runs::run::{RunDir, RunState, RunStatus};
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
-use store::report::{Phase, Reporter};
-use store::run::{RunDir, RunState, RunStatus};
 use train::{Change, Obeying};
 
 use super::training::Trained;
@@ -37,11 +37,11 @@ pub(super) enum ToContinue {
 /// With `--resume`: the latest unfinished run, whose own recipe then replaces the request's. Says so when
 /// there is none.
 pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter) -> Result<ToContinue> {
-    let mut runs = store::run::list(&RealFs, &request.project.runs())?;
+    let mut runs = runs::run::list(&RealFs, &request.project.runs())?;
     // A run that was killed before its recipe was written has nothing to continue. A folder of another name
     // is a user's own.
     let has_meta = |path: &Path| RunDir::open(&RealFs, path).is_ok_and(|run| run.has_meta(&RealFs));
-    runs.retain(|run| store::sweep::is_run_id(&run.run_id) && has_meta(&run.path));
+    runs.retain(|run| runs::id::is_run_id(&run.run_id) && has_meta(&run.path));
     let newest = runs.last().map(|run| run.run_id.clone());
     for run in runs.iter_mut().filter(|run| run.state.is_none()) {
         match healed(&run.path, reporter) {
@@ -55,8 +55,8 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
         }
     }
     runs.retain(|run| run.state.is_some());
-    let status = |run: &store::run::RunSummary| run.state.as_ref().map(|state| state.status);
-    let trained = |run: &store::run::RunSummary| run.state.as_ref().is_some_and(RunState::is_trained);
+    let status = |run: &runs::run::RunSummary| run.state.as_ref().map(|state| state.status);
+    let trained = |run: &runs::run::RunSummary| run.state.as_ref().is_some_and(RunState::is_trained);
     let unfinished = runs.iter().rev().find(|run| status(run).is_some_and(is_unfinished) && !trained(run));
     if !request.resume {
         if let Some(run) = unfinished
@@ -196,7 +196,7 @@ pub(super) fn finished_twin(request: &Request<'_>, fingerprint: &str) -> Result<
 
 fn finished(request: &Request<'_>) -> Result<Vec<(RunDir, RunMeta)>> {
     let mut found = Vec::new();
-    for run in store::run::list(&RealFs, &request.project.runs())? {
+    for run in runs::run::list(&RealFs, &request.project.runs())? {
         if run.state.is_some_and(|state| state.is_trained()) {
             let run = RunDir::open(&RealFs, &run.path)?;
             // A run of another version, or with a damaged record, is no twin of this one.

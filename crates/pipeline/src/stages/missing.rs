@@ -1,9 +1,9 @@
 //! What of a trained run's job is still to do, as its folders tell.
 
+use runs::run::{RunDir, RunState};
 use serde::Serialize;
 use store::fs::RealFs;
 use store::manifest::Manifest;
-use store::run::{RunDir, RunState};
 
 use super::Until;
 use super::validation::Evaluation;

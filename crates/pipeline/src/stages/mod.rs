@@ -21,19 +21,19 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use compute::Target;
+use runs::report::{Event, Phase, Reporter};
+use runs::run::{RunDir, RunStatus};
 use serde::{Deserialize, Serialize};
 use store::fs::RealFs;
-use store::report::{Event, Phase, Reporter};
-use store::run::{RunDir, RunStatus};
 use store::walk::bytes_below;
 use train::checkpoint::Which;
 
 use crate::meta::RunMeta;
 use crate::project::Project;
-use crate::recipe::Recipe;
 use crate::stop::{self, Working};
 use crate::{Error, Result, record};
 use history::ToContinue;
+use recipe::Recipe;
 
 pub use crate::meta::go_on;
 pub(crate) use export::write_model;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use corpus::{Rank, Ranks};
+use runs::report::Reporter;
 use store::fs::RealFs;
-use store::report::Reporter;
 use tokenizer::Tokenizer;
 
 use super::shared::{DataStage, lock_folder};

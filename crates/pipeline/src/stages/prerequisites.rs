@@ -2,8 +2,8 @@
 //! planned.
 
 use compute::Target;
+use runs::report::{Phase, Reporter};
 use store::fs::{Fs, RealFs};
-use store::report::{Phase, Reporter};
 use train::TrainOptions;
 
 use super::{Done, Request};

@@ -11,11 +11,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use corpus::{Rank, Ranks};
+use runs::report::{Phase, Reporter};
 use serde::Serialize;
 use store::fs::RealFs;
 use store::lock::RunLock;
 use store::manifest::Manifest;
-use store::report::{Phase, Reporter};
 use tokenizer::Tokenizer;
 
 use super::{Done, PreparedData, Request, data, folders, history, passed_on, phase};

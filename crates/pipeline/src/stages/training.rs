@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use compute::{AnyDevice, Target};
-use corpus::{Split, TokenDataset};
 use model::TrainingModel;
+use runs::report::{Phase, Reporter};
+use runs::run::{RunDir, RunState, RunStatus};
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
-use store::report::{Phase, Reporter};
-use store::run::{RunDir, RunState, RunStatus};
+use tokens::{Split, TokenDataset};
 use train::checkpoint::Which;
 use train::{Ending, Job, Patience, RunLength, ScheduleKind, Start, StopFlag, TrainOptions};
 

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use corpus::{Split, TokenDataset};
 use model::{Evaluator, Precision};
+use runs::report::{Event, Phase, Reporter};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::fs::{Fs, RealFs};
 use store::manifest::Manifest;
-use store::report::{Event, Phase, Reporter};
 use store::stage::{self, StagedFolder};
+use tokens::{Split, TokenDataset};
 use train::StopFlag;
 use train::checkpoint::{Checkpoints, Which};
 
@@ -21,8 +21,8 @@ use super::{Done, Request};
 use crate::error::Unmet;
 use crate::generate::{Extent, Generator, Options};
 use crate::measure::{self, Generation};
-use crate::recipe::{CheckpointChoice, ValidateOptions};
 use crate::{Error, Result};
+use recipe::{CheckpointChoice, ValidateOptions};
 
 /// The stage's name in its manifest; the number changes when the meaning of a figure does.
 pub(super) const STAGE: &str = "evaluation-1";
@@ -136,7 +136,8 @@ pub(super) fn validate(
     store::atomic::write_json(&RealFs, &staged.path().join("results.json"), &evaluation).map_err(&disk)?;
     write_text(&staged.path().join("report.md"), &report(&evaluation, &request.recipe.name))
         .map_err(&disk)?;
-    staged.commit(Manifest::new(STAGE, options, inputs)).map_err(&disk)?.tell(Phase::Validation, reporter);
+    let made = staged.commit(Manifest::new(STAGE, options, inputs)).map_err(&disk)?;
+    reporter.kept(Phase::Validation, &made);
     if !unmet.is_empty() {
         return Err(Error::Gates { unmet, report: folder.join("report.md") });
     }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::process::ExitStatus;
 
+use runs::run::RunState;
 use serde::{Deserialize, Serialize};
-use store::run::RunState;
 
 /// Why a worker crashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,8 +158,8 @@ fn signal(_status: &ExitStatus) -> Option<i32> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use runs::run::RunStatus;
     use std::os::unix::process::ExitStatusExt;
-    use store::run::RunStatus;
 
     fn exited(code: i32) -> ExitStatus {
         ExitStatus::from_raw(code << 8)

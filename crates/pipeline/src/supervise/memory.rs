@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use compute::Target;
+use runs::run::RunDir;
 use store::fs::RealFs;
-use store::run::RunDir;
 
 use crate::meta::RunMeta;
 use crate::plan::{self, Plan};

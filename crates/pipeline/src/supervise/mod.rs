@@ -21,19 +21,19 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use compute::Target;
+use runs::report::{Phase, Reporter};
+use runs::run::{RunDir, RunState, RunStatus};
 use store::fs::{Fs, RealFs, regular};
 use store::lock::RunLock;
-use store::report::{Phase, Reporter};
-use store::run::{RunDir, RunState, RunStatus};
 use store::time::Timestamp;
 use store::{plain, secret};
 use train::{Checkpoints, StopFlag};
 
 use crate::meta::RunMeta;
 use crate::project::Project;
-use crate::recipe::NotifyOptions;
 use crate::stop::Stopped;
 use crate::{Error, Result, ours};
+use recipe::NotifyOptions;
 
 pub use crash::{CrashKind, End};
 pub use policy::{Policy, Progress, RESUMES_WITHOUT_PROGRESS};
@@ -98,7 +98,7 @@ pub fn supervise(job: &Job<'_>, stop: &StopFlag, reporter: &mut dyn Reporter) ->
         return Err(store::Error::Locked { path: data.clone(), pid: RunLock::holder(&data) }.into());
     }
     check_folder(job.project)?;
-    store::stop::clear(&folder);
+    runs::stop::clear(&folder);
     let mut supervisor = Supervisor {
         job,
         record: JobRecord {
@@ -149,7 +149,7 @@ pub fn ask_to_stop(project: &Project, run: &RunDir) -> Result<Option<Asked>> {
         Asked::Worker(_) => project.data(),
     };
     ours::check_request(&folder)?;
-    store::stop::request(&folder)?;
+    runs::stop::request(&folder)?;
     Ok(Some(asked))
 }
 
@@ -308,7 +308,7 @@ impl Supervisor<'_, '_> {
         let mut kill_at = None;
         while worker.try_wait().map_err(|error| cannot("wait for the worker", &error))?.is_none() {
             if self.record.run_id.is_none()
-                && let Some(run) = store::run::held_by(&RealFs, &self.job.project.runs(), worker.id())
+                && let Some(run) = runs::run::held_by(&RealFs, &self.job.project.runs(), worker.id())
             {
                 self.record.run_id = Some(run.id());
                 self.set(JobStatus::Running, "");
@@ -341,13 +341,13 @@ impl Supervisor<'_, '_> {
     }
 
     fn is_asked_to_stop(&self, stop: &StopFlag) -> bool {
-        stop.is_raised() || store::stop::is_requested(&self.job.project.job())
+        stop.is_raised() || runs::stop::is_requested(&self.job.project.job())
     }
 
     /// Asks the worker to save and end.
     fn ask(&self, worker: &mut Child) {
         if store::process::terminate(worker).is_err()
-            && store::stop::request(&self.job.project.data()).is_err()
+            && runs::stop::request(&self.job.project.data()).is_err()
         {
             // No gentle way; the last checkpoint is what stays.
             let _ = worker.kill();
@@ -405,9 +405,9 @@ impl Supervisor<'_, '_> {
         if self.record.run_id.is_some() {
             return;
         }
-        let runs = store::run::list(&RealFs, &self.job.project.runs()).unwrap_or_default();
+        let runs = runs::run::list(&RealFs, &self.job.project.runs()).unwrap_or_default();
         // Numbers come again, in containers soon: what was written before this job began was another's.
-        let worked = |run: &&store::run::RunSummary| {
+        let worked = |run: &&runs::run::RunSummary| {
             let mine = |state: &RunState| state.pid == worker && state.updated_at >= self.record.started_at;
             run.state.as_ref().is_some_and(mine)
         };
@@ -470,7 +470,7 @@ impl Supervisor<'_, '_> {
             metadata.write(&run);
             if let Ok(state) = run.read_state(&RealFs) {
                 let state = RunState {
-                    status: store::run::RunStatus::Failed,
+                    status: runs::run::RunStatus::Failed,
                     message: diagnosis.clone(),
                     failure: Some("crash_loop".to_owned()),
                     ..state

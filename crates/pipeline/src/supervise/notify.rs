@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::recipe::NotifyOptions;
+use recipe::NotifyOptions;
 
 /// Longest time for one message.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -3,10 +3,10 @@
 
 use std::path::PathBuf;
 
+use runs::run::RunDir;
 use serde::{Deserialize, Serialize};
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
-use store::run::RunDir;
 
 use super::crash::CrashKind;
 use crate::project::Project;

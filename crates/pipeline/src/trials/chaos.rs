@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use compute::rng::Rng;
+use runs::run::{RunDir, RunStatus};
 use serde::Serialize;
 use store::fs::RealFs;
-use store::run::{RunDir, RunStatus};
 use train::Checkpoints;
 
 use super::{Compared, Scratch, Trial, compare};
@@ -125,7 +125,7 @@ pub fn chaos(trial: &Trial<'_>, kills: u64, seed: u64, mut progress: impl FnMut(
         if !found.violations.is_empty() {
             break;
         }
-        store::run::remove(&RealFs, &run, run.lock()?)?;
+        runs::run::remove(&RealFs, &run, run.lock()?)?;
     }
     found.sound = found.violations.is_empty();
     scratch.keep = !found.sound;
@@ -161,9 +161,9 @@ fn look(scratch: &Scratch, whole: &RunDir, found: &mut Chaos) -> Result<()> {
             found.violations.push(format!("run {}: {error}", run.id()));
         }
     }
-    let reached = store::metrics::read(&RealFs, &run.metrics())?
+    let reached = runs::metrics::read(&RealFs, &run.metrics())?
         .iter()
-        .map(store::metrics::Metric::step)
+        .map(runs::metrics::Metric::step)
         .max()
         .unwrap_or(0);
     let lost = reached.saturating_sub(steps.last().copied().unwrap_or(0));
@@ -176,9 +176,9 @@ fn look(scratch: &Scratch, whole: &RunDir, found: &mut Chaos) -> Result<()> {
 
 /// How long the whole run trained, by its own clock, with what a start takes.
 fn run_seconds(run: &RunDir) -> f64 {
-    let metrics = store::metrics::read(&RealFs, &run.metrics()).unwrap_or_default();
+    let metrics = runs::metrics::read(&RealFs, &run.metrics()).unwrap_or_default();
     let trained = metrics.iter().rev().find_map(|metric| match metric {
-        store::metrics::Metric::Step(record) => Some(record.elapsed_s),
+        runs::metrics::Metric::Step(record) => Some(record.elapsed_s),
         _ => None,
     });
     trained.unwrap_or(1.0) + 0.1

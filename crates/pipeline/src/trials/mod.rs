@@ -13,16 +13,16 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use runs::metrics::Metric;
+use runs::run::RunDir;
 use serde::Serialize;
 use store::fs::{Fs, RealFs};
-use store::metrics::Metric;
-use store::run::RunDir;
 use train::{Checkpoints, StopFlag};
 
 use crate::project::Project;
-use crate::recipe::Recipe;
 use crate::stop::Stopped;
 use crate::{Error, Result};
+use recipe::Recipe;
 
 pub use chaos::{Chaos, chaos};
 pub use verify::{VerifiedResume, verify_resume};
@@ -98,7 +98,7 @@ impl Scratch {
         (options.sample_every, options.sample_prompts) = (0, Vec::new());
         // It is to come to its end.
         options.early_stopping = 0;
-        recipe.notify = crate::recipe::NotifyOptions::default();
+        recipe.notify = recipe::NotifyOptions::default();
         let project = Project::new(root);
         store::atomic::write(&RealFs, &project.recipe_file(), recipe.to_toml().as_bytes())?;
         Ok(Scratch {
@@ -223,7 +223,7 @@ fn compare(whole: &RunDir, other: &RunDir, step: u64) -> Result<Vec<Compared>> {
 
 /// A run's metrics without what a clock or the system says.
 fn timeless(run: &RunDir) -> Result<Vec<Metric>> {
-    let mut metrics = store::metrics::read(&RealFs, &run.metrics())?;
+    let mut metrics = runs::metrics::read(&RealFs, &run.metrics())?;
     for metric in &mut metrics {
         match metric {
             Metric::Step(record) => {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Bytes;
+use runs::metrics::Metric;
+use runs::watch::{STEP_COLUMNS, step_point};
 use serde_json::{Value, json};
-use store::metrics::Metric;
-use store::watch::{STEP_COLUMNS, step_point};
 use tokio::sync::watch;
 
 use super::hub::{Hub, RECENT, Seen, SeenRun, Subscription};

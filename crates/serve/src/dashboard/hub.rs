@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use runs::metrics::Metric;
+use runs::run::RunDir;
+use runs::watch::MetricsWatch;
 use serde_json::{Value, json};
 use store::fs::RealFs;
-use store::metrics::Metric;
-use store::run::RunDir;
-use store::watch::MetricsWatch;
 use tokio::sync::{Notify, watch};
 
-use super::{Shown, runs};
+use super::{Shown, files};
 
 /// Between two looks at the runs that are shown.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -201,7 +201,7 @@ impl Hub {
 
     fn look_at_list(&self, seen: &mut Seen, look: u64) {
         // A folder that cannot be read shows no runs.
-        let list = store::run::list(&RealFs, &self.shown.runs).unwrap_or_default();
+        let list = runs::run::list(&RealFs, &self.shown.runs).unwrap_or_default();
         let ids: Vec<String> = list.iter().map(|run| run.run_id.clone()).collect();
         for run in list {
             let row = json!({ "run_id": run.run_id, "state": run.state });
@@ -216,7 +216,7 @@ impl Hub {
     }
 
     fn look_at_run(&self, run: &mut SeenRun, id: &str, look: u64) -> bool {
-        let folder = runs::find(&self.shown.runs, id);
+        let folder = files::find(&self.shown.runs, id);
         let metrics = folder.as_ref().map_or_else(PathBuf::new, RunDir::metrics);
         let found = run.metrics.refresh(&metrics);
         if found.restarted {

@@ -2,20 +2,20 @@
 //! so that a dead run is shown like a live one.
 //!
 //! Reading order: `routes` (what can be asked for), `hub` (what is read, once for all clients), `feed` (what
-//! a client is told of it), `runs` (which files may be read), `page/` (what runs in the browser).
+//! a client is told of it), `files` (which files may be read), `page/` (what runs in the browser).
 
 mod feed;
+mod files;
 mod hub;
 mod routes;
-mod runs;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use hyper::Request;
+use runs::run::RunDir;
 use serde_json::Value;
-use store::run::RunDir;
 
 use crate::http::body;
 use crate::http::guard::{Guard, Passed, Refused};

@@ -4,7 +4,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{StatusCode, Uri};
 use serde_json::{Value, json};
 
-use super::{App, feed, runs};
+use super::{App, feed, files};
 use crate::http::body::{Answer, answer as whole, events, sentence};
 use crate::http::guard::Guard;
 use crate::http::target;
@@ -78,7 +78,7 @@ fn matched(pattern: &str, path: &str) -> Option<String> {
 
 async fn meta(app: &App, name: String) -> Answer {
     let folder = app.runs.clone();
-    let read = tokio::task::spawn_blocking(move || runs::meta(&runs::find(&folder, &name)?));
+    let read = tokio::task::spawn_blocking(move || files::meta(&files::find(&folder, &name)?));
     match read.await {
         Ok(Some(meta)) => json_answer(&shown(&meta)),
         _ => sentence(StatusCode::NOT_FOUND, "there is no such run, or its meta.json cannot be read"),

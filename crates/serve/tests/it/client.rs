@@ -47,7 +47,7 @@ impl Server {
     fn with(turn: Turn) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let runs = folder.path().join("runs");
-        let standing = |run: &store::run::RunDir| {
+        let standing = |run: &runs::run::RunDir| {
             let state = run.state(&store::fs::RealFs).ok()?;
             Some(json!({ "status": state.status, "step": state.step }))
         };

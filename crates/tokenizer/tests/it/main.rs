@@ -3,11 +3,11 @@
 
 mod encoding;
 mod files;
-mod runs;
+mod long_runs;
 mod training;
 mod transformers;
 
-use store::report::NoReport;
+use runs::report::NoReport;
 use tokenizer::{Kind, Tokenizer, TokenizerOptions};
 
 /// A small bilingual text with something of everything.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use store::report::{NoReport, Recorder};
+use runs::report::{NoReport, Recorder};
 use tokenizer::{ErrorKind, Kind, PreTokenizer, TokenizerOptions, Usage};
 
 use crate::{options, texts, trained};

@@ -2,8 +2,8 @@
 
 use formats::safetensors::Reader;
 use model::StateKind;
+use runs::report::{Phase, Reporter};
 use store::manifest::Manifest;
-use store::report::{Phase, Reporter};
 use store::{ownership, stage};
 
 use super::{
@@ -61,7 +61,7 @@ impl Checkpoints<'_> {
                 (Some(_), "partial" | "old") => {
                     stage::repair(self.fs, &self.folder.join(name))?;
                 }
-                (Some(_), super::retain::DELETING) => {
+                (Some(_), super::DELETING) => {
                     ownership::discard_known(self.fs, &path, &self.folder.join(name), &super::FILES)?;
                 }
                 _ => {}

@@ -34,6 +34,9 @@ const TRAINER: &str = "trainer.json";
 /// All that a checkpoint may consist of.
 const FILES: [&str; 5] = [WEIGHTS, MOMENTS, AVERAGE, TRAINER, store::manifest::FILE_NAME];
 
+/// A folder on its way out: renamed first, so that a crash never leaves half a checkpoint under its own name.
+const DELETING: &str = "deleting";
+
 /// One tensor that a checkpoint holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavedTensor {
@@ -81,7 +84,7 @@ pub struct Checkpoints<'a> {
 }
 
 impl<'a> Checkpoints<'a> {
-    /// Those in `folder`, usually [`store::run::RunDir::checkpoints`].
+    /// Those in `folder`, usually [`runs::run::RunDir::checkpoints`].
     pub fn new(fs: &'a dyn Fs, folder: &Path) -> Checkpoints<'a> {
         Checkpoints { fs, folder: folder.to_owned() }
     }
@@ -150,7 +153,7 @@ impl<'a> Checkpoints<'a> {
 pub fn is_folder_name(name: &std::ffi::OsStr) -> bool {
     let left = |name: &str| {
         let (name, suffix) = name.strip_prefix('.')?.rsplit_once('.')?;
-        matches!(suffix, "partial" | "old" | retain::DELETING).then(|| step_of(name)).flatten()
+        matches!(suffix, "partial" | "old" | DELETING).then(|| step_of(name)).flatten()
     };
     name.to_str().is_some_and(|name| step_of(name).or_else(|| left(name)).is_some())
 }

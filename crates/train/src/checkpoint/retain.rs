@@ -1,13 +1,10 @@
 //! Which checkpoints stay: the newest k that verify, and the best one.
 
+use runs::report::{Phase, Reporter};
 use store::ownership;
-use store::report::{Phase, Reporter};
 
-use super::{Checkpoints, FILES};
+use super::{Checkpoints, DELETING, FILES};
 use crate::{ErrorKind, Result};
-
-/// A folder on its way out: renamed first, so that a crash never leaves half a checkpoint under its own name.
-pub(super) const DELETING: &str = "deleting";
 
 impl Checkpoints<'_> {
     /// Removes the checkpoints of steps beyond `newest`, which was just saved: the run went back to an

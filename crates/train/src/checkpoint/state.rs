@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use corpus::LoaderCursor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokens::LoaderCursor;
 
 use crate::TrainOptions;
 use crate::spike::SpikeWindow;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use compute::rng::Rng;
+use runs::report::{NoReport, Recorder};
 use serde_json::json;
 use store::fs::Fs;
 use store::fs::faulty::{Fault, MemoryFs};
-use store::report::{NoReport, Recorder};
 
 use super::*;
 use crate::ErrorKind;
@@ -69,7 +69,7 @@ fn state(step: u64) -> TrainerState {
         updates: step,
         total_steps: 1000,
         duties_due: false,
-        cursor: corpus::LoaderCursor::default(),
+        cursor: tokens::LoaderCursor::default(),
         stream: None,
         left: Default::default(),
         tokens_seen: 32 * step,

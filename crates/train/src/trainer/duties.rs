@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use compute::Device;
-use store::metrics::{EpochRecord, Metric, SampleRecord};
-use store::report::{Event, PhaseLoss, Reporter, ValidationRecord};
-use store::run::RunStatus;
+use runs::metrics::{EpochRecord, Metric, SampleRecord};
+use runs::report::{Event, PhaseLoss, Reporter, ValidationRecord};
+use runs::run::RunStatus;
 
 use super::{Flow, Trainer};
 use crate::Result;

@@ -16,11 +16,11 @@ use std::time::Instant;
 
 use compute::rng::Rng;
 use compute::{Batch, Device};
-use corpus::{Loader, LoaderOptions};
 use model::{StepOutcome, TrainingModel};
-use store::metrics::Metric;
-use store::report::{Event, Reporter, StepRecord};
-use store::run::RunStatus;
+use runs::metrics::Metric;
+use runs::report::{Event, Reporter, StepRecord};
+use runs::run::RunStatus;
+use tokens::{Loader, LoaderOptions};
 
 use crate::checkpoint::{Checkpoints, LeftStream, Spike, TrainerState};
 use crate::job::{Ending, Job, Outcome, Sampler};

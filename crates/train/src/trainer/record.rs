@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use compute::Device;
-use store::report::{Event, Phase, Reporter};
-use store::run::RunStatus;
+use runs::report::{Event, Phase, Reporter};
+use runs::run::RunStatus;
 
 use super::Trainer;
 use crate::checkpoint::Checkpoints;
@@ -59,7 +59,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
                 false => format!("{what} cannot be written to `{}`; it is tried again", place.display()),
             };
             // Without it `status` says "running", and the log why it does not get on.
-            let _ = store::pause::tell(disk, run, Some(&why));
+            let _ = runs::pause::tell(disk, run.path(), Some(&why));
         };
         let mut paused = false;
         let saved = self.job.patience.wait_out(&what, self.job.stop, reporter, |_| {
@@ -71,7 +71,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
             attempt
         });
         if paused {
-            let _ = store::pause::tell(disk, run, None);
+            let _ = runs::pause::tell(disk, run.path(), None);
         }
         let saved = match saved {
             Ok(saved) => saved,

@@ -2,7 +2,7 @@
 
 use compute::Device;
 use model::StepOutcome;
-use store::report::Reporter;
+use runs::report::Reporter;
 
 use super::{Flow, Trainer, open_loader, stream_name};
 use crate::checkpoint::{EpochLoss, LeftStream, TrainerState, Which};

@@ -2,7 +2,7 @@
 
 use compute::cpu::Cpu;
 use model::TrainingModel;
-use store::report::{Event, NoReport, Recorder};
+use runs::report::{Event, NoReport, Recorder};
 use train::{Sampler, Start, StopFlag};
 
 use crate::support::Bench;

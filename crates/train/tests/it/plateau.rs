@@ -1,7 +1,7 @@
 //! The plateau of a warm-up-stable-decay schedule: its last checkpoint, and early stopping that begins the
 //! decay.
 
-use store::report::{Event, NoReport, Recorder};
+use runs::report::{Event, NoReport, Recorder};
 use train::{Ending, ScheduleKind, Start, StopFlag, Which};
 
 use crate::support::Bench;

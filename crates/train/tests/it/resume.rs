@@ -1,9 +1,9 @@
 //! A run that was stopped or killed anywhere and resumed ends in the same bits as one that was not.
 
 use model::Optimizer;
+use runs::report::{NoReport, Recorder};
+use runs::run::RunStatus;
 use store::fs::faulty::Fault;
-use store::report::{NoReport, Recorder};
-use store::run::RunStatus;
 use train::{Ending, Start, StopFlag, Which};
 
 use crate::support::{Bench, phase};

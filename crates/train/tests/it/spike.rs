@@ -4,7 +4,7 @@
 use compute::cpu::Cpu;
 use compute::rng::Rng;
 use model::{StateKind, TrainingModel};
-use store::report::{NoReport, Recorder};
+use runs::report::{NoReport, Recorder};
 use train::{Ending, ErrorKind, Sampler, Start, StopFlag, Which};
 
 use crate::support::{Bench, phase};

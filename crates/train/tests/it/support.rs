@@ -5,15 +5,16 @@ use std::sync::OnceLock;
 
 use compute::Target;
 use compute::cpu::Cpu;
-use corpus::{CorpusOptions, Split, TokenDataset};
+use corpus::CorpusOptions;
 use model::{ModelConfig, Optimizer, StateKind, TrainingModel};
+use runs::metrics::Metric;
+use runs::report::{Event, NoReport, Reporter};
+use runs::run::{RunDir, RunState};
 use store::fs::faulty::MemoryFs;
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
-use store::metrics::Metric;
-use store::report::{Event, NoReport, Reporter};
-use store::run::{RunDir, RunState};
 use tokenizer::{Kind, TokenizerOptions};
+use tokens::{Split, TokenDataset};
 use train::checkpoint::TrainerState;
 use train::{
     Checkpoints, Job, Outcome, Patience, PhaseOptions, Result, Sampler, ScheduleKind, Start, StopFlag,
@@ -265,7 +266,7 @@ impl Bench {
 
     /// `metrics.jsonl` without its times.
     pub fn metrics(&self) -> Vec<String> {
-        store::metrics::read(&self.disk, &self.run_dir().metrics())
+        runs::metrics::read(&self.disk, &self.run_dir().metrics())
             .unwrap()
             .into_iter()
             .map(|metric| match metric {
@@ -288,7 +289,7 @@ impl Bench {
 
     /// Of each step.
     pub fn losses(&self) -> Vec<f64> {
-        let metrics = store::metrics::read(&self.disk, &self.run_dir().metrics()).unwrap();
+        let metrics = runs::metrics::read(&self.disk, &self.run_dir().metrics()).unwrap();
         metrics
             .into_iter()
             .filter_map(|metric| if let Metric::Step(record) = metric { Some(record.loss) } else { None })

@@ -3,8 +3,8 @@
 use compute::cpu::Cpu;
 use compute::rng::Rng;
 use model::{StateKind, TrainingModel};
-use store::report::{Event, NoReport, Recorder};
-use store::run::RunStatus;
+use runs::report::{Event, NoReport, Recorder};
+use runs::run::RunStatus;
 use train::{Ending, ErrorKind, Sampler, Start, StopFlag, Which};
 
 use crate::support::{Bench, OnEvent};
@@ -160,7 +160,7 @@ fn a_full_disk_pauses_and_goes_on_when_there_is_space() {
         Event::Warning { message, .. } => {
             warnings.push(message.clone());
             if message.contains("paused") {
-                notices.push(store::pause::read(&disk, &run()));
+                notices.push(runs::pause::read(&disk, run().path()));
             }
             if message.contains("paused") && warnings.len() > 4 {
                 disk.set_capacity(None);
@@ -176,7 +176,7 @@ fn a_full_disk_pauses_and_goes_on_when_there_is_space() {
         let notice = notice.as_deref().expect("told while it pauses");
         assert!(notice.starts_with("disk full, needs ") && notice.contains("when space is free"), "{notice}");
     }
-    assert_eq!(store::pause::read(&bench.disk, &bench.run_dir()), None);
+    assert_eq!(runs::pause::read(&bench.disk, bench.run_dir().path()), None);
     assert!(warnings[0].contains("metrics wait in memory"), "{warnings:?}");
     assert_eq!(bench.fingerprint(), whole.fingerprint());
     assert_eq!(bench.metrics(), whole.metrics(), "no line was lost");

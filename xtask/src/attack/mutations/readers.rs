@@ -4,13 +4,14 @@ use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::Result;
-use corpus::{CorpusOptions, Split};
+use corpus::CorpusOptions;
 use formats::{gguf, hf, safetensors};
 use model::StateKind;
+use runs::report::NoReport;
 use store::fs::RealFs;
 use store::manifest::{FileRecord, Manifest};
-use store::report::NoReport;
 use tokenizer::Tokenizer;
+use tokens::Split;
 use train::Checkpoints;
 use train::checkpoint::{SavedTensor, TensorStore};
 
@@ -135,7 +136,7 @@ fn read_generation_config(_: &Path, bytes: &[u8]) -> bool {
 }
 
 fn read_recipe(_: &Path, bytes: &[u8]) -> bool {
-    match pipeline::Recipe::load("text2llm.toml", &String::from_utf8_lossy(bytes), &[]) {
+    match recipe::Recipe::load("text2llm.toml", &String::from_utf8_lossy(bytes), &[]) {
         Ok(_) => true,
         // Its words point into the text, which is where such code goes wrong.
         Err(errors) => errors.to_string().is_empty(),
@@ -143,14 +144,14 @@ fn read_recipe(_: &Path, bytes: &[u8]) -> bool {
 }
 
 fn read_metrics(folder: &Path, bytes: &[u8]) -> bool {
-    let path = folder.join(store::metrics::FILE_NAME);
+    let path = folder.join(runs::metrics::FILE_NAME);
     if std::fs::write(&path, bytes).is_err() {
         return false;
     }
-    let read = store::metrics::read(&RealFs, &path);
-    let mut watch = store::watch::MetricsWatch::default();
+    let read = runs::metrics::read(&RealFs, &path);
+    let mut watch = runs::watch::MetricsWatch::default();
     while watch.refresh(&path).more {}
-    let _ = store::metrics::MetricsLog::open(&RealFs, &path, 3);
+    let _ = runs::metrics::MetricsLog::open(&RealFs, &path, 3);
     read.is_ok_and(|metrics| metrics.len() > 6)
 }
 

@@ -11,10 +11,10 @@ use formats::hf;
 use formats::safetensors::{Dtype, TensorSpec, pytorch_metadata};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use runs::report::NoReport;
 use serde_json::json;
 use store::fs::RealFs;
 use store::manifest::Manifest;
-use store::report::NoReport;
 use tar::EntryType::Regular;
 use tokenizer::{Kind, TokenizerOptions};
 use train::Checkpoints;
@@ -236,7 +236,7 @@ pub fn make_checkpoint(folder: &Path) -> Result<()> {
         updates: 5,
         total_steps: 10,
         duties_due: false,
-        cursor: corpus::LoaderCursor::default(),
+        cursor: tokens::LoaderCursor::default(),
         stream: None,
         left: BTreeMap::default(),
         tokens_seen: 640,

@@ -103,7 +103,7 @@ pub enum StepDtype {
 }
 
 fn parameters(text: &str) -> Result<u64, String> {
-    pipeline::recipe::parse_size(text)
+    recipe::parse_size(text)
         .ok_or_else(|| format!("`{text}` is not a number of parameters; write 500K, 3M or 1.5B"))
 }
 

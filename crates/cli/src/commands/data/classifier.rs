@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use corpus::classifier::HIGHEST_SCORE;
 use corpus::classifier::train::{self, Example, TrainingOptions};
+use runs::report::Reporter;
 use serde_json::{Value, json};
 use store::fs::RealFs;
-use store::report::Reporter;
 
 use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
@@ -126,6 +126,6 @@ fn texts(paths: &[String], score: f64, reporter: &mut dyn Reporter) -> Result<Ve
         tempfile::Builder::new().prefix(&format!("{SCRATCH}{}-", std::process::id())).tempdir_in(&above)?;
     let out = folder.path().join("documents");
     corpus::prepare(&RealFs, &options, Path::new("."), &out, reporter)?;
-    let documents = corpus::documents(&RealFs, &out, corpus::Split::Train)?;
+    let documents = corpus::documents(&RealFs, &out, tokens::Split::Train)?;
     documents.map(|document| Ok(Example { text: document?.text, score })).collect()
 }

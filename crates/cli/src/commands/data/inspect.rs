@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use corpus::{DroppedDocument, Split};
+use corpus::DroppedDocument;
 use serde_json::json;
 use store::fs::RealFs;
+use tokens::Split;
 
 use super::{prepared, stats};
 use crate::arguments::GlobalArguments;
@@ -58,7 +59,7 @@ const SHOWN_CHARACTERS: usize = 600;
 pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Console) -> Outcome {
     let folder = prepared::folder(global, arguments.folder.as_deref())?;
     if let Some(page) = &arguments.html {
-        let html = corpus::survey::page(&RealFs, &folder, arguments.count)?;
+        let html = corpus::inspection_page(&RealFs, &folder, arguments.count)?;
         std::fs::write(page, html)
             .map_err(|error| Failure::message(format!("`{}` cannot be written: {error}", page.display())))?;
         return match console.is_human() {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use corpus::Split;
 use corpus::survey::{self, Survey};
 use serde_json::json;
 use store::fs::RealFs;
+use tokens::Split;
 
 use super::prepared;
 use crate::arguments::GlobalArguments;

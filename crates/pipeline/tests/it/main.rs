@@ -1,4 +1,0 @@
-//! Integration tests of the pipeline.
-
-mod examples;
-mod recipe_errors;

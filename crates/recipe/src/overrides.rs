@@ -1,0 +1,96 @@
+//! Values given beside the file: `--set section.key=value`, a command's own flags, and
+//! `TEXT2LLM_<SECTION>_<KEY>`.
+
+use toml::Value;
+
+use crate::diagnostic::{Diagnostic, Origin, Place};
+use crate::schema;
+
+/// The prefix of environment variables that set recipe keys.
+pub const ENVIRONMENT_PREFIX: &str = "TEXT2LLM_";
+
+/// One value laid over the recipe.
+#[derive(Clone, Debug)]
+pub struct Override {
+    /// Dotted path of the key.
+    pub path: String,
+    /// Its value, already typed.
+    pub value: Value,
+    /// Who gave it.
+    pub origin: Origin,
+}
+
+impl Override {
+    /// From the argument of `--set`: `section.key=value`, the value in TOML's notation; a bare word is a
+    /// string.
+    pub fn set(argument: &str) -> Result<Override, Diagnostic> {
+        let given = format!("--set {argument}");
+        let Some((path, text)) = argument.split_once('=') else {
+            return Err(Diagnostic {
+                message: format!("`--set {argument}` has no `=`"),
+                place: Some(Place::Outside(given)),
+                help: Some("write section.key=value, for example --set train.epochs=3".to_owned()),
+            });
+        };
+        let path = path.trim().to_owned();
+        Ok(Override { value: typed(&path, text.trim()), path, origin: Origin::Flag(given) })
+    }
+
+    /// From a command's own flag, such as `--epochs 3`.
+    pub fn flag(flag: &str, path: &str, value: impl Into<Value>) -> Override {
+        let value = value.into();
+        let shown = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+        Override { path: path.to_owned(), value, origin: Origin::Flag(format!("{flag} {shown}")) }
+    }
+
+    /// From a command's own flag whose text is read as `--set` reads it.
+    pub fn typed_flag(flag: &str, path: &str, text: &str) -> Override {
+        let given = format!("{flag} {text}");
+        Override { path: path.to_owned(), value: typed(path, text.trim()), origin: Origin::Flag(given) }
+    }
+
+    /// From the environment: each `TEXT2LLM_<SECTION>_<KEY>` whose section is the recipe's. Other variables
+    /// of the prefix belong to the command line and are left alone. Sorted by name, so that the order never
+    /// matters.
+    pub fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Override> {
+        let mut layers = Vec::new();
+        for (name, text) in variables {
+            let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+            let rest = rest.to_ascii_lowercase();
+            let Some(section) = schema::sections()
+                .into_iter()
+                .find(|section| rest.strip_prefix(section.as_str()).is_some_and(|r| r.starts_with('_')))
+            else {
+                continue;
+            };
+            let path = format!("{section}.{}", &rest[section.len() + 1..]);
+            let origin = Origin::Environment(format!("{name}={text}"));
+            layers.push(Override { value: typed(&path, text.trim()), path, origin });
+        }
+        layers.sort_by(|a, b| a.path.cmp(&b.path));
+        layers
+    }
+
+    /// The layer as the user gave it.
+    pub(crate) fn given(&self) -> String {
+        match &self.origin {
+            Origin::Flag(given) => given.clone(),
+            Origin::Environment(given) => format!("environment: {given}"),
+            Origin::File { .. } => self.path.clone(),
+        }
+    }
+}
+
+/// The value of `text` at `path`. A key that takes text keeps it as typed, so `--set name=10` needs no
+/// quotes; so does anything that is not a TOML value.
+fn typed(path: &str, text: &str) -> Value {
+    let parsed = toml::from_str::<toml::Table>(&format!("value = {text}"))
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"));
+    match parsed {
+        Some(Value::String(inner)) => Value::String(inner),
+        Some(value) if !schema::takes_text(path) => value,
+        _ => Value::String(text.to_owned()),
+    }
+}

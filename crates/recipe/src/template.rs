@@ -1,0 +1,74 @@
+//! A recipe with every key, its meaning and its default: what `text2llm new` writes.
+
+use serde_json::Value;
+
+use crate::schema::{alternatives, json_schema, words};
+
+const WIDTH: usize = 100;
+
+/// A commented recipe called `name`. Keys of `example` (a recipe's text) are live; all others stand commented
+/// out with their defaults, so that deleting a `#` is all it takes to change one.
+pub fn commented(name: &str, example: &str) -> String {
+    let chosen: toml::Table = toml::from_str(example).unwrap_or_default();
+    let mut out = String::from(
+        "# A text2llm recipe. A line such as `#seed = 42` shows a key and its default; delete the `#` to change it.\n\
+         # Try it:   text2llm plan     (size, memory and time, nothing is written)\n\
+         # Run it:   text2llm run\n\n",
+    );
+    out.push_str(&format!("name = {}\n", toml::Value::String(name.to_owned())));
+    let Some(Value::Object(properties)) = json_schema().get("properties") else { return out };
+    let no_keys = toml::Table::new();
+    for (section, schema) in properties {
+        let Some(Value::Object(keys)) = schema.get("properties") else { continue };
+        out.push('\n');
+        comment(&mut out, schema);
+        out.push_str(&format!("[{section}]\n"));
+        let chosen = chosen.get(section).and_then(toml::Value::as_table).unwrap_or(&no_keys);
+        for (key, schema) in keys {
+            comment(&mut out, schema);
+            if let Some(value) = chosen.get(key) {
+                out.push_str(&format!("{key} = {value}\n"));
+                continue;
+            }
+            let default = schema.get("default").filter(|value| !value.is_null());
+            match default.and_then(|value| toml::Value::try_from(value).ok()) {
+                Some(value) => out.push_str(&format!("#{key} = {value}\n")),
+                None => out.push_str(&format!("#{key} =\n")),
+            }
+        }
+    }
+    out
+}
+
+fn comment(out: &mut String, schema: &Value) {
+    let description = schema.get("description").and_then(Value::as_str).unwrap_or_default();
+    let mut text = description.replace('\n', " ");
+    if let Some(words) = words(schema) {
+        text.push_str(&format!(" One of: {}.", words.join(", ")));
+    } else if let Some(range) = alternatives(schema).first().and_then(|schema| range(schema)) {
+        text.push_str(&format!(" Range: {range}."));
+    }
+    let mut line = String::from("#");
+    for word in text.split_whitespace() {
+        if line.chars().count() + 1 + word.chars().count() > WIDTH {
+            out.push_str(&line);
+            out.push('\n');
+            line = String::from("#");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    if line.len() > 1 {
+        out.push_str(&line);
+        out.push('\n');
+    }
+}
+
+fn range(schema: &Value) -> Option<String> {
+    let bound = |word: &str| schema.get(word).and_then(Value::as_f64);
+    match (bound("minimum"), bound("maximum")) {
+        (Some(least), Some(most)) => Some(format!("{least} to {most}")),
+        (Some(least), None) if least > 0.0 => Some(format!("at least {least}")),
+        _ => None,
+    }
+}

@@ -1,0 +1,4 @@
+//! Integration tests of the recipe.
+
+mod examples;
+mod recipe_errors;

@@ -1,0 +1,516 @@
+//! The record of one run: `runs/<run_id>/` with what was asked (`meta.json`), where it stands (`state.json`),
+//! its metrics, its log and its checkpoints.
+//!
+//! Listing reads one small file a run, so that a thousand runs answer at once.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use store::fs::Fs;
+use store::lock::RunLock;
+use store::time::Timestamp;
+use store::{Error, ErrorKind, Result, sealed, secret};
+
+use crate::{id, metrics, pause};
+
+/// What was asked.
+const META_FILE: &str = "meta.json";
+/// The same, for when the first is damaged: without it no checkpoint could be used.
+const META_COPY_FILE: &str = "meta.copy.json";
+/// Where it stands; can be rebuilt from checkpoints.
+const STATE_FILE: &str = "state.json";
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Made, not begun.
+    #[default]
+    Queued,
+    /// A process works on it.
+    Running,
+    /// All steps are done.
+    Completed,
+    /// It stopped with an error.
+    Failed,
+    /// It was stopped on request, in whatever phase; it can be resumed.
+    Stopped,
+    /// Its process vanished without a word: killed, out of memory, out of power. It can be resumed.
+    Interrupted,
+}
+
+impl std::fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            RunStatus::Queued => "queued",
+            RunStatus::Running => "running",
+            RunStatus::Completed => "completed",
+            RunStatus::Failed => "failed",
+            RunStatus::Stopped => "stopped",
+            RunStatus::Interrupted => "interrupted",
+        })
+    }
+}
+
+/// `state.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunState {
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Steps done.
+    pub step: u64,
+    /// Steps in all.
+    pub total_steps: u64,
+    /// Epochs done, with the fraction.
+    pub epoch: f64,
+    /// The process that works or worked on it.
+    pub pid: u32,
+    /// Loss of the last step, in nats a token.
+    pub train_loss: Option<f64>,
+    /// Loss of the last validation.
+    pub validation_loss: Option<f64>,
+    /// The lowest validation loss so far.
+    pub best_validation_loss: Option<f64>,
+    /// Learning rate of the last step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// Speed of the last steps.
+    pub tokens_per_s: f64,
+    /// What computes: "cpu".
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub device: String,
+    /// Estimated time to the end.
+    pub eta_s: f64,
+    /// Step of the newest verified checkpoint.
+    pub checkpoint_step: Option<u64>,
+    /// Why it failed or stopped, or what it does now.
+    pub message: String,
+    /// What kind of failure, in one word for programs: "diverged", "storage_full".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Whether all steps are done although the status tells of a stop after them; see
+    /// [`RunState::is_trained`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub trained: bool,
+    /// What the run waits for before it goes on by itself: "disk full, needs 12 MB on …". Told by
+    /// [`RunDir::state`], never stored here: a full disk takes no new `state.json`.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// When this was written (UTC, RFC 3339).
+    pub updated_at: String,
+}
+
+impl RunState {
+    /// Whether all steps are done: what is left of the job comes after training.
+    pub fn is_trained(&self) -> bool {
+        self.status == RunStatus::Completed || (self.status == RunStatus::Stopped && self.trained)
+    }
+
+    /// The status as people read it: a run that waits for its disk runs, and does not get on.
+    pub fn status_in_words(&self) -> String {
+        if self.paused.is_some() { "paused".to_owned() } else { self.status.to_string() }
+    }
+}
+
+/// One run's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+/// A line of `list`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunSummary {
+    /// The folder's name.
+    pub run_id: String,
+    /// The folder.
+    pub path: PathBuf,
+    /// What `state.json` says, with a vanished process told as interrupted. `None` where it cannot be read.
+    pub state: Option<RunState>,
+}
+
+impl RunDir {
+    /// Makes `runs/<time>-<name>/`. Two runs begun in the same second get different ids.
+    pub fn create(fs: &dyn Fs, runs: &Path, name: &str) -> Result<RunDir> {
+        // Ids sort by time. A clock that was set back must not put a new run before older ones.
+        let ids = ids(fs, runs)?;
+        let newest = newest(&ids).and_then(|id| Timestamp::from_compact(id.get(..15)?));
+        let now = Timestamp::now();
+        let time = match newest {
+            Some(newest) if newest > now => Timestamp::from_unix(newest.unix_s() + 1),
+            _ => now,
+        };
+        RunDir::create_at(fs, runs, name, time)
+    }
+
+    fn create_at(fs: &dyn Fs, runs: &Path, name: &str, time: Timestamp) -> Result<RunDir> {
+        let stem = match slug(name).as_str() {
+            "" => time.compact(),
+            slug => format!("{}-{slug}", time.compact()),
+        };
+        let mut path = runs.join(&stem);
+        let mut count = 1;
+        while fs.exists(&path) {
+            count += 1;
+            path = runs.join(format!("{stem}-{count}"));
+        }
+        let run = RunDir { path };
+        // Prompts, texts and addresses stand in its files; what is meant for others lies in `model/` and
+        // `evals/`.
+        fs.create_private_dir_all(&run.checkpoints()).map_err(Error::io("create the folder", &run.path))?;
+        run.write_state(fs, RunState::default())?;
+        fs.sync_dir(runs).map_err(Error::io("flush the folder", runs))?;
+        Ok(run)
+    }
+
+    /// An existing run: `name` is an id below `runs`, or the unique beginning or end of one, or `latest`.
+    pub fn find(fs: &dyn Fs, runs: &Path, name: &str) -> Result<RunDir> {
+        if name.is_empty() {
+            return Err(Error::Invalid { message: "no run is named: give an id, or `latest`".to_owned() });
+        }
+        let ids = ids(fs, runs)?;
+        let matching: Vec<&String> = match name {
+            "latest" => newest(&ids).into_iter().collect(),
+            _ if ids.iter().any(|id| id == name) => ids.iter().filter(|id| *id == name).collect(),
+            _ => ids.iter().filter(|id| id.starts_with(name) || id.ends_with(name)).collect(),
+        };
+        match matching.as_slice() {
+            [id] => Ok(RunDir { path: runs.join(id) }),
+            [] if ids.is_empty() => Err(Error::NotFound {
+                message: format!("no runs in `{}`: start one with `text2llm run`", runs.display()),
+            }),
+            [] => Err(Error::NotFound {
+                message: format!("no run `{name}` in `{}`: see `text2llm list`", runs.display()),
+            }),
+            [first, second, ..] => Err(Error::Invalid {
+                message: format!(
+                    "`{name}` fits more than one run (`{first}`, `{second}`): give the whole id"
+                ),
+            }),
+        }
+    }
+
+    /// A run by its folder, which must exist.
+    pub fn open(fs: &dyn Fs, path: &Path) -> Result<RunDir> {
+        if fs.exists(path) {
+            Ok(RunDir { path: path.to_owned() })
+        } else {
+            Err(Error::NotFound {
+                message: format!("no run folder `{}`: see `text2llm list`", path.display()),
+            })
+        }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder's name.
+    pub fn id(&self) -> String {
+        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// `checkpoints/`.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// `metrics.jsonl`.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join(metrics::FILE_NAME)
+    }
+
+    /// `resume_metadata.json`: what the supervisor remembers of crashes and resumes.
+    pub fn resume_metadata(&self) -> PathBuf {
+        self.path.join("resume_metadata.json")
+    }
+
+    /// `train.log`, prose for a person.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("train.log")
+    }
+
+    /// Takes the run for this process.
+    pub fn lock(&self) -> Result<RunLock> {
+        RunLock::acquire(&self.path)
+    }
+
+    /// Writes `meta.json`: the whole recipe with defaults, environment, versions, hashes; and its copy.
+    pub fn write_meta(&self, fs: &dyn Fs, meta: &Value) -> Result<()> {
+        sealed::write(fs, &self.path.join(META_FILE), meta)?;
+        sealed::write(fs, &self.path.join(META_COPY_FILE), meta)
+    }
+
+    /// Reads `meta.json`, or its copy where that is damaged or gone.
+    ///
+    /// # Errors
+    /// What is wrong with `meta.json`, where the copy is no better.
+    pub fn read_meta(&self, fs: &dyn Fs) -> Result<Value> {
+        let unusable = |error: &Error| matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
+        match sealed::read(fs, &self.path.join(META_FILE)) {
+            Err(error) if unusable(&error) => {
+                sealed::read(fs, &self.path.join(META_COPY_FILE)).map_err(|_| error)
+            }
+            read => read,
+        }
+    }
+
+    /// Whether there is a `meta.json`, or its copy, damaged or not.
+    pub fn has_meta(&self, fs: &dyn Fs) -> bool {
+        [META_FILE, META_COPY_FILE].iter().any(|name| fs.exists(&self.path.join(name)))
+    }
+
+    /// Makes `meta.json` and its copy equal again, where one of them is damaged or gone. Returns whether it
+    /// was `meta.json`. For who holds the run's lock.
+    ///
+    /// # Errors
+    /// Both are damaged; what the disk says.
+    pub fn heal_meta(&self, fs: &dyn Fs) -> Result<bool> {
+        let read = |name| sealed::read::<Value>(fs, &self.path.join(name)).ok();
+        let (meta, copy) = (read(META_FILE), read(META_COPY_FILE));
+        // A kill between the two writes leaves an older copy.
+        if meta.is_none() || meta != copy {
+            let value = self.read_meta(fs)?;
+            self.write_meta(fs, &value)?;
+        }
+        Ok(meta.is_none())
+    }
+
+    /// Writes `state.json`, stamped with the time and this process.
+    pub fn write_state(&self, fs: &dyn Fs, mut state: RunState) -> Result<()> {
+        state.updated_at = Timestamp::now().rfc3339();
+        state.pid = std::process::id();
+        state.message = secret::hidden(&state.message).into_owned();
+        sealed::write(fs, &self.path.join(STATE_FILE), &state)
+    }
+
+    /// Reads `state.json` as it stands.
+    pub fn read_state(&self, fs: &dyn Fs) -> Result<RunState> {
+        sealed::read(fs, &self.path.join(STATE_FILE))
+    }
+
+    /// `state.json`, except that a run called running that nobody holds is told as interrupted, and what a
+    /// running one waits for.
+    pub fn state(&self, fs: &dyn Fs) -> Result<RunState> {
+        let mut state = self.read_state(fs)?;
+        if state.status == RunStatus::Running {
+            if RunLock::is_held(&self.path) {
+                state.paused = pause::read(fs, &self.path);
+            } else {
+                state.status = RunStatus::Interrupted;
+                state.message = format!("process {} ended without a word", state.pid);
+                state.eta_s = 0.0;
+            }
+        }
+        Ok(state)
+    }
+}
+
+/// Removes a run's folder with all it holds. `lock` shows that nobody works on it.
+///
+/// # Errors
+/// What the disk says; the folder is then gone from lists all the same, or untouched.
+pub fn remove(fs: &dyn Fs, run: &RunDir, _lock: RunLock) -> Result<()> {
+    // Renamed first: what is left of a removal that was cut off is no run any more.
+    let aside = run.path.with_file_name(format!(".{}.deleting", run.id()));
+    if fs.exists(&aside) {
+        fs.remove_dir_all(&aside).map_err(Error::io("remove", &aside))?;
+    }
+    fs.rename(&run.path, &aside).map_err(Error::io("remove", &run.path))?;
+    fs.remove_dir_all(&aside).map_err(Error::io("remove", &aside))
+}
+
+/// The run that `process` works on: the one whose lock it holds.
+pub fn held_by(fs: &dyn Fs, runs: &Path, process: u32) -> Option<RunDir> {
+    let held = |id: &String| RunLock::holder(&runs.join(id)) == Some(process);
+    ids(fs, runs).ok()?.into_iter().rev().find(held).map(|id| RunDir { path: runs.join(id) })
+}
+
+/// All runs, oldest first.
+pub fn list(fs: &dyn Fs, runs: &Path) -> Result<Vec<RunSummary>> {
+    Ok(ids(fs, runs)?
+        .into_iter()
+        .map(|run_id| {
+            let run = RunDir { path: runs.join(&run_id) };
+            RunSummary { state: run.state(fs).ok(), path: run.path, run_id }
+        })
+        .collect())
+}
+
+/// The newest run, if there is one.
+pub fn latest(fs: &dyn Fs, runs: &Path) -> Result<Option<RunDir>> {
+    Ok(newest(&ids(fs, runs)?).map(|id| RunDir { path: runs.join(id) }))
+}
+
+/// The last that has a run's name; a folder of another name, say of a user's own, only where there is nothing
+/// else.
+fn newest(ids: &[String]) -> Option<&String> {
+    ids.iter().rfind(|id| id::is_run_id(id)).or(ids.last())
+}
+
+fn ids(fs: &dyn Fs, runs: &Path) -> Result<Vec<String>> {
+    let entries = match fs.list(runs).map_err(Error::io("list", runs)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    // A folder of somebody's own among them is no run.
+    let is_run = |name: &str| {
+        let folder = runs.join(name);
+        [STATE_FILE, META_FILE, META_COPY_FILE].iter().any(|file| fs.exists(&folder.join(file)))
+    };
+    let mut ids: Vec<String> = entries
+        .into_iter()
+        .filter(|entry| entry.is_dir && !entry.name.starts_with('.') && is_run(&entry.name))
+        .map(|entry| entry.name)
+        .collect();
+    ids.sort_by_key(|id| order(id));
+    Ok(ids)
+}
+
+/// Sorts `…-name-10` after `…-name-9`.
+fn order(id: &str) -> (String, u64) {
+    match id.rsplit_once('-').and_then(|(stem, count)| Some((stem, count.parse::<u64>().ok()?))) {
+        // The time itself ends in digits too.
+        Some((stem, count)) if stem.len() > 15 => (stem.to_owned(), count),
+        _ => (id.to_owned(), 1),
+    }
+}
+
+/// A name made safe for every file system: lower-case ASCII letters, digits and single dashes, at most 40.
+fn slug(name: &str) -> String {
+    let mut slug = String::new();
+    for character in name.chars() {
+        match character.to_ascii_lowercase() {
+            letter if letter.is_ascii_alphanumeric() => slug.push(letter),
+            _ if !slug.is_empty() && !slug.ends_with('-') => slug.push('-'),
+            _ => {}
+        }
+    }
+    slug.truncate(40);
+    slug.trim_end_matches('-').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store::fs::RealFs;
+    use store::fs::faulty::MemoryFs;
+
+    #[test]
+    fn ids_sort_by_time_and_never_clash() {
+        let disk = MemoryFs::new();
+        let runs = Path::new("/runs");
+        let noon = Timestamp::from_unix(1_795_361_412);
+        for _ in 0..11 {
+            RunDir::create_at(&disk, runs, "My Recipe.toml/../x", noon).unwrap();
+        }
+        RunDir::create_at(&disk, runs, "é", Timestamp::from_unix(1_795_361_411)).unwrap();
+        let ids = ids(&disk, runs).unwrap();
+        assert_eq!(ids[0], "20261122-153011");
+        assert_eq!(ids[1], "20261122-153012-my-recipe-toml-x");
+        assert_eq!(ids[2], "20261122-153012-my-recipe-toml-x-2");
+        assert_eq!(ids[11], "20261122-153012-my-recipe-toml-x-11");
+        assert_eq!(latest(&disk, runs).unwrap().unwrap().id(), ids[11]);
+        assert_eq!(RunDir::find(&disk, runs, "latest").unwrap().id(), ids[11]);
+        assert_eq!(RunDir::find(&disk, runs, "153011").unwrap().id(), ids[0]);
+        assert_eq!(RunDir::find(&disk, runs, &ids[1]).unwrap().id(), ids[1]);
+        assert_eq!(RunDir::find(&disk, runs, "2026").unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(RunDir::find(&disk, runs, "nothing").unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(latest(&disk, Path::new("/none")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_vanished_process_is_told_as_interrupted() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&RealFs, folder.path(), "x").unwrap();
+        assert_eq!(run.state(&RealFs).unwrap().status, RunStatus::Queued);
+        let lock = run.lock().unwrap();
+        run.write_state(&RealFs, RunState { status: RunStatus::Running, step: 7, ..RunState::default() })
+            .unwrap();
+        assert_eq!(run.state(&RealFs).unwrap().status, RunStatus::Running);
+        crate::pause::tell(&RealFs, run.path(), Some("disk full, needs 12.0 MB")).unwrap();
+        let state = run.state(&RealFs).unwrap();
+        assert_eq!(
+            (state.paused.as_deref(), state.status_in_words().as_str()),
+            (Some("disk full, needs 12.0 MB"), "paused")
+        );
+        assert!(serde_json::to_string(&state).unwrap().contains("\"paused\":\"disk full"));
+        drop(lock);
+        let state = run.state(&RealFs).unwrap();
+        assert_eq!((state.status, state.step, state.paused), (RunStatus::Interrupted, 7, None));
+    }
+
+    #[test]
+    fn a_copy_of_the_record_that_a_kill_left_behind_is_brought_up_to_date() {
+        let disk = MemoryFs::new();
+        let run = RunDir::create(&disk, Path::new("/runs"), "x").unwrap();
+        let copy = run.path().join(META_COPY_FILE);
+        let meta = |step: u64| serde_json::json!({ "step": step });
+        run.write_meta(&disk, &meta(1)).unwrap();
+        let old = disk.read(&copy).unwrap();
+        run.write_meta(&disk, &meta(2)).unwrap();
+        disk.mutate(&copy, |bytes| *bytes = old.clone());
+        assert!(!run.heal_meta(&disk).unwrap());
+        disk.mutate(&run.path().join(META_FILE), |bytes| bytes[0] ^= 1);
+        assert!(run.heal_meta(&disk).unwrap());
+        assert_eq!(run.read_meta(&disk).unwrap(), meta(2));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_hide_the_newest_run() {
+        let disk = MemoryFs::new();
+        let runs = Path::new("/runs");
+        let tomorrow = Timestamp::from_unix(Timestamp::now().unix_s() + 86_400);
+        RunDir::create_at(&disk, runs, "z", tomorrow).unwrap();
+        let next = RunDir::create(&disk, runs, "a").unwrap();
+        assert_eq!(latest(&disk, runs).unwrap().unwrap(), next);
+        // Nor does a folder of another name, which sorts after all of them.
+        disk.create_dir_all(&runs.join("mine")).unwrap();
+        disk.create(&runs.join("mine/meta.json")).unwrap();
+        assert_eq!(latest(&disk, runs).unwrap().unwrap(), next);
+        assert_eq!(RunDir::find(&disk, runs, "latest").unwrap(), next);
+        let after = RunDir::create(&disk, runs, "a").unwrap();
+        assert!(after.id() > next.id());
+    }
+
+    #[test]
+    fn a_run_is_found_by_its_process_and_removed_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (kept, gone) = (
+            RunDir::create(&RealFs, folder.path(), "kept").unwrap(),
+            RunDir::create(&RealFs, folder.path(), "gone").unwrap(),
+        );
+        assert_eq!(held_by(&RealFs, folder.path(), std::process::id()), None);
+        let lock = gone.lock().unwrap();
+        assert_eq!(held_by(&RealFs, folder.path(), std::process::id()), Some(gone.clone()));
+        remove(&RealFs, &gone, lock).unwrap();
+        let left: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left, [kept.path()]);
+    }
+
+    #[test]
+    fn a_thousand_runs_list_quickly() {
+        let folder = tempfile::tempdir().unwrap();
+        let running = RunState { status: RunStatus::Running, ..RunState::default() };
+        sealed::write(&RealFs, &folder.path().join("state.json"), &running).unwrap();
+        let json = std::fs::read(folder.path().join("state.json")).unwrap();
+        for i in 0..1000 {
+            let run = folder.path().join(format!("20260101-{i:06}-x"));
+            std::fs::create_dir(&run).unwrap();
+            std::fs::write(run.join("state.json"), &json).unwrap();
+        }
+        std::fs::write(folder.path().join("20260101-000003-x/state.json"), "{").unwrap();
+        let start = std::time::Instant::now();
+        let runs = list(&RealFs, folder.path()).unwrap();
+        let seconds = start.elapsed().as_secs_f64();
+        assert_eq!(runs.len(), 1000);
+        assert_eq!(runs.iter().filter(|run| run.state.is_none()).count(), 1);
+        assert!(seconds < 1.0, "{seconds} s");
+    }
+}

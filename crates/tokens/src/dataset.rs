@@ -1,0 +1,317 @@
+//! One split's shards, checked against their manifest when they are opened and whenever they are read.
+
+use std::path::Path;
+
+use compute::Batch;
+use store::ErrorKind as StoreErrorKind;
+use store::fs::Fs;
+use store::manifest::Manifest;
+
+use crate::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
+use crate::verified::VerifiedFile;
+use crate::windows::{Span, Windows};
+use crate::{Error, Result, Split, TOKENS_STAGE};
+
+/// The tokens of one split as one stream: documents end to end, each as BOS, its tokens, EOS.
+#[derive(Debug)]
+pub struct TokenDataset {
+    header: Header,
+    shards: Vec<OpenShard>,
+    hash: String,
+}
+
+#[derive(Debug)]
+struct OpenShard {
+    ids: VerifiedFile,
+    ends: VerifiedFile,
+    /// The last document end of each block of `ends`, to find the block of a position.
+    last_ends: Vec<u64>,
+    /// Of the stream.
+    first_token: u64,
+}
+
+impl TokenDataset {
+    /// Opens the shards of `split` in the folder that a stage [`TOKENS_STAGE`] made, after checking every byte of
+    /// them. What stands beside it is left alone: another process may be making the folder again.
+    ///
+    /// # Errors
+    /// A folder that is missing, damaged, or made by another tokenizer than that of
+    /// `expected_tokenizer_hash`.
+    pub fn open(
+        fs: &dyn Fs,
+        folder: &Path,
+        split: Split,
+        expected_tokenizer_hash: &str,
+    ) -> Result<TokenDataset> {
+        let manifest = Manifest::read(fs, folder).map_err(|error| match error.kind() {
+            StoreErrorKind::NotFound => {
+                Error::corrupt(folder, "holds no finished token shards: run the data stage again")
+            }
+            StoreErrorKind::Corrupt => Error::corrupt(folder, format!("{error}: run the data stage again")),
+            _ => error.into(),
+        })?;
+        if manifest.stage != TOKENS_STAGE {
+            return Err(Error::corrupt(folder, format!("holds `{}`, not token shards", manifest.stage)));
+        }
+        let open = |name: &str| open_file(fs, folder, &manifest, name);
+        let header_path = folder.join(header_file(split));
+        let header_source = open(&header_file(split))?;
+        let mut bytes = vec![0; header_source.bytes() as usize];
+        header_source.read(0, &mut bytes)?;
+        let header: Header = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::corrupt(&header_path, format!("{error}: tokenize again")))?;
+        if header.format != FORMAT || !matches!(header.bytes_per_token, 2 | 4) {
+            let message =
+                format!("has format {}, this program reads {FORMAT}: tokenize again", header.format);
+            return Err(Error::corrupt(&header_path, message));
+        }
+        if header.tokenizer_hash != expected_tokenizer_hash {
+            let message = format!(
+                "was made by another tokenizer ({}…, wanted {}…): tokenize the documents again with this one",
+                &header.tokenizer_hash.chars().take(12).collect::<String>(),
+                &expected_tokenizer_hash.chars().take(12).collect::<String>()
+            );
+            return Err(Error::corrupt(&header_path, message));
+        }
+        let mut first_token = 0;
+        let mut shards = Vec::new();
+        for (number, counts) in header.shards.iter().enumerate() {
+            let (ids, ends) = (ids_file(split, number), ends_file(split, number));
+            let shard =
+                OpenShard::new(open(&ids)?, open(&ends)?, first_token, counts, header.bytes_per_token)?
+                    .map_err(|message| {
+                        Error::corrupt(&folder.join(&ends), format!("{message}: tokenize again"))
+                    })?;
+            first_token += counts.tokens;
+            shards.push(shard);
+        }
+        if first_token != header.tokens {
+            return Err(Error::corrupt(&header_path, "its counts do not add up: tokenize again"));
+        }
+        Ok(TokenDataset { header, shards, hash: manifest.hash() })
+    }
+
+    /// Tokens, BOS and EOS included.
+    pub fn token_count(&self) -> u64 {
+        self.header.tokens
+    }
+
+    /// Documents.
+    pub fn document_count(&self) -> u64 {
+        self.header.documents
+    }
+
+    /// Tokens that have a target to learn: all but the last of each document.
+    pub fn trained_token_count(&self) -> u64 {
+        self.header.tokens - self.header.documents
+    }
+
+    /// Ids are below this.
+    pub fn vocab_size(&self) -> usize {
+        self.header.vocab_size
+    }
+
+    /// The hash of the folder's manifest: names documents, tokenizer and shards together.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// The hash of the tokenizer that made the shards.
+    pub fn tokenizer_hash(&self) -> &str {
+        &self.header.tokenizer_hash
+    }
+
+    /// All tokens once, in order, in batches of the given shape; what does not fill the last row or batch is
+    /// padding of weight 0. The same batches every time. An error is that of a file that changed since it was
+    /// opened, or of the disk.
+    pub fn batches(
+        &self,
+        batch_size: usize,
+        sequence_length: usize,
+    ) -> impl Iterator<Item = Result<Batch>> + use<'_> {
+        self.spread_batches(batch_size, sequence_length, u64::MAX)
+    }
+
+    /// As [`TokenDataset::batches`], but only of so many sequences, spread evenly over all of the tokens: a
+    /// sample in which every source has its share, also where sources follow one another.
+    pub fn spread_batches(
+        &self,
+        batch_size: usize,
+        sequence_length: usize,
+        sequences: u64,
+    ) -> impl Iterator<Item = Result<Batch>> + use<'_> {
+        let windows = Windows::in_order(self.token_count(), sequence_length);
+        let all = windows.count();
+        let count = sequences.min(all);
+        let window =
+            move |number: u64| (u128::from(number) * u128::from(all) / u128::from(count.max(1))) as u64;
+        (0..count).step_by(batch_size.max(1)).map(move |first| {
+            let mut batch = Batch::new(batch_size, sequence_length);
+            for row in 0..batch_size {
+                match first + row as u64 {
+                    number if number < count => {
+                        self.fill_row(windows.span(window(number)), &mut batch, row)?;
+                    }
+                    _ => self.pad_row(&mut batch, row, 0),
+                }
+            }
+            Ok(batch)
+        })
+    }
+
+    /// Where the document that holds `position` ends, in the stream.
+    fn document_end(&self, position: u64) -> Result<u64> {
+        let shard = self.shard(position);
+        Ok(shard.first_token + shard.document_end(position - shard.first_token)?)
+    }
+
+    /// Copies the tokens from `position` on; they must lie within one document.
+    fn copy(&self, position: u64, out: &mut [u32]) -> Result<()> {
+        let shard = self.shard(position);
+        let width = self.header.bytes_per_token;
+        let mut bytes = vec![0; out.len() * width];
+        shard.ids.read((position - shard.first_token) * width as u64, &mut bytes)?;
+        match width {
+            2 => {
+                for (out, id) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *out = u16::from_le_bytes([id[0], id[1]]).into();
+                }
+            }
+            _ => {
+                for (out, id) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+                    *out = u32::from_le_bytes([id[0], id[1], id[2], id[3]]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a window into a row: runs of tokens, each within one document.
+    pub(crate) fn fill_row(&self, span: Span, batch: &mut Batch, row: usize) -> Result<()> {
+        let first = row * batch.sequence_length;
+        let (mut position, mut at) = (span.start, 0);
+        while at < span.len {
+            let end = self.document_end(position)?;
+            let run = ((end - position) as usize).min(span.len - at);
+            let ends_document = position + run as u64 == end;
+            let place = first + at..first + at + run;
+            self.copy(position, &mut batch.tokens[place.clone()])?;
+            // Each target is the token after; within the run they are at hand.
+            batch.targets[place.start..place.end - 1]
+                .copy_from_slice(&batch.tokens[place.start + 1..place.end]);
+            let last = &mut batch.targets[place.end - 1..place.end];
+            if ends_document {
+                last[0] = self.header.bos_id;
+            } else {
+                self.copy(position + run as u64, last)?;
+            }
+            batch.document_starts[place.clone()].fill(at as u32);
+            batch.weights[place.clone()].fill(1.0);
+            if ends_document {
+                batch.weights[place.end - 1] = 0.0;
+            }
+            at += run;
+            position = (position + run as u64) % self.token_count();
+        }
+        self.pad_row(batch, row, span.len);
+        Ok(())
+    }
+
+    /// Fills a row from `at` with padding; each of its tokens is a document of its own, and none has weight.
+    fn pad_row(&self, batch: &mut Batch, row: usize, at: usize) {
+        let (first, end) = (row * batch.sequence_length, (row + 1) * batch.sequence_length);
+        batch.tokens[first + at..end].fill(self.header.pad_id);
+        batch.targets[first + at..end].fill(self.header.pad_id);
+        batch.weights[first + at..end].fill(0.0);
+        for place in first + at..end {
+            batch.document_starts[place] = (place - first) as u32;
+        }
+    }
+
+    fn shard(&self, position: u64) -> &OpenShard {
+        let after = self.shards.partition_point(|shard| shard.first_token <= position);
+        &self.shards[after - 1]
+    }
+}
+
+impl OpenShard {
+    /// Opens a shard whose index and counts describe its ids; otherwise says why not.
+    fn new(
+        ids: VerifiedFile,
+        ends: VerifiedFile,
+        first_token: u64,
+        counts: &Shard,
+        bytes_per_token: usize,
+    ) -> Result<std::result::Result<OpenShard, &'static str>> {
+        if Some(ids.bytes()) != counts.tokens.checked_mul(bytes_per_token as u64) {
+            return Ok(Err("the number of ids is not the header's"));
+        }
+        if Some(ends.bytes()) != counts.documents.checked_mul(END_BYTES as u64) {
+            return Ok(Err("the number of documents is not the header's"));
+        }
+        let (mut before, mut rises) = (0, true);
+        let mut last_ends = Vec::with_capacity(ends.blocks());
+        for number in 0..ends.blocks() {
+            ends.with_block(number, |block| {
+                for end in ends_of(block) {
+                    rises &= end > before;
+                    before = end;
+                }
+            })?;
+            last_ends.push(before);
+        }
+        if !rises || before != counts.tokens || counts.documents == 0 {
+            return Ok(Err("the document ends are not in order"));
+        }
+        Ok(Ok(OpenShard { ids, ends, last_ends, first_token }))
+    }
+
+    /// Where the document that holds the token `position` of this shard ends, in the shard.
+    fn document_end(&self, position: u64) -> Result<u64> {
+        let block = self.last_ends.partition_point(|&end| end <= position);
+        self.ends.with_block(block, |block| {
+            let (mut low, mut high) = (0, block.len() / END_BYTES);
+            while low < high {
+                let middle = (low + high) / 2;
+                if end_at(block, middle) <= position { low = middle + 1 } else { high = middle }
+            }
+            end_at(block, low)
+        })
+    }
+}
+
+/// Bytes of a document's end in the index: little-endian u64.
+const END_BYTES: usize = 8;
+
+fn end_at(block: &[u8], number: usize) -> u64 {
+    let bytes = &block[number * END_BYTES..(number + 1) * END_BYTES];
+    bytes.iter().rev().fold(0, |end, &byte| end << 8 | u64::from(byte))
+}
+
+fn ends_of(block: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    (0..block.len() / END_BYTES).map(|number| end_at(block, number))
+}
+
+/// A file of the folder, every byte of it checked.
+fn open_file(fs: &dyn Fs, folder: &Path, manifest: &Manifest, name: &str) -> Result<VerifiedFile> {
+    let path = folder.join(name);
+    let remedy =
+        "run `text2llm data prepare` with the same recipe: it makes the folder again from the same text";
+    let Some(record) = manifest.outputs.get(name) else {
+        return Err(Error::corrupt(&path, format!("is not in the manifest; {remedy}")));
+    };
+    let bytes = match fs.file_bytes(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::corrupt(&path, format!("is missing; {remedy}")));
+        }
+        Err(error) => return Err(store::Error::io("read", &path)(error).into()),
+    };
+    if bytes != record.bytes {
+        let message = format!("has {bytes} bytes where the manifest says {}; {remedy}", record.bytes);
+        return Err(Error::corrupt(&path, message));
+    }
+    VerifiedFile::open(fs, &path, record)?.ok_or_else(|| {
+        Error::corrupt(&path, format!("is damaged: its BLAKE3 is not the manifest's; {remedy}"))
+    })
+}

@@ -1,0 +1,34 @@
+//! What training reads: token shards, mixes of sources, and the loader.
+//!
+//! A [`ShardWriter`] writes a split's shards, a [`Mixer`] hands it documents as often as a mix asks for;
+//! [`TokenDataset`] reads the shards, and [`Loader`] serves them shuffled, in windows.
+//!
+//! `train-00000.bin` holds ids as raw little-endian u16 (u32 beyond 65,536 ids), documents end to end, each
+//! as BOS, its tokens, EOS; `train-00000.idx` the ends of its documents as little-endian u64, counted in
+//! tokens from the shard's start; `train.json` says how to read them. No document spans two shards.
+//!
+//! Reading order: `header` (the files), `ids`, `shards`, `mix`, `mixer`, `verified`, `windows`, `dataset`, `loader`.
+
+mod dataset;
+mod error;
+mod header;
+mod ids;
+mod loader;
+mod mix;
+mod mixer;
+mod shards;
+mod split;
+mod verified;
+mod windows;
+
+pub use dataset::TokenDataset;
+pub use error::{Error, ErrorKind, Result};
+pub use ids::{bytes_per_id, read_ids, write_ids};
+pub use loader::{Loader, LoaderCursor, LoaderOptions};
+pub use mix::{MixOptions, MixedSource};
+pub use mixer::Mixer;
+pub use shards::{ShardWriter, TokenCounts, Vocabulary};
+pub use split::Split;
+
+/// The name of the stage that makes shards, in its folder's manifest.
+pub const TOKENS_STAGE: &str = "tokens";

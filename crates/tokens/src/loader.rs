@@ -1,0 +1,159 @@
+//! Batches of windows over the token stream, shuffled anew each epoch, from any point.
+//!
+//! An epoch cuts the stream, taken as a ring, into windows of T tokens from a random start below T, and
+//! serves them in random order. Every token is an input exactly once an epoch: the last window is padded
+//! where T does not divide the stream. Offset and order are functions of seed and epoch, so a cursor of two
+//! numbers resumes exactly. A batch that an epoch does not fill is filled from the next.
+//!
+//! Within a row, attention and targets stop at document borders: `document_starts` says where each token's
+//! document begins, and the last token of a document has a target of weight 0.
+
+use compute::Batch;
+use compute::rng::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::windows::Windows;
+use crate::{Error, Result, TokenDataset};
+
+/// What a loader serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoaderOptions {
+    /// B: rows a batch.
+    pub batch_size: usize,
+    /// T: tokens a row.
+    pub sequence_length: usize,
+    /// Of offsets and orders.
+    pub seed: u64,
+    /// Random start and order; otherwise from the stream's start, in order.
+    pub shuffle: bool,
+}
+
+/// Where a loader stands: the next window to serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoaderCursor {
+    /// From 0.
+    pub epoch: u64,
+    /// Windows of this epoch that were served.
+    pub window: u64,
+}
+
+/// Serves the training batches.
+#[derive(Clone, Debug)]
+pub struct Loader<'a> {
+    dataset: &'a TokenDataset,
+    options: LoaderOptions,
+    cursor: LoaderCursor,
+    epoch: Epoch,
+}
+
+/// One epoch's windows and their order.
+#[derive(Clone, Debug)]
+struct Epoch {
+    number: u64,
+    windows: Windows,
+    order: Vec<u32>,
+}
+
+impl<'a> Loader<'a> {
+    /// A loader at the start of epoch 0.
+    ///
+    /// # Errors
+    /// Data that does not fill one batch.
+    pub fn new(dataset: &'a TokenDataset, options: LoaderOptions) -> Result<Loader<'a>> {
+        let LoaderOptions { batch_size, sequence_length, .. } = options;
+        let tokens = dataset.token_count();
+        let windows = Loader::windows_per_epoch(tokens, sequence_length);
+        if batch_size == 0 || windows == 0 {
+            let message = format!(
+                "the training data has {tokens} tokens, fewer than one sequence of {sequence_length}: lower \
+                 train.sequence_length or add text"
+            );
+            return Err(Error::Data { message });
+        }
+        if windows < batch_size as u64 || u32::try_from(windows).is_err() {
+            let message = format!(
+                "the training data has {tokens} tokens, that is {windows} sequences of {sequence_length}, where one batch \
+                 takes {batch_size}: lower train.batch_size or train.sequence_length, or add text"
+            );
+            return Err(Error::Data { message });
+        }
+        let epoch = Epoch::new(dataset, options, 0);
+        Ok(Loader { dataset, options, cursor: LoaderCursor::default(), epoch })
+    }
+
+    /// Windows that an epoch over `tokens` tokens has; 0 when there are fewer than one window takes.
+    pub fn windows_per_epoch(tokens: u64, sequence_length: usize) -> u64 {
+        if tokens < sequence_length as u64 { 0 } else { Windows::in_order(tokens, sequence_length).count() }
+    }
+
+    /// Tokens that an epoch serves as inputs: each once.
+    pub fn tokens_per_epoch(&self) -> u64 {
+        self.dataset.token_count()
+    }
+
+    /// Fills `batch` with the next windows, in the loader's shape.
+    ///
+    /// # Errors
+    /// A shard that changed since it was opened; the disk. The loader is then where it was before, or within
+    /// the batch.
+    pub fn next_batch(&mut self, batch: &mut Batch) -> Result<()> {
+        let LoaderOptions { batch_size, sequence_length, .. } = self.options;
+        if (batch.batch_size, batch.sequence_length) != (batch_size, sequence_length) {
+            *batch = Batch::new(batch_size, sequence_length);
+        }
+        for row in 0..batch_size {
+            if self.epoch.number != self.cursor.epoch {
+                self.epoch = Epoch::new(self.dataset, self.options, self.cursor.epoch);
+            }
+            let window = self.epoch.order[self.cursor.window as usize];
+            self.dataset.fill_row(self.epoch.windows.span(window.into()), batch, row)?;
+            self.cursor.window += 1;
+            if self.cursor.window == self.epoch.order.len() as u64 {
+                self.cursor = LoaderCursor { epoch: self.cursor.epoch + 1, window: 0 };
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the loader stands.
+    pub fn cursor(&self) -> LoaderCursor {
+        self.cursor
+    }
+
+    /// Goes to where `cursor` was taken, also within what was a batch.
+    ///
+    /// # Errors
+    /// A cursor beyond the epoch: it was taken over other data or another sequence length.
+    pub fn seek(&mut self, cursor: &LoaderCursor) -> Result<()> {
+        let windows = self.epoch.order.len() as u64;
+        if cursor.window >= windows {
+            let message = format!(
+                "the loader cannot go to window {} of an epoch of {windows}: the checkpoint belongs to other data or another \
+                 train.sequence_length; restore them, or start a new run",
+                cursor.window
+            );
+            return Err(Error::Data { message });
+        }
+        self.cursor = *cursor;
+        Ok(())
+    }
+
+    /// Epochs served at `cursor`, with the fraction.
+    pub fn epochs_at(&self, cursor: &LoaderCursor) -> f64 {
+        cursor.epoch as f64 + cursor.window as f64 / self.epoch.order.len() as f64
+    }
+}
+
+impl Epoch {
+    fn new(dataset: &TokenDataset, options: LoaderOptions, number: u64) -> Epoch {
+        let mut windows = Windows::in_order(dataset.token_count(), options.sequence_length);
+        let mut order: Vec<u32> = (0..windows.count() as u32).collect();
+        if options.shuffle {
+            let mut rng = Rng::from_parts(options.seed, "loader", &[number]);
+            windows.offset = rng.below(options.sequence_length as u64);
+            rng.shuffle(&mut order);
+        }
+        Epoch { number, windows, order }
+    }
+}

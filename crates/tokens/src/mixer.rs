@@ -1,0 +1,116 @@
+//! Writes documents as often as a mix asks for.
+//!
+//! How often is known only when all are encoded, so ids wait in a file. Epochs follow one another, so that
+//! two copies of a document are as far apart as they can be. 16 bytes a document stay in memory.
+
+use std::collections::BTreeMap;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use store::fs::{Fs, FsFile};
+
+use crate::ids::{read_ids, write_ids};
+use crate::mix::{self, MixOptions, MixedSource};
+use crate::{Error, Result};
+
+const WAITING_FILE: &str = "mix.tmp";
+
+/// Documents that wait to be written.
+pub struct Mixer<'a> {
+    fs: &'a dyn Fs,
+    path: PathBuf,
+    file: BufWriter<Box<dyn FsFile>>,
+    seed: u64,
+    names: Vec<String>,
+    documents: Vec<Waiting>,
+}
+
+struct Waiting {
+    ids: u32,
+    source: u32,
+    place: f64,
+}
+
+impl<'a> Mixer<'a> {
+    /// Keeps what waits in a file of `folder`.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn new(fs: &'a dyn Fs, folder: &Path, seed: u64) -> Result<Mixer<'a>> {
+        let path = folder.join(WAITING_FILE);
+        let file = fs.create(&path).map_err(store::Error::io("write", &path))?;
+        let file = BufWriter::with_capacity(1 << 20, file);
+        Ok(Mixer { fs, path, file, seed, names: Vec::new(), documents: Vec::new() })
+    }
+
+    /// Takes the ids of a document of the source `name`; `hash` is that of its text.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn push(&mut self, ids: &[u32], name: &str, hash: &str) -> Result<()> {
+        let source = match self.names.iter().position(|known| known == name) {
+            Some(at) => at,
+            None => {
+                self.names.push(name.to_owned());
+                self.names.len() - 1
+            }
+        };
+        write_ids(&mut self.file, ids.iter().copied(), 4).map_err(store::Error::io("write", &self.path))?;
+        let place = mix::place(self.seed, hash);
+        self.documents.push(Waiting { ids: ids.len() as u32, source: source as u32, place });
+        Ok(())
+    }
+
+    /// Hands each document to `write` as often as the mix asks for.
+    ///
+    /// # Errors
+    /// A mix that chooses nothing; what `write` or the disk says.
+    pub fn finish(
+        self,
+        options: &MixOptions,
+        mut write: impl FnMut(&[u32]) -> Result<()>,
+    ) -> Result<BTreeMap<String, MixedSource>> {
+        let Mixer { fs, path, mut file, names, documents, .. } = self;
+        file.flush().map_err(store::Error::io("write", &path))?;
+        drop(file);
+        // BOS and EOS are written with each.
+        let mut tokens: BTreeMap<String, u64> = names.iter().map(|name| (name.clone(), 0)).collect();
+        let mut counts = vec![0u64; names.len()];
+        for document in &documents {
+            counts[document.source as usize] += 1;
+            *tokens.entry(names[document.source as usize].clone()).or_default() +=
+                u64::from(document.ids) + 2;
+        }
+        let mut plan = mix::plan(&tokens, options);
+        let epochs: Vec<f64> = names.iter().map(|name| plan[name].epochs).collect();
+        let passes = epochs.iter().fold(0.0f64, |most, &epochs| most.max(epochs)).ceil() as u64;
+        let mut written = vec![0u64; names.len()];
+        for pass in 0..passes {
+            let opened = fs.open(&path).map_err(store::Error::io("read", &path))?;
+            let mut waiting = BufReader::with_capacity(1 << 20, opened);
+            for document in &documents {
+                let ids = read_ids(&mut waiting, document.ids as usize, 4)
+                    .map_err(store::Error::io("read", &path))?;
+                let source = document.source as usize;
+                if document.place < epochs[source] - pass as f64 {
+                    write(&ids)?;
+                    written[source] += ids.len() as u64 + 2;
+                }
+            }
+        }
+        fs.remove_file(&path).map_err(store::Error::io("remove", &path))?;
+        if written.iter().sum::<u64>() == 0 {
+            let message = format!(
+                "data.mix chooses no document from {}: raise data.mix.token_budget, or the weights of entries that hold text",
+                names.join(", ")
+            );
+            return Err(Error::Data { message });
+        }
+        for (at, name) in names.iter().enumerate() {
+            if let Some(source) = plan.get_mut(name) {
+                (source.documents, source.tokens) = (counts[at], written[at]);
+            }
+        }
+        Ok(plan)
+    }
+}

@@ -1,0 +1,137 @@
+//! Writes a split's shards.
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use store::atomic;
+use store::fs::{Fs, FsFile};
+
+use crate::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
+use crate::ids::{bytes_per_id, write_ids};
+use crate::{Result, Split};
+
+/// One split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCounts {
+    /// Documents.
+    pub documents: u64,
+    /// Ids, BOS and EOS included.
+    pub tokens: u64,
+    /// Files of ids.
+    pub shards: usize,
+}
+
+/// What a header says of the tokenizer.
+#[derive(Clone, Copy, Debug)]
+pub struct Vocabulary<'a> {
+    /// Ids are below this.
+    pub vocab_size: usize,
+    /// BLAKE3 of tokenizer.json.
+    pub tokenizer_hash: &'a str,
+    /// Begins a document.
+    pub bos_id: u32,
+    /// Ends a document.
+    pub eos_id: u32,
+    /// Fills rows.
+    pub pad_id: u32,
+}
+
+/// Writes one split's shards and, at the end, its header.
+pub struct ShardWriter<'a> {
+    fs: &'a dyn Fs,
+    folder: &'a Path,
+    split: Split,
+    header: Header,
+    open: Option<OpenShard>,
+    shard_tokens: u64,
+}
+
+struct OpenShard {
+    ids: (PathBuf, BufWriter<Box<dyn FsFile>>),
+    ends: (PathBuf, BufWriter<Box<dyn FsFile>>),
+    counts: Shard,
+}
+
+impl<'a> ShardWriter<'a> {
+    /// A writer into `folder`, which must be there; a shard is closed after the document that reaches
+    /// `shard_tokens`.
+    pub fn new(
+        fs: &'a dyn Fs,
+        folder: &'a Path,
+        split: Split,
+        vocabulary: Vocabulary<'_>,
+        shard_tokens: u64,
+    ) -> ShardWriter<'a> {
+        let header = Header {
+            format: FORMAT,
+            bytes_per_token: bytes_per_id(vocabulary.vocab_size),
+            vocab_size: vocabulary.vocab_size,
+            tokenizer_hash: vocabulary.tokenizer_hash.to_owned(),
+            bos_id: vocabulary.bos_id,
+            eos_id: vocabulary.eos_id,
+            pad_id: vocabulary.pad_id,
+            documents: 0,
+            tokens: 0,
+            shards: Vec::new(),
+        };
+        ShardWriter { fs, folder, split, header, open: None, shard_tokens }
+    }
+
+    /// Writes one document's ids, between BOS and EOS.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn write(&mut self, ids: &[u32]) -> Result<()> {
+        let Header { bytes_per_token, bos_id, eos_id, .. } = self.header;
+        let shard = self.shard()?;
+        shard.counts.documents += 1;
+        shard.counts.tokens += ids.len() as u64 + 2;
+        let (path, file) = &mut shard.ids;
+        let all = [bos_id].into_iter().chain(ids.iter().copied()).chain([eos_id]);
+        write_ids(file, all, bytes_per_token).map_err(store::Error::io("write", path))?;
+        let (path, file) = &mut shard.ends;
+        file.write_all(&shard.counts.tokens.to_le_bytes()).map_err(store::Error::io("write", path))?;
+        if shard.counts.tokens >= self.shard_tokens {
+            self.close()?;
+        }
+        Ok(())
+    }
+
+    fn shard(&mut self) -> Result<&mut OpenShard> {
+        let (number, split) = (self.header.shards.len(), self.split);
+        let create = |name: String| -> Result<_> {
+            let path = self.folder.join(name);
+            let file = self.fs.create(&path).map_err(store::Error::io("write", &path))?;
+            Ok((path, BufWriter::with_capacity(1 << 20, file)))
+        };
+        if self.open.is_none() {
+            let counts = Shard { documents: 0, tokens: 0 };
+            let (ids, ends) = (create(ids_file(split, number))?, create(ends_file(split, number))?);
+            self.open = Some(OpenShard { ids, ends, counts });
+        }
+        Ok(self.open.as_mut().expect("invariant: just opened"))
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some(mut shard) = self.open.take() else { return Ok(()) };
+        for (path, file) in [&mut shard.ids, &mut shard.ends] {
+            file.flush().map_err(store::Error::io("write", path))?;
+        }
+        self.header.documents += shard.counts.documents;
+        self.header.tokens += shard.counts.tokens;
+        self.header.shards.push(shard.counts);
+        Ok(())
+    }
+
+    /// Writes the header.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn finish(mut self) -> Result<TokenCounts> {
+        self.close()?;
+        atomic::write_json(self.fs, &self.folder.join(header_file(self.split)), &self.header)?;
+        let Header { documents, tokens, shards, .. } = self.header;
+        Ok(TokenCounts { documents, tokens, shards: shards.len() })
+    }
+}

@@ -198,7 +198,7 @@ impl<D: Device> Model<D> {
         Ok(self.find(name, StateKind::Weight)?.dtype == dtype)
     }
 
-    /// Replaces a weight that is kept in blocks by others, as [`compute::blocks`] describes them, to the bit.
+    /// Replaces a weight that is kept in blocks by others, as [`quant`] describes them, to the bit.
     ///
     /// # Errors
     /// No such parameter, one that is not kept in blocks, or another number of them.
@@ -208,7 +208,7 @@ impl<D: Device> Model<D> {
         if !tensor.dtype.is_blocks() {
             return refuse(format!("blocks for a tensor of {}", tensor.dtype.name()));
         }
-        let expected = tensor.len() / compute::blocks::LEN * compute::blocks::bytes(tensor.dtype);
+        let expected = tensor.dtype.block_format().bytes_of(tensor.len());
         if from.len() != expected {
             return refuse(format!("{} bytes where the model has {expected}", from.len()));
         }

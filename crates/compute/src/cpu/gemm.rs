@@ -7,9 +7,9 @@
 use super::packed_blocks;
 use super::pool::Pool;
 use super::simd::{Element, scaled_copy, with_element};
-use crate::bf16::Bf16;
 use crate::device::Product;
 use crate::tensor::DType;
+use half::bf16;
 
 /// A strided matrix of f32 or bfloat16 in memory: element (r, c) stands r·row_stride + c·column_stride
 /// elements after `pointer`. Or a matrix of blocks ([`super::packed_blocks`]), whose cells stand in that
@@ -264,7 +264,7 @@ pub(super) unsafe fn parallel<K: MicroKernel>(
         let (from, to) = (Shared(whole.f32()), Shared(out));
         pool.run(m, &|r, _| {
             let from = std::slice::from_raw_parts(from.get().add(r * n), n);
-            let to = to.get().at(r, 0).pointer.cast::<Bf16>();
+            let to = to.get().at(r, 0).pointer.cast::<bf16>();
             scaled_copy(std::slice::from_raw_parts_mut(to, n), 1.0, from);
         });
     }

@@ -30,7 +30,7 @@ use crate::device::{
     Momentum, RmsNorm, Rope, Work,
 };
 use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, blocks};
+use crate::{Error, Result};
 use arena::Arena;
 use few_rows::FewRows;
 use gemm::{AlignedBuffer, Output, Scratch, Shared, Start, View};
@@ -306,13 +306,13 @@ impl Device for Cpu {
     fn upload(&mut self, to: Tensor, values: &[f32]) {
         assert_eq!(to.len(), values.len());
         if to.dtype.is_blocks() {
-            return self.upload_blocks(to, &blocks::encode(to.dtype, values));
+            return self.upload_blocks(to, &to.dtype.block_format().encode(values));
         }
         with_element!(to.dtype, E => simd::scaled_copy(self.arena.typed_mut::<E>(to), 1.0, values));
     }
 
     fn upload_blocks(&mut self, to: Tensor, from: &[u8]) {
-        assert_eq!(from.len(), to.len() / blocks::LEN * blocks::bytes(to.dtype), "{to:?}");
+        assert_eq!(from.len(), to.dtype.block_format().bytes_of(to.len()), "{to:?}");
         packed_blocks::pack(to.dtype, to.columns, from, self.arena.block_bytes_mut(to));
     }
 

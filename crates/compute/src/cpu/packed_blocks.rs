@@ -9,20 +9,21 @@
 use super::InstructionSet;
 use super::gemm::{AlignedBuffer, View};
 use super::simd::simd;
-use crate::blocks;
-use crate::tensor::DType;
+use crate::tensor::{DType, INTERLEAVED_ROWS as ROWS};
 use half::f16;
+use quant::BlockFormat;
 
-const ROWS: usize = blocks::ROWS;
-const LEN: usize = blocks::LEN;
+/// Elements of a block.
+const LEN: usize = 32;
+const _: () = assert!(BlockFormat::Q8_0.values() == LEN && BlockFormat::Q4_0.values() == LEN);
 
 /// Bytes of a cell's quants; its scales follow.
 const fn quant_bytes(dtype: DType) -> usize {
-    ROWS * (blocks::bytes(dtype) - 2)
+    ROWS * (dtype.block_format().bytes() - 2)
 }
 
 const fn cell_bytes(dtype: DType) -> usize {
-    ROWS * blocks::bytes(dtype)
+    ROWS * dtype.block_format().bytes()
 }
 
 /// What is stored above a quant's value.
@@ -44,7 +45,7 @@ pub(super) fn cell_offset(dtype: DType, columns: usize, row: usize, column: usiz
 
 /// Brings rows of GGUF blocks in order. `to` starts at a cell and is cleared; it ends with the last 16 rows.
 pub(super) fn pack(dtype: DType, columns: usize, from: &[u8], to: &mut [u8]) {
-    let size = blocks::bytes(dtype);
+    let size = dtype.block_format().bytes();
     let in_row = columns / LEN;
     // The offset is what a value of zero looks like, but zeros of rows that do not exist have a scale of zero
     // anyway.
@@ -508,10 +509,10 @@ mod tests {
             column_stride: 1,
         };
         for dtype in [DType::Q8_0, DType::Q4_0] {
-            let encoded = blocks::encode(dtype, &values);
+            let encoded = dtype.block_format().encode(&values);
             let mut packed = vec![1; dtype.bytes(rows, columns)];
             pack(dtype, columns, &encoded, &mut packed);
-            let decoded = blocks::decode(dtype, &encoded);
+            let decoded = dtype.block_format().decode(&encoded);
             for row in 0..rows {
                 let mut read = vec![0.0; columns];
                 // SAFETY: the row exists.

@@ -277,7 +277,7 @@ pub trait Device {
     fn allocate(&mut self, bytes: usize) -> crate::Result<()>;
     /// Writes a contiguous tensor of numbers, rounded to its type.
     fn upload(&mut self, to: Tensor, values: &[f32]);
-    /// Writes a contiguous tensor of blocks as [`crate::blocks`] describes them.
+    /// Writes a contiguous tensor of blocks as [`quant`] describes them.
     fn upload_blocks(&mut self, to: Tensor, blocks: &[u8]);
     /// Writes a contiguous u32 tensor.
     fn upload_ids(&mut self, to: Tensor, values: &[u32]);

@@ -1,4 +1,4 @@
-//! Devices and their kernels: the bottom room, which imports nothing of the house.
+//! Devices and their kernels. Of the workspace it imports `quant` only.
 //!
 //! Reading order: [`tensor`] (handles into one arena), [`device`] (the trait: about twenty fused kernels),
 //! [`reference`] (the specification in f64), [`cpu`] (threads and SIMD). A device is a folder; nothing
@@ -6,8 +6,6 @@
 //! family is fixed, its backward is written out.
 
 pub mod batch;
-pub mod bf16;
-pub mod blocks;
 pub mod counting;
 pub mod cpu;
 #[cfg(feature = "cuda")]
@@ -21,7 +19,6 @@ pub mod target;
 pub mod tensor;
 
 pub use batch::Batch;
-pub use bf16::Bf16;
 pub use device::Device;
 pub use target::{AnyDevice, Place, Target};
 pub use tensor::{DType, Layout, Tensor};

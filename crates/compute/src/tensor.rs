@@ -1,5 +1,10 @@
 //! Handles into a device's arena. A handle is (offset, dtype, shape): plain data, never a host slice.
 
+use quant::BlockFormat;
+
+/// Rows of blocks that a device may interleave.
+pub const INTERLEAVED_ROWS: usize = 16;
+
 /// Element types a device stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DType {
@@ -7,7 +12,7 @@ pub enum DType {
     F32,
     /// bfloat16: what products read and layers pass on in mixed precision.
     Bf16,
-    /// Weights for decoding in blocks of eight-bit integers (see [`crate::blocks`]), (out, in), read by
+    /// Weights for decoding in blocks of eight-bit integers (see [`quant`]), (out, in), read by
     /// products only.
     Q8_0,
     /// The same with four bits.
@@ -47,6 +52,34 @@ impl DType {
     /// Whether elements come in blocks with a scale of their own.
     pub const fn is_blocks(self) -> bool {
         matches!(self, DType::Q8_0 | DType::Q4_0)
+    }
+
+    /// The format of its blocks.
+    ///
+    /// # Panics
+    /// For types that have none.
+    pub const fn block_format(self) -> BlockFormat {
+        match self {
+            DType::Q8_0 => BlockFormat::Q8_0,
+            DType::Q4_0 => BlockFormat::Q4_0,
+            _ => panic!("this type has no blocks"),
+        }
+    }
+
+    /// Bytes of a contiguous matrix. A device may interleave the rows of blocks, so their number is rounded
+    /// up.
+    pub const fn bytes(self, rows: usize, columns: usize) -> usize {
+        if self.is_blocks() {
+            let row = self.block_format().bytes_of(columns);
+            return rows.div_ceil(INTERLEAVED_ROWS).saturating_mul(INTERLEAVED_ROWS).saturating_mul(row);
+        }
+        rows.saturating_mul(columns).saturating_mul(self.size())
+    }
+
+    /// Whether a matrix of this shape, or a part of a larger one, can be kept in this type.
+    pub const fn holds(self, rows: usize, columns: usize) -> bool {
+        !self.is_blocks()
+            || (columns.is_multiple_of(self.block_format().values()) && rows.is_multiple_of(INTERLEAVED_ROWS))
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use compute::{DType, Device};
 use formats::gguf::{self, TensorType};
 use formats::safetensors::{self, Dtype};
+use quant::BlockFormat;
 use store::fs::Fs;
 
 use crate::config::ModelConfig;
@@ -125,8 +126,8 @@ impl Stored {
 fn kept(tensor_type: TensorType) -> DType {
     match tensor_type {
         TensorType::BF16 => DType::Bf16,
-        TensorType::Q8_0 => DType::Q8_0,
-        TensorType::Q4_0 => DType::Q4_0,
+        TensorType::Blocks(BlockFormat::Q8_0) => DType::Q8_0,
+        TensorType::Blocks(BlockFormat::Q4_0) => DType::Q4_0,
         _ => DType::F32,
     }
 }

@@ -108,7 +108,7 @@ impl<D: Device> Weights<D> {
         Ok(())
     }
 
-    /// Replaces a parameter that is stored in blocks by others, bit for bit; [`compute::blocks`] has their form.
+    /// Replaces a parameter that is stored in blocks by others, bit for bit; [`quant`] has their form.
     ///
     /// # Errors
     /// No such parameter, one that is not stored in blocks, or another number of them.
@@ -118,7 +118,7 @@ impl<D: Device> Weights<D> {
         if !tensor.dtype.is_blocks() {
             return refuse(format!("blocks for a tensor of {}", tensor.dtype.name()));
         }
-        let expected = tensor.len() / compute::blocks::LEN * compute::blocks::bytes(tensor.dtype);
+        let expected = tensor.dtype.block_format().bytes_of(tensor.len());
         if from.len() != expected {
             return refuse(format!("{} bytes where the model has {expected}", from.len()));
         }

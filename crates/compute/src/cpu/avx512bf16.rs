@@ -10,7 +10,6 @@ use super::gemm::MicroKernel;
 use super::instruction_set::has_avx512_bf16;
 use super::packed_blocks;
 use super::view::{Output, View};
-use crate::bf16::Bf16;
 use crate::tensor::DType;
 use std::arch::x86_64::*;
 
@@ -317,7 +316,7 @@ pub(super) unsafe fn store_row(c: Output, row: usize, sum: [__m512; 2], columns:
                 let from = from.wrapping_add(row * row_stride + half * 16);
                 sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, from));
             }
-            let to = c.pointer.cast::<Bf16>().wrapping_add(row * c.row_stride + half * 16);
+            let to = c.pointer.cast::<u16>().wrapping_add(row * c.row_stride + half * 16);
             _mm256_mask_storeu_epi16(to.cast(), mask, half_bits(_mm512_cvtneps_pbh(sum)));
         }
     }

@@ -353,7 +353,6 @@ unsafe fn avx2<const T: usize, const EIGHT: bool>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::blocks;
     use crate::cpu::packed_blocks::{cell_offset, pack, read_row};
 
     /// Every kernel, every number of tokens, against the values that the blocks stand for.
@@ -372,10 +371,10 @@ mod tests {
             column_stride: 1,
         };
         for dtype in [DType::Q8_0, DType::Q4_0] {
-            let encoded = blocks::encode(dtype, &values);
+            let encoded = dtype.block_format().encode(&values);
             let mut packed = vec![1; dtype.bytes(rows, columns)];
             pack(dtype, columns, &encoded, &mut packed);
-            let decoded = blocks::decode(dtype, &encoded);
+            let decoded = dtype.block_format().decode(&encoded);
             for row in 0..rows {
                 let mut read = vec![0.0; columns];
                 // SAFETY: the row exists.

@@ -16,9 +16,8 @@ use super::vector::Element;
 #[cfg(target_arch = "x86_64")]
 use super::view::Start;
 use super::view::{Output, View};
-use crate::bf16::Bf16;
-use crate::blocks;
-use crate::tensor::DType;
+use crate::tensor::{DType, INTERLEAVED_ROWS};
+use half::bf16;
 
 /// Items a thread: enough that one that is held up leaves work to the others, few enough that each walks a
 /// long stretch of memory.
@@ -49,7 +48,7 @@ impl Cpu {
                 DType::Q8_0 | DType::Q4_0 => self.dots_of_blocks(a, b, out),
                 #[cfg(target_arch = "x86_64")]
                 DType::Bf16 if self.kernels.has_bf16() => self.dots_of_pairs(a, b, out),
-                DType::Bf16 => self.dots::<Bf16>(a, b, out),
+                DType::Bf16 => self.dots::<bf16>(a, b, out),
                 _ => self.dots::<f32>(a, b, out),
             }
         }
@@ -58,7 +57,7 @@ impl Cpu {
 
     /// Rows of B (a weight's output features) that one item covers, of `n`.
     fn item_rows(&self, n: usize) -> usize {
-        n.div_ceil(ITEMS * self.pool.threads()).next_multiple_of(blocks::ROWS)
+        n.div_ceil(ITEMS * self.pool.threads()).next_multiple_of(INTERLEAVED_ROWS)
     }
 
     fn most_rows(&self, weights: DType) -> usize {
@@ -100,8 +99,8 @@ impl Cpu {
         let item_rows = self.item_rows(n);
         self.pool.run(n.div_ceil(item_rows), &|item, _| {
             let (b, out) = (b.get(), out.get());
-            for j in (item * item_rows..((item + 1) * item_rows).min(n)).step_by(blocks::ROWS) {
-                let columns = blocks::ROWS.min(n - j);
+            for j in (item * item_rows..((item + 1) * item_rows).min(n)).step_by(INTERLEAVED_ROWS) {
+                let columns = INTERLEAVED_ROWS.min(n - j);
                 // SAFETY: the cells of 16 rows exist; outputs of these columns belong to this item.
                 unsafe {
                     kernel.all_tokens(b.dtype, b.at(0, j), tokens.get(), count, |i, sums| {
@@ -134,6 +133,7 @@ mod pairs {
     use super::super::bf16_pairs::numbers;
     use super::super::{amx, gemm};
     use super::*;
+    use half::bf16;
     use std::arch::x86_64::*;
 
     /// From this many rows on, and of products this large, tiles read the weight as their first operand.
@@ -169,7 +169,7 @@ mod pairs {
                 self.few_rows.transposed = buffer;
                 return;
             }
-            let rounded = Shared(self.few_rows.rounded.ensure(m * k * 2).cast::<Bf16>());
+            let rounded = Shared(self.few_rows.rounded.ensure(m * k * 2).cast::<bf16>());
             for i in 0..m {
                 // SAFETY: a row of a valid view; the buffer holds m × k.
                 unsafe {
@@ -189,14 +189,14 @@ mod pairs {
                     unsafe {
                         // A last group of fewer rows reads its last row again.
                         let w = [0, 1, 2, 3].map(|r: usize| {
-                            b.elements::<Bf16>().add((j + r.min(rows - 1)) * b.column_stride)
+                            b.elements::<bf16>().add((j + r.min(rows - 1)) * b.column_stride)
                         });
                         let mut i = 0;
                         while i < m {
                             let x = rounded.get().cast_const().add(i * k);
                             macro_rules! tokens_at_once {
                                 ($t:literal) => {{
-                                    let x: [*const Bf16; $t] = std::array::from_fn(|t| x.add(t * k));
+                                    let x: [*const bf16; $t] = std::array::from_fn(|t| x.add(t * k));
                                     let sums = dot_pairs::<$t>(k, w, b.column_stride, x);
                                     for (t, sums) in sums.iter().enumerate() {
                                         put(out, i + t, j, &sums[..rows]);
@@ -220,9 +220,9 @@ mod pairs {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     unsafe fn dot_pairs<const T: usize>(
         k: usize,
-        w: [*const Bf16; 4],
+        w: [*const bf16; 4],
         stride: usize,
-        x: [*const Bf16; T],
+        x: [*const bf16; T],
     ) -> [[f32; 4]; T] {
         let mut sums = [[_mm512_setzero_ps(); 4]; T];
         let mut add = |at: usize, mask: u32| {

@@ -8,9 +8,9 @@ use super::buffer::{AlignedBuffer, Shared};
 use super::pool::Pool;
 use super::simd::scaled_copy;
 use super::view::{Output, Start, View};
-use crate::bf16::Bf16;
 use crate::device::Product;
 use crate::tensor::DType;
+use half::bf16;
 
 /// Everything a micro-kernel and its packing need. Panels are opaque bytes to the driver.
 ///
@@ -125,7 +125,7 @@ pub(super) unsafe fn parallel<K: MicroKernel>(
         let (from, to) = (Shared(whole.f32()), Shared(out));
         pool.run(m, &|r, _| {
             let from = std::slice::from_raw_parts(from.get().add(r * n), n);
-            let to = to.get().at(r, 0).pointer.cast::<Bf16>();
+            let to = to.get().at(r, 0).pointer.cast::<bf16>();
             scaled_copy(std::slice::from_raw_parts_mut(to, n), 1.0, from);
         });
     }

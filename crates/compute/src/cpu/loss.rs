@@ -4,9 +4,9 @@
 use super::buffer::Shared;
 use super::device::Cpu;
 use super::simd::{exp_in_place, maximum, scale_in_place, scaled_copy};
-use crate::bf16::Bf16;
 use crate::device::{Device, Gemm, LinearCrossEntropy};
 use crate::tensor::{DType, Tensor};
+use half::bf16;
 
 /// The gradient of logits where they lay: in bfloat16 it fills the first half of each row.
 fn gradient_of(logits: Tensor, operands: DType) -> Tensor {
@@ -87,7 +87,7 @@ impl Cpu {
                 let at_target = row[target] * (scale / sum) - scale;
                 if op.weight.dtype == DType::Bf16 {
                     let row = scale_to_bf16(row, scale / sum);
-                    row[target] = Bf16::from_f32(at_target);
+                    row[target] = bf16::from_f32(at_target);
                 } else {
                     scale_in_place(row, scale / sum);
                     row[target] = at_target;
@@ -101,9 +101,9 @@ impl Cpu {
 }
 
 /// Scales a row and rounds it to bfloat16, in the first half of its own bytes.
-fn scale_to_bf16(row: &mut [f32], factor: f32) -> &mut [Bf16] {
+fn scale_to_bf16(row: &mut [f32], factor: f32) -> &mut [bf16] {
     const PIECE: usize = 256;
-    let mut piece = [Bf16::default(); PIECE];
+    let mut piece = [bf16::default(); PIECE];
     let mut at = 0;
     while at < row.len() {
         let n = PIECE.min(row.len() - at);
@@ -111,7 +111,7 @@ fn scale_to_bf16(row: &mut [f32], factor: f32) -> &mut [Bf16] {
         // SAFETY: values of two bytes end before the f32 that come next, and the f32 they overwrite are read
         // already.
         unsafe {
-            let to = row.as_mut_ptr().cast::<Bf16>().add(at);
+            let to = row.as_mut_ptr().cast::<bf16>().add(at);
             std::ptr::copy_nonoverlapping(piece.as_ptr(), to, n);
         }
         at += n;

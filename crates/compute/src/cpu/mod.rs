@@ -39,7 +39,7 @@ use crate::device::{
     RmsNorm, Rope, SgdStep,
 };
 use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, blocks};
+use crate::{Error, Result};
 use arena::Arena;
 use buffer::Shared;
 use kernels::{Kernels, in_bf16, no_bf16};
@@ -65,13 +65,13 @@ impl Device for Cpu {
     fn upload(&mut self, to: Tensor, values: &[f32]) {
         assert_eq!(to.len(), values.len());
         if to.dtype.is_blocks() {
-            return self.upload_blocks(to, &blocks::encode(to.dtype, values));
+            return self.upload_blocks(to, &to.dtype.block_format().encode(values));
         }
         with_element!(to.dtype, E => simd::scaled_copy(self.arena.typed_mut::<E>(to), 1.0, values));
     }
 
     fn upload_blocks(&mut self, to: Tensor, from: &[u8]) {
-        assert_eq!(from.len(), to.len() / blocks::LEN * blocks::bytes(to.dtype), "{to:?}");
+        assert_eq!(from.len(), to.dtype.block_format().bytes_of(to.len()), "{to:?}");
         packed_blocks::pack(to.dtype, to.columns, from, self.arena.block_bytes_mut(to));
     }
 

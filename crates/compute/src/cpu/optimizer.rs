@@ -4,9 +4,9 @@ use super::buffer::Shared;
 use super::device::Cpu;
 use super::simd::{scaled_copy, simd};
 use super::vector::{Element, with_element};
-use crate::bf16::Bf16;
 use crate::device::{AdamW, Axpby, Momentum, SgdStep};
 use crate::tensor::Tensor;
+use half::bf16;
 
 /// Elements one work item covers.
 const CHUNK: usize = 16 * 1024;
@@ -47,7 +47,7 @@ impl Cpu {
         }));
         let rounded = op.rounded.map(|t| {
             assert_eq!(t.len(), n);
-            Shared(self.arena.elements::<Bf16>(t))
+            Shared(self.arena.elements::<bf16>(t))
         });
         self.pool.run(n.div_ceil(CHUNK), &|item, _| {
             let len = CHUNK.min(n - item * CHUNK);
@@ -107,7 +107,7 @@ impl Cpu {
         with_element!(op.direction.dtype, D => {
             let weight = Shared(self.contiguous::<f32>(op.weight, op.weight));
             let direction = Shared(self.contiguous::<D>(op.direction, op.weight));
-            let rounded = op.rounded.map(|t| Shared(self.contiguous::<Bf16>(t, op.weight)));
+            let rounded = op.rounded.map(|t| Shared(self.contiguous::<bf16>(t, op.weight)));
             self.in_chunks(op.weight, |range| {
                 // SAFETY: tensors that do not overlap; each item has a range of its own.
                 let (w, d) = unsafe { (part(weight.get(), &range), part::<D>(direction.get(), &range)) };

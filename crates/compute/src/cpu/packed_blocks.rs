@@ -8,12 +8,14 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::bf16_pairs::bits;
-use crate::blocks;
-use crate::tensor::DType;
+use crate::tensor::{DType, INTERLEAVED_ROWS};
 use half::f16;
+use quant::BlockFormat;
 
-pub(super) const ROWS: usize = blocks::ROWS;
-pub(super) const LEN: usize = blocks::LEN;
+pub(super) const ROWS: usize = INTERLEAVED_ROWS;
+/// Elements of a block.
+pub(super) const LEN: usize = 32;
+const _: () = assert!(BlockFormat::Q8_0.values() == LEN && BlockFormat::Q4_0.values() == LEN);
 
 /// Bytes ahead of the walk along the cells.
 #[cfg(target_arch = "x86_64")]
@@ -21,11 +23,11 @@ pub(super) const AHEAD: usize = 2048;
 
 /// Bytes of a cell's quants; its scales follow.
 pub(super) const fn quant_bytes(dtype: DType) -> usize {
-    ROWS * (blocks::bytes(dtype) - 2)
+    ROWS * (dtype.block_format().bytes() - 2)
 }
 
 pub(super) const fn cell_bytes(dtype: DType) -> usize {
-    ROWS * blocks::bytes(dtype)
+    ROWS * dtype.block_format().bytes()
 }
 
 /// What is stored above a quant's value.
@@ -47,7 +49,7 @@ pub(super) fn cell_offset(dtype: DType, columns: usize, row: usize, column: usiz
 
 /// Brings rows of GGUF blocks in order. `to` starts at a cell and is cleared; it ends with the last 16 rows.
 pub(super) fn pack(dtype: DType, columns: usize, from: &[u8], to: &mut [u8]) {
-    let size = blocks::bytes(dtype);
+    let size = dtype.block_format().bytes();
     let in_row = columns / LEN;
     // The offset is what a value of zero looks like, but zeros of rows that do not exist have a scale of zero
     // anyway.

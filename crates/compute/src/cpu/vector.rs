@@ -4,8 +4,8 @@
 //! A function over [`Vector`] is inlined into one that is compiled for the kind's features; on its own it
 //! would be slow.
 
-use crate::bf16::Bf16;
 use crate::tensor::DType;
+use half::bf16;
 #[cfg(target_arch = "aarch64")]
 use std::arch::aarch64::*;
 #[cfg(target_arch = "x86_64")]
@@ -72,18 +72,22 @@ impl Element for f32 {
     }
 }
 
-impl Element for Bf16 {
+/// Conversions without a branch, which the compiler vectorises; the results are those of [`bf16`]'s own.
+impl Element for bf16 {
     const DTYPE: DType = DType::Bf16;
     #[inline(always)]
     fn get(self) -> f32 {
-        self.to_f32()
+        f32::from_bits(u32::from(self.to_bits()) << 16)
     }
     #[inline(always)]
-    fn put(value: f32) -> Bf16 {
-        Bf16::from_f32(value)
+    fn put(value: f32) -> bf16 {
+        let bits = value.to_bits();
+        let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
+        let quiet = bits >> 16 | 0x40;
+        bf16::from_bits(if value.is_nan() { quiet } else { rounded } as u16)
     }
     #[inline(always)]
-    unsafe fn load<V: Vector>(from: *const Bf16) -> V {
+    unsafe fn load<V: Vector>(from: *const bf16) -> V {
         // SAFETY: the caller's promise; a bfloat16 is its bits.
         unsafe { V::load_bf16(from.cast()) }
     }
@@ -98,7 +102,7 @@ macro_rules! with_element {
                 $body
             }
             crate::tensor::DType::Bf16 => {
-                type $element = crate::bf16::Bf16;
+                type $element = half::bf16;
                 $body
             }
             other => panic!("a kernel was given a tensor of {other:?}"),
@@ -295,5 +299,26 @@ pub(super) unsafe fn transpose4(columns: [*const f32; 4]) -> [[f32; 4]; 4] {
         // SAFETY: the caller's promise.
         let columns = columns.map(|from| unsafe { from.cast::<[f32; 4]>().read_unaligned() });
         std::array::from_fn(|i| columns.map(|column| column[i]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every bfloat16, and of f32 every sign and exponent with the upper half of the mantissa and the values
+    /// about each tie.
+    #[test]
+    fn bf16_is_rounded_and_widened_as_the_crate_half_does() {
+        for upper in 0..=u16::MAX {
+            let value = bf16::from_bits(upper);
+            let same = value.get().to_bits() == value.to_f32().to_bits();
+            assert!(same || value.is_nan() && value.get().is_nan(), "{upper:#06x}");
+            for lower in [0, 1, 0x4000, 0x7FFF, 0x8000, 0x8001, 0xFFFF] {
+                let value = f32::from_bits(u32::from(upper) << 16 | lower);
+                let (ours, theirs) = (bf16::put(value), bf16::from_f32(value));
+                assert_eq!(ours.to_bits(), theirs.to_bits(), "{:#010x}", value.to_bits());
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::products::{Products, Shape, Side, Start, WORKSPACE_BYTES};
 use super::queue::{Queue, Work};
 use crate::device::*;
 use crate::tensor::{DType, Tensor};
-use crate::{Bf16, Error, Result, blocks};
+use crate::{Error, Result};
 
 /// A GPU and its arena.
 #[derive(Debug)]
@@ -295,10 +295,10 @@ impl Device for Cuda {
             }
             DType::Bf16 => {
                 let rounded: Vec<[u8; 2]> =
-                    values.iter().map(|&x| Bf16::from_f32(x).0.to_ne_bytes()).collect();
+                    values.iter().map(|&x| half::bf16::from_f32(x).to_ne_bytes()).collect();
                 self.write(to, rounded.as_flattened());
             }
-            DType::Q8_0 | DType::Q4_0 => self.upload_blocks(to, &blocks::encode(to.dtype, values)),
+            DType::Q8_0 | DType::Q4_0 => self.upload_blocks(to, &to.dtype.block_format().encode(values)),
             dtype => panic!("numbers are not uploaded as {dtype:?}"),
         }
     }
@@ -317,7 +317,7 @@ impl Device for Cuda {
         let bytes = self.read(from);
         match from.dtype {
             DType::Bf16 => {
-                bytes.as_chunks::<2>().0.iter().map(|&x| Bf16(u16::from_ne_bytes(x)).to_f32()).collect()
+                bytes.as_chunks::<2>().0.iter().map(|&x| half::bf16::from_ne_bytes(x).to_f32()).collect()
             }
             _ => bytes.as_chunks::<4>().0.iter().map(|&x| f32::from_ne_bytes(x)).collect(),
         }

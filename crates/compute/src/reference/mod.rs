@@ -7,8 +7,6 @@ mod kernels;
 pub use kernels::dropout_keeps;
 
 use crate::Result;
-use crate::bf16::Bf16;
-use crate::blocks;
 use crate::device::{
     AdamW, Attention, AttentionBackward, Axpby, CachedAttention, Device, Gemm, LinearCrossEntropy, Momentum,
     RmsNorm, Rope, SgdStep,
@@ -79,7 +77,7 @@ impl Reference {
 
 /// The nearest bfloat16.
 fn bf16(value: f64) -> f64 {
-    f64::from(Bf16::round(value as f32))
+    half::bf16::from_f32(value as f32).to_f64()
 }
 
 impl Device for Reference {
@@ -94,14 +92,14 @@ impl Device for Reference {
 
     fn upload(&mut self, to: Tensor, values: &[f32]) {
         if to.dtype.is_blocks() {
-            return self.upload_blocks(to, &blocks::encode(to.dtype, values));
+            return self.upload_blocks(to, &to.dtype.block_format().encode(values));
         }
         let values: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
         self.write(to, &values);
     }
 
     fn upload_blocks(&mut self, to: Tensor, from: &[u8]) {
-        let values: Vec<f64> = blocks::decode(to.dtype, from).into_iter().map(f64::from).collect();
+        let values: Vec<f64> = to.dtype.block_format().decode(from).into_iter().map(f64::from).collect();
         self.write(to, &values);
     }
 

@@ -7,10 +7,10 @@
 use std::f64::consts::PI;
 use std::io::{Read, Seek};
 
-use super::blocks::TensorType;
 use super::metadata::Metadata;
 use super::names;
 use super::reader::Reader;
+use super::tensor_type::TensorType;
 use crate::error::{ErrorKind, Result};
 use crate::hf::{Architecture, Config, RopeScaling};
 use crate::safetensors::Dtype;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::blocks::TensorType;
 use super::metadata::{Array, Metadata, Value, key_error};
+use super::tensor_type::TensorType;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The most that a header may take, and so the measure of what a hostile file can make a reader allocate. The

@@ -3,19 +3,19 @@
 //! [`Reader`] checks the whole header against the file's size before it reads a weight, and hands tensors out
 //! raw or as f32; [`config()`] and [`tensor_name`] put Hugging Face's names on what it holds. Versions 2 and
 //! 3, little-endian. Non-goals: writing, split files, and the tokenizer's keys beyond their raw values.
-//! Reading order: `header`, `metadata`, `blocks`, `reader`, `names`, `config`. Format:
+//! Reading order: `header`, `metadata`, `tensor_type`, `reader`, `names`, `config`. Format:
 //! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
-mod blocks;
 mod config;
 mod header;
 mod metadata;
 mod names;
 mod reader;
+mod tensor_type;
 
-pub use blocks::TensorType;
 pub use config::config;
 pub use header::TensorInfo;
 pub use metadata::{Array, Metadata, Value};
 pub use names::{row_order, tensor_name};
 pub use reader::Reader;
+pub use tensor_type::TensorType;

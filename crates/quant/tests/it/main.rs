@@ -1,0 +1,4 @@
+//! Blocks beside ggml's.
+
+mod golden;
+mod rounding;

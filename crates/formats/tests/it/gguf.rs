@@ -1,7 +1,6 @@
 //! The reader against files written here byte by byte, against PyPI `gguf`'s numbers, and against damaged
 //! files.
 
-use std::io::Cursor;
 use std::path::Path;
 
 use formats::gguf::{self, Array, Reader, TensorType, Value, row_order, tensor_name};
@@ -11,137 +10,7 @@ use formats::{Error, ErrorKind};
 use proptest::prelude::*;
 use store::fs::faulty::MemoryFs;
 
-const ALIGNMENT: usize = 32;
-
-/// A file under construction.
-#[derive(Clone)]
-struct File {
-    version: u32,
-    keys: Vec<(String, Vec<u8>)>,
-    /// Name, shape outermost first, type, data.
-    tensors: Vec<(String, Vec<u64>, u32, Vec<u8>)>,
-}
-
-fn string(text: &str) -> Vec<u8> {
-    [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
-}
-
-fn u32_value(value: u32) -> Vec<u8> {
-    [4u32.to_le_bytes(), value.to_le_bytes()].concat()
-}
-
-fn f32_value(value: f32) -> Vec<u8> {
-    [6u32.to_le_bytes(), value.to_le_bytes()].concat()
-}
-
-fn string_value(text: &str) -> Vec<u8> {
-    [&8u32.to_le_bytes()[..], &string(text)].concat()
-}
-
-fn array_value(kind: u32, count: u64, items: &[u8]) -> Vec<u8> {
-    [&9u32.to_le_bytes()[..], &kind.to_le_bytes(), &count.to_le_bytes(), items].concat()
-}
-
-fn f32_bytes(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
-    values.into_iter().flat_map(f32::to_le_bytes).collect()
-}
-
-impl File {
-    fn new() -> File {
-        File { version: 3, keys: Vec::new(), tensors: Vec::new() }
-    }
-
-    fn key(mut self, key: &str, value: Vec<u8>) -> File {
-        self.keys.retain(|(name, _)| name != key);
-        self.keys.push((key.to_owned(), value));
-        self
-    }
-
-    fn without(mut self, name: &str) -> File {
-        self.keys.retain(|(key, _)| key != name);
-        self.tensors.retain(|(tensor, ..)| tensor != name);
-        self
-    }
-
-    fn tensor(mut self, name: &str, shape: &[u64], number: u32, data: Vec<u8>) -> File {
-        self.tensors.push((name.to_owned(), shape.to_vec(), number, data));
-        self
-    }
-
-    fn f32(self, name: &str, shape: &[u64]) -> File {
-        let count: u64 = shape.iter().product();
-        self.tensor(name, shape, 0, f32_bytes((0..count).map(|i| i as f32)))
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = [&b"GGUF"[..], &self.version.to_le_bytes()].concat();
-        bytes.extend((self.tensors.len() as u64).to_le_bytes());
-        bytes.extend((self.keys.len() as u64).to_le_bytes());
-        for (key, value) in &self.keys {
-            bytes.extend([string(key), value.clone()].concat());
-        }
-        let mut offset = 0;
-        for (name, shape, number, data) in &self.tensors {
-            bytes.extend(string(name));
-            bytes.extend((shape.len() as u32).to_le_bytes());
-            shape.iter().rev().for_each(|size| bytes.extend(size.to_le_bytes()));
-            bytes.extend(number.to_le_bytes());
-            bytes.extend((offset as u64).to_le_bytes());
-            offset += data.len().next_multiple_of(ALIGNMENT);
-        }
-        for (.., data) in &self.tensors {
-            bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
-            bytes.extend(data);
-        }
-        bytes
-    }
-
-    fn open(&self) -> formats::Result<Reader<Cursor<Vec<u8>>>> {
-        open(self.bytes())
-    }
-
-    fn config(&self) -> formats::Result<Config> {
-        gguf::config(&mut self.open()?)
-    }
-}
-
-fn open(bytes: Vec<u8>) -> formats::Result<Reader<Cursor<Vec<u8>>>> {
-    Reader::new(Cursor::new(bytes), Path::new("m/x.gguf"))
-}
-
-/// Header numbers, and after them whatever follows.
-fn header(version: u32, tensors: u64, keys: u64, rest: &[u8]) -> Vec<u8> {
-    [&b"GGUF"[..], &version.to_le_bytes(), &tensors.to_le_bytes(), &keys.to_le_bytes(), rest].concat()
-}
-
-/// A whole model: 8 wide, 2 query heads and 1 key head of 4, one layer, 3 tokens.
-fn model(architecture: &str) -> File {
-    let mut file = File::new().key("general.architecture", string_value(architecture));
-    for (key, value) in [
-        ("embedding_length", 8),
-        ("block_count", 1),
-        ("feed_forward_length", 12),
-        ("attention.head_count", 2),
-        ("attention.head_count_kv", 1),
-        ("context_length", 64),
-    ] {
-        file = file.key(&format!("{architecture}.{key}"), u32_value(value));
-    }
-    file.key(&format!("{architecture}.attention.layer_norm_rms_epsilon"), f32_value(1e-5))
-        .key("tokenizer.ggml.tokens", array_value(8, 3, &[string("a"), string("b"), string("ß")].concat()))
-        .key("tokenizer.ggml.eos_token_id", u32_value(2))
-        .f32("token_embd.weight", &[3, 8])
-        .f32("blk.0.attn_norm.weight", &[8])
-        .f32("blk.0.attn_q.weight", &[8, 8])
-        .f32("blk.0.attn_k.weight", &[4, 8])
-        .f32("blk.0.attn_v.weight", &[4, 8])
-        .f32("blk.0.attn_output.weight", &[8, 8])
-        .f32("blk.0.ffn_norm.weight", &[8])
-        .f32("blk.0.ffn_gate.weight", &[12, 8])
-        .f32("blk.0.ffn_up.weight", &[12, 8])
-        .f32("blk.0.ffn_down.weight", &[8, 12])
-        .f32("output_norm.weight", &[8])
-}
+use crate::gguf_file::*;
 
 #[test]
 fn what_a_file_says_is_read_back() {
@@ -215,33 +84,6 @@ fn what_a_file_says_is_read_back() {
         assert_eq!(missing.kind(), ErrorKind::NotFound);
         assert_eq!(missing.to_string(), "`/x.gguf`, tensor `u`: is missing from the file");
     }
-}
-
-/// Three blocks of a linear congruential generator's bytes, with f16 scales written over them.
-fn blocks(block_bytes: usize, scale_offsets: &[usize]) -> Vec<u8> {
-    // 0.0123 and −0.25 times 1, 2 and 3.
-    let scales = [[0x224Cu16, 0xB400], [0x264C, 0xB800], [0x28B9, 0xBA00]];
-    let mut state = 12345u32;
-    let mut bytes = Vec::new();
-    for scales in scales {
-        let mut block: Vec<u8> = (0..block_bytes)
-            .map(|_| {
-                state = state.wrapping_mul(1_103_515_245).wrapping_add(12345) & 0x7FFF_FFFF;
-                (state >> 16) as u8
-            })
-            .collect();
-        for (scale, &offset) in scales.iter().zip(scale_offsets) {
-            block[offset..offset + 2].copy_from_slice(&scale.to_le_bytes());
-        }
-        bytes.extend(block);
-    }
-    bytes
-}
-
-fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
-    bytes
-        .into_iter()
-        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
 }
 
 /// Golden: `gguf.quants.dequantize(np.frombuffer(blocks, np.uint8).reshape(1, -1), type)` of PyPI gguf on the

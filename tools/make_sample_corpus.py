@@ -54,7 +54,8 @@ class Page(HTMLParser):
 
     def flush(self):
         text = re.sub(r"\s+", " ", "".join(self.pieces)).strip()
-        # French sets a narrow or plain no-break space before ; : ? ! and inside « »; \s has made them plain spaces already.
+        # French sets a narrow or plain no-break space before ; : ? ! and inside « »; \s has made them plain
+        # spaces already.
         if text:
             self.paragraphs.append((self.heading, self.tables > 0, unicodedata.normalize("NFC", text)))
         self.pieces = []

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The plot font: Roboto Regular (Apache-2.0, Google) from Debian's fonts-roboto-unhinted, cut down to the Latin, Greek and Cyrillic
-# letters and the signs that titles and axes use. Needs apt-get, dpkg-deb and PyPI fonttools (`pyftsubset` on the path).
+# The plot font: Roboto Regular (Apache-2.0, Google) from Debian's fonts-roboto-unhinted, cut down to the
+# Latin, Greek and Cyrillic letters and the signs that titles and axes use. Needs apt-get, dpkg-deb and PyPI
+# fonttools (`pyftsubset` on the path).
 #
 #     tools/subset_font.sh
 set -euo pipefail

@@ -44,7 +44,8 @@ def labels(texts, truth):
             for at in range(block.src_start, block.src_end):
                 hits[page[at][1]] += 1
     share = hits / np.maximum(sizes, 1)
-    # Order may differ between the page and its truth: a block whose words stand in the truth as they are belongs to it.
+    # Order may differ between the page and its truth: a block whose words stand in the truth as they are
+    # belongs to it.
     folded = " " + " ".join(true) + " "
     for index, text in enumerate(texts):
         own = words_of(text)

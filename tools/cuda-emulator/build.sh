@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the emulated libraries into a folder: build.sh [--test] OUT_DIR. With --test also builds and runs the tests.
+# Builds the emulated libraries into a folder: build.sh [--test] OUT_DIR. With --test also builds and runs the
+# tests.
 set -euo pipefail
 test=false
 if [ "${1-}" = --test ]; then test=true; shift; fi

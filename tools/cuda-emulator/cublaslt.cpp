@@ -1,5 +1,6 @@
-// libcublasLt.so.13: matrix products D = alpha op(A) op(B) + beta C of bf16 or f32 operands, summed in f32, as work on libcuda's streams.
-// Column-major with leading dimensions and strided batches. What the real library refuses and callers may get wrong is refused too.
+// libcublasLt.so.13: matrix products D = alpha op(A) op(B) + beta C of bf16 or f32 operands, summed in f32,
+// as work on libcuda's streams. Column-major with leading dimensions and strided batches. What the real
+// library refuses and callers may get wrong is refused too.
 
 #include <algorithm>
 #include <cstdint>

@@ -1,4 +1,5 @@
-// What the parts of libcuda share: results with NVIDIA's numbers, the lock, and whether a call may be made now.
+// What the parts of libcuda share: results with NVIDIA's numbers, the lock, and whether a call may be made
+// now.
 
 #pragma once
 #include <cstddef>

@@ -1,7 +1,8 @@
-// Fibers: a stack and a saved stack pointer each, changed by a dozen instructions. The scheduler lets every thread of a block run until
-// it waits at a barrier, for the lanes of its warp, or ends; who completes a meeting releases the others. When nobody can run and
-// somebody waits, that is a deadlock, and the process ends with the list of who waits where.
-// EMULATED_ORDER=seed shuffles threads at every turn, and blocks, so that results which hang on an order differ from run to run.
+// Fibers: a stack and a saved stack pointer each, changed by a dozen instructions. The scheduler lets every
+// thread of a block run until it waits at a barrier, for the lanes of its warp, or ends; who completes a
+// meeting releases the others. When nobody can run and somebody waits, that is a deadlock, and the process
+// ends with the list of who waits where. EMULATED_ORDER=seed shuffles threads at every turn, and blocks, so
+// that results which hang on an order differ from run to run.
 
 #include "fibers.h"
 #include "memory.h"
@@ -15,7 +16,8 @@
 #include <string>
 #include <sys/mman.h>
 
-// void emulator_switch(void** save, void* load): keeps the registers that a callee must keep, and changes stacks.
+// void emulator_switch(void** save, void* load): keeps the registers that a callee must keep, and changes
+// stacks.
 asm(R"(
 .text
 .hidden emulator_switch
@@ -113,7 +115,8 @@ unsigned barrier(bool predicate) {
     return barrier_result;
 }
 
-// Lets the lanes of a mask go on if all have come; those that ended count as come, unless the whole warp is demanded.
+// Lets the lanes of a mask go on if all have come; those that ended count as come, unless the whole warp is
+// demanded.
 void try_collective(unsigned warp_index, const Fiber& one) {
     Warp& warp = warps[warp_index];
     const Collective* collective = one.collective;
@@ -153,7 +156,8 @@ void require_shared(const void* address, std::size_t bytes, const char* what) {
     if (std::uintptr_t(address) % 16) give_up_thread(std::string(what) + " is not aligned to 16 bytes");
 }
 
-// Between its issue and its wait a copy may arrive at any time, so what it goes to holds nothing that may be used.
+// Between its issue and its wait a copy may arrive at any time, so what it goes to holds nothing that may be
+// used.
 void copy_async(void* shared, const void* global, bool valid) {
     require_shared(shared, 16, "the target of copy_async_16");
     if (std::uintptr_t(global) % 16) give_up_thread("the source of copy_async_16 is not aligned to 16 bytes");
@@ -198,8 +202,8 @@ void prepare_fiber(unsigned thread) {
     fiber.state = State::Runnable;
     fiber.copies.clear();
     fiber.groups.clear();
-    // As if emulator_switch had been called by nobody from the start of thread_main: six registers, where to return to, one word
-    // that leaves the stack aligned as after a call.
+    // As if emulator_switch had been called by nobody from the start of thread_main: six registers, where to
+    // return to, one word that leaves the stack aligned as after a call.
     auto* top = reinterpret_cast<void**>(stacks + (thread + 1) * stack_bytes);
     *--top = nullptr;
     *--top = reinterpret_cast<void*>(thread_main);
@@ -271,7 +275,8 @@ char* reserve(std::size_t bytes) {
     return static_cast<char*>(memory);
 }
 
-// Says which thread of which kernel touched what it may not, then lets the signal end the process as it would have.
+// Says which thread of which kernel touched what it may not, then lets the signal end the process as it would
+// have.
 void on_fault(int signal, siginfo_t* info, void*) {
     if (launch) {
         std::fprintf(stderr, "emulator: kernel %s, block %s, thread %s: bad access to %p%s\n", launch->kernel->name,
@@ -289,7 +294,8 @@ void prepare_machine() {
     mprotect(dynamic_end, page, PROT_NONE);
 }
 
-// A fault on a fiber's full stack needs another stack for its handler; Rust's threads have one, others may not.
+// A fault on a fiber's full stack needs another stack for its handler; Rust's threads have one, others may
+// not.
 void prepare_handler() {
     stack_t alternative{};
     sigaltstack(nullptr, &alternative);

@@ -1,4 +1,5 @@
-// Runs a kernel: its blocks one after another, a block's threads as fibers that change only where they wait for each other.
+// Runs a kernel: its blocks one after another, a block's threads as fibers that change only where they wait
+// for each other.
 
 #pragma once
 #include "interface.h"

@@ -1,4 +1,5 @@
-// libcuda.so.1: graphs. A graph runs its nodes in the order they were added, which respects what they depend on.
+// libcuda.so.1: graphs. A graph runs its nodes in the order they were added, which respects what they depend
+// on.
 
 #include "driver.h"
 #include "modules.h"

@@ -1,5 +1,6 @@
-// What the emulated machine (libcuda.so.1) and a kernel compiled for it know of each other. Its text stands before that of
-// machine.h in every program, and the machine itself includes it: one text, so that both agree.
+// What the emulated machine (libcuda.so.1) and a kernel compiled for it know of each other. Its text stands
+// before that of machine.h in every program, and the machine itself includes it: one text, so that both
+// agree.
 
 #include <cstddef>
 
@@ -9,7 +10,8 @@ struct Triple {
     unsigned x, y, z;
 };
 
-// A thing that the lanes of a warp do together. Its address is its identity: lanes that meet must meet in the same one.
+// A thing that the lanes of a warp do together. Its address is its identity: lanes that meet must meet in the
+// same one.
 struct Collective {
     const char* name;
     // Gets each lane's operand, null for lanes that take no part, and writes the lanes' results into them.
@@ -18,7 +20,8 @@ struct Collective {
     bool whole_warp;
 };
 
-// Filled by the machine, read by kernels. The thread's part changes whenever the machine goes on with another thread.
+// Filled by the machine, read by kernels. The thread's part changes whenever the machine goes on with another
+// thread.
 struct Machine {
     Triple thread_index, block_index, block_dim, grid_dim;
     unsigned lane;

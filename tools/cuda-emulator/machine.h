@@ -1,5 +1,5 @@
-// The machine as kernels see it: CUDA's built-in names, and the functions that machine.cuh writes in PTX, in plain C++ for g++.
-// The program's text follows inside an anonymous namespace, which nvrtc.cpp opens.
+// The machine as kernels see it: CUDA's built-in names, and the functions that machine.cuh writes in PTX, in
+// plain C++ for g++. The program's text follows inside an anonymous namespace, which nvrtc.cpp opens.
 
 #include <cmath>
 #include <cstring>
@@ -10,7 +10,8 @@ namespace {
 const emulator::Machine* emulated_machine;
 const emulator::Kernel* emulated_kernels;
 } // namespace
-// What the driver calls once a module is loaded: tells its state of this text, gives the machine, takes the list of kernels.
+// What the driver calls once a module is loaded: tells its state of this text, gives the machine, takes the
+// list of kernels.
 extern "C" __attribute__((visibility("default"))) const emulator::Kernel* emulated_connect(unsigned long long version,
                                                                                            const emulator::Machine* machine) {
     if (version != EMULATED_VERSION) return nullptr;
@@ -18,7 +19,8 @@ extern "C" __attribute__((visibility("default"))) const emulator::Kernel* emulat
     return emulated_kernels;
 }
 
-// What g++'s checks call (-fsanitize=alignment,bounds): addresses that a GPU refuses for a type, and indices beyond an array.
+// What g++'s checks call (-fsanitize=alignment,bounds): addresses that a GPU refuses for a type, and indices
+// beyond an array.
 struct EmulatedPlace {
     const char* file;
     unsigned line, column;
@@ -58,7 +60,8 @@ template <class... Parameter, void (*Function)(Parameter...)> struct EmulatedKer
 #define __align__(n) __attribute__((aligned(n)))
 // g++ takes no standard attribute after `static`.
 #define alignas(n) __attribute__((aligned(n)))
-// Blocks run one at a time, so a block's memory may be static; the driver finds it by its section and poisons it before each block.
+// Blocks run one at a time, so a block's memory may be static; the driver finds it by its section and poisons
+// it before each block.
 #define __shared__ static __attribute__((section("emulated_shared")))
 #define DYNAMIC_SHARED(name) char* const name = emulated_machine->dynamic_shared
 
@@ -244,7 +247,8 @@ template <class T> T __shfl_up_sync(unsigned mask, T value, unsigned by, int wid
 struct EmulatedVote {
     unsigned long long value;
     unsigned result;
-    // Each lane learns which lanes chose: those with a value (a ballot), or those with its own value (a match).
+    // Each lane learns which lanes chose: those with a value (a ballot), or those with its own value (a
+    // match).
     template <bool Match> static void compute(void* const operands[32]) {
         const auto lanes = reinterpret_cast<EmulatedVote* const*>(operands);
         for (int lane = 0; lane < 32; lane++) {

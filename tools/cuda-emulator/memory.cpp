@@ -154,7 +154,8 @@ API cuMemsetD32_v2(Device to, unsigned value, std::size_t count) {
     return to % 4 == 0 && is_device(at(to), 4 * count) ? run_now(fill(to, value, count)) : INVALID_VALUE;
 }
 
-// ---- Copies on a stream. Memory that is not pinned goes through a buffer of the driver's: read at once, and written before the return. ----
+// ---- Copies on a stream. Memory that is not pinned goes through a buffer of the driver's: read at once, and
+// written before the return. ----
 API cuMemcpyHtoDAsync_v2(Device to, const void* from, std::size_t bytes, Stream* stream) {
     IN_CONTEXT;
     if (!is_device(at(to), bytes)) return INVALID_VALUE;

@@ -1,4 +1,5 @@
-// Device memory and pinned host memory: every allocation in a mapping of its own between two guard pages, filled with 0xff.
+// Device memory and pinned host memory: every allocation in a mapping of its own between two guard pages,
+// filled with 0xff.
 
 #pragma once
 #include <cstddef>

@@ -1,4 +1,5 @@
-// libcuda.so.1: modules, their functions, and launches. A module is the shared library that the emulated NVRTC made.
+// libcuda.so.1: modules, their functions, and launches. A module is the shared library that the emulated
+// NVRTC made.
 
 #include "modules.h"
 #include "driver.h"

@@ -1,5 +1,5 @@
-// libnvrtc.so.13: compiles kernels for this CPU with g++. What it calls a cubin is a shared library. Compiled programs are kept in
-// $XDG_CACHE_HOME (or /tmp) by the hash of everything that g++ is given.
+// libnvrtc.so.13: compiles kernels for this CPU with g++. What it calls a cubin is a shared library. Compiled
+// programs are kept in $XDG_CACHE_HOME (or /tmp) by the hash of everything that g++ is given.
 
 #include "text.h"
 #include <cstdint>
@@ -78,8 +78,8 @@ API const char* nvrtcGetErrorString(int result) {
     }
     return "NVRTC_ERROR unknown";
 }
-// Callers keep binaries by the compiler's version: this one's minor number names the text of its headers, so that neither a real
-// compiler's binaries nor those of another state of the emulator are taken for its own.
+// Callers keep binaries by the compiler's version: this one's minor number names the text of its headers, so
+// that neither a real compiler's binaries nor those of another state of the emulator are taken for its own.
 API int nvrtcVersion(int* major, int* minor) { return *major = 13, *minor = 1000 + int(emulator::text_version() % 1000000), SUCCESS; }
 API int nvrtcGetNumSupportedArchs(int* count) { return *count = 3, SUCCESS; }
 API int nvrtcGetSupportedArchs(int* archs) { return archs[0] = 80, archs[1] = 89, archs[2] = 90, SUCCESS; }

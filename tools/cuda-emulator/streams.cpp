@@ -1,7 +1,8 @@
 // libcuda.so.1: streams and events.
 //
-// The legacy stream (handle 0) and blocking streams wait for each other's earlier work as on hardware; a stream made non-blocking waits
-// only for events. A query counts as "not ready" once, then does the work, so that loops of queries end.
+// The legacy stream (handle 0) and blocking streams wait for each other's earlier work as on hardware; a
+// stream made non-blocking waits only for events. A query counts as "not ready" once, then does the work, so
+// that loops of queries end.
 
 #include "streams.h"
 #include "driver.h"

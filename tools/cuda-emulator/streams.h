@@ -1,5 +1,5 @@
-// Streams, and the captures that turn what is enqueued on them into graphs. Work waits in its stream until somebody waits for it, so
-// that whoever overwrites a host buffer too early, or reads one too early, sees it.
+// Streams, and the captures that turn what is enqueued on them into graphs. Work waits in its stream until
+// somebody waits for it, so that whoever overwrites a host buffer too early, or reads one too early, sees it.
 
 #pragma once
 #include "fibers.h"

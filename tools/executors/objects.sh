@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# `data stage --share` over a real S3 server, moto's from PyPI: 1, 2 and 3 ranks, each in a project folder of its own, with nothing in common but
-# the bucket that holds the texts, too; a rank killed (kill -9) while it pushes, two that push the same at once, a damaged object, a launcher that brings the result home; all bytes compared
-# with the plain run. The server checks every signature, by Amazon's own code (botocore).
+# `data stage --share` over a real S3 server, moto's from PyPI: 1, 2 and 3 ranks, each in a project folder of
+# its own, with nothing in common but the bucket that holds the texts, too; a rank killed (kill -9) while it
+# pushes, two that push the same at once, a damaged object, a launcher that brings the result home; all bytes
+# compared with the plain run. The server checks every signature, by Amazon's own code (botocore).
 #
-#   tools/executors/objects.sh PROGRAM        TEXT2LLM_MOTO_VENV: where moto is, or will be installed [~/.cache/text2llm-moto]
+#   tools/executors/objects.sh PROGRAM        TEXT2LLM_MOTO_VENV: where moto is, or will be installed
+#   [~/.cache/text2llm-moto]
 set -euo pipefail
 program=$(realpath "${1:?usage: objects.sh PROGRAM}")
 source "$(dirname "$0")/project.sh"

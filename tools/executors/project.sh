@@ -1,4 +1,5 @@
-# Sourced by slurm.sh, ray.sh and objects.sh: a project of some MB, the plain run of it, and what compares with it.
+# Sourced by slurm.sh, ray.sh and objects.sh: a project of some MB, the plain run of it, and what compares
+# with it.
 
 # Ends the script, saying so, where a program is missing that it cannot do without.
 need_programs() {
@@ -8,7 +9,8 @@ need_programs() {
   done
 }
 
-# A recipe with everything that depends on the order of documents, and text from this repository: duplicates, near-duplicates, repeated spans and lines, a broken file.
+# A recipe with everything that depends on the order of documents, and text from this repository: duplicates,
+# near-duplicates, repeated spans and lines, a broken file.
 make_project() {
   local folder=$1 root
   root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -58,7 +60,8 @@ until_says() {
   done
 }
 
-# Holds a share of `judge`, so that its rank is at work until it is released: `hold FOLDER RANK OF`, then `release`.
+# Holds a share of `judge`, so that its rank is at work until it is released: `hold FOLDER RANK OF`, then
+# `release`.
 hold() {
   local lock
   lock="$1/data/ranks/locks/$(printf 'judge-%05d-of-%05d' "$2" "$3")"

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# `data prepare --executor ray` on a real Ray from PyPI: 1, 2 and 8 ranks, a worker killed in the middle (kill -9), and all bytes compared
-# with the plain run.
+# `data prepare --executor ray` on a real Ray from PyPI: 1, 2 and 8 ranks, a worker killed in the middle (kill
+# -9), and all bytes compared with the plain run.
 #
-#   tools/executors/ray.sh PROGRAM        TEXT2LLM_RAY_VENV: where Ray is, or will be installed [~/.cache/text2llm-ray]
+#   tools/executors/ray.sh PROGRAM        TEXT2LLM_RAY_VENV: where Ray is, or will be installed
+#   [~/.cache/text2llm-ray]
 set -euo pipefail
 program=$(realpath "${1:?usage: ray.sh PROGRAM}")
 source "$(dirname "$0")/project.sh"
@@ -23,7 +24,8 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# A cluster of this machine that nobody else can reach; eight processors on paper, so that eight ranks run at once.
+# A cluster of this machine that nobody else can reach; eight processors on paper, so that eight ranks run at
+# once.
 "$venv/bin/ray" start --head --block --node-ip-address=127.0.0.1 --port=26379 --num-cpus=8 --include-dashboard=false --disable-usage-stats \
   --temp-dir="$work/ray" >"$work/ray.log" 2>&1 &
 head=$!

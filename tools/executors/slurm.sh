@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# `data prepare --executor slurm` on a real Slurm of one node, which this script sets up from Debian's packages: 1, 2 and 8 ranks, one of
-# them killed in the middle (scancel), one put back in the queue (scontrol requeue), and all bytes compared with the plain run.
+# `data prepare --executor slurm` on a real Slurm of one node, which this script sets up from Debian's
+# packages: 1, 2 and 8 ranks, one of them killed in the middle (scancel), one put back in the queue (scontrol
+# requeue), and all bytes compared with the plain run.
 #
 #   tools/executors/slurm.sh PROGRAM      as root, in a container; leaves nothing running
 set -euo pipefail
@@ -68,7 +69,8 @@ KillWait=2
 NodeName=$host NodeAddr=127.0.0.1 CPUs=8 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
-# No control groups: a container may not make any. Before 23.02 there is no word for that, but the first kind touches none unasked.
+# No control groups: a container may not make any. Before 23.02 there is no word for that, but the first kind
+# touches none unasked.
 case $(slurmd -V) in
   *" 22."*) cgroups=cgroup/v1 ;;
   *) cgroups=disabled ;;

@@ -212,7 +212,8 @@ def main():
     a.peer = a.peer or (beside if beside.exists() else None)
     if a.peer is None:
         print("without --peer nothing is compared with PyTorch", file=sys.stderr)
-    # Libraries from the wheels of the Python that runs this are found without its environment being activated.
+    # Libraries from the wheels of the Python that runs this are found without its environment being
+    # activated.
     os.environ.setdefault("VIRTUAL_ENV", sys.prefix)
     report = Report(a.out, a)
     report.data["presets"] = a.presets

@@ -10,6 +10,9 @@ mod golden_corpus;
 mod parity;
 mod parity_gguf;
 mod python;
+mod structure;
+
+use std::path::Path;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -44,6 +47,9 @@ enum Task {
     GoldenCorpus(golden_corpus::Arguments),
     /// Write the features of labelled pages, for `tools/train_extraction.py`
     ExtractionFeatures(extraction_features::Arguments),
+    /// Check that no files of a crate use each other in a circle, that crates keep their order, and that
+    /// comments and files are not too long
+    Structure,
 }
 
 fn main() -> Result<()> {
@@ -56,5 +62,6 @@ fn main() -> Result<()> {
         Task::BenchExtraction(arguments) => bench_extraction::run(&arguments),
         Task::GoldenCorpus(arguments) => golden_corpus::run(&arguments),
         Task::ExtractionFeatures(arguments) => extraction_features::run(&arguments),
+        Task::Structure => structure::run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")),
     }
 }

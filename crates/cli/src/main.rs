@@ -4,6 +4,7 @@
 //! Everything else is in the libraries.
 
 mod arguments;
+mod command_line;
 mod commands;
 mod detach;
 mod failure;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use compute::cpu::InstructionSet;
 
-use arguments::Cli;
+use command_line::Cli;
 use failure::Failure;
 use output::Console;
 

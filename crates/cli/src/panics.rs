@@ -124,7 +124,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::arguments::Cli;
+    use crate::command_line::Cli;
 
     /// What the test below runs in a process of its own: a panic's hook is the process's.
     #[test]

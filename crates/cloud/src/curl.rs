@@ -10,7 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::receive::{Received, receive, too_much};
+use crate::error::{broken, shown};
+use crate::receive::{Received, receive, size, too_much};
 use crate::{Error, Result};
 
 /// What curl is always told; addresses and secrets come on standard input. Brackets and braces in names mean
@@ -271,11 +272,6 @@ pub(crate) fn take(
     }
 }
 
-/// How much of a file is there.
-pub(crate) fn size(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
-}
-
 pub(crate) fn finish(mut child: Child, url: &str) -> Result<()> {
     let status = child.wait().map_err(|error| broken(url, &error.to_string()))?;
     #[cfg(unix)]
@@ -317,15 +313,6 @@ pub(crate) fn too_long(url: &str) -> Error {
         LARGEST_ANSWER_BYTES >> 20
     );
     Error::Reference { entry: shown(url), message }
-}
-
-pub(crate) fn broken(url: &str, message: &str) -> Error {
-    Error::Transport { url: shown(url), message: message.to_owned() }
-}
-
-/// An address without its query, which may hold a signature, and without a password.
-pub(crate) fn shown(url: &str) -> String {
-    store::secret::hidden(url.split('?').next().unwrap_or_default()).into_owned()
 }
 
 /// Scheme, name and port.

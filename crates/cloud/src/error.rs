@@ -99,3 +99,13 @@ fn refusal(status: u16) -> String {
         _ => format!("the hub answers with status {status}: try again later"),
     }
 }
+
+/// A transfer that broke off.
+pub(crate) fn broken(url: &str, message: &str) -> Error {
+    Error::Transport { url: shown(url), message: message.to_owned() }
+}
+
+/// An address without its query, which may hold a signature, and without a password.
+pub(crate) fn shown(url: &str) -> String {
+    store::secret::hidden(url.split('?').next().unwrap_or_default()).into_owned()
+}

@@ -7,7 +7,8 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::{Error, Result, curl};
+use crate::error::{broken, shown};
+use crate::{Error, Result};
 
 /// How often progress is told.
 const TOLD_EVERY: Duration = Duration::from_millis(100);
@@ -39,12 +40,12 @@ pub(crate) fn receive(
         .create(true)
         .open(part)
         .map_err(store::Error::io("write", part))?;
-    let mut bytes = curl::size(part);
+    let mut bytes = size(part);
     let (mut piece, mut told_at) = (vec![0; PIECE_BYTES], Instant::now());
     loop {
         let read = match from.read(&mut piece) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            read => read.map_err(|error| curl::broken(place, &error.to_string()))?,
+            read => read.map_err(|error| broken(place, &error.to_string()))?,
         };
         if read == 0 {
             progress(bytes);
@@ -67,7 +68,12 @@ pub(crate) fn receive(
 
 /// The error of a transfer that brings more than was announced.
 pub(crate) fn too_much(place: &str, announced: u64, delivered: u64) -> Error {
-    Error::TooMuch { place: curl::shown(place), announced, delivered }
+    Error::TooMuch { place: shown(place), announced, delivered }
+}
+
+/// How much of a file is there.
+pub(crate) fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 //!
 //! Reading order: `options`, `sources` (which files), `kind`, `read` (bytes to raw documents), `extract`,
 //! `clean`, `repair`, `filter`, `contamination`, `dedup`, `redact`, `judge` (one document), `verdicts` (all
-//! of them, in order), `keeper`, `prepare`, `split`, then `tokenize`, and `ranks` (the same on many machines).
+//! of them, in order), `keeper`, `prepare`, `split`, then `tokenize`, and `ranks` (the same on many
+//! machines).
 
 pub mod classifier;
 mod clean;
@@ -52,15 +53,13 @@ pub use document::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use options::{CorpusOptions, Normalize, RemoteEntry, RemoteFile};
-pub use prepare::{is_of_options, is_prepared, prepare, prepare_judged};
+pub use prepare::{documents_by, documents_stage, prepare, prepare_judged};
 pub use quarantine::{NotFollowed, Quarantined};
-pub use ranks::encode::{ENCODE_STAGE, EncodeSummary, encode_rank, is_encoded, unencoded};
-pub use ranks::judge::{
-    JUDGE_STAGE, JudgeSummary, is_judged, is_judged_by, judge_rank, sources_of_rank, unjudged,
-};
+pub use ranks::encode::{ENCODE_STAGE, EncodeSummary, encode_rank, encode_stage};
+pub use ranks::judge::{JUDGE_STAGE, JudgeSummary, judge_by, judge_rank, judge_stage, sources_of_rank};
 pub use ranks::{Rank, Ranks};
 pub use report::{Cluster, CorpusSummary, Drops, Redactions, Sample, SplitCounts, UnicodeRepairs};
 pub use report_page::inspection_page;
 pub use sample::SAMPLE;
 pub use sources::{inputs, text_bytes};
-pub use tokenize::{Mix, TokenSummary, is_tokenized, tokenize, tokenize_encoded, tokenize_mixed};
+pub use tokenize::{Mix, TokenSummary, tokenize, tokenize_encoded, tokenize_mixed, tokens_stage};

@@ -7,8 +7,7 @@ use runs::report::{Phase, Reporter};
 use serde_json::{Value, json};
 use store::atomic;
 use store::fs::Fs;
-use store::manifest::Manifest;
-use store::stage::{self, StagedFolder};
+use store::stage::Stage;
 
 use crate::DOCUMENTS_STAGE;
 use crate::dedup::DuplicateOptions;
@@ -60,18 +59,18 @@ pub fn prepare_judged(
     prepare_by(fs, options, project, Some(ranks), out, reporter)
 }
 
-/// Whether a manifest is that of documents by these options from the files at hand.
+/// The documents of these options and of the files at hand, as their manifest has them.
 ///
 /// # Errors
 /// Options that cannot be; a path that leads nowhere; the disk.
-pub fn is_prepared(
-    fs: &dyn Fs,
-    options: &CorpusOptions,
-    project: &Path,
-    manifest: &Manifest,
-) -> Result<bool> {
+pub fn documents_stage(fs: &dyn Fs, options: &CorpusOptions, project: &Path) -> Result<Stage> {
     let (.., inputs) = stage_inputs(fs, options, project)?;
-    Ok(manifest.stage == DOCUMENTS_STAGE && manifest.matches(&stage_options(options), &inputs))
+    Ok(Stage { inputs, ..documents_by(options) })
+}
+
+/// The documents of these options, whatever the files.
+pub fn documents_by(options: &CorpusOptions) -> Stage {
+    Stage { name: DOCUMENTS_STAGE, options: stage_options(options), inputs: BTreeMap::new() }
 }
 
 /// The sources, their hashes and those of the rules, and both together as a manifest has them.
@@ -99,8 +98,8 @@ fn prepare_by(
     reporter: &mut dyn Reporter,
 ) -> Result<CorpusSummary> {
     let (resolved, inputs, all_inputs) = stage_inputs(fs, options, project)?;
-    let stage_options = stage_options(options);
-    if stage::current(fs, out, DOCUMENTS_STAGE, &stage_options, &all_inputs)?.is_some() {
+    let stage = Stage { inputs: all_inputs, ..documents_by(options) };
+    if stage.current(fs, out)?.is_some() {
         let summary: CorpusSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
         check_quarantine(&summary, options, out)?;
         return Ok(CorpusSummary { reused: true, ..summary });
@@ -110,7 +109,7 @@ fn prepare_by(
     match ranks {
         None => {
             let rules = Rules::open(fs, options, project)?;
-            staged = StagedFolder::begin(fs, out, DOCUMENTS_STAGE)?;
+            staged = stage.begin(fs, out)?;
             let mut keeper = Keeper::new(fs, staged.path(), options, rules.evaluations.as_ref(), &resolved)?;
             judge_sources(fs, &resolved.sources, &rules, reporter, &mut |verdict| keeper.take(verdict))?;
             kept = keeper.finish(reporter)?;
@@ -118,7 +117,7 @@ fn prepare_by(
         Some(ranks) => {
             let judged = JudgedRanks::verify(fs, options, ranks, &resolved.sources, &inputs)?;
             let evaluations = rules::evaluations(options, project)?;
-            staged = StagedFolder::begin(fs, out, DOCUMENTS_STAGE)?;
+            staged = stage.begin(fs, out)?;
             let mut keeper = Keeper::new(fs, staged.path(), options, evaluations.as_ref(), &resolved)?;
             judged.read(fs, reporter, &mut |verdict| keeper.take(verdict))?;
             kept = keeper.finish(reporter)?;
@@ -136,15 +135,10 @@ fn prepare_by(
     atomic::write_json(fs, &staged.path().join(REPORT_FILE), &summary)?;
     let page = report_page::html(&summary);
     atomic::write(fs, &staged.path().join(REPORT_PAGE), page.as_bytes())?;
-    let made = staged.commit(Manifest::new(DOCUMENTS_STAGE, stage_options, all_inputs))?;
+    let made = staged.commit(stage.manifest())?;
     reporter.kept(Phase::Corpus, &made);
     check_quarantine(&summary, options, out)?;
     Ok(summary)
-}
-
-/// Whether a folder was made by these options; from which files, and whether it is whole, is not looked at.
-pub fn is_of_options(documents: &Manifest, options: &CorpusOptions) -> bool {
-    documents.stage == DOCUMENTS_STAGE && documents.options == stage_options(options)
 }
 
 fn stage_options(options: &CorpusOptions) -> Value {

@@ -5,11 +5,10 @@ use std::path::Path;
 
 use runs::report::{Phase, Reporter};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use store::atomic;
 use store::fs::Fs;
-use store::manifest::Manifest;
-use store::stage::{self, StagedFolder};
+use store::stage::Stage;
 use tokenizer::{Batches, Tokenizer, Usage, UsageReport};
 use tokens::{
     MixOptions, MixedSource, Mixer, ShardWriter, Split, TOKENS_STAGE, TokenCounts, Vocabulary, bytes_per_id,
@@ -122,14 +121,14 @@ fn tokenize_into(
 ) -> Result<TokenSummary> {
     let Origin { documents_folder, tokenizer, mix, pieces } = origin;
     let documents_hash = checked_documents(fs, documents_folder)?;
-    let (options, inputs) = expected(&documents_hash, tokenizer, mix, shard_tokens);
-    if stage::current(fs, out, TOKENS_STAGE, &options, &inputs)?.is_some() {
+    let stage = stage(&documents_hash, tokenizer, mix, shard_tokens);
+    if stage.current(fs, out)?.is_some() {
         let summary: TokenSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
         return Ok(TokenSummary { reused: true, ..summary });
     }
 
     let pieces = pieces.map(|ranks| Pieces::verify(fs, ranks, &documents_hash, tokenizer)).transpose()?;
-    let staged = StagedFolder::begin(fs, out, TOKENS_STAGE)?;
+    let staged = stage.begin(fs, out)?;
     let mut usage = Usage::new(tokenizer);
     let mut done = 0;
     let mut counts = [TokenCounts::default(); 2];
@@ -171,7 +170,7 @@ fn tokenize_into(
         reused: false,
     };
     atomic::write_json(fs, &staged.path().join(REPORT_FILE), &summary)?;
-    reporter.kept(Phase::Corpus, &staged.commit(Manifest::new(TOKENS_STAGE, options, inputs))?);
+    reporter.kept(Phase::Corpus, &staged.commit(stage.manifest())?);
     Ok(summary)
 }
 
@@ -185,13 +184,12 @@ fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary<'_> {
     }
 }
 
-/// Options and inputs of a folder's manifest.
-fn expected(
-    documents_hash: &str,
-    tokenizer: &Tokenizer,
-    mix: Option<Mix<'_>>,
-    shard_tokens: u64,
-) -> (Value, BTreeMap<String, String>) {
+/// The shards of these documents by this tokenizer and mix, as their manifest has them.
+pub fn tokens_stage(documents_hash: &str, tokenizer: &Tokenizer, mix: Option<Mix<'_>>) -> Stage {
+    stage(documents_hash, tokenizer, mix, SHARD_TOKENS)
+}
+
+fn stage(documents_hash: &str, tokenizer: &Tokenizer, mix: Option<Mix<'_>>, shard_tokens: u64) -> Stage {
     let inputs = BTreeMap::from([
         ("documents".to_owned(), documents_hash.to_owned()),
         ("tokenizer".to_owned(), tokenizer.hash().to_owned()),
@@ -200,18 +198,7 @@ fn expected(
     if let Some(mix) = mix {
         options["mix"] = json!({ "options": mix.options, "seed": mix.seed });
     }
-    (options, inputs)
-}
-
-/// Whether a manifest is that of shards of these documents by this tokenizer and mix.
-pub fn is_tokenized(
-    documents_hash: &str,
-    tokenizer: &Tokenizer,
-    mix: Option<Mix<'_>>,
-    manifest: &Manifest,
-) -> bool {
-    let (options, inputs) = expected(documents_hash, tokenizer, mix, SHARD_TOKENS);
-    manifest.stage == TOKENS_STAGE && manifest.matches(&options, &inputs)
+    Stage { name: TOKENS_STAGE, options, inputs }
 }
 
 /// Where documents' ids come from.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use runs::report::Phase;
 
-use crate::stop::Stopped;
+use crate::stopped::Stopped;
 use recipe::RecipeErrors;
 
 /// What kind of trouble, which decides the exit code.

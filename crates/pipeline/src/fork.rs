@@ -2,22 +2,12 @@
 
 use runs::report::NoReport;
 use runs::run::{RunDir, RunState, RunStatus};
-use serde::{Deserialize, Serialize};
 use store::fs::{Fs, RealFs};
 use train::{Checkpoints, Which};
 
-use crate::meta::RunMeta;
+use crate::meta::{ForkedFrom, RunMeta};
 use crate::project::Project;
 use crate::{Error, Result, record};
-
-/// Where a run was forked from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ForkedFrom {
-    /// The other run.
-    pub run_id: String,
-    /// The step of its checkpoint.
-    pub step: u64,
-}
 
 /// Makes a run that has the recipe, the tokenizer and one checkpoint of `run`; `resume` goes on with it.
 ///

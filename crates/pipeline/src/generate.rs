@@ -16,6 +16,7 @@ use train::checkpoint::{Checkpoints, Which};
 
 use crate::meta::RunMeta;
 use crate::project::Project;
+use crate::stop_texts::StopGate;
 use crate::{Error, Result, record};
 
 /// Where a model comes from.
@@ -544,73 +545,9 @@ pub(crate) fn load_weights(
     Ok(checkpoints.load_weights(which, weights, &mut NoReport)?.map(|state| state.step))
 }
 
-/// Lets text through until a stop text, holding back what could still become one.
-struct StopGate<'a> {
-    stops: Vec<&'a str>,
-    held: String,
-    passed: String,
-    closed: bool,
-}
-
-impl<'a> StopGate<'a> {
-    fn new(stops: &'a [String]) -> StopGate<'a> {
-        let stops = stops.iter().map(String::as_str).filter(|stop| !stop.is_empty()).collect();
-        StopGate { stops, held: String::new(), passed: String::new(), closed: false }
-    }
-
-    fn push(&mut self, text: &str) -> String {
-        self.held.push_str(text);
-        let first = self.stops.iter().filter_map(|stop| self.held.find(stop)).min();
-        let cut = match first {
-            Some(at) => {
-                self.closed = true;
-                at
-            }
-            None => {
-                let starts = self.held.char_indices().map(|(at, _)| at);
-                let mut starts =
-                    starts.filter(|&at| self.stops.iter().any(|stop| stop.starts_with(&self.held[at..])));
-                starts.next().unwrap_or(self.held.len())
-            }
-        };
-        let rest = self.held.split_off(cut);
-        let certain = std::mem::replace(&mut self.held, rest);
-        self.passed.push_str(&certain);
-        certain
-    }
-
-    fn finish(&mut self) -> String {
-        let rest = std::mem::take(&mut self.held);
-        self.passed.push_str(&rest);
-        rest
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stop_texts_are_found_across_pieces_and_never_shown() {
-        let stops = ["\n\n".to_owned(), "END".to_owned()];
-        let mut gate = StopGate::new(&stops);
-        assert_eq!(gate.push("one\n"), "one");
-        assert_eq!(gate.push("two E"), "\ntwo ");
-        assert_eq!(gate.push("N"), "");
-        assert_eq!(gate.push("Ough EN"), "ENOugh ");
-        assert_eq!(gate.push("D, and more"), "");
-        assert!(gate.closed);
-        assert_eq!(gate.passed, "one\ntwo ENOugh ");
-    }
-
-    #[test]
-    fn what_never_became_a_stop_text_is_shown_at_the_end() {
-        let stops = ["END".to_owned()];
-        let mut gate = StopGate::new(&stops);
-        assert_eq!(gate.push("the E"), "the ");
-        assert_eq!(gate.finish(), "E");
-        assert_eq!(gate.passed, "the E");
-    }
 
     #[test]
     fn options_out_of_range_name_their_flag() {

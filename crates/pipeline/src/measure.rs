@@ -13,7 +13,7 @@ use serde_json::Value;
 use train::StopFlag;
 
 use crate::generate::{Extent, Generator, Options};
-use crate::stages::{Request, Sample};
+use crate::stages::Request;
 use crate::{Error, Result};
 
 /// Memory and speed of generating.
@@ -41,12 +41,11 @@ pub(crate) fn generation(
     request: &Request<'_>,
     run: &RunDir,
     step: u64,
-    samples: &[Sample],
+    prompt: &str,
     stop: &StopFlag,
     reporter: &mut dyn Reporter,
 ) -> Result<Option<Generation>> {
     let options = &request.recipe.validate;
-    let prompt = samples.first().map_or("", |sample| sample.prompt.as_str());
     if let Some(program) = &request.generator {
         let mut command = Command::new(program);
         command

@@ -11,13 +11,30 @@ use serde_json::{Value, json};
 use store::ErrorKind;
 use store::fs::Fs;
 
-use crate::fork::ForkedFrom;
-use crate::stages::Until;
 use crate::{Error, Result};
 use recipe::Recipe;
 
 /// Version of this file's form.
 const FORMAT: u32 = 2;
+
+/// How far a job is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    /// Stop after training.
+    Training,
+    /// All phases.
+    Export,
+}
+
+/// Where a run was forked from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkedFrom {
+    /// The other run.
+    pub run_id: String,
+    /// The step of its checkpoint.
+    pub step: u64,
+}
 
 /// What `meta.json` holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -246,6 +246,18 @@ impl Share {
 }
 
 impl Folder {
+    /// A folder of the project that is no rank's.
+    pub fn new(project: &Project, path: &Path, made_by: String) -> Folder {
+        Folder { name: Folder::name_of(project, path), made_by, maker: None }
+    }
+
+    /// A path in the project, as shares have it.
+    pub fn name_of(project: &Project, path: &Path) -> String {
+        let name = path.strip_prefix(project.root()).unwrap_or(path);
+        let parts: Vec<_> = name.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        parts.join("/")
+    }
+
     /// Keeps the rank out that makes the folder: what it has begun would be taken for what a crash has left.
     fn lock_maker(&self) -> Result<Option<RunLock>> {
         let Some((rank, place)) = &self.maker else { return Ok(None) };

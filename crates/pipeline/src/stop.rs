@@ -5,7 +5,6 @@
 //! is given [`GRACE`] to come to a place that looks, and then [`watch`] records the stop and ends the
 //! process. Reading order: [`Stopped`], [`Working`], [`watch`].
 
-use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -15,38 +14,13 @@ use runs::run::{RunDir, RunState, RunStatus};
 use store::fs::RealFs;
 use train::StopFlag;
 
+use crate::stopped::{Stopped, in_words};
 use crate::{Error, ErrorKind, Result};
 
 /// For work that is stopped to end by itself.
 pub const GRACE: Duration = Duration::from_secs(2);
 /// Between two looks at the flag.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// Where a job was stopped, and how to go on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Stopped {
-    /// The phase, where the job has any.
-    pub phase: Option<Phase>,
-    /// Steps done, and steps in all, where it was in training.
-    pub steps: Option<(u64, u64)>,
-    /// What goes on from here.
-    pub command: Option<String>,
-}
-
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("stopped on request")?;
-        match (self.phase, self.steps) {
-            (_, Some((step, of))) => write!(f, " at step {step} of {of}")?,
-            (phase, None) => f.write_str(&Place { phase, run: None }.in_words())?,
-        }
-        f.write_str("; what is done stays")?;
-        match &self.command {
-            Some(command) => write!(f, ". Go on with `{command}`"),
-            None => Ok(()),
-        }
-    }
-}
 
 /// What the process works on.
 #[derive(Debug)]
@@ -122,9 +96,7 @@ impl Place {
 
     /// In words, to be put behind what happened: " in the corpus phase".
     pub fn in_words(&self) -> String {
-        self.phase.map_or_else(String::new, |phase| {
-            format!(" in the {} phase", format!("{phase:?}").to_lowercase())
-        })
+        in_words(self.phase)
     }
 
     /// Marks the run as failed; `failure` is the kind, for programs. One whose training is done stays what it

@@ -3,7 +3,7 @@
 //! [`Recipe::load`] merges the file, the environment and flags, checks names, types and ranges against the
 //! schema that the types give, then what only several keys together can get wrong. All mistakes are reported
 //! at once, each with its line, column and remedy. Reading order: `document` (values and where they came
-//! from), `check`, then the sections.
+//! from), `check`, then `sections`.
 //!
 //! Not here: what a shape costs (`pipeline::plan`) and anything that touches the data.
 
@@ -15,14 +15,14 @@ mod gates;
 mod model;
 mod notify;
 mod overrides;
+mod problem;
 mod rope;
 mod schema;
+mod sections;
 mod template;
 
 use std::fmt;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use store::secret;
 
 pub use diagnostic::{Diagnostic, Origin, Place};
@@ -32,62 +32,12 @@ pub use notify::NotifyOptions;
 pub use overrides::{ENVIRONMENT_PREFIX, Override};
 pub use rope::RopeScalingOptions;
 pub use schema::json_schema;
+pub use sections::Recipe;
 pub use template::commented;
 
 use diagnostic::Aim;
 use document::Document;
-
-/// Everything about a model to be made. A key left out has the default written in its section.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Recipe {
-    /// The model's name: part of the run's folder and of the model card.
-    #[schemars(length(min = 1))]
-    pub name: String,
-    /// The text to learn from.
-    pub data: corpus::CorpusOptions,
-    /// How text becomes tokens.
-    pub tokenizer: tokenizer::TokenizerOptions,
-    /// The shape.
-    pub model: ModelOptions,
-    /// The training loop.
-    pub train: train::TrainOptions,
-    /// What the finished model must meet.
-    pub validate: ValidateOptions,
-    /// What is written of it.
-    pub export: ExportOptions,
-    /// Whom to tell of a run in the background.
-    pub notify: NotifyOptions,
-}
-
-impl Default for Recipe {
-    fn default() -> Recipe {
-        Recipe {
-            name: "my-llm".to_owned(),
-            data: corpus::CorpusOptions::default(),
-            tokenizer: tokenizer::TokenizerOptions::default(),
-            model: ModelOptions::default(),
-            train: train::TrainOptions::default(),
-            validate: ValidateOptions::default(),
-            export: ExportOptions::default(),
-            notify: NotifyOptions::default(),
-        }
-    }
-}
-
-/// A mistake that only the finished recipe shows, such as two keys that contradict each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
-    pub(crate) path: String,
-    pub(crate) message: String,
-    pub(crate) help: Option<String>,
-}
-
-impl Problem {
-    pub(crate) fn new(path: &str, message: impl Into<String>, help: &str) -> Problem {
-        Problem { path: path.to_owned(), message: message.into(), help: Some(help.to_owned()) }
-    }
-}
+use problem::Problem;
 
 /// Every mistake found in a recipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,11 +89,6 @@ impl Recipe {
             })
             .collect();
         if found.is_empty() { Ok(recipe) } else { Err(RecipeErrors(found)) }
-    }
-
-    /// The recipe as TOML, every default written out.
-    pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).unwrap_or_default()
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Problem, RopeScalingOptions};
+use crate::problem::Problem;
+use crate::rope::RopeScalingOptions;
 
 /// `[model]`: give `depth`, or `size`, or the shape itself (`hidden_size` and `num_hidden_layers`).
 /// With none of them the size is chosen from the amount of training text.

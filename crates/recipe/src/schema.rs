@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use crate::Recipe;
+use crate::sections::Recipe;
 
 /// The recipe's JSON Schema (draft 2020-12), with every part written in place.
 pub fn json_schema() -> &'static Value {

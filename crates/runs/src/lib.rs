@@ -1,7 +1,8 @@
 //! Records of runs: what was asked, where a run stands, its metrics, and what long work tells its caller.
 //!
 //! A run is a folder `runs/<run_id>/`; everything here reads or writes its files, or those of a folder that a
-//! worker holds. Reading order: `report` (events), `run`, `metrics`, `watch`, then `pause`, `stop` and `sweep`.
+//! worker holds. Reading order: `report` (events), `run`, `metrics`, `watch`, then `pause`, `stop` and
+//! `sweep`.
 
 pub mod id;
 pub mod metrics;

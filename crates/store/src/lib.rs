@@ -1,8 +1,9 @@
 //! What lies on disk: atomic writes, manifests, staged folders, locks; and what this process and its machine
 //! have.
 //!
-//! Nothing here knows what a tokenizer, a model or a run is. Every write that matters goes through [`fs::Fs`], the
-//! seam at which tests inject crashes and full disks. Reading order: `fs`, `atomic`, `manifest`, `stage`.
+//! Nothing here knows what a tokenizer, a model or a run is. Every write that matters goes through
+//! [`fs::Fs`], the seam at which tests inject crashes and full disks. Reading order: `fs`, `atomic`,
+//! `manifest`, `stage`.
 
 pub mod atomic;
 pub mod ending;

@@ -4,8 +4,8 @@
 //! last, and swaps the folder in. A folder cannot be renamed over a full one, so the old one steps aside to
 //! `.{name}.old` first; a crash in between leaves the target missing, and [`repair`] moves the finished new
 //! folder in (or, failing that, the old one back). Every reader of a staged folder goes through [`repair`] or
-//! [`current`] once at start. Only a folder that the same stage made is ever replaced, and what somebody has
-//! added or changed in it is kept ([`ownership`]).
+//! [`Stage::current`] once at start. Only a folder that the same stage made is ever replaced, and what
+//! somebody has added or changed in it is kept ([`ownership`]).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,74 @@ use serde_json::Value;
 use crate::fs::{FileKind, Fs};
 use crate::manifest::{self, FileRecord, Manifest};
 use crate::{Error, ErrorKind, Result, atomic, ownership};
+
+/// What a folder is made of, as its manifest has it. By this value a stage is skipped, made anew, and known
+/// in other places; what makes the folder is with whoever has the value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stage {
+    /// Its name in manifests.
+    pub name: &'static str,
+    /// With which options, defaults written out.
+    pub options: Value,
+    /// From what: a name and the BLAKE3 of it.
+    pub inputs: BTreeMap<String, String>,
+}
+
+impl Stage {
+    /// Whether a manifest is of this stage, with these options from these inputs.
+    pub fn is_of(&self, manifest: &Manifest) -> bool {
+        manifest.stage == self.name && manifest.matches(&self.options, &self.inputs)
+    }
+
+    /// Whether a manifest is of this stage with these options, from whatever inputs.
+    pub fn has_options_of(&self, manifest: &Manifest) -> bool {
+        manifest.stage == self.name && manifest.matches(&self.options, &manifest.inputs)
+    }
+
+    /// The manifest of `target`, if it is of this stage and every byte still verifies; `None` means that the
+    /// stage has to run. Repairs first.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn current(&self, fs: &dyn Fs, target: &Path) -> Result<Option<Manifest>> {
+        if repair(fs, target)? { self.found(fs, target) } else { Ok(None) }
+    }
+
+    /// The same for a folder that another process may be making: nothing is repaired.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn found(&self, fs: &dyn Fs, target: &Path) -> Result<Option<Manifest>> {
+        let manifest = match Manifest::read(fs, target) {
+            Ok(manifest) => manifest,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        if !self.is_of(&manifest) {
+            return Ok(None);
+        }
+        match manifest.verify(fs, target) {
+            Ok(()) => Ok(Some(manifest)),
+            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A fresh empty folder beside `target`; see [`StagedFolder::begin`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotOurs`] where `target` is not what this stage makes; what the disk says.
+    pub fn begin<'a>(&self, fs: &'a dyn Fs, target: &Path) -> Result<StagedFolder<'a>> {
+        StagedFolder::begin(fs, target, self.name)
+    }
+
+    /// Its manifest, without outputs yet.
+    pub fn manifest(self) -> Manifest {
+        Manifest::new(self.name, self.options, self.inputs)
+    }
+}
 
 /// A folder being made. Dropped without [`StagedFolder::commit`], it stays as `.{name}.partial` until the
 /// next `begin`.
@@ -151,44 +219,6 @@ pub fn remove(fs: &dyn Fs, target: &Path, stage: &str) -> Result<()> {
     Ok(())
 }
 
-/// The manifest of `target`, if it was made by `stage` with these options from these inputs and every byte
-/// still verifies; `None` means the stage has to run. Repairs first.
-pub fn current(
-    fs: &dyn Fs,
-    target: &Path,
-    stage: &str,
-    options: &Value,
-    inputs: &BTreeMap<String, String>,
-) -> Result<Option<Manifest>> {
-    if !repair(fs, target)? {
-        return Ok(None);
-    }
-    found(fs, target, stage, options, inputs)
-}
-
-/// The same for a folder that another process may be making: nothing is repaired.
-pub fn found(
-    fs: &dyn Fs,
-    target: &Path,
-    stage: &str,
-    options: &Value,
-    inputs: &BTreeMap<String, String>,
-) -> Result<Option<Manifest>> {
-    let manifest = match Manifest::read(fs, target) {
-        Ok(manifest) => manifest,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    if manifest.stage != stage || !manifest.matches(options, inputs) {
-        return Ok(None);
-    }
-    match manifest.verify(fs, target) {
-        Ok(()) => Ok(Some(manifest)),
-        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 /// A hidden folder beside `target`, for what is not yet it.
 ///
 /// # Errors
@@ -231,7 +261,8 @@ mod tests {
 
     fn holds(fs: &dyn Fs, version: u64) -> bool {
         let options = json!({ "version": version });
-        current(fs, Path::new(TARGET), "test", &options, &BTreeMap::new()).unwrap().is_some()
+        let stage = Stage { name: "test", options, inputs: BTreeMap::new() };
+        stage.current(fs, Path::new(TARGET)).unwrap().is_some()
     }
 
     fn old_disk() -> MemoryFs {

@@ -31,8 +31,8 @@ struct OpenShard {
 }
 
 impl TokenDataset {
-    /// Opens the shards of `split` in the folder that a stage [`TOKENS_STAGE`] made, after checking every byte of
-    /// them. What stands beside it is left alone: another process may be making the folder again.
+    /// Opens the shards of `split` in the folder that a stage [`TOKENS_STAGE`] made, after checking every
+    /// byte of them. What stands beside it is left alone: another process may be making the folder again.
     ///
     /// # Errors
     /// A folder that is missing, damaged, or made by another tokenizer than that of

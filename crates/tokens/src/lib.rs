@@ -7,7 +7,8 @@
 //! as BOS, its tokens, EOS; `train-00000.idx` the ends of its documents as little-endian u64, counted in
 //! tokens from the shard's start; `train.json` says how to read them. No document spans two shards.
 //!
-//! Reading order: `header` (the files), `ids`, `shards`, `mix`, `mixer`, `verified`, `windows`, `dataset`, `loader`.
+//! Reading order: `header` (the files), `ids`, `shards`, `mix`, `mixer`, `verified`, `windows`, `dataset`,
+//! `loader`.
 
 mod dataset;
 mod error;

@@ -123,8 +123,8 @@ pub fn plan(tokens: &BTreeMap<String, u64>, options: &MixOptions) -> BTreeMap<St
     plan
 }
 
-/// The place in [0, 1) of a document whose text has this hash: it is part of the last, broken epoch of its source where that is below the
-/// epoch's fraction.
+/// The place in [0, 1) of a document whose text has this hash: it is part of the last, broken epoch of its
+/// source where that is below the epoch's fraction.
 pub fn place(seed: u64, hash: &str) -> f64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"mix").update(&seed.to_le_bytes()).update(hash.as_bytes());

@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::Result;
 use compute::rng::Rng;
 
+use super::campaign::Campaign;
+use super::kills;
 use super::project::{self, Bits, Project};
 use super::strace::{self, Call};
 use super::watched::{Ended, LIMIT, Watched, signal};
-use super::{Campaign, kills};
 
 const ERRORS: [&str; 5] = ["ENOSPC", "EIO", "EMFILE", "EACCES", "EDQUOT"];
 /// A full or failing disk pauses training, with this message and a retry every five seconds.

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use compute::rng::Rng;
 use serde_json::{Map, Value};
 
-use super::Campaign;
+use super::campaign::Campaign;
 use super::project::{self, Bits, Project};
 use super::watched::{Ended, LIMIT, Watched};
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::Campaign;
+use super::campaign::Campaign;
 use super::project::{self, CHECKPOINT_EVERY, Project};
 use super::watched::{LIMIT, Watched};
 

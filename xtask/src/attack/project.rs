@@ -1,7 +1,7 @@
 //! A project that trains in a third of a second, and the checks of its result.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use store::fs::RealFs;
 use store::manifest::Manifest;
 use train::Checkpoints;
 
-use super::Campaign;
+use super::campaign::Campaign;
+use super::copy::copy;
 use super::watched::{Ended, LIMIT, Watched};
 
 /// Steps between checkpoints of the recipe below.
@@ -224,29 +225,4 @@ pub fn half_trained(campaign: &Campaign, name: &str) -> Result<Project> {
     watched.end(LIMIT)?;
     ensure!(project.newest_checkpoint().is_some(), "it was killed before its first checkpoint");
     Ok(project)
-}
-
-/// Copies a file, or a folder with all that is in it.
-pub fn copy(from: &Path, to: &Path) -> Result<()> {
-    if from.is_file() {
-        if let Some(folder) = to.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        std::fs::copy(from, to)?;
-        return Ok(());
-    }
-    if to.exists() {
-        std::fs::remove_dir_all(to)?;
-    }
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let place = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &place)?;
-        } else {
-            std::fs::copy(entry.path(), place)?;
-        }
-    }
-    Ok(())
 }

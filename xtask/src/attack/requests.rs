@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use compute::rng::Rng;
 
-use super::Campaign;
+use super::campaign::Campaign;
 use super::mutations::mutate::{self, pick};
 use super::project;
 use super::watched::Watched;

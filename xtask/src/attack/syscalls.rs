@@ -3,9 +3,10 @@
 
 use anyhow::Result;
 
+use super::campaign::Campaign;
 use super::project::{self, Project};
 use super::watched::{LIMIT, Watched};
-use super::{Campaign, kills, strace};
+use super::{kills, strace};
 
 /// Runs the attack.
 pub fn run(campaign: &mut Campaign) -> Result<()> {

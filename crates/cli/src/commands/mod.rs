@@ -23,7 +23,7 @@ pub mod train;
 pub mod tui;
 pub mod verify_resume;
 
-use crate::arguments::{Cli, Command};
+use crate::command_line::{Cli, Command};
 use crate::failure::Outcome;
 use crate::output::Console;
 

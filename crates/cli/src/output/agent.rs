@@ -9,7 +9,8 @@ use serde_json::Value;
 use store::plain;
 
 use super::pace::Pace;
-use super::{patient, without_secrets};
+use super::patient;
+use super::secrets::without_secrets;
 
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -11,7 +11,8 @@ use store::plain;
 
 use super::numbers::{bytes, count, short_duration};
 use super::pace::Pace;
-use super::{patient, without_secrets};
+use super::patient;
+use super::secrets::without_secrets;
 
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 const SPARKLINE_WIDTH: usize = 24;

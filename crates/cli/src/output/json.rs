@@ -4,7 +4,8 @@
 use runs::report::{Event, Reporter};
 use store::plain;
 
-use super::{patient, without_secrets};
+use super::patient;
+use super::secrets::without_secrets;
 
 /// Writes each event as it comes.
 pub struct JsonReporter;

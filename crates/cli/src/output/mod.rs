@@ -11,13 +11,13 @@ mod json;
 mod numbers;
 mod pace;
 mod patient;
+mod secrets;
 
-use std::borrow::Cow;
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use clap::error::{ContextKind, ContextValue};
 use pipeline::project::Project;
-use runs::report::{Event, Reporter};
+use runs::report::Reporter;
 use serde_json::{Value, json};
 use store::{plain, secret};
 
@@ -250,27 +250,6 @@ fn usage_text(mut error: clap::Error) -> String {
     // Without clap's colours.
     let text = error.render().to_string();
     plain::text(&secret::masked_addresses(&secret::hidden(&text))).into_owned()
-}
-
-/// An event whose messages tell no secrets. Samples are data and stay.
-fn without_secrets(event: &Event) -> Cow<'_, Event> {
-    let mut told = Cow::Borrowed(event);
-    let (Event::PhaseFinished { summary: message, .. }
-    | Event::PhaseSkipped { reason: message, .. }
-    | Event::Note { message, .. }
-    | Event::Warning { message, .. }) = event
-    else {
-        return told;
-    };
-    if let Cow::Owned(hidden) = secret::hidden(message)
-        && let Event::PhaseFinished { summary: message, .. }
-        | Event::PhaseSkipped { reason: message, .. }
-        | Event::Note { message, .. }
-        | Event::Warning { message, .. } = told.to_mut()
-    {
-        *message = hidden;
-    }
-    told
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex};
 use clap::{CommandFactory, Parser};
 use runs::report::Phase;
 
+use runs::report::Event;
+
 use super::*;
-use crate::arguments::Cli;
+use crate::command_line::Cli;
 use crate::output::agent::AgentReporter;
 use crate::output::human::HumanReporter;
 

@@ -1,6 +1,7 @@
 //! Which files of a data set are its text: those of the pattern, else those of one format and one split.
 
-use super::{Hash, Reference, RemoteFile};
+use super::file::{Hash, RemoteFile};
+use super::reference::Reference;
 use crate::{Error, Result};
 
 /// Formats that hold text, the best described first: a set often has the same text in several.

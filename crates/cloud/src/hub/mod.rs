@@ -6,6 +6,7 @@
 //! is checked before a file is used, each time. Not here: loading scripts, uploads.
 
 mod choose;
+mod file;
 mod reference;
 
 use std::fmt;
@@ -16,8 +17,10 @@ use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use crate::curl::{Server, encoded, shown};
+use crate::curl::{Server, encoded};
+use crate::error::shown;
 use crate::{Error, Result, cache_folder, digest};
+pub use file::{Hash, RemoteFile};
 pub use reference::Reference;
 
 const ENDPOINT: &str = "https://huggingface.co";
@@ -41,30 +44,6 @@ pub struct Listing {
     pub commit: String,
     /// The files that were asked for, by path.
     pub files: Vec<RemoteFile>,
-}
-
-/// A file of a data set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RemoteFile {
-    /// Its path in the data set.
-    pub path: String,
-    /// Its size.
-    pub bytes: u64,
-    /// What its bytes must hash to.
-    pub hash: Hash,
-}
-
-/// What a hub announces of a file's bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Hash {
-    /// SHA-256 of a large file, hex.
-    Sha256(String),
-    /// Git's hash of a small one: SHA-1 over its length and bytes, hex.
-    GitBlob(String),
-    /// Why the file cannot be used: nothing to check it by, or a name that no folder takes. It is listed all
-    /// the same, so that a data set with it is not taken for a smaller one.
-    Unusable(String),
 }
 
 /// The hub's answer about a revision, as far as it matters.

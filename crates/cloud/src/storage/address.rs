@@ -1,6 +1,6 @@
 //! `s3://BUCKET/KEY`: places in object storage, and which objects an entry of `data.paths` means.
 
-use super::{Object, Storage};
+use super::bucket::{Object, Storage};
 use crate::{Error, Result};
 
 const SCHEME: &str = "s3://";

@@ -13,9 +13,11 @@ use store::fs::RealFs;
 use store::lock::RunLock;
 use store::{atomic, manifest};
 
+use super::bucket::{Object, Storage};
+use super::objects::part_file;
 use super::request::Answer;
-use super::{Object, Storage, part_file};
-use crate::{Result, cache_folder, curl, digest};
+use crate::error::broken;
+use crate::{Result, cache_folder, digest};
 
 const FILE: &str = "object";
 const RECORD: &str = "object.json";
@@ -133,10 +135,7 @@ fn get_checked(
         ))),
         _ => {
             std::fs::remove_file(path).map_err(store::Error::io("remove", path))?;
-            Err(curl::broken(
-                &place,
-                "it comes otherwise each time: check the network, the memory and the disk",
-            ))
+            Err(broken(&place, "it comes otherwise each time: check the network, the memory and the disk"))
         }
     }
 }

@@ -6,10 +6,13 @@ use std::process::{Child, ChildStdout};
 
 use store::time::Timestamp;
 
+use super::bucket::Storage;
+use super::passing::passing;
 use super::signature::{EMPTY_SHA256, Signed};
-use super::{Storage, upload, xml};
+use super::xml;
 use crate::curl::{self, LARGEST_ANSWER_BYTES, UNLESS_STUCK};
-use crate::receive::{Received, too_much};
+use crate::error::broken;
+use crate::receive::{Received, size, too_much};
 use crate::{Error, Result};
 
 /// How often a request is tried: one that gets no answer, and one whose answer is to wait.
@@ -99,10 +102,10 @@ impl Storage {
             let place = self.place(call.key);
             // Heads go to a file of their own: what follows a body (trailers) would be taken for its end.
             let temporary = std::env::temp_dir();
-            let heads = upload::passing(&temporary)
-                .map_err(store::Error::io("write what a server says in", &temporary))?;
+            let heads =
+                passing(&temporary).map_err(store::Error::io("write what a server says in", &temporary))?;
             let heads_path = heads.path().to_string_lossy().into_owned();
-            let at = curl::size(part).to_string();
+            let at = size(part).to_string();
             // Without --fail, what a refusal says would become the file's.
             let mut arguments = vec!["--fail"];
             arguments.extend(UNLESS_STUCK);
@@ -125,7 +128,7 @@ impl Storage {
                 }
                 (_, Err(error)) => return Err(error),
                 (Some(said), _) => said,
-                (None, _) => return Err(curl::broken(&place, "the answer is none of HTTP's")),
+                (None, _) => return Err(broken(&place, "the answer is none of HTTP's")),
             };
             if (300..400).contains(&said.status) {
                 // Curl takes these words for the object's.
@@ -300,7 +303,7 @@ fn heard(mut child: Child, said: std::io::Result<Vec<u8>>, place: &str) -> Resul
             let _ = child.wait();
             return Err(match error.kind() {
                 std::io::ErrorKind::FileTooLarge => curl::too_long(place),
-                _ => curl::broken(place, &error.to_string()),
+                _ => broken(place, &error.to_string()),
             });
         }
     };
@@ -309,7 +312,7 @@ fn heard(mut child: Child, said: std::io::Result<Vec<u8>>, place: &str) -> Resul
         // With --fail, a refusal is an exit code of curl's too.
         Some(said) if said.status >= 300 => Ok(said),
         Some(said) => ended.map(|()| said),
-        None => Err(ended.err().unwrap_or_else(|| curl::broken(place, "the answer is none of HTTP's"))),
+        None => Err(ended.err().unwrap_or_else(|| broken(place, "the answer is none of HTTP's"))),
     }
 }
 

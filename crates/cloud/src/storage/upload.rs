@@ -11,13 +11,14 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::bucket::Storage;
+use super::passing::passing;
 use super::request::Call;
-use super::{Storage, xml};
+use super::xml;
 use crate::digest::hex;
-use crate::{Error, Result, curl};
+use crate::error::broken;
+use crate::{Error, Result};
 
-/// Larger files are sent in parts of this size.
-pub const PART_BYTES: u64 = 64 << 20;
 /// S3 takes no more.
 const MOST_PARTS: u64 = 10_000;
 
@@ -53,7 +54,7 @@ impl Storage {
         let begun = self.ask(&Call { method: "POST", query: &[("uploads", "")], ..Call::get(key) })?;
         let said = String::from_utf8_lossy(&begun.body).into_owned();
         let id = xml::text_of(&said, "InitiateMultipartUploadResult/UploadId")
-            .ok_or_else(|| curl::broken(&self.place(key), "the answer is not what an object storage says"))?;
+            .ok_or_else(|| broken(&self.place(key), "the answer is not what an object storage says"))?;
         let sent = self.send_parts(key, path, bytes, &id, progress);
         let done = sent.and_then(|parts| self.put_together(key, &id, &parts, bytes));
         if done.is_err() {
@@ -90,7 +91,7 @@ impl Storage {
                 ..Call::get(key)
             })?;
             let etag = answer.header("etag").ok_or_else(|| {
-                curl::broken(&self.place(key), "the storage does not say what it has taken a part for")
+                broken(&self.place(key), "the storage does not say what it has taken a part for")
             })?;
             etags.push(etag.to_owned());
             done += length;
@@ -129,21 +130,11 @@ impl Storage {
     }
 }
 
-/// Before a process's number, in the names of files that are on their way to or from a storage.
-const PASSING: &str = ".text2llm-upload-";
-
 /// A file for what is to be sent.
 fn waiting(bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
     let folder = std::env::temp_dir();
     let written = passing(&folder).and_then(|mut file| file.write_all(bytes).map(|()| file));
     Ok(written.map_err(store::Error::io("write what is to be sent in", &folder))?)
-}
-
-/// A file in a folder, of this user only, that is gone when it is dropped; what a kill has left is removed.
-pub(super) fn passing(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    store::sweep::numbered(folder, PASSING);
-    let name = format!("{PASSING}{}-", std::process::id());
-    tempfile::Builder::new().prefix(&name).tempfile_in(folder)
 }
 
 /// Passes on the next `length` bytes, and says their SHA-256.
@@ -169,6 +160,7 @@ fn pass(from: &mut File, length: u64, to: &mut dyn Write) -> std::io::Result<Str
 
 #[cfg(all(test, unix))]
 mod tests {
+    use super::super::passing::PASSING;
     use super::*;
 
     #[test]

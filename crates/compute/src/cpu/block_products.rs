@@ -1,5 +1,5 @@
-//! Products of a few rows with weights in blocks: the rows are rounded to blocks of signed bytes, and integers
-//! are multiplied.
+//! Products of a few rows with weights in blocks: the rows are rounded to blocks of signed bytes, and
+//! integers are multiplied.
 
 use super::buffer::AlignedBuffer;
 use super::instruction_set::InstructionSet;

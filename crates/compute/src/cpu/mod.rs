@@ -1,9 +1,9 @@
 //! The CPU: a thread pool, SIMD chosen at run time, one arena.
 //!
 //! Reading order: [`device`], this file (how a call becomes work items), [`view`] and [`gemm`] with its
-//! [`kernels`], [`attention`], [`few_rows`], [`packed_blocks`] and [`block_products`] (decoding), [`rows`] (norms, activations, embeddings),
-//! [`loss`], [`optimizer`], [`peak`]. Work is cut in fixed items and sums are folded in a fixed order, so the
-//! same inputs give the same bits whatever the thread count.
+//! [`kernels`], [`attention`], [`few_rows`], [`packed_blocks`] and [`block_products`] (decoding), [`rows`]
+//! (norms, activations, embeddings), [`loss`], [`optimizer`], [`peak`]. Work is cut in fixed items and sums
+//! are folded in a fixed order, so the same inputs give the same bits whatever the thread count.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;

@@ -1,8 +1,8 @@
 //! Near-duplicates: MinHash with locality-sensitive hashing, by datatrove's parameters.
 //!
 //! Documents that share all hashes of a band are one cluster, of which one survives. The size of runs does
-//! not change the outcome. Reading order: `options`, `signature`, `sort`, `clusters`, this file; then what is removed
-//! within documents: `lines`, `spans`.
+//! not change the outcome. Reading order: `options`, `signature`, `sort`, `clusters`, this file; then what is
+//! removed within documents: `lines`, `spans`.
 
 mod clusters;
 pub mod lines;

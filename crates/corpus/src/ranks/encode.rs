@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use runs::report::{Phase, Reporter};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use store::atomic;
 use store::fs::{Fs, FsFile, FsReader};
 use store::manifest::Manifest;
-use store::stage::{self, StagedFolder};
+use store::stage::Stage;
 use tokenizer::Tokenizer;
 use tokens::{Split, bytes_per_id, read_ids, write_ids};
 
@@ -59,17 +59,17 @@ pub fn encode_rank(
     reporter: &mut dyn Reporter,
 ) -> Result<EncodeSummary> {
     let documents_hash = checked_documents(fs, documents_folder)?;
-    let (options, inputs) = (stage_options(rank), inputs(&documents_hash, tokenizer));
+    let stage = encode_stage(&documents_hash, tokenizer, rank);
     let out = Ranks { folder, of: rank.of(), again: "" }.of_rank(ENCODE_STAGE, rank.number());
-    if stage::current(fs, &out, ENCODE_STAGE, &options, &inputs)?.is_some() {
+    if stage.current(fs, &out)?.is_some() {
         let summary: EncodeSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
         return Ok(EncodeSummary { reused: true, ..summary });
     }
     // What is stale must not be taken for done while this one works.
-    stage::remove(fs, &out, ENCODE_STAGE)?;
+    store::stage::remove(fs, &out, ENCODE_STAGE)?;
 
     let counted: CorpusSummary = atomic::read_json(fs, &documents_folder.join("report.json"))?;
-    let staged = StagedFolder::begin(fs, &out, ENCODE_STAGE)?;
+    let staged = stage.begin(fs, &out)?;
     let (mut summary, batches) = (EncodeSummary::default(), tokenizer.batches());
     for split in Split::ALL {
         let count = match split {
@@ -114,30 +114,18 @@ pub fn encode_rank(
     if !now.is_ok_and(|hash| hash == documents_hash) {
         return Err(Error::corrupt(documents_folder, "changed while it was encoded: run this rank again"));
     }
-    staged.commit(Manifest::new(ENCODE_STAGE, options, inputs))?;
+    staged.commit(stage.manifest())?;
     Ok(summary)
 }
 
-/// The ranks that have not encoded these documents by this tokenizer, by a look at their manifests alone.
-pub fn unencoded(fs: &dyn Fs, documents_hash: &str, tokenizer: &Tokenizer, ranks: &Ranks<'_>) -> Vec<usize> {
-    ranks.unmarked(fs, ENCODE_STAGE, |rank| (stage_options(rank), Some(inputs(documents_hash, tokenizer))))
-}
-
-/// Whether a manifest is that of a rank's ids of these documents by this tokenizer.
-pub fn is_encoded(documents_hash: &str, tokenizer: &Tokenizer, rank: Rank, manifest: &Manifest) -> bool {
-    manifest.stage == ENCODE_STAGE
-        && manifest.matches(&stage_options(rank), &inputs(documents_hash, tokenizer))
-}
-
-fn stage_options(rank: Rank) -> Value {
-    json!({ "stage_version": STAGE_VERSION, "rank": rank.number(), "of": rank.of() })
-}
-
-fn inputs(documents_hash: &str, tokenizer: &Tokenizer) -> BTreeMap<String, String> {
-    BTreeMap::from([
+/// A rank's ids of these documents by this tokenizer, as their manifest has them.
+pub fn encode_stage(documents_hash: &str, tokenizer: &Tokenizer, rank: Rank) -> Stage {
+    let options = json!({ "stage_version": STAGE_VERSION, "rank": rank.number(), "of": rank.of() });
+    let inputs = BTreeMap::from([
         ("documents".to_owned(), documents_hash.to_owned()),
         ("tokenizer".to_owned(), tokenizer.hash().to_owned()),
-    ])
+    ]);
+    Stage { name: ENCODE_STAGE, options, inputs }
 }
 
 /// A rank's documents of a split, by number.
@@ -191,7 +179,7 @@ impl<'a> Pieces<'a> {
         documents_hash: &str,
         tokenizer: &Tokenizer,
     ) -> Result<Pieces<'a>> {
-        ranks.verify(fs, ENCODE_STAGE, |rank| (stage_options(rank), inputs(documents_hash, tokenizer)))?;
+        ranks.verify(fs, |rank| encode_stage(documents_hash, tokenizer, rank))?;
         Ok(Pieces { ranks, bytes_per_id: bytes_per_id(tokenizer.vocab_size()) })
     }
 

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::atomic;
 use store::fs::Fs;
-use store::manifest::Manifest;
-use store::stage::{self, StagedFolder};
+use store::stage::Stage;
 
 use super::{Rank, Ranks, shares};
 use crate::dedup::DuplicateOptions;
@@ -72,17 +71,17 @@ pub fn judge_rank(
     reporter: &mut dyn Reporter,
 ) -> Result<JudgeSummary> {
     let share = &share(fs, options, project, rank)?;
-    let (stage_options, inputs) = (stage_options(options, rank), share_inputs(fs, options, project, share)?);
+    let stage = Stage { inputs: share_inputs(fs, options, project, share)?, ..judge_by(options, rank) };
     let out = Ranks { folder, of: rank.of(), again: "" }.of_rank(JUDGE_STAGE, rank.number());
-    if stage::current(fs, &out, JUDGE_STAGE, &stage_options, &inputs)?.is_some() {
+    if stage.current(fs, &out)?.is_some() {
         let summary: JudgeSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
         return Ok(JudgeSummary { reused: true, ..summary });
     }
     // What is stale must not be taken for done while this one works.
-    stage::remove(fs, &out, JUDGE_STAGE)?;
+    store::stage::remove(fs, &out, JUDGE_STAGE)?;
 
     let rules = Rules::open(fs, options, project)?;
-    let staged = StagedFolder::begin(fs, &out, JUDGE_STAGE)?;
+    let staged = stage.begin(fs, &out)?;
     let mut writer = DocumentWriter::create_at(PASSING_LEVEL, fs, &staged.path().join(VERDICTS_FILE))?;
     let mut summary = JudgeSummary::default();
     judge_sources(fs, share, &rules, reporter, &mut |verdict| {
@@ -98,7 +97,7 @@ pub fn judge_rank(
     })?;
     writer.finish()?;
     atomic::write_json(fs, &staged.path().join(REPORT_FILE), &summary)?;
-    staged.commit(Manifest::new(JUDGE_STAGE, stage_options, inputs))?;
+    staged.commit(stage.manifest())?;
     Ok(summary)
 }
 
@@ -115,25 +114,18 @@ pub fn sources_of_rank(
     Ok(share(fs, options, project, rank)?.into_iter().map(|source| source.name).collect())
 }
 
-/// Whether a manifest is that of a rank's verdicts by these options on the files at hand.
+/// A rank's verdicts by these options on the files at hand, as their manifest has them.
 ///
 /// # Errors
 /// Options that cannot be; a path that leads nowhere; the disk.
-pub fn is_judged(
-    fs: &dyn Fs,
-    options: &CorpusOptions,
-    project: &Path,
-    rank: Rank,
-    manifest: &Manifest,
-) -> Result<bool> {
+pub fn judge_stage(fs: &dyn Fs, options: &CorpusOptions, project: &Path, rank: Rank) -> Result<Stage> {
     let share = share(fs, options, project, rank)?;
-    let inputs = share_inputs(fs, options, project, &share)?;
-    Ok(manifest.stage == JUDGE_STAGE && manifest.matches(&stage_options(options, rank), &inputs))
+    Ok(Stage { inputs: share_inputs(fs, options, project, &share)?, ..judge_by(options, rank) })
 }
 
-/// Whether a manifest is that of a rank's verdicts by these options; of which files is not asked.
-pub fn is_judged_by(options: &CorpusOptions, rank: Rank, manifest: &Manifest) -> bool {
-    manifest.stage == JUDGE_STAGE && manifest.matches(&stage_options(options, rank), &manifest.inputs)
+/// A rank's verdicts by these options, whatever the files.
+pub fn judge_by(options: &CorpusOptions, rank: Rank) -> Stage {
+    Stage { name: JUDGE_STAGE, options: stage_options(options, rank), inputs: BTreeMap::new() }
 }
 
 fn share(fs: &dyn Fs, options: &CorpusOptions, project: &Path, rank: Rank) -> Result<Vec<Source>> {
@@ -151,11 +143,6 @@ fn share_inputs(
 ) -> Result<BTreeMap<String, String>> {
     let inputs = Inputs { sources: sources::hashes(fs, share)?, rules: rules::hashes(fs, options, project)? };
     Ok(inputs.of(share))
-}
-
-/// The ranks that have not left verdicts by these options, by a look at their manifests alone.
-pub fn unjudged(fs: &dyn Fs, options: &CorpusOptions, ranks: &Ranks<'_>) -> Vec<usize> {
-    ranks.unmarked(fs, JUDGE_STAGE, |rank| (stage_options(options, rank), None))
 }
 
 /// Options that verdicts depend on; those of what is done with them stand at their defaults.
@@ -198,8 +185,9 @@ impl<'a> JudgedRanks<'a> {
         inputs: &Inputs,
     ) -> Result<JudgedRanks<'a>> {
         let shares = source_shares(fs, sources, ranks.of);
-        ranks.verify(fs, JUDGE_STAGE, |rank| {
-            (stage_options(options, rank), inputs.of(&sources[shares[rank.number()].clone()]))
+        ranks.verify(fs, |rank| {
+            let inputs = inputs.of(&sources[shares[rank.number()].clone()]);
+            Stage { inputs, ..judge_by(options, rank) }
         })?;
         Ok(JudgedRanks { ranks, sources, shares })
     }

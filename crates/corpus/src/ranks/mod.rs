@@ -8,14 +8,13 @@
 pub mod encode;
 pub mod judge;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
 use store::fs::Fs;
 use store::manifest::Manifest;
+use store::stage::Stage;
 
 use crate::{Error, Result};
 
@@ -80,42 +79,21 @@ impl Ranks<'_> {
         self.folder.join(format!("{stage}-{number:05}-of-{:05}", self.of))
     }
 
-    /// The ranks whose folder has no manifest of these options, and of these inputs where they are known.
-    /// What the folder holds is not looked at: who reads it does.
-    pub(crate) fn unmarked(
-        &self,
-        fs: &dyn Fs,
-        stage: &str,
-        expected: impl Fn(Rank) -> (Value, Option<BTreeMap<String, String>>),
-    ) -> Vec<usize> {
-        let is_marked = |&number: &usize| {
-            let (options, inputs) = expected(Rank { number, of: self.of });
-            Manifest::read(fs, &self.of_rank(stage, number)).is_ok_and(|manifest| {
-                let inputs = inputs.as_ref().unwrap_or(&manifest.inputs);
-                manifest.stage == stage && manifest.matches(&options, inputs)
-            })
-        };
-        (0..self.of).filter(|number| !is_marked(number)).collect()
-    }
-
     /// Checks that each rank has done its share, to the last byte.
-    pub(crate) fn verify(
-        &self,
-        fs: &dyn Fs,
-        stage: &str,
-        expected: impl Fn(Rank) -> (Value, BTreeMap<String, String>),
-    ) -> Result<()> {
+    pub(crate) fn verify(&self, fs: &dyn Fs, expected: impl Fn(Rank) -> Stage) -> Result<()> {
         let mut unfit = Vec::new();
+        let mut name = "";
         for number in 0..self.of {
-            let folder = self.of_rank(stage, number);
+            let stage = expected(Rank { number, of: self.of });
+            name = stage.name;
+            let folder = self.of_rank(name, number);
             // Not repaired: the rank may be at work.
             if !fs.exists(&folder) {
                 unfit.push((number, "is missing"));
                 continue;
             }
-            let (options, inputs) = expected(Rank { number, of: self.of });
             match Manifest::read(fs, &folder) {
-                Ok(manifest) if manifest.stage == stage && manifest.matches(&options, &inputs) => {
+                Ok(manifest) if stage.is_of(&manifest) => {
                     if manifest.verify(fs, &folder).is_err() {
                         unfit.push((number, "is damaged"));
                     }
@@ -124,7 +102,7 @@ impl Ranks<'_> {
                 Err(_) => unfit.push((number, "is damaged")),
             }
         }
-        self.refuse(stage, &unfit)
+        self.refuse(name, &unfit)
     }
 
     fn refuse(&self, stage: &str, unfit: &[(usize, &str)]) -> Result<()> {

@@ -5,7 +5,8 @@
 //! What came whole before a break is kept. Only the disk's own errors end the stage; what too much quarantine
 //! means is `prepare`'s to say.
 //!
-//! Reading order: `sink`, `outcome`, here, `unpack` (packed streams and bombs), `text`, `json_lines`, `pages`, then the others.
+//! Reading order: `sink`, `outcome`, here, `unpack` (packed streams and bombs), `text`, `json_lines`,
+//! `pages`, then the others.
 
 mod archive;
 mod csv;

@@ -12,6 +12,7 @@ use corpus::repair::RepairOptions;
 use corpus::{CorpusOptions, CorpusSummary, ErrorKind, Mix, Rank, Ranks};
 use runs::report::{Event, NoReport, Recorder, Reporter};
 use store::fs::RealFs;
+use store::manifest::Manifest;
 use tokens::MixOptions;
 
 use crate::{Project, byte_tokenizer, gzip, options, snapshot};
@@ -120,6 +121,16 @@ impl Project {
     }
 }
 
+/// The ranks that have left no verdicts by these options, by their marks.
+fn unjudged(options: &CorpusOptions, ranks: &Ranks<'_>) -> Vec<usize> {
+    let is_judged = |number: &usize| {
+        let stage = corpus::judge_by(options, Rank::new(*number, ranks.of).unwrap());
+        let mark = Manifest::read(&RealFs, &ranks.of_rank(stage.name, *number));
+        mark.is_ok_and(|mark| stage.has_options_of(&mark))
+    };
+    (0..ranks.of).filter(|number| !is_judged(number)).collect()
+}
+
 #[test]
 fn any_number_of_ranks_gives_the_bytes_of_one_process() {
     let project = mixed_project();
@@ -204,7 +215,7 @@ fn ranks_that_are_missing_stale_or_damaged_are_named() {
     };
     let folder = project.ranks_folder();
     let ranks = Ranks { folder: &folder, of: 3, again: "" };
-    let unjudged = || corpus::unjudged(&RealFs, &options, &ranks);
+    let unjudged = || unjudged(&options, &ranks);
     (0..2).for_each(|number| assert!(!project.judge(&options, number, 3)));
     refused(&["rank 2 is missing", "data stage judge --rank 2 --of 3"]);
     assert_eq!(unjudged(), [2]);
@@ -271,7 +282,7 @@ fn a_rank_that_is_killed_leaves_no_mark_and_is_made_again() {
         if number == 0 {
             assert!(catch_unwind(AssertUnwindSafe(|| judge(&mut Killer(0)))).is_err());
             assert!(folder.join(".judge-00000-of-00002.partial/verdicts.jsonl.zst").exists());
-            assert_eq!(corpus::unjudged(&RealFs, &options, &ranks), [0, 1]);
+            assert_eq!(unjudged(&options, &ranks), [0, 1]);
         }
         assert!(!judge(&mut NoReport).unwrap().reused);
     }

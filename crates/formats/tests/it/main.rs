@@ -3,5 +3,6 @@
 
 mod config;
 mod gguf;
+mod gguf_file;
 mod plot;
 mod safetensors;

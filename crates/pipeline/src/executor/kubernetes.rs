@@ -15,7 +15,7 @@ use store::fs::{Fs, RealFs};
 
 use super::{Launch, rank_environment};
 use crate::project::quoted;
-use crate::stages::shared::{self, DataStage};
+use crate::stages::{DataStage, shared};
 use crate::{Error, Result};
 
 /// The variable that numbers the pods of an Indexed Job.

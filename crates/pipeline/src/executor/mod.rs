@@ -22,9 +22,9 @@ use store::secret;
 use train::StopFlag;
 
 use crate::share::Share;
-use crate::stages::shared::{self, DataStage};
-use crate::stages::{PreparedData, Request};
-use crate::stop::{self, Stopped};
+use crate::stages::{DataStage, PreparedData, Request, shared};
+use crate::stop;
+use crate::stopped::Stopped;
 use crate::{Error, Result};
 
 /// Bytes at the end of a log that are looked at for its last words, and lines of them that are told.

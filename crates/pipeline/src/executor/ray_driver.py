@@ -28,7 +28,8 @@ except ImportError as error:
 
 
 def die_with_worker():
-    # PR_SET_PDEATHSIG: a worker that is killed takes its rank along, so that the next try finds nobody at work.
+    # PR_SET_PDEATHSIG: a worker that is killed takes its rank along, so that the next try finds nobody at
+    # work.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 

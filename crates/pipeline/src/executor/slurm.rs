@@ -15,7 +15,7 @@ use store::fs::RealFs;
 
 use super::{Executor, Failed, Launch, Work, cache, cannot_start, log_name, stopped};
 use crate::project::quoted;
-use crate::stages::shared::DataStage;
+use crate::stages::DataStage;
 use crate::{Error, Result};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(300);

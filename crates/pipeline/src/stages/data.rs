@@ -11,13 +11,14 @@ use runs::report::{Phase, Reporter};
 use serde_json::json;
 use store::fs::RealFs;
 use store::manifest::Manifest;
-use store::stage::{self, StagedFolder};
+use store::stage::{self, Stage};
 use tokenizer::Tokenizer;
 use tokens::Split;
 use train::RunLength;
 
-use super::training::Trained;
-use super::{Done, Request};
+use super::phase::Done;
+use super::request::Request;
+use super::trained::Trained;
 use crate::{Error, Result, plan, record, remote};
 
 /// The tokenizer stage's name; its number is raised when the same options and text would give another
@@ -73,7 +74,7 @@ fn with_mix(request: &Request<'_>) -> CorpusOptions {
 /// The manifest of prepared text that is of this recipe; its bytes are not looked at.
 pub(super) fn documents_manifest(request: &Request<'_>) -> Option<Manifest> {
     let manifest = Manifest::read(&RealFs, &request.project.documents()).ok()?;
-    corpus::is_of_options(&manifest, &with_mix(request)).then_some(manifest)
+    corpus::documents_by(&with_mix(request)).has_options_of(&manifest).then_some(manifest)
 }
 
 /// Prepared text as it is, once every byte is checked; `None` where there is none. For who holds the
@@ -111,8 +112,8 @@ pub(super) fn documents(
     let (data, base_dir) = (&sources.options, &request.base_dir);
     let summary = match ranks {
         None => {
-            let is_done = |manifest: &Manifest| corpus::is_prepared(&RealFs, data, base_dir, manifest);
-            if sources.has_objects() && !is_whole(&folder, is_done)? {
+            let wanted = || corpus::documents_stage(&RealFs, data, base_dir);
+            if sources.has_objects() && !is_whole(&folder, wanted)? {
                 sources.fetch(base_dir, Rank::new(0, 1)?, reporter)?;
             }
             corpus::prepare(&RealFs, data, base_dir, &folder, reporter)?
@@ -143,12 +144,9 @@ pub(super) fn documents(
 }
 
 /// Whether a folder is what its stage would make, to the last byte: then no object need be fetched for it.
-pub(super) fn is_whole(
-    folder: &Path,
-    is_wanted: impl FnOnce(&Manifest) -> corpus::Result<bool>,
-) -> Result<bool> {
+pub(super) fn is_whole(folder: &Path, wanted: impl FnOnce() -> corpus::Result<Stage>) -> Result<bool> {
     let Ok(manifest) = Manifest::read(&RealFs, folder) else { return Ok(false) };
-    Ok(is_wanted(&manifest)? && manifest.verify(&RealFs, folder).is_ok())
+    Ok(wanted()?.is_of(&manifest) && manifest.verify(&RealFs, folder).is_ok())
 }
 
 fn removed(repeated: &Option<Repeated>) -> u64 {
@@ -203,7 +201,6 @@ pub(super) fn tokenizer(
         let reason = format!("used as it is (--skip-tokenizer): {} tokens", tokenizer.vocab_size());
         return Ok((tokenizer, Done::Reused(reason)));
     }
-    let manifest = tokenizer_manifest(request, &documents.hash);
     stage::repair(&RealFs, &folder).map_err(&disk)?;
     if let Some(tokenizer) = tokenizer_at_hand(request, &documents.hash)? {
         let reason = format!("unchanged: {} tokens", tokenizer.vocab_size());
@@ -212,17 +209,12 @@ pub(super) fn tokenizer(
     let tokenizer = corpus::texts(&RealFs, &request.project.documents(), Split::Train, |texts| {
         tokenizer::train(texts, &request.recipe.tokenizer, reporter)
     })??;
-    let staged = StagedFolder::begin(&RealFs, &folder, TOKENIZER_STAGE).map_err(&disk)?;
+    let stage = tokenizer_stage(request, &documents.hash);
+    let staged = stage.begin(&RealFs, &folder).map_err(&disk)?;
     tokenizer.save(&RealFs, staged.path(), None)?;
-    reporter.kept(Phase::Tokenizer, &staged.commit(manifest).map_err(&disk)?);
+    reporter.kept(Phase::Tokenizer, &staged.commit(stage.manifest()).map_err(&disk)?);
     let summary = format!("{} tokens", tokenizer.vocab_size());
     Ok((tokenizer, Done::Worked(summary)))
-}
-
-/// Whether a manifest is that of the tokenizer of these documents and this recipe.
-pub(super) fn is_tokenizer_of(request: &Request<'_>, documents_hash: &str, manifest: &Manifest) -> bool {
-    let wanted = tokenizer_manifest(request, documents_hash);
-    manifest.stage == TOKENIZER_STAGE && manifest.matches(&wanted.options, &wanted.inputs)
 }
 
 /// The folders of shards, each with its mix.
@@ -233,18 +225,19 @@ pub(super) fn token_folders<'a>(request: &'a Request<'_>) -> Vec<(PathBuf, Optio
     std::iter::once(whole).chain(phases).collect()
 }
 
-fn tokenizer_manifest(request: &Request<'_>, documents_hash: &str) -> Manifest {
+/// The tokenizer of these documents and this recipe, as its manifest has it.
+pub(super) fn tokenizer_stage(request: &Request<'_>, documents_hash: &str) -> Stage {
     let options = json!({ "stage_version": TOKENIZER_STAGE_VERSION, "tokenizer": request.recipe.tokenizer });
     let inputs = BTreeMap::from([("documents".to_owned(), documents_hash.to_owned())]);
-    Manifest::new(TOKENIZER_STAGE, options, inputs)
+    Stage { name: TOKENIZER_STAGE, options, inputs }
 }
 
 /// The tokenizer of these documents and this recipe, where it is there and good. Nothing is repaired: another
 /// process may be making it.
 pub(super) fn tokenizer_at_hand(request: &Request<'_>, documents_hash: &str) -> Result<Option<Tokenizer>> {
-    let (folder, wanted) = (request.project.tokenizer(), tokenizer_manifest(request, documents_hash));
-    let found = stage::found(&RealFs, &folder, TOKENIZER_STAGE, &wanted.options, &wanted.inputs)
-        .map_err(Error::disk(Phase::Tokenizer))?;
+    let folder = request.project.tokenizer();
+    let stage = tokenizer_stage(request, documents_hash);
+    let found = stage.found(&RealFs, &folder).map_err(Error::disk(Phase::Tokenizer))?;
     found.map(|_| Ok(Tokenizer::open(&RealFs, &folder)?)).transpose()
 }
 

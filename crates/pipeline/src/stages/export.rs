@@ -11,14 +11,14 @@ use model::{Precision, Weights};
 use runs::report::{Phase, Reporter};
 use serde_json::json;
 use store::fs::RealFs;
-use store::manifest::Manifest;
-use store::stage::{self, StagedFolder};
+use store::stage::Stage;
 use tokenizer::Tokenizer;
 
 use super::data::Prepared;
-use super::training::Trained;
+use super::phase::Done;
+use super::request::Request;
+use super::trained::Trained;
 use super::validation::Evaluation;
-use super::{Done, Request};
 use crate::generate::{Extent, Generator, Options};
 use crate::{Error, Result};
 
@@ -51,7 +51,8 @@ pub(super) fn export(
         ("checkpoint".to_owned(), evaluation.checkpoint_hash.clone()),
         ("tokenizer".to_owned(), prepared.tokenizer.hash().to_owned()),
     ]);
-    if stage::current(&RealFs, &target, STAGE, &options, &inputs).map_err(&disk)?.is_some() {
+    let stage = Stage { name: STAGE, options, inputs };
+    if stage.current(&RealFs, &target).map_err(&disk)?.is_some() {
         return Ok((
             (),
             Done::Reused("model/ holds this checkpoint already and every file verifies".to_owned()),
@@ -61,12 +62,12 @@ pub(super) fn export(
     let step = evaluation.checkpoint_step.to_string();
     let extent = Extent::new(compared_prompts(evaluation), GREEDY_TOKENS);
     let mut checkpoint = Generator::open_run(&trained.run, &step, request.target, None, &extent)?;
-    let staged = StagedFolder::begin(&RealFs, &target, STAGE).map_err(&disk)?;
+    let staged = stage.begin(&RealFs, &target).map_err(&disk)?;
     write(request, prepared, trained, evaluation, &mut checkpoint, staged.path())?;
     trained.check_stop()?;
     let difference = compare(&mut checkpoint, staged.path(), evaluation, request, &target)?;
     trained.check_stop()?;
-    let made = staged.commit(Manifest::new(STAGE, options, inputs)).map_err(&disk)?;
+    let made = staged.commit(stage.manifest()).map_err(&disk)?;
     reporter.kept(Phase::Export, &made);
     let manifest = made.manifest;
     let bytes: u64 = manifest.outputs.values().map(|file| file.bytes).sum();

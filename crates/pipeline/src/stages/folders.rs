@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use corpus::Rank;
 use store::fs::RealFs;
 use store::ownership;
 
-use super::shared::DataStage;
-use super::{Request, Until, data, export, validation};
+use super::request::Request;
+use super::stage::DataStage;
+use super::{export, validation};
+use crate::meta::Until;
 use crate::{Result, ours};
 
 /// Refuses a project in whose stage folders somebody keeps files of their own, before any work is done.
@@ -15,7 +18,7 @@ use crate::{Result, ours};
 /// Names the folder, the files and the remedy.
 pub(super) fn check(request: &Request<'_>) -> Result<()> {
     ours::check_metrics(request.project)?;
-    let mut folders = data_folders(request);
+    let mut folders = data_folders(request)?;
     if request.until >= Until::Export {
         folders.extend(results(request));
     }
@@ -24,20 +27,12 @@ pub(super) fn check(request: &Request<'_>) -> Result<()> {
 
 /// The same for a command that prepares data.
 pub(super) fn check_data(request: &Request<'_>) -> Result<()> {
-    check_all(&data_folders(request))
+    check_all(&data_folders(request)?)
 }
 
 /// The same for a stage of one process.
 pub(super) fn check_stage(request: &Request<'_>, stage: DataStage) -> Result<()> {
-    let made = match stage {
-        DataStage::Judge | DataStage::Encode => return Ok(()),
-        DataStage::Documents => corpus::DOCUMENTS_STAGE,
-        DataStage::Tokenizer => data::TOKENIZER_STAGE,
-        DataStage::Tokens => tokens::TOKENS_STAGE,
-    };
-    let mut folders = data_folders(request);
-    folders.retain(|(_, stage)| *stage == made);
-    check_all(&folders)
+    if stage.is_shared() { Ok(()) } else { check_all(&of_stage(request, stage)?) }
 }
 
 /// The same for a command that goes on with a run, and validates and exports where `until` says so.
@@ -54,18 +49,20 @@ fn check_all(folders: &[(PathBuf, &str)]) -> Result<()> {
     Ok(())
 }
 
-fn data_folders(request: &Request<'_>) -> Vec<(PathBuf, &'static str)> {
-    let project = request.project;
+fn data_folders(request: &Request<'_>) -> Result<Vec<(PathBuf, &'static str)>> {
     let mut folders = Vec::new();
-    if !request.skip_corpus {
-        folders.push((project.documents(), corpus::DOCUMENTS_STAGE));
+    for stage in DataStage::ALL {
+        if !stage.is_shared() && !(stage.0.is_left_out)(request) {
+            folders.extend(of_stage(request, stage)?);
+        }
     }
-    if !request.skip_tokenizer {
-        folders.push((project.tokenizer(), data::TOKENIZER_STAGE));
-    }
-    let tokens = data::token_folders(request).into_iter();
-    folders.extend(tokens.map(|(folder, _)| (folder, tokens::TOKENS_STAGE)));
-    folders
+    Ok(folders)
+}
+
+/// The folders of a stage of one process.
+fn of_stage(request: &Request<'_>, stage: DataStage) -> Result<Vec<(PathBuf, &'static str)>> {
+    let folders = stage.folders(request, Rank::new(0, 1)?).into_iter();
+    Ok(folders.map(|folder| (folder, stage.name())).collect())
 }
 
 fn results(request: &Request<'_>) -> Vec<(PathBuf, &'static str)> {

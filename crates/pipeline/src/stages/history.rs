@@ -9,9 +9,9 @@ use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
 use train::{Change, Obeying};
 
-use super::training::Trained;
-use super::{Request, Until, is_unfinished};
-use crate::meta::RunMeta;
+use super::request::Request;
+use super::trained::Trained;
+use crate::meta::{RunMeta, Until};
 use crate::project::Project;
 use crate::{Error, Result, ours, record};
 
@@ -300,4 +300,9 @@ fn differing(path: &str, was: &toml::Value, is: &toml::Value, keys: &mut Vec<Str
         _ if was != is => keys.push(path.to_owned()),
         _ => {}
     }
+}
+
+/// Whether a run's training still has work to do.
+fn is_unfinished(status: RunStatus) -> bool {
+    matches!(status, RunStatus::Queued | RunStatus::Stopped | RunStatus::Interrupted | RunStatus::Failed)
 }

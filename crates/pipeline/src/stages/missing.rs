@@ -5,9 +5,8 @@ use serde::Serialize;
 use store::fs::RealFs;
 use store::manifest::Manifest;
 
-use super::Until;
 use super::validation::Evaluation;
-use crate::meta::RunMeta;
+use crate::meta::{RunMeta, Until};
 use crate::project::Project;
 
 /// Stages after training without a result, and what makes them.

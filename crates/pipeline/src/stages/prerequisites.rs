@@ -6,7 +6,8 @@ use runs::report::{Phase, Reporter};
 use store::fs::{Fs, RealFs};
 use train::TrainOptions;
 
-use super::{Done, Request};
+use super::phase::Done;
+use super::request::Request;
 use crate::plan::{self, Plan};
 use crate::{Error, Result};
 

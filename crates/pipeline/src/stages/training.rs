@@ -12,43 +12,17 @@ use tokens::{Split, TokenDataset};
 use train::checkpoint::Which;
 use train::{Ending, Job, Patience, RunLength, ScheduleKind, Start, StopFlag, TrainOptions};
 
-use super::curves;
 use super::data::Prepared;
 use super::history::{self, Begun};
-use super::{Done, Request, ResumeRequest, prerequisites};
+use super::phase::Done;
+use super::request::{More, Request, ResumeRequest};
+use super::trained::Trained;
+use super::{curves, prerequisites};
 use crate::generate::{Extent, Generator, Options};
 use crate::meta::{RunInputs, RunMeta};
 use crate::project::Project;
-use crate::stop::Stopped;
+use crate::stopped::Stopped;
 use crate::{Error, ErrorKind, Result, forecast, plan, record};
-
-/// How far beyond a run's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum More {
-    /// Passes over the training text.
-    Epochs(u64),
-    /// Optimizer steps.
-    Steps(u64),
-    /// The decay of a warm-up-stable-decay schedule, begun at the checkpoint, over so many steps; the run
-    /// then ends.
-    DecayNow(u64),
-}
-
-/// A finished training.
-pub(super) struct Trained {
-    pub run: RunDir,
-    pub meta: RunMeta,
-    pub step: u64,
-    pub train_loss: Option<f64>,
-    pub validation_loss: Option<f64>,
-    pub best_validation_loss: Option<f64>,
-    pub reused: bool,
-    /// Of this process.
-    pub stop: StopFlag,
-    /// Held until the job ends, so that nobody prunes or moves what is being validated, and whoever wants it
-    /// to stop can ask.
-    pub _lock: RunLock,
-}
 
 pub(super) fn train_or_reuse(
     request: &Request<'_>,
@@ -404,13 +378,6 @@ struct Session<'a> {
     resume_command: String,
     start: Start,
     target: Target,
-}
-
-impl Trained {
-    /// Whether somebody asked to stop since training began.
-    pub fn check_stop(&self) -> Result<()> {
-        if self.stop.is_raised() { Err(crate::stop::stopped().into()) } else { Ok(()) }
-    }
 }
 
 impl Session<'_> {

@@ -9,15 +9,15 @@ use runs::report::{Event, Phase, Reporter};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::fs::{Fs, RealFs};
-use store::manifest::Manifest;
-use store::stage::{self, StagedFolder};
+use store::stage::Stage;
 use tokens::{Split, TokenDataset};
 use train::StopFlag;
 use train::checkpoint::{Checkpoints, Which};
 
 use super::data::Prepared;
-use super::training::Trained;
-use super::{Done, Request};
+use super::phase::Done;
+use super::request::Request;
+use super::trained::Trained;
 use crate::error::Unmet;
 use crate::generate::{Extent, Generator, Options};
 use crate::measure::{self, Generation};
@@ -90,8 +90,9 @@ pub(super) fn validate(
         ("checkpoint".to_owned(), checkpoint_hash.clone()),
         ("tokens".to_owned(), prepared.tokens_hash.clone()),
     ]);
+    let stage = Stage { name: STAGE, options, inputs };
     let disk = Error::disk(Phase::Validation);
-    if stage::current(&RealFs, &folder, STAGE, &options, &inputs).map_err(&disk)?.is_some()
+    if stage.current(&RealFs, &folder).map_err(&disk)?.is_some()
         && let Ok(evaluation) = store::atomic::read_json::<Evaluation>(&RealFs, &folder.join("results.json"))
         && evaluation.unmet.is_empty()
     {
@@ -111,7 +112,8 @@ pub(super) fn validate(
     }
     drop(generator);
     trained.check_stop()?;
-    let generation = measure::generation(request, &trained.run, step, &samples, &trained.stop, reporter)?;
+    let prompt = samples.first().map_or("", |sample| sample.prompt.as_str());
+    let generation = measure::generation(request, &trained.run, step, prompt, &trained.stop, reporter)?;
     let generation = generation.ok_or_else(crate::stop::stopped)?;
     let loss_gap = losses.validation.zip(losses.training).map(|(validation, training)| validation - training);
     let mut evaluation = Evaluation {
@@ -132,11 +134,11 @@ pub(super) fn validate(
     let unmet = unmet(&evaluation);
     evaluation.unmet = unmet.iter().map(|gate| gate.key.to_owned()).collect();
 
-    let staged = StagedFolder::begin(&RealFs, &folder, STAGE).map_err(&disk)?;
+    let staged = stage.begin(&RealFs, &folder).map_err(&disk)?;
     store::atomic::write_json(&RealFs, &staged.path().join("results.json"), &evaluation).map_err(&disk)?;
     write_text(&staged.path().join("report.md"), &report(&evaluation, &request.recipe.name))
         .map_err(&disk)?;
-    let made = staged.commit(Manifest::new(STAGE, options, inputs)).map_err(&disk)?;
+    let made = staged.commit(stage.manifest()).map_err(&disk)?;
     reporter.kept(Phase::Validation, &made);
     if !unmet.is_empty() {
         return Err(Error::Gates { unmet, report: folder.join("report.md") });

@@ -31,7 +31,7 @@ use train::{Checkpoints, StopFlag};
 
 use crate::meta::RunMeta;
 use crate::project::Project;
-use crate::stop::Stopped;
+use crate::stopped::Stopped;
 use crate::{Error, Result, ours};
 use recipe::NotifyOptions;
 

@@ -20,7 +20,7 @@ use store::fs::{Fs, RealFs};
 use train::{Checkpoints, StopFlag};
 
 use crate::project::Project;
-use crate::stop::Stopped;
+use crate::stopped::Stopped;
 use crate::{Error, Result};
 use recipe::Recipe;
 

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::hub::{Hub, RECENT, Seen, SeenRun, Subscription};
-use super::routes::event;
 use crate::http::body::Body;
 
 /// Runs that one client can look at together: as many as there are colours to tell them apart.
@@ -164,4 +163,10 @@ fn curves(id: &str, run: &SeenRun) -> Value {
 /// As precisely as a screen shows it, in half the bytes.
 fn point<const N: usize>(point: [f64; N]) -> Value {
     point.into_iter().map(|value| format!("{value:.6e}").parse::<f64>().unwrap_or(value)).collect()
+}
+
+/// An event as it goes over the wire; JSON has no line breaks of its own.
+fn event(kind: &str, mut value: Value) -> String {
+    value["kind"] = json!(kind);
+    format!("data: {value}\n\n")
 }

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use store::fs::RealFs;
 use tokio::sync::{Notify, watch};
 
-use super::{Shown, files};
+use super::files;
+use super::shown::Shown;
 
 /// Between two looks at the runs that are shown.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -4,53 +4,34 @@
 //! Reading order: `routes` (what can be asked for), `hub` (what is read, once for all clients), `feed` (what
 //! a client is told of it), `files` (which files may be read), `page/` (what runs in the browser).
 
+mod app;
 mod feed;
 mod files;
 mod hub;
 mod routes;
+mod shown;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use hyper::Request;
-use runs::run::RunDir;
-use serde_json::Value;
 
 use crate::http::body;
 use crate::http::guard::{Guard, Passed, Refused};
 use crate::http::listen::{self, Limits};
 use crate::{Error, Result};
+use app::App;
 use hub::Hub;
+pub use shown::{Shown, Standing};
 
 /// At once. Browsers take one for each tab that is looked at, and half a dozen while a page loads.
 const LIMITS: Limits = Limits { known: 256, strangers: 64 };
-
-/// Tells where a run stands.
-pub type Standing = dyn Fn(&RunDir) -> Option<Value> + Send + Sync;
-
-/// What the dashboard shows.
-pub struct Shown {
-    /// What to call the project.
-    pub project: String,
-    /// Its `runs/`.
-    pub runs: PathBuf,
-    /// Where a run stands, as `status --json` tells it; `None` where it cannot be read.
-    pub standing: Box<Standing>,
-}
 
 /// A dashboard that has its address, and answers once [`Dashboard::serve`] is called.
 pub struct Dashboard {
     listener: TcpListener,
     address: SocketAddr,
     app: App,
-}
-
-/// What requests are answered from.
-pub(crate) struct App {
-    guard: Guard,
-    hub: Arc<Hub>,
-    runs: PathBuf,
 }
 
 impl Dashboard {
@@ -122,6 +103,8 @@ async fn answer<B>(app: Arc<App>, request: Request<B>) -> body::Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use hyper::body::Body;
 

@@ -2,9 +2,10 @@
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{StatusCode, Uri};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{App, feed, files};
+use super::app::App;
+use super::{feed, files};
 use crate::http::body::{Answer, answer as whole, events, sentence};
 use crate::http::guard::Guard;
 use crate::http::target;
@@ -133,12 +134,6 @@ pub fn harden(headers: &mut HeaderMap) {
     ] {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-}
-
-/// An event as it goes over the wire; JSON has no line breaks of its own.
-pub fn event(kind: &str, mut value: Value) -> String {
-    value["kind"] = json!(kind);
-    format!("data: {value}\n\n")
 }
 
 #[cfg(test)]

@@ -9,13 +9,10 @@
 pub mod mutate;
 mod readers;
 mod seeds;
-
-#[allow(dead_code)] // The corpus tests' own samples; not all of them are needed here.
-#[path = "../../../../crates/corpus/tests/it/samples.rs"]
-mod samples;
+mod stand_in;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,7 +20,7 @@ use anyhow::Result;
 use compute::counting::Counting;
 use compute::rng::Rng;
 
-use super::Campaign;
+use super::campaign::Campaign;
 use super::watched::LIMIT;
 use readers::Reader;
 use seeds::Seed;
@@ -213,18 +210,4 @@ impl Bench {
         let allowed = TIMES_FILE * bytes + BESIDE_BYTES + self.harmless_bytes;
         (taken > allowed).then(|| format!("it allocated {} MB, and may {} MB", taken >> 20, allowed >> 20))
     }
-}
-
-/// Data sets beside the repository, where they exist.
-fn shared_data() -> PathBuf {
-    crate::python::repository().join("../shared/data")
-}
-
-/// A file's bytes; prints a line and returns `None` where it cannot be read.
-fn of_disk(path: &Path) -> Option<Vec<u8>> {
-    let bytes = std::fs::read(path).ok();
-    if bytes.is_none() {
-        println!("  without `{}`, which is not there", path.display());
-    }
-    bytes
 }

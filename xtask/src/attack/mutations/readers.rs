@@ -6,17 +6,16 @@ use std::path::Path;
 use anyhow::Result;
 use corpus::CorpusOptions;
 use formats::{gguf, hf, safetensors};
-use model::StateKind;
 use runs::report::NoReport;
 use store::fs::RealFs;
 use store::manifest::{FileRecord, Manifest};
 use tokenizer::Tokenizer;
 use tokens::Split;
 use train::Checkpoints;
-use train::checkpoint::{SavedTensor, TensorStore};
 
-use super::super::Campaign;
+use super::super::campaign::Campaign;
 use super::seeds::{self, Seed};
+use super::stand_in::StandIn;
 
 /// A reader with the files to damage for it.
 pub struct Reader {
@@ -206,27 +205,6 @@ fn read_checkpoint(folder: &Path, name: &str, bytes: &[u8]) -> bool {
     }
     let back = std::fs::write(&path, whole).and_then(|()| std::fs::write(&manifest_path, whole_manifest));
     back.is_ok() && taken
-}
-
-/// A model of two small tensors, whose values nobody looks at.
-pub struct StandIn;
-
-impl TensorStore for StandIn {
-    fn saved_tensors(&self) -> Vec<SavedTensor> {
-        let kinds = [StateKind::Weight, StateKind::Moment1, StateKind::Moment2];
-        let shapes = [("model.embed_tokens.weight", vec![5, 3]), ("model.norm.weight", vec![3])];
-        let of_kind =
-            |kind| shapes.clone().map(|(name, shape)| SavedTensor { name: name.to_owned(), kind, shape });
-        kinds.into_iter().flat_map(of_kind).collect()
-    }
-
-    fn read_tensor(&mut self, tensor: &SavedTensor) -> train::Result<Vec<f32>> {
-        Ok(vec![0.5; tensor.shape.iter().product()])
-    }
-
-    fn write_tensor(&mut self, _: &SavedTensor, _: &[f32]) -> train::Result<()> {
-        Ok(())
-    }
 }
 
 /// Prepares a corpus of the files beside a good text, which must come through; how many documents came with

@@ -1,9 +1,13 @@
 //! Valid files of every format, made in code where possible.
 
+#[allow(dead_code)] // The corpus tests' own samples; not all of them are needed here.
+#[path = "../../../../crates/corpus/tests/it/samples.rs"]
+mod samples;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use compute::rng::Rng;
@@ -20,10 +24,9 @@ use tokenizer::{Kind, TokenizerOptions};
 use train::Checkpoints;
 use train::checkpoint::{EpochLoss, Rollbacks, SpikeWindow, TrainerState};
 
-use super::super::Campaign;
+use super::super::campaign::Campaign;
 use super::super::project::text;
-use super::readers::StandIn;
-use super::{of_disk, samples, shared_data};
+use super::stand_in::StandIn;
 
 /// Tokens of the tokenizers made here: as many as a few words support.
 const VOCABULARY: usize = 272;
@@ -392,4 +395,18 @@ pub fn corpus() -> Result<Vec<(&'static str, Vec<Seed>)>> {
         ("csv.bz2", vec![packed(csv.as_str(), samples::bzip2)]),
         ("txt.xz", vec![plain(samples::XZ)]),
     ])
+}
+
+/// Data sets beside the repository, where they exist.
+fn shared_data() -> PathBuf {
+    crate::python::repository().join("../shared/data")
+}
+
+/// A file's bytes; prints a line and returns `None` where it cannot be read.
+fn of_disk(path: &Path) -> Option<Vec<u8>> {
+    let bytes = std::fs::read(path).ok();
+    if bytes.is_none() {
+        println!("  without `{}`, which is not there", path.display());
+    }
+    bytes
 }

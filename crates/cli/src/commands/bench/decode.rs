@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use pipeline::bench::decode::{self, DecodeOptions, Subject};
 
-use super::{kernels, told_a_program};
+use super::figures::told_a_program;
+use super::kernels;
 use crate::arguments::{GlobalArguments, WeightDtype};
 use crate::failure::Outcome;
 use crate::output::Console;

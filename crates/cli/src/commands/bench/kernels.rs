@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pipeline::bench::kernels::StepFigures;
 
-use super::told_a_program;
+use super::figures::told_a_program;
 use crate::failure::Outcome;
 use crate::output::Console;
 

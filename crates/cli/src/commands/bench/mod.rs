@@ -2,16 +2,17 @@
 //! where it goes; and how fast a model continues texts.
 
 mod decode;
+mod figures;
 mod kernels;
 
 use clap::{Args, Subcommand, ValueEnum};
 use model::{Optimizer, Precision};
 use pipeline::bench::{self, BenchOptions, Preset};
-use serde::Serialize;
 
 use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
 use crate::output::Console;
+use figures::told_a_program;
 
 /// Time one training step: forward, backward, gradient clipping, AdamW, on random tokens.
 #[derive(Debug, Args)]
@@ -155,17 +156,6 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         }
         None => step(&arguments.step.options(global)?, console),
     }
-}
-
-/// Prints figures for a program: one plain object with `--json`, a tagged line with `--output agent`. Returns
-/// whether it did.
-fn told_a_program(figures: &impl Serialize, console: &mut Console) -> Outcome<bool> {
-    if console.is_json() {
-        console.data(&serde_json::to_string(figures)?)?;
-    } else if !console.is_human() {
-        console.result("bench", &serde_json::to_value(figures)?)?;
-    }
-    Ok(!console.is_human())
 }
 
 fn step(options: &BenchOptions, console: &mut Console) -> Outcome {

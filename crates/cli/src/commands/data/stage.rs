@@ -2,7 +2,7 @@
 
 use clap::Args;
 use pipeline::share::Share;
-use pipeline::stages::shared::{self, DataStage};
+use pipeline::stages::{DataStage, shared};
 
 use super::prepare::request;
 use crate::arguments::{GlobalArguments, RecipeArguments};

@@ -1,11 +1,13 @@
-// Causal attention within documents on tensor cores: bfloat16, heads of 64 or 128 (Dao 2023, "FlashAttention-2").
+// Causal attention within documents on tensor cores: bfloat16, heads of 64 or 128 (Dao 2023,
+// "FlashAttention-2").
 //
-// Scores never reach memory: a block goes over tiles of 64 keys (or queries) in shared memory and keeps what it sums in registers. The
-// backward is two kernels, one that owns keys and one that owns queries. It computes scores twice for that, but nothing is
-// added atomically, so bits do not change from run to run.
+// Scores never reach memory: a block goes over tiles of 64 keys (or queries) in shared memory and keeps what
+// it sums in registers. The backward is two kernels, one that owns keys and one that owns queries. It
+// computes scores twice for that, but nothing is added atomically, so bits do not change from run to run.
 //
-// Tiles lie in shared memory in pieces of 16 bytes whose places are permuted by row, so that the eight rows which ldmatrix reads
-// at once lie in different banks. Fragments are as in machine.cuh: a warp owns 16 rows of a result, a thread rows g and g + 8.
+// Tiles lie in shared memory in pieces of 16 bytes whose places are permuted by row, so that the eight rows
+// which ldmatrix reads at once lie in different banks. Fragments are as in machine.cuh: a warp owns 16 rows
+// of a result, a thread rows g and g + 8.
 
 // log₂ e: exponentials are taken by powers of two.
 #define LOG2E 1.4426950408889634f
@@ -54,7 +56,8 @@ struct Tile {
 
     __device__ __forceinline__ char* at(int row, int column) const { return base + row * (D * 2) + (((column / 8) ^ (row & 7)) * 16); }
 
-    // Rows `first..` of a matrix; those from `end` on are zeros. All threads of the block take part; the caller commits.
+    // Rows `first..` of a matrix; those from `end` on are zeros. All threads of the block take part; the
+    // caller commits.
     template <int THREADS>
     __device__ __forceinline__ void load(const bf16* from, i64 stride, int first, int end) const {
 #pragma unroll
@@ -71,7 +74,8 @@ struct Tile {
         load_matrix_x4(r, at(row + lane % 16, column + lane / 16 * 8));
     }
 
-    // The operand b of two products whose columns are 16 rows of the tile, at 16 of its columns: a product with its transpose.
+    // The operand b of two products whose columns are 16 rows of the tile, at 16 of its columns: a product
+    // with its transpose.
     __device__ __forceinline__ void b_of_rows(unsigned (&r)[4], int row, int column) const {
         int lane = threadIdx.x % 32;
         load_matrix_x4(r, at(row + lane % 8 + lane / 16 * 8, column + lane / 8 % 2 * 8));
@@ -280,8 +284,9 @@ EXPORT(attention_delta_64)
 KERNEL void attention_delta_128(AttentionDelta p) { attention_delta_of<128>(p.backward, p.heads, p.rows); }
 EXPORT(attention_delta_128)
 
-// Gradients of 64 keys and values of one head: over all queries that see them, of all heads of the group. Works on transposed
-// scores (keys × queries), so that what is summed over queries comes out of products. Grid (tiles of keys, K, B).
+// Gradients of 64 keys and values of one head: over all queries that see them, of all heads of the group.
+// Works on transposed scores (keys × queries), so that what is summed over queries comes out of products.
+// Grid (tiles of keys, K, B).
 template <int D, int QUERIES>
 __device__ __forceinline__ void attention_keys_of(const AttentionBackward& b) {
     enum { THREADS = KEYS / 16 * 32, N = QUERIES / 8 };
@@ -302,7 +307,8 @@ __device__ __forceinline__ void attention_keys_of(const AttentionBackward& b) {
     int last_key = min(first_key + KEYS, p.length) - 1;
     int mine[2] = {first_key + warp * 16 + lane / 4, first_key + warp * 16 + lane / 4 + 8};
 
-    // Queries from the first key on, until one that begins behind the last key. Starts do not decrease: search for it.
+    // Queries from the first key on, until one that begins behind the last key. Starts do not decrease:
+    // search for it.
     int low = last_key, high = p.length;
     while (low + 1 < high) {
         int middle = (low + high) / 2;

@@ -1,5 +1,6 @@
-// Attention of any type and head width up to 256, a warp or a few for each query or key, without tensor cores: f32, odd heads, and
-// decoding, where a token attends to a cache. A lane takes a key of 32 when scores are made, and columns of the head otherwise.
+// Attention of any type and head width up to 256, a warp or a few for each query or key, without tensor
+// cores: f32, odd heads, and decoding, where a token attends to a cache. A lane takes a key of 32 when scores
+// are made, and columns of the head otherwise.
 
 enum { WIDEST = 256, OWNED = WIDEST / 32 };
 
@@ -34,7 +35,8 @@ struct AttentionAny {
     Matrix lse;
     // Of the training rows, or the cache.
     Cache cache;
-    // Training: (N) of the first key each query sees, as index within its row of T; null: the cache's sequences and positions.
+    // Training: (N) of the first key each query sees, as index within its row of T; null: the cache's
+    // sequences and positions.
     const unsigned* document_starts;
     int length;
     int head_dim;

@@ -1,5 +1,6 @@
-// Rows of a table by their ids, and the table's gradient. Many tokens have the same id, and their gradients must be added in one
-// order always: ids are sorted with their places (a stable radix sort, eight bits a pass), and runs of equal ids are added up.
+// Rows of a table by their ids, and the table's gradient. Many tokens have the same id, and their gradients
+// must be added in one order always: ids are sorted with their places (a stable radix sort, eight bits a
+// pass), and runs of equal ids are added up.
 
 struct Embedding {
     const unsigned* ids;
@@ -24,7 +25,8 @@ EXPORT(embedding_8)
 KERNEL void embedding_1(Embedding p) { embedding_of<1>(p); }
 EXPORT(embedding_1)
 
-// One pass over one digit of the keys. A block has ITEMS of them and a thread for each of the 256 values that a digit can take.
+// One pass over one digit of the keys. A block has ITEMS of them and a thread for each of the 256 values that
+// a digit can take.
 struct SortPass {
     const unsigned* keys;
     // Where each key came from; null: from its own place.
@@ -99,7 +101,8 @@ struct EmbeddingBackward {
     const unsigned* places;
     Matrix dout;
     Matrix dtable;
-    // (windows, width) of f32: sums of a run that began in an earlier window, and of one that goes on in the next.
+    // (windows, width) of f32: sums of a run that began in an earlier window, and of one that goes on in the
+    // next.
     Matrix head;
     Matrix tail;
     int count;
@@ -108,7 +111,8 @@ struct EmbeddingBackward {
 
 enum { WINDOW = 32 };
 
-// Adds up the runs of a window of WINDOW sorted ids. A run that lies in one window goes to the table, pieces of others aside.
+// Adds up the runs of a window of WINDOW sorted ids. A run that lies in one window goes to the table, pieces
+// of others aside.
 template <int W>
 __device__ __forceinline__ void embedding_runs_of(const EmbeddingBackward& p) {
     __shared__ unsigned ids[WINDOW], places[WINDOW];

@@ -1,6 +1,7 @@
-// Kernels that are bound by memory: copies, norms, rotations, activations, embeddings. Each has two forms, eight elements at a
-// time for matrices that allow it, and one at a time for all others; the host chooses. Sums over rows are taken in two
-// passes of a fixed order, never by atomic additions, so that bits do not change from run to run.
+// Kernels that are bound by memory: copies, norms, rotations, activations, embeddings. Each has two forms,
+// eight elements at a time for matrices that allow it, and one at a time for all others; the host chooses.
+// Sums over rows are taken in two passes of a fixed order, never by atomic additions, so that bits do not
+// change from run to run.
 
 struct Fill {
     Matrix x;
@@ -145,8 +146,9 @@ struct RmsNormBackward {
     int overwrite;
 };
 
-// With x̂ = x·rstd: dx = rstd·(w·dy − x̂·mean(w·dy·x̂)). A block goes through its share of the groups one by one; a thread owns
-// the same columns of each, so that it can keep their part of the weight's gradient in registers.
+// With x̂ = x·rstd: dx = rstd·(w·dy − x̂·mean(w·dy·x̂)). A block goes through its share of the groups one by
+// one; a thread owns the same columns of each, so that it can keep their part of the weight's gradient in
+// registers.
 template <int W, int OWNED>
 __device__ __forceinline__ void rmsnorm_backward_of(const RmsNormBackward& p) {
     __shared__ float room[32];

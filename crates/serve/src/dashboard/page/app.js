@@ -1,7 +1,8 @@
 // The page: which runs there are and which are chosen, and what the server tells of them.
 //
-// All that is shown comes over one stream of events; a new choice opens a new one. After a break the browser connects again by itself and
-// is told everything anew, so nothing here has to remember what it missed. Reading order: this, then curves.js, chart.js.
+// All that is shown comes over one stream of events; a new choice opens a new one. After a break the browser
+// connects again by itself and is told everything anew, so nothing here has to remember what it missed.
+// Reading order: this, then curves.js, chart.js.
 
 import { bytes, count, duration, element, labels, loss, name, small } from "./format.js";
 import { Curves, Metrics } from "./curves.js";
@@ -92,7 +93,8 @@ function choose(next) {
   draw();
 }
 
-// The list of runs, newest first. Chosen ones that are gone stay chosen until they are unticked, and are told as gone.
+// The list of runs, newest first. Chosen ones that are gone stay chosen until they are unticked, and are told
+// as gone.
 function list() {
   if (following) {
     const newest = ids.at(-1);

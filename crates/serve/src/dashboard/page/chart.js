@@ -1,7 +1,7 @@
 // One chart on two canvases: curves below, crosshair above, so that moving the pointer draws no curve again.
 //
-// A series is { name, mark, x, y, faint, dots }: arrays of the same length, x ascending. All charts of the page share one view: { logX, logY,
-// zoom: [from, to] or null }.
+// A series is { name, mark, x, y, faint, dots }: arrays of the same length, x ascending. All charts of the
+// page share one view: { logX, logY, zoom: [from, to] or null }.
 
 import { element } from "./format.js";
 
@@ -249,7 +249,8 @@ function scaled({ x0, x1, y0, y1 }, { logX, logY }, { width, height }) {
   };
 }
 
-// About `most` round values from low to high. A logarithmic axis over decades gets 1, 2, 5; over less, it is marked like a linear one.
+// About `most` round values from low to high. A logarithmic axis over decades gets 1, 2, 5; over less, it is
+// marked like a linear one.
 export function ticks(low, high, log, most) {
   if (log && low > 0 && high / low >= 8) {
     const decades = Math.log10(high / low);

@@ -1,4 +1,5 @@
-// What the models wrote, side by side at one step: each run's newest samples up to the step that the slider stands at.
+// What the models wrote, side by side at one step: each run's newest samples up to the step that the slider
+// stands at.
 
 import { count, element } from "./format.js";
 

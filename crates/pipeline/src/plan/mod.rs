@@ -1,11 +1,12 @@
 //! What a recipe will cost: parameters, memory, tokens, FLOPs, disk and time, before anything is made.
 
+mod memory;
+
 use std::path::Path;
 
 use compute::{Place, Target};
-use model::plan::training_work;
-use model::{Decoding, MemoryPlan, ModelConfig, Optimizer, ParameterCount, Precision, Purpose, Training};
-use serde::{Serialize, Serializer};
+use model::{MemoryPlan, ModelConfig, Optimizer, ParameterCount, Precision, Purpose, Training};
+use serde::Serialize;
 use tokenizer::Kind;
 use train::RunLength;
 
@@ -13,6 +14,8 @@ use crate::bench::time_parts;
 use crate::prices::{Gpu, Rent};
 use crate::project::Project;
 use crate::{Result, shape, text};
+pub use memory::Memory;
+pub(crate) use memory::planned_bytes;
 use recipe::Recipe;
 
 /// Seconds that a calibration may take.
@@ -102,138 +105,6 @@ impl From<ParameterCount> for Parameters {
             head: count.head as u64,
             total: count.total as u64,
         }
-    }
-}
-
-/// Memory of training by part; micro-batches are `micro_batch_size` sequences. On the CPU it is what the
-/// process has resident at most, less the pages of token shards that it maps: the system takes those back
-/// before it wants for memory.
-#[derive(Clone, Copy, Debug)]
-pub struct Memory {
-    /// The arena.
-    pub plan: MemoryPlan,
-    /// Sequences that go through the model at once.
-    pub micro_batch_size: usize,
-    /// Packing buffers of products, tiles of attention, samples and checkpoints on their way out.
-    pub workspace_bytes: u64,
-    /// What the program itself needs, with its tokenizer and what preparing the data leaves.
-    pub program_bytes: u64,
-    /// All of it.
-    pub total_bytes: u64,
-    /// What this process could take now.
-    pub available_bytes: Option<u64>,
-}
-
-/// The program itself: its code as far as it is used, its stacks and small allocations.
-const PROGRAM_BYTES: u64 = 12 << 20;
-/// On a GPU: code that libraries load as they need it, and captured graphs.
-const GPU_PROGRAM_BYTES: u64 = 256 << 20;
-/// What a run holds beside: batches, records, code that is not used before.
-const RUN_BYTES: u64 = 2 << 20;
-/// Of a vocabulary of subwords, with its merges and maps.
-const TOKENIZER_BYTES_A_TOKEN: u64 = 1 << 10;
-/// What training a tokenizer of subwords and encoding with it leaves on the heap of the same process.
-const PREPARING_BYTES: u64 = 16 << 20;
-
-/// Highest memory of training, in the process or on the GPU: the arena, the kernels' workspace, and the
-/// program.
-pub(crate) fn planned_bytes(config: &ModelConfig, training: &Training, target: Target) -> u64 {
-    let arena = MemoryPlan::new(config, &Purpose::Train(training.clone())).total_bytes as u64;
-    let program = if target.is_cpu() { PROGRAM_BYTES } else { 0 };
-    arena + workspace_bytes(config, training, target) + program
-}
-
-fn workspace_bytes(config: &ModelConfig, training: &Training, target: Target) -> u64 {
-    target.workspace_bytes(&training_work(config, training)) as u64
-}
-
-impl Memory {
-    /// `prepared`: the text is tokenized already, by another process.
-    fn new(config: &ModelConfig, recipe: &Recipe, prepared: bool, target: Target) -> Memory {
-        let micro_batch_size = train::micro_batch_size(config, &recipe.train, target);
-        let training = recipe.train.training(micro_batch_size, target);
-        let plan = MemoryPlan::new(config, &Purpose::Train(training.clone()));
-        let subwords = matches!(recipe.tokenizer.kind, Kind::Bpe | Kind::Unigram);
-        let tokenizer_bytes = if subwords { TOKENIZER_BYTES_A_TOKEN * config.vocab_size as u64 } else { 0 };
-        // Samples are written by a model of their own; a checkpoint passes through memory a tensor at a time.
-        let sampler = match recipe.train.sample_prompts.is_empty() {
-            true => 0,
-            false => {
-                // No token is shorter than a byte.
-                let prompt = recipe.train.sample_prompts.iter().map(String::len).max().unwrap_or(0);
-                let tokens = prompt.saturating_add(recipe.train.sample_max_new_tokens).saturating_add(1);
-                let decoding = Purpose::Decode(Decoding::one(tokens.min(config.max_position_embeddings)));
-                MemoryPlan::new(config, &decoding).total_bytes as u64 + tokenizer_bytes
-            }
-        };
-        let largest_tensor = 4 * (config.vocab_size * config.hidden_size) as u64;
-        let workspace_bytes = workspace_bytes(config, &training, target) + sampler.max(largest_tensor);
-        let preparing_bytes = if subwords && !prepared { PREPARING_BYTES } else { 0 };
-        let program_bytes = match target.is_cpu() {
-            true => PROGRAM_BYTES + RUN_BYTES + tokenizer_bytes + preparing_bytes,
-            false => GPU_PROGRAM_BYTES,
-        };
-        Memory {
-            plan,
-            micro_batch_size,
-            workspace_bytes,
-            program_bytes,
-            total_bytes: plan.total_bytes as u64 + workspace_bytes + program_bytes,
-            available_bytes: target.free_bytes().or_else(store::system::available_memory_bytes),
-        }
-    }
-
-    /// With what this process has resident now in place of what a program is expected to: for the process
-    /// that trains.
-    pub(crate) fn begun_at(mut self, rss_bytes: u64) -> Memory {
-        let program_bytes = rss_bytes + RUN_BYTES;
-        self.total_bytes = self.total_bytes - self.program_bytes + program_bytes;
-        self.program_bytes = program_bytes;
-        self
-    }
-
-    /// Names and bytes of the parts.
-    pub fn parts(&self) -> Vec<(&'static str, u64)> {
-        vec![
-            ("weights", self.plan.parameters_bytes as u64),
-            ("gradients", self.plan.gradients_bytes as u64),
-            ("moments", self.plan.moments_bytes as u64),
-            ("activations", self.plan.activations_bytes as u64),
-            ("scratch", self.plan.scratch_bytes as u64),
-            ("workspace", self.workspace_bytes),
-            ("program", self.program_bytes),
-        ]
-    }
-}
-
-impl Serialize for Memory {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Flat {
-            parameters_bytes: usize,
-            gradients_bytes: usize,
-            moments_bytes: usize,
-            activations_bytes: usize,
-            scratch_bytes: usize,
-            workspace_bytes: u64,
-            program_bytes: u64,
-            total_bytes: u64,
-            micro_batch_size: usize,
-            available_bytes: Option<u64>,
-        }
-        Flat {
-            parameters_bytes: self.plan.parameters_bytes,
-            gradients_bytes: self.plan.gradients_bytes,
-            moments_bytes: self.plan.moments_bytes,
-            activations_bytes: self.plan.activations_bytes,
-            scratch_bytes: self.plan.scratch_bytes,
-            workspace_bytes: self.workspace_bytes,
-            program_bytes: self.program_bytes,
-            total_bytes: self.total_bytes,
-            micro_batch_size: self.micro_batch_size,
-            available_bytes: self.available_bytes,
-        }
-        .serialize(serializer)
     }
 }
 

@@ -1,0 +1,27 @@
+//! Events without secrets.
+
+use std::borrow::Cow;
+
+use runs::report::Event;
+use store::secret;
+
+/// An event whose messages tell no secrets. Samples are data and stay.
+pub fn without_secrets(event: &Event) -> Cow<'_, Event> {
+    let mut told = Cow::Borrowed(event);
+    let (Event::PhaseFinished { summary: message, .. }
+    | Event::PhaseSkipped { reason: message, .. }
+    | Event::Note { message, .. }
+    | Event::Warning { message, .. }) = event
+    else {
+        return told;
+    };
+    if let Cow::Owned(hidden) = secret::hidden(message)
+        && let Event::PhaseFinished { summary: message, .. }
+        | Event::PhaseSkipped { reason: message, .. }
+        | Event::Note { message, .. }
+        | Event::Warning { message, .. } = told.to_mut()
+    {
+        *message = hidden;
+    }
+    told
+}

@@ -1,0 +1,27 @@
+//! A file of a data set, as a hub announces it.
+
+use serde::{Deserialize, Serialize};
+
+/// A file of a data set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteFile {
+    /// Its path in the data set.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// What its bytes must hash to.
+    pub hash: Hash,
+}
+
+/// What a hub announces of a file's bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hash {
+    /// SHA-256 of a large file, hex.
+    Sha256(String),
+    /// Git's hash of a small one: SHA-1 over its length and bytes, hex.
+    GitBlob(String),
+    /// Why the file cannot be used: nothing to check it by, or a name that no folder takes. It is listed all
+    /// the same, so that a data set with it is not taken for a smaller one.
+    Unusable(String),
+}

@@ -1,0 +1,13 @@
+//! Files that are there for as long as a request takes.
+
+use std::path::Path;
+
+/// Before a process's number, in the names of files that are on their way to or from a storage.
+pub(super) const PASSING: &str = ".text2llm-upload-";
+
+/// A file in a folder, of this user only, that is gone when it is dropped; what a kill has left is removed.
+pub(super) fn passing(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    store::sweep::numbered(folder, PASSING);
+    let name = format!("{PASSING}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&name).tempfile_in(folder)
+}

@@ -1,0 +1,31 @@
+//! A training that is done, whose run this process holds.
+
+use runs::run::RunDir;
+use store::lock::RunLock;
+use train::StopFlag;
+
+use crate::meta::RunMeta;
+use crate::{Result, stop};
+
+/// A finished training.
+pub(super) struct Trained {
+    pub run: RunDir,
+    pub meta: RunMeta,
+    pub step: u64,
+    pub train_loss: Option<f64>,
+    pub validation_loss: Option<f64>,
+    pub best_validation_loss: Option<f64>,
+    pub reused: bool,
+    /// Of this process.
+    pub stop: StopFlag,
+    /// Held until the job ends, so that nobody prunes or moves what is being validated, and whoever wants it
+    /// to stop can ask.
+    pub _lock: RunLock,
+}
+
+impl Trained {
+    /// Whether somebody asked to stop since training began.
+    pub fn check_stop(&self) -> Result<()> {
+        if self.stop.is_raised() { Err(stop::stopped().into()) } else { Ok(()) }
+    }
+}

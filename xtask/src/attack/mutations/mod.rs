@@ -15,7 +15,7 @@ mod seeds;
 mod samples;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -213,18 +213,4 @@ impl Bench {
         let allowed = TIMES_FILE * bytes + BESIDE_BYTES + self.harmless_bytes;
         (taken > allowed).then(|| format!("it allocated {} MB, and may {} MB", taken >> 20, allowed >> 20))
     }
-}
-
-/// Data sets beside the repository, where they exist.
-fn shared_data() -> PathBuf {
-    crate::python::repository().join("../shared/data")
-}
-
-/// A file's bytes; prints a line and returns `None` where it cannot be read.
-fn of_disk(path: &Path) -> Option<Vec<u8>> {
-    let bytes = std::fs::read(path).ok();
-    if bytes.is_none() {
-        println!("  without `{}`, which is not there", path.display());
-    }
-    bytes
 }

@@ -10,12 +10,12 @@ set -euo pipefail
 program=$(realpath "${1:?usage: objects.sh PROGRAM}")
 source "$(dirname "$0")/project.sh"
 need_programs
-command -v curl >/dev/null || { echo "skipped: there is no curl"; exit 0; }
+command -v curl >/dev/null || skip "there is no curl"
 
 venv=${TEXT2LLM_MOTO_VENV:-$HOME/.cache/text2llm-moto}
 if ! "$venv/bin/python" -c 'import moto.server, boto3' 2>/dev/null; then
   { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet "moto[s3,server]==5.*"; } >/dev/null 2>&1 ||
-    { echo "skipped: pip brought no moto"; exit 0; }
+    skip "pip brought no moto"
 fi
 work=$(mktemp -d)
 server=
@@ -32,7 +32,7 @@ INITIAL_NO_AUTH_ACTION_COUNT=4 "$venv/bin/python" -m moto.server -H 127.0.0.1 -p
 server=$!
 export AWS_ENDPOINT_URL=http://127.0.0.1:$port AWS_ACCESS_KEY_ID=nobody AWS_SECRET_ACCESS_KEY=nothing AWS_REGION=us-east-1
 unset AWS_PROFILE AWS_SESSION_TOKEN
-until_says sh -c "grep 'Running on' '$work/moto.log' || true" || { cat "$work/moto.log"; echo "skipped: moto does not come up on this machine"; exit 0; }
+until_says sh -c "grep 'Running on' '$work/moto.log' || true" || { cat "$work/moto.log"; skip "moto does not come up on this machine"; }
 
 # Amazon's own client puts objects there, looks at them, and brings them back.
 cat >"$work/bucket.py" <<'PYTHON'

@@ -1,11 +1,20 @@
 # Sourced by slurm.sh, ray.sh and objects.sh: a project of some MB, the plain run of it, and what compares
 # with it.
 
-# Ends the script, saying so, where a program is missing that it cannot do without.
+# Ends the script: what it needs cannot be had here. A failure under TEXT2LLM_REQUIRE_ALL=1.
+skip() {
+  if [ "${TEXT2LLM_REQUIRE_ALL:-}" = 1 ]; then
+    echo "TEXT2LLM_REQUIRE_ALL=1 forbids to skip this: $*" >&2
+    exit 1
+  fi
+  echo "skipped: $*"
+  exit 0
+}
+
 need_programs() {
   local name
   for name in zstd flock pgrep ps python3; do
-    command -v "$name" >/dev/null || { echo "skipped: there is no $name"; exit 0; }
+    command -v "$name" >/dev/null || skip "there is no $name"
   done
 }
 

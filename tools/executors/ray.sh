@@ -12,7 +12,7 @@ need_programs
 venv=${TEXT2LLM_RAY_VENV:-$HOME/.cache/text2llm-ray}
 if ! "$venv/bin/python" -c 'import ray' 2>/dev/null; then
   { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet "ray==2.*"; } >/dev/null 2>&1 ||
-    { echo "skipped: pip brought no Ray"; exit 0; }
+    skip "pip brought no Ray"
 fi
 work=$(mktemp -d)
 head=
@@ -30,7 +30,7 @@ trap cleanup EXIT
   --temp-dir="$work/ray" >"$work/ray.log" 2>&1 &
 head=$!
 until_says sh -c "grep 'runtime started' '$work/ray.log' || true" ||
-  { cat "$work/ray.log"; echo "skipped: Ray does not come up on this machine"; exit 0; }
+  { cat "$work/ray.log"; skip "Ray does not come up on this machine"; }
 export RAY_ADDRESS=127.0.0.1:26379
 echo "Ray $("$venv/bin/python" -c 'import ray; print(ray.__version__)') (${SECONDS}s)"
 

@@ -11,11 +11,10 @@ need_programs
 
 if ! command -v slurmctld slurmd munged >/dev/null; then
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "skipped: there is no Slurm, and only root of a Debian can install one"
-    exit 0
+    skip "there is no Slurm, and only root of a Debian can install one"
   fi
   (apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends slurm-wlm munge) >/dev/null 2>&1 ||
-    { echo "skipped: apt brought no Slurm"; exit 0; }
+    skip "apt brought no Slurm"
 fi
 
 work=$(mktemp -d)
@@ -36,7 +35,7 @@ chown munge: /run/munge
 if ! munge -n >/dev/null 2>&1; then
   setpriv --reuid=munge --regid=munge --init-groups munged --foreground >"$work/munged.log" 2>&1 &
   daemons+=($!)
-  until_says sh -c 'munge -n 2>/dev/null' || { echo "skipped: munge does not come up on this machine"; exit 0; }
+  until_says sh -c 'munge -n 2>/dev/null' || skip "munge does not come up on this machine"
 fi
 
 # Eight processors on paper, so that eight ranks run at once; nothing is bound or contained.
@@ -82,7 +81,7 @@ daemons+=($!)
 slurmd -D >"$work/slurmd.out" 2>&1 &
 daemons+=($!)
 until_says sh -c 'sinfo --noheader --format=%T 2>/dev/null | grep idle' ||
-  { cat "$work"/*.out "$work"/*.log; echo "skipped: Slurm's daemons do not come up on this machine"; exit 0; }
+  { cat "$work"/*.out "$work"/*.log; skip "Slurm's daemons do not come up on this machine"; }
 echo "Slurm $(sinfo --version | cut -d' ' -f2) on $host (${SECONDS}s)"
 
 folder="$work/a project"     # with a space: scripts must quote

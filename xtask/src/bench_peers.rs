@@ -18,9 +18,6 @@ pub struct Arguments {
     /// Python with torch [default: python3]
     #[arg(long, value_name = "PATH", default_value = "python3")]
     python: PathBuf,
-    /// Folder of pytorch_train_bench.py [default: ../shared/peers]
-    #[arg(long, value_name = "DIR")]
-    peers: Option<PathBuf>,
     /// Shapes to time
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "tiny,small,base")]
     presets: Vec<String>,
@@ -69,9 +66,7 @@ fn median(values: &[f64]) -> f64 {
 
 /// Runs both sides in turn and prints a table.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let peers = arguments.peers.clone().unwrap_or_else(|| python::repository().join("../shared/peers"));
-    let script = peers.join("pytorch_train_bench.py");
-    anyhow::ensure!(script.is_file(), "there is no `{}`: name its folder with --peers", script.display());
+    let script = python::repository().join("xtask/pytorch_train_bench.py");
     let binary = python::text2llm_binary()?;
     let threads = arguments.threads.to_string();
     let mut rows = Vec::new();

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// Names it goes by.
-const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+const NAMES: [&str; 5] =
+    ["chromium", "chromium-headless-shell", "chromium-browser", "google-chrome", "chrome"];
 
 /// A browser with one page; both end with this value.
 pub struct Browser {
@@ -23,15 +24,19 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts one with an empty page; `None` where this machine has none.
+    /// Starts one with an empty page; `None` where this machine has none, and the test is skipped.
     ///
     /// # Panics
-    /// When one is there and does not start.
+    /// When one is there and does not start; as [`crate::skip`].
     pub fn start() -> Option<Browser> {
         let there = |name: &&str| {
             Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status()
         };
-        let name = NAMES.into_iter().find(|name| there(name).is_ok_and(|status| status.success()))?;
+        let Some(name) = NAMES.into_iter().find(|name| there(name).is_ok_and(|status| status.success()))
+        else {
+            crate::skip("there is no Chromium on this machine");
+            return None;
+        };
         let folder = tempfile::tempdir().expect("a temporary folder");
         let pipe = |name: &str| {
             let path = folder.path().join(name);

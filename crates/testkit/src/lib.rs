@@ -1,13 +1,16 @@
 //! Shared test support: a temporary project folder, small texts, running the built program in it, a browser,
-//! object storage, and long runs of one class of characters.
+//! object storage, long runs of one class of characters, and what a test does that cannot run here.
 //!
-//! A dev-dependency only. Reading order: [`Sandbox`], [`Finished`], [`text`], [`browser`], [`objects`],
-//! [`runs`].
+//! A dev-dependency only. Reading order: [`Sandbox`], [`Finished`], [`text`], [`skip`], [`browser`],
+//! [`objects`], [`runs`].
 
 #[cfg(unix)]
 pub mod browser;
 pub mod objects;
 pub mod runs;
+mod skips;
+
+pub use skips::{has_program, skip, skip_without_hardware};
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};

@@ -50,6 +50,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         run_attack(attack, &mut campaign).with_context(|| format!("the attack `{}`", attack.name()))?;
         let seconds = begun.elapsed().as_secs_f64();
         match &campaign.skipped {
+            Some(why) if std::env::var_os("TEXT2LLM_REQUIRE_ALL").is_some_and(|value| value == "1") => {
+                bail!("TEXT2LLM_REQUIRE_ALL=1 forbids to skip the attack `{}`: {why}", attack.name());
+            }
             Some(why) => println!("{}: skipped: {why}", attack.name()),
             None => println!(
                 "{}: {}, {} failed, {seconds:.0} s",

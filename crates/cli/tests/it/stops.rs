@@ -307,8 +307,7 @@ fn a_trained_run_says_what_is_missing_and_resume_makes_it() {
 
 #[test]
 fn an_executor_is_stopped_in_what_it_does_itself() {
-    if Command::new("curl").arg("--version").stdout(std::process::Stdio::null()).status().is_err() {
-        eprintln!("skipped: there is no curl");
+    if !testkit::has_program("curl") {
         return;
     }
     // Object storage that never answers.

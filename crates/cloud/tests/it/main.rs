@@ -1,5 +1,5 @@
 //! The hub and object storage, against servers on this machine that speak their routes.
-#![allow(clippy::unwrap_used, clippy::print_stdout)] // a test says what broke by panicking, and what it skipped
+#![allow(clippy::unwrap_used)] // a test says what broke by panicking
 
 mod fake;
 mod objects;
@@ -8,21 +8,13 @@ use cloud::Error;
 use cloud::hub::{Hub, Reference};
 use fake::{Fake, LARGE, SMALL};
 
-fn has_curl() -> bool {
-    let found = std::process::Command::new("curl").arg("--version").output().is_ok();
-    if !found {
-        println!("skipped: no curl");
-    }
-    found
-}
-
 fn reference(entry: &str) -> Reference {
     Reference::parse(entry).unwrap().unwrap()
 }
 
 #[test]
 fn files_come_checked_across_redirects_and_breaks() {
-    if !has_curl() {
+    if !testkit::has_program("curl") {
         return;
     }
     let fake = Fake::start();
@@ -67,7 +59,7 @@ fn files_come_checked_across_redirects_and_breaks() {
 /// Downloads that nobody has gone on with are removed; a file of a data set may have any name.
 #[test]
 fn old_downloads_are_swept_and_no_file_of_a_data_set() {
-    if !has_curl() {
+    if !testkit::has_program("curl") {
         return;
     }
     let fake = Fake::start();
@@ -92,7 +84,7 @@ fn old_downloads_are_swept_and_no_file_of_a_data_set() {
 
 #[test]
 fn refusals_and_lies_are_told() {
-    if !has_curl() {
+    if !testkit::has_program("curl") {
         return;
     }
     let fake = Fake::start();
@@ -112,7 +104,7 @@ fn refusals_and_lies_are_told() {
 /// A hub that goes on after a file's end is stopped there, and what it sent is not kept.
 #[test]
 fn no_more_is_taken_than_was_announced() {
-    if !has_curl() {
+    if !testkit::has_program("curl") {
         return;
     }
     for file in ["longer.txt", "told.txt"] {

@@ -8,8 +8,6 @@ use cloud::storage::{Address, Keys, Object, ObjectCache, Settings, Storage};
 use sha2::{Digest, Sha256};
 use testkit::objects::{Asked, Fault, ObjectServer};
 
-use crate::has_curl;
-
 const PART_BYTES: u64 = 1000;
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -58,7 +56,7 @@ fn check_signed(log: &[Asked]) {
 
 #[test]
 fn lists_have_pages_and_keys_of_any_characters() {
-    if !has_curl() {
+    if !testkit::has_program("curl") {
         return;
     }
     let server = ObjectServer::start("raw");
@@ -95,7 +93,7 @@ fn lists_have_pages_and_keys_of_any_characters() {
 
 #[test]
 fn a_transfer_that_breaks_goes_on_and_a_busy_server_is_asked_again() {
-    if !has_curl() {
+    if !testkit::has_program("curl") {
         return;
     }
     let server = ObjectServer::start("raw");
@@ -140,7 +138,7 @@ fn a_transfer_that_breaks_goes_on_and_a_busy_server_is_asked_again() {
 
 #[test]
 fn large_files_go_up_in_parts_and_appear_whole_or_not_at_all() {
-    if !has_curl() {
+    if !testkit::has_program("curl") {
         return;
     }
     let server = ObjectServer::start("raw");
@@ -193,7 +191,7 @@ fn large_files_go_up_in_parts_and_appear_whole_or_not_at_all() {
 
 #[test]
 fn refusals_say_what_to_do() {
-    if !has_curl() {
+    if !testkit::has_program("curl") {
         return;
     }
     let server = ObjectServer::start("raw");
@@ -217,7 +215,7 @@ fn refusals_say_what_to_do() {
 
 #[test]
 fn entries_are_objects_folders_and_patterns() {
-    if !has_curl() {
+    if !testkit::has_program("curl") {
         return;
     }
     let server = ObjectServer::start("raw");
@@ -259,7 +257,7 @@ fn entries_are_objects_folders_and_patterns() {
 
 #[test]
 fn objects_are_fetched_once_and_checked_each_time() {
-    if !has_curl() {
+    if !testkit::has_program("curl") {
         return;
     }
     let server = ObjectServer::start("raw");
@@ -284,7 +282,7 @@ fn objects_are_fetched_once_and_checked_each_time() {
 /// A server that goes on after an object's end is stopped there, whatever length it tells.
 #[test]
 fn no_more_of_an_object_is_taken_than_was_listed() {
-    if !has_curl() {
+    if !testkit::has_program("curl") {
         return;
     }
     let server = ObjectServer::start("raw");
@@ -320,7 +318,7 @@ fn no_more_of_an_object_is_taken_than_was_listed() {
 
 #[test]
 fn a_list_without_end_is_left() {
-    if !has_curl() {
+    if !testkit::has_program("curl") {
         return;
     }
     let server = ObjectServer::start("raw");
@@ -343,7 +341,7 @@ fn a_list_without_end_is_left() {
 
 #[test]
 fn an_object_is_what_its_etag_says() {
-    if !has_curl() {
+    if !testkit::has_program("curl") {
         return;
     }
     let server = ObjectServer::start("raw");
@@ -399,7 +397,7 @@ fn an_object_is_what_its_etag_says() {
 
 #[test]
 fn long_heads_and_odd_names_are_taken() {
-    if !has_curl() {
+    if !testkit::has_program("curl") {
         return;
     }
     let server = ObjectServer::start("raw");

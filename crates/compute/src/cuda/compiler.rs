@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn kernels_compile_without_spills() {
         if Part::Nvrtc.find().is_none() {
-            println!("skipped: NVRTC was not found; {}", Part::Nvrtc.remedy());
+            testkit::skip(format_args!("NVRTC was not found; {}", Part::Nvrtc.remedy()));
             return;
         }
         let all =

@@ -30,7 +30,7 @@ fn with_bf16(check: impl Fn(InstructionSet)) {
         if InstructionSet::detect() >= set {
             check(set);
         } else {
-            println!("skipped: this CPU has no {set:?}");
+            testkit::skip_without_hardware(format_args!("this CPU has no {set:?}"));
         }
     }
 }

@@ -7,7 +7,7 @@ use compute::cuda::Cuda;
 /// The first GPU, or a printed reason why there is none to test. With `TEXT2LLM_TEST_CUDA` set there must be
 /// one.
 fn gpu() -> Option<Cuda> {
-    let gpu = Cuda::new(0).map_err(|error| println!("skipped: {error}")).ok();
+    let gpu = Cuda::new(0).map_err(testkit::skip_without_hardware).ok();
     assert!(gpu.is_some() || std::env::var_os("TEXT2LLM_TEST_CUDA").is_none(), "there is no GPU");
     gpu
 }
@@ -27,9 +27,16 @@ fn bf16_kernels_agree_with_the_reference() {
 }
 
 #[test]
+fn dropout_masks() {
+    if let Some(mut gpu) = gpu() {
+        crate::dropout::check(&mut gpu);
+    }
+}
+
+#[test]
 fn same_bits_from_run_to_run() {
     let Some(mut gpu) = gpu() else { return };
-    let mut check = |case: &crate::cases::Case, call: &dyn Fn(&mut dyn compute::Device)| {
+    let mut check = |case: &crate::case::Case, call: &dyn Fn(&mut dyn compute::Device)| {
         let first = case.run(&mut gpu, call);
         let second = case.run(&mut gpu, call);
         for (a, b) in first.iter().zip(&second) {

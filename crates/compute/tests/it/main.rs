@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test says what broke by panicking
 
+mod case;
 mod cases;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod dropout;
 mod gradients;

@@ -106,10 +106,10 @@ fn child() {
 
 /// Four times a file and 64 MB.
 #[test]
-#[allow(clippy::print_stdout)] // what is skipped, and what was measured
+#[allow(clippy::print_stdout)] // what was measured
 fn hostile_files_take_little_memory() {
     if !cfg!(target_os = "linux") {
-        println!("skipped: the peak of a process is read from /proc");
+        testkit::skip("the peak of a process is read from /proc");
         return;
     }
     let mb = |bytes: u64| bytes as f64 / 1e6;
@@ -143,11 +143,11 @@ fn hostile_files_take_little_memory() {
 /// Four times the file and 64 MB for 16 MB of one class: in preparing with every stage that looks at text, in
 /// training a tokenizer and in encoding.
 #[test]
-#[allow(clippy::print_stdout)] // what is skipped, and what was measured
+#[allow(clippy::print_stdout)] // what was measured
 fn a_run_of_one_class_takes_little_memory() {
     const BYTES: usize = 16 << 20;
     if !cfg!(target_os = "linux") {
-        println!("skipped: the peak of a process is read from /proc");
+        testkit::skip("the peak of a process is read from /proc");
         return;
     }
     let project = Project::new(&[("in/0.txt", b"good"), ("in/run.txt", b"harmless")]);

@@ -94,15 +94,12 @@ fn blocked_addresses_are_dropped_and_told() {
     assert!(project.prepare(&options).unwrap_err().to_string().contains("nowhere.txt"));
 }
 
-/// Word-level F1 on the pages the model was trained on: that the crate computes what was trained, not how
-/// good it is.
+/// Word-level F1 on some of the pages the model was trained on (tests/data/README.md): that the crate
+/// computes what was trained, not how good it is.
 #[test]
 fn extraction_scores_as_trained() {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/extraction");
-    let Ok(truth) = std::fs::read_to_string(data.join("truth.jsonl")) else {
-        println!("skipped: no {}", data.display());
-        return;
-    };
+    let data = Path::new("tests/data/pages");
+    let truth = std::fs::read_to_string(data.join("truth.jsonl")).unwrap();
     let words = |text: &str| {
         let mut counts: HashMap<String, i64> = HashMap::new();
         for word in
@@ -116,7 +113,7 @@ fn extraction_scores_as_trained() {
     for line in truth.lines() {
         let page: serde_json::Value = serde_json::from_str(line).unwrap();
         let file =
-            std::fs::File::open(data.join(format!("html/{}.html.gz", page["id"].as_str().unwrap()))).unwrap();
+            std::fs::File::open(data.join(format!("{}.html.gz", page["id"].as_str().unwrap()))).unwrap();
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
         let found = words(&extract::extract(&extract::decode(&bytes, None).0, ExtractionMode::Balanced).text);
@@ -128,5 +125,5 @@ fn extraction_scores_as_trained() {
     }
     let mean = sum / pages;
     println!("F1 {mean:.4} on {pages} pages seen in training");
-    assert!(mean > 0.91, "{mean}");
+    assert!(mean > 0.855, "{mean}");
 }

@@ -178,19 +178,20 @@ fn one_document_gives_its_end_and_the_counts_follow() {
     }
 }
 
+/// A text as long as tinyshakespeare: nanoGPT's `data[:int(n * 0.9)]` gives 1,003,854 characters to train on
+/// and 111,540 to validate on.
 #[test]
-fn shakespeare_is_split_as_nanogpt_splits_it() {
-    let path = std::path::absolute("../../../shared/data/tinyshakespeare.txt").unwrap();
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        println!("skipped: {} is not there", path.display());
-        return;
-    };
-    let project = Project::new(&[]);
-    let options = CorpusOptions { validation_fraction: 0.1, ..options(&[path.to_str().unwrap()]) };
+fn one_text_is_split_where_nanogpt_splits_tinyshakespeare() {
+    let mut text = testkit::text(1_115_394, 1);
+    text.truncate(1_115_393);
+    text.push('.');
+    let project = Project::new(&[("input.txt", text.as_bytes())]);
+    let options = CorpusOptions { validation_fraction: 0.1, ..options(&["input.txt"]) };
     let summary = project.prepare(&options).unwrap();
-    let at = (text.len() as f64 * 0.9) as usize;
-    assert_eq!(project.texts(Split::Train), [&text[..at]]);
-    assert_eq!(project.texts(Split::Validation), [&text[at..]]);
+    let (training, validation) = text.split_at(1_003_854);
+    assert_eq!(validation.len(), 111_540);
+    assert!(project.texts(Split::Train) == [training]);
+    assert!(project.texts(Split::Validation) == [validation]);
     assert_eq!(summary.train.languages.keys().collect::<Vec<_>>(), ["en"]);
 }
 

@@ -13,7 +13,7 @@ use model::{
 /// The first GPU, or a printed reason why there is none to test. With `TEXT2LLM_TEST_CUDA` set there must be
 /// one.
 fn gpu() -> Option<Cuda> {
-    let gpu = Cuda::new(0).map_err(|error| println!("skipped: {error}")).ok();
+    let gpu = Cuda::new(0).map_err(testkit::skip_without_hardware).ok();
     assert!(gpu.is_some() || std::env::var_os("TEXT2LLM_TEST_CUDA").is_none(), "there is no GPU");
     gpu
 }

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod dropout;
 mod folder;
 mod golden;
 mod trainable;

@@ -71,7 +71,7 @@ fn precisions() -> &'static [Precision] {
     if InstructionSet::detect().has_bf16() {
         return &[Precision::F32, Precision::Bf16];
     }
-    println!("bf16 is skipped: this CPU does not multiply it");
+    testkit::skip_without_hardware("bf16: this CPU has no products of it");
     &[Precision::F32]
 }
 

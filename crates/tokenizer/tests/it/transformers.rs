@@ -10,7 +10,7 @@ use crate::{options, texts, trained};
 #[test]
 fn transformers_gives_the_same_ids_and_text() {
     let Ok(python) = std::env::var("TEXT2LLM_PYTHON") else {
-        println!("skipped: TEXT2LLM_PYTHON names no Python that has transformers");
+        testkit::skip("TEXT2LLM_PYTHON names no Python that has transformers");
         return;
     };
     let root = tempfile::tempdir().unwrap();

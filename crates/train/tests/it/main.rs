@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod average;
+mod dropout;
 mod loop_;
 mod plateau;
 mod resume;

@@ -73,8 +73,9 @@ pub fn model(config: &ModelConfig, options: &TrainOptions, threads: usize) -> Tr
 pub struct Data {
     pub training: TokenDataset,
     pub validation: TokenDataset,
-    /// What phases learn from that have data of their own: the same letters, in another order.
-    mixes: [PathBuf; 2],
+    /// What phases learn from that have data of their own: the same letters, in another order; the last has
+    /// the letter `a` only.
+    mixes: [PathBuf; 3],
     tokenizer_hash: String,
     _folder: tempfile::TempDir,
 }
@@ -134,15 +135,16 @@ pub fn data() -> &'static Data {
         assert!(tokenizer.vocab_size() <= VOCAB, "{}", tokenizer.vocab_size());
         corpus::tokenize(&RealFs, &documents, &tokenizer, &tokens, &mut NoReport).unwrap();
         let open = |split| TokenDataset::open(&RealFs, &tokens, split, tokenizer.hash()).unwrap();
-        let mixes = [3, 5].map(|stride| {
-            let lines: String = (0..30)
-                .map(|i| {
-                    let text: String =
-                        (0..9).map(|k| char::from(b'a' + ((i + k * stride) % 7) as u8)).collect();
-                    format!("{{\"text\": \"{text}{}\"}}\n", char::from(b'A' + (i % 4) as u8))
-                })
-                .collect();
-            let root = path.join(format!("mix-{stride}"));
+        let walks = |stride| {
+            let walk = |i| {
+                let text: String = (0..9).map(|k| char::from(b'a' + ((i + k * stride) % 7) as u8)).collect();
+                format!("{{\"text\": \"{text}{}\"}}\n", char::from(b'A' + (i % 4) as u8))
+            };
+            (0..30).map(walk).collect::<String>()
+        };
+        let texts = [walks(3), walks(5), format!("{{\"text\": \"{}\"}}\n", "a".repeat(5000))];
+        let mixes = [0, 1, 2].map(|mix| {
+            let (lines, root) = (&texts[mix], path.join(format!("mix-{mix}")));
             std::fs::create_dir(&root).unwrap();
             std::fs::write(root.join("text.jsonl"), lines).unwrap();
             let options = CorpusOptions {

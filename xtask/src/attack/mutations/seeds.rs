@@ -27,6 +27,7 @@ use train::checkpoint::{EpochLoss, Rollbacks, SpikeWindow, TrainerState};
 use super::super::campaign::Campaign;
 use super::super::project::text;
 use super::stand_in::StandIn;
+use crate::python;
 
 /// Tokens of the tokenizers made here: as many as a few words support.
 const VOCABULARY: usize = 272;
@@ -142,7 +143,7 @@ pub fn generation_config() -> Vec<Seed> {
 /// Those of `examples/`.
 pub fn recipes() -> Result<Vec<Seed>> {
     let mut seeds = vec![plain(&b"name = \"x\"\n[train]\nsteps = 10\nlearning_rate = 1e-3\n"[..])];
-    if let Ok(entries) = std::fs::read_dir(crate::python::repository().join("examples")) {
+    if let Ok(entries) = std::fs::read_dir(python::repository().join("examples")) {
         let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
         paths.sort();
         for path in paths.iter().filter(|path| path.extension().is_some_and(|end| end == "toml")) {
@@ -196,12 +197,10 @@ pub fn html() -> Result<Vec<Seed>> {
         <footer>&copy; 2020</footer></body></html>";
     let mut seeds = vec![plain(page)];
     for number in ["0551", "0180", "0488"] {
-        let path = shared_data().join(format!("extraction/html/{number}.html.gz"));
-        if let Some(bytes) = of_disk(&path) {
-            let mut page = Vec::new();
-            flate2::read::GzDecoder::new(bytes.as_slice()).read_to_end(&mut page)?;
-            seeds.push(plain(page));
-        }
+        let path = python::repository().join(format!("crates/corpus/tests/data/pages/{number}.html.gz"));
+        let mut page = Vec::new();
+        flate2::read::GzDecoder::new(std::fs::File::open(path)?).read_to_end(&mut page)?;
+        seeds.push(plain(page));
     }
     Ok(seeds)
 }
@@ -349,16 +348,9 @@ pub fn corpus() -> Result<Vec<(&'static str, Vec<Seed>)>> {
     let archived =
         "<html><p>A page of an archive that is whole, with words enough to be kept by a reader.</html>";
     let mut pages = html()?;
-    let mut warcs = vec![packed(archived, warc_of)];
-    let mut packed_warcs = vec![packed(archived, packed_warc)];
-    if let Some(bytes) = of_disk(&shared_data().join("warc/sample-0000.warc.gz")) {
-        // Its first records, whole or cut.
-        let mut records = Vec::new();
-        flate2::read::MultiGzDecoder::new(bytes.as_slice()).take(145_000).read_to_end(&mut records)?;
-        warcs.push(plain(records));
-        packed_warcs.push(plain(&bytes[..40_000.min(bytes.len())]));
-    }
-    pages.truncate(3);
+    let labelled = pages.swap_remove(1).bytes;
+    let warcs = vec![packed(archived, warc_of), packed(labelled.clone(), warc_of)];
+    let packed_warcs = vec![packed(archived, packed_warc), packed(labelled, packed_warc)];
     Ok(vec![
         ("txt", vec![plain(prose.as_str()), plain(text(200, &mut Rng::from_parts(2, "prose", &[])))]),
         ("jsonl", vec![plain(lines.as_str())]),

@@ -149,7 +149,7 @@ impl Perplexity {
             copy.copy_weights_from(&mut *first)?;
             Ok(copy)
         });
-        copied.map_err(|error| Error::Data { message: format!("data.perplexity: {error}") })
+        copied.map_err(Error::Perplexity)
     }
 }
 

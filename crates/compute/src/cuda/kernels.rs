@@ -24,17 +24,13 @@ impl Kernels {
     /// Compiles (or takes from the cache) and loads all of them.
     ///
     /// # Errors
-    /// When they cannot be compiled for this GPU, or its driver does not take what the compiler made.
+    /// [`Error::Compile`] for this GPU; [`Error::Load`]: its driver does not take what the compiler made.
     pub fn load(driver: &Driver) -> Result<Kernels> {
         let mut kernels = Kernels { modules: Vec::new(), functions: HashMap::new() };
         let binaries = compiler::load(&compiler::architecture(driver.capability))?;
         for (binary, (name, text)) in binaries.iter().zip(PROGRAMS) {
-            let refuse = |code| {
-                Error::Unsupported(format!(
-                    "the driver does not load {name}: {}. A compiler newer than the driver makes what it cannot read: update the driver, or install the NVRTC of its own CUDA version",
-                    super::driver::describe(code)
-                ))
-            };
+            let refuse =
+                |code| Error::Load { program: name.to_owned(), status: super::driver::describe(code) };
             let mut module = null_mut();
             // SAFETY: a whole binary as NVRTC made it; names end in a null byte.
             unsafe {

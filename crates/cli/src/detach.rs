@@ -238,7 +238,7 @@ impl Watch<'_> {
             let worker = record.as_ref().and_then(|record| record.worker_pid);
             let run_id = record.and_then(|record| record.run_id);
             let state = run_id.as_ref().and_then(|id| {
-                RunDir::open(&RealFs, &self.project.runs().join(id)).and_then(|run| run.state(&RealFs)).ok()
+                RunDir::open(&RealFs, &self.project.runs().join(id)).ok()?.state(&RealFs).ok()
             });
             if let Some(status) = ended {
                 if status.success() {

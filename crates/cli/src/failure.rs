@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io;
 
+use pipeline::remedy;
 use store::limit::Limit;
 
 /// Usage, configuration or environment.
@@ -63,6 +64,9 @@ impl Failure {
     /// Whether the reader of our output has gone away.
     pub fn is_broken_pipe(&self) -> bool {
         match self {
+            Failure::Pipeline(pipeline::Error::Store(store::Error::Io { source, .. })) => {
+                source.kind() == io::ErrorKind::BrokenPipe
+            }
             Failure::Pipeline(_) | Failure::Child(..) | Failure::Broken(..) => false,
             Failure::Other(error) => error.chain().any(|cause| {
                 cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
@@ -81,10 +85,12 @@ impl fmt::Display for Failure {
         };
         f.write_str(&words)?;
         // Whatever the error came through: a limit of the process is named, and what lifts it.
-        match Limit::of_words(&words).map(Limit::remedy).filter(|remedy| !words.contains(remedy)) {
-            Some(remedy) => write!(f, ": {remedy}"),
-            None => Ok(()),
+        let Some(limit) = Limit::of_words(&words) else { return Ok(()) };
+        let (fact, remedy) = (limit.to_string(), remedy::of_limit(limit));
+        if !words.contains(&fact) {
+            write!(f, ": {fact}")?;
         }
+        if words.contains(remedy) { Ok(()) } else { write!(f, ". {remedy}") }
     }
 }
 
@@ -108,13 +114,28 @@ impl From<recipe::RecipeErrors> for Failure {
 
 impl From<store::Error> for Failure {
     fn from(error: store::Error) -> Failure {
-        Failure::Other(error.into())
+        Failure::Pipeline(error.into())
+    }
+}
+
+impl From<runs::Error> for Failure {
+    fn from(error: runs::Error) -> Failure {
+        Failure::Pipeline(error.into())
     }
 }
 
 impl From<serve::Error> for Failure {
     fn from(error: serve::Error) -> Failure {
-        Failure::Other(error.into())
+        let remedy = match &error {
+            serve::Error::Listen { source, .. } => match source.kind() {
+                io::ErrorKind::AddrInUse => ": another program is there; choose another --port",
+                io::ErrorKind::AddrNotAvailable => ": --host wants an address of this machine",
+                io::ErrorKind::PermissionDenied => ": choose a --port above 1023",
+                _ => "",
+            },
+            _ => "",
+        };
+        Failure::message(format!("{error}{remedy}"))
     }
 }
 

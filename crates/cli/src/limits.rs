@@ -38,10 +38,11 @@ fn tell(bytes: usize) {
     drop(std::mem::take(&mut waiting.ballast));
     let place = pipeline::stop::place();
     let message = format!(
-        "{:.1} MB of memory were refused{}: {}",
+        "{:.1} MB of memory were refused{}: {}. {}",
         bytes as f64 / 1e6,
         place.in_words(),
-        Limit::Memory.remedy()
+        Limit::Memory,
+        pipeline::remedy::of_limit(Limit::Memory)
     );
     place.fail("out_of_memory", &message);
     let code = place.exit_code();

@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use store::limit::Limit;
+
 use crate::error::{broken, shown};
 use crate::receive::{Received, receive, size, too_much};
 use crate::{Error, Result};
@@ -277,7 +279,7 @@ pub(crate) fn finish(mut child: Child, url: &str) -> Result<()> {
     #[cfg(unix)]
     if std::os::unix::process::ExitStatusExt::signal(&status) == Some(25) {
         // SIGXFSZ, which curl does not survive.
-        return Err(broken(url, store::limit::Limit::FileSize.remedy()));
+        return Err(Error::Limit { url: shown(url), limit: Limit::FileSize });
     }
     if status.success() { Ok(()) } else { Err(broken(url, &meaning(status.code()))) }
 }

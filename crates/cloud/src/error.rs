@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use store::limit::Limit;
+
 /// `Result` with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -32,6 +34,14 @@ pub enum Error {
         url: String,
         /// What, and the remedy.
         message: String,
+    },
+    /// A limit of this process ended the transfer.
+    #[error("{url}: {limit}")]
+    Limit {
+        /// Where, without what is secret.
+        url: String,
+        /// Which.
+        limit: Limit,
     },
     /// The server's answer is a refusal.
     #[error("{url}: {}", refusal(*status))]

@@ -48,7 +48,7 @@ impl Target {
     /// That there is such a device, without taking it where that costs anything.
     ///
     /// # Errors
-    /// [`crate::Error::Unsupported`] with what is missing.
+    /// What is missing.
     pub fn check(&self) -> Result<()> {
         match self.place {
             Place::Cpu => Ok(()),
@@ -59,21 +59,21 @@ impl Target {
                 Place::Cpu => Cuda::new(index).map(drop),
             },
             #[cfg(not(feature = "cuda"))]
-            Place::Cuda(_) => Err(without_cuda()),
+            Place::Cuda(_) => Err(crate::Error::WithoutCuda),
         }
     }
 
     /// Takes the device.
     ///
     /// # Errors
-    /// [`crate::Error::Unsupported`] with what is missing.
+    /// What is missing.
     pub fn open(&self) -> Result<AnyDevice> {
         match self.place {
             Place::Cpu => Ok(AnyDevice::Cpu(Box::new(Cpu::new(self.threads)))),
             #[cfg(feature = "cuda")]
             Place::Cuda(index) => Ok(AnyDevice::Cuda(Box::new(Cuda::new(index)?))),
             #[cfg(not(feature = "cuda"))]
-            Place::Cuda(_) => Err(without_cuda()),
+            Place::Cuda(_) => Err(crate::Error::WithoutCuda),
         }
     }
 
@@ -141,15 +141,6 @@ impl Target {
     pub fn is_cpu(&self) -> bool {
         self.place == Place::Cpu
     }
-}
-
-/// Why a program that was built without the feature has no GPU.
-#[cfg(not(feature = "cuda"))]
-fn without_cuda() -> crate::Error {
-    crate::Error::Unsupported(
-        "this program was built without CUDA: build it with `cargo build --release --features cuda`, or use --device cpu"
-            .to_owned(),
-    )
 }
 
 /// A device of any kind.

@@ -12,7 +12,7 @@ use store::manifest::Manifest;
 use tokens::Split;
 
 use crate::zstandard::{self, Zstandard};
-use crate::{Error, Result};
+use crate::{Error, Fault, Result};
 
 /// The stage's name in its manifest.
 pub const DOCUMENTS_STAGE: &str = "documents";
@@ -207,7 +207,7 @@ impl<T> Documents<T> {
     }
 
     fn damaged(&self, error: &dyn std::fmt::Display) -> Error {
-        Error::corrupt(&self.path, format!("is damaged ({error}): run the data stage again"))
+        Error::corrupt(&self.path, Fault::Documents(error.to_string()))
     }
 }
 
@@ -251,16 +251,13 @@ pub fn texts<T>(
 /// The hash of the documents' manifest, once every byte of them is checked. Nothing is repaired: another
 /// process may be making them.
 pub(crate) fn checked_documents(fs: &dyn Fs, folder: &Path) -> Result<String> {
-    let again = |error: store::Error| match error.kind() {
-        store::ErrorKind::NotFound | store::ErrorKind::Corrupt => {
-            Error::corrupt(folder, format!("{error}: run the data stage again"))
-        }
+    let manifest = Manifest::read(fs, folder).map_err(|error| match error.kind() {
+        store::ErrorKind::NotFound => Error::corrupt(folder, Fault::NoDocuments),
         _ => error.into(),
-    };
-    let manifest = Manifest::read(fs, folder).map_err(again)?;
+    })?;
     if manifest.stage != DOCUMENTS_STAGE {
-        return Err(Error::corrupt(folder, format!("holds `{}`, not documents", manifest.stage)));
+        return Err(Error::corrupt(folder, Fault::OtherStage(manifest.stage)));
     }
-    manifest.verify(fs, folder).map_err(again)?;
+    manifest.verify(fs, folder)?;
     Ok(manifest.hash())
 }

@@ -385,12 +385,9 @@ impl EntryRead {
         }
         match self.unusable {
             Some((name, reason)) if self.files == 1 => Err(Error::source(&name, reason)),
-            Some((name, reason)) => {
-                let message = format!(
-                    "no text is left of `{entry}`: `{name}` {reason}, and none of its {} files gives a document: check data.paths",
-                    self.files
-                );
-                Err(Error::Data { message })
+            Some((source, reason)) => {
+                let first = Quarantined { source, reason };
+                Err(Error::NothingOfEntry { entry: entry.to_owned(), first, files: self.files })
             }
             None => {
                 let why = self.last_passed_over.map_or(String::new(), |last| {

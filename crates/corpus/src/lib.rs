@@ -51,7 +51,7 @@ mod zstandard;
 pub use document::{
     DOCUMENTS_STAGE, Document, Documents, DroppedDocument, documents, dropped_documents, texts,
 };
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Fault, NothingLeft, RankFault, Result};
 pub use options::{CorpusOptions, Normalize, RemoteEntry, RemoteFile};
 pub use prepare::{documents_by, documents_stage, prepare, prepare_judged};
 pub use quarantine::{NotFollowed, Quarantined};

@@ -149,7 +149,7 @@ impl Perplexity {
             copy.weights_mut().copy_from(first.weights_mut())?;
             Ok(copy)
         });
-        copied.map_err(|error| Error::Data { message: format!("data.perplexity: {error}") })
+        copied.map_err(Error::Perplexity)
     }
 }
 

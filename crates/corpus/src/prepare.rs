@@ -18,7 +18,7 @@ use crate::ranks::judge::{Inputs, JudgedRanks};
 use crate::rules::{self, Rules};
 use crate::sources::Resolved;
 use crate::verdicts::judge_sources;
-use crate::{CorpusOptions, CorpusSummary, Error, Result, report_page, sources, split};
+use crate::{CorpusOptions, CorpusSummary, Error, NothingLeft, Result, report_page, sources, split};
 
 const REPORT_FILE: &str = "report.json";
 const REPORT_PAGE: &str = "report.html";
@@ -125,7 +125,7 @@ fn prepare_by(
     }
     let Kept { mut summary, borderline, warnings } = kept;
     if summary.documents() == 0 {
-        return Err(Error::Data { message: nothing_left(&summary, options) });
+        return Err(Error::NothingLeft(Box::new(nothing_left(&summary, options))));
     }
     split::settle(fs, staged.path(), options.validation_fraction, &borderline, &mut summary)?;
     for warning in &warnings {
@@ -161,40 +161,27 @@ fn check_quarantine(summary: &CorpusSummary, options: &CorpusOptions, out: &Path
     if share <= options.quarantine_limit {
         return Ok(());
     }
-    let first = summary
-        .quarantine
-        .first()
-        .map_or(String::new(), |first| format!(" (the first: `{}` {})", first.source, first.reason));
-    let message = format!(
-        "{} of {} documents and files could not be read{first}: {:.1} %, more than data.quarantine_limit = {}. The others are \
-         prepared in `{}`, whose {REPORT_PAGE} lists what is missing. Repair or take out those files, or raise \
-         data.quarantine_limit to go on with the others",
-        summary.quarantined,
-        summary.documents_read + summary.quarantined,
-        100.0 * share,
-        options.quarantine_limit,
-        out.display()
-    );
-    Err(Error::Data { message })
+    Err(Error::TooMuchQuarantined {
+        quarantined: summary.quarantined,
+        of: summary.documents_read + summary.quarantined,
+        limit: options.quarantine_limit,
+        first: summary.quarantine.first().cloned(),
+        folder: out.to_owned(),
+        page: REPORT_PAGE,
+    })
 }
 
-fn nothing_left(summary: &CorpusSummary, options: &CorpusOptions) -> String {
-    let mut message = format!(
-        "no text is left: {} documents in {} files, {} of them empty or shorter than data.minimum_characters = {}",
-        summary.documents_read, summary.files, summary.too_short, options.minimum_characters
-    );
-    if let Some(first) = summary.quarantine.first() {
-        let rest = summary.quarantined - 1;
-        message += &format!("; `{}` {}", first.source, first.reason);
-        if rest > 0 {
-            message += &format!(", and {rest} more like it");
-        }
+fn nothing_left(summary: &CorpusSummary, options: &CorpusOptions) -> NothingLeft {
+    let most = summary.drops.iter().max_by_key(|(_, drops)| drops.documents);
+    NothingLeft {
+        documents: summary.documents_read,
+        files: summary.files,
+        too_short: summary.too_short,
+        minimum_characters: options.minimum_characters,
+        first: summary.quarantine.first().cloned(),
+        more: summary.quarantined.saturating_sub(1),
+        dropped: most.map(|(filter, drops)| (filter.to_string(), drops.documents)),
     }
-    if let Some((filter, drops)) = summary.drops.iter().max_by_key(|(_, drops)| drops.documents) {
-        message += &format!("; the filter {filter} dropped {} of them", drops.documents);
-        return message + ": check data.paths and data.filters";
-    }
-    message + ": check data.paths"
 }
 
 /// What a user should know beyond the counts.

@@ -106,7 +106,7 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
         if let Some(remote) = options.remote.iter().find(|remote| &remote.entry == entry) {
             finder.remote(remote);
             if remote.is_folder && finder.sources.len() + finder.files.len() == before {
-                return Err(nothing_to_read(entry));
+                return Err(Error::NothingToRead { entry: entry.clone() });
             }
             continue;
         }
@@ -120,24 +120,18 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
         if path.is_dir() {
             finder.folder(&path, entry.trim_end_matches('/'))?;
             if finder.sources.len() + finder.files.len() == before {
-                return Err(nothing_to_read(entry));
+                return Err(Error::NothingToRead { entry: entry.clone() });
             }
         } else if path.exists() {
             if !path.is_file() {
-                let message =
-                    format!("`{entry}` is no regular file: use \"-\" to read what another program writes");
-                return Err(Error::NotFound { message });
+                return Err(Error::NotRegular { entry: entry.clone() });
             }
             finder.file(&path, entry);
         } else if entry.contains(['*', '?', '[']) {
             finder.glob(project, entry)?;
         } else {
             let looked = std::path::absolute(&path).unwrap_or(path);
-            let message = format!(
-                "`{entry}` does not exist (looked for `{}`): correct it, or use \"{SAMPLE}\" for the bundled corpus",
-                looked.display()
-            );
-            return Err(Error::NotFound { message });
+            return Err(Error::NoFile { entry: entry.clone(), looked });
         }
     }
     let Finder { walk, sources, ignored_files, .. } = finder;
@@ -146,14 +140,6 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
         ignored_files: ignored_files + walk.ignored_files,
         not_followed: walk.not_followed,
     })
-}
-
-fn nothing_to_read(entry: &str) -> Error {
-    let message = format!(
-        "the folder `{entry}` holds no file of a format that is read (.txt, .md, .jsonl, .csv, .parquet, .html, .warc, .pdf, .zip and \
-         others; .json by name or glob only) and that is not already read"
-    );
-    Error::NotFound { message }
 }
 
 /// What the data stage is made from: each file's name and the BLAKE3 of its bytes, or what names them in
@@ -273,9 +259,7 @@ impl Finder {
             |path: &Path| shown(path.strip_prefix(project).unwrap_or(path).as_os_str()).replace('\\', "/");
         let paths = pattern.matches(&mut self.walk, &name)?;
         if paths.is_empty() {
-            let message =
-                format!("nothing matches the glob `{entry}`: correct it, or name files and folders");
-            return Err(Error::NotFound { message });
+            return Err(Error::NoMatch { entry: entry.to_owned() });
         }
         for path in paths {
             let name = name(&path);

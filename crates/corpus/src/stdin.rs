@@ -32,9 +32,7 @@ pub fn keep(project: &Path) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path);
     }
-    let message =
-        "nothing comes on standard input (`-`): pipe text into the program, or name files".to_owned();
-    Err(Error::NotFound { message })
+    Err(Error::NoInput)
 }
 
 /// Keeps all bytes; none leave what an earlier start kept.

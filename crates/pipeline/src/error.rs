@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use runs::report::Phase;
 
+use crate::remedy::told;
 use crate::stopped::Stopped;
 use recipe::RecipeErrors;
 
@@ -82,16 +83,16 @@ pub enum Error {
         message: String,
     },
     /// From the corpus.
-    #[error(transparent)]
+    #[error("{}", told(.0))]
     Corpus(#[from] corpus::Error),
     /// From token shards.
-    #[error(transparent)]
+    #[error("{}", told(.0))]
     Tokens(#[from] tokens::Error),
     /// From a server of other people.
-    #[error(transparent)]
+    #[error("{}", told(.0))]
     Cloud(#[from] cloud::Error),
     /// From the tokenizer.
-    #[error(transparent)]
+    #[error("{}", told(.0))]
     Tokenizer(#[from] tokenizer::Error),
     /// The data does not go with the recipe.
     #[error("{message}")]
@@ -100,13 +101,13 @@ pub enum Error {
         message: String,
     },
     /// A device that cannot be used.
-    #[error(transparent)]
+    #[error("{}", told(.0))]
     Device(#[from] compute::Error),
     /// A shape that cannot be built, or a model file that cannot be used.
-    #[error(transparent)]
+    #[error("{}", told(.0))]
     Model(#[from] model::Error),
     /// From the training loop.
-    #[error(transparent)]
+    #[error("{}", told(.0))]
     Training(#[from] train::Error),
     /// Somebody asked to stop, and nothing is wrong.
     #[error(transparent)]
@@ -134,7 +135,7 @@ pub enum Error {
         message: String,
     },
     /// The disk, in some phase.
-    #[error("{source}")]
+    #[error("{}", told(source))]
     Disk {
         /// Where in the job.
         phase: Phase,
@@ -142,10 +143,13 @@ pub enum Error {
         source: store::Error,
     },
     /// A run's records.
-    #[error(transparent)]
+    #[error("{}", told(.0))]
     Store(#[from] store::Error),
+    /// A run that is not to be had by its name.
+    #[error("{}", told(.0))]
+    Runs(#[from] runs::Error),
     /// A file in another program's format.
-    #[error(transparent)]
+    #[error("{}", told(.0))]
     Formats(#[from] formats::Error),
 }
 
@@ -157,7 +161,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Recipe(_) | Error::Argument { .. } => ErrorKind::Configuration,
-            Error::Environment { .. } | Error::Store(_) | Error::Device(_) => ErrorKind::Environment,
+            Error::Environment { .. } | Error::Store(_) | Error::Runs(_) | Error::Device(_) => {
+                ErrorKind::Environment
+            }
             Error::Cloud(cloud::Error::Reference { .. }) => ErrorKind::Configuration,
             Error::Cloud(cloud::Error::NoCurl { .. }) => ErrorKind::Environment,
             Error::Cloud(_) => ErrorKind::Corpus,
@@ -186,7 +192,7 @@ impl Error {
 
 /// That the system gives no thread.
 pub(crate) fn no_thread(error: &std::io::Error) -> Error {
-    Error::Environment { message: format!("cannot start a thread: {error}: {}", store::limit::NO_THREAD) }
+    Error::Environment { message: format!("cannot start a thread: {error}: {}", crate::remedy::NO_THREAD) }
 }
 
 fn unmet_text(unmet: &[Unmet], report: &std::path::Path) -> String {

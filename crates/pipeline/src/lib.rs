@@ -17,6 +17,7 @@ pub mod plan;
 pub mod prices;
 pub mod project;
 pub mod record;
+pub mod remedy;
 mod remote;
 pub mod shape;
 pub mod share;

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use store::Foreign;
 use store::fs::{FileKind, Fs, RealFs};
 
 use crate::Result;
@@ -13,8 +14,7 @@ const LONGEST_HEARTBEAT: u64 = 20;
 
 /// Refuses a file that is there and is not ours.
 fn refuse(path: &Path) -> Result<()> {
-    let what = "is not one that text2llm wrote".to_owned();
-    Err(store::Error::NotOurs { path: path.to_owned(), what, all: true }.into())
+    Err(store::Error::NotOurs { path: path.to_owned(), found: Foreign::NotWritten }.into())
 }
 
 /// That a JSON file, if it is there, has the keys of ours. All but one, since a damaged one is ours too.

@@ -4,6 +4,7 @@
 //! worker holds. Reading order: `report` (events), `run`, `metrics`, `watch`, then `pause`, `stop` and
 //! `sweep`.
 
+mod error;
 pub mod id;
 pub mod metrics;
 pub mod pause;
@@ -12,3 +13,8 @@ pub mod run;
 pub mod stop;
 pub mod sweep;
 pub mod watch;
+
+pub use error::Error;
+
+/// `Result` with this crate's [`enum@Error`].
+pub type Result<T> = std::result::Result<T, Error>;

@@ -95,8 +95,11 @@ impl MetricsLog {
     /// Adds a line. On an error (a full disk) the line is kept in memory and goes out with the next call that
     /// succeeds.
     pub fn append(&mut self, metric: &Metric) -> Result<()> {
-        serde_json::to_writer(&mut self.waiting, metric)
-            .map_err(|error| Error::Invalid { message: format!("cannot spell a metric as JSON: {error}") })?;
+        serde_json::to_writer(&mut self.waiting, metric).map_err(|error| Error::Unwritable {
+            path: self.path.clone(),
+            form: "JSON",
+            message: error.to_string(),
+        })?;
         self.waiting.push(b'\n');
         self.flush()
     }

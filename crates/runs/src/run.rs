@@ -167,9 +167,12 @@ impl RunDir {
     }
 
     /// An existing run: `name` is an id below `runs`, or the unique beginning or end of one, or `latest`.
-    pub fn find(fs: &dyn Fs, runs: &Path, name: &str) -> Result<RunDir> {
+    ///
+    /// # Errors
+    /// None, or several that fit; what the disk says.
+    pub fn find(fs: &dyn Fs, runs: &Path, name: &str) -> crate::Result<RunDir> {
         if name.is_empty() {
-            return Err(Error::Invalid { message: "no run is named: give an id, or `latest`".to_owned() });
+            return Err(crate::Error::NoName);
         }
         let ids = ids(fs, runs)?;
         let matching: Vec<&String> = match name {
@@ -179,28 +182,22 @@ impl RunDir {
         };
         match matching.as_slice() {
             [id] => Ok(RunDir { path: runs.join(id) }),
-            [] if ids.is_empty() => Err(Error::NotFound {
-                message: format!("no runs in `{}`: start one with `text2llm run`", runs.display()),
-            }),
-            [] => Err(Error::NotFound {
-                message: format!("no run `{name}` in `{}`: see `text2llm list`", runs.display()),
-            }),
-            [first, second, ..] => Err(Error::Invalid {
-                message: format!(
-                    "`{name}` fits more than one run (`{first}`, `{second}`): give the whole id"
-                ),
+            [] if ids.is_empty() => Err(crate::Error::NoRuns { folder: runs.to_owned() }),
+            [] => Err(crate::Error::NoSuchRun { name: name.to_owned(), folder: runs.to_owned() }),
+            [first, second, ..] => Err(crate::Error::Ambiguous {
+                name: name.to_owned(),
+                first: (*first).clone(),
+                second: (*second).clone(),
             }),
         }
     }
 
     /// A run by its folder, which must exist.
-    pub fn open(fs: &dyn Fs, path: &Path) -> Result<RunDir> {
+    pub fn open(fs: &dyn Fs, path: &Path) -> crate::Result<RunDir> {
         if fs.exists(path) {
             Ok(RunDir { path: path.to_owned() })
         } else {
-            Err(Error::NotFound {
-                message: format!("no run folder `{}`: see `text2llm list`", path.display()),
-            })
+            Err(crate::Error::NoFolder { path: path.to_owned() })
         }
     }
 
@@ -419,8 +416,8 @@ mod tests {
         assert_eq!(RunDir::find(&disk, runs, "latest").unwrap().id(), ids[11]);
         assert_eq!(RunDir::find(&disk, runs, "153011").unwrap().id(), ids[0]);
         assert_eq!(RunDir::find(&disk, runs, &ids[1]).unwrap().id(), ids[1]);
-        assert_eq!(RunDir::find(&disk, runs, "2026").unwrap_err().kind(), ErrorKind::Invalid);
-        assert_eq!(RunDir::find(&disk, runs, "nothing").unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(matches!(RunDir::find(&disk, runs, "2026"), Err(crate::Error::Ambiguous { .. })));
+        assert!(matches!(RunDir::find(&disk, runs, "nothing"), Err(crate::Error::NoSuchRun { .. })));
         assert!(latest(&disk, Path::new("/none")).unwrap().is_none());
     }
 

@@ -21,7 +21,7 @@ pub enum ErrorKind {
 #[non_exhaustive]
 pub enum Error {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}{}", remedy(source))]
+    #[error("cannot listen on {address}: {source}")]
     Listen {
         /// Which.
         address: SocketAddr,
@@ -40,15 +40,6 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-}
-
-fn remedy(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::AddrInUse => ": another program is there; choose another --port",
-        io::ErrorKind::AddrNotAvailable => ": --host wants an address of this machine",
-        io::ErrorKind::PermissionDenied => ": choose a --port above 1023",
-        _ => "",
-    }
 }
 
 impl Error {

@@ -46,8 +46,10 @@ pub fn write_with(
 
 /// Puts `value` at `path` as indented JSON with a final newline.
 pub fn write_json<T: Serialize + ?Sized>(fs: &dyn Fs, path: &Path, value: &T) -> Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| Error::Invalid {
-        message: format!("cannot spell `{}` as JSON: {error}", path.display()),
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| Error::Unwritable {
+        path: path.to_owned(),
+        form: "JSON",
+        message: error.to_string(),
     })?;
     bytes.push(b'\n');
     write(fs, path, &bytes)
@@ -56,14 +58,14 @@ pub fn write_json<T: Serialize + ?Sized>(fs: &dyn Fs, path: &Path, value: &T) ->
 /// Reads JSON; a parse error names the file, line and column.
 pub fn read_json<T: serde::de::DeserializeOwned>(fs: &dyn Fs, path: &Path) -> Result<T> {
     let bytes = fs.read(path).map_err(Error::io("read", path))?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::corrupt(path, error.to_string()))
+    serde_json::from_slice(&bytes).map_err(|error| Error::unreadable(path, &error))
 }
 
 fn temporary_name(path: &Path) -> Result<PathBuf> {
     let name = path
         .file_name()
         .and_then(|name| name.to_str())
-        .ok_or_else(|| Error::Invalid { message: format!("`{}` does not name a file", path.display()) })?;
+        .ok_or_else(|| Error::Path { path: path.to_owned(), wanted: "does not name a file" })?;
     // The process id keeps two processes apart that write the same file at once.
     Ok(path.with_file_name(format!(".{name}.{}.tmp", std::process::id())))
 }
@@ -81,7 +83,7 @@ pub(crate) fn parent(path: &Path) -> Result<&Path> {
     match path.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Ok(Path::new(".")),
         Some(folder) => Ok(folder),
-        None => Err(Error::Invalid { message: format!("`{}` has no folder above it", path.display()) }),
+        None => Err(Error::Path { path: path.to_owned(), wanted: "has no folder above it" }),
     }
 }
 

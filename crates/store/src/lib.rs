@@ -25,4 +25,4 @@ pub mod tail;
 pub mod time;
 pub mod walk;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Damage, Error, ErrorKind, Foreign, Result};

@@ -1,6 +1,6 @@
-//! Limits that a system sets to a process, by the error that tells of each: what was reached, and what lifts
-//! it.
+//! Limits that a system sets to a process, by the error that tells of each.
 
+use std::fmt;
 use std::io;
 
 /// What was reached.
@@ -53,35 +53,25 @@ impl Limit {
     fn of_code(_code: i32) -> Option<Limit> {
         None
     }
-
-    /// Which limit, and what to do, to be put behind what failed.
-    pub fn remedy(self) -> &'static str {
-        match self {
-            Limit::FileSize => {
-                "the limit of this process on the size of a file (`ulimit -f`), or that of the file system, is reached: raise it \
-                 (`ulimit -f unlimited`) and run the same command again"
-            }
-            Limit::OpenFiles => {
-                "the limit of this process on open files (`ulimit -n`) is reached: raise it (`ulimit -n 1024`) and run the same command again"
-            }
-            Limit::SystemOpenFiles => {
-                "the system's limit on open files (`sysctl fs.file-max`) is reached: end what holds many, or raise it, and run the same command \
-                 again"
-            }
-            Limit::Memory => {
-                "memory is not to be had: the limit of this process (`ulimit -v`), that of its container, or the machine's memory is reached. \
-                 Raise it, or take less with --threads 1, a smaller train.micro_batch_size or model.size"
-            }
-            Limit::Quota => {
-                "the disk quota of this user is used up: free some space and run the same command again"
-            }
-        }
-    }
 }
 
-/// What to do where the system gives no more threads.
-pub const NO_THREAD: &str = "the system gives no more threads: the limit on processes (`ulimit -u`), that of the container, or the memory for their stacks \
-     (`ulimit -v`) is reached. Raise it, or use fewer with --threads 1";
+/// Which limit is reached, and what names it to the system.
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Limit::FileSize => {
+                "the limit of this process on the size of a file (`ulimit -f`), or that of the file system, is reached"
+            }
+            Limit::OpenFiles => "the limit of this process on open files (`ulimit -n`) is reached",
+            Limit::SystemOpenFiles => "the system's limit on open files (`sysctl fs.file-max`) is reached",
+            Limit::Memory => {
+                "memory is not to be had: the limit of this process (`ulimit -v`), that of its container, or the \
+                 machine's memory is reached"
+            }
+            Limit::Quota => "the disk quota of this user is used up",
+        })
+    }
+}
 
 #[cfg(all(test, unix))]
 mod tests {
@@ -99,7 +89,7 @@ mod tests {
             let error = io::Error::from_raw_os_error(errno.raw_os_error());
             assert_eq!(Limit::of(&error), Some(limit), "{error}");
             assert_eq!(Limit::of_words(&format!("cannot read `(os error x)`: {error}")), Some(limit));
-            assert!(limit.remedy().contains(named));
+            assert!(limit.to_string().contains(named));
             let told = crate::Error::io("write", std::path::Path::new("/x"))(error);
             assert!(told.to_string().contains(named), "{told}");
         }

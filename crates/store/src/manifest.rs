@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::fs::Fs;
-use crate::{Error, Result, atomic};
+use crate::{Damage, Error, Result, atomic};
 
 /// The manifest's name in its folder.
 pub const FILE_NAME: &str = "manifest.json";
@@ -68,21 +68,21 @@ impl Manifest {
     /// told.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Manifest> {
         let mut value: Value =
-            serde_json::from_slice(bytes).map_err(|error| Error::corrupt(path, error.to_string()))?;
+            serde_json::from_slice(bytes).map_err(|error| Error::unreadable(path, &error))?;
         // Shifted, so that the order of the other keys stays for the comparison below.
         let claimed = value.as_object_mut().and_then(|map| map.shift_remove(SELF_HASH));
         let manifest: Manifest =
-            serde_json::from_value(value).map_err(|error| Error::corrupt(path, error.to_string()))?;
+            serde_json::from_value(value).map_err(|error| Error::unreadable(path, &error))?;
         if claimed.as_ref().and_then(Value::as_str) != Some(&manifest.hash()) {
-            return Err(Error::corrupt(path, "it does not match its own BLAKE3"));
+            return Err(Error::corrupt(path, Damage::OwnHash));
         }
         // Catches what parses alike but is not what was written: another spelling of a number, a key given
         // twice.
         if manifest.to_bytes() != bytes {
-            return Err(Error::corrupt(path, "it is not spelled as this program spells it"));
+            return Err(Error::corrupt(path, Damage::Spelling));
         }
         if let Some(name) = manifest.outputs.keys().find(|name| !is_inside(name)) {
-            return Err(Error::corrupt(path, format!("names a file outside its folder: `{name}`")));
+            return Err(Error::corrupt(path, Damage::OutsideName(name.clone())));
         }
         Ok(manifest)
     }
@@ -108,7 +108,7 @@ impl Manifest {
         self.verify_outputs(fs, folder)?;
         for name in list_files(fs, folder)? {
             if name != FILE_NAME && !self.outputs.contains_key(&name) {
-                return Err(Error::corrupt(&folder.join(&name), "the file is not in the folder's manifest"));
+                return Err(Error::corrupt(&folder.join(&name), Damage::Unlisted));
             }
         }
         Ok(())
@@ -120,26 +120,22 @@ impl Manifest {
         for (name, record) in &self.outputs {
             let path = folder.join(name);
             if !is_inside(name) {
-                return Err(Error::corrupt(
-                    &folder.join(FILE_NAME),
-                    format!("names a file outside its folder: `{name}`"),
-                ));
+                return Err(Error::corrupt(&folder.join(FILE_NAME), Damage::OutsideName(name.clone())));
             }
             let bytes = match fs.file_bytes(&path) {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    return Err(Error::corrupt(&path, "the file is missing though its manifest lists it"));
+                    return Err(Error::corrupt(&path, Damage::Missing));
                 }
                 Err(error) => return Err(Error::io("read", &path)(error)),
             };
             if bytes != record.bytes {
-                let message = format!("it has {bytes} bytes where its manifest says {}", record.bytes);
-                return Err(Error::corrupt(&path, message));
+                return Err(Error::corrupt(&path, Damage::Size { wanted: record.bytes, found: bytes }));
             }
             let hash = hash_file(fs, &path)?;
             if hash != record.blake3 {
-                let message = format!("its BLAKE3 is {hash} where its manifest says {}", record.blake3);
-                return Err(Error::corrupt(&path, message));
+                let wanted = record.blake3.clone();
+                return Err(Error::corrupt(&path, Damage::Hash { wanted, found: hash }));
             }
         }
         Ok(())

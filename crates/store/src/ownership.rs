@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::fs::{FileKind, Fs};
 use crate::manifest::{self, FILE_NAME, FileRecord, Manifest};
-use crate::{Error, ErrorKind, Result, atomic};
+use crate::{Error, ErrorKind, Foreign, Result, atomic};
 
 /// Files that a refusal names.
 const NAMED: usize = 3;
@@ -21,16 +21,16 @@ const NAMED: usize = 3;
 /// # Errors
 /// [`ErrorKind::NotOurs`], naming what is in the way; what the disk says.
 pub fn check(fs: &dyn Fs, target: &Path, stage: &str) -> Result<()> {
-    let refuse = |what: String, all| Err(Error::NotOurs { path: target.to_owned(), what, all });
+    let refuse = |found| Err(Error::NotOurs { path: target.to_owned(), found });
     match fs.kind(target) {
         None => return Ok(()),
         Some(FileKind::Folder) => {}
-        Some(FileKind::File) => return refuse("is a file where a folder is to be made".to_owned(), true),
-        Some(FileKind::Other) => return refuse("is a link, or no folder at all".to_owned(), true),
+        Some(FileKind::File) => return refuse(Foreign::File),
+        Some(FileKind::Other) => return refuse(Foreign::Link),
     }
     let manifest = match Manifest::read(fs, target) {
         Ok(manifest) if manifest.stage != stage => {
-            return refuse(format!("holds the output of another stage (`{}`)", manifest.stage), true);
+            return refuse(Foreign::OtherStage(manifest.stage));
         }
         Ok(manifest) => Some(manifest),
         // What it listed is unknown, so that all of the folder will be kept.
@@ -44,14 +44,9 @@ pub fn check(fs: &dyn Fs, target: &Path, stage: &str) -> Result<()> {
     if strays.is_empty() {
         return Ok(());
     }
-    let named: Vec<String> =
-        strays.iter().take(NAMED).map(|stray| format!("`{}`", stray.display())).collect();
-    let more = match strays.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let what = format!("holds what text2llm did not make ({}{more})", named.join(", "));
-    refuse(what, manifest.is_none())
+    let more = strays.len().saturating_sub(NAMED);
+    let first = strays.into_iter().take(NAMED).collect();
+    refuse(Foreign::Added { first, more, all: manifest.is_none() })
 }
 
 /// A damaged manifest that is still recognizably one of `stage`.

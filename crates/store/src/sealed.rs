@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::fs::Fs;
-use crate::{Error, Result, atomic, manifest};
+use crate::{Damage, Error, Result, atomic, manifest};
 
 const KEY: &str = "blake3";
 
@@ -20,9 +20,8 @@ const KEY: &str = "blake3";
 /// # Errors
 /// A record that is no JSON object; what the disk says.
 pub fn write<T: Serialize + ?Sized>(fs: &dyn Fs, path: &Path, record: &T) -> Result<()> {
-    let no_object = |error: String| Error::Invalid {
-        message: format!("cannot write `{}` as a JSON object: {error}", path.display()),
-    };
+    let no_object =
+        |message: String| Error::Unwritable { path: path.to_owned(), form: "a JSON object", message };
     let mut value = serde_json::to_value(record).map_err(|error| no_object(error.to_string()))?;
     let hash = manifest::hash_json(&value);
     let fields = value.as_object_mut().ok_or_else(|| no_object("it has no keys".to_owned()))?;
@@ -38,9 +37,9 @@ pub fn read<T: DeserializeOwned>(fs: &dyn Fs, path: &Path) -> Result<T> {
     let mut value: Value = atomic::read_json(fs, path)?;
     let claimed = value.as_object_mut().and_then(|fields| fields.shift_remove(KEY));
     if claimed.as_ref().and_then(Value::as_str) != Some(&manifest::hash_json(&value)) {
-        return Err(Error::corrupt(path, "its content is not that of its BLAKE3"));
+        return Err(Error::corrupt(path, Damage::OwnHash));
     }
-    serde_json::from_value(value).map_err(|error| Error::corrupt(path, error.to_string()))
+    serde_json::from_value(value).map_err(|error| Error::unreadable(path, &error))
 }
 
 #[cfg(test)]

@@ -150,12 +150,7 @@ impl<'a> StagedFolder<'a> {
     fn place(self, manifest: Manifest) -> Result<Committed> {
         let (fs, partial, target) = (self.fs, &self.partial, &self.target);
         if manifest.stage != self.stage {
-            return Err(Error::Invalid {
-                message: format!(
-                    "a folder begun for the stage `{}` became one of `{}`",
-                    self.stage, manifest.stage
-                ),
-            });
+            return Err(Error::WrongStage { begun: self.stage, made: manifest.stage });
         }
         for name in manifest.outputs.keys() {
             let path = partial.join(name);
@@ -224,9 +219,10 @@ pub fn remove(fs: &dyn Fs, target: &Path, stage: &str) -> Result<()> {
 /// # Errors
 /// A path that names no folder.
 pub fn sibling(target: &Path, suffix: &str) -> Result<PathBuf> {
-    let name = target.file_name().and_then(|name| name.to_str()).ok_or_else(|| Error::Invalid {
-        message: format!("`{}` does not name a folder", target.display()),
-    })?;
+    let name = target
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or_else(|| Error::Path { path: target.to_owned(), wanted: "does not name a folder" })?;
     Ok(target.with_file_name(format!(".{name}.{suffix}")))
 }
 

@@ -47,15 +47,23 @@ pub enum Error {
         min_frequency: u64,
     },
     /// Nothing to learn from.
-    #[error("there is no text to train the tokenizer on: check [data] paths")]
+    #[error("there is no text to train the tokenizer on")]
     NoText,
     /// A file of the tokenizer folder cannot be used.
-    #[error("`{}`: {message}", path.display())]
+    #[error("`{}` is damaged: {message}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and the remedy.
+        /// What the parser says.
         message: String,
+    },
+    /// A special token without a spelling.
+    #[error("`{}` names no `{role}`: this program needs bos, eos, pad and unk", path.display())]
+    NoSpecialToken {
+        /// The file of special tokens.
+        path: PathBuf,
+        /// The key that it lacks.
+        role: &'static str,
     },
     /// The library refused what we built; a bug, or text beyond its limits.
     #[error("the tokenizers library failed to {action}: {message}")]
@@ -76,7 +84,7 @@ impl Error {
         match self {
             Error::Options { .. } => ErrorKind::Invalid,
             Error::VocabularyTooLarge { .. } | Error::NoText => ErrorKind::Data,
-            Error::File { .. } | Error::Library { .. } => ErrorKind::Corrupt,
+            Error::File { .. } | Error::NoSpecialToken { .. } | Error::Library { .. } => ErrorKind::Corrupt,
             Error::Store(error) => match error.kind() {
                 store::ErrorKind::NotFound => ErrorKind::NotFound,
                 store::ErrorKind::Corrupt => ErrorKind::Corrupt,

@@ -61,17 +61,17 @@ impl Definition {
     pub fn read(fs: &dyn Fs, folder: &Path) -> Result<Definition> {
         let path = folder.join(TOKENIZER_FILE);
         let bytes = fs.read(&path).map_err(StoreError::io("read", &path))?;
-        let json = serde_json::from_slice(&bytes).map_err(|error| {
-            Error::file(&path, format!("is damaged ({error}): train the tokenizer again"))
-        })?;
+        let json = serde_json::from_slice(&bytes).map_err(|error| Error::file(&path, error.to_string()))?;
         let map_path = folder.join(SPECIAL_TOKENS_FILE);
         let map: Value = atomic::read_json(fs, &map_path)?;
-        let role = |key: &str| {
+        let role = |key: &'static str| {
             // Either the spelling, or an object that holds it.
             let value = &map[key];
-            value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned).ok_or_else(|| {
-                Error::file(&map_path, format!("names no `{key}`: this program needs bos, eos, pad and unk"))
-            })
+            value
+                .as_str()
+                .or_else(|| value["content"].as_str())
+                .map(str::to_owned)
+                .ok_or_else(|| Error::NoSpecialToken { path: map_path.clone(), role: key })
         };
         let special = SpecialTokens {
             bos: role("bos_token")?,

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use compute::Batch;
-use store::ErrorKind as StoreErrorKind;
 use store::fs::Fs;
 use store::manifest::Manifest;
+use store::{Damage, ErrorKind as StoreErrorKind};
 
 use crate::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
 use crate::verified::VerifiedFile;
 use crate::windows::{Span, Windows};
-use crate::{Error, Result, Split, TOKENS_STAGE};
+use crate::{Error, Fault, Result, Split, TOKENS_STAGE};
 
 /// The tokens of one split as one stream: documents end to end, each as BOS, its tokens, EOS.
 #[derive(Debug)]
@@ -44,14 +44,11 @@ impl TokenDataset {
         expected_tokenizer_hash: &str,
     ) -> Result<TokenDataset> {
         let manifest = Manifest::read(fs, folder).map_err(|error| match error.kind() {
-            StoreErrorKind::NotFound => {
-                Error::corrupt(folder, "holds no finished token shards: run the data stage again")
-            }
-            StoreErrorKind::Corrupt => Error::corrupt(folder, format!("{error}: run the data stage again")),
+            StoreErrorKind::NotFound => Error::corrupt(folder, Fault::NoShards),
             _ => error.into(),
         })?;
         if manifest.stage != TOKENS_STAGE {
-            return Err(Error::corrupt(folder, format!("holds `{}`, not token shards", manifest.stage)));
+            return Err(Error::corrupt(folder, Fault::OtherStage(manifest.stage)));
         }
         let open = |name: &str| open_file(fs, folder, &manifest, name);
         let header_path = folder.join(header_file(split));
@@ -59,19 +56,18 @@ impl TokenDataset {
         let mut bytes = vec![0; header_source.bytes() as usize];
         header_source.read(0, &mut bytes)?;
         let header: Header = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::corrupt(&header_path, format!("{error}: tokenize again")))?;
-        if header.format != FORMAT || !matches!(header.bytes_per_token, 2 | 4) {
-            let message =
-                format!("has format {}, this program reads {FORMAT}: tokenize again", header.format);
-            return Err(Error::corrupt(&header_path, message));
+            .map_err(|error| Error::corrupt(&header_path, Fault::Header(error.to_string())))?;
+        if header.format != FORMAT {
+            let format = Fault::Format { found: header.format, known: FORMAT };
+            return Err(Error::corrupt(&header_path, format));
+        }
+        if !matches!(header.bytes_per_token, 2 | 4) {
+            let message = format!("an id cannot have {} bytes", header.bytes_per_token);
+            return Err(Error::corrupt(&header_path, Fault::Header(message)));
         }
         if header.tokenizer_hash != expected_tokenizer_hash {
-            let message = format!(
-                "was made by another tokenizer ({}…, wanted {}…): tokenize the documents again with this one",
-                &header.tokenizer_hash.chars().take(12).collect::<String>(),
-                &expected_tokenizer_hash.chars().take(12).collect::<String>()
-            );
-            return Err(Error::corrupt(&header_path, message));
+            let (made_by, wanted) = (header.tokenizer_hash, expected_tokenizer_hash.to_owned());
+            return Err(Error::corrupt(&header_path, Fault::OtherTokenizer { made_by, wanted }));
         }
         let mut first_token = 0;
         let mut shards = Vec::new();
@@ -79,14 +75,12 @@ impl TokenDataset {
             let (ids, ends) = (ids_file(split, number), ends_file(split, number));
             let shard =
                 OpenShard::new(open(&ids)?, open(&ends)?, first_token, counts, header.bytes_per_token)?
-                    .map_err(|message| {
-                        Error::corrupt(&folder.join(&ends), format!("{message}: tokenize again"))
-                    })?;
+                    .map_err(|fault| Error::corrupt(&folder.join(&ends), fault))?;
             first_token += counts.tokens;
             shards.push(shard);
         }
         if first_token != header.tokens {
-            return Err(Error::corrupt(&header_path, "its counts do not add up: tokenize again"));
+            return Err(Error::corrupt(&header_path, Fault::Counts));
         }
         Ok(TokenDataset { header, shards, hash: manifest.hash() })
     }
@@ -242,12 +236,12 @@ impl OpenShard {
         first_token: u64,
         counts: &Shard,
         bytes_per_token: usize,
-    ) -> Result<std::result::Result<OpenShard, &'static str>> {
+    ) -> Result<std::result::Result<OpenShard, Fault>> {
         if Some(ids.bytes()) != counts.tokens.checked_mul(bytes_per_token as u64) {
-            return Ok(Err("the number of ids is not the header's"));
+            return Ok(Err(Fault::Ids));
         }
         if Some(ends.bytes()) != counts.documents.checked_mul(END_BYTES as u64) {
-            return Ok(Err("the number of documents is not the header's"));
+            return Ok(Err(Fault::Documents));
         }
         let (mut before, mut rises) = (0, true);
         let mut last_ends = Vec::with_capacity(ends.blocks());
@@ -261,7 +255,7 @@ impl OpenShard {
             last_ends.push(before);
         }
         if !rises || before != counts.tokens || counts.documents == 0 {
-            return Ok(Err("the document ends are not in order"));
+            return Ok(Err(Fault::Ends));
         }
         Ok(Ok(OpenShard { ids, ends, last_ends, first_token }))
     }
@@ -295,23 +289,14 @@ fn ends_of(block: &[u8]) -> impl Iterator<Item = u64> + '_ {
 /// A file of the folder, every byte of it checked.
 fn open_file(fs: &dyn Fs, folder: &Path, manifest: &Manifest, name: &str) -> Result<VerifiedFile> {
     let path = folder.join(name);
-    let remedy =
-        "run `text2llm data prepare` with the same recipe: it makes the folder again from the same text";
-    let Some(record) = manifest.outputs.get(name) else {
-        return Err(Error::corrupt(&path, format!("is not in the manifest; {remedy}")));
-    };
-    let bytes = match fs.file_bytes(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::corrupt(&path, format!("is missing; {remedy}")));
-        }
-        Err(error) => return Err(store::Error::io("read", &path)(error).into()),
-    };
+    let damaged = |damage| store::Error::Corrupt { path: path.clone(), damage };
+    let record = manifest.outputs.get(name).ok_or_else(|| damaged(Damage::Unlisted))?;
+    let bytes = fs.file_bytes(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => damaged(Damage::Missing),
+        _ => store::Error::io("read", &path)(error),
+    })?;
     if bytes != record.bytes {
-        let message = format!("has {bytes} bytes where the manifest says {}; {remedy}", record.bytes);
-        return Err(Error::corrupt(&path, message));
+        return Err(damaged(Damage::Size { wanted: record.bytes, found: bytes }).into());
     }
-    VerifiedFile::open(fs, &path, record)?.ok_or_else(|| {
-        Error::corrupt(&path, format!("is damaged: its BLAKE3 is not the manifest's; {remedy}"))
-    })
+    VerifiedFile::open(fs, &path, record)
 }

@@ -23,7 +23,7 @@ mod verified;
 mod windows;
 
 pub use dataset::TokenDataset;
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Fault, Result};
 pub use ids::{bytes_per_id, read_ids, write_ids};
 pub use loader::{Loader, LoaderCursor, LoaderOptions};
 pub use mix::{MixOptions, MixedSource};

@@ -59,24 +59,19 @@ impl<'a> Loader<'a> {
     /// A loader at the start of epoch 0.
     ///
     /// # Errors
-    /// Data that does not fill one batch.
+    /// Data that does not fill one batch, or whose epoch has no end.
     pub fn new(dataset: &'a TokenDataset, options: LoaderOptions) -> Result<Loader<'a>> {
         let LoaderOptions { batch_size, sequence_length, .. } = options;
         let tokens = dataset.token_count();
         let windows = Loader::windows_per_epoch(tokens, sequence_length);
         if batch_size == 0 || windows == 0 {
-            let message = format!(
-                "the training data has {tokens} tokens, fewer than one sequence of {sequence_length}: lower \
-                 train.sequence_length or add text"
-            );
-            return Err(Error::Data { message });
+            return Err(Error::TooFewTokens { tokens, sequence_length });
         }
-        if windows < batch_size as u64 || u32::try_from(windows).is_err() {
-            let message = format!(
-                "the training data has {tokens} tokens, that is {windows} sequences of {sequence_length}, where one batch \
-                 takes {batch_size}: lower train.batch_size or train.sequence_length, or add text"
-            );
-            return Err(Error::Data { message });
+        if windows < batch_size as u64 {
+            return Err(Error::TooFewSequences { tokens, sequences: windows, sequence_length, batch_size });
+        }
+        if u32::try_from(windows).is_err() {
+            return Err(Error::TooManySequences { sequences: windows, sequence_length });
         }
         let epoch = Epoch::new(dataset, options, 0);
         Ok(Loader { dataset, options, cursor: LoaderCursor::default(), epoch })
@@ -128,12 +123,7 @@ impl<'a> Loader<'a> {
     pub fn seek(&mut self, cursor: &LoaderCursor) -> Result<()> {
         let windows = self.epoch.order.len() as u64;
         if cursor.window >= windows {
-            let message = format!(
-                "the loader cannot go to window {} of an epoch of {windows}: the checkpoint belongs to other data or another \
-                 train.sequence_length; restore them, or start a new run",
-                cursor.window
-            );
-            return Err(Error::Data { message });
+            return Err(Error::CursorBeyond { window: cursor.window, windows });
         }
         self.cursor = *cursor;
         Ok(())

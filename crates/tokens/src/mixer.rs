@@ -100,11 +100,7 @@ impl<'a> Mixer<'a> {
         }
         fs.remove_file(&path).map_err(store::Error::io("remove", &path))?;
         if written.iter().sum::<u64>() == 0 {
-            let message = format!(
-                "data.mix chooses no document from {}: raise data.mix.token_budget, or the weights of entries that hold text",
-                names.join(", ")
-            );
-            return Err(Error::Data { message });
+            return Err(Error::NothingMixed { sources: names });
         }
         for (at, name) in names.iter().enumerate() {
             if let Some(source) = plan.get_mut(name) {

@@ -10,11 +10,12 @@ use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use store::Damage;
 use store::fs::{Fs, FsReader};
 use store::manifest::FileRecord;
 use twox_hash::XxHash64;
 
-use crate::{Error, Result};
+use crate::{Error, Fault, Result};
 
 /// Bytes that are read and checked at once: a window of tokens needs one or two blocks, and their hashes take
 /// 1/2048 of the file.
@@ -38,11 +39,11 @@ struct Open {
 }
 
 impl VerifiedFile {
-    /// Reads the whole file once. `None` where it is not what `record` says.
+    /// Reads the whole file once.
     ///
     /// # Errors
-    /// What the disk says.
-    pub fn open(fs: &dyn Fs, path: &Path, record: &FileRecord) -> Result<Option<VerifiedFile>> {
+    /// A file that is not what `record` says; what the disk says.
+    pub fn open(fs: &dyn Fs, path: &Path, record: &FileRecord) -> Result<VerifiedFile> {
         let mut file = fs.open(path).map_err(store::Error::io("read", path))?;
         let mut whole = blake3::Hasher::new();
         let mut blocks = Vec::with_capacity(usize::try_from(record.bytes).unwrap_or(0) / BLOCK_BYTES + 1);
@@ -60,11 +61,16 @@ impl VerifiedFile {
                 break;
             }
         }
-        if bytes != record.bytes || whole.finalize().to_hex().as_str() != record.blake3 {
-            return Ok(None);
+        let damaged = |damage| store::Error::Corrupt { path: path.to_owned(), damage };
+        if bytes != record.bytes {
+            return Err(damaged(Damage::Size { wanted: record.bytes, found: bytes }).into());
+        }
+        let found = whole.finalize().to_hex().to_string();
+        if found != record.blake3 {
+            return Err(damaged(Damage::Hash { wanted: record.blake3.clone(), found }).into());
         }
         let open = Mutex::new(Open { file, number: None, block: Vec::new() });
-        Ok(Some(VerifiedFile { path: path.to_owned(), bytes, blocks, open }))
+        Ok(VerifiedFile { path: path.to_owned(), bytes, blocks, open })
     }
 
     /// Its size.
@@ -115,14 +121,8 @@ impl VerifiedFile {
             let read = file.seek(SeekFrom::Start(start)).and_then(|_| fill(file, block));
             let count = read.map_err(store::Error::io("read", &self.path))?;
             if count < length || XxHash64::oneshot(0, block) != self.blocks[number] {
-                return Err(Error::corrupt(
-                    &self.path,
-                    format!(
-                        "was changed since it was opened, at bytes {start} to {}; what was read of it before is what its manifest \
-                         says. Run `text2llm data prepare` with the same recipe, which makes it again, and then resume",
-                        start + length as u64
-                    ),
-                ));
+                let changed = Fault::Changed { from: start, to: start + length as u64 };
+                return Err(Error::corrupt(&self.path, changed));
             }
             open.number = Some(number);
         }
@@ -156,6 +156,7 @@ fn fill(file: &mut dyn FsReader, buffer: &mut [u8]) -> std::io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
     use store::fs::RealFs;
     use store::manifest;
 
@@ -167,7 +168,7 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
         let record =
             FileRecord { blake3: manifest::hash_file(&RealFs, &path).unwrap(), bytes: bytes.len() as u64 };
-        let open = || VerifiedFile::open(&RealFs, &path, &record).unwrap();
+        let open = || VerifiedFile::open(&RealFs, &path, &record);
         let file = open().unwrap();
         assert_eq!((file.bytes(), file.blocks()), (bytes.len() as u64, 4));
         for (offset, length) in
@@ -192,11 +193,11 @@ mod tests {
         file.read(2 * BLOCK_BYTES as u64, &mut out).unwrap();
         let error = file.read(BLOCK_BYTES as u64 - 4, &mut out).unwrap_err().to_string();
         assert!(error.contains("train-00000.bin") && error.contains("16384 to 32768"), "{error}");
-        assert!(open().is_none());
+        assert_eq!(open().unwrap_err().kind(), ErrorKind::Corrupt);
 
         write(&bytes[..BLOCK_BYTES]);
         assert!(file.read(3 * BLOCK_BYTES as u64, &mut out).is_err(), "cut short: no SIGBUS");
         write(&[&bytes[..], b"x"].concat());
-        assert!(open().is_none());
+        assert_eq!(open().unwrap_err().kind(), ErrorKind::Corrupt);
     }
 }

@@ -45,7 +45,7 @@ impl Modules {
         for child in &source.children {
             let named = folder.join(format!("{child}.rs"));
             let path = if named.exists() { named } else { folder.join(child).join("mod.rs") };
-            self.add([&module[..], &[child.clone()]].concat(), path)?;
+            self.add([&module[..], std::slice::from_ref(child)].concat(), path)?;
         }
         self.files.insert(module, (file, source));
         Ok(())

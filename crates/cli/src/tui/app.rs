@@ -206,7 +206,7 @@ impl App {
             let _ = answers.send(plain_line(answer.trim()).into_owned());
         });
         if let Err(error) = started {
-            self.message = format!("cannot start a thread: {error}: {}", store::limit::NO_THREAD);
+            self.message = format!("cannot start a thread: {error}: {}", pipeline::remedy::NO_THREAD);
         }
     }
 }

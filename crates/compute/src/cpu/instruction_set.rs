@@ -47,7 +47,7 @@ impl InstructionSet {
     /// What `TEXT2LLM_CPU` allows; everything where it is not set.
     ///
     /// # Errors
-    /// [`Error::Unsupported`]: a name that is none of the known ones. A device takes everything then.
+    /// [`Error::InstructionSet`]: a name that is none of the known ones. A device takes everything then.
     pub fn allowed() -> Result<InstructionSet> {
         const NAMES: [(&str, InstructionSet); 5] = [
             ("portable", InstructionSet::Portable),
@@ -58,8 +58,8 @@ impl InstructionSet {
         ];
         let Some(given) = std::env::var_os("TEXT2LLM_CPU") else { return Ok(InstructionSet::Amx) };
         NAMES.into_iter().find(|(name, _)| given == *name).map(|(_, set)| set).ok_or_else(|| {
-            let names = NAMES.map(|(name, _)| name).join(", ");
-            Error::Unsupported(format!("TEXT2LLM_CPU is `{}`: it can be {names}", given.display()))
+            let known = NAMES.map(|(name, _)| name).to_vec();
+            Error::InstructionSet { given: given.display().to_string(), known }
         })
     }
 

@@ -45,13 +45,10 @@ pub fn architecture((major, minor): (u32, u32)) -> String {
 /// Compiles a program, always.
 ///
 /// # Errors
-/// The compiler's log: a GPU newer than the compiler, or a mistake in a kernel.
+/// [`Error::Compile`]: a GPU newer than the compiler, or a mistake in a kernel.
 pub fn compile((name, text): (&str, &str), architecture: &str, verbose: bool) -> Result<Compiled> {
-    let refuse = |message: String| {
-        Error::Unsupported(format!(
-            "NVRTC cannot compile {name} for {architecture}: {message}. A newer NVRTC may know this GPU: pip install -U nvidia-cuda-nvrtc"
-        ))
-    };
+    let refuse =
+        |log: String| Error::Compile { program: name.to_owned(), architecture: architecture.to_owned(), log };
     let source = CString::new([MACHINE, MATRIX, text].concat()).map_err(|error| refuse(error.to_string()))?;
     let file = CString::new(name).map_err(|error| refuse(error.to_string()))?;
     let mut options = vec![format!("--gpu-architecture={architecture}"), "--std=c++17".to_owned()];

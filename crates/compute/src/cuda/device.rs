@@ -2,7 +2,7 @@
 
 use super::driver::{Driver, Memory, Staging};
 use super::kernels::{Arguments, Forms, Function, Functions, Kernels, Matrix, launch};
-use super::libraries::Part;
+use super::libraries::{NEEDED_CAPABILITY, Part};
 use super::products::{Products, Shape, Side, Start, WORKSPACE_BYTES};
 use super::queue::{Queue, Work};
 use crate::device::*;
@@ -68,24 +68,17 @@ impl Cuda {
     /// Takes the GPU of a number, as `CUDA_VISIBLE_DEVICES` leaves them to this process.
     ///
     /// # Errors
-    /// What is missing, with the command that brings it; or why the GPU cannot be used.
+    /// [`Error::NoLibrary`]; or why the GPU cannot be used.
     pub fn new(index: u32) -> Result<Cuda> {
         for part in [Part::Driver, Part::Nvrtc, Part::CublasLt] {
             if part.find().is_none() {
-                return Err(Error::Unsupported(format!(
-                    "training on a GPU needs {}, which was not found: {}",
-                    part.name(),
-                    part.remedy()
-                )));
+                return Err(Error::NoLibrary { library: part.name(), install: part.remedy() });
             }
         }
         let driver = Driver::open(index)?;
-        if driver.capability < (8, 0) {
-            let (major, minor) = driver.capability;
-            return Err(Error::Unsupported(format!(
-                "{} has compute capability {major}.{minor}; the kernels need 8.0 or later (bfloat16 tensor cores). Use --device cpu",
-                driver.name
-            )));
+        if driver.capability < NEEDED_CAPABILITY {
+            let (device, capability) = (driver.name.clone(), driver.capability);
+            return Err(Error::OldGpu { device, capability, needed: NEEDED_CAPABILITY });
         }
         Ok(Cuda {
             queue: Queue::default(),

@@ -24,10 +24,10 @@ pub fn expect(what: &str, code: sys::CUresult) {
     assert!(code == sys::CUresult::CUDA_SUCCESS, "the GPU failed in {what}: {}", describe(code));
 }
 
-fn set_up(what: &str, code: sys::CUresult) -> Result<()> {
+fn set_up(call: &'static str, code: sys::CUresult) -> Result<()> {
     match code {
         sys::CUresult::CUDA_SUCCESS => Ok(()),
-        code => Err(Error::Unsupported(format!("the GPU cannot be used: {what}: {}", describe(code)))),
+        code => Err(Error::Call { library: "the GPU", call, status: describe(code) }),
     }
 }
 
@@ -51,7 +51,7 @@ impl Driver {
     /// have been found.
     ///
     /// # Errors
-    /// In words why it cannot be used.
+    /// [`Error::Call`].
     pub fn open(index: u32) -> Result<Driver> {
         // SAFETY: signatures are the headers'; pointers live through their calls; each result is checked.
         unsafe {

@@ -110,7 +110,7 @@ impl Kernels {
     /// Compiles (or takes from the cache) and loads all of them.
     ///
     /// # Errors
-    /// When they cannot be compiled for this GPU, or its driver does not take what the compiler made.
+    /// [`Error::Compile`] for this GPU; [`Error::Load`]: its driver does not take what the compiler made.
     pub fn load(driver: &Driver) -> Result<Kernels> {
         let mut modules = Modules(Vec::new());
         let binaries = compiler::load(&compiler::architecture(driver.capability))?;
@@ -139,11 +139,7 @@ impl Kernels {
 }
 
 fn refused(program: &str, code: sys::CUresult) -> Error {
-    Error::Unsupported(format!(
-        "the driver does not load {program}: {}. A compiler newer than the driver makes what it cannot read: \
-         update the driver, or install the NVRTC of its own CUDA version",
-        super::driver::describe(code)
-    ))
+    Error::Load { program: program.to_owned(), status: super::driver::describe(code) }
 }
 
 /// A launch of a kernel.

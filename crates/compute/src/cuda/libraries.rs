@@ -118,6 +118,9 @@ pub struct Found {
     pub version: String,
 }
 
+/// The least compute capability that the kernels run on: tensor cores with bfloat16 came with it.
+pub const NEEDED_CAPABILITY: (u32, u32) = (8, 0);
+
 /// A GPU as its driver describes it.
 #[derive(Clone, Debug)]
 pub struct Gpu {
@@ -132,9 +135,9 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Whether the program's kernels run on it: tensor cores with bfloat16 came with sm_80.
+    /// Whether the program's kernels run on it.
     pub fn is_supported(&self) -> bool {
-        self.capability >= (8, 0)
+        self.capability >= NEEDED_CAPABILITY
     }
 }
 

@@ -186,10 +186,10 @@ pub struct Products {
     cache_file: String,
 }
 
-fn set_up(what: &str, status: sys::cublasStatus_t) -> Result<()> {
+fn set_up(call: &'static str, status: sys::cublasStatus_t) -> Result<()> {
     match status {
         sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS => Ok(()),
-        status => Err(Error::Unsupported(format!("cuBLASLt cannot be used: {what}: {status:?}"))),
+        status => Err(Error::Call { library: "cuBLASLt", call, status: format!("{status:?}") }),
     }
 }
 
@@ -390,8 +390,8 @@ impl Products {
         candidates: &[sys::cublasLtMatmulAlgo_t],
         [a, b, start, out]: [u64; 4],
     ) -> Result<Option<sys::cublasLtMatmulAlgo_t>> {
-        let none = || Error::Unsupported("cuBLASLt offers no algorithm".to_owned());
-        let &offered = candidates.first().ok_or_else(none)?;
+        let &Shape { m, k, n, .. } = &plan.shape;
+        let &offered = candidates.first().ok_or(Error::NoAlgorithm { m, k, n })?;
         if 2.0 * plan.shape.m as f64 * plan.shape.k as f64 * (plan.shape.n as f64) < WORTH_TIMING_FLOPS {
             return Ok(Some(offered));
         }
@@ -423,7 +423,7 @@ impl Products {
         };
         let working: Vec<_> =
             candidates.iter().copied().filter(|&algorithm| time(algorithm, 1).is_finite()).collect();
-        let &first = working.first().ok_or_else(none)?;
+        let &first = working.first().ok_or(Error::NoAlgorithm { m, k, n })?;
         let began = Instant::now();
         while working.len() > 1 && began.elapsed().as_secs_f64() < WARM_UP_S {
             time(first, RUNS);

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use store::atomic;
 use store::fs::Fs;
 
-use crate::{Error, Result};
+use crate::{Error, Fault, Result};
 
 /// Highest score.
 pub const HIGHEST_SCORE: f64 = 5.0;
@@ -77,9 +77,7 @@ impl Classifier {
     /// # Errors
     /// A file that is missing, damaged, or of another kind.
     pub fn open(fs: &dyn Fs, path: &Path) -> Result<Classifier> {
-        let corrupt = |message: String| {
-            Error::corrupt(path, format!("{message}: train it again with `data classifier train`"))
-        };
+        let corrupt = |message: String| Error::corrupt(path, Fault::Classifier(message));
         let io = store::Error::io("read", path);
         let mut bytes = Vec::new();
         // The weights pack to no more than themselves and a little.
@@ -123,8 +121,8 @@ impl Classifier {
             bias: self.bias,
             weights_hash: store::manifest::hash_bytes(&packed),
         };
-        let mut bytes =
-            serde_json::to_vec(&header).map_err(|error| Error::corrupt(path, error.to_string()))?;
+        let mut bytes = serde_json::to_vec(&header)
+            .map_err(|error| Error::corrupt(path, Fault::Classifier(error.to_string())))?;
         bytes.push(b'\n');
         bytes.extend(packed);
         Ok(atomic::write(fs, path, &bytes)?)

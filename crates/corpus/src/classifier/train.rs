@@ -60,17 +60,13 @@ pub struct Fit {
 /// # Errors
 /// Too few examples; scores outside 0 to 5; all on one side.
 pub fn train(examples: &[Example], options: &TrainingOptions) -> Result<(Classifier, Fit)> {
-    let fail = |message: String| Err(Error::Data { message });
     if let Some(bad) = examples.iter().find(|example| !(0.0..=HIGHEST_SCORE).contains(&example.score)) {
-        return fail(format!("an example has the score {}: scores are from 0 to 5", bad.score));
+        return Err(Error::Score { score: bad.score, highest: HIGHEST_SCORE });
     }
     let is_good = |example: &Example| example.score >= HIGHEST_SCORE / 2.0;
     let good = examples.iter().filter(|example| is_good(example)).count();
     if examples.len() < FEWEST || good == 0 || good == examples.len() {
-        return fail(format!(
-            "{} examples, {good} of them good: at least {FEWEST} are needed, of both kinds",
-            examples.len()
-        ));
+        return Err(Error::TooFewExamples { examples: examples.len(), good, fewest: FEWEST });
     }
     let mut order: Vec<u32> = (0..examples.len() as u32).collect();
     let mut rng = Rng::from_parts(options.seed, "classifier", &[]);

@@ -21,7 +21,7 @@ use tokens::{Split, bytes_per_id, read_ids, write_ids};
 
 use crate::document::checked_documents;
 use crate::ranks::even_shares;
-use crate::{CorpusSummary, Document, Error, Rank, Ranks, Result, documents};
+use crate::{CorpusSummary, Document, Error, Fault, Rank, Ranks, Result, documents};
 
 /// The stage's name in its manifests.
 pub const ENCODE_STAGE: &str = "encode";
@@ -60,7 +60,7 @@ pub fn encode_rank(
 ) -> Result<EncodeSummary> {
     let documents_hash = checked_documents(fs, documents_folder)?;
     let stage = encode_stage(&documents_hash, tokenizer, rank);
-    let out = Ranks { folder, of: rank.of(), again: "" }.of_rank(ENCODE_STAGE, rank.number());
+    let out = Ranks { folder, of: rank.of() }.of_rank(ENCODE_STAGE, rank.number());
     if stage.current(fs, &out)?.is_some() {
         let summary: EncodeSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
         return Ok(EncodeSummary { reused: true, ..summary });
@@ -83,10 +83,8 @@ pub fn encode_rank(
         let (mut batch, mut bytes) = (Vec::new(), 0);
         for number in share.clone() {
             let Document { text, .. } = texts.next().transpose()?.ok_or_else(|| {
-                Error::corrupt(
-                    documents_folder,
-                    format!("ends before document {number}: run the data stage again"),
-                )
+                let message = format!("it ends before document {number}");
+                Error::corrupt(documents_folder, Fault::Documents(message))
             })?;
             bytes += text.len();
             batch.push(text);
@@ -112,7 +110,7 @@ pub fn encode_rank(
     // Another process may have prepared other documents meanwhile.
     let now = Manifest::read(fs, documents_folder).map(|manifest| manifest.hash());
     if !now.is_ok_and(|hash| hash == documents_hash) {
-        return Err(Error::corrupt(documents_folder, "changed while it was encoded: run this rank again"));
+        return Err(Error::corrupt(documents_folder, Fault::DocumentsChanged));
     }
     staged.commit(stage.manifest())?;
     Ok(summary)
@@ -204,11 +202,7 @@ pub struct PieceReader<'a> {
 impl PieceReader<'_> {
     /// The ids of the next document.
     pub fn next_document(&mut self) -> Result<Vec<u32>> {
-        let ended = || {
-            Error::Data {
-            message: "the ranks of the stage `encode` hold fewer documents than there are: remove their folders and run them again".to_owned(),
-        }
-        };
+        let ended = || Error::RanksEndEarly { stage: ENCODE_STAGE };
         loop {
             if let Some((path, file)) = &mut self.open
                 && let Some(ids) =

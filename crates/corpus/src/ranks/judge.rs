@@ -17,7 +17,7 @@ use crate::document::{self, DocumentWriter, Documents, PASSING_LEVEL};
 use crate::rules::{self, Rules};
 use crate::sources::{self, Source};
 use crate::verdicts::{Verdict, bytes_of, judge_sources};
-use crate::{CorpusOptions, Error, Result};
+use crate::{CorpusOptions, Error, Fault, Result};
 
 /// The stage's name in its manifests.
 pub const JUDGE_STAGE: &str = "judge";
@@ -72,7 +72,7 @@ pub fn judge_rank(
 ) -> Result<JudgeSummary> {
     let share = &share(fs, options, project, rank)?;
     let stage = Stage { inputs: share_inputs(fs, options, project, share)?, ..judge_by(options, rank) };
-    let out = Ranks { folder, of: rank.of(), again: "" }.of_rank(JUDGE_STAGE, rank.number());
+    let out = Ranks { folder, of: rank.of() }.of_rank(JUDGE_STAGE, rank.number());
     if stage.current(fs, &out)?.is_some() {
         let summary: JudgeSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
         return Ok(JudgeSummary { reused: true, ..summary });
@@ -225,5 +225,5 @@ impl<'a> JudgedRanks<'a> {
 }
 
 fn out_of_order(path: &Path) -> Error {
-    Error::corrupt(path, "does not hold the sources of its rank: remove its folder and run the rank again")
+    Error::corrupt(path, Fault::Verdicts)
 }

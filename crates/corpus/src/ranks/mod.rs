@@ -16,7 +16,7 @@ use store::fs::Fs;
 use store::manifest::Manifest;
 use store::stage::Stage;
 
-use crate::{Error, Result};
+use crate::{Error, RankFault, Result};
 
 /// One of the processes that share a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +37,7 @@ impl Rank {
         if number < of && of <= Rank::MOST {
             return Ok(Rank { number, of });
         }
-        Err(Error::Data {
-            message: format!(
-                "there is no rank {number} of {of}: ranks count from 0 to one less than their number, at most {}",
-                Rank::MOST
-            ),
-        })
+        Err(Error::NoRank { number, of, most: Rank::MOST })
     }
 
     /// Counted from 0.
@@ -69,8 +64,6 @@ pub struct Ranks<'a> {
     pub folder: &'a Path,
     /// How many there are.
     pub of: usize,
-    /// What the command that runs a rank again has beside its number, with a space before it; may be empty.
-    pub again: &'a str,
 }
 
 impl Ranks<'_> {
@@ -81,7 +74,7 @@ impl Ranks<'_> {
 
     /// Checks that each rank has done its share, to the last byte.
     pub(crate) fn verify(&self, fs: &dyn Fs, expected: impl Fn(Rank) -> Stage) -> Result<()> {
-        let mut unfit = Vec::new();
+        let mut ranks = Vec::new();
         let mut name = "";
         for number in 0..self.of {
             let stage = expected(Rank { number, of: self.of });
@@ -89,41 +82,23 @@ impl Ranks<'_> {
             let folder = self.of_rank(name, number);
             // Not repaired: the rank may be at work.
             if !fs.exists(&folder) {
-                unfit.push((number, "is missing"));
+                ranks.push((number, RankFault::Missing));
                 continue;
             }
             match Manifest::read(fs, &folder) {
                 Ok(manifest) if stage.is_of(&manifest) => {
                     if manifest.verify(fs, &folder).is_err() {
-                        unfit.push((number, "is damaged"));
+                        ranks.push((number, RankFault::Damaged));
                     }
                 }
-                Ok(_) => unfit.push((number, "is stale: its files or options are others by now")),
-                Err(_) => unfit.push((number, "is damaged")),
+                Ok(_) => ranks.push((number, RankFault::Stale)),
+                Err(_) => ranks.push((number, RankFault::Damaged)),
             }
         }
-        self.refuse(name, &unfit)
-    }
-
-    fn refuse(&self, stage: &str, unfit: &[(usize, &str)]) -> Result<()> {
-        /// Ranks that are told one by one.
-        const TOLD: usize = 20;
-        let Some((first, _)) = unfit.first() else { return Ok(()) };
-        let told: Vec<String> =
-            unfit.iter().take(TOLD).map(|(number, why)| format!("rank {number} {why}")).collect();
-        let more = match unfit.len().saturating_sub(TOLD) {
-            0 => String::new(),
-            more => format!("; and {more} more"),
-        };
-        let message = format!(
-            "the stage `{stage}` is not done by all {} ranks: {}{more}. Run each of them again, with the same recipe: `text2llm data stage \
-             {stage} --rank {first} --of {}{}`",
-            self.of,
-            told.join("; "),
-            self.of,
-            self.again
-        );
-        Err(Error::Data { message })
+        if ranks.is_empty() {
+            return Ok(());
+        }
+        Err(Error::RanksMissing { stage: name, of: self.of, ranks })
     }
 }
 

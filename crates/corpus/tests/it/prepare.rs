@@ -286,5 +286,5 @@ fn texts_can_be_lent_to_a_trainer() {
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 6]).unwrap();
     let result = corpus::texts(&RealFs, &folder, Split::Train, |texts| texts.count());
-    assert!(result.unwrap_err().to_string().contains("run the data stage again"));
+    assert!(result.unwrap_err().to_string().contains("is damaged"));
 }

@@ -116,7 +116,7 @@ impl Project {
         out: &Path,
         reporter: &mut dyn Reporter,
     ) -> corpus::Result<CorpusSummary> {
-        let ranks = Ranks { folder: &self.ranks_folder(), of, again: "" };
+        let ranks = Ranks { folder: &self.ranks_folder(), of };
         corpus::prepare_judged(&RealFs, options, self.folder.path(), &ranks, out, reporter)
     }
 }
@@ -182,7 +182,7 @@ fn any_number_of_ranks_gives_the_bytes_of_one_process() {
             assert_eq!(heard.warnings(), told.warnings(), "{of} ranks");
             assert!(project.put_together(&options, of, &folder, &mut NoReport).unwrap().reused);
 
-            let ranks = Ranks { folder: &project.ranks_folder(), of, again: "" };
+            let ranks = Ranks { folder: &project.ranks_folder(), of };
             for number in 0..of {
                 let rank = Rank::new(number, of).unwrap();
                 let encode = || {
@@ -214,10 +214,10 @@ fn ranks_that_are_missing_stale_or_damaged_are_named() {
         assert!(!out.exists());
     };
     let folder = project.ranks_folder();
-    let ranks = Ranks { folder: &folder, of: 3, again: "" };
+    let ranks = Ranks { folder: &folder, of: 3 };
     let unjudged = || unjudged(&options, &ranks);
     (0..2).for_each(|number| assert!(!project.judge(&options, number, 3)));
-    refused(&["rank 2 is missing", "data stage judge --rank 2 --of 3"]);
+    refused(&["rank 2 is missing", "the stage `judge` is not done by all 3 ranks"]);
     assert_eq!(unjudged(), [2]);
     project.judge(&CorpusOptions { minimum_characters: 21, ..options.clone() }, 2, 3);
     refused(&["rank 2 is stale"]);
@@ -273,7 +273,7 @@ fn a_rank_that_is_killed_leaves_no_mark_and_is_made_again() {
     let project = mixed_project();
     let options = everything();
     let folder = project.ranks_folder();
-    let ranks = Ranks { folder: &folder, of: 2, again: "" };
+    let ranks = Ranks { folder: &folder, of: 2 };
     for number in 0..2 {
         let rank = Rank::new(number, 2).unwrap();
         let judge = |reporter: &mut dyn Reporter| {

@@ -86,7 +86,7 @@ static TOKENIZER: Definition = Definition {
         Ok(before.documents()?.map(|documents| vec![Expected::exactly(stage(documents))]))
     },
     make: |making, reporter| {
-        let not_before = || not_before(making.ranks.again);
+        let not_before = || not_before(making.again);
         data::documents_manifest(making.request).ok_or_else(not_before)?;
         let documents = data::documents_at_hand(making.request)?.ok_or_else(not_before)?;
         Ok(data::tokenizer(making.request, &documents, reporter)?.1)
@@ -173,13 +173,13 @@ fn encode(making: &Making<'_>, reporter: &mut dyn Reporter) -> Result<Done> {
 /// The documents' hash, and the tokenizer that was made of them. Every byte of the documents is checked by
 /// who reads them.
 fn tokenizer_before(making: &Making<'_>) -> Result<(String, Tokenizer)> {
-    let not_before = || not_before(making.ranks.again);
+    let not_before = || not_before(making.again);
     let documents = data::documents_manifest(making.request).ok_or_else(not_before)?.hash();
     let tokenizer = data::tokenizer_at_hand(making.request, &documents)?.ok_or_else(not_before)?;
     Ok((documents, tokenizer))
 }
 
-/// `again` is what the command has beside, as in [`corpus::Ranks`].
+/// `again` is what the command has beside, as in [`Making`].
 fn not_before(again: &str) -> Error {
     Error::Data {
         message: format!(

@@ -18,6 +18,7 @@ use super::prepare::PreparedData;
 use super::request::Request;
 use super::stage::{DataStage, Making};
 use super::{data, folders, history, passed_on};
+use crate::remedy;
 use crate::share::Share;
 use crate::stop::Working;
 use crate::{Error, Result};
@@ -58,7 +59,7 @@ pub fn run_stage(
 ) -> Result<StageDone> {
     let folder = request.project.ranks();
     let again = share.map_or_else(String::new, |share| format!(" --share {}", share.address()));
-    let ranks = &Ranks { folder: &folder, of: rank.of(), again: &again };
+    let ranks = &Ranks { folder: &folder, of: rank.of() };
     if !stage.is_shared() && rank.number() > 0 {
         return Err(Error::Argument {
             message: format!(
@@ -72,7 +73,7 @@ pub fn run_stage(
     folders::check_stage(request, stage)?;
     let _working = Working::begin(None);
     let (reused, summary) = phase(stage.0.phase, PHASES, reporter, |reporter| {
-        let done = make(&Making { request, rank, ranks }, stage, share, reporter)?;
+        let done = make(&Making { request, rank, ranks, again: &again }, stage, share, reporter)?;
         let told = match &done {
             Done::Worked(words) => (false, words.clone()),
             Done::Reused(words) => (true, words.clone()),
@@ -90,18 +91,29 @@ fn make(
     reporter: &mut dyn Reporter,
 ) -> Result<Done> {
     let &Making { request, rank, .. } = making;
-    let Some(share) = share else { return (stage.0.make)(making, reporter) };
+    let Some(share) = share else { return made(making, stage, reporter) };
     if passed_on::is_done(stage, rank, &mut Before::of_files(request, Some(share), reporter))? {
         return Ok(Done::Reused(format!("{rank}: done already, in {}", share.address())));
     }
     for folder in passed_on::needs(request, stage, rank.of()) {
         share.bring(request.project, &folder, reporter)?;
     }
-    let done = (stage.0.make)(making, reporter)?;
+    let done = made(making, stage, reporter)?;
     for folder in passed_on::makes(request, stage, rank) {
         share.push(request.project, &folder, reporter)?;
     }
     Ok(done)
+}
+
+/// Makes them, and says how ranks that are missing for it are run.
+fn made(making: &Making<'_>, stage: DataStage, reporter: &mut dyn Reporter) -> Result<Done> {
+    (stage.0.make)(making, reporter).map_err(|error| {
+        let Error::Corpus(missing) = &error else { return error };
+        match remedy::of_ranks(missing, making.again) {
+            Some(remedy) => Error::Data { message: format!("{missing}. {remedy}") },
+            None => error,
+        }
+    })
 }
 
 /// The ranks of a shared stage that have left no mark; for other stages, rank 0 where there is no result.

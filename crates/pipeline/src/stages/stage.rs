@@ -51,6 +51,9 @@ pub(super) struct Making<'a> {
     pub rank: Rank,
     /// Where ranks leave what they make.
     pub ranks: &'a Ranks<'a>,
+    /// What the command that runs a stage or a rank has beside its name and number, with a space before it;
+    /// may be empty.
+    pub again: &'a str,
 }
 
 impl DataStage {
@@ -69,7 +72,7 @@ impl DataStage {
         match self.0.place {
             Place::Ranks => {
                 let folder = request.project.ranks();
-                let ranks = Ranks { folder: &folder, of: rank.of(), again: "" };
+                let ranks = Ranks { folder: &folder, of: rank.of() };
                 vec![ranks.of_rank(self.name(), rank.number())]
             }
             Place::Project(folders) => folders(request),

@@ -22,7 +22,7 @@ use crate::generate::{Extent, Generator, Options};
 use crate::meta::{RunInputs, RunMeta};
 use crate::project::Project;
 use crate::stopped::Stopped;
-use crate::{Error, ErrorKind, Result, forecast, plan, record};
+use crate::{Error, Result, forecast, plan, record};
 
 pub(super) fn train_or_reuse(
     request: &Request<'_>,
@@ -240,10 +240,11 @@ fn longer(steps: u64, more: u64) -> Result<u64> {
 /// Adds to the error of damaged shards how they are made again by the run's own recipe: the one at hand may
 /// be another.
 fn with_remedy(error: Error, remedy: &str) -> Error {
-    let message = error.to_string();
-    match error.kind() {
-        ErrorKind::Corpus if message.contains("text2llm data prepare") => {
-            Error::Data { message: format!("{message}. {remedy}") }
+    match &error {
+        Error::Tokens(tokens) | Error::Training(train::Error::Tokens(tokens))
+            if tokens.kind() == tokens::ErrorKind::Corrupt =>
+        {
+            Error::Data { message: format!("{error}. {remedy}") }
         }
         _ => error,
     }

@@ -29,7 +29,7 @@ fn batches_serve_everything_once_in_order_with_padding_of_no_weight() {
 }
 
 #[test]
-fn damage_to_any_file_is_an_error_that_names_it_and_the_remedy() {
+fn damage_to_any_file_is_an_error_that_names_it_and_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("tokens");
     write(&folder, &[vec![10, 11, 12], vec![13, 14]], 1_000_000);
@@ -51,10 +51,7 @@ fn damage_to_any_file_is_an_error_that_names_it_and_the_remedy() {
             let error = open(&folder, split).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
             let message = error.to_string();
-            assert!(
-                message.contains(&name) && message.contains(wanted) && message.contains("data prepare"),
-                "{message}"
-            );
+            assert!(message.contains(&name) && message.contains(wanted), "{message}");
             open(&folder, other).unwrap();
         }
         std::fs::write(folder.join(&name), &good).unwrap();

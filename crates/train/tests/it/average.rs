@@ -1,8 +1,8 @@
 //! The moving average of the weights on steps that are skipped.
 
 use compute::cpu::Cpu;
-use model::{Model, StateKind};
-use store::report::Recorder;
+use model::{StateKind, TrainingModel};
+use runs::report::Recorder;
 use train::{Ending, Sampler, Start, StopFlag};
 
 use crate::support::Bench;
@@ -20,13 +20,15 @@ struct Watch {
 }
 
 impl Watch {
-    fn read(model: &mut Model<Cpu>, kind: StateKind) -> Values {
-        let names: Vec<String> = model.parameters().iter().map(|parameter| parameter.name.clone()).collect();
+    fn read(model: &mut TrainingModel<Cpu>, kind: StateKind) -> Values {
+        let names: Vec<String> =
+            model.weights().parameters().iter().map(|parameter| parameter.name.clone()).collect();
         names.iter().map(|name| model.download(name, kind).unwrap()).collect()
     }
 
-    fn write_weights(model: &mut Model<Cpu>, values: &Values) {
-        let names: Vec<String> = model.parameters().iter().map(|parameter| parameter.name.clone()).collect();
+    fn write_weights(model: &mut TrainingModel<Cpu>, values: &Values) {
+        let names: Vec<String> =
+            model.weights().parameters().iter().map(|parameter| parameter.name.clone()).collect();
         for (name, values) in names.iter().zip(values) {
             model.upload(name, StateKind::Average, values).unwrap();
         }
@@ -36,7 +38,7 @@ impl Watch {
 impl Sampler<Cpu> for Watch {
     fn sample(
         &mut self,
-        model: &mut Model<Cpu>,
+        model: &mut TrainingModel<Cpu>,
         prompts: &[String],
     ) -> Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
         self.averages.push(Watch::read(model, StateKind::Weight));

@@ -1,6 +1,6 @@
 //! Every step and every micro-batch draws masks of its own.
 
-use store::report::NoReport;
+use runs::report::NoReport;
 use train::{ScheduleKind, Start, StopFlag};
 
 use crate::support::{Bench, phase};

@@ -7,7 +7,7 @@ mod samples;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use compute::rng::Rng;
@@ -387,18 +387,4 @@ pub fn corpus() -> Result<Vec<(&'static str, Vec<Seed>)>> {
         ("csv.bz2", vec![packed(csv.as_str(), samples::bzip2)]),
         ("txt.xz", vec![plain(samples::XZ)]),
     ])
-}
-
-/// Data sets beside the repository, where they exist.
-fn shared_data() -> PathBuf {
-    crate::python::repository().join("../shared/data")
-}
-
-/// A file's bytes; prints a line and returns `None` where it cannot be read.
-fn of_disk(path: &Path) -> Option<Vec<u8>> {
-    let bytes = std::fs::read(path).ok();
-    if bytes.is_none() {
-        println!("  without `{}`, which is not there", path.display());
-    }
-    bytes
 }

@@ -124,9 +124,7 @@ impl<'a> DuplicateSpans<'a> {
     pub fn push(&mut self, text: &str) -> Result<()> {
         let document = self.documents;
         if document > u64::from(u32::MAX) {
-            let message = "more than 4,294,967,296 documents: `duplicate_spans` compares no more at once; \
-                           leave the table out, or prepare parts of the text one by one";
-            return Err(Error::Data { message: message.to_owned() });
+            return Err(Error::TooManyDocuments { most: u64::from(u32::MAX) + 1 });
         }
         self.documents += 1;
         let anchors = &mut self.anchors;

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Checks that tokenizer folders load in `transformers` as they are, with the ids and texts that text2llm gives.
+"""Checks that tokenizer folders load in `transformers` unchanged and give the same ids and texts as text2llm.
 
-Each folder holds, beside the tokenizer's three files, `expected.json`: texts, their ids without BOS, and the special ids. The test
-`transformers` of the crate `tokenizer` writes such folders and runs this when TEXT2LLM_PYTHON names a Python that has `transformers`:
+Each folder contains the tokenizer's three files and `expected.json`: texts, their ids without BOS, and the
+special ids. The test `transformers` of the crate `tokenizer` writes such folders and runs this script if
+TEXT2LLM_PYTHON names a Python that has `transformers`:
 
     TEXT2LLM_PYTHON=…/venv/bin/python cargo test --release -p tokenizer transformers
 """

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Documents with passages that repeat, and a check of what was cut of them against a plain search.
+"""Documents with repeated passages, and a check of what was removed from them against a plain search.
 
     zstd -dc medquad.jsonl.zst | duplicate_spans.py make 1000 documents.jsonl     # MB; standard library only
     text2llm data prepare recipe.toml --set data.validation_fraction=0.0 --output-dir before
-    text2llm data prepare recipe.toml --set data.validation_fraction=0.0 --set data.duplicate_spans.minimum_bytes=200 --output-dir after
-    duplicate_spans.py check before/data/documents after/data/documents 200       # needs `zstandard`; 100 bytes of memory a byte
+    text2llm data prepare recipe.toml --set data.validation_fraction=0.0 \\
+        --set data.duplicate_spans.minimum_bytes=200 --output-dir after
+    duplicate_spans.py check before/data/documents after/data/documents 200   # needs `zstandard`; 100 bytes per byte
 
-A document made is the words of a given one, three by three in another order, so that none of it repeats, and before one in sixteen of its
-lines a passage of 200 to 2,000 bytes of a given one. `check` remembers every window whole and cuts by the rules of
-crates/corpus/src/dedup/spans, written a second time.
+`make` shuffles the words of a given document three by three, so that nothing of it repeats, and inserts before
+one in sixteen of its lines a passage of 200 to 2,000 bytes of a given document. `check` remembers every window
+and removes spans by the rules of crates/corpus/src/dedup/spans, implemented a second time.
 """
 
 import itertools
@@ -60,7 +61,7 @@ def is_border(text, at):
 
 
 def cut(text, start, end):
-    """Of characters from `start` to `end`, those that are cut."""
+    """The characters from `start` to `end` that are removed."""
     while start < end and not is_border(text, start):
         start += 1
     while end > start and not is_border(text, end):
@@ -92,7 +93,7 @@ def expected(texts, minimum, fraction):
                 firsts[holder][place : place + minimum] = b"\1" * minimum
             else:
                 known[window] = number, at
-        # By characters: those that are repeated whole.
+        # Characters of which every byte is repeated.
         flags, at = [], 0
         for character in text:
             size = len(character.encode())
@@ -107,7 +108,7 @@ def expected(texts, minimum, fraction):
             start = end
         left = "".join(pieces) + text[stays:]
         cut_texts.append((source, left, len(left.encode()) >= fraction * len(data), left == text))
-    # What is the first of its kind stays, however little it is of the document.
+    # A first occurrence is kept, however small its part of the document.
     for number, (source, left, is_enough, is_whole) in enumerate(cut_texts):
         is_first = sum(first and not again for first, again in zip(firsts[number], covered[number])) >= minimum
         if is_whole or ((is_enough or is_first) and left.strip()):

@@ -1,4 +1,5 @@
-"""Writes crates/corpus/assets/words/exceptions.txt: spaCy's English tokenizer exceptions (MIT), one a line, its parts apart by tabs.
+"""Writes crates/corpus/assets/words/exceptions.txt: spaCy's English tokenizer exceptions (MIT), one per line,
+with its parts separated by tabs.
 
     python tools/english_exceptions.py crates/corpus/assets/words/exceptions.txt
 

@@ -2,8 +2,8 @@
 
     python tools/golden_model.py [--out crates/model/tests/golden]
 
-Needs PyPI torch and transformers (the committed fixtures: torch 2.15.0, transformers 5.23.0). `rope.json` holds the rotary
-frequencies of each scaling rule. Each variant gives two files:
+Needs PyPI torch and transformers (the committed fixtures: torch 2.15.0, transformers 5.23.0). `rope.json` has the
+rotary frequencies of each scaling type. Each variant gives two files:
 
     NAME.json         config.json as transformers writes it, the batch, losses and gradient norms (float64)
     NAME.safetensors  weight.*    weights before the first step
@@ -11,9 +11,10 @@ frequencies of each scaling rule. Each variant gives two files:
                       final.*     weights after ten AdamW steps on the same batch
                       logits      (B, T, V) of the first step
 
-The loss is the sum of token weight × negative log-likelihood over the sum of token weights. Attention is causal within a document;
-positions are NOT reset at document starts: the position of a token is its index in the row. Everything is computed in float64,
-also where transformers would drop to float32 (norms, softmax, the rotary table), and stored as float32.
+The loss is the sum of token weight × negative log-likelihood over the sum of token weights. Attention is causal
+within a document; positions are NOT reset at document starts: the position of a token is its index in the row.
+Everything is computed in float64, also where transformers would use float32 (norms, softmax, the rotary table),
+and stored as float32.
 """
 import argparse
 import contextlib
@@ -105,7 +106,7 @@ ROPE_CASES = [
 
 
 def rope_cases():
-    """What transformers computes in float32 for a head of 24 and θ = 10,000, in a context of 256; `dynamic` also at 1,000 tokens."""
+    """transformers' float32 values for a head of 24, θ = 10,000, a context of 256; `dynamic` also at 1,000 tokens."""
     for parameters in ROPE_CASES:
         for length in (256, 1000) if parameters["rope_type"] == "dynamic" else (256,):
             rope = parameters | {"rope_theta": 10000.0}
@@ -122,7 +123,7 @@ def rope_cases():
 
 
 def batch(vocab_size, generator):
-    """Row 0: one document. Row 1: documents at 0, 7, 8 (one token long), 15. Row 2: starts in mid-document, next at 3; padded end."""
+    """Row 0: one document. Row 1: documents at 0, 7, 8 (one token), 15. Row 2: starts mid-document, next at 3; padded."""
     ids = torch.randint(3, vocab_size, (B, T + 1), generator=generator)
     starts = torch.zeros(B, T, dtype=torch.long)
     weights = torch.ones(B, T, dtype=torch.float64)

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Makes the labelled set that `redact` is measured on: sentences with personal data of known place and class, and sentences with numbers
-that only look like it.
+"""Makes the labelled set that `redact` is evaluated on: sentences with personal data at known positions, and
+sentences with numbers that only look like it.
 
-Values come from Faker's providers of eleven countries and from python-stdnum, so forms and checksums are not this program's own. Keys of
-services are random strings in their makers' forms. Everything is invented; the set is CC0.
+Values come from Faker's providers for eleven countries and from python-stdnum, so forms and checksums are
+independent of this program. Keys of services are random strings in the services' formats. Everything is
+invented; the set is CC0.
 
     pip install faker==40.* python-stdnum==2.*
     tools/make_pii_set.py pii.jsonl && zstd -19 --rm pii.jsonl -o crates/corpus/tests/data/pii.jsonl.zst
 
-It is kept packed, so that scanners for leaked keys do not take its invented ones for real.
+It is kept compressed, so that scanners for leaked keys do not report the invented ones.
 """
 
 import base64
@@ -36,7 +37,7 @@ TEMPLATES = {
     "secret": ["export TOKEN={}", "api_key: \"{}\"", "Authorization: Bearer {}", "use {} for the staging server", "key = '{}'  # remove"],
 }
 
-# What only looks like personal data. {} are digits or words of no one.
+# Look-alikes of personal data. {} is replaced by digits or invented words.
 NEGATIVES = [
     lambda r: f"Released as version {r.randint(1, 30)}.{r.randint(0, 40)}.{r.randint(0, 99)}.{r.randint(0, 999)} in spring.",
     lambda r: f"Linux {r.randint(2, 6)}.{r.randint(0, 20)}.{r.randint(0, 40)}.{r.randint(1, 60)} fixes the driver.",
@@ -183,7 +184,7 @@ def main():
                 value = make()
             else:
                 value = makers[kind]()
-            # Half of the sentences have a look-alike behind them.
+            # Half of the sentences are followed by a look-alike.
             before, after = template.replace("{name}", name).split("{}")
             text = before + value + after + (" " + r.choice(NEGATIVES)(r) if number % 2 else "")
             start = len(before.encode())

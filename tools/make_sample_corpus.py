@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
 """Makes assets/sample-corpus/sample.jsonl.zst from LibreOffice's help pages (MPL-2.0).
 
-Input: two folders of help pages, as the Debian packages `libreoffice-help-en-us` and `libreoffice-help-fr` install them:
+Input: two folders of help pages, as installed by the Debian packages `libreoffice-help-en-us` and
+`libreoffice-help-fr`:
 
     apt-get download libreoffice-help-en-us libreoffice-help-fr
     for deb in *.deb; do dpkg-deb -x "$deb" extracted; done
     tools/make_sample_corpus.py --english extracted/usr/share/libreoffice/help/en-US \
         --french extracted/usr/share/libreoffice/help/fr
 
-What it keeps: pages that read as prose in both languages (title, headings, paragraphs, list items, notes). What it drops: menus,
-"how to get here" boxes, lists of related topics, code, icon tables, alternatives for other systems, pages that are mostly fragments, pages
-mostly repeated from others, and pages whose French text is still English. One JSON line a page: text, language, source, license.
+Keeps pages that read as prose in both languages (title, headings, paragraphs, list items, notes). Drops menus,
+"how to get here" boxes, lists of related topics, code, icon tables, alternatives for other systems, pages that
+are mostly fragments, pages mostly repeated from others, and pages whose French text is still English. Writes one
+JSON line per page: text, language, source, license.
 
-The same packages give the same bytes: pages are taken in a fixed order and the `zstd` command (level 19, one thread) does the packing.
+The same packages give the same bytes: pages are read in a fixed order, and the `zstd` command (level 19, one
+thread) compresses them.
 """
 
 import argparse

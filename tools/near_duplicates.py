@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Short documents with near-duplicates whose similarity is known, and a check of which were found.
+"""Short documents with near-duplicates of known similarity, and a check of which were found.
 
     near_duplicates.py make 10000000 documents.jsonl     # standard library only
     text2llm data prepare recipe.toml                    # with [data.near_duplicates], over documents.jsonl
     near_duplicates.py check documents.jsonl data/documents   # needs `zstandard`
 
-A document is 38 words of a vocabulary so large that unrelated ones share no run of five: 34 shingles. One with k words more has a
-Jaccard similarity of 34 / (34 + k) to it. Of ten lines, one is such a copy at 0.85, one (every second time) at 0.97, one
-(every second time) shares the first third only, at 0.19, and is no duplicate.
+A document is 38 words from a vocabulary so large that unrelated documents share no five consecutive words: 34
+shingles. A copy with k more words has a Jaccard similarity of 34 / (34 + k) to it. Of ten lines, one is such a
+copy at 0.85, one (every second time) at 0.97, and one (every second time) shares only the first third, at 0.19,
+and is not a duplicate.
 """
 
 import json

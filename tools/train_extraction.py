@@ -1,12 +1,16 @@
-"""Trains the block classifier of crates/corpus/src/extract, and tells by cross-validation what it is worth on pages not seen.
+"""Trains the block classifier of crates/corpus/src/extract, and estimates its quality on unseen pages by
+cross-validation.
 
     cargo build --release -p xtask
-    python tools/train_extraction.py --data DATA --xtask target/release/xtask [--evaluate] [--out crates/corpus/assets/extraction]
+    python tools/train_extraction.py --data DATA --xtask target/release/xtask [--evaluate] \\
+        [--out crates/corpus/assets/extraction]
 
-DATA holds `truth.jsonl` (id, page_type, main_content) and `html/ID.html.gz`, as WCXB's pages do (CC-BY-4.0). A block's label is the share
-of its words that a longest common subsequence with the truth uses. `--evaluate`: folds of pages, twice, each scored by
-trees that saw the other folds only. Tried and dropped, no better: a second stage that sees what the first said of the neighbourhood (nested
-folds), three forests of other samples averaged, more trees that learn slower. Needs PyPI lightgbm, numpy and rapidfuzz (used with 4.6, 2.3, 3.14). Deterministic for a given version of these.
+DATA contains `truth.jsonl` (id, page_type, main_content) and `html/ID.html.gz`, as WCXB's pages do (CC-BY-4.0). A
+block's label is the fraction of its words in a longest common subsequence with the truth. `--evaluate` scores folds
+of pages, twice, with trees trained on the other folds. Tried without improvement: a second stage with the first
+stage's output for neighboring blocks (nested folds), the average of three forests of other samples, more trees with
+a lower learning rate. Needs PyPI lightgbm, numpy and rapidfuzz (used with 4.6, 2.3, 3.14). Deterministic for a given
+version of these.
 """
 import argparse
 import collections

@@ -94,7 +94,7 @@ stage() {
   TEXT2LLM_CACHE="$work/machines/$machine/cache" "$program" data stage "$@" "$recipe" --output-dir "$work/machines/$machine/project" --share "s3://lab/$share"
 }
 quietly() { stage "$@" >>"$work/log" 2>&1 || { tail -n 20 "$work/log"; echo "failed: $*" >&2; exit 1; }; }
-after_judge() {
+after_filter() {
   local share=$1 of=$2 rank
   quietly "$share-documents" "$share" documents --of "$of"
   quietly "$share-tokenizer" "$share" tokenizer --of "$of"
@@ -108,13 +108,13 @@ after_judge() {
 jobs=()
 wait_all() { local job; for job in "${jobs[@]}"; do wait "$job"; done; jobs=(); }
 
-if AWS_SECRET_ACCESS_KEY=wrong stage wrong by-0 judge >"$work/told" 2>&1; then echo "a wrong key is taken" >&2; exit 1; fi
+if AWS_SECRET_ACCESS_KEY=wrong stage wrong by-0 filter >"$work/told" 2>&1; then echo "a wrong key is taken" >&2; exit 1; fi
 grep -q 'SignatureDoesNotMatch' "$work/told" || { cat "$work/told"; exit 1; }
 
 for of in 1 2 3; do
-  for ((rank = 0; rank < of; rank++)); do quietly "by-$of-judge-$rank" "by-$of" judge --rank "$rank" --of "$of" & jobs+=($!); done
+  for ((rank = 0; rank < of; rank++)); do quietly "by-$of-filter-$rank" "by-$of" filter --rank "$rank" --of "$of" & jobs+=($!); done
   wait_all
-  after_judge "by-$of" "$of"
+  after_filter "by-$of" "$of"
   echo "$of ranks (${SECONDS}s)"
 done
 again=$(stage nobody by-3 tokens --of 3 --json 2>/dev/null | tail -n 1)
@@ -130,12 +130,12 @@ mkdir "$work/bin"
 cat >"$work/bin/curl" <<SH
 #!/usr/bin/env bash
 case "\$*" in
-  *--upload-file*verdicts*) touch '$work/reached'; exec sleep 600 ;;
+  *--upload-file*decisions*) touch '$work/reached'; exec sleep 600 ;;
 esac
 exec "$(command -v curl)" "\$@"
 SH
 chmod +x "$work/bin/curl"
-PATH="$work/bin:$PATH" TEXT2LLM_CACHE="$work/machines/killed/cache" "$program" data stage judge "$recipe" --rank 1 --of 2 \
+PATH="$work/bin:$PATH" TEXT2LLM_CACHE="$work/machines/killed/cache" "$program" data stage filter "$recipe" --rank 1 --of 2 \
   --output-dir "$work/machines/killed/project" --share s3://lab/killed >/dev/null 2>&1 &
 rank=$!
 until_says sh -c "ls '$work/reached' 2>/dev/null || true"
@@ -143,19 +143,19 @@ sleeper=$(pgrep -P "$rank")
 kill -9 "$rank" "$sleeper"
 wait "$rank" 2>/dev/null || true
 there=$(bucket list killed/)
-[ "$there" = killed/data/ranks/judge-00001-of-00002/report.json ] || { echo "in the bucket: $there" >&2; exit 1; }
-quietly killed-0 killed judge --rank 0 --of 2
+[ "$there" = killed/data/ranks/filter-00001-of-00002/report.json ] || { echo "in the bucket: $there" >&2; exit 1; }
+quietly killed-0 killed filter --rank 0 --of 2
 if stage killed-documents killed documents --of 2 >"$work/told" 2>&1; then echo "documents without rank 1" >&2; exit 1; fi
 grep -q 'rank 1 is missing' "$work/told" || { cat "$work/told"; exit 1; }
 # Again, and on another machine at the same time.
-quietly killed killed judge --rank 1 --of 2 & jobs+=($!)
-quietly killed-too killed judge --rank 1 --of 2 & jobs+=($!)
+quietly killed killed filter --rank 1 --of 2 & jobs+=($!)
+quietly killed-too killed filter --rank 1 --of 2 & jobs+=($!)
 wait_all
 
 echo "an object is damaged"
-bucket damage killed/data/ranks/judge-00000-of-00002/verdicts.jsonl.zst
-if stage reader killed documents --of 2 >"$work/told" 2>&1; then echo "documents of damaged verdicts" >&2; exit 1; fi
-grep -q 's3://lab/killed/data/ranks/judge-00000-of-00002/verdicts.jsonl.zst. has another BLAKE3' "$work/told" || { cat "$work/told"; exit 1; }
-quietly elsewhere killed judge --rank 0 --of 2
-after_judge killed 2
+bucket damage killed/data/ranks/filter-00000-of-00002/decisions.jsonl.zst
+if stage reader killed documents --of 2 >"$work/told" 2>&1; then echo "documents from damaged decisions" >&2; exit 1; fi
+grep -q 's3://lab/killed/data/ranks/filter-00000-of-00002/decisions.jsonl.zst. has a different BLAKE3 hash' "$work/told" || { cat "$work/told"; exit 1; }
+quietly elsewhere killed filter --rank 0 --of 2
+after_filter killed 2
 echo "done (${SECONDS}s)"

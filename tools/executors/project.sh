@@ -4,7 +4,7 @@
 # Ends the script: what it needs cannot be had here. A failure under TEXT2LLM_REQUIRE_ALL=1.
 skip() {
   if [ "${TEXT2LLM_REQUIRE_ALL:-}" = 1 ]; then
-    echo "TEXT2LLM_REQUIRE_ALL=1 forbids to skip this: $*" >&2
+    echo "TEXT2LLM_REQUIRE_ALL=1 forbids skipping this: $*" >&2
     exit 1
   fi
   echo "skipped: $*"
@@ -59,7 +59,7 @@ compare() {
   echo "    same bytes as the plain run: documents, tokenizer, tokens"
 }
 
-# Waits until a file holds a word, or a command says something.
+# Waits until a file contains a word, or a command prints something.
 until_says() {
   local tries=0
   until "$@" | grep -q .; do
@@ -69,11 +69,11 @@ until_says() {
   done
 }
 
-# Holds a share of `judge`, so that its rank is at work until it is released: `hold FOLDER RANK OF`, then
+# Locks a share of `filter`, so that its rank waits until the lock is released: `hold FOLDER RANK OF`, then
 # `release`.
 hold() {
   local lock
-  lock="$1/data/ranks/locks/$(printf 'judge-%05d-of-%05d' "$2" "$3")"
+  lock="$1/data/ranks/locks/$(printf 'filter-%05d-of-%05d' "$2" "$3")"
   mkdir -p "$lock"
   exec 9>>"$lock/run.lock"
   flock 9
@@ -81,4 +81,4 @@ hold() {
 release() { exec 9>&-; }
 
 # The processes of a rank, by its command line; launchers and wrappers are not among them.
-rank_processes() { pgrep -f -- "data stage judge .*--project $1 --rank $2 --of $3\$" || true; }
+rank_processes() { pgrep -f -- "data stage filter .*--project $1 --rank $2 --of $3\$" || true; }

@@ -114,6 +114,6 @@ until_says bash -c "$(declare -f rank_processes); rank_processes '$out' 1 4 | gr
 scancel "${job}_1"
 release
 wait "$launcher" || { cat "$work/killed.log"; exit 1; }
-grep -q "rank 1 of 4 of job $job failed or was ended" "$work/killed.log" || { cat "$work/killed.log"; exit 1; }
+grep -q "rank 1 of 4 of job $job failed or was cancelled" "$work/killed.log" || { cat "$work/killed.log"; exit 1; }
 compare "$plain" "$out"
 echo "done (${SECONDS}s)"

@@ -49,7 +49,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let scores: Vec<[f64; 3]> = texts.iter().zip(&rows).map(|(text, row)| score(text, row)).collect();
         let mean = |at: usize| scores.iter().map(|score| score[at]).sum::<f64>() / scores.len() as f64;
         println!(
-            "{mode:?}: {:.1} pages/s, {:.1} MB/s, precision {:.4}, recall {:.4}, F1 {:.4} (the pages the model was trained on)",
+            "{mode:?}: {:.1} pages/s, {:.1} MB/s, precision {:.4}, recall {:.4}, F1 {:.4} (the pages the \
+             model was trained on)",
             pages.len() as f64 / median,
             megabytes / median,
             mean(0),

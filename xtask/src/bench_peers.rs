@@ -88,7 +88,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let peer = rows.first().map_or("peer", |row| row.2.peer.as_str());
     let compiled = if arguments.compile { ", compiled" } else { "" };
     println!(
-        "text2llm beside {peer}{compiled}: {}, {} threads, medians of {} alternating runs; ratio of tokens/s (lowest to highest pair)",
+        "text2llm beside {peer}{compiled}: {}, {} threads, medians of {} alternating runs; ratio of tokens/s \
+         (lowest to highest pair)",
         arguments.dtype,
         arguments.threads,
         arguments.rounds.max(1)

@@ -6,30 +6,43 @@ use clap::{Args, ValueEnum};
 use compute::{Place, Target};
 use store::plain;
 
-/// Flags of every command.
+/// Flags that every command accepts.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArguments {
     /// Project folder to work on [default: the current folder]
     #[arg(long, global = true, value_name = "DIR", env = "TEXT2LLM_PROJECT", hide_env = true)]
     pub project: Option<PathBuf>,
-    /// JSON lines on stdout, for programs
-    #[arg(long, global = true, env = "TEXT2LLM_JSON", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
-    pub json: bool,
-    /// How to tell what happens: prose for a person, or stable tagged lines for an agent
+    /// Print JSON lines to stdout, for programs
     #[arg(
         long,
         global = true,
-        value_name = "WHO",
+        env = "TEXT2LLM_JSON",
+        hide_env = true,
+        value_parser = clap::builder::FalseyValueParser::new()
+    )]
+    pub json: bool,
+    /// Output format: text for people, or stable tagged lines for agents and scripts
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
         env = "TEXT2LLM_OUTPUT",
         hide_env = true,
         default_value = "human"
     )]
     pub output: OutputStyle,
-    /// Answer every question with yes
-    #[arg(long, short = 'y', global = true, env = "TEXT2LLM_YES", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
+    /// Answer yes to every question
+    #[arg(
+        long,
+        short = 'y',
+        global = true,
+        env = "TEXT2LLM_YES",
+        hide_env = true,
+        value_parser = clap::builder::FalseyValueParser::new()
+    )]
     pub yes: bool,
-    /// CPU threads; 0 takes all. The result does not depend on it
+    /// Number of CPU threads; 0 uses all. Results do not depend on it
     #[arg(
         long,
         global = true,
@@ -40,10 +53,10 @@ pub struct GlobalArguments {
         value_parser = thread_count
     )]
     pub threads: usize,
-    /// Seed of everything random in training (train.seed) or sampling
+    /// Random seed for training (train.seed) or sampling
     #[arg(long, global = true, value_name = "N", env = "TEXT2LLM_SEED", hide_env = true)]
     pub seed: Option<u64>,
-    /// Where to compute
+    /// Device to compute on
     #[arg(
         long,
         global = true,
@@ -57,31 +70,32 @@ pub struct GlobalArguments {
 
 fn thread_count(text: &str) -> Result<usize, String> {
     let threads = text.parse().map_err(|_| format!("`{}` is not a number", plain::line(text)))?;
-    if threads <= 1024 { Ok(threads) } else { Err("more than 1024 threads help nobody".to_owned()) }
+    if threads <= 1024 { Ok(threads) } else { Err("the largest number of threads is 1024".to_owned()) }
 }
 
-/// For whom to write.
+/// Format of what is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OutputStyle {
-    /// Prose, progress bars and short sentences on stderr.
+    /// Messages and progress bars on stderr, results on stdout.
     Human,
     /// Stable tagged lines on stdout.
     Agent,
 }
 
-/// Where to compute.
+/// Device to compute on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DeviceChoice {
-    /// The best this machine has.
+    /// An NVIDIA GPU if one can be used, otherwise the CPU.
     Auto,
     /// The CPU.
     Cpu,
-    /// An NVIDIA GPU, with a program that was built with `--features cuda`.
+    /// An NVIDIA GPU; needs a build with `--features cuda`.
     Cuda,
 }
 
 impl GlobalArguments {
-    /// Where to compute. `auto` takes a GPU where there is all that it needs.
+    /// The device and thread count to compute with. `auto` selects a GPU if the driver and libraries it needs
+    /// are found.
     pub fn target(&self) -> Target {
         match self.device {
             DeviceChoice::Auto => Target::best(self.threads),
@@ -91,23 +105,23 @@ impl GlobalArguments {
     }
 }
 
-/// Types that weights can be kept in for decoding.
+/// Data types that weights can be stored in for decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WeightDtype {
     /// 32-bit floats.
     F32,
     /// bfloat16.
     Bf16,
-    /// Blocks of eight-bit integers.
+    /// 8-bit integers in blocks, each with a scale.
     #[value(name = "q8_0")]
     Q8_0,
-    /// Blocks of four-bit integers; the embedding and the output layer in eight bits.
+    /// 4-bit integers in blocks, each with a scale; embedding and output layer in 8 bits.
     #[value(name = "q4_0")]
     Q4_0,
 }
 
 impl WeightDtype {
-    /// As the libraries name it.
+    /// The same type in `model`.
     pub fn dtype(self) -> model::DType {
         match self {
             WeightDtype::F32 => model::DType::F32,
@@ -118,31 +132,31 @@ impl WeightDtype {
     }
 }
 
-/// The recipe and what is changed of it.
+/// Flags that select a recipe and override its keys.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RecipeArguments {
-    /// Recipe file, or the name of an example [default: text2llm.toml in the project, else quickstart]
+    /// Recipe file or name of an example [default: text2llm.toml in the project, else quickstart]
     #[arg(value_name = "RECIPE")]
     pub recipe: Option<String>,
-    /// Passes over the training text (train.epochs)
+    /// Number of passes over the training text (train.epochs)
     #[arg(long, value_name = "N")]
     pub epochs: Option<String>,
-    /// Sequences of an optimizer step (train.batch_size)
+    /// Sequences per optimizer step (train.batch_size)
     #[arg(long, value_name = "N")]
     pub batch_size: Option<String>,
-    /// Highest learning rate (train.learning_rate)
+    /// Peak learning rate (train.learning_rate)
     #[arg(long, value_name = "RATE")]
     pub learning_rate: Option<String>,
-    /// Tokens of the vocabulary (tokenizer.vocab_size)
+    /// Vocabulary size in tokens (tokenizer.vocab_size)
     #[arg(long, value_name = "N")]
     pub vocab_size: Option<String>,
-    /// Text to train on: file, folder or pattern; may be given more than once (data.paths)
+    /// Text to train on: file, folder or glob pattern; can be repeated (data.paths)
     #[arg(long, value_name = "PATH")]
     pub corpus_path: Vec<String>,
-    /// Any key of the recipe, as section.key=value; may be given more than once
+    /// Set any key of the recipe, as section.key=value; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Make this the project folder: data, tokenizer, runs, evals and model go there
+    /// Project folder to create or use: data, tokenizer, runs, evals and model are written there
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
 }

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::arguments::GlobalArguments;
 use crate::commands;
 
-/// From text to a language model of your own.
+/// Train a language model from raw text, with one program.
 #[derive(Debug, Parser)]
 #[command(
     name = "text2llm",
@@ -13,9 +13,11 @@ use crate::commands;
     about,
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "A first model, in about 3 minutes of training on 2 cores:\n  text2llm run\n  text2llm generate --prompt \"The \"\n\n\
-                  Exit codes: 0 done; 1 usage, configuration or environment; 2 crash loop; 3 corpus or tokenizer; 4 training; 5 validation;\n\
-                  130 stopped by Ctrl-C; 143 stopped by SIGTERM or `text2llm stop`"
+    after_help = "Train a first model, in about 3 minutes on 2 cores:\n  text2llm run\n  \
+                  text2llm generate --prompt \"The \"\n\n\
+                  Exit codes: 0 success; 1 usage, configuration or environment; 2 crash loop; 3 corpus or \
+                  tokenizer;\n\
+                  4 training; 5 validation; 130 stopped by Ctrl-C; 143 stopped by SIGTERM or `text2llm stop`"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -27,49 +29,49 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Text to model, all of it: corpus, tokenizer, training, validation, export
+    /// Train a model from text: corpus, tokenizer, training, validation, export
     Run(commands::run::Arguments),
-    /// Size, memory, compute and time of a recipe, before anything is made
+    /// Estimate a recipe's model size, memory, compute and time
     Plan(commands::plan::Arguments),
-    /// Write a new project with a commented recipe
+    /// Create a project with a commented recipe
     New(commands::new::Arguments),
-    /// Train only: corpus and tokenizer as needed, no validation phase, no export
+    /// Train without the validation and export phases
     Train(commands::train::Arguments),
-    /// Continue a run, from where it stopped or beyond its end
+    /// Continue a run from a checkpoint, to its end or beyond
     Resume(commands::resume::Arguments),
-    /// The corpus alone: prepare it, or look at what is extracted of a page
+    /// Prepare, inspect and compare training text
     Data(commands::data::Arguments),
-    /// Where a run stands
+    /// Show the state of a run
     Status(commands::status::Arguments),
-    /// What happened in a run
+    /// Show the log of a run
     Logs(commands::logs::Arguments),
-    /// Watch runs in the terminal: curves, figures, samples, log
+    /// Monitor runs in the terminal: curves, metrics, samples, log
     Tui(commands::tui::Arguments),
-    /// Watch runs in a browser: curves compared, samples, recipes side by side
+    /// Monitor runs in a browser: compare curves, samples and recipes
     Dashboard(commands::dashboard::Arguments),
-    /// Save a checkpoint of a run that trains now, then stop it
+    /// Stop a run after saving a checkpoint
     Stop(commands::stop::Arguments),
-    /// All runs of the project
+    /// List the runs of the project
     List(commands::list::Arguments),
-    /// Start a second run from a checkpoint of another one
+    /// Create a new run from a checkpoint of another run
     Fork(commands::fork::Arguments),
     /// Delete a run
     Rm(commands::rm::Arguments),
-    /// One model from several checkpoints of a run: the mean of their weights
+    /// Average the weights of several checkpoints of a run into one model
     Average(commands::average::Arguments),
-    /// Continue a prompt with a trained model
+    /// Generate text from a prompt with a trained model
     Generate(commands::generate::Arguments),
-    /// Time a training step, its kernels, or decoding
+    /// Benchmark a training step, its kernels, or decoding
     Bench(commands::bench::Arguments),
-    /// What this machine has to train on, and what brings what is missing
+    /// Report this machine's CPU, memory and GPU, and how to install what is missing
     Doctor(commands::doctor::Arguments),
-    /// Try whether a killed and resumed run is the same to the bit
+    /// Test that a killed and resumed run is bit-identical to an uninterrupted one
     VerifyResume(commands::verify_resume::Arguments),
-    /// Kill a run at random moments and compare its end
+    /// Test crash safety: kill a run at random moments and compare its result
     Chaos(commands::chaos::Arguments),
-    /// The recipe's JSON Schema
+    /// Print the JSON Schema of recipes
     Schema(commands::schema::Arguments),
-    /// What --detach starts
+    /// Run as the supervisor that --detach starts
     #[command(hide = true)]
     Supervise(commands::supervise::Arguments),
 }

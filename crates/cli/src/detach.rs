@@ -1,5 +1,5 @@
-//! Starting a job in the background, and watching its first minutes: a run left alone should have been seen
-//! to train.
+//! Starts a job in the background and watches it until training has started, so that errors at the start are
+//! seen.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,28 +18,28 @@ use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Console, short_duration};
 
-/// Steps after which the time that is left is a fair estimate, and how long to wait for them.
+/// Steps after which the remaining time is a fair estimate, and how long to wait for them.
 const ESTIMATE_STEPS: u64 = 100;
 const ESTIMATE_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Characters of a command that a question can show: it stays on the screen, whatever its size.
+/// Longest command that a question shows, in characters: it fits on a screen of any size.
 const LONGEST_QUESTION: usize = 500;
 
-/// What is started in the background.
+/// A job to start in the background.
 pub struct Detached<'a> {
-    /// Where.
+    /// The project that the job works on.
     pub project: &'a Project,
     /// The command's arguments without `--detach`.
     pub first: Vec<String>,
-    /// The arguments that go on with it after a crash.
+    /// The arguments that resume it after a crash.
     pub again: Vec<String>,
-    /// The run, where it is an existing one.
+    /// Id of the run, if it exists already.
     pub run_id: Option<String>,
-    /// Whom to tell, and whether the user has just said so himself, rather than a file.
+    /// Notification options, and whether the user gave the command just now, rather than a file.
     pub notify: (NotifyOptions, bool),
 }
 
-/// This process's arguments without those flags; the number says how many values follow each.
+/// This process's arguments without the given flags; each flag comes with its number of values.
 pub fn arguments_without(flags: &[(&str, usize)]) -> Vec<String> {
     without(std::env::args().skip(1), flags)
 }
@@ -62,19 +62,18 @@ fn without(arguments: impl Iterator<Item = String>, flags: &[(&str, usize)]) -> 
     kept
 }
 
-/// How a person's own flags reach the worker: its words go to a file that people read.
+/// The user's flags for the worker, whose output goes to a file that people read.
 pub const OUTPUT_FLAGS: [(&str, usize); 3] = [("--detach", 0), ("--json", 0), ("--output", 1)];
 
-/// A command as the recipe writes it, on one line: each argument quoted, and whatever could not be told from
-/// other text escaped.
+/// A command as a recipe writes it, on one line: each argument is quoted, and characters that could be
+/// mistaken for others are escaped.
 fn quoted(command: &[String]) -> String {
     let arguments: Vec<String> = command
         .iter()
         .map(|argument| {
             let mut out = String::new();
             for c in json!(argument).to_string().chars() {
-                // Blanks of other widths and letters of nearly the same look are no way to hide something
-                // either.
+                // Unusual spaces and look-alike letters are escaped, since they could hide something.
                 if c.is_ascii_graphic() || c == ' ' { out.push(c) } else { out.extend(c.escape_unicode()) }
             }
             out
@@ -83,8 +82,8 @@ fn quoted(command: &[String]) -> String {
     format!("[{}]", arguments.join(", "))
 }
 
-/// The command that a recipe wants to be told by, once it is shown and the user has said yes: a recipe or a
-/// run may have come from somebody else.
+/// Asks for consent to the recipe's notification command, after showing it: a recipe or a run may come from
+/// someone else. Without consent the command is removed.
 fn approved(notify: (NotifyOptions, bool), console: &mut Console) -> Outcome<NotifyOptions> {
     let (mut notify, said_just_now) = notify;
     if notify.command.is_empty() {
@@ -93,32 +92,37 @@ fn approved(notify: (NotifyOptions, bool), console: &mut Console) -> Outcome<Not
     let command = quoted(&notify.command);
     let length = command.chars().count();
     if said_just_now {
-        console.prose(&format!("When the job is resumed, stops or completes, it runs: {command}"));
+        console.prose(&format!(
+            "When the job is resumed, stopped, failed or completed, this command runs: \
+             {command}"
+        ));
     } else if length > LONGEST_QUESTION && !console.says_yes() {
         console.warning(&format!(
-            "notify.command will not be run: written out it has {length} characters, and a question shows {LONGEST_QUESTION} at most, so that \
-             nothing of it can be overlooked. Put it into a script and name that, or say it yourself with --set notify.command=… or in \
-             TEXT2LLM_NOTIFY_COMMAND"
+            "notify.command will not run: it has {length} characters, and a command of more than \
+             {LONGEST_QUESTION} is too long to show for consent. Put it into a script and name the script, \
+             or pass it with --set notify.command=… or in TEXT2LLM_NOTIFY_COMMAND"
         ));
         notify.command.clear();
     } else if !console.confirm(&format!(
-        "The recipe wants to run this when the job is resumed, stops or completes: {command}. Let it?"
+        "The recipe runs this command when the job is resumed, stopped, failed or completed: {command}. \
+         Allow it?"
     ))? {
         console.warning(&format!(
-            "{command} (notify.command) will not be run: nobody has said yes to it. Say --yes, or give it with --set notify.command=… or in \
-             TEXT2LLM_NOTIFY_COMMAND"
+            "{command} (notify.command) will not run: you have not allowed it. Pass --yes, or pass the \
+             command with --set notify.command=… or in TEXT2LLM_NOTIFY_COMMAND"
         ));
         notify.command.clear();
     }
     Ok(notify)
 }
 
-/// That somebody works on the project already, and how to go on.
+/// The error if another process works on the project already.
 fn at_work(project: &Project) -> Option<Failure> {
     let number = |pid: Option<u32>| pid.map_or_else(String::new, |pid| format!(" {pid}"));
     if RunLock::is_held(&project.job()) {
         return Some(Failure::message(format!(
-            "a job is at work in the background of this project (supervisor{}): see `{}`, or end it with `{}`",
+            "a background job is already running in this project (supervisor{}): see `{}`, or stop it with \
+             `{}`",
             number(RunLock::holder(&project.job())),
             project.command("status"),
             project.command("stop")
@@ -126,7 +130,8 @@ fn at_work(project: &Project) -> Option<Failure> {
     }
     RunLock::is_held(&project.data()).then(|| {
         Failure::message(format!(
-            "process{} works on this project, and nobody supervises it: see `{}`, or end it with `{}`; then start again",
+            "process{} already works on this project without a supervisor: see `{}`, or stop it with `{}`; \
+             then start again",
             number(RunLock::holder(&project.data())),
             project.command("status"),
             project.command("stop")
@@ -146,7 +151,7 @@ pub fn launch(global: &GlobalArguments, detached: Detached<'_>, console: &mut Co
         .create_private_dir_all(&project.job())
         .map_err(store::Error::io("create the folder", &project.job()))?;
     let log = supervise::console_path(project);
-    // Only added to here: another start may have been quicker, and the file is then that job's.
+    // Only appended to here: if another start was quicker, the file belongs to that job.
     let append = || regular::append(&log).map_err(store::Error::io("write", &log));
     let echoed = append()?.metadata()?.len();
     let mut command = Command::new(std::env::current_exe()?);
@@ -170,8 +175,10 @@ pub fn launch(global: &GlobalArguments, detached: Detached<'_>, console: &mut Co
         std::os::windows::process::CommandExt::creation_flags(&mut command, 0x0000_0008 | 0x0000_0200);
     }
     let mut supervisor = command.spawn()?;
-    console
-        .prose(&format!("In the background as process {}; Ctrl-C ends only this watching.", supervisor.id()));
+    console.prose(&format!(
+        "Started in the background as process {}. Ctrl-C does not stop it.",
+        supervisor.id()
+    ));
     let watched = Watch { project, log: &log, echoed }.until_it_trains(&mut supervisor, console)?;
     let state = watched.state.unwrap_or_default();
     if !console.is_human() {
@@ -188,7 +195,7 @@ pub fn launch(global: &GlobalArguments, detached: Detached<'_>, console: &mut Co
     if watched.over {
         let which =
             if run_id.is_empty() { String::new() } else { format!(": run {run_id} is {}", state.status) };
-        console.prose(&format!("Done already{which}. See `{}`", project.command("list")));
+        console.prose(&format!("Already done{which}. See `{}`", project.command("list")));
         return Ok(());
     }
     let loss = state.train_loss.map(|loss| format!(", loss {loss:.3}")).unwrap_or_default();
@@ -199,15 +206,15 @@ pub fn launch(global: &GlobalArguments, detached: Detached<'_>, console: &mut Co
     };
     console.prose("");
     console.prose(&format!(
-        "It trains: run {run_id}, step {} of {}{loss}{left}.",
+        "Training has started: run {run_id}, step {} of {}{loss}{left}.",
         state.step, state.total_steps
     ));
-    console.prose("You can close this terminal. To come back:");
+    console.prose("You can close this terminal. Later, from any terminal:");
     for (arguments, what) in [
-        ("status --watch", "where it stands"),
-        ("logs -f", "what happens"),
-        ("tui", "curves and samples"),
-        ("stop", "save and stop; `resume --detach` goes on"),
+        ("status --watch", "show the state"),
+        ("logs -f", "follow the log"),
+        ("tui", "show curves and samples"),
+        ("stop", "save a checkpoint and stop; `resume --detach` continues"),
     ] {
         console.prose(&format!("  {:<40} {what}", project.command(arguments)));
     }
@@ -217,7 +224,7 @@ pub fn launch(global: &GlobalArguments, detached: Detached<'_>, console: &mut Co
 struct Watched {
     run_id: Option<String>,
     state: Option<RunState>,
-    /// The job has ended, and well.
+    /// Whether the job has ended successfully.
     over: bool,
 }
 
@@ -247,18 +254,17 @@ impl Watch<'_> {
                 let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
                 return Err(match why {
                     Some(why) => Failure::Child(code, why),
-                    // It left no record: another start was quicker.
+                    // No record: another start was quicker.
                     None => at_work(self.project)
                         .unwrap_or_else(|| Failure::Child(code, "the job could not be started".to_owned())),
                 });
             }
-            // A speed is known only of steps that this worker has done; a state may be of the one before it.
+            // The state may still be that of the worker before this one, whose speed does not count.
             if let Some(state) = state.filter(|state| {
                 state.status == RunStatus::Running && state.tokens_per_s > 0.0 && Some(state.pid) == worker
             }) {
                 let (since, first) = *trains_since.get_or_insert((Instant::now(), state.step));
-                // Either the estimate is fair, or the steps are so long that a person should not wait for a
-                // hundred.
+                // Either the estimate is fair, or steps take too long to wait for a hundred of them.
                 if state.step >= first + ESTIMATE_STEPS || since.elapsed() >= ESTIMATE_PATIENCE {
                     return Ok(Watched { run_id, state: Some(state), over: false });
                 }
@@ -267,7 +273,7 @@ impl Watch<'_> {
         }
     }
 
-    /// Shows what the job has written since the last look.
+    /// Prints what the job has written since the last call.
     fn echo(&mut self, console: &mut Console) -> Outcome {
         if std::fs::metadata(self.log)?.len() < self.echoed {
             self.echoed = 0;

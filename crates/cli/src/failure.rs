@@ -1,4 +1,4 @@
-//! Errors as a person reads them, and the exit codes: 0 done; 1 usage, configuration or environment; 2 crash
+//! Errors as they are printed, and the exit codes: 0 success; 1 usage, configuration or environment; 2 crash
 //! loop; 3 corpus or tokenizer; 4 training; 5 validation; 130 stopped by Ctrl-C; 143 stopped by SIGTERM or
 //! `text2llm stop`.
 
@@ -8,18 +8,18 @@ use std::io;
 use pipeline::remedy;
 use store::limit::Limit;
 
-/// Usage, configuration or environment.
+/// Exit code of errors in usage, configuration or environment.
 pub const USAGE: u8 = 1;
 
-/// Why a command stops.
+/// Why a command did not succeed.
 #[derive(Debug)]
 pub enum Failure {
-    /// From the pipeline, which knows the phase.
+    /// An error of the pipeline, which knows the phase and so the exit code.
     Pipeline(pipeline::Error),
-    /// A job in the background: its exit code and why. Its own words are on the console already.
+    /// A background job failed: its exit code and the reason. Its own output has been printed already.
     Child(u8, String),
-    /// The program's own mistake, or a limit of the system's in the middle of something: the exit code and
-    /// what was told of it already.
+    /// A panic, or a system limit reached in the middle of something: the exit code and the message, which
+    /// has been printed already.
     Broken(u8, String),
     /// Anything else.
     Other(anyhow::Error),
@@ -29,7 +29,7 @@ pub enum Failure {
 pub type Outcome<T = ()> = Result<T, Failure>;
 
 impl Failure {
-    /// A plain message: what, where, and the next command.
+    /// An error from a message, which says what failed, where, and what to do next.
     pub fn message(text: impl fmt::Display) -> Failure {
         Failure::Other(anyhow::anyhow!("{text}"))
     }
@@ -46,7 +46,7 @@ impl Failure {
         }
     }
 
-    /// Whether it is none: somebody asked to stop.
+    /// Whether this is a requested stop, which is not an error.
     pub fn is_stop(&self) -> bool {
         match self {
             Failure::Pipeline(error) => error.kind() == pipeline::ErrorKind::Stopped,
@@ -55,13 +55,13 @@ impl Failure {
         }
     }
 
-    /// Whether its own form has several lines, each of whose parts is plain already. Line ends in any other
-    /// message come from what it tells of.
+    /// Whether the message is meant to have several lines, whose parts are plain already. Line breaks in any
+    /// other message come from outside text and are escaped.
     pub fn has_lines(&self) -> bool {
         matches!(self, Failure::Pipeline(pipeline::Error::Recipe(_) | pipeline::Error::Gates { .. }))
     }
 
-    /// Whether the reader of our output has gone away.
+    /// Whether the reader of stdout has closed it.
     pub fn is_broken_pipe(&self) -> bool {
         match self {
             Failure::Pipeline(pipeline::Error::Store(store::Error::Io { source, .. })) => {
@@ -80,11 +80,11 @@ impl fmt::Display for Failure {
         let words = match self {
             Failure::Pipeline(error) => error.to_string(),
             Failure::Child(_, why) | Failure::Broken(_, why) => why.clone(),
-            // Our errors say in their own words what they came from.
+            // Messages of this project's errors include their cause.
             Failure::Other(error) => error.to_string(),
         };
         f.write_str(&words)?;
-        // Whatever the error came through: a limit of the process is named, and what lifts it.
+        // A system limit anywhere in the message is named with its remedy, whatever the error came through.
         let Some(limit) = Limit::of_words(&words) else { return Ok(()) };
         let (fact, remedy) = (limit.to_string(), remedy::of_limit(limit));
         if !words.contains(&fact) {
@@ -128,8 +128,8 @@ impl From<serve::Error> for Failure {
     fn from(error: serve::Error) -> Failure {
         let remedy = match &error {
             serve::Error::Listen { source, .. } => match source.kind() {
-                io::ErrorKind::AddrInUse => ": another program is there; choose another --port",
-                io::ErrorKind::AddrNotAvailable => ": --host wants an address of this machine",
+                io::ErrorKind::AddrInUse => ": another program uses this port; choose another --port",
+                io::ErrorKind::AddrNotAvailable => ": --host must be an address of this machine",
                 io::ErrorKind::PermissionDenied => ": choose a --port above 1023",
                 _ => "",
             },

@@ -1,4 +1,5 @@
-//! Limits of the process that a library would not survive: told, with what lifts them, before it ends.
+//! System limits that would abort the process inside a library: they are reported, with a remedy, before it
+//! exits.
 
 use std::io::Write;
 use std::sync::{Mutex, OnceLock};
@@ -12,7 +13,7 @@ use crate::output::Console;
 #[global_allocator]
 static HEAP: heap::Telling = heap::Telling;
 
-/// Let go of once memory is not to be had, so that there is some to tell of it with.
+/// Freed when an allocation fails, so that there is memory to report the failure with.
 const BALLAST_BYTES: usize = 2 << 20;
 
 struct Waiting {
@@ -22,11 +23,11 @@ struct Waiting {
 
 static WAITING: OnceLock<Mutex<Option<Waiting>>> = OnceLock::new();
 
-/// From now on a write beyond the limit on the size of a file is an error like others, and memory that is not
-/// to be had ends the process with one.
+/// Makes a write beyond the file-size limit an ordinary error, and a failed allocation end the process with
+/// an error message.
 pub fn listen(console: &Console) -> Outcome {
     train::survive_file_size_limit().map_err(pipeline::Error::from)?;
-    // Zeroed pages that nobody touches take address space only, which is what a limit counts.
+    // Untouched zeroed pages take address space only, which is what the limit counts.
     let waiting = Waiting { console: console.clone(), ballast: vec![0; BALLAST_BYTES] };
     let _ = WAITING.set(Mutex::new(Some(waiting)));
     heap::on_refusal(tell);
@@ -38,7 +39,7 @@ fn tell(bytes: usize) {
     drop(std::mem::take(&mut waiting.ballast));
     let place = pipeline::stop::place();
     let message = format!(
-        "{:.1} MB of memory were refused{}: {}. {}",
+        "allocation of {:.1} MB failed{}: {}. {}",
         bytes as f64 / 1e6,
         place.in_words(),
         Limit::Memory,
@@ -52,7 +53,7 @@ fn tell(bytes: usize) {
     exit(code);
 }
 
-// The allocation cannot return, and its thread may be any.
+// The failed allocation cannot return, and it may happen on any thread.
 #[expect(clippy::exit)]
 fn exit(code: u8) {
     std::process::exit(i32::from(code))

@@ -43,19 +43,20 @@ fn main() -> ExitCode {
     }
     let available = store::system::available_threads();
     if cli.global.threads > available {
-        // More of them would only take turns.
+        // More threads would only take turns.
         let asked = std::mem::replace(&mut cli.global.threads, available);
-        let message = format!("--threads {asked}: this process may run {available} at once, which it uses");
+        let message =
+            format!("--threads {asked} is more than this process can run at once: using {available}");
         console.reporter().warning(runs::report::Phase::Prerequisites, &message);
     }
     tokenizer::set_threads(cli.global.threads);
-    // A misspelt TEXT2LLM_CPU would silently measure something else.
+    // Checked here, since a misspelt TEXT2LLM_CPU would silently select something else.
     let allowed = InstructionSet::allowed().map_err(Failure::message);
     let outcome =
         panics::guard(&mut console, |console| allowed.and_then(|_| commands::dispatch(cli, console)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read our output has gone away (`text2llm list | head -1`): nothing is wrong.
+        // The reader has closed stdout (`text2llm list | head -1`), which is not an error.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => report(&mut console, &failure),
     }

@@ -1,5 +1,5 @@
-//! A panic is told in one line, once, whatever thread it is of and however many follow; their traces go to a
-//! file that the line names.
+//! The first panic of the process is reported in one line, whatever its thread; backtraces of all panics go
+//! to a file that the line names.
 
 use std::backtrace::Backtrace;
 use std::fs::{File, OpenOptions};
@@ -14,15 +14,15 @@ use store::time::Timestamp;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Console, plain_line};
 
-/// Traces that are kept of one process: a thousand documents can make the same one.
+/// Backtraces kept per process: a thousand documents can cause the same one.
 const MOST_TRACES: usize = 20;
 
-/// What was heard of panics so far.
+/// Panics of this process so far.
 #[derive(Default)]
 struct Heard {
     traces: usize,
     file: Option<(File, PathBuf)>,
-    /// Where the process was, and what was told, of the first one that was not caught.
+    /// Phase and message of the first panic that was not caught.
     fatal: Option<(Place, String)>,
 }
 
@@ -32,13 +32,13 @@ fn heard() -> MutexGuard<'static, Option<Heard>> {
     HEARD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From now on panics are told so.
+/// Installs the panic hook.
 pub fn listen(console: &Console) {
     let console = console.clone();
     std::panic::set_hook(Box::new(move |panic| tell(&mut console.clone(), panic)));
 }
 
-/// What `work` gives; a panic of it becomes a failure with the exit code of the phase.
+/// Runs `work`; a panic in it becomes a failure with the exit code of the phase.
 pub fn guard(console: &mut Console, work: impl FnOnce(&mut Console) -> Outcome) -> Outcome {
     catch_unwind(AssertUnwindSafe(|| work(console))).unwrap_or_else(|_| {
         let fatal = heard().as_mut().and_then(|heard| heard.fatal.take());
@@ -61,9 +61,9 @@ fn tell(console: &mut Console, panic: &PanicHookInfo<'_>) {
             heard.file = trace_file(&place);
         }
         let time = Timestamp::now().rfc3339();
-        let thread = std::thread::current().name().unwrap_or("without a name").to_owned();
+        let thread = std::thread::current().name().unwrap_or("(unnamed)").to_owned();
         if let Some((file, _)) = &mut heard.file {
-            // The line that names it counts; a full disk takes no trace.
+            // An error is ignored: the message matters more, and a full disk takes no backtrace.
             let _ = writeln!(
                 file,
                 "{time} text2llm {}: thread {thread}{}: {what}\n{}",
@@ -74,15 +74,15 @@ fn tell(console: &mut Console, panic: &PanicHookInfo<'_>) {
         }
     }
     let trace = match &heard.file {
-        Some((_, path)) => format!("with `{}`, which holds the trace", path.display()),
-        None => "with this line".to_owned(),
+        Some((_, path)) => format!("Please report it with the backtrace in `{}`", path.display()),
+        None => "Please report it with this line".to_owned(),
     };
     let line = match is_caught {
         true => format!(
-            "internal error{} over a document, which is quarantined: {what}. Please report it {trace}",
+            "internal error{} while processing a document, which is quarantined: {what}. {trace}",
             place.in_words()
         ),
-        false => format!("internal error{}: {what}. Please report it {trace}", place.in_words()),
+        false => format!("internal error{}: {what}. {trace}", place.in_words()),
     };
     let is_first = heard.traces == 1;
     let is_first_fatal = !is_caught && heard.fatal.is_none();
@@ -97,7 +97,7 @@ fn tell(console: &mut Console, panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// A new file in the run's folder, else in that for caches, else in the system's for temporary files.
+/// A new file in the run's folder, or else in the cache folder, or else in the system's temporary folder.
 fn trace_file(place: &Place) -> Option<(File, PathBuf)> {
     let name = format!("panic-{}-{}.log", Timestamp::now().compact(), std::process::id());
     let folders =
@@ -109,7 +109,7 @@ fn trace_file(place: &Place) -> Option<(File, PathBuf)> {
         let path = folder.join(&name);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
-        // It may repeat what was in a document, and the last of the folders is everybody's.
+        // Private, since it may repeat text of a document and the temporary folder is shared by all users.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(&path).ok()?;

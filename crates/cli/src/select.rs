@@ -1,4 +1,4 @@
-//! Which project folder a command works on, and which recipe.
+//! Selects the project folder and the recipe that a command works on.
 
 use std::path::{Path, PathBuf};
 
@@ -12,15 +12,15 @@ use crate::failure::{Failure, Outcome};
 pub struct Selected {
     /// The recipe with all layers applied.
     pub recipe: Recipe,
-    /// What to call it: a path, or "the embedded quickstart".
+    /// The name shown to people: a path, or "the embedded quickstart".
     pub source: String,
-    /// What names it to another process of this program, wherever that stands: a whole path, or an example.
+    /// The argument that selects it in another process: an absolute path, or the name of an example.
     pub argument: String,
     /// The folder that relative corpus paths start from.
     pub base_dir: PathBuf,
     /// Whether the user named a recipe or changed a key of it.
     pub explicit: bool,
-    /// Whether the user gave `notify.command` himself, by a flag or the environment.
+    /// Whether `notify.command` came from a flag or the environment, not from the recipe.
     pub notify_is_said: bool,
 }
 
@@ -33,19 +33,20 @@ pub fn project(global: &GlobalArguments, output_dir: Option<&Path>) -> Outcome<P
     Ok(Project::new(root))
 }
 
-/// An existing project folder, for commands that only look.
+/// An existing project folder, for commands that only read.
 pub fn existing_project(global: &GlobalArguments) -> Outcome<Project> {
     let project = project(global, None)?;
     if project.root().is_dir() {
         return Ok(project);
     }
     Err(Failure::message(format!(
-        "there is no folder `{}`: give an existing one with --project, or make one with `text2llm new NAME`",
+        "there is no folder `{}`: pass an existing one with --project, or create one with `text2llm new \
+         NAME`",
         project.root().display()
     )))
 }
 
-/// The recipe that the arguments name, with the environment and all flags laid over it.
+/// The recipe that the arguments name, with overrides from the environment and flags applied.
 pub fn recipe(
     global: &GlobalArguments,
     arguments: &RecipeArguments,
@@ -87,7 +88,7 @@ pub fn recipe(
     Ok(Selected { recipe, source, argument, base_dir, explicit, notify_is_said })
 }
 
-/// Where a recipe was found.
+/// A recipe's text and where it was found.
 struct Found {
     source: String,
     argument: String,
@@ -95,7 +96,7 @@ struct Found {
     base_dir: PathBuf,
 }
 
-/// Arguments that select the same recipe and project in another process, wherever that stands.
+/// Arguments that select the same recipe and project in another process, whatever its current folder.
 pub fn again(
     global: &GlobalArguments,
     arguments: &RecipeArguments,
@@ -123,7 +124,8 @@ pub fn again(
     Ok(again)
 }
 
-/// Typed on the command line, so from where the user stands, not from the recipe's folder.
+/// A corpus path from the command line, made absolute: it is relative to the current folder, not the
+/// recipe's.
 fn corpus_path(path: &str) -> Outcome<String> {
     let is_place =
         !["sample", "-"].contains(&path) && (Path::new(path).exists() || !pipeline::is_remote(path));
@@ -132,8 +134,8 @@ fn corpus_path(path: &str) -> Outcome<String> {
 
 fn find(global: &GlobalArguments, arguments: &RecipeArguments, project: &Project) -> Outcome<Found> {
     let named = arguments.recipe.as_deref();
-    // With --output-dir the project folder may be new; the recipe is then that of the folder one would work
-    // on without it.
+    // With --output-dir the project folder may be new; the recipe is then that of the project that would be
+    // used without it.
     let stands_in = arguments.output_dir.as_ref().map(|_| {
         global.project.as_ref().map_or_else(|| "text2llm.toml".into(), |path| path.join("text2llm.toml"))
     });
@@ -147,7 +149,7 @@ fn find(global: &GlobalArguments, arguments: &RecipeArguments, project: &Project
         let (source, argument) = ("the embedded quickstart".to_owned(), "quickstart".to_owned());
         return Ok(Found { source, argument, text, base_dir: project.root().to_owned() });
     };
-    // A folder `quickstart/` without a recipe, say the output of the example, does not hide the example.
+    // A folder `quickstart/` without a recipe, such as the output of the example, does not hide the example.
     let holds_recipe = if path.is_dir() { path.join("text2llm.toml").is_file() } else { path.exists() };
     if let Some(name) = named
         && !holds_recipe
@@ -163,11 +165,11 @@ fn find(global: &GlobalArguments, arguments: &RecipeArguments, project: &Project
         }
         if path.exists() {
             return Err(Failure::message(format!(
-                "there is no text2llm.toml in `{name}`: give a recipe file"
+                "there is no text2llm.toml in `{name}`: pass a recipe file"
             )));
         }
         return Err(Failure::message(format!(
-            "there is no recipe `{name}`: give a file, or one of the examples {}",
+            "there is no recipe `{name}`: pass a file, or one of the examples {}",
             recipe::examples::names().join(", ")
         )));
     }
@@ -186,7 +188,7 @@ fn absolute(path: &str) -> Outcome<String> {
     Ok(std::path::absolute(path)?.to_string_lossy().into_owned())
 }
 
-/// The environment's variables that are text; others cannot be ours.
+/// Environment variables that are UTF-8; this program uses no others.
 fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -1,4 +1,4 @@
-//! A stop of this very process by Ctrl-C, SIGTERM or a request: told as a stop, with an exit code of its own.
+//! Stops of this process by Ctrl-C, SIGTERM or a request: reported as a stop, with exit code 130 or 143.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use crate::failure::Outcome;
 use crate::output::Console;
 
-/// For telling of the stop.
+/// How long to wait for the message about the stop to be written.
 const TELLING: Duration = Duration::from_secs(1);
 
-/// From now on a stop ends this process soon, wherever it is: by itself, or from here, with what it works on
-/// marked as stopped.
+/// Makes a stop request end this process soon, whatever it does: it stops by itself, or this thread exits
+/// after marking its work as stopped.
 pub fn listen(console: &Console) -> Outcome {
     let mut console = console.clone();
     pipeline::stop::watch(move |stopped, exit_code| {
-        // On a thread of its own: whoever works may hold stdout, and wait for somebody who does not read.
+        // On its own thread: a working thread may hold stdout while it waits for a reader.
         let (told, hear) = mpsc::channel();
         let message = stopped.to_string();
         let tell = move || {
@@ -29,7 +29,7 @@ pub fn listen(console: &Console) -> Outcome {
     Ok(())
 }
 
-// What unwinds from `main` cannot be waited for: it is in the middle of something long.
+// The main thread is in the middle of long work, so returning from `main` is not possible.
 #[expect(clippy::exit)]
 fn exit(code: u8) {
     std::process::exit(i32::from(code))

@@ -1,4 +1,4 @@
-//! What a finished job left behind, and what to do next.
+//! The summary of a finished job: its artifacts and the next commands.
 
 use pipeline::project::Project;
 use pipeline::stages::RunOutcome;
@@ -13,7 +13,11 @@ pub fn print(outcome: &RunOutcome, project: &Project, console: &mut Console) -> 
         return Ok(());
     }
     console.prose("");
-    console.prose(&format!("Done in {}. In {}:", short_duration(outcome.seconds), project.root().display()));
+    console.prose(&format!(
+        "Done in {}. Output in {}:",
+        short_duration(outcome.seconds),
+        project.root().display()
+    ));
     let shown =
         |path: &std::path::Path| path.strip_prefix(project.root()).unwrap_or(path).display().to_string();
     let width = outcome.artifacts.iter().map(|artifact| shown(&artifact.path).len()).max().unwrap_or(0);

@@ -1,8 +1,8 @@
 //! Bytes over HTTP by the system's `curl`: TLS, proxies and certificates are the system's, and no build gets
 //! longer.
 //!
-//! Redirects are followed here, one by one, so that a token goes to the server it is meant for and to no
-//! other. Addresses and tokens are handed over on standard input, where no list of processes shows them.
+//! Redirects are followed by own code, so that a token is only sent to the server it is for. Addresses and
+//! tokens are passed on standard input, so that they do not appear in process lists.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -16,8 +16,8 @@ use crate::error::{broken, shown};
 use crate::receive::{Received, receive, size, too_much};
 use crate::{Error, Result};
 
-/// What curl is always told; addresses and secrets come on standard input. Brackets and braces in names mean
-/// themselves.
+/// Options of every curl call; addresses and secrets are passed on standard input. Brackets and braces in
+/// names are literal.
 const ALWAYS: [&str; 9] =
     ["-q", "--silent", "--globoff", "--proto", "=http,https", "--connect-timeout", "20", "--config", "-"];
 /// A transfer that is slower than this for a minute has broken off.
@@ -32,10 +32,10 @@ const TRIES: u32 = 5;
 const EXIT_RANGE: i32 = 33;
 const EXIT_REFUSED: i32 = 22;
 
-/// How often a transfer looks whether this process was asked to stop.
+/// Interval at which a transfer polls for a stop request.
 const PULSE: Duration = Duration::from_millis(100);
 /// Why a transfer ends that nothing is wrong with.
-const ENDING: &str = "this program was asked to stop";
+const ENDING: &str = "stopped on request";
 
 /// A server's address with the token that goes with it.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub struct Server {
     token: Option<String>,
 }
 
-/// What a server says before the bytes.
+/// The head of a response.
 struct Head {
     status: u16,
     location: Option<String>,
@@ -95,8 +95,8 @@ impl Server {
         }
     }
 
-    /// Brings a file of `announced` bytes, going on where an earlier try stopped; `progress` hears the file's
-    /// size as it grows.
+    /// Downloads a file of `announced` bytes, continuing an earlier attempt; `progress` gets the file's size
+    /// as it grows.
     pub fn download(
         &self,
         url: &str,
@@ -135,8 +135,8 @@ impl Server {
         }
     }
 
-    /// Where redirects lead. On other servers only the first address is known: theirs are often signed for
-    /// one kind of request, and so are not tried out.
+    /// Follows redirects. On other servers only the first address is used: theirs are often signed for one
+    /// method, so they are not probed.
     fn settle(&self, url: &str) -> Result<String> {
         let mut url = url.to_owned();
         for _ in 0..MOST_REDIRECTS {
@@ -150,7 +150,7 @@ impl Server {
                 (status, _) => return Err(Error::Status { url: shown(&url), status }),
             }
         }
-        Err(broken(&url, "redirects without end"))
+        Err(broken(&url, "too many redirects"))
     }
 
     fn head(&self, url: &str) -> Result<Head> {
@@ -220,7 +220,7 @@ pub(crate) fn start(
     Ok(child)
 }
 
-/// Kills curl once this process was asked to stop.
+/// Kills curl once a stop of this process is requested.
 fn kill_at_end(child: &mut Child, ended: &AtomicBool) {
     while !ended.load(Ordering::SeqCst) {
         if store::ending::is_ending() {
@@ -231,8 +231,8 @@ fn kill_at_end(child: &mut Child, ended: &AtomicBool) {
     }
 }
 
-/// Takes what curl brings into a file, and ends curl where that is too much. Where the server cannot go on
-/// within a file, the file is removed.
+/// Writes curl's output to a file, and stops curl if it is too much. If the server does not support resuming,
+/// the file is removed.
 pub(crate) fn take(
     mut child: Child,
     url: &str,
@@ -267,7 +267,7 @@ pub(crate) fn take(
     match received? {
         Received::Ended if status.code() == Some(EXIT_RANGE) => {
             std::fs::remove_file(part).map_err(store::Error::io("remove", part))?;
-            Err(broken(url, "the server cannot go on within a file"))
+            Err(broken(url, "the server does not support resuming a download"))
         }
         Received::Ended if !status.success() => Err(broken(url, &meaning(status.code()))),
         received => Ok(received),
@@ -284,21 +284,21 @@ pub(crate) fn finish(mut child: Child, url: &str) -> Result<()> {
     if status.success() { Ok(()) } else { Err(broken(url, &meaning(status.code()))) }
 }
 
-/// What curl's exit codes mean to a user.
+/// A message for a curl exit code.
 pub(crate) fn meaning(code: Option<i32>) -> String {
     match code {
-        Some(6) => "the server's name is not known: is there a network?".to_owned(),
-        Some(7) => "the server cannot be reached: is there a network?".to_owned(),
-        Some(18 | 56) => "the transfer broke off".to_owned(),
-        Some(EXIT_REFUSED) => "the server refuses".to_owned(),
-        Some(23) => "the file cannot be written: is the disk full?".to_owned(),
-        Some(26) => "the file to send cannot be read".to_owned(),
-        Some(28) => "the server takes too long".to_owned(),
+        Some(6) => "the host name cannot be resolved: check the network".to_owned(),
+        Some(7) => "cannot connect to the server: check the network".to_owned(),
+        Some(18 | 56) => "the transfer was interrupted".to_owned(),
+        Some(EXIT_REFUSED) => "the server refused the request".to_owned(),
+        Some(23) => "cannot write the file: check the disk space".to_owned(),
+        Some(26) => "cannot read the file to upload".to_owned(),
+        Some(28) => "the request timed out".to_owned(),
         Some(35 | 51 | 60) => {
-            "no safe connection: is the system's time right, are its certificates there?".to_owned()
+            "no secure connection: check the system's clock and its CA certificates".to_owned()
         }
-        Some(code) => format!("curl ends with code {code}"),
-        None => "curl was ended".to_owned(),
+        Some(code) => format!("curl exited with code {code}"),
+        None => "curl was killed".to_owned(),
     }
 }
 
@@ -311,7 +311,7 @@ pub(crate) fn pause(attempt: u32) {
 /// The error of an answer that is held in memory, and too long for that.
 pub(crate) fn too_long(url: &str) -> Error {
     let message = format!(
-        "the answer is longer than {} MB, more than any list of files: it was stopped there",
+        "the response is longer than {} MB, too long for a file list: the download was stopped",
         LARGEST_ANSWER_BYTES >> 20
     );
     Error::Reference { entry: shown(url), message }
@@ -331,10 +331,10 @@ fn joined(url: &str, location: &str) -> Result<String> {
     if location.starts_with('/') && !location.starts_with("//") {
         return Ok(format!("{}{location}", origin(url)));
     }
-    Err(broken(url, "redirects to what is no address"))
+    Err(broken(url, "redirects to an invalid address"))
 }
 
-/// Percent-encodes what an address cannot hold; `/` stays where it separates.
+/// Percent-encodes invalid characters of an address; `/` is kept as the separator.
 pub(crate) fn encoded(text: &str, keeps_slashes: bool) -> String {
     let mut out = String::new();
     for byte in text.bytes() {

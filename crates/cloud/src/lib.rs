@@ -1,9 +1,7 @@
-//! What talks to other people's servers: data sets from a hub that speaks Hugging Face's routes, and object
-//! storage that speaks S3's.
+//! Remote servers: data sets from a hub with Hugging Face's API, and object storage with the S3 protocol.
 //!
-//! Reading order: `hub/reference` (what is asked for), `hub/mod` (lists and files); `storage/address`,
-//! `storage/mod` (what can be asked), `storage/request` and `storage/signature` (how); `curl` and `receive`
-//! (how bytes come).
+//! Reading order: `hub/reference`, `hub/mod` (lists and files); `storage/address`, `storage/mod`
+//! (operations), `storage/request` and `storage/signature`; `curl` and `receive` (transfers).
 
 mod curl;
 mod digest;
@@ -17,11 +15,11 @@ use std::time::Duration;
 
 pub use error::{Error, Result};
 
-/// A part of a file that nobody has gone on with for so long is left over: of another version of the file, or
-/// given up.
+/// A partial download that has not been continued for this long is a leftover: of another version of the
+/// file, or abandoned.
 const STALE_PART: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Where fetched files are kept: below `TEXT2LLM_CACHE`, else in the system's folder for caches.
+/// The download cache: in `TEXT2LLM_CACHE`, or else in the system's cache folder.
 pub fn cache_folder() -> PathBuf {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     folder("TEXT2LLM_CACHE")

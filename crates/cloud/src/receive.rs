@@ -10,24 +10,24 @@ use std::time::{Duration, Instant};
 use crate::error::{broken, shown};
 use crate::{Error, Result};
 
-/// How often progress is told.
+/// Interval of progress reports.
 const TOLD_EVERY: Duration = Duration::from_millis(100);
 /// Bytes that are taken from the pipe at a time.
 const PIECE_BYTES: usize = 256 << 10;
-/// After too much has come, so much more is looked at to see whether it ends: a refusal's words are short.
+/// After the limit, this many more bytes are read to see whether the response ends: error messages are short.
 const LOOKED_ON_BYTES: u64 = 64 << 10;
 
-/// How a transfer ended.
+/// The end of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     /// By itself, with no more than was announced.
     Ended,
-    /// With more, of which nothing is kept: so many bytes in all, and whether that was the end.
+    /// It exceeded the limit, and nothing was kept: total bytes so far, and whether that was the end.
     TooMuch { delivered: u64, ended: bool },
 }
 
-/// Appends what comes to a file that is `announced` bytes long when it is whole. `progress` hears its size as
-/// it grows. Of a transfer that brings more, the file is removed.
+/// Appends a transfer to a file that has `announced` bytes when complete. `progress` gets its size as it
+/// grows. If the transfer is longer, the file is removed.
 pub(crate) fn receive(
     from: &mut dyn Read,
     place: &str,

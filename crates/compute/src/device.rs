@@ -119,7 +119,7 @@ pub struct CachedAttention {
     pub positions: Tensor,
     /// (new, H·d), written.
     pub out: Tensor,
-    /// Tokens that a sequence has room for.
+    /// Capacity per sequence, in tokens.
     pub capacity: usize,
     /// d.
     pub head_dim: usize,
@@ -309,8 +309,8 @@ pub trait Device {
     fn embedding_backward(&mut self, ids: Tensor, dout: Tensor, dtable: Tensor);
     /// Writes `out` and `op.rstd`.
     fn rmsnorm(&mut self, op: RmsNorm, out: Tensor);
-    /// ADDS the input's gradient to `dx`, and the weight's to `dweight` where there is one. `dx` may be `dout`
-    /// itself only with `overwrite`, which writes instead of adding.
+    /// ADDS the input's gradient to `dx`, and the weight's to `dweight` where there is one. `dx` may be
+    /// `dout` itself only with `overwrite`, which writes instead of adding.
     fn rmsnorm_backward(
         &mut self,
         op: RmsNorm,

@@ -1,43 +1,42 @@
-//! The one error of this crate: facts alone. What to do about them is with those who know the recipe and the
-//! command.
+//! The one error of this crate: facts only. Callers that know the command and the recipe add the remedy.
 
 /// Results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What a kind of failure this is, for callers that decide by it.
+/// Kinds of errors that callers distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The device has not enough memory for the arena.
     OutOfMemory,
-    /// The device is not there, or cannot do what was asked.
+    /// The device is missing, or does not support the request.
     Unsupported,
 }
 
-/// What a device can fail with. Kernels do not fail: shapes are checked when a model is laid out.
+/// Errors of a device. Kernels do not fail: shapes are checked when a model is laid out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The arena could not be allocated.
     #[error("not enough memory: the plan needs {needed_bytes} bytes on {device}")]
     OutOfMemory {
-        /// Size of the arena asked for.
+        /// Requested size of the arena.
         needed_bytes: usize,
         /// The device's name.
         device: String,
     },
-    /// A GPU was asked of a program without the feature `cuda`.
+    /// A GPU was requested from a program without the feature `cuda`.
     #[error("this program was built without CUDA")]
     WithoutCuda,
-    /// A library that a GPU needs is not on this machine.
+    /// A library for the GPU was not found.
     #[error("training on a GPU needs {library}, which was not found")]
     NoLibrary {
         /// Its name.
         library: &'static str,
-        /// What brings it.
+        /// How to install it.
         install: &'static str,
     },
-    /// A GPU without the instructions that the kernels are made of.
+    /// The GPU lacks instructions that the kernels need.
     #[error(
         "{device} has compute capability {}.{}; the kernels need {}.{} or later (bfloat16 tensor cores)",
         capability.0, capability.1, needed.0, needed.1
@@ -45,55 +44,55 @@ pub enum Error {
     OldGpu {
         /// The device's name.
         device: String,
-        /// What it has.
+        /// Its compute capability.
         capability: (u32, u32),
-        /// The least that would do.
+        /// The minimum compute capability.
         needed: (u32, u32),
     },
-    /// A call of a GPU's library failed while the device was set up.
+    /// A library call failed during device setup.
     #[error("{library} cannot be used: {call}: {status}")]
     Call {
-        /// What was called: "the GPU", "cuBLASLt".
+        /// The library: "the GPU", "cuBLASLt".
         library: &'static str,
         /// The function.
         call: &'static str,
-        /// What it returned, by the name of its documentation.
+        /// The returned status, by its documented name.
         status: String,
     },
-    /// cuBLASLt knows no way to compute a product.
+    /// cuBLASLt has no algorithm for a matrix product.
     #[error("cuBLASLt offers no algorithm for a product of {m}×{k} and {k}×{n}")]
     NoAlgorithm {
         /// Rows of the result.
         m: usize,
-        /// What is summed over.
+        /// Length of the sums.
         k: usize,
         /// Columns of the result.
         n: usize,
     },
-    /// NVRTC does not compile a program for this GPU.
+    /// NVRTC cannot compile a program for this GPU.
     #[error("NVRTC cannot compile {program} for {architecture}: {log}")]
     Compile {
         /// The file of kernels.
         program: String,
-        /// The compiler's name of the GPU.
+        /// The compiler's name for the GPU.
         architecture: String,
-        /// What the compiler says.
+        /// The compiler's output.
         log: String,
     },
-    /// The driver does not load what NVRTC compiled.
-    #[error("the driver does not load {program}: {status}")]
+    /// The driver cannot load the output of NVRTC.
+    #[error("the driver cannot load {program}: {status}")]
     Load {
         /// The file of kernels.
         program: String,
-        /// What it returned, by the name of its documentation.
+        /// The returned status, by its documented name.
         status: String,
     },
-    /// `TEXT2LLM_CPU` names no instruction set.
-    #[error("TEXT2LLM_CPU is `{given}`: it can be {}", known.join(", "))]
+    /// `TEXT2LLM_CPU` is not an instruction set.
+    #[error("TEXT2LLM_CPU is `{given}`; it must be one of {}", known.join(", "))]
     InstructionSet {
         /// Its value.
         given: String,
-        /// What it could be.
+        /// The valid values.
         known: Vec<&'static str>,
     },
 }

@@ -1,9 +1,9 @@
-//! Decontamination: documents that hold text of evaluation sets are found by n-grams of words and dropped.
+//! Decontamination: documents that contain text of evaluation sets are found by word n-grams and dropped.
 //!
-//! A document is dropped where it shares n words in a row with an item. An item of fewer words, but at least
-//! eight, is looked for whole; a shorter one says too little to be told from chance, and is counted as such
-//! (Brown et al. 2020, appendix C, uses the same bounds). Words are runs of letters and digits in lower case;
-//! nothing else counts. Hashes of 64 bits stand for n-grams.
+//! A document is dropped if it shares n consecutive words with an item. An item of fewer words, but at least
+//! eight, must be found as a whole; shorter items would match by chance and are only counted (Brown et al.
+//! 2020, appendix C, uses the same limits). Words are runs of letters and digits in lower case; other
+//! characters are ignored. N-grams are compared by 64-bit hashes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
@@ -20,17 +20,17 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DecontaminateOptions {
-    /// Files of evaluation sets, relative to the project folder: .jsonl, an item a line, or .txt, an item a
-    /// paragraph; also as .gz or .zst.
+    /// Files of evaluation sets, relative to the project folder: .jsonl with one item per line, or .txt with
+    /// one item per paragraph; also as .gz or .zst.
     #[schemars(length(min = 1))]
     pub against: Vec<String>,
-    /// The fields of a .jsonl item to look for; empty: every text in it, and its question with the right
+    /// Fields of a .jsonl item to search for. Empty: every text in it, and its question with the correct
     /// choice.
     pub fields: Vec<String>,
-    /// Words in a row that a document may not share with an item.
+    /// Number of consecutive words that a document must not share with an item.
     #[schemars(range(min = 4, max = 64))]
     pub ngram_words: usize,
-    /// Items with fewer words are passed over; those with fewer than `ngram_words` must be found whole.
+    /// Skip items with fewer words; items with fewer than `ngram_words` words must be found as a whole.
     #[schemars(range(min = 4, max = 64))]
     pub minimum_words: usize,
 }
@@ -41,24 +41,23 @@ impl Default for DecontaminateOptions {
     }
 }
 
-/// One evaluation set's part in the report.
+/// The counts of one evaluation set in the report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvaluationSet {
-    /// Its items.
+    /// Number of items in the set.
     pub items: u64,
-    /// Items with too few words to be looked for.
+    /// Items with too few words to search for.
     pub too_short: u64,
-    /// Items of which something was found. Of items that share it, the first counts: there are at least so
-    /// many.
+    /// Items that were found, at least: of items that share an n-gram, only the first counts.
     pub found: u64,
 }
 
-/// What a document shares with an item.
+/// A match between a document and an item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlap {
-    /// The document.
+    /// Name of the document.
     pub document: String,
-    /// The set's file and the item's line or paragraph.
+    /// The file of the set, and the line or paragraph of the item.
     pub item: String,
     /// The words shared.
     pub words: String,
@@ -68,7 +67,7 @@ pub struct Overlap {
 pub struct EvaluationItems {
     /// By length in words: hashes of n-grams, and the first item of each.
     grams: Vec<(usize, HashMap<u64, u32>)>,
-    /// A bit for each n-gram's low bits: most words of a document need no look into a table.
+    /// One bit per value of an n-gram's low bits: most words of a document need no table lookup.
     maybe: Vec<u64>,
     /// File and line.
     places: Vec<(u32, u32)>,
@@ -77,16 +76,16 @@ pub struct EvaluationItems {
 }
 
 const MAYBE_BITS: usize = 1 << 22;
-/// Items that are told of one document.
+/// Maximum items reported per document.
 const TOLD_ITEMS: usize = 10;
-/// Words of a document that are held at a time: 16 bytes each. More than an item's longest n-gram.
+/// Words of a document held at a time, 16 bytes each; more than the longest n-gram.
 const WORDS_AT_ONCE: usize = 1 << 20;
 /// An odd multiplier: n-grams are numbers in this base modulo 2⁶⁴.
 const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
-/// What prompts put before the text of an item.
+/// Labels that prompts put before the text of an item.
 const LABELS: [&str; 6] = ["question:", "answer:", "passage:", "choices:", "context:", "q:"];
 
-/// The words of a text: where each begins and ends, and the hash of all words before each, and of all.
+/// The words of a text: the range of each, and hashes of all prefixes.
 #[derive(Default)]
 struct Words {
     places: Vec<(u32, u32)>,
@@ -94,10 +93,10 @@ struct Words {
 }
 
 impl EvaluationItems {
-    /// Reads the sets that the options name.
+    /// Reads the evaluation sets of the options.
     ///
     /// # Errors
-    /// A file that is not there, or has no item.
+    /// A missing file, or one without items.
     pub fn read(options: &DecontaminateOptions, project: &Path) -> Result<EvaluationItems> {
         let mut items = EvaluationItems {
             grams: Vec::new(),
@@ -125,7 +124,7 @@ impl EvaluationItems {
             message: format!("`{name}` {message}"),
         };
         let unreadable = |error: std::io::Error| match error.kind() {
-            // A system that gives no memory says nothing of the file.
+            // A failed allocation says nothing about the file.
             std::io::ErrorKind::OutOfMemory => {
                 Error::from(store::Error::io("unpack", &project.join(name))(error))
             }
@@ -158,7 +157,7 @@ impl EvaluationItems {
             }
         }
         if self.sets[file as usize].items == 0 {
-            return Err(fail("has no item: give .jsonl with an item a line, or text".to_owned()));
+            return Err(fail("has no items: use .jsonl with one item per line, or text".to_owned()));
         }
         Ok(())
     }
@@ -209,14 +208,14 @@ impl EvaluationItems {
             if words.places.len() < words_at_once {
                 break;
             }
-            // What begins among the last words may go on behind them.
+            // N-grams that start among the last words may continue after them.
             rest = &rest[words.places[words_at_once - longest + 1].0 as usize..];
         }
         found.sort_unstable_by_key(|&(item, _)| item);
         found
     }
 
-    /// Adds what is found; whether that is as much as is told.
+    /// Adds the matches; returns whether the limit of reported items is reached.
     fn find_among<'t>(&self, text: &'t str, words: &Words, found: &mut Vec<(u32, &'t str)>) -> bool {
         let Words { places, prefix } = words;
         for (n, grams) in &self.grams {
@@ -239,13 +238,13 @@ impl EvaluationItems {
         false
     }
 
-    /// An item's name.
+    /// The name of an item.
     pub fn name(&self, item: u32) -> String {
         let (file, line) = self.places[item as usize];
         format!("{}:{line}", self.files[file as usize])
     }
 
-    /// The sets by name, with how many items of each are among `found`.
+    /// The sets by name, with the number of items of each among `found`.
     pub fn report(&self, found: &HashSet<u32>) -> BTreeMap<String, EvaluationSet> {
         let mut sets = self.sets.clone();
         for &item in found {
@@ -255,14 +254,14 @@ impl EvaluationItems {
     }
 }
 
-/// What an item is looked for by.
+/// The texts of an item to search for.
 fn passages(value: &Value, fields: &[String]) -> Vec<String> {
     let mut out = Vec::new();
     if !fields.is_empty() {
         fields.iter().filter_map(|field| value.get(field)).for_each(|value| strings(value, &mut out));
         return out;
     }
-    // A choice alone is no item: "the level of carbon dioxide in the blood" stands in any textbook.
+    // A choice alone is not searched for: "the level of carbon dioxide in the blood" occurs in any textbook.
     let told = value.as_object().map(|object| object.iter().filter(|(key, _)| key.as_str() != "choices"));
     match told {
         Some(fields) => fields.for_each(|(_, value)| strings(value, &mut out)),
@@ -293,7 +292,7 @@ fn strings(value: &Value, out: &mut Vec<String>) {
     }
 }
 
-/// Lines without "Question:" and the like before them.
+/// Lines without leading labels such as "Question:".
 fn without_labels(text: &str) -> String {
     let line = |line: &str| {
         let trimmed = line.trim_start();
@@ -305,7 +304,7 @@ fn without_labels(text: &str) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The first words, up to `most`. A document is a gigabyte at most, so places have 32 bits.
+/// The first `most` words. A document has at most a gigabyte, so positions have 32 bits.
 fn words(text: &str, most: usize) -> Words {
     let mut words = Words { places: Vec::new(), prefix: vec![0] };
     let mut sum = 0u64;
@@ -364,7 +363,8 @@ mod tests {
 {"query": "There is most likely going to be fog around:", "choices": ["a marsh"], "gold": 0}
 "#,
         );
-        let shared = "WHY: it explains, \"why photosynthesis is the -- foundation of most FOOD webs on this planet\"; ";
+        let shared = "WHY: it explains, \"why photosynthesis is the -- foundation of most FOOD webs on this \
+                      planet\"; ";
         assert_eq!(
             items.find(shared).iter().map(|found| items.name(found.0)).collect::<Vec<_>>(),
             ["set.jsonl:1"]

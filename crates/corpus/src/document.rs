@@ -1,4 +1,4 @@
-//! Cleaned documents and the files that hold them: JSON lines packed with zstd, one file a split.
+//! Cleaned documents and their files: JSON lines compressed with zstd, one file per split.
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};
@@ -17,12 +17,12 @@ use crate::{Error, Fault, Result};
 /// The stage's name in its manifest.
 pub const DOCUMENTS_STAGE: &str = "documents";
 
-/// One document, as it is trained on.
+/// A document, as used for training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Document {
     /// The text.
     pub text: String,
-    /// Where it came from: file, and line or place within it.
+    /// Its source: file, and line or position within it.
     pub source: String,
     /// The first 128 bits of the text's BLAKE3, hex.
     pub hash: String,
@@ -32,7 +32,7 @@ pub struct Document {
     /// Its address on the web, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Its title, of pages.
+    /// Title of a page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// The day it was published, of pages.
@@ -70,7 +70,7 @@ impl Document {
     }
 }
 
-/// The file that holds a split's documents.
+/// File name of a split's documents.
 pub(crate) fn documents_file(split: Split) -> String {
     format!("{}.jsonl.zst", split.name())
 }
@@ -81,19 +81,19 @@ pub(crate) const DROPPED_FILE: &str = "dropped.jsonl.zst";
 /// A document that was dropped, where `keep_dropped` keeps them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DroppedDocument {
-    /// What dropped it.
+    /// The filter that dropped it.
     pub filter: String,
-    /// The rule.
+    /// The reason.
     pub reason: String,
-    /// Where it came from.
+    /// Its source.
     pub source: String,
     /// Its text, redacted where the recipe redacts.
     pub text: String,
 }
 
-/// How hard documents are packed: what is kept and passed on, and what is read once and then of no use.
+/// Compression level: of files that are kept or passed on, and of files that are read once.
 const LEVEL: i32 = 3;
-/// What zstd reads at a time.
+/// Bytes that zstd reads at a time.
 const PACKED_BUFFER_BYTES: usize = 128 << 10;
 pub(crate) const PASSING_LEVEL: i32 = 1;
 
@@ -189,7 +189,7 @@ impl<T> Documents<T> {
         Ok(())
     }
 
-    /// The one that comes after the next `count`.
+    /// Skips `count` documents and returns the next.
     pub(crate) fn after(&mut self, count: u64) -> Result<T>
     where
         T: DeserializeOwned,
@@ -228,7 +228,7 @@ impl<T: DeserializeOwned> Iterator for Documents<T> {
 /// returns the first error of reading, if there was one, in place of the work's result.
 ///
 /// # Errors
-/// What reading says.
+/// Errors of reading.
 pub fn texts<T>(
     fs: &dyn Fs,
     folder: &Path,

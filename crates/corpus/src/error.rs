@@ -1,5 +1,4 @@
-//! The one error of this crate. It may name the keys of `[data]`, which this crate gives their meaning, but
-//! no command.
+//! The one error of this crate. It may name keys of `[data]`, which this crate defines, but no command.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,207 +8,209 @@ use crate::quarantine::Quarantined;
 /// `Result` with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What a caller may want to decide on.
+/// Kinds of errors that callers distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// An option is out of range or contradicts another.
     Invalid,
-    /// A file or folder named in the recipe, or left by an earlier stage, is not there.
+    /// A file or folder named in the recipe, or written by an earlier stage, does not exist.
     NotFound,
-    /// The text cannot be used: binary, empty, or too little for what was asked.
+    /// The text is unusable: binary, empty, or too little.
     Data,
-    /// Something that this program wrote is damaged, or belongs to another tokenizer.
+    /// Output of this program is damaged, or belongs to another tokenizer.
     Corrupt,
-    /// The disk failed.
+    /// An I/O error.
     Io,
 }
 
-/// Everything that can go wrong between files and shards.
+/// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An option that cannot be.
+    /// An invalid option.
     #[error("data.{key}: {message}")]
     Options {
         /// The key under `[data]`.
         key: &'static str,
-        /// What is wrong with it and what would be right.
+        /// The mistake and its correction.
         message: String,
     },
-    /// Standard input is to be read, and nothing comes.
-    #[error("data.paths: nothing comes on standard input (`-`): pipe text into the program, or name files")]
+    /// Standard input is empty.
+    #[error("data.paths: standard input (`-`) is empty: pipe text into the program, or list files")]
     NoInput,
-    /// An entry that names no file.
+    /// An entry names no file.
     #[error(
-        "data.paths: `{entry}` does not exist (looked for `{}`): correct it, or use \"{}\" for the bundled corpus",
+        "data.paths: `{entry}` does not exist (looked for `{}`): correct it, or use \"{}\" for the bundled \
+         corpus",
         looked.display(), crate::SAMPLE
     )]
     NoFile {
-        /// As the recipe has it.
+        /// The entry in the recipe.
         entry: String,
-        /// Where it was looked for.
+        /// The path that was tried.
         looked: PathBuf,
     },
-    /// An entry that names a pipe, a device or a socket.
-    #[error("data.paths: `{entry}` is no regular file: use \"-\" to read what another program writes")]
+    /// An entry names a pipe, a device or a socket.
+    #[error("data.paths: `{entry}` is not a regular file: use \"-\" to read the output of another program")]
     NotRegular {
-        /// As the recipe has it.
+        /// The entry in the recipe.
         entry: String,
     },
-    /// A folder without a file to read.
+    /// A folder has no file of a supported format.
     #[error(
-        "data.paths: the folder `{entry}` holds no file of a format that is read (.txt, .md, .jsonl, .csv, .parquet, \
-         .html, .warc, .pdf, .zip and others; .json by name or glob only) and that is not already read"
+        "data.paths: the folder `{entry}` has no file of a supported format (.txt, .md, .jsonl, .csv, .parquet, \
+         .html, .warc, .pdf, .zip and others; .json by name or glob only) that is not already listed"
     )]
     NothingToRead {
-        /// As the recipe has it.
+        /// The entry in the recipe.
         entry: String,
     },
-    /// A glob that matches no file.
-    #[error("data.paths: nothing matches the glob `{entry}`: correct it, or name files and folders")]
+    /// A glob matches no file.
+    #[error("data.paths: nothing matches the glob `{entry}`: correct it, or list files and folders")]
     NoMatch {
-        /// As the recipe has it.
+        /// The entry in the recipe.
         entry: String,
     },
-    /// A file that cannot be read as text.
+    /// A file cannot be read as text.
     #[error("`{source_name}`: {message}")]
     Source {
-        /// The file as the recipe names it, with the line where there is one.
+        /// The file as named in the recipe, with the line if there is one.
         source_name: String,
-        /// What is wrong, and the remedy.
+        /// The problem and its remedy.
         message: String,
     },
-    /// An entry whose every file fails.
+    /// No file of an entry contains a document.
     #[error(
-        "no text is left of `{entry}`: `{}` {}, and none of its {files} files gives a document: check data.paths",
+        "no text from `{entry}`: `{}` {}, and none of its {files} files contains a document: check data.paths",
         first.source, first.reason
     )]
     NothingOfEntry {
-        /// As the recipe has it.
+        /// The entry in the recipe.
         entry: String,
-        /// The first file that could not be read, or not to its end.
+        /// The first file that could not be read completely.
         first: Quarantined,
-        /// How many there are.
+        /// Number of the entry's files.
         files: u64,
     },
-    /// No document is left of all entries.
+    /// No document is left.
     #[error(transparent)]
     NothingLeft(Box<NothingLeft>),
-    /// More could not be read than is allowed.
+    /// More documents and files were unreadable than the limit permits.
     #[error(
-        "{quarantined} of {of} documents and files could not be read{}: {:.1} %, more than data.quarantine_limit = \
-         {limit}. The others are prepared in `{}`, whose {} lists what is missing. Repair or take out those files, or \
-         raise data.quarantine_limit to go on with the others",
+        "{quarantined} of {of} documents and files could not be read{}: {:.1} %, more than \
+         data.quarantine_limit = {limit}. The other documents are prepared in `{}`, and its {} lists the \
+         unreadable ones. Repair or remove those files, or raise data.quarantine_limit to continue without them",
         first_of(first.as_ref()), 100.0 * *quarantined as f64 / *of as f64, folder.display(), page
     )]
     TooMuchQuarantined {
-        /// How many could not be read.
+        /// Number of unreadable ones.
         quarantined: u64,
-        /// Of how many.
+        /// The total.
         of: u64,
-        /// The share that is allowed.
+        /// The permitted fraction.
         limit: f64,
-        /// The first of them.
+        /// The first unreadable one.
         first: Option<Quarantined>,
-        /// Where the others are.
+        /// The folder of prepared documents.
         folder: PathBuf,
-        /// The page in there that lists what could not be read.
+        /// The page in that folder that lists the unreadable ones.
         page: &'static str,
     },
-    /// More documents than duplicate spans are looked for among.
+    /// There are too many documents to find duplicate spans.
     #[error(
-        "more than {most} documents: `duplicate_spans` compares no more at once; leave the table out, or prepare parts of \
-         the text one by one"
+        "more than {most} documents, which `duplicate_spans` cannot compare at once: remove the table, or \
+         prepare the text in parts"
     )]
     TooManyDocuments {
-        /// As many as there may be.
+        /// The maximum.
         most: u64,
     },
-    /// An example for a classifier with a score that is none.
-    #[error("an example has the score {score}: scores are from 0 to {highest}")]
+    /// A classifier example has an invalid score.
+    #[error("an example has the score {score}; scores must be from 0 to {highest}")]
     Score {
-        /// What it has.
+        /// The score.
         score: f64,
-        /// What it may have.
+        /// The highest valid score.
         highest: f64,
     },
-    /// Too few examples for a classifier, or of one kind only.
-    #[error("{examples} examples, {good} of them good: at least {fewest} are needed, of both kinds")]
+    /// There are too few classifier examples, or only good or only bad ones.
+    #[error(
+        "{examples} examples, {good} of them good: at least {fewest} are needed, with good and bad \
+         ones among them"
+    )]
     TooFewExamples {
-        /// What there is.
+        /// Number of examples.
         examples: usize,
-        /// How many of them are good.
+        /// Number of good ones.
         good: usize,
-        /// What is needed.
+        /// The minimum.
         fewest: usize,
     },
-    /// A rank's number that is not below that of ranks.
-    #[error(
-        "there is no rank {number} of {of}: ranks count from 0 to one less than their number, at most {most}"
-    )]
+    /// A rank's number is not below the number of ranks.
+    #[error("there is no rank {number} of {of}: ranks are numbered from 0, and there can be at most {most}")]
     NoRank {
-        /// The rank's.
+        /// The rank's number.
         number: usize,
-        /// Of how many.
+        /// The total.
         of: usize,
-        /// As many as there may be.
+        /// The maximum.
         most: usize,
     },
-    /// A stage that not all of its ranks have done.
-    #[error("the stage `{stage}` is not done by all {of} ranks: {}", ranks_text(ranks))]
+    /// Not all ranks have finished a stage.
+    #[error("not all {of} ranks have finished the stage `{stage}`: {}", ranks_text(ranks))]
     RanksMissing {
-        /// Which stage.
+        /// The stage.
         stage: &'static str,
-        /// How many ranks there are.
+        /// Number of ranks.
         of: usize,
-        /// Those at fault, and why; at least one.
+        /// The unfinished ranks, with reasons; at least one.
         ranks: Vec<(usize, RankFault)>,
     },
-    /// The ranks' ids are those of fewer documents than there are.
-    #[error("the ranks of the stage `{stage}` hold fewer documents than there are")]
+    /// The ranks' ids cover fewer documents than there are.
+    #[error("the ranks of the stage `{stage}` have fewer documents than the stage `documents`")]
     RanksEndEarly {
-        /// Which stage.
+        /// The stage.
         stage: &'static str,
     },
-    /// The model of `[data.perplexity]` cannot be laid out once more.
+    /// Another copy of the model of `[data.perplexity]` could not be created.
     #[error("data.perplexity: {0}")]
     Perplexity(#[source] model::Error),
-    /// What a stage or a command has left is damaged or belongs to something else.
+    /// Output of a stage or a command is damaged or does not match.
     #[error("`{}` {fault}", path.display())]
     Corrupt {
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         fault: Fault,
     },
-    /// Reading or writing failed.
+    /// An I/O error.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// From shards or mixes.
+    /// An error of shards or mixes.
     #[error(transparent)]
     Tokens(#[from] tokens::Error),
-    /// The tokenizer failed.
+    /// An error of the tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
 }
 
-/// What was read, of which no document is left.
+/// Counts of input from which no document is left.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NothingLeft {
-    /// Documents that were read.
+    /// Number of documents read.
     pub documents: u64,
-    /// Files that they were in.
+    /// Number of files.
     pub files: u64,
-    /// Documents that were empty or too short.
+    /// Number of documents that were empty or too short.
     pub too_short: u64,
     /// `data.minimum_characters`.
     pub minimum_characters: usize,
     /// The first file or line that could not be read.
     pub first: Option<Quarantined>,
-    /// How many more could not be read.
+    /// Number of further unreadable ones.
     pub more: u64,
-    /// The filter that dropped most documents, and how many.
+    /// The filter that dropped the most documents, with their number.
     pub dropped: Option<(String, u64)>,
 }
 
@@ -219,7 +220,8 @@ impl fmt::Display for NothingLeft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "no text is left: {} documents in {} files, {} of them empty or shorter than data.minimum_characters = {}",
+            "no text is left: {} documents in {} files, {} of them empty or shorter than \
+             data.minimum_characters = {}",
             self.documents, self.files, self.too_short, self.minimum_characters
         )?;
         if let Some(first) = &self.first {
@@ -238,14 +240,14 @@ impl fmt::Display for NothingLeft {
     }
 }
 
-/// Why a rank's share does not count.
+/// Why a rank's output is unusable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RankFault {
-    /// It is not there.
+    /// It is missing.
     Missing,
-    /// It is of other files or options.
+    /// It was made from other files or options.
     Stale,
-    /// Its bytes are not what its manifest says.
+    /// Its bytes do not match its manifest.
     Damaged,
 }
 
@@ -253,38 +255,38 @@ impl fmt::Display for RankFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             RankFault::Missing => "is missing",
-            RankFault::Stale => "is stale: its files or options are others by now",
+            RankFault::Stale => "is out of date: its files or options have changed",
             RankFault::Damaged => "is damaged",
         })
     }
 }
 
-/// What makes a file or folder unusable that this program made.
+/// Why output of this program is unusable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// No stage has left its manifest there.
+    /// It has no manifest.
     NoDocuments,
-    /// Documents do not parse, or end early: what the reader says.
+    /// Documents do not parse or are truncated: the message of the reader.
     Documents(String),
-    /// The folder is that of another stage, of this name.
+    /// It is the output of another stage, with its name.
     OtherStage(String),
-    /// Documents became others while a rank encoded them.
+    /// Documents changed while a rank encoded them.
     DocumentsChanged,
-    /// A rank's verdicts are of other sources than its share.
+    /// A rank's decisions are of other sources than its share.
     Verdicts,
-    /// It is no classifier, or one that cannot be read: how it differs from one.
+    /// It is not a readable classifier: the reason.
     Classifier(String),
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::NoDocuments => f.write_str("holds no finished documents"),
+            Fault::NoDocuments => f.write_str("contains no finished documents"),
             Fault::Documents(message) => write!(f, "is damaged ({message})"),
-            Fault::OtherStage(stage) => write!(f, "holds `{stage}`, not documents"),
-            Fault::DocumentsChanged => f.write_str("changed while it was encoded"),
-            Fault::Verdicts => f.write_str("does not hold the sources of its rank"),
+            Fault::OtherStage(stage) => write!(f, "contains `{stage}`, not documents"),
+            Fault::DocumentsChanged => f.write_str("changed during encoding"),
+            Fault::Verdicts => f.write_str("does not contain the sources of its rank"),
             Fault::Classifier(message) => f.write_str(message),
         }
     }
@@ -295,7 +297,7 @@ fn first_of(first: Option<&Quarantined>) -> String {
 }
 
 fn ranks_text(ranks: &[(usize, RankFault)]) -> String {
-    /// Ranks that are told one by one.
+    /// Number of ranks that are listed in a message.
     const TOLD: usize = 20;
     let told: Vec<String> =
         ranks.iter().take(TOLD).map(|(number, why)| format!("rank {number} {why}")).collect();
@@ -306,7 +308,7 @@ fn ranks_text(ranks: &[(usize, RankFault)]) -> String {
 }
 
 impl Error {
-    /// The kind to decide on.
+    /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Options { .. } => ErrorKind::Invalid,

@@ -1,5 +1,4 @@
-//! What is done to each document alone, and so on all threads: its text found, its language told, filters,
-//! signature.
+//! Processes each document on its own, on all threads: extraction, language, filters, signature.
 
 use std::borrow::Cow;
 
@@ -14,17 +13,17 @@ use crate::repair::{Repairs, repair};
 use crate::rules::Rules;
 use crate::{CorpusOptions, Document, clean, extract, language, words};
 
-/// A document's verdict. Ranks write it down, so it can be read back; what is at its default is left out.
+/// The filter decision for a document. Ranks write it to disk; values at their defaults are omitted.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
     pub outcome: Result<Document, Cause>,
     /// Why it could not be read at all, where that only shows here.
     #[serde(default, skip_serializing_if = "is_default")]
     pub unreadable: Option<String>,
-    /// What its bands are, where near-duplicates are looked for.
+    /// Its MinHash bands, if near-duplicates are dropped.
     #[serde(default, skip_serializing_if = "is_default")]
     pub bands: Option<Vec<Band>>,
-    /// Of a dropped one: where it came from, and the start of its text.
+    /// For a dropped document: its source and the start of its text.
     pub source: String,
     #[serde(default, skip_serializing_if = "is_default")]
     pub start: String,
@@ -36,13 +35,13 @@ pub struct Judged {
     pub repairs: Repairs,
     #[serde(default, skip_serializing_if = "is_default")]
     pub redacted: Redacted,
-    /// The classifier's.
+    /// Score of the quality classifier.
     #[serde(default, skip_serializing_if = "is_default")]
     pub score: Option<f32>,
-    /// Under the recipe's model.
+    /// Perplexity under the recipe's model.
     #[serde(default, skip_serializing_if = "is_default")]
     pub perplexity: Option<f32>,
-    /// Items of evaluation sets that a dropped one holds, and the words shared.
+    /// Evaluation items in a dropped document, and the shared words.
     #[serde(default, skip_serializing_if = "is_default")]
     pub overlaps: Vec<(u32, String)>,
 }
@@ -51,7 +50,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Which filter dropped a document, and for what: [`Dropped`], as it is when read back.
+/// The filter and the reason that dropped a document: [`Dropped`], as read back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
     pub filter: Cow<'static, str>,
@@ -74,7 +73,7 @@ const FREE_WORDS: usize = 1 << 19;
 const BYTES_PER_WORD: usize = 4;
 /// … or more than so many goes through them in parts of [`FREE_WORDS`].
 const MOST_WORDS: usize = 4 << 20;
-/// What filters noted of a longer text is not kept for the next.
+/// Working memory of a longer text is not kept for the next one.
 const KEPT_FOR_BYTES: usize = 1 << 20;
 /// As many more are redacted with them, so that no value is cut where it is not known any more.
 const REDACTED_BYTES: usize = 4096;
@@ -97,7 +96,7 @@ impl<'a> Judge<'a> {
         Judge { rules, options, scratch: Scratch::default(), signer, redactor, features: Vec::new() }
     }
 
-    /// The verdict. A document that makes this program fail is quarantined; the others go on.
+    /// Decides on a document. A document that causes a panic is quarantined; the others go on.
     pub fn judge(&mut self, raw: RawDocument) -> Judged {
         let source = raw.source.clone();
         let verdict = store::panics::catch(|| self.verdict(raw));
@@ -105,7 +104,7 @@ impl<'a> Judge<'a> {
             self.scratch = Scratch::default();
             self.signer = self.options.near_duplicates.as_ref().map(Signer::new);
             self.redactor = self.options.redact.as_ref().map(Redactor::new);
-            let reason = "made this program fail: please report it, with the file".to_owned();
+            let reason = "caused an internal error: please report it with the file".to_owned();
             Judged { unreadable: Some(reason), ..Judged::undecided(source) }
         })
     }
@@ -121,12 +120,11 @@ impl<'a> Judge<'a> {
                 let found = extract::extract(&page, self.options.extraction);
                 if found.flattened_elements > MOST_FLATTENED_ELEMENTS {
                     let flattened = found.flattened_elements;
-                    judged.unreadable =
-                        Some(format!("has {flattened} elements nested deeper than any browser shows"));
+                    judged.unreadable = Some(format!("has {flattened} elements nested too deeply"));
                     return judged;
                 }
                 if found.is_cut {
-                    judged.unreadable = Some("has more elements than a page has: split it".to_owned());
+                    judged.unreadable = Some("has too many elements for a page: split it".to_owned());
                     return judged;
                 }
                 url = url.or(found.metadata.url).filter(|url| url.len() <= LONGEST_ADDRESS_BYTES);
@@ -180,7 +178,7 @@ impl<'a> Judge<'a> {
             Ok(None) => {}
             Ok(Some(reason)) => return self.dropped(judged, &text, names::PERPLEXITY, reason),
             Err(error) => {
-                judged.unreadable = Some(format!("could not be judged: {error}"));
+                judged.unreadable = Some(format!("could not be filtered: {error}"));
                 return judged;
             }
         }
@@ -238,7 +236,7 @@ impl<'a> Judge<'a> {
         Ok(model.judge(perplexity))
     }
 
-    /// The text with its characters repaired, where the recipe asks for it.
+    /// The repaired text, if the recipe enables repair.
     fn repaired(&self, text: String, judged: &mut Judged) -> String {
         let Some(options) = &self.options.repair else { return text };
         match repair(&text, options, self.redactor.is_none()) {
@@ -252,7 +250,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// What is kept of a dropped document is redacted too.
+    /// Kept parts of a dropped document are redacted too.
     fn dropped(
         &mut self,
         mut judged: Judged,
@@ -273,7 +271,7 @@ impl<'a> Judge<'a> {
         judged
     }
 
-    /// Whether a text's language is wanted; where it is told by its source, that is believed.
+    /// Whether a text's language is wanted; a language given by the source is not checked.
     fn language(&self, text: &str, told: &mut Option<String>) -> Result<(), &'static str> {
         let options = &self.options.filters;
         if options.languages.is_empty() {

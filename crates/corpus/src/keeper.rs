@@ -1,4 +1,4 @@
-//! All documents' verdicts in, in order; those that stay are written.
+//! Consumes filter decisions in order and writes the documents that are kept.
 //!
 //! Here is what depends on order: duplicates, spans and lines that came before, the split, the report. Where
 //! near-duplicates are looked for, documents wait in a file until all signatures are known; where spans are,
@@ -33,7 +33,7 @@ const LISTED_OVERLAPS: usize = 1000;
 /// More repairs than one in so many bytes: probably another encoding.
 const BYTES_PER_REPAIR: u64 = 200;
 
-/// Takes verdicts and writes the documents that stay.
+/// Consumes filter decisions and writes the kept documents.
 pub struct Keeper<'a> {
     fs: &'a dyn Fs,
     folder: PathBuf,
@@ -42,13 +42,13 @@ pub struct Keeper<'a> {
     resolved: &'a Resolved,
     summary: CorpusSummary,
     warnings: Vec<String>,
-    /// The number of the source whose verdicts come.
+    /// Number of the current source.
     at: usize,
     source_repairs: u64,
     entry: EntryRead,
     writers: [DocumentWriter; 2],
     dropped: Option<DocumentWriter>,
-    /// Items of evaluation sets that some document holds.
+    /// Evaluation items found in any document.
     items_found: HashSet<u32>,
     /// 128 bits of each text's hash: 16 bytes a document is what deduplication costs.
     seen: HashSet<u128>,
@@ -58,7 +58,7 @@ pub struct Keeper<'a> {
     borderline: Borderline,
 }
 
-/// What is known once all is written.
+/// Results that are known when everything is written.
 pub struct Kept {
     pub summary: CorpusSummary,
     pub borderline: Borderline,
@@ -119,7 +119,7 @@ impl<'a> Keeper<'a> {
         })
     }
 
-    /// Takes the next verdict. All verdicts of a source come before those of the next.
+    /// Adds the next decision. All decisions of a source come before those of the next.
     pub fn take(&mut self, verdict: Verdict) -> Result<()> {
         match verdict {
             Verdict::Document(judged) => {
@@ -136,7 +136,7 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// What only all documents together tell. `reporter` hears how many of those that waited are through.
+    /// Work that needs all documents. `reporter` gets the number of waiting documents that are done.
     pub fn finish(mut self, reporter: &mut dyn Reporter) -> Result<Kept> {
         if let Some((near, waiting)) = self.near.take() {
             waiting.finish()?;
@@ -171,8 +171,8 @@ impl<'a> Keeper<'a> {
         let repaired = std::mem::take(&mut self.source_repairs) + counts.repaired_sequences;
         if repaired * BYTES_PER_REPAIR > end.bytes {
             self.warnings.push(format!(
-                "`{}` has {repaired} invalid UTF-8 sequences in {} bytes, each replaced by U+FFFD: it may be Latin-1 or \
-                 Windows-1252; convert it with `iconv -f WINDOWS-1252 -t UTF-8`",
+                "`{}` has {repaired} invalid UTF-8 sequences in {} bytes, each replaced by U+FFFD: it may be \
+                 Latin-1 or Windows-1252; convert it with `iconv -f WINDOWS-1252 -t UTF-8`",
                 end.source, end.bytes
             ));
         }
@@ -367,7 +367,7 @@ impl<'a> Through<'a> {
     }
 }
 
-/// What one entry of `data.paths` gave.
+/// Counts of one entry of `data.paths`.
 #[derive(Default)]
 struct EntryRead {
     files: u64,
@@ -378,7 +378,7 @@ struct EntryRead {
 }
 
 impl EntryRead {
-    /// An entry that gives nothing is a mistake, or a loss that nobody would notice among others.
+    /// An entry without documents is a mistake, or a loss that nobody would notice among others.
     fn check(self, entry: &str) -> Result<()> {
         if self.documents > 0 {
             return Ok(());
@@ -391,9 +391,9 @@ impl EntryRead {
             }
             None => {
                 let why = self.last_passed_over.map_or(String::new(), |last| {
-                    format!(" (the last one passed over: `{}` {})", last.source, last.reason)
+                    format!(" (last file skipped: `{}` {})", last.source, last.reason)
                 });
-                Err(Error::source(entry, format!("gives no document{why}: check data.paths")))
+                Err(Error::source(entry, format!("contains no document{why}: check data.paths")))
             }
         }
     }

@@ -1,6 +1,6 @@
-//! What a file is: its format and its packing, told by its name, or by how it begins where it has none.
+//! Detects the format and compression of a file, by its name or else by its first bytes.
 
-/// What lies in a file once it is unpacked.
+/// The format of a file's decompressed content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Text,
@@ -20,7 +20,7 @@ pub enum Format {
     Zip,
 }
 
-/// How a file is packed as a whole.
+/// Compression of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
     None,
@@ -30,7 +30,7 @@ pub enum Packing {
     Xz,
 }
 
-/// Both.
+/// Format and compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
     pub format: Format,
@@ -38,7 +38,7 @@ pub struct Kind {
 }
 
 impl Format {
-    /// Whether text takes less room in it than it has.
+    /// Whether it compresses text.
     pub fn is_packed(self) -> bool {
         matches!(self, Format::Parquet | Format::Docx | Format::Pdf | Format::Zip)
     }
@@ -91,7 +91,7 @@ impl Packing {
 }
 
 impl Kind {
-    /// What a name's extensions say; `None` for what is not read.
+    /// The kind by a name's extensions; `None` for unsupported ones.
     pub fn of_name(name: &str) -> Option<Kind> {
         let (stem, packing) = split_packing(name);
         if let Some(packed_tar) = packed_tar(&stem) {
@@ -100,8 +100,8 @@ impl Kind {
         Some(Kind { format: Format::of_extension(stem.rsplit_once('.')?.1)?, packing })
     }
 
-    /// The same for a file beside others, in a folder or an archive: `.json` is settings and sidecars there
-    /// more often than text.
+    /// The same for a file in a folder or an archive, where `.json` is more often settings or metadata than
+    /// text.
     pub fn of_name_beside_others(name: &str) -> Option<Kind> {
         Kind::of_name(name).filter(|kind| kind.format != Format::Json)
     }
@@ -117,7 +117,7 @@ impl Kind {
         Packing::of_start(start)
     }
 
-    /// What unpacked bytes without a name are, by how they begin.
+    /// The kind of decompressed bytes without a name, by their beginning.
     pub fn format_of_start(start: &[u8]) -> Format {
         let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
         let begins = |mark: &[u8]| text.get(..mark.len()).is_some_and(|head| head.eq_ignore_ascii_case(mark));
@@ -144,7 +144,7 @@ fn split_packing(name: &str) -> (String, Packing) {
     }
 }
 
-/// `.tgz` and its kin.
+/// Combined extensions such as `.tgz`.
 fn packed_tar(name: &str) -> Option<Kind> {
     let packing = match name.rsplit_once('.')?.1 {
         "tgz" => Packing::Gzip,

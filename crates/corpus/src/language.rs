@@ -4,13 +4,12 @@ use std::cell::RefCell;
 
 use whatlang::Lang;
 
-/// Enough to tell; more only costs time.
+/// Bytes used for detection; more only costs time.
 const LOOKED_AT_BYTES: usize = 800;
 /// A document may be dropped for it, so more is looked at.
 const JUDGED_BYTES: usize = 4096;
 
-/// English words that say how others belong together: about half of what is written, and hardly any of
-/// another language.
+/// English function words: about half of English text, and rare in other languages.
 const FUNCTION_WORDS: [&str; 56] = [
     "the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on",
     "not", "this", "are", "or", "his", "from", "at", "which", "but", "have", "an", "had", "they", "you",
@@ -49,7 +48,7 @@ pub fn detect(text: &str) -> Option<String> {
     .map(ToOwned::to_owned)
 }
 
-/// Texts whose language this thread has told lately, by their hash.
+/// Languages recently detected by this thread, by the texts' hashes.
 const TOLD_LATELY: usize = 1024;
 
 thread_local! {
@@ -126,11 +125,12 @@ mod tests {
         {
             assert_eq!(code(named), wanted);
         }
-        let dutch = "Het is in de zomer van het jaar dat we in een huis aan de zee waren, en of het nu was of niet, er is veel van de \
-                     wind en het water te zien, als we in de tuin zitten en over de dag spreken die was.";
+        let dutch = "Het is in de zomer van het jaar dat we in een huis aan de zee waren, en of het nu was \
+                     of niet, er is veel van de wind en het water te zien, als we in de tuin zitten en over \
+                     de dag spreken die was.";
         assert!(!is_plainly_english(dutch));
-        let english = "The number of steps that are needed to reach the end of the list depends on how it was made, and on \
-                       what is in it when the search begins.";
+        let english = "The number of steps that are needed to reach the end of the list depends on how it \
+                       was made, and on what is in it when the search begins.";
         assert!(is_plainly_english(english));
         for &language in Lang::all() {
             assert!(short_code(language).len() <= 3);

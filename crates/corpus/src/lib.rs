@@ -56,7 +56,7 @@ pub use options::{CorpusOptions, Normalize, RemoteEntry, RemoteFile};
 pub use prepare::{documents_by, documents_stage, prepare, prepare_judged};
 pub use quarantine::{NotFollowed, Quarantined};
 pub use ranks::encode::{ENCODE_STAGE, EncodeSummary, encode_rank, encode_stage};
-pub use ranks::judge::{JUDGE_STAGE, JudgeSummary, judge_by, judge_rank, judge_stage, sources_of_rank};
+pub use ranks::judge::{FILTER_STAGE, JudgeSummary, judge_by, judge_rank, judge_stage, sources_of_rank};
 pub use ranks::{Rank, Ranks};
 pub use report::{Cluster, CorpusSummary, Drops, Redactions, Sample, SplitCounts, UnicodeRepairs};
 pub use report_page::inspection_page;

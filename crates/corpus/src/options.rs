@@ -1,4 +1,4 @@
-//! The recipe's `[data]`: which text, and what is done to it.
+//! The recipe's `[data]`: which text to read and how to clean it.
 
 use std::path::PathBuf;
 
@@ -18,14 +18,14 @@ use crate::redact::RedactOptions;
 use crate::repair::RepairOptions;
 use crate::{Error, Result};
 
-/// What is done to the characters of a text.
+/// Unicode normalization of texts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalize {
-    /// Unicode NFC, and line ends as line feeds: one spelling for what looks the same.
+    /// Unicode NFC, and line endings as line feeds: text that looks the same has the same characters.
     #[default]
     Nfc,
-    /// Nothing.
+    /// No normalization.
     None,
 }
 
@@ -33,133 +33,131 @@ pub enum Normalize {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CorpusOptions {
-    /// Files, folders and globs, relative to the project folder; "sample" is the bundled corpus, "-" what
-    /// comes on standard input, "hf://OWNER/NAME" a data set of the Hugging Face hub (also @REVISION,
-    /// /PATTERN and ?split=, config=, column=), "wikitext-2", "wikitext-103" and "tinystories" are such sets;
-    /// "s3://BUCKET/KEY", "s3://BUCKET/FOLDER/" and "s3://BUCKET/PATTERN" lie in object storage. Of a folder,
-    /// and of the archives in it, these are read: .txt, .md, .jsonl, .csv, .tsv, .parquet, .html, .xml,
-    /// .docx, .pdf, .warc, .wet, .tar and .zip, also packed as .gz, .zst, .bz2 or .xz.
+    /// Texts to read: files, folders and globs, relative to the project folder. "sample" is the bundled
+    /// corpus, "-" is standard input. "hf://OWNER/NAME" is a data set of the Hugging Face hub (optionally
+    /// with @REVISION, /PATTERN and ?split=, config=, column=); "wikitext-2", "wikitext-103" and
+    /// "tinystories" are short names of such sets. "s3://BUCKET/KEY", "s3://BUCKET/FOLDER/" and
+    /// "s3://BUCKET/PATTERN" are in object storage. Folders and archives are searched for .txt, .md, .jsonl,
+    /// .csv, .tsv, .parquet, .html, .xml, .docx, .pdf, .warc, .wet, .tar and .zip, also compressed as .gz,
+    /// .zst, .bz2 or .xz.
     #[schemars(length(min = 1))]
     pub paths: Vec<String>,
-    /// The field of a .jsonl line, or the column of a .csv or .parquet file, that holds the text.
+    /// Field of a .jsonl line, or column of a .csv or .parquet file, that contains the text.
     #[schemars(length(min = 1))]
     pub text_field: String,
-    /// The field or column that names a text's language, where there is one.
+    /// Field or column that contains the language of the text, if there is one.
     #[schemars(length(min = 1))]
     pub language_field: String,
-    /// The field or column that holds its address, where there is one.
+    /// Field or column that contains the address of the text, if there is one.
     #[schemars(length(min = 1))]
     #[serde(skip_serializing_if = "is_url_field")]
     pub url_field: String,
-    /// What is taken of an HTML page: "balanced", "precision", "recall" or "everything".
+    /// How to extract the main text of HTML pages.
     #[serde(skip_serializing_if = "is_default")]
     pub extraction: ExtractionMode,
-    /// What separates the documents of a plain text file ("\n\n" for blank lines). Empty: a file is one
+    /// Separator of documents within a plain text file ("\n\n" for blank lines). Empty: each file is one
     /// document.
     pub document_separator: String,
-    /// A longer document is cut at the end of a line; a longer line, page or PDF is quarantined. Bounds
-    /// memory.
+    /// Longer documents are split at a line ending; a longer line, page or PDF is quarantined. Limits memory
+    /// use.
     #[schemars(range(min = 1024, max = 1073741824))]
     pub maximum_document_bytes: usize,
-    /// Where more than this part of documents, lines and files cannot be read, the job stops with what could
-    /// be read prepared; 1 goes on whatever happens.
+    /// If more than this fraction of documents, lines and files cannot be read, the job stops after preparing
+    /// the others; 1 never stops it.
     #[schemars(range(min = 0.0, max = 1.0))]
     #[serde(skip_serializing_if = "is_quarantine_limit")]
     pub quarantine_limit: f64,
-    /// A shorter document is dropped.
+    /// Drop documents with fewer characters.
     pub minimum_characters: usize,
-    /// "nfc" or "none".
+    /// Unicode normalization of the text.
     pub normalize: Normalize,
-    /// Repair misread characters, and remove control characters and those without width; an empty table does
-    /// all of it.
+    /// Repair wrongly decoded text, and remove control characters and zero-width characters; an empty table
+    /// enables all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repair: Option<RepairOptions>,
-    /// Drop documents whose text is the same as an earlier one's.
+    /// Deduplicate: drop documents whose text equals that of an earlier one.
     pub deduplicate: bool,
-    /// Quality filters; each stands in a table of its own, and an empty one has the published parameters.
+    /// Document filters; each has its own table, and an empty table uses the published parameters.
     #[serde(skip_serializing_if = "is_default")]
     pub filters: FilterOptions,
-    /// Drop documents that are nearly the same as an earlier one (MinHash); an empty table has FineWeb's
-    /// parameters.
+    /// Drop near-duplicates of earlier documents (MinHash); an empty table uses FineWeb's parameters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub near_duplicates: Option<DuplicateOptions>,
-    /// Remove passages that came before in any document, wherever they begin; an empty table compares spans
-    /// of 200 bytes and more.
+    /// Remove passages that occurred before in any document, wherever they start; an empty table compares
+    /// spans of 200 bytes or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_spans: Option<SpanOptions>,
-    /// Remove lines or paragraphs that came before in any document; an empty table compares lines of 40
-    /// characters and more.
+    /// Remove lines or paragraphs that occurred before in any document; an empty table compares lines of 40
+    /// characters or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_lines: Option<LineOptions>,
-    /// Score documents with a trained classifier.
+    /// Score documents with a trained quality classifier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classifier: Option<ClassifierOptions>,
-    /// Drop documents by their perplexity under a small model of one's own.
+    /// Drop documents by their perplexity under a small model that you trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<PerplexityOptions>,
-    /// Drop documents that hold text of evaluation sets.
+    /// Decontaminate: drop documents that contain text of evaluation sets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decontaminate: Option<DecontaminateOptions>,
-    /// Replace personal data and secrets by placeholders; an empty table looks for all kinds.
+    /// Replace personal data and secrets with placeholders; an empty table covers all kinds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redact: Option<RedactOptions>,
-    /// Keep the dropped documents, each with its reason, in dropped.jsonl.zst beside the others: for `data
+    /// Write dropped documents and the reasons to dropped.jsonl.zst next to the kept ones, for `data
     /// inspect`.
     #[serde(skip_serializing_if = "is_default")]
     pub keep_dropped: bool,
-    /// How much of each entry of `paths` is learned from; without it, all of all once.
+    /// Shares of the entries of `paths` in the training data. Default: all documents once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mix: Option<MixOptions>,
-    /// The part of the documents that is kept for validation; 0 keeps none. A corpus of one document gives
-    /// its last part.
+    /// Fraction of documents in the validation split; 0 disables it. A corpus of one document uses the end of
+    /// it.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub validation_fraction: f64,
-    /// Chooses which documents are kept for validation.
+    /// Random seed that selects the documents of the validation split.
     pub seed: u64,
-    /// Where the files of remote entries of `paths` lie on this machine; filled by who fetched them, never by
-    /// a recipe.
+    /// Local copies of remote entries of `paths`; set after downloading, never by a recipe.
     #[serde(skip)]
     pub remote: Vec<RemoteEntry>,
-    /// The project folder, where it is not the recipe's: what is made there is never read, and standard input
-    /// is kept there. Filled by who knows it.
+    /// The project folder, if it is not the recipe's: output there is never read as input, and standard input
+    /// is stored there. Set by the caller.
     #[serde(skip)]
     pub output: Option<PathBuf>,
-    /// Threads to judge documents on, 0 for all; nothing that is written depends on it. Filled by who knows
-    /// the machine.
+    /// Threads to filter documents on, 0 for all; results do not depend on it. Set by the caller.
     #[serde(skip)]
     pub threads: usize,
 }
 
-/// An entry of `paths` whose files were fetched, or will be.
+/// A remote entry of `paths`, whose files are downloaded already or will be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteEntry {
-    /// As `paths` has it.
+    /// The entry as written in `paths`.
     pub entry: String,
-    /// The column that holds the text, where it is not `text_field`.
+    /// The column that contains the text, if it is not `text_field`.
     pub text_field: Option<String>,
-    /// Whether its rows are lines of articles, as WikiText's are: they are joined up to the next title.
+    /// Whether rows are lines of articles, as in WikiText: they are joined up to the next title.
     pub rows_are_lines: bool,
-    /// Whether it is a folder, of which only what can be read is meant.
+    /// Whether it is a folder, of which only files of supported formats are read.
     pub is_folder: bool,
     /// The files, in their order.
     pub files: Vec<RemoteFile>,
 }
 
-/// A file that was fetched, or will be.
+/// A remote file, downloaded already or to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteFile {
-    /// What it is called in reports and manifests.
+    /// Name of the file in reports and manifests.
     pub name: String,
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
-    /// What names its content where it lies, so that its bytes need not be here to be known.
+    /// Identifies the content at its origin, so that its bytes need not be here to be known.
     pub identity: Option<String>,
 }
 
-/// Keys of later versions are left out of a stage's options where they change nothing, so that what was
-/// prepared before stays valid.
+/// Keys at their default are omitted from a stage's recorded options, so that a new key does not invalidate
+/// prepared data.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -168,7 +166,7 @@ fn is_url_field(field: &String) -> bool {
     field == "url"
 }
 
-/// One broken file among ten is bad luck; more of them, and the text is not what its owner thinks it is.
+/// One unreadable file in ten can be bad luck; more means that the text is not what its owner thinks it is.
 const QUARANTINE_LIMIT: f64 = 0.1;
 
 fn is_quarantine_limit(limit: &f64) -> bool {
@@ -213,21 +211,21 @@ impl CorpusOptions {
     /// Checks ranges.
     ///
     /// # Errors
-    /// The first option that cannot be, with what would be right.
+    /// The first invalid option, with its correction.
     pub fn validate(&self) -> Result<()> {
         let fail = |key, message: String| Err(Error::Options { key, message });
         if self.paths.is_empty() || self.paths.iter().any(|path| path.trim().is_empty()) {
-            return fail("paths", "name at least one file, folder or glob, or \"sample\"".to_owned());
+            return fail("paths", "list at least one file, folder or glob, or \"sample\"".to_owned());
         }
         if !(0.0..=0.5).contains(&self.validation_fraction) {
-            let message = format!("{} is not between 0 and 0.5", self.validation_fraction);
+            let message = format!("{} must be from 0 to 0.5", self.validation_fraction);
             return fail("validation_fraction", message);
         }
         if !(0.0..=1.0).contains(&self.quarantine_limit) {
-            return fail("quarantine_limit", format!("{} is not between 0 and 1", self.quarantine_limit));
+            return fail("quarantine_limit", format!("{} must be from 0 to 1", self.quarantine_limit));
         }
         if !(1 << 10..=1 << 30).contains(&self.maximum_document_bytes) {
-            let message = format!("{} is not between 1,024 and 1,073,741,824", self.maximum_document_bytes);
+            let message = format!("{} must be from 1,024 to 1,073,741,824", self.maximum_document_bytes);
             return fail("maximum_document_bytes", message);
         }
         let fields = [
@@ -239,7 +237,8 @@ impl CorpusOptions {
             let (bands, rows, words) = (options.bands, options.rows, options.shingle_words);
             if !(1..=256).contains(&bands) || !(1..=64).contains(&rows) || !(1..=64).contains(&words) {
                 let message = format!(
-                    "{bands} bands of {rows} rows over {words} words: 1 to 256, 64 and 64 are possible"
+                    "{bands} bands of {rows} rows over {words} words: the ranges are 1 to 256 bands, 1 to 64 \
+                     rows, 1 to 64 words"
                 );
                 return fail("near_duplicates", message);
             }
@@ -249,18 +248,19 @@ impl CorpusOptions {
             if options.against.is_empty() {
                 return fail(
                     "decontaminate",
-                    "`against` names no file: name those of evaluation sets".to_owned(),
+                    "`against` is empty: list the files of evaluation sets".to_owned(),
                 );
             }
             if !(4..=64).contains(&most) || !(4..=most).contains(&fewest) {
                 let message = format!(
-                    "{most} words, {fewest} at least: 4 to 64 are possible, and minimum_words up to ngram_words"
+                    "ngram_words = {most}, minimum_words = {fewest}: ngram_words must be from 4 to 64, \
+                     minimum_words from 4 to ngram_words"
                 );
                 return fail("decontaminate", message);
             }
         }
         if self.redact.as_ref().is_some_and(|options| options.classes.is_empty()) {
-            return fail("redact", "`classes` is empty: name some, or leave it out for all".to_owned());
+            return fail("redact", "`classes` is empty: list some, or omit it for all".to_owned());
         }
         if let Some(problem) = self.perplexity.as_ref().and_then(PerplexityOptions::problem) {
             return fail("perplexity", problem);
@@ -269,7 +269,7 @@ impl CorpusOptions {
             && (classifier.model.is_empty() || !(0.0..=5.0).contains(&classifier.minimum_score()))
         {
             let message =
-                "needs a `model` from `data classifier train`, and a minimum_score from 0 to 5".to_owned();
+                "needs a `model` from `data classifier train` and a minimum_score from 0 to 5".to_owned();
             return fail("classifier", message);
         }
         if let Some(problem) = self.duplicate_spans.as_ref().and_then(SpanOptions::problem) {
@@ -282,7 +282,7 @@ impl CorpusOptions {
         {
             return fail(
                 "duplicate_lines",
-                "minimum_fraction_left is from 0 to 1, and kept at least 1".to_owned(),
+                "minimum_fraction_left must be from 0 to 1, and kept at least 1".to_owned(),
             );
         }
         if let Some(problem) = self.mix.as_ref().and_then(|mix| mix.problem(&self.paths)) {
@@ -290,7 +290,7 @@ impl CorpusOptions {
         }
         for (key, field) in fields {
             if field.is_empty() {
-                return fail(key, "name a field or column".to_owned());
+                return fail(key, "must be the name of a field or column".to_owned());
             }
         }
         Ok(())

@@ -40,7 +40,7 @@ const DEEPEST_FORM: u32 = 8;
 
 /// The text, pages with a blank line between; or why there is none.
 pub fn text(pdf: &[u8]) -> Result<String, String> {
-    store::panics::catch(|| read(pdf)).unwrap_or_else(|| Err("the reader of PDFs gave up on it".to_owned()))
+    store::panics::catch(|| read(pdf)).unwrap_or_else(|| Err("the PDF reader failed on it".to_owned()))
 }
 
 fn read(pdf: &[u8]) -> Result<String, String> {
@@ -50,7 +50,7 @@ fn read(pdf: &[u8]) -> Result<String, String> {
     if memchr::memmem::find(pdf, b"/Encrypt").is_some() {
         limit = LARGEST_HIDDEN_OBJECTS_BYTES;
     } else if object_bytes(pdf, most) > most {
-        return Err("unpacks to more objects than a document has".to_owned());
+        return Err("has more objects than a document can have".to_owned());
     }
     let options = LoadOptions::with_max_decompressed_size(limit);
     let document = Document::load_mem_with_options(pdf, options).map_err(|error| damaged(&error))?;

@@ -1,8 +1,8 @@
-//! Perplexity under a small model of one's own: what is unlike all that the model knows, or says nothing new
-//! to it, is dropped (Wenzek et al. 2020, CCNet).
+//! Perplexity filter: drops documents by their perplexity under a small model that the user trained (Wenzek
+//! et al. 2020, CCNet).
 //!
-//! Perplexities of two models cannot be compared: a bound is chosen from the report's histogram, and holds
-//! for the model that made it.
+//! Perplexities under different models are not comparable: choose limits from the histogram in the report;
+//! they apply to that model only.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -21,18 +21,17 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PerplexityOptions {
-    /// A model folder, as `run` and `export` leave it; relative to the project folder. Each thread holds its
-    /// weights four times: take a small one.
+    /// Model folder exported by `run`, relative to the project folder. Each thread holds a copy of the
+    /// weights at four times their size, so use a small model.
     pub model: String,
-    /// Documents above are dropped: noise, lists, other languages. Without it none; the report tells how
-    /// documents are spread.
+    /// Drop documents with a higher perplexity: noise, lists, other languages. Default: no limit; the report
+    /// shows the distribution.
     #[schemars(range(min = 1.0))]
     pub maximum: Option<f64>,
-    /// Documents below are dropped: boilerplate and repetition. Without it none.
+    /// Drop documents with a lower perplexity: boilerplate and repetition. Default: no limit.
     #[schemars(range(min = 1.0))]
     pub minimum: Option<f64>,
-    /// How many tokens of a document are looked at, from its beginning; at most what the model can see at
-    /// once.
+    /// Number of tokens evaluated at the beginning of a document; at most the context of the model.
     #[schemars(range(min = 16, max = 65536))]
     pub tokens: usize,
 }
@@ -44,47 +43,47 @@ impl Default for PerplexityOptions {
 }
 
 impl PerplexityOptions {
-    /// What is wrong with them.
+    /// The first invalid value, with its correction; `None` if there is none.
     pub(crate) fn problem(&self) -> Option<String> {
         if self.model.is_empty() {
-            return Some("needs a `model`: a folder that `run` has exported".to_owned());
+            return Some("needs a `model`: a folder exported by `run`".to_owned());
         }
         let bounds = [self.minimum, self.maximum];
         if bounds.iter().flatten().any(|bound| !bound.is_finite() || *bound < 1.0) {
-            return Some("a perplexity is 1 or more".to_owned());
+            return Some("perplexities must be 1 or more".to_owned());
         }
         if self.minimum.zip(self.maximum).is_some_and(|(minimum, maximum)| minimum >= maximum) {
-            return Some("minimum is not below maximum: nothing would be left".to_owned());
+            return Some("minimum must be below maximum".to_owned());
         }
         (!(16..=65536).contains(&self.tokens))
-            .then(|| format!("tokens = {}: 16 to 65536 are possible", self.tokens))
+            .then(|| format!("tokens = {} must be from 16 to 65536", self.tokens))
     }
 
-    /// Files that decide what documents get.
+    /// Files of the model folder that the result depends on.
     pub(crate) fn files(&self, project: &Path) -> [(String, std::path::PathBuf); 3] {
         [folder::WEIGHTS_FILE, folder::CONFIG_FILE, tokenizer::TOKENIZER_FILE]
             .map(|file| (format!("perplexity:{}/{file}", self.model), project.join(&self.model).join(file)))
     }
 }
 
-/// Judges by a model. Threads share it; each call takes a copy of the model that is free.
+/// Computes perplexities under a model. Threads share it; each call uses a free copy of the model.
 pub struct Perplexity {
     tokenizer: Tokenizer,
-    /// Tokens that are predicted at most.
+    /// Maximum number of tokens to predict.
     length: usize,
     first: Mutex<Evaluator<Cpu>>,
     free: Mutex<Vec<Evaluator<Cpu>>>,
     options: PerplexityOptions,
 }
 
-/// Bytes that no token is longer than, on the average of a text.
+/// Upper limit of the mean bytes per token of a text.
 const BYTES_PER_TOKEN: usize = 32;
 
 impl Perplexity {
     /// Loads the model.
     ///
     /// # Errors
-    /// A folder that holds none, or another's tokenizer.
+    /// A folder without a model, or with a tokenizer that does not match it.
     pub fn open(fs: &dyn Fs, project: &Path, options: &PerplexityOptions) -> Result<Perplexity> {
         let unusable = |error: &dyn std::fmt::Display| Error::Options {
             key: "perplexity.model",
@@ -96,7 +95,7 @@ impl Perplexity {
         let tokenizer = Tokenizer::open(fs, &path)?;
         if tokenizer.vocab_size() > config.vocab_size {
             return Err(unusable(&format!(
-                "its tokenizer has {} tokens and the model {}: they do not belong together",
+                "its tokenizer has {} tokens and the model {}: they do not match",
                 tokenizer.vocab_size(),
                 config.vocab_size
             )));
@@ -108,10 +107,10 @@ impl Perplexity {
         Ok(Perplexity { tokenizer, length, first, free, options: options.clone() })
     }
 
-    /// The perplexity of a text's beginning; `None` for what has no token.
+    /// The perplexity of the beginning of a text; `None` if it has no tokens.
     ///
     /// # Errors
-    /// No memory for another copy of the model.
+    /// Not enough memory for another copy of the model.
     pub fn of(&self, text: &str) -> Result<Option<f64>> {
         let beginning = &text[..text.floor_char_boundary(self.length * BYTES_PER_TOKEN)];
         let mut ids = self.tokenizer.encode(beginning);
@@ -131,9 +130,9 @@ impl Perplexity {
         Ok(Some(loss.exp()))
     }
 
-    /// Why a text of such a perplexity is dropped.
+    /// The reason to drop a text of this perplexity; `None` to keep it.
     pub fn judge(&self, perplexity: f64) -> Option<&'static str> {
-        // What is not a number is as unlike anything known as can be.
+        // NaN counts as too high.
         if self.options.maximum.is_some_and(|maximum| perplexity.is_nan() || perplexity > maximum) {
             return Some("maximum");
         }
@@ -154,7 +153,7 @@ impl Perplexity {
 }
 
 fn laid_out(config: &ModelConfig, length: usize) -> model::Result<Evaluator<Cpu>> {
-    // f32, so that the same documents stay on machines with and without bfloat16, but for the last bits.
+    // f32, so that the same documents are kept on machines with and without bfloat16, up to rounding.
     Evaluator::new(Cpu::new(1), config.clone(), Evaluation::new(1, length, Precision::F32))
 }
 

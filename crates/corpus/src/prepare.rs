@@ -24,7 +24,7 @@ const REPORT_FILE: &str = "report.json";
 const REPORT_PAGE: &str = "report.html";
 /// Raised when the same options and files would give other documents.
 const STAGE_VERSION: u32 = 4;
-/// How many quarantined files and lines are told one by one.
+/// Number of quarantined files and lines that are reported one by one.
 const TOLD: usize = 5;
 
 /// Reads, cleans, filters, deduplicates and splits the text that `options` names into `out`, a folder with
@@ -44,10 +44,10 @@ pub fn prepare(
     prepare_by(fs, options, project, None, out, reporter)
 }
 
-/// The same folder, byte for byte, from the verdicts that ranks have left ([`crate::judge_rank`]).
+/// Prepares the byte-identical folder from the decisions of ranks ([`crate::judge_rank`]).
 ///
 /// # Errors
-/// What [`prepare`] says; ranks that are missing, or that judged other files or by other options.
+/// Errors of [`prepare`]; ranks that are missing, or that processed other files or options.
 pub fn prepare_judged(
     fs: &dyn Fs,
     options: &CorpusOptions,
@@ -59,21 +59,21 @@ pub fn prepare_judged(
     prepare_by(fs, options, project, Some(ranks), out, reporter)
 }
 
-/// The documents of these options and of the files at hand, as their manifest has them.
+/// The stage of documents with these options from the current files.
 ///
 /// # Errors
-/// Options that cannot be; a path that leads nowhere; the disk.
+/// Invalid options; a missing path; I/O errors.
 pub fn documents_stage(fs: &dyn Fs, options: &CorpusOptions, project: &Path) -> Result<Stage> {
     let (.., inputs) = stage_inputs(fs, options, project)?;
     Ok(Stage { inputs, ..documents_by(options) })
 }
 
-/// The documents of these options, whatever the files.
+/// The stage of documents with these options, whatever the files.
 pub fn documents_by(options: &CorpusOptions) -> Stage {
     Stage { name: DOCUMENTS_STAGE, options: stage_options(options), inputs: BTreeMap::new() }
 }
 
-/// The sources, their hashes and those of the rules, and both together as a manifest has them.
+/// The sources, their hashes and those of the rules, and both together as recorded in a manifest.
 fn stage_inputs(
     fs: &dyn Fs,
     options: &CorpusOptions,
@@ -155,7 +155,7 @@ fn stage_options(options: &CorpusOptions) -> Value {
     }
 }
 
-/// Refuses to go on where too much could not be read. What could is prepared by then, and stays.
+/// Returns an error if too much could not be read. The rest is prepared by then, and kept.
 fn check_quarantine(summary: &CorpusSummary, options: &CorpusOptions, out: &Path) -> Result<()> {
     let share = summary.quarantined as f64 / (summary.documents_read + summary.quarantined).max(1) as f64;
     if share <= options.quarantine_limit {
@@ -184,15 +184,14 @@ fn nothing_left(summary: &CorpusSummary, options: &CorpusOptions) -> NothingLeft
     }
 }
 
-/// What a user should know beyond the counts.
+/// Warnings beyond the counts.
 fn tell(summary: &CorpusSummary, options: &CorpusOptions, reporter: &mut dyn Reporter) {
     for quarantined in summary.quarantine.iter().take(TOLD) {
-        reporter
-            .warning(Phase::Corpus, &format!("passed over `{}`: {}", quarantined.source, quarantined.reason));
+        reporter.warning(Phase::Corpus, &format!("skipped `{}`: {}", quarantined.source, quarantined.reason));
     }
     if summary.quarantined > TOLD as u64 {
         let message = format!(
-            "passed over {} files and lines in all: the first {} are in {REPORT_FILE}",
+            "skipped {} files and lines in total: the first {} are listed in {REPORT_FILE}",
             summary.quarantined,
             summary.quarantine.len()
         );
@@ -203,7 +202,7 @@ fn tell(summary: &CorpusSummary, options: &CorpusOptions, reporter: &mut dyn Rep
     }
     if summary.not_followed.count > TOLD as u64 {
         let message = format!(
-            "{} links and folders were not walked into in all: the first {} are in {REPORT_FILE}",
+            "{} links and folders were not followed: the first {} are listed in {REPORT_FILE}",
             summary.not_followed.count,
             summary.not_followed.first.len()
         );
@@ -213,8 +212,9 @@ fn tell(summary: &CorpusSummary, options: &CorpusOptions, reporter: &mut dyn Rep
     let asked = options.validation_fraction;
     if asked > 0.0 && (share > 3.0 * asked || share < asked / 3.0) {
         let message = format!(
-            "validation holds {:.1} % of the text where data.validation_fraction asks for {:.1} %: {} documents are few; \
-             data.document_separator or data.maximum_document_bytes makes more of them",
+            "the validation split has {:.1} % of the text instead of the {:.1} % of \
+             data.validation_fraction, since there are only {} documents; data.document_separator or \
+             data.maximum_document_bytes can split them",
             share * 100.0,
             asked * 100.0,
             summary.documents()

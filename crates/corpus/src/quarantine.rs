@@ -8,23 +8,23 @@ pub const LISTED: usize = 100;
 /// A file or line that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantined {
-    /// Which.
+    /// The file, or the file and line.
     pub source: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
 /// Links and folders that were not walked into.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotFollowed {
-    /// How many.
+    /// Total number.
     pub count: u64,
     /// The first hundred of them, with the reason.
     pub first: Vec<Quarantined>,
 }
 
 impl NotFollowed {
-    /// Whether there are none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }

@@ -1,25 +1,24 @@
-//! Unicode repair: text that was decoded by the wrong table, control characters, and characters that nobody
-//! sees.
+//! Unicode repair: wrongly decoded text (mojibake), control characters, and zero-width characters.
 //!
-//! Mojibake is undone only where that is certain: characters of Windows-1252 whose bytes are UTF-8, in
-//! sequences that no language writes. What is undone gives the original back when it is encoded and misread
-//! again. Guesses (a lost byte, straight quotes) are not made.
+//! Mojibake is repaired only if that is certain: characters of Windows-1252 whose bytes are UTF-8, in
+//! sequences that no language writes. Encoding the repaired text and misreading it again gives the original
+//! back. Guesses (a lost byte, straight quotes) are not made.
 
 use std::borrow::Cow;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The recipe's `[data.repair]`. An empty table does all of it.
+/// The recipe's `[data.repair]`. An empty table enables everything.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RepairOptions {
-    /// Undo UTF-8 that was read as Windows-1252 or Latin-1, up to three times over ("Ã©" for "é").
+    /// Repair UTF-8 that was decoded as Windows-1252 or Latin-1, up to three times over ("Ã©" for "é").
     pub mojibake: bool,
-    /// Remove control characters other than tabs and line ends, and the escape sequences of terminals.
+    /// Remove control characters other than tabs and line endings, and terminal escape sequences.
     pub control_characters: bool,
-    /// Remove characters without width: zero-width spaces, byte order marks, soft hyphens, tags; joiners
-    /// where they join nothing.
+    /// Remove zero-width characters: zero-width spaces, byte order marks, soft hyphens, tags, and joiners
+    /// that join nothing.
     pub zero_width: bool,
 }
 
@@ -29,38 +28,38 @@ impl Default for RepairOptions {
     }
 }
 
-/// What was repaired in a text.
+/// Counts of repairs in a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repairs {
-    /// Misread sequences.
+    /// Wrongly decoded sequences that were repaired.
     pub mojibake: u64,
-    /// Control characters.
+    /// Control characters that were removed.
     pub control_characters: u64,
-    /// Characters without width.
+    /// Zero-width characters that were removed.
     pub zero_width: u64,
-    /// The first misread sequence, and what it was.
+    /// The first repaired sequence, before and after the repair.
     pub sample: Option<String>,
 }
 
 impl Repairs {
-    /// Whether there was anything.
+    /// Whether anything was repaired.
     pub fn any(&self) -> bool {
         self.mojibake + self.control_characters + self.zero_width > 0
     }
 }
 
-/// How often a text is taken to have been misread.
+/// How many times over mojibake is repaired.
 const MOST_ROUNDS: usize = 3;
-/// Of what stands before and after a sample.
+/// Characters of context before and after a sample.
 const SHOWN_BESIDE_BYTES: usize = 20;
-/// The characters of Windows-1252 from 0x80 on; what it leaves undefined is read as Latin-1.
+/// The characters of Windows-1252 from 0x80 on; codes it leaves undefined are read as Latin-1.
 const HIGH: [char; 32] = [
     '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}',
     '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
 ];
 
-/// The repaired text. The sample shows what stands beside it only where `shows_beside`: that may be
-/// somebody's name.
+/// Repairs a text. The sample includes its context only if `shows_beside`, since the context may be personal
+/// data.
 pub fn repair<'t>(text: &'t str, options: &RepairOptions, shows_beside: bool) -> (Cow<'t, str>, Repairs) {
     let mut repairs = Repairs::default();
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t' | b'\r');
@@ -84,7 +83,7 @@ pub fn repair<'t>(text: &'t str, options: &RepairOptions, shows_beside: bool) ->
     (text, repairs)
 }
 
-/// The byte that a character is in Windows-1252, where it is one beyond ASCII.
+/// The byte of a character in Windows-1252, if it is a non-ASCII one.
 fn byte_of(c: char) -> Option<u8> {
     match c {
         '\u{a0}'..='\u{ff}' => Some(c as u8),
@@ -94,7 +93,7 @@ fn byte_of(c: char) -> Option<u8> {
     }
 }
 
-/// Undoes one misreading; `None` where there is none.
+/// Repairs one level of mojibake; `None` if there is none.
 fn undo(text: &str, repairs: &mut Repairs, shows_beside: bool) -> Option<String> {
     let mut out: Option<String> = None;
     let (mut copied, mut at) = (0, 0);
@@ -219,7 +218,7 @@ fn sample(text: &str, from: usize, to: usize, c: char, beside: usize) -> String 
     format!("{}⟦{} → {c}⟧{}", &text[start..from], &text[from..to], &text[to..end])
 }
 
-/// The text without what nobody sees; `None` where there is nothing of it.
+/// The text without zero-width characters; `None` if nothing changes.
 fn remove_unseen(text: &str, options: &RepairOptions, repairs: &mut Repairs) -> Option<String> {
     let mut out: Option<String> = None;
     let (mut copied, mut at) = (0, 0);
@@ -253,7 +252,7 @@ fn remove_unseen(text: &str, options: &RepairOptions, repairs: &mut Repairs) -> 
     })
 }
 
-/// Joiners belong to scripts that join and to emoji, tags to flags.
+/// Whether a zero-width character is in use: joiners in scripts that join and in emoji, tags in flags.
 fn is_without_width(c: char, before: Option<char>) -> bool {
     match c {
         '\u{200b}' | '\u{2060}' | '\u{feff}' | '\u{ad}' => true,
@@ -263,7 +262,7 @@ fn is_without_width(c: char, before: Option<char>) -> bool {
     }
 }
 
-/// The rest of a terminal's escape sequence such as `[1;31m`.
+/// The length of the rest of a terminal escape sequence, such as `[1;31m`.
 fn escape_sequence(rest: &str) -> usize {
     let Some(inner) = rest.strip_prefix('[') else { return 0 };
     let parameters = inner.bytes().take_while(|byte| (0x20..0x40).contains(byte)).count();

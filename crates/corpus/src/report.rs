@@ -1,4 +1,4 @@
-//! What the data stage did, as numbers: returned, written beside the documents, and told to the user.
+//! Statistics of the data stage: returned, written next to the documents, and shown to the user.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,7 +14,7 @@ use crate::{Document, DroppedDocument};
 
 /// Samples of a reason, and of a cluster's documents.
 const SAMPLES: usize = 5;
-/// Clusters that are told.
+/// Number of clusters in the report.
 const CLUSTERS: usize = 20;
 /// Bytes of a text that are shown.
 const SHOWN_BYTES: usize = 200;
@@ -37,8 +37,7 @@ pub struct CorpusSummary {
     /// Records of web archives that hold no page or text, by what they are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub passed_over: BTreeMap<String, u64>,
-    /// Links and folders of the corpus that were not walked into: circles, what leads nowhere, what lies too
-    /// deep.
+    /// Links and folders of the corpus that were not followed: circles, missing targets, too deep nesting.
     #[serde(default, skip_serializing_if = "NotFollowed::is_empty")]
     pub not_followed: NotFollowed,
     /// Documents found in the files.
@@ -58,16 +57,16 @@ pub struct CorpusSummary {
     pub clusters: Vec<Cluster>,
     /// Invalid UTF-8 sequences replaced by U+FFFD.
     pub repaired_sequences: u64,
-    /// What was repaired besides, where the recipe asks for it.
+    /// Other repairs, if the recipe enables repair.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub unicode: UnicodeRepairs,
     /// Personal data and secrets that were replaced, by class.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub redactions: BTreeMap<String, Redactions>,
-    /// Spans removed because they came before.
+    /// Repeated spans that were removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeated_spans: Option<Repeated>,
-    /// Lines or paragraphs removed because they came before.
+    /// Repeated lines or paragraphs that were removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeated_lines: Option<Repeated>,
     /// Documents by the classifier's score, in halves of a point from 0 to 5, dropped ones included.
@@ -87,16 +86,16 @@ pub struct CorpusSummary {
     pub normalized_documents: u64,
     /// Cuts made because a document was longer than `maximum_document_bytes`.
     pub cuts: u64,
-    /// What is left, to learn from.
+    /// Documents of the training split.
     pub train: SplitCounts,
-    /// What is left, to measure with.
+    /// Documents of the validation split.
     pub validation: SplitCounts,
     /// Whether the stage was already done and its folder still good.
     #[serde(skip)]
     pub reused: bool,
 }
 
-/// What was repaired of characters.
+/// Counts of character repairs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct UnicodeRepairs {
     /// Documents in which something was.
@@ -105,7 +104,7 @@ pub struct UnicodeRepairs {
     pub mojibake: u64,
     /// Control characters removed.
     pub control_characters: u64,
-    /// Characters without width removed.
+    /// Zero-width characters removed.
     pub zero_width: u64,
     /// Misread sequences of the first few documents.
     pub samples: Vec<Sample>,
@@ -115,12 +114,12 @@ fn is_empty(repairs: &UnicodeRepairs) -> bool {
     *repairs == UnicodeRepairs::default()
 }
 
-/// What was replaced of one class.
+/// Redactions of one class.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Redactions {
-    /// How many values.
+    /// Number of values.
     pub values: u64,
-    /// In how many documents.
+    /// Number of documents.
     pub documents: u64,
     /// How many by kind: which maker's key, which country's number.
     pub kinds: BTreeMap<String, u64>,
@@ -128,12 +127,12 @@ pub struct Redactions {
     pub samples: Vec<Sample>,
 }
 
-/// What one filter dropped.
+/// Drops of one filter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Drops {
-    /// How many documents.
+    /// Number of documents.
     pub documents: u64,
-    /// How many by reason.
+    /// Number of documents by reason.
     pub reasons: BTreeMap<String, u64>,
     /// The first few of each reason.
     pub samples: Vec<Sample>,
@@ -142,22 +141,22 @@ pub struct Drops {
 /// A dropped document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Where it came from.
+    /// Its source.
     pub source: String,
     /// The rule that dropped it.
     pub reason: String,
-    /// How its text begins.
+    /// The beginning of its text.
     pub start: String,
 }
 
 /// Documents that are nearly the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
-    /// How many there are.
+    /// Number of documents in the cluster.
     pub documents: u64,
-    /// The one that stays.
+    /// The document that is kept.
     pub survivor: String,
-    /// How its text begins.
+    /// The beginning of its text.
     pub start: String,
     /// Some of the others.
     pub others: Vec<String>,
@@ -165,7 +164,7 @@ pub struct Cluster {
 
 /// Finds the largest clusters while documents go by.
 pub(crate) struct ClusterReport {
-    /// By survivor: sizes, then what is told of the largest.
+    /// By kept document: sizes, then details of the largest clusters.
     largest: BTreeMap<u32, Cluster>,
     dropped: u64,
 }
@@ -186,11 +185,11 @@ impl ClusterReport {
 /// The documents of one split.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitCounts {
-    /// How many.
+    /// Number of documents.
     pub documents: u64,
     /// Bytes of UTF-8.
     pub bytes: u64,
-    /// Characters.
+    /// Number of characters.
     pub characters: u64,
     /// Bytes by language (ISO 639-1); `und` where it is not known.
     pub languages: BTreeMap<String, u64>,
@@ -328,7 +327,7 @@ impl CorpusSummary {
         }
     }
 
-    /// Begins to tell of clusters: `survivors` names each document's.
+    /// Starts the cluster statistics; `survivors` has the kept document of each document.
     pub(crate) fn begin_clusters(&self, survivors: &[u32]) -> ClusterReport {
         let mut sizes: HashMap<u32, u64> = HashMap::new();
         for (index, &survivor) in (0u32..).zip(survivors) {

@@ -1,4 +1,4 @@
-//! `report.html`: what the data stage did, for a browser. One file, no scripts, nothing loaded.
+//! `report.html`: statistics of the data stage as a single HTML file without scripts or external content.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -10,11 +10,13 @@ use crate::dedup::Repeated;
 use crate::survey::{Survey, survey};
 use crate::{CorpusSummary, Document, Result, Sample, SplitCounts, documents};
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse;width:100%}\
-td,th{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #ddd;vertical-align:top}td.n,th.n{text-align:right}\
-.b{width:40%}.bar{background:#4a78b5;height:.8rem;min-width:1px}.bar.k{background:#4d9a6a}small{color:#666}\
-code{white-space:pre-wrap;overflow-wrap:anywhere}";
+const STYLE: &str = "\
+    body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\
+    h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse;width:100%}\
+    td,th{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #ddd;vertical-align:top}\
+    td.n,th.n{text-align:right}\
+    .b{width:40%}.bar{background:#4a78b5;height:.8rem;min-width:1px}.bar.k{background:#4d9a6a}\
+    small{color:#666}code{white-space:pre-wrap;overflow-wrap:anywhere}";
 
 /// The page.
 pub fn html(summary: &CorpusSummary) -> String {
@@ -37,16 +39,14 @@ fn write(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
         summary.bytes() as f64 / 1e6,
         summary.files
     )?;
-    write!(
-        out,
-        "<h2>Where the documents went</h2><table><tr><th>step<th class=n>documents<th class=n>share<th>"
-    )?;
+    write!(out, "<h2>Documents by step</h2><table><tr><th>step<th class=n>documents<th class=n>share<th>")?;
     let total = summary.documents_read.max(1) as f64;
     let mut row = |what: &str, documents: u64, class: &str| {
         let share = 100.0 * documents as f64 / total;
         write!(
             out,
-            "<tr><td>{}<td class=n>{documents}<td class=n>{share:.1} %<td class=b><div class='bar {class}' style='width:{:.2}%'></div>",
+            "<tr><td>{}<td class=n>{documents}<td class=n>{share:.1} %<td class=b><div class='bar {class}' \
+             style='width:{:.2}%'></div>",
             escaped(what),
             share.min(100.0)
         )
@@ -61,7 +61,8 @@ fn write(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
     out.push_str("</table>");
 
     out.push_str(
-        "<h2>What is kept</h2><table><tr><th>split<th class=n>documents<th class=n>MB<th>languages by bytes",
+        "<h2>Kept documents</h2><table><tr><th>split<th class=n>documents<th class=n>MB<th>languages by \
+         bytes",
     );
     for (name, counts) in [("train", &summary.train), ("validation", &summary.validation)] {
         let megabytes = counts.bytes as f64 / 1e6;
@@ -94,7 +95,10 @@ fn write(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
         out.push_str("</table></details>");
     }
     if !summary.clusters.is_empty() {
-        out.push_str("<h2>Largest clusters of near-duplicates</h2><table><tr><th class=n>documents<th>kept<th>some of the others");
+        out.push_str(
+            "<h2>Largest clusters of near-duplicates</h2><table><tr><th \
+             class=n>documents<th>kept<th>some of the others",
+        );
         for cluster in &summary.clusters {
             write!(
                 out,
@@ -108,7 +112,7 @@ fn write(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
         out.push_str("</table>");
     }
     domains(summary, out)?;
-    histogram("Scores of the classifier", &summary.scores, |half| format!("{:.1}", half as f64 / 2.0), out)?;
+    histogram("Classifier scores", &summary.scores, |half| format!("{:.1}", half as f64 / 2.0), out)?;
     let from = |half| format!("{:.0}", (half as f64 / 2.0).exp2());
     histogram("Perplexity under the model", &summary.perplexities, from, out)?;
     repeated("Repeated spans", &summary.repeated_spans, out)?;
@@ -117,21 +121,21 @@ fn write(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
     contamination(summary, out)?;
     unicode(summary, out)?;
     if !summary.passed_over.is_empty() {
-        out.push_str("<h2>Passed over: nothing to read</h2><table><tr><th>what<th class=n>files and records");
+        out.push_str("<h2>Skipped: nothing to read</h2><table><tr><th>what<th class=n>files and records");
         for (what, records) in &summary.passed_over {
             write!(out, "<tr><td>{}<td class=n>{records}", escaped(what))?;
         }
         out.push_str("</table>");
     }
     if !summary.not_followed.is_empty() {
-        write!(out, "<h2>Not walked into: {}</h2><table>", summary.not_followed.count)?;
+        write!(out, "<h2>Not followed: {}</h2><table>", summary.not_followed.count)?;
         for entry in &summary.not_followed.first {
             write!(out, "<tr><td>{}<td>{}", escaped(&entry.source), escaped(&entry.reason))?;
         }
         out.push_str("</table>");
     }
     if summary.quarantined > 0 {
-        write!(out, "<h2>Not usable: {}</h2><table>", summary.quarantined)?;
+        write!(out, "<h2>Unreadable: {}</h2><table>", summary.quarantined)?;
         for entry in &summary.quarantine {
             write!(out, "<tr><td>{}<td>{}", escaped(&entry.source), escaped(&entry.reason))?;
         }
@@ -144,12 +148,16 @@ fn domains(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
     if summary.train.domains.is_empty() {
         return Ok(());
     }
-    out.push_str("<h2>Entries of data.paths, before mixing</h2><table><tr><th>entry<th class=n>MB to learn from<th class=n>share<th>");
+    out.push_str(
+        "<h2>Entries of data.paths, before mixing</h2><table><tr><th>entry<th class=n>MB for \
+         training<th class=n>share<th>",
+    );
     for (domain, &bytes) in &summary.train.domains {
         let share = 100.0 * bytes as f64 / summary.train.bytes.max(1) as f64;
         write!(
             out,
-            "<tr><td>{}<td class=n>{:.1}<td class=n>{share:.1} %<td class=b><div class='bar k' style='width:{share:.2}%'></div>",
+            "<tr><td>{}<td class=n>{:.1}<td class=n>{share:.1} %<td class=b><div class='bar k' \
+             style='width:{share:.2}%'></div>",
             escaped(domain),
             bytes as f64 / 1e6
         )?;
@@ -158,7 +166,7 @@ fn domains(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-/// Documents by some figure, a row for each part of its range; `from` gives where the part begins.
+/// A histogram of documents by a value; `from` formats the start of each range.
 fn histogram(
     title: &str,
     counts: &[u64],
@@ -172,7 +180,8 @@ fn histogram(
         let share = 100.0 * *documents as f64 / most as f64;
         write!(
             out,
-            "<tr><td class=n>{}<td class=n>{documents}<td class=b><div class=bar style='width:{share:.2}%'></div>",
+            "<tr><td class=n>{}<td class=n>{documents}<td class=b><div class=bar \
+             style='width:{share:.2}%'></div>",
             from(part)
         )?;
     }
@@ -200,7 +209,10 @@ fn redactions(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
     if summary.redactions.is_empty() {
         return Ok(());
     }
-    out.push_str("<h2>Redacted</h2><p>Samples are masked: X and x for letters, 9 for digits.</p><table><tr><th>class<th class=n>values<th class=n>documents<th>kinds");
+    out.push_str(
+        "<h2>Redacted</h2><p>Samples are masked: X and x for letters, 9 for \
+         digits.</p><table><tr><th>class<th class=n>values<th class=n>documents<th>kinds",
+    );
     for (class, redactions) in &summary.redactions {
         let kinds: Vec<String> =
             redactions.kinds.iter().map(|(kind, count)| format!("{} {count}", escaped(kind))).collect();
@@ -225,7 +237,10 @@ fn contamination(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result 
     if summary.evaluation_sets.is_empty() {
         return Ok(());
     }
-    out.push_str("<h2>Evaluation sets</h2><table><tr><th>set<th class=n>items<th class=n>too short to look for<th class=n>found, at least");
+    out.push_str(
+        "<h2>Evaluation sets</h2><table><tr><th>set<th class=n>items<th class=n>too short to search \
+         for<th class=n>found, at least",
+    );
     for (name, set) in &summary.evaluation_sets {
         write!(
             out,
@@ -238,7 +253,10 @@ fn contamination(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result 
     }
     out.push_str("</table>");
     if !summary.overlaps.is_empty() {
-        out.push_str("<details><summary>Which document held which item</summary><table><tr><th>document<th>item<th>words shared");
+        out.push_str(
+            "<details><summary>Documents that contain \
+             items</summary><table><tr><th>document<th>item<th>shared words",
+        );
         for overlap in summary.overlaps.iter().take(crate::quarantine::LISTED) {
             write!(
                 out,
@@ -260,7 +278,8 @@ fn unicode(summary: &CorpusSummary, out: &mut String) -> std::fmt::Result {
     }
     write!(
         out,
-        "<h2>Characters repaired in {} documents</h2><p>{} misread sequences, {} control characters, {} characters without width.</p><table>",
+        "<h2>Characters repaired in {} documents</h2><p>{} misread sequences, {} control characters, {} \
+         zero-width characters.</p><table>",
         repairs.documents, repairs.mojibake, repairs.control_characters, repairs.zero_width
     )?;
     samples(&repairs.samples, out)?;
@@ -321,7 +340,8 @@ fn lengths(split: Split, survey: &Survey, documents: &[Document], out: &mut Stri
         let share = 100.0 * *documents as f64 / most as f64;
         write!(
             out,
-            "<tr><td class=n>{}<td class=n>{documents}<td class=b><div class='bar k' style='width:{share:.2}%'></div>",
+            "<tr><td class=n>{}<td class=n>{documents}<td class=b><div class='bar k' \
+             style='width:{share:.2}%'></div>",
             1u64 << power
         )?;
     }

@@ -1,4 +1,4 @@
-//! What all documents are judged by: the options, and the files that they name.
+//! The rules that documents are filtered by: the options, and the files that they name.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::filter::UrlFilter;
 use crate::perplexity::Perplexity;
 use crate::{CorpusOptions, Error, Result};
 
-/// Everything that a verdict depends on beside the document.
+/// Everything that a filter decision depends on besides the document.
 pub struct Rules<'a> {
     pub options: &'a CorpusOptions,
     pub urls: UrlFilter,
@@ -56,7 +56,7 @@ pub fn hashes(fs: &dyn Fs, options: &CorpusOptions, project: &Path) -> Result<BT
     for name in options.decontaminate.iter().flat_map(|options| &options.against) {
         let hash = manifest::hash_file(fs, &project.join(name)).map_err(|error| Error::Options {
             key: "decontaminate.against",
-            message: format!("`{name}` cannot be read: {error}"),
+            message: format!("cannot read `{name}`: {error}"),
         })?;
         hashes.insert(format!("decontaminate:{name}"), hash);
     }
@@ -67,7 +67,7 @@ pub fn hashes(fs: &dyn Fs, options: &CorpusOptions, project: &Path) -> Result<BT
     for (name, path) in options.perplexity.iter().flat_map(|options| options.files(project)) {
         let hash = manifest::hash_file(fs, &path).map_err(|error| Error::Options {
             key: "perplexity.model",
-            message: format!("{error}: name a model folder, as `run` leaves it"),
+            message: format!("{error}: use a model folder as exported by `run`"),
         })?;
         hashes.insert(name, hash);
     }
@@ -80,7 +80,7 @@ fn block_lists(options: &CorpusOptions, project: &Path) -> Result<BTreeMap<Strin
         let path = project.join(name);
         let text = std::fs::read_to_string(&path).map_err(|error| Error::Options {
             key: "filters.url_block_lists",
-            message: format!("`{name}` cannot be read ({error}; looked for `{}`)", path.display()),
+            message: format!("cannot read `{name}` ({error}; looked for `{}`)", path.display()),
         })?;
         Ok((name.clone(), text))
     };

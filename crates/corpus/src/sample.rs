@@ -1,7 +1,7 @@
 //! The bundled corpus: LibreOffice's help in English and French (MPL-2.0, see
 //! assets/sample-corpus/README.md).
 
-/// The path that stands for it in a recipe. A file or folder of that name is reached as "./sample".
+/// Its path in a recipe. A file or folder of that name is reached as "./sample".
 pub const SAMPLE: &str = "sample";
 
 /// JSON lines, packed with zstd.

@@ -19,8 +19,8 @@ use walk::{FoundFile, Walk, shown};
 const OUTPUT_FOLDERS: [&str; 8] =
     ["data/documents", "data/ranks", "data/tokens", "tokenizer", "runs", "evals", "model", "model-average"];
 
-/// Those below `root`, token shards of phases, and what stages put beside each: `NAME.kept`, `NAME.kept-2`,
-/// `.NAME.partial`.
+/// Folders of the program below `root`, shards of phases, and copies next to them: `NAME.kept`,
+/// `NAME.kept-2`, `.NAME.partial`.
 fn output_folders(root: &Path) -> Vec<PathBuf> {
     let mut found = OUTPUT_FOLDERS.map(|folder| root.join(folder)).to_vec();
     for below in ["", "data/"] {
@@ -55,13 +55,13 @@ pub struct Source {
     pub name: String,
     pub place: Place,
     pub kind: Kind,
-    /// The column of the text, where the entry names one of its own.
+    /// The column of the text, if the entry names one.
     pub text_field: Option<String>,
     /// Whether its rows are lines of articles.
     pub rows_are_lines: bool,
     /// Its size, where that is known before it is here.
     pub known_bytes: Option<u64>,
-    /// What stands for its hash, where its bytes need not be here.
+    /// Identifies its content if its bytes need not be here.
     pub identity: Option<String>,
     /// Which entry of `data.paths` it belongs to.
     pub entry: usize,
@@ -142,8 +142,7 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
     })
 }
 
-/// What the data stage is made from: each file's name and the BLAKE3 of its bytes, or what names them in
-/// object storage.
+/// Inputs of the data stage: each file's name and the BLAKE3 of its bytes, or its identity in object storage.
 ///
 /// # Errors
 /// A path that leads nowhere, or a file that cannot be read.
@@ -308,7 +307,7 @@ mod tests {
             "sub/.hidden.txt",
             "x.css",
             "runs/r/metrics.jsonl",
-            "data/ranks/logs/judge.txt",
+            "data/ranks/logs/filter.txt",
             "model/README.md",
             "model.kept/README.md",
             "model-average/README.md",
@@ -385,6 +384,6 @@ mod tests {
             std::fs::remove_dir_all(root.join("odd")).unwrap();
         }
         std::fs::create_dir(root.join("bare")).unwrap();
-        assert!(names(&["bare"]).unwrap_err().to_string().contains("holds no file of a format"));
+        assert!(names(&["bare"]).unwrap_err().to_string().contains("has no file of a supported format"));
     }
 }

@@ -70,7 +70,7 @@ pub fn settle(
     }
 }
 
-/// Where a text of one document is cut, in bytes; `None` when a side would be empty.
+/// Position in bytes at which a single document is split; `None` if a side would be empty.
 fn cut_at(text: &str, fraction: f64) -> Option<usize> {
     let characters = text.chars().count();
     let kept = (characters as f64 * (1.0 - fraction)) as usize;

@@ -1,6 +1,5 @@
-//! Standard input as a source: kept in a file when it is first asked for, since a job looks at its text more
-//! than once (its hash, then the text), and goes on after a stop when nothing comes on standard input any
-//! more.
+//! Standard input as a source: stored in a file on first use, since a job reads its text more than once (its
+//! hash, then the text), and continues after a stop without it.
 
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -15,13 +14,13 @@ use crate::{Error, Result};
 
 /// The entry of `data.paths` that means it.
 pub const STDIN: &str = "-";
-/// Where it is kept, within the project folder.
+/// Its path within the project folder.
 pub const KEPT_FILE: &str = "data/stdin";
 
 /// Whether this process has read its standard input.
 static WAS_READ: Mutex<bool> = Mutex::new(false);
 
-/// The file that holds what came on standard input.
+/// The file with the content of standard input.
 pub fn keep(project: &Path) -> Result<PathBuf> {
     let mut was_read = WAS_READ.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let path = project.join(KEPT_FILE);
@@ -52,14 +51,14 @@ fn keep_bytes(bytes: &mut dyn Read, path: &Path) -> Result<()> {
         let mut file = regular::create_private(&unfinished)?;
         let copied = io::copy(&mut first.chain(bytes), &mut file).and_then(|_| file.sync_all());
         copied.and_then(|()| std::fs::rename(&unfinished, path)).inspect_err(|_| {
-            // Gives a full disk its space back; the first error is the one to tell.
+            // Frees the space on a full disk; the first error is reported.
             let _ = std::fs::remove_file(&unfinished);
         })
     };
     Ok(write().map_err(store::Error::io("write", path))?)
 }
 
-/// What the kept bytes are.
+/// Format of the stored bytes.
 pub fn kind(path: &Path) -> Result<Kind> {
     let start = |packing| regular::read(path).and_then(|mut file| unpacked_start(packing, &mut file));
     let packed = start(Packing::None).map_err(store::Error::io("read", path))?;

@@ -1,4 +1,4 @@
-//! What lies in a folder of prepared documents: counts, lengths, and how two such folders differ.
+//! Statistics of a folder of prepared documents, and differences between two such folders.
 //!
 //! A survey keeps four bytes a document, a comparison 24; texts go by.
 
@@ -14,14 +14,14 @@ use crate::{Document, Result, documents};
 /// Documents of a kind that a comparison shows.
 const SHOWN: usize = 10;
 
-/// One split in numbers.
+/// Statistics of a split.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Survey {
-    /// Documents.
+    /// Number of documents.
     pub documents: u64,
     /// Bytes of UTF-8.
     pub bytes: u64,
-    /// Characters.
+    /// Number of characters.
     pub characters: u64,
     /// Runs of anything but white space.
     pub words: u64,
@@ -162,7 +162,7 @@ pub fn compare(fs: &dyn Fs, earlier: &Path, later: &Path) -> Result<Difference> 
     Ok(difference)
 }
 
-/// Where a document came from, as a hash.
+/// Hash of a document's source.
 fn place(document: &Document) -> u64 {
     let mut first = [0; 8];
     first.copy_from_slice(&blake3::hash(document.source.as_bytes()).as_bytes()[..8]);

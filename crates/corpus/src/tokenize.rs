@@ -26,13 +26,13 @@ const SHARD_TOKENS: u64 = 100_000_000;
 /// `report.json` of the tokens folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenSummary {
-    /// To learn from.
+    /// Training split.
     pub train: TokenCounts,
-    /// To measure with.
+    /// Validation split.
     pub validation: TokenCounts,
     /// Bytes an id on disk.
     pub bytes_per_id: usize,
-    /// What was mixed, by entry of `data.paths`.
+    /// The mix, by entry of `data.paths`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub mix: BTreeMap<String, MixedSource>,
     /// How well the vocabulary fits, over both splits.
@@ -51,8 +51,7 @@ pub struct Mix<'a> {
     pub seed: u64,
 }
 
-/// Tokenizes the documents that [`crate::prepare`] left in `documents_folder` into `out`. Where `out` is
-/// already made of these documents by this tokenizer, it is left as it is.
+/// Tokenizes the documents in `documents_folder` into `out`. If `out` is up to date, it is left unchanged.
 ///
 /// # Errors
 /// Documents that are missing or damaged; the disk.
@@ -67,11 +66,11 @@ pub fn tokenize(
     tokenize_into(fs, origin, out, SHARD_TOKENS, reporter)
 }
 
-/// The same, with documents to learn from as often as `mix` asks for. The documents must have been prepared
-/// with some mix, so that they say where they came from. Validation is not mixed.
+/// Like [`tokenize`], with training documents repeated as `mix` needs. The documents must have been prepared
+/// with a mix, so that they record their entry. Validation is not mixed.
 ///
 /// # Errors
-/// What [`tokenize`] says; a mix that chooses nothing.
+/// Errors of [`tokenize`]; a mix that selects nothing.
 pub fn tokenize_mixed(
     fs: &dyn Fs,
     documents_folder: &Path,
@@ -87,7 +86,7 @@ pub fn tokenize_mixed(
 /// The same folder, byte for byte, with the ids that ranks have left ([`crate::encode_rank`]), mixed or not.
 ///
 /// # Errors
-/// What [`tokenize_mixed`] says; ranks that are missing, or that encoded other documents or by another
+/// Errors of [`tokenize_mixed`]; ranks that are missing, or that encoded other documents or with another
 /// tokenizer.
 pub fn tokenize_encoded(
     fs: &dyn Fs,
@@ -102,7 +101,7 @@ pub fn tokenize_encoded(
     tokenize_into(fs, origin, out, SHARD_TOKENS, reporter)
 }
 
-/// What shards are made from.
+/// Inputs of token shards.
 #[derive(Clone, Copy)]
 struct Origin<'a> {
     documents_folder: &'a Path,
@@ -201,7 +200,7 @@ fn stage(documents_hash: &str, tokenizer: &Tokenizer, mix: Option<Mix<'_>>, shar
     Stage { name: TOKENS_STAGE, options, inputs }
 }
 
-/// Where documents' ids come from.
+/// Source of documents' ids.
 enum Ids<'a> {
     Encode(&'a Batches<'a>),
     Read(PieceReader<'a>),

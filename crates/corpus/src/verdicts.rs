@@ -1,4 +1,4 @@
-//! All that sources hold, as one stream of verdicts in their order.
+//! All items of the sources as one stream of filter decisions, in order.
 //!
 //! A verdict depends on its document and the options alone, so where it is reached, and beside which others,
 //! changes nothing: threads here, and ranks on other machines, are ways to the same stream. What depends on
@@ -24,19 +24,19 @@ use crate::{CorpusOptions, Quarantined, Result};
 /// them.
 const MOST_UNDER_WAY: usize = 4096;
 const MOST_BYTES_UNDER_WAY: usize = 16 << 20;
-/// Short documents go to a thread so many at a time: handing one over takes longer than judging it.
+/// Short documents are handed to a thread in batches: handing one over takes longer than filtering it.
 const MOST_AT_ONCE: usize = 32;
 const MOST_BYTES_AT_ONCE: usize = 16 << 10;
-/// Progress is told no more often.
+/// Minimum interval of progress reports.
 const TOLD_EVERY: Duration = Duration::from_millis(200);
 
-/// What comes of one thing that a source holds.
+/// The decision for one item of a source.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Document(Box<Judged>),
     PassedOver(Quarantined),
-    /// The source holds no more.
+    /// The end of a source.
     End(SourceEnd),
 }
 
@@ -44,15 +44,15 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceEnd {
     pub source: String,
-    /// The file's size.
+    /// Size of the file.
     pub bytes: u64,
     /// Why it could not be read, or not to its end.
     pub unusable: Option<String>,
     pub counts: ReadCounts,
 }
 
-/// Reads `sources` one after another and hands their verdicts to `deliver`, in order. This thread reads and
-/// delivers, while others judge.
+/// Reads `sources` in order and passes their decisions to `deliver`, in order. This thread reads and
+/// delivers; the others filter.
 pub fn judge_sources(
     fs: &dyn Fs,
     sources: &[Source],
@@ -77,7 +77,7 @@ pub fn judge_sources(
             let judge = std::thread::Builder::new().name("judge".to_owned());
             judge.spawn_scoped(scope, move || work(waiting, &done, rules)).is_ok()
         };
-        // Threads that the system refuses are done without.
+        // If a thread cannot be started, the work continues without it.
         if (0..threads).take_while(start).count() == 0 {
             return alone(fs, sources, rules, reporter, deliver);
         }
@@ -158,7 +158,7 @@ fn read_all(
     Ok(())
 }
 
-/// A file's size, for progress and shares. Reading the file tells its error.
+/// Size of a file, for progress and shares. Errors are reported when it is read.
 pub fn bytes_of(fs: &dyn Fs, source: &Source) -> u64 {
     match (&source.place, source.known_bytes) {
         (Place::Bundled, _) => crate::sample::BYTES.len() as u64,
@@ -167,7 +167,7 @@ pub fn bytes_of(fs: &dyn Fs, source: &Source) -> u64 {
     }
 }
 
-/// What waits for its verdict, or for its turn.
+/// An item that waits for its decision, or for its turn.
 enum Pending {
     Document(RawDocument),
     Settled(Verdict),
@@ -182,7 +182,7 @@ impl Pending {
     }
 }
 
-/// What a thread takes at a time.
+/// A batch of documents for a thread.
 #[derive(Default)]
 struct Job {
     /// With their numbers among all that was read.
@@ -190,14 +190,14 @@ struct Job {
     bytes: usize,
 }
 
-/// The verdicts of a job, with their documents' numbers.
+/// The decisions of a batch, with their documents' numbers.
 type Done = Vec<(usize, Verdict)>;
 
 /// All that is under way, in the order in which it was read.
 struct Line<'a> {
     jobs: Sender<Job>,
     verdicts: Receiver<Done>,
-    /// What is not handed over yet: it has fewer documents than a thread takes.
+    /// The current batch, which is not full yet.
     next: Job,
     /// What is known of each, and the bytes it was; the first is the next to be delivered.
     slots: VecDeque<(Option<Verdict>, usize)>,
@@ -246,7 +246,7 @@ impl Line<'_> {
         Ok(())
     }
 
-    /// Waits for the next verdicts, whichever they are.
+    /// Waits for the next decisions, whichever they are.
     fn wait(&mut self) -> Result<()> {
         self.deliver_settled()?;
         if self.slots.is_empty() {
@@ -284,7 +284,7 @@ impl Line<'_> {
     }
 }
 
-/// What a document holds of memory until it is judged.
+/// Memory of a document until it is filtered.
 fn bytes_held(raw: &RawDocument) -> usize {
     let content = match &raw.content {
         Content::Text(text) => text.len(),

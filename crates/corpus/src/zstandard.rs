@@ -15,10 +15,10 @@ const MEMORY_SAID: &str = "Allocation error : not enough memory";
 /// What its Rust layer says where the first allocation of a context fails.
 const CONTEXT_SAID: &str = "zstd could not allocate a decompression context";
 
-/// A stream asks for more memory than any is given.
+/// A stream needs more memory than allowed.
 #[derive(Debug)]
 pub struct LargeWindow {
-    /// What it asks for, where that is known.
+    /// The requested amount, if known.
     pub bytes: Option<u64>,
     /// How it is unpacked or packed by other means.
     pub remedy: &'static str,
@@ -29,9 +29,9 @@ impl fmt::Display for LargeWindow {
         let limit = LARGEST_WINDOW_BYTES >> 20;
         match self.bytes {
             Some(bytes) => {
-                write!(f, "needs a window of {} MB to be unpacked, more than the {limit} MB", bytes >> 20)?
+                write!(f, "needs a decompression window of {} MB, more than the {limit} MB", bytes >> 20)?
             }
-            None => write!(f, "needs a window larger than the {limit} MB")?,
+            None => write!(f, "needs a decompression window larger than the {limit} MB")?,
         }
         write!(f, " that are allowed: {}", self.remedy)
     }
@@ -42,8 +42,8 @@ impl std::error::Error for LargeWindow {}
 /// The error of a system that gives no more memory.
 pub fn shortage(library: &str) -> io::Error {
     let message = format!(
-        "{library} gets no memory from the system: raise the limit of the process (`ulimit -v`, or that of its \
-         container), or free some"
+        "{library} is out of memory: raise the limit of the process (`ulimit -v`, or that of its \
+         container), or free some memory"
     );
     io::Error::new(io::ErrorKind::OutOfMemory, message)
 }
@@ -60,7 +60,7 @@ pub fn told(error: io::Error) -> io::Error {
 fn large_window(bytes: Option<u64>) -> LargeWindow {
     LargeWindow {
         bytes,
-        remedy: "unpack it first (`zstd -d --long=31`), or pack it again (`zstd --long=27`)",
+        remedy: "decompress it first (`zstd -d --long=31`), or compress it again (`zstd --long=27`)",
     }
 }
 
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(unpacked(&packed(27, &text)).unwrap(), text);
         let error = unpacked(&packed(28, &text)).unwrap_err().to_string();
         assert!(
-            error.contains("a window of 256 MB") && error.contains("the 128 MB") && error.contains("--long"),
+            error.contains("window of 256 MB") && error.contains("the 128 MB") && error.contains("--long"),
             "{error}"
         );
         // Of a later frame, where the first one is in order.
@@ -164,6 +164,6 @@ mod tests {
         }
         // 2^40 bytes in one segment.
         let claims = [&MAGIC[..], &[0xe0], &(1u64 << 40).to_le_bytes()].concat();
-        assert!(unpacked(&claims).unwrap_err().to_string().contains("a window of 1048576 MB"));
+        assert!(unpacked(&claims).unwrap_err().to_string().contains("window of 1048576 MB"));
     }
 }

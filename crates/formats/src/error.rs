@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// `Result` with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What a caller may want to decide on.
+/// Kinds of errors that callers distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -15,9 +15,9 @@ pub enum ErrorKind {
     NotFound,
     /// Bytes that break their format's rules.
     Corrupt,
-    /// A valid file that asks for something this program does not do.
+    /// A valid file that needs an unsupported feature.
     Unsupported,
-    /// The caller asked for something that cannot be written.
+    /// Content that cannot be written.
     Invalid,
 }
 
@@ -28,19 +28,19 @@ pub enum Error {
     /// Reading failed below the format.
     #[error("cannot {action} `{}`: {source}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         action: &'static str,
-        /// On what.
+        /// Its path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A file breaks its format's rules.
-    #[error("`{}` is damaged or not what its name says: {message}", path.display())]
+    #[error("`{}` is damaged or not of the type its name suggests: {message}", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// Where in it, and what is wrong.
+        /// The position and the problem.
         message: String,
     },
     /// One tensor of a file is not usable.
@@ -50,7 +50,7 @@ pub enum Error {
         path: PathBuf,
         /// The tensor's name in the file.
         tensor: String,
-        /// What is wrong with it.
+        /// The problem.
         message: String,
         /// Corrupt, Unsupported or NotFound.
         kind: ErrorKind,
@@ -62,7 +62,7 @@ pub enum Error {
         path: PathBuf,
         /// The key, dotted where nested.
         key: String,
-        /// What is wrong with its value.
+        /// The problem with its value.
         message: String,
         /// Corrupt or Unsupported.
         kind: ErrorKind,
@@ -70,10 +70,10 @@ pub enum Error {
     /// A request that cannot be written down in the format.
     #[error("{message}")]
     Invalid {
-        /// What and why.
+        /// The problem.
         message: String,
     },
-    /// Writing failed.
+    /// An I/O error.
     #[error(transparent)]
     Store(#[from] store::Error),
 }

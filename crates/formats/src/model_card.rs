@@ -1,26 +1,25 @@
-//! `README.md` of a model folder: YAML front matter that the Hugging Face Hub reads, then what a person wants
-//! to know.
+//! The model card, `README.md` of a model folder: YAML front matter for the Hugging Face Hub, then text for
+//! people.
 //!
-//! Every figure comes from the caller, who measured it; nothing is invented, and an absent value leaves no
-//! line. Text from outside (generated samples, names) is quoted so that it can end neither the front matter
-//! nor a code block.
+//! Every figure was measured by the caller; missing values are omitted. Text from outside (generated samples,
+//! names) is quoted so that it can end neither the front matter nor a code block.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// What a card says.
+/// The content of a card.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelCard {
     /// The model's name, as the title.
     pub name: String,
-    /// One paragraph on what it is.
+    /// A one-paragraph description.
     pub summary: String,
     /// An identifier of the Hub's list ("apache-2.0", "cc-by-4.0"), when known.
     pub license: Option<String>,
     /// ISO 639-1 codes.
     pub languages: Vec<String>,
-    /// Labels beside the usual ones.
+    /// Additional tags.
     pub tags: Vec<String>,
     /// Hub names of the data, where it has any.
     pub datasets: Vec<String>,
@@ -30,14 +29,14 @@ pub struct ModelCard {
     pub results: Vec<CardResult>,
     /// Tables of facts, in order.
     pub sections: Vec<CardSection>,
-    /// Samples as they came out.
+    /// Unedited samples.
     pub samples: Vec<CardSample>,
 }
 
-/// One measured figure.
+/// A measured result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CardResult {
-    /// What was measured on: "Validation split of the training corpus".
+    /// Name of the data: "Validation split of the training corpus".
     pub dataset_name: String,
     /// "validation", "test".
     pub split: String,
@@ -45,7 +44,7 @@ pub struct CardResult {
     pub metric_type: String,
     /// How it reads in a table: "Validation loss (nats per token)".
     pub metric_name: String,
-    /// The figure; one that is not finite is left out.
+    /// The value; omitted if not finite.
     pub value: f64,
 }
 
@@ -58,17 +57,17 @@ pub struct CardSection {
     pub rows: Vec<(String, String)>,
 }
 
-/// A prompt and what the model made of it.
+/// A prompt and its continuation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CardSample {
-    /// What it was given.
+    /// The prompt.
     pub prompt: String,
     /// Prompt and continuation, unedited.
     pub text: String,
 }
 
 impl ModelCard {
-    /// The whole file.
+    /// The content of the file.
     pub fn to_markdown(&self) -> String {
         let mut card = self.front_matter();
         let _ = write!(card, "\n# {}\n\n{}\n", one_line(&self.name), self.summary.trim());
@@ -80,7 +79,7 @@ impl ModelCard {
             write_table(&mut card, &section.title, &section.rows);
         }
         if !self.samples.is_empty() {
-            card.push_str("\n## Samples\n\nAs generated, neither chosen nor edited.\n");
+            card.push_str("\n## Samples\n\nAs generated, neither selected nor edited.\n");
             for sample in &self.samples {
                 let fence = fence_for(&sample.text);
                 let text = sample.text.trim_end();
@@ -127,8 +126,8 @@ impl ModelCard {
             for result in self.finite_results() {
                 let _ = write!(
                     yaml,
-                    "  - task:\n      type: text-generation\n    dataset:\n      name: {}\n      type: text\n      split: {}\n    \
-                     metrics:\n    - type: {}\n      name: {}\n      value: {}\n",
+                    "  - task:\n      type: text-generation\n    dataset:\n      name: {}\n      type: \
+                     text\n      split: {}\n    metrics:\n    - type: {}\n      name: {}\n      value: {}\n",
                     scalar(&result.dataset_name),
                     scalar(&result.split),
                     scalar(&result.metric_type),
@@ -154,7 +153,8 @@ impl ModelCard {
             let _ = write!(
                 card,
                 "inputs = tokenizer({prompt}, return_tensors=\"pt\")\n\
-                 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0], skip_special_tokens=True))\n"
+                 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0], \
+                 skip_special_tokens=True))\n"
             );
         }
         card.push_str("```\n");
@@ -181,7 +181,7 @@ fn scalar(text: &str) -> String {
     if plain { text.to_owned() } else { Value::String(text.to_owned()).to_string() }
 }
 
-/// At most four decimals, which is what the figures of one run are good for; large ones as they are.
+/// At most four decimals, the precision of a single run; large values are not rounded.
 fn figure(value: f64) -> String {
     let text = format!("{value:.4}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -306,7 +306,7 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0], skip_spec
 
 ## Samples
 
-As generated, neither chosen nor edited.
+As generated, neither selected nor edited.
 
 Prompt: `` The `"x ``
 

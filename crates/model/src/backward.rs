@@ -1,8 +1,8 @@
 //! The backward over a batch, written out: from the loss to the gradients of the trained weights.
 //!
-//! It carries one gradient of the residual stream from the loss to the lowest trained layer. Norms' outputs and
-//! swiglu's are computed again, which is cheaper than keeping them; with [`crate::Training::recompute`] only the
-//! stream before each layer is kept.
+//! It carries one gradient of the residual stream from the loss to the lowest trained layer. Norms' outputs
+//! and swiglu's are computed again, which is cheaper than keeping them; with [`crate::Training::recompute`]
+//! only the stream before each layer is kept.
 
 use crate::forward::{Pass, qk_norms, rms_norm, rotation, split_qkv};
 use crate::layout::TrainingLayout;
@@ -50,8 +50,8 @@ impl<D: Device> Backward<'_, D> {
         }
     }
 
-    /// The gradient that reaches a block's output: the residual's, through the block's dropout, in the type of
-    /// operands.
+    /// The gradient that reaches a block's output: the residual's, through the block's dropout, in the type
+    /// of operands.
     fn block_gradient(&mut self, site: usize) -> Tensor {
         let d_residual = self.pass.rows.of(self.layout.d_residual);
         if self.pass.config.dropout == 0.0 && !self.layout.is_mixed {

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// V: token ids.
+    /// V: vocabulary size.
     pub vocab_size: usize,
     /// D: width of the residual stream.
     pub hidden_size: usize,
     /// F: width inside the feed-forward block.
     pub intermediate_size: usize,
-    /// Blocks.
+    /// Number of layers.
     pub num_hidden_layers: usize,
     /// H: query heads.
     pub num_attention_heads: usize,
@@ -23,7 +23,7 @@ pub struct ModelConfig {
     pub num_key_value_heads: usize,
     /// Width of one head; even.
     pub head_dim: usize,
-    /// Longest sequence.
+    /// Maximum sequence length.
     pub max_position_embeddings: usize,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
@@ -58,7 +58,7 @@ pub struct ParameterCount {
     pub norms: usize,
     /// The output layer, 0 when tied.
     pub head: usize,
-    /// All.
+    /// Total.
     pub total: usize,
 }
 
@@ -85,13 +85,16 @@ impl ModelConfig {
         }
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             let message = format!(
-                "{} does not divide num_attention_heads ({}): choose a divisor",
+                "{} does not divide num_attention_heads ({}): choose a divisor of it",
                 self.num_key_value_heads, self.num_attention_heads
             );
             return refuse("num_key_value_heads", message);
         }
         if !self.head_dim.is_multiple_of(2) {
-            return refuse("head_dim", format!("{} is odd; rotary positions need pairs", self.head_dim));
+            return refuse(
+                "head_dim",
+                format!("{} is odd; rotary embeddings need an even size", self.head_dim),
+            );
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return refuse("dropout", format!("{} is outside 0..1", self.dropout));

@@ -1,4 +1,4 @@
-//! Decoding with a key/value cache: prompts in chunks, then a token of each sequence at a time.
+//! Decoding with a key/value cache: prompts in chunks, then one token of each sequence at a time.
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
@@ -60,12 +60,12 @@ impl<D: Device> Decoder<D> {
         self.layout.plan
     }
 
-    /// Forgets all sequences.
+    /// Clears all sequences.
     pub fn reset(&mut self) {
         self.past.fill(0);
     }
 
-    /// Forgets one sequence.
+    /// Clears one sequence.
     ///
     /// # Panics
     /// When the model was laid out for fewer.
@@ -73,7 +73,7 @@ impl<D: Device> Decoder<D> {
         self.past[sequence] = 0;
     }
 
-    /// Tokens that the cache holds of each sequence at most.
+    /// Capacity of the cache per sequence, in tokens.
     pub fn capacity(&self) -> usize {
         self.layout.capacity
     }
@@ -118,7 +118,7 @@ impl<D: Device> Decoder<D> {
                 return Err(Error::ContextFull { capacity, asked: tokens.len() });
             }
             if tokens.is_empty() {
-                return Err(refuse("there must be at least one token to decode after".to_string()));
+                return Err(refuse("the prompt is empty: decoding needs at least one token".to_string()));
             }
             if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
                 return Err(refuse(format!(

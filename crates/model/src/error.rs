@@ -1,8 +1,8 @@
-//! What can go wrong between a shape and a model.
+//! Errors of building and loading models.
 
 use std::path::PathBuf;
 
-/// What a kind of failure this is.
+/// The kind of this error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -12,7 +12,7 @@ pub enum ErrorKind {
     Device,
     /// A file is missing, corrupt or of another shape.
     Files,
-    /// More tokens than the model's context holds.
+    /// The context is full.
     ContextFull,
 }
 
@@ -23,42 +23,43 @@ pub enum Error {
     /// A configuration key has a value that no model can have.
     #[error("model.{key}: {message}")]
     Configuration {
-        /// The key at fault.
+        /// The invalid key.
         key: &'static str,
-        /// What is wrong and what would do.
+        /// The mistake and its correction.
         message: String,
     },
-    /// From the device.
+    /// An error of the device.
     #[error(transparent)]
     Device(#[from] compute::Error),
-    /// From a file format.
+    /// An error of a file format.
     #[error(transparent)]
     Format(#[from] formats::Error),
-    /// From the disk.
+    /// An I/O error.
     #[error(transparent)]
     Store(#[from] store::Error),
     /// No such tensor, or another size.
     #[error("tensor {name}: {message}")]
     Tensor {
-        /// Hugging Face's name.
+        /// The tensor's Hugging Face name.
         name: String,
-        /// What is wrong.
+        /// The problem.
         message: String,
     },
-    /// A file does not hold the model it should.
+    /// A file or folder is not the expected model.
     #[error("{}: {message}", path.display())]
     Folder {
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// The problem and its remedy.
         message: String,
     },
-    /// The sequence is full.
+    /// The context of a sequence is full.
     #[error(
-        "the context of {capacity} tokens is full: {asked} more were asked for. Shorten the prompt or ask for fewer new tokens"
+        "{asked} more tokens do not fit into the context of {capacity} tokens: shorten the prompt, or ask \
+         for fewer new tokens"
     )]
     ContextFull {
-        /// Tokens the cache holds.
+        /// Capacity of the cache in tokens.
         capacity: usize,
         /// Tokens that did not fit.
         asked: usize,
@@ -79,5 +80,5 @@ impl Error {
     }
 }
 
-/// Results of this crate.
+/// `Result` with this crate's error.
 pub type Result<T> = std::result::Result<T, Error>;

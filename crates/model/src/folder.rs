@@ -24,18 +24,18 @@ pub const CONFIG_FILE: &str = "config.json";
 /// Special token ids that `config.json` names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenIds {
-    /// Opens a text.
+    /// Id of BOS.
     pub bos: Option<u32>,
-    /// Ends a text.
+    /// Id of EOS.
     pub eos: Option<u32>,
-    /// Fills a row.
+    /// Id of PAD.
     pub pad: Option<u32>,
 }
 
 /// Writes weights and configuration into `folder`, which exists.
 ///
 /// # Errors
-/// A configuration without a Hugging Face class; what the disk says.
+/// A configuration without a Hugging Face class; I/O errors.
 pub fn save<D: Device>(fs: &dyn Fs, folder: &Path, weights: &mut Weights<D>, ids: TokenIds) -> Result<()> {
     let mut config = weights.config().to_hf();
     (config.bos_token_id, config.pad_token_id) = (ids.bos, ids.pad);
@@ -70,15 +70,13 @@ fn write_weights<D: Device>(
 /// The configuration of a model folder.
 ///
 /// # Errors
-/// A folder that is none, or a configuration of another family.
+/// A folder that is not a model, or a configuration of another family.
 pub fn read_config(fs: &dyn Fs, folder: &Path) -> Result<(ModelConfig, Config)> {
     let path = folder.join(CONFIG_FILE);
     let hf = Config::read(fs, &path).map_err(|error| match error.kind() {
         formats::ErrorKind::NotFound => Error::Folder {
             path: folder.to_path_buf(),
-            message: format!(
-                "there is no {CONFIG_FILE} here; a model folder holds one beside {WEIGHTS_FILE}"
-            ),
+            message: format!("there is no {CONFIG_FILE}; a model folder has one next to {WEIGHTS_FILE}"),
         },
         _ => Error::Format(error),
     })?;
@@ -87,7 +85,7 @@ pub fn read_config(fs: &dyn Fs, folder: &Path) -> Result<(ModelConfig, Config)> 
     Ok((config, hf))
 }
 
-/// A refusal of a shape, told of the file that names it rather than of a recipe.
+/// Attributes an invalid shape to the file that defines it instead of a recipe.
 pub(crate) fn in_file(path: &Path) -> impl FnOnce(Error) -> Error + use<> {
     let path = path.to_path_buf();
     |error| match error {
@@ -116,12 +114,13 @@ pub(crate) fn check_shapes(
     for Parameter { name, shape, .. } in Network::parameters_of(config) {
         let differs = match shape_of(&name)? {
             Some(found) if found == shape => continue,
-            Some(found) => format!("tensor {name} is {found:?} and would be {shape:?}"),
-            None => format!("there is no tensor {name} of {shape:?}"),
+            Some(found) => format!("tensor {name} has shape {found:?}, not {shape:?}"),
+            None => format!("there is no tensor {name} of shape {shape:?}"),
         };
         let message = format!(
-            "{differs} with the configuration's vocab_size = {}, hidden_size = {}, intermediate_size = {}, num_hidden_layers = {}, \
-             num_attention_heads = {}, num_key_value_heads = {}, head_dim = {}: the two do not belong together. Fetch the model again",
+            "{differs}, as the configuration requires with vocab_size = {}, hidden_size = {}, \
+             intermediate_size = {}, num_hidden_layers = {}, num_attention_heads = {}, num_key_value_heads = \
+             {}, head_dim = {}: weights and configuration do not match. Download the model again",
             config.vocab_size,
             config.hidden_size,
             config.intermediate_size,
@@ -146,7 +145,7 @@ pub fn load<D: Device>(fs: &dyn Fs, folder: &Path, weights: &mut Weights<D>) -> 
     for layer in 0..weights.config().num_hidden_layers {
         let name = format!("model.layers.{layer}.self_attn.o_proj.bias");
         if reader.find(&name).is_some() && reader.read_f32(&name)?.iter().any(|&value| value != 0.0) {
-            let message = format!("{name} is not zero: models with a bias there are not supported");
+            let message = format!("{name} is not zero: this bias is not supported");
             return Err(Error::Folder { path, message });
         }
     }

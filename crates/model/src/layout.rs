@@ -23,7 +23,7 @@ fn region_bytes(config: &ModelConfig, types: &WeightTypes, trainable: &Trainable
     Network::new(config, types, trainable, &Regions::default()).bytes
 }
 
-/// What the forward of one layer leaves for its backward. The residual streams are kept beside.
+/// Activations of one layer stored for its backward pass. The residual streams are stored separately.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LayerActivations {
     /// (N, D): the stream after attention.
@@ -108,7 +108,7 @@ impl Extent {
     }
 }
 
-/// Where Muon computes a direction; in the type of products.
+/// Scratch space of Muon, in the type of matrix products.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MuonBuffers {
     /// (1, the longest matrix).
@@ -329,7 +329,7 @@ pub(crate) struct DecodingLayout {
     pub plan: MemoryPlan,
     pub regions: Regions,
     pub sequences: usize,
-    /// Tokens that a sequence has room for.
+    /// Capacity per sequence, in tokens.
     pub capacity: usize,
     /// (sequences · capacity, K·d) of keys and of values, a layer.
     pub cache: Vec<(Tensor, Tensor)>,

@@ -4,9 +4,9 @@
 //! Reading order: [`config`] (the shape), [`parameters`] (names, roles, what is trained), `network` (the walk
 //! that places them), `linear`, [`plan`] and `layout` (every byte of the arena, before the first step),
 //! `weights` (what all models share), then a model for each purpose: `forward`, `backward`, `optimizer` and
-//! `training`; `evaluator`; `decoder` (with a key/value cache). [`sampling`] picks tokens, [`folder`] is Hugging
-//! Face's form on disk, [`stored`] that or GGUF. Non-goals: a graph, other architectures, the loop around a
-//! step.
+//! `training`; `evaluator`; `decoder` (with a key/value cache). [`sampling`] picks tokens, [`folder`] is
+//! Hugging Face's form on disk, [`stored`] that or GGUF. Non-goals: a graph, other architectures, the loop
+//! around a step.
 //!
 //! Legend of shape suffixes: B batch, T time, N = B·T, D model width, H query heads, K key/value heads, F
 //! feed-forward, V vocabulary.

@@ -3,8 +3,8 @@
 use compute::device::Gemm;
 use compute::{Device, Tensor};
 
-/// `y = x·Wᵀ + b`, with W of shape (out, in). Its rows may be several parameters one after the other (queries,
-/// keys and values; gate and up), each trained or frozen.
+/// `y = x·Wᵀ + b`, with W of shape (out, in). Its rows may be several parameters one after the other
+/// (queries, keys and values; gate and up), each trained or frozen.
 #[derive(Clone, Debug)]
 pub(crate) struct Linear {
     /// W as it is stored: f32 where any part of it is trained.

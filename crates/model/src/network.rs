@@ -301,8 +301,8 @@ impl Walk<'_> {
         runs.into_iter().map(&mut reserve).collect()
     }
 
-    /// The type of a frozen matrix: that of its parts where they agree and fit, else bfloat16, or f32 where one
-    /// of them is f32.
+    /// The type of a frozen matrix: that of its parts where they agree and fit, else bfloat16, or f32 where
+    /// one of them is f32.
     fn dtype(&self, parts: &[Part], columns: usize) -> DType {
         let types: Vec<DType> = parts.iter().map(|(name, _)| self.types.of(name)).collect();
         let mut first = 0;

@@ -1,10 +1,10 @@
 //! The optimizer's step: AdamW for every parameter, or Muon for the layers' matrices and AdamW for the rest.
 //!
-//! Trained parameters that are treated alike and lie side by side are updated in one call, so that a plain AdamW
-//! step is two calls. Muon (Jordan et al. 2024) takes each named matrix by itself: momentum, then the nearest
-//! semi-orthogonal matrix, found by five products of odd polynomials whose coefficients are those of Polar
-//! Express (Amsel et al. 2025). A step's length is that of an AdamW step (Liu et al. 2025, "Muon is Scalable
-//! for LLM Training"), so that one learning rate serves both.
+//! Adjacent trained parameters that are treated alike are updated in one call, so that a plain AdamW step is
+//! two calls. Muon (Jordan et al. 2024) processes each named matrix separately: momentum, then the nearest
+//! semi-orthogonal matrix, found by five products of odd polynomials with the coefficients of Polar Express
+//! (Amsel et al. 2025). The length of a step is that of an AdamW step (Liu et al. 2025, "Muon is Scalable for
+//! LLM Training"), so that one learning rate serves both.
 
 use crate::layout::MuonBuffers;
 use crate::linear::product;
@@ -29,36 +29,37 @@ pub struct Update {
     pub beta2: f32,
     /// Added to the root of AdamW's second moment.
     pub epsilon: f32,
-    /// Decay of Muon's momentum.
+    /// Muon's momentum.
     pub momentum: f32,
     /// Decoupled decay of matrices; norms and biases have none.
     pub weight_decay: f32,
     /// Gradients are scaled to at most this global norm; 0 = off.
     pub max_gradient_norm: f32,
-    /// 1-based.
+    /// Step number, from 1.
     pub step: u64,
-    /// Factors on the learning rate.
+    /// Multipliers of the learning rate.
     pub scales: LearningRateScales,
 }
 
-/// Factors on the learning rate by kind of parameter.
+/// Multipliers of the learning rate by kind of parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LearningRateScales {
-    /// The token embedding, and the output layer where they are tied.
+    /// Token embedding, and the output layer if it shares the embedding's weights.
     #[schemars(range(min = 0.0, max = 1000.0))]
     pub embedding: f64,
-    /// The output layer where it is not tied.
+    /// Output layer, if it has its own weights.
     #[schemars(range(min = 0.0, max = 1000.0))]
     pub head: f64,
-    /// The matrices of the layers.
+    /// Weight matrices of the layers.
     #[schemars(range(min = 0.0, max = 1000.0))]
     pub hidden: f64,
     /// Norms and biases.
     #[schemars(range(min = 0.0, max = 1000.0))]
     pub vectors: f64,
-    /// From a layer to the one below it: layer i of L takes this to the power of L − 1 − i, the embedding to the
-    /// power of L (discriminative fine-tuning, Howard & Ruder 2018); 0.8 to 0.95 is usual in fine-tuning.
+    /// Multiplier from each layer to the layer below it: layer i of L gets this to the power of L − 1 − i,
+    /// the embedding to the power of L (discriminative fine-tuning, Howard & Ruder 2018); 0.8 to 0.95 is
+    /// typical for fine-tuning.
     #[schemars(range(min = 0.01, max = 1.0))]
     pub layer_decay: f64,
 }
@@ -117,8 +118,7 @@ const POLYNOMIALS: [(f32, f32, f32); 5] = [
     (2.346_541_3, -1.709_782_8, 0.423_235_5),
 ];
 
-/// The root mean square of an AdamW update as it is usually found (Liu et al. 2025): what a Muon update is
-/// scaled to.
+/// The typical root mean square of an AdamW update (Liu et al. 2025), to which Muon updates are scaled.
 const ADAMW_RMS: f32 = 0.2;
 
 impl<D: Device> TrainingModel<D> {
@@ -187,7 +187,7 @@ impl<D: Device> TrainingModel<D> {
         self.weights.device.adamw(op);
     }
 
-    /// The step of one matrix whose gradient holds its momentum.
+    /// The update of one matrix whose gradient holds its momentum.
     fn muon(
         &mut self,
         buffers: &MuonBuffers,
@@ -224,8 +224,8 @@ impl<D: Device> TrainingModel<D> {
         Some(Tensor { offset, dtype: DType::Bf16, ..vector(0, group.len) })
     }
 
-    /// Trained parameters in order. Where nothing tells neighbours apart they are one group, with the padding
-    /// between them.
+    /// Trained parameters in order. Neighbors that are treated alike form one group, with the padding between
+    /// them.
     fn group(&self, scales: &LearningRateScales) -> Vec<Group> {
         let size = DType::F32.size();
         let weights = &self.weights;
@@ -266,8 +266,8 @@ pub(crate) fn trained_runs<D: Device>(weights: &Weights<D>) -> Vec<Range<usize>>
 }
 
 impl Group {
-    /// Whether one update can go over both: the same rule, and the same distance in every region, with at most
-    /// padding between them.
+    /// Whether one update can go over both: the same rule, and the same distance in every region, with at
+    /// most padding between them.
     fn is_continued_by(&self, next: &Group) -> bool {
         let alike = self.scale == next.scale && self.is_decayed == next.is_decayed;
         let plain = self.matrix.is_none() && next.matrix.is_none();
@@ -279,8 +279,8 @@ impl Group {
 /// More f32 elements than lie between two tensors of a region.
 const PADDING: usize = 64 / size_of::<f32>();
 
-/// The semi-orthogonal factor of the (rows, columns) matrix in `buffers.x`, as one vector somewhere in the buffers.
-/// No singular value may be above 1.
+/// The semi-orthogonal factor of the (rows, columns) matrix in `buffers.x`, as one vector in one of the
+/// buffers. No singular value may be above 1.
 fn orthogonalize<D: Device>(device: &mut D, buffers: &MuonBuffers, rows: usize, columns: usize) -> Tensor {
     let shaped = |t: Tensor, rows, columns| Tensor {
         rows,

@@ -1,5 +1,5 @@
-//! The tensors of a model by their Hugging Face names: shapes, roles, initial values, the types they are stored
-//! in, and which of them are trained.
+//! The tensors of a model by their Hugging Face names: shapes, roles, initial values, the types they are
+//! stored in, and which of them are trained.
 
 use compute::rng::Rng;
 use compute::{DType, Tensor};
@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Parameter {
     /// Hugging Face's name.
     pub name: String,
-    /// Its shape there.
+    /// Its shape in Hugging Face's layout.
     pub shape: Vec<usize>,
-    /// What it does in the model.
+    /// Its role in the model.
     pub role: Role,
     /// The layer it belongs to, from 0.
     pub layer: Option<usize>,
@@ -23,14 +23,14 @@ pub struct Parameter {
     pub(crate) initial: InitialValues,
 }
 
-/// What a parameter does in the model: its learning rate and its update rule may depend on it.
+/// The role of a parameter, which determines its learning-rate scale and its optimizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A matrix of a layer.
     Hidden,
-    /// The token embedding, which is the output layer too where they are tied.
+    /// The token embedding, and the output layer if they are tied.
     Embedding,
-    /// An output layer of its own.
+    /// The output layer, if not tied.
     Head,
     /// A norm or a bias.
     Vector,

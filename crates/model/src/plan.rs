@@ -1,4 +1,5 @@
-//! What models are laid out for, and every byte that takes: what `plan` prints is what the device allocates.
+//! The purposes that models are laid out for, and their memory plans: the size of every part of the arena.
+//! `plan` prints it, and the device allocates it.
 
 use crate::config::ModelConfig;
 use crate::layout::{DecodingLayout, EvaluationLayout, TrainingLayout, muon_shapes};
@@ -9,7 +10,7 @@ use compute::{DType, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A purpose that a model can be laid out for.
+/// The purpose of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// A [`crate::TrainingModel`].
@@ -20,8 +21,8 @@ pub enum Purpose {
     Decode(Decoding),
 }
 
-/// What a model in training has memory for, and how it computes: micro-batches of at most `batch_size` ×
-/// `sequence_length` tokens.
+/// Layout for training: micro-batches of at most `batch_size` × `sequence_length` tokens, and how they are
+/// computed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Training {
     /// B.
@@ -30,18 +31,18 @@ pub struct Training {
     pub sequence_length: usize,
     /// Arithmetic of products, and type of what layers keep.
     pub precision: Precision,
-    /// Keep the residual stream before each layer and nothing else of it; the backward computes the layer
-    /// again (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"). Bit-identical, for one more
-    /// forward.
+    /// Activation checkpointing: keep only the residual stream before each layer; the backward pass
+    /// recomputes the layer (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost").
+    /// Bit-identical, for an additional forward pass.
     pub recompute: bool,
-    /// The rule that updates the layers' matrices.
+    /// Optimizer of the layers' weight matrices.
     pub optimizer: Optimizer,
     /// Whether a moving average of the weights is kept.
     pub average: bool,
     /// Which parameters are trained.
     pub trainable: Trainable,
-    /// Least memory for the logits of one chunk of rows. More where the output layer is larger than that: each
-    /// chunk reads it twice and adds to its gradient.
+    /// Minimum size of the logits of one chunk of rows. It grows with the output layer: each chunk reads it
+    /// twice and adds to its gradient.
     pub logits_bytes: usize,
 }
 
@@ -66,17 +67,18 @@ impl Training {
     }
 }
 
-/// The rule that updates the matrices of the layers; embedding, output layer and norms are updated by AdamW.
+/// Optimizer of the layers' weight matrices; AdamW updates embedding, output layer and norms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Optimizer {
-    /// AdamW, two moments a weight (Loshchilov & Hutter 2019).
+    /// AdamW, with two moments per weight (Loshchilov & Hutter 2019).
     AdamW,
-    /// Muon, orthogonalised momentum, one moment a weight (Jordan et al. 2024).
+    /// Muon for the layers' weight matrices, with one moment per weight (Jordan et al. 2024); AdamW for
+    /// embedding, output layer and norms.
     Muon,
 }
 
-/// What a model for evaluation has memory for: batches of at most `batch_size` × `sequence_length` tokens.
+/// Layout for evaluation: batches of at most `batch_size` × `sequence_length` tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evaluation {
     /// B.
@@ -96,10 +98,10 @@ impl Evaluation {
     }
 }
 
-/// What a model for decoding has memory for.
+/// Layout for decoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoding {
-    /// Sequences that are continued at the same time.
+    /// Number of sequences that are continued together.
     pub sequences: usize,
     /// Tokens of the longest one.
     pub max_sequence: usize,
@@ -121,7 +123,8 @@ impl Decoding {
 pub enum Precision {
     /// 32-bit floats throughout.
     F32,
-    /// bfloat16 operands and activations; weights, moments and sums in f32 (Micikevicius et al. 2018).
+    /// bfloat16 operands and activations; f32 weights, optimizer state and accumulation (Micikevicius et al.
+    /// 2018).
     Bf16,
 }
 
@@ -142,9 +145,9 @@ pub struct MemoryPlan {
     pub parameters_bytes: usize,
     /// Gradients of trained weights.
     pub gradients_bytes: usize,
-    /// The optimizer's moments, and the average of the weights.
+    /// Optimizer state: moments, and the weight average.
     pub moments_bytes: usize,
-    /// What the forward keeps for the backward; the key/value cache when decoding.
+    /// Activations stored for the backward pass; the key/value cache for decoding.
     pub activations_bytes: usize,
     /// Buffers shared by all layers, rotary tables, inputs.
     pub scratch_bytes: usize,
@@ -163,7 +166,7 @@ impl MemoryPlan {
     }
 }
 
-/// What training asks of the device beside the arena.
+/// Device memory of training other than the arena.
 pub fn training_work(config: &ModelConfig, training: &Training) -> Work {
     let &Training { batch_size, sequence_length, precision, optimizer, .. } = training;
     let layout = TrainingLayout::new(config, training);

@@ -20,7 +20,7 @@ pub struct SamplingOptions {
     /// Divides positive logits, and multiplies negative ones, of tokens seen before (Keskar et al. 2019); 1 =
     /// off.
     pub repetition_penalty: f32,
-    /// Decides every draw.
+    /// Random seed.
     pub seed: u64,
 }
 
@@ -50,7 +50,7 @@ impl Sampler {
         Sampler { options, rng: Rng::from_parts(options.seed, "sampling", &[]) }
     }
 
-    /// The next token. `history` holds the prompt and what was drawn; `logits` are changed.
+    /// Draws the next token. `history` contains the prompt and the drawn tokens; `logits` are modified.
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> u32 {
         let o = self.options;
         if o.repetition_penalty != 1.0 {

@@ -51,7 +51,7 @@ impl Stored {
         Ok(Stored { form: Form::Gguf(Box::new(reader), Box::new(hf)), config })
     }
 
-    /// The shape.
+    /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
@@ -61,7 +61,7 @@ impl Stored {
     /// (bfloat16 where none of them is f32).
     ///
     /// # Errors
-    /// A file without a weight that the shape asks for.
+    /// A file without a weight that the shape requires.
     pub fn weight_types(&self, fs: &dyn Fs, dtype: Option<DType>) -> Result<WeightTypes> {
         if let Some(dtype) = dtype {
             return Ok(WeightTypes::All(dtype));
@@ -101,12 +101,12 @@ impl Stored {
             let name = &parameter.name;
             let file_name = gguf::tensor_name(name).ok_or_else(|| Error::Tensor {
                 name: name.clone(),
-                message: "GGUF has no name for it".to_string(),
+                message: "GGUF has no name for this tensor".to_string(),
             })?;
             let tensor = reader.require(&file_name)?;
             if tensor.shape != parameter.shape {
                 let message =
-                    format!("{file_name} is {:?} where the model has {:?}", tensor.shape, parameter.shape);
+                    format!("{file_name} has shape {:?}, the model has {:?}", tensor.shape, parameter.shape);
                 return Err(Error::Folder { path: reader.path().to_path_buf(), message });
             }
             let dtype = kept(tensor.tensor_type);

@@ -44,7 +44,7 @@ impl StateKind {
         [StateKind::Weight, StateKind::Moment1, StateKind::Moment2, StateKind::Average];
 }
 
-/// What a step did, read when the device is done.
+/// Results of a step, read when the device is done.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOutcome {
     /// Σ weight · loss over the step's tokens, in nats.
@@ -84,7 +84,7 @@ impl<D: Device> TrainingModel<D> {
         })
     }
 
-    /// Draws initial weights (normal, norms 1, biases 0), clears the moments, and begins the average anew.
+    /// Initializes weights (normal, norms 1, biases 0), clears the moments, and resets the average.
     pub fn initialize(&mut self, seed: u64) {
         self.weights.initialize(seed);
         self.clear_state();
@@ -119,7 +119,7 @@ impl<D: Device> TrainingModel<D> {
         self.weights.config()
     }
 
-    /// What the model was laid out for.
+    /// The training layout.
     pub fn training(&self) -> &Training {
         &self.training
     }
@@ -216,8 +216,8 @@ impl<D: Device> TrainingModel<D> {
         self.pass(rows).evaluate()
     }
 
-    /// Whether every trained weight, moment and average is a finite number: a checkpoint must never hold
-    /// anything else.
+    /// Whether every trained weight, moment and average is finite: a checkpoint must never contain anything
+    /// else.
     pub fn state_is_finite(&mut self) -> bool {
         let scalar = self.layout.squared_norm;
         StateKind::ALL.into_iter().all(|kind| {
@@ -227,8 +227,8 @@ impl<D: Device> TrainingModel<D> {
         })
     }
 
-    /// Lets the average and the weights change places, until the next call: what is read, validated or
-    /// sampled between is the average. Does nothing in a model that keeps none.
+    /// Swaps the average and the weights until the next call: in between, reads, validation and sampling use
+    /// the average. Does nothing without an average.
     pub fn swap_average(&mut self) {
         if let Some(average) = self.layout.state.average {
             self.layout.state.average = Some(self.weights.regions.master);
@@ -250,7 +250,7 @@ impl<D: Device> TrainingModel<D> {
     fn find(&self, name: &str, kind: StateKind) -> Result<Tensor> {
         self.state(self.weights.find(name)?, kind).ok_or_else(|| Error::Tensor {
             name: name.to_string(),
-            message: "this model keeps no such state of it".to_string(),
+            message: "this model has no such state for it".to_string(),
         })
     }
 

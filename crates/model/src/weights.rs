@@ -89,7 +89,7 @@ impl<D: Device> Weights<D> {
     pub fn download(&mut self, name: &str) -> Result<Vec<f32>> {
         let tensor = self.find(name)?.weight;
         if tensor.dtype.is_blocks() {
-            let message = format!("weights in {} are not read back", tensor.dtype.name());
+            let message = format!("weights stored as {} cannot be read back", tensor.dtype.name());
             return Err(Error::Tensor { name: name.to_string(), message });
         }
         Ok(self.device.download(tensor))
@@ -116,11 +116,11 @@ impl<D: Device> Weights<D> {
         let tensor = self.find(name)?.weight;
         let refuse = |message| Err(Error::Tensor { name: name.to_string(), message });
         if !tensor.dtype.is_blocks() {
-            return refuse(format!("blocks for a tensor of {}", tensor.dtype.name()));
+            return refuse(format!("got quantized blocks for a tensor of type {}", tensor.dtype.name()));
         }
         let expected = tensor.dtype.block_format().bytes_of(tensor.len());
         if from.len() != expected {
-            return refuse(format!("{} bytes where the model has {expected}", from.len()));
+            return refuse(format!("got {} bytes, the model has {expected}", from.len()));
         }
         self.device.upload_blocks(tensor, from);
         Ok(())
@@ -147,8 +147,8 @@ impl<D: Device> Weights<D> {
         self.rounded_is_stale = true;
     }
 
-    /// Makes the rounded copies anew after master weights were replaced; the optimizer keeps them up to date
-    /// from then on.
+    /// Updates the bfloat16 copies after master weights were replaced; the optimizer keeps them up to date
+    /// otherwise.
     pub(crate) fn round(&mut self) {
         if let (Some(start), true) = (self.regions.rounded, self.rounded_is_stale) {
             let columns = self.network.bytes.master / DType::F32.size();
@@ -183,7 +183,7 @@ pub(crate) fn check_len(parameter: &Parameter, values: &[f32]) -> Result<()> {
     if values.len() == parameter.len() {
         return Ok(());
     }
-    let message = format!("{} values where the model has {}", values.len(), parameter.len());
+    let message = format!("got {} values, the model has {}", values.len(), parameter.len());
     Err(Error::Tensor { name: parameter.name.clone(), message })
 }
 

@@ -1,6 +1,6 @@
-//! One model from several checkpoints of a run: the mean of their weights (Izmailov et al. 2018, "Averaging
-//! Weights Leads to Wider Optima and Better Generalization"), written as a model folder of its own and
-//! measured beside the newest of them.
+//! Averages the weights of several checkpoints of a run (Izmailov et al. 2018, "Averaging Weights Leads to
+//! Wider Optima and Better Generalization") into a model folder, and compares its loss with that of the
+//! newest checkpoint.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,22 +27,22 @@ use crate::{Error, Result, record};
 /// The stage's name in the folder's manifest.
 const STAGE: &str = "average";
 
-/// What came of it.
+/// The result of averaging.
 #[derive(Clone, Debug, Serialize)]
 pub struct Averaged {
     /// The steps of the checkpoints, ascending.
     pub steps: Vec<u64>,
-    /// Of the mean, in nats a token; `None` without validation data.
+    /// Validation loss of the average, in nats per token; `None` without validation data.
     pub validation_loss: Option<f64>,
-    /// Of the newest of the checkpoints, measured the same way.
+    /// Validation loss of the newest of the checkpoints, measured the same way.
     pub newest_validation_loss: Option<f64>,
 }
 
-/// Averages the checkpoints of `steps`, or the newest `last` of them where none is named, into the new folder
+/// Averages the checkpoints of `steps`, or the newest `last` of them if `steps` is empty, into the new folder
 /// `to`.
 ///
 /// # Errors
-/// Fewer than two checkpoints, one that is missing or damaged, a folder that exists already.
+/// Fewer than two checkpoints; a missing or damaged one; a folder that already exists.
 pub fn average(
     project: &Project,
     run: &RunDir,
@@ -52,7 +52,7 @@ pub fn average(
 ) -> Result<Averaged> {
     let refuse = |message: String| Error::Argument { message };
     if RealFs.exists(to) {
-        return Err(refuse(format!("`{}` exists already: name a new folder with --out", to.display())));
+        return Err(refuse(format!("`{}` already exists: choose another folder with --out", to.display())));
     }
     let meta = RunMeta::read(&RealFs, run)?;
     let folder = run.checkpoints();
@@ -66,8 +66,8 @@ pub fn average(
     steps.dedup();
     let (Some(config), [_, _, ..]) = (meta.model.clone(), steps.as_slice()) else {
         return Err(refuse(format!(
-            "an average needs two checkpoints, and run {} has those of step {there:?}: keep more with train.keep_last, or name them with \
-             --checkpoints",
+            "averaging needs at least two checkpoints, and run {} has {there:?}: keep more with \
+             train.keep_last, or select them with --checkpoints",
             run.id()
         )));
     };
@@ -77,7 +77,7 @@ pub fn average(
     let mut newest_validation_loss = None;
     let mut sums = Sums::new(model.weights());
     for &step in &steps {
-        // The same values into both, so that the newest can be measured for nothing more.
+        // The values go to both, so that the newest can be measured without reading it again.
         let mut into = Both { sums: &mut sums, weights: model.weights_mut() };
         checkpoints.load_weights(Which::Step(step), &mut into, &mut NoReport)?;
         if Some(&step) == steps.last() {
@@ -118,7 +118,7 @@ fn validation_loss(
     Ok(evaluation.map(|evaluation| evaluation.loss))
 }
 
-/// Sums of weights by name, in f64: the order of checkpoints does not matter to the last bit of f32 then.
+/// Sums of weights by name, in f64: so the order of checkpoints does not affect the last bit of f32.
 struct Sums {
     tensors: Vec<SavedTensor>,
     sums: BTreeMap<String, Vec<f64>>,
@@ -141,7 +141,7 @@ impl Sums {
     }
 }
 
-/// What is read goes into the sums and into the model.
+/// Values that are read are added to the sums and copied into the model.
 struct Both<'a> {
     sums: &'a mut Sums,
     weights: &'a mut Weights<AnyDevice>,

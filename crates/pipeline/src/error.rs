@@ -1,4 +1,4 @@
-//! What can stop the pipeline, and which exit code that is.
+//! Errors of the pipeline, and their exit codes.
 
 use std::path::PathBuf;
 
@@ -8,27 +8,27 @@ use crate::remedy::told;
 use crate::stopped::Stopped;
 use recipe::RecipeErrors;
 
-/// What kind of trouble, which decides the exit code.
+/// Kinds of errors, which determine the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A recipe or an argument is wrong.
     Configuration,
-    /// The machine or its disk is not up to it.
+    /// The machine or its disk is insufficient.
     Environment,
-    /// The corpus or the tokenizer.
+    /// Corpus or tokenizer.
     Corpus,
-    /// The training.
+    /// Training.
     Training,
-    /// A limit or a quality gate is not met, or an export is not what was trained.
+    /// A limit in `[validate]` is exceeded, or an export differs from the trained model.
     Validation,
-    /// No trouble: somebody asked to stop.
+    /// A requested stop, which is not an error.
     Stopped,
 }
 
 impl ErrorKind {
-    /// 1 usage, configuration or environment; 3 corpus or tokenizer; 4 training; 5 validation; 143 stopped
-    /// (130 by Ctrl-C, which only the process's [`train::StopFlag`] knows).
+    /// Exit code: 1 usage, configuration or environment; 3 corpus or tokenizer; 4 training; 5 validation; 143
+    /// stopped (130 by Ctrl-C, which only the process's [`train::StopFlag`] knows).
     pub fn exit_code(self) -> u8 {
         match self {
             ErrorKind::Configuration | ErrorKind::Environment => 1,
@@ -39,7 +39,7 @@ impl ErrorKind {
         }
     }
 
-    /// The kind of whatever goes wrong in a phase for want of a better one.
+    /// The default kind of errors in a phase.
     pub(crate) fn of_phase(phase: Phase) -> ErrorKind {
         match phase {
             Phase::Prerequisites => ErrorKind::Environment,
@@ -50,114 +50,115 @@ impl ErrorKind {
     }
 }
 
-/// A figure beyond its limit.
+/// A value that exceeds its limit.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Unmet {
-    /// The recipe's key.
+    /// The recipe key of the limit.
     pub key: &'static str,
-    /// What was measured.
+    /// The measured value.
     pub value: f64,
-    /// What is allowed.
+    /// The limit.
     pub limit: f64,
     /// The unit of both.
     pub unit: &'static str,
 }
 
-/// Any error of the pipeline; says what happened, where, and what to do next.
+/// Errors of the pipeline; each message says what happened, where, and what to do next.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Mistakes in the recipe.
     #[error(transparent)]
     Recipe(#[from] RecipeErrors),
-    /// An argument that cannot be.
+    /// An invalid argument.
     #[error("{message}")]
     Argument {
-        /// What and what would be right.
+        /// The mistake and its correction.
         message: String,
     },
-    /// The machine is not up to it.
+    /// The machine is insufficient.
     #[error("{message}")]
     Environment {
-        /// What is missing and the remedy.
+        /// What is missing, and the remedy.
         message: String,
     },
-    /// From the corpus.
+    /// An error of the corpus.
     #[error("{}", told(.0))]
     Corpus(#[from] corpus::Error),
-    /// From token shards.
+    /// An error of token shards.
     #[error("{}", told(.0))]
     Tokens(#[from] tokens::Error),
-    /// From a server of other people.
+    /// An error of a remote server.
     #[error("{}", told(.0))]
     Cloud(#[from] cloud::Error),
-    /// From the tokenizer.
+    /// An error of the tokenizer.
     #[error("{}", told(.0))]
     Tokenizer(#[from] tokenizer::Error),
-    /// The data does not go with the recipe.
+    /// The data does not match the recipe.
     #[error("{message}")]
     Data {
-        /// What and the remedy.
+        /// The problem and its remedy.
         message: String,
     },
-    /// A device that cannot be used.
+    /// A device error.
     #[error("{}", told(.0))]
     Device(#[from] compute::Error),
-    /// A shape that cannot be built, or a model file that cannot be used.
+    /// An invalid shape, or an unusable model file.
     #[error("{}", told(.0))]
     Model(#[from] model::Error),
-    /// From the training loop.
+    /// An error of the training loop.
     #[error("{}", told(.0))]
     Training(#[from] train::Error),
-    /// Somebody asked to stop, and nothing is wrong.
+    /// A requested stop, which is not an error.
     #[error(transparent)]
     Stopped(#[from] Stopped),
-    /// Limits of `[validate]`.
+    /// Values that exceed limits in `[validate]`.
     #[error("{}", unmet_text(unmet, report))]
     Gates {
-        /// Each with its limit.
+        /// The values with their limits.
         unmet: Vec<Unmet>,
-        /// Where the whole report is.
+        /// Path of the report.
         report: PathBuf,
     },
-    /// A promise of training that was tried and does not hold on this machine.
+    /// A guarantee of training that a test on this machine found broken.
     #[error("{message}")]
     Promise {
-        /// Which, and where to look.
+        /// The guarantee, and where to look.
         message: String,
     },
-    /// An export that is not what was trained.
-    #[error("the export is not the model that was trained: {message}. `{}` was not touched", folder.display())]
+    /// An export that differs from the trained model.
+    #[error("the exported model differs from the trained one: {message}. `{}` was not \
+             changed", folder.display())]
     Export {
-        /// The folder that would have been written.
+        /// The target folder, which was not written.
         folder: PathBuf,
         /// What differs.
         message: String,
     },
-    /// The disk, in some phase.
+    /// An I/O error in a phase.
     #[error("{}", told(source))]
     Disk {
-        /// Where in the job.
+        /// The phase.
         phase: Phase,
-        /// What.
+        /// The I/O error.
         source: store::Error,
     },
-    /// A run's records.
+    /// An error of a run's records.
     #[error("{}", told(.0))]
     Store(#[from] store::Error),
     /// A run that is not to be had by its name.
     #[error("{}", told(.0))]
     Runs(#[from] runs::Error),
-    /// A file in another program's format.
+    /// An error of a file in an external format.
     #[error("{}", told(.0))]
     Formats(#[from] formats::Error),
 }
 
-/// Shorthand.
+/// `Result` with this crate's error.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// What kind of trouble it is.
+    /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Recipe(_) | Error::Argument { .. } => ErrorKind::Configuration,
@@ -184,19 +185,19 @@ impl Error {
         }
     }
 
-    /// For `map_err` of what the disk says within a phase.
+    /// For `map_err`: an I/O error within a phase.
     pub(crate) fn disk(phase: Phase) -> impl Fn(store::Error) -> Error {
         move |source| Error::Disk { phase, source }
     }
 }
 
-/// That the system gives no thread.
+/// The error if the system cannot start a thread.
 pub(crate) fn no_thread(error: &std::io::Error) -> Error {
     Error::Environment { message: format!("cannot start a thread: {error}: {}", crate::remedy::NO_THREAD) }
 }
 
 fn unmet_text(unmet: &[Unmet], report: &std::path::Path) -> String {
-    let mut text = String::from("the model does not meet its limits:");
+    let mut text = String::from("the model exceeds limits in [validate]:");
     for gate in unmet {
         text.push_str(&format!(
             "\n  {}: {} {} is above the limit of {} {} (validate.{})",
@@ -209,8 +210,8 @@ fn unmet_text(unmet: &[Unmet], report: &std::path::Path) -> String {
         ));
     }
     text.push_str(&format!(
-        "\nThe trained weights are kept in the run and model/ is as it was; see {}. Change the recipe or the limit, then run \
-         `text2llm run` again: finished work is reused",
+        "\nThe trained weights are kept in the run, and model/ was not changed; see {}. Change the recipe or \
+         the limit, then run `text2llm run` again: finished stages are reused",
         store::plain::line(&report.display().to_string())
     ));
     text

@@ -1,4 +1,4 @@
-//! What a training is expected to take, told when it begins and compared with what it took at its end.
+//! Predicts memory and time of a training when it starts, and compares them at its end.
 
 use compute::Target;
 use runs::report::{Phase, Reporter};
@@ -8,23 +8,23 @@ use crate::Result;
 use crate::meta::RunMeta;
 use crate::plan::{self, Plan};
 
-/// Less work than this is done before its time is measured.
+/// Below this amount of work the time is not measured.
 const WORTH_TIMING_FLOPS: f64 = 5e12;
 
-/// Expected of the steps still to be done.
+/// Predictions for the remaining steps.
 pub(crate) struct Forecast {
-    /// Of this process; on a GPU the memory that counts is another.
+    /// Peak memory of this process; `None` on a GPU, where other memory counts.
     memory_bytes: Option<u64>,
-    /// Resident pages of files before it: what is added to them are shards that training maps and reads.
+    /// Resident file pages before training; pages added later are shards that training maps.
     file_bytes: u64,
-    /// Optimizer steps alone; validations and checkpoints come on top.
+    /// Speed of optimizer steps only, without validations and checkpoints.
     tokens_per_s: Option<f64>,
 }
 
-/// Says whether the training fits and how long it takes, from `done_steps` on.
+/// Reports whether the training fits and how long it takes from `done_steps` on.
 ///
 /// # Errors
-/// A shape that cannot be timed.
+/// A shape that cannot be measured.
 pub(crate) fn before(
     meta: &RunMeta,
     available_tokens: u64,
@@ -33,7 +33,7 @@ pub(crate) fn before(
     reporter: &mut dyn Reporter,
 ) -> Result<Option<Forecast>> {
     let Some(model) = &meta.model else { return Ok(None) };
-    // What preparing the data left is not to stand beside the training.
+    // Memory left over from preparing data is returned first.
     compute::heap::give_back_free_pages();
     let mut plan = plan::of_shape(&meta.recipe, model.clone(), available_tokens, target);
     if let Some(rss) = store::system::rss_bytes().filter(|_| target.is_cpu()) {
@@ -45,8 +45,8 @@ pub(crate) fn before(
     }
     let tokens_per_s = plan.time.map(|time| time.tokens_per_s);
     let time = plan.time.map_or_else(
-        || "it will not take long".to_owned(),
-        |time| format!("about {} for its steps, measured on this machine", duration(time.training_s * share)),
+        || "training will be short".to_owned(),
+        |time| format!("about {} of training, measured on this machine", duration(time.training_s * share)),
     );
     reporter.note(Phase::Training, &format!("{}; {time}", verdict(&plan)));
     let memory_bytes = target.is_cpu().then_some(plan.memory.total_bytes);
@@ -67,7 +67,7 @@ pub fn verdict(plan: &Plan) -> String {
 }
 
 impl Forecast {
-    /// Compares with what happened.
+    /// Compares the predictions with the measured values.
     pub fn compare(&self, outcome: &Outcome, reporter: &mut dyn Reporter) {
         let mut told = Vec::new();
         if let Some(expected) = self.tokens_per_s.filter(|_| outcome.tokens_per_s > 0.0) {
@@ -81,7 +81,7 @@ impl Forecast {
             let mapped = store::system::resident_file_bytes().unwrap_or(0).saturating_sub(self.file_bytes);
             let peak = peak.saturating_sub(mapped);
             told.push(format!(
-                "memory {} MB at its highest, expected {} ({:+.0} %)",
+                "peak RSS {} MB, expected {} ({:+.0} %)",
                 peak / 1_000_000,
                 expected / 1_000_000,
                 100.0 * (peak as f64 / expected as f64 - 1.0)

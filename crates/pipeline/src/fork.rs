@@ -1,4 +1,4 @@
-//! A sibling of a run that starts from one of its checkpoints, so that the run itself stays as it is.
+//! Creates a run from a checkpoint of another run, which stays unchanged.
 
 use runs::report::NoReport;
 use runs::run::{RunDir, RunState, RunStatus};
@@ -9,10 +9,10 @@ use crate::meta::{ForkedFrom, RunMeta};
 use crate::project::Project;
 use crate::{Error, Result, record};
 
-/// Makes a run that has the recipe, the tokenizer and one checkpoint of `run`; `resume` goes on with it.
+/// Creates a run with the recipe, the tokenizer and one checkpoint of `run`; `resume` continues it.
 ///
 /// # Errors
-/// No such checkpoint, or a damaged one; a record that cannot be used; what the disk says.
+/// A missing or damaged checkpoint; an unusable record; I/O errors.
 pub fn fork(project: &Project, run: &RunDir, which: Which) -> Result<(RunDir, ForkedFrom)> {
     let meta = RunMeta::read(&RealFs, run)?;
     let tokenizer = record::tokenizer(run, &meta)?;
@@ -22,13 +22,17 @@ pub fn fork(project: &Project, run: &RunDir, which: Which) -> Result<(RunDir, Fo
         Which::Step(step) => step,
         Which::Latest | Which::Best => {
             let missing = || Error::Argument {
-                message: format!("run {} has no checkpoint yet to fork from", run.id()),
+                message: format!("run {} has no checkpoint to fork from yet", run.id()),
             };
             let state = checkpoints.latest_state(&mut NoReport)?.ok_or_else(missing)?;
             match (which, state.best) {
                 (Which::Best, Some(best)) => best.step,
                 (Which::Best, None) => {
-                    let message = format!("run {} was never validated: name a step, or `latest`", run.id());
+                    let message = format!(
+                        "run {} has no best checkpoint, since it was never validated: pass a step, or \
+                         `latest`",
+                        run.id()
+                    );
                     return Err(Error::Argument { message });
                 }
                 _ => state.step,
@@ -43,7 +47,7 @@ pub fn fork(project: &Project, run: &RunDir, which: Which) -> Result<(RunDir, Fo
     let fork = RunDir::create(&RealFs, &project.runs(), &meta.recipe.name)?;
     let made = fill(&fork, meta, &forked_from, run, &checkpoints, &tokenizer);
     if made.is_err() {
-        // Nothing of anybody else's can be in it yet; the error to be heard is that of making it.
+        // It contains nothing of the user's yet; the error to report is that of creating it.
         let _ = RealFs.remove_dir_all(fork.path());
     }
     made.map(|()| (fork, forked_from))
@@ -61,7 +65,7 @@ fn fill(
     let folder = fork.checkpoints();
     checkpoints.copy_to(from.step, &Checkpoints::new(&RealFs, &folder))?;
     record::write_tokenizer(tokenizer, fork, &meta)?;
-    // The curves up to there; what lies beyond the step is cut off by the resume.
+    // Metrics up to the step; a resume truncates the rest.
     let metrics = run.path().join(runs::metrics::FILE_NAME);
     if RealFs.exists(&metrics) {
         let bytes = RealFs.read(&metrics).map_err(store::Error::io("read", &metrics))?;
@@ -84,5 +88,5 @@ fn fill(
 fn no_checkpoint(run: &RunDir, step: u64, there: &[u64]) -> Error {
     let there: Vec<String> = there.iter().map(u64::to_string).collect();
     let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-    Error::Argument { message: format!("run {} has no checkpoint of step {step}; it has: {there}", run.id()) }
+    Error::Argument { message: format!("run {} has no checkpoint of step {step}; it has {there}", run.id()) }
 }

@@ -1,4 +1,4 @@
-//! Continuing a prompt with a trained model: from a model folder or from a run's checkpoint.
+//! Text generation with a trained model, from a model folder or a run's checkpoint.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -19,28 +19,28 @@ use crate::project::Project;
 use crate::stop_texts::StopGate;
 use crate::{Error, Result, record};
 
-/// Where a model comes from.
+/// The source of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// `model/` of the project; where there is none, the best checkpoint of its latest run.
+    /// `model/` of the project, or else the best checkpoint of its latest run.
     Default,
-    /// A model folder in Hugging Face's form.
+    /// A model folder in Hugging Face format.
     Folder(PathBuf),
     /// A run's checkpoint.
     Run {
-        /// Id, its unique beginning or end, or `latest`.
+        /// Run id, a unique prefix or suffix of it, or `latest`.
         run: String,
         /// best, latest or a step.
         checkpoint: String,
     },
 }
 
-/// How to continue.
+/// Sampling options.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// Most tokens to write.
+    /// Maximum number of new tokens.
     pub max_new_tokens: usize,
-    /// 0: the likeliest token every time.
+    /// 0: always the most likely token.
     pub temperature: f64,
     /// 0: off.
     pub top_k: usize,
@@ -50,16 +50,16 @@ pub struct Options {
     pub min_p: f64,
     /// 1: off.
     pub repetition_penalty: f64,
-    /// Decides every draw.
+    /// Random seed.
     pub seed: u64,
     /// Texts to stop before.
     pub stop: Vec<String>,
-    /// Write all tokens even when the model ends its text: for timing.
+    /// Ignore the end-of-text token, for benchmarks.
     pub ignore_end: bool,
 }
 
 impl Options {
-    /// The likeliest token every time.
+    /// Greedy decoding.
     pub fn greedy(max_new_tokens: usize) -> Options {
         Options {
             max_new_tokens,
@@ -77,17 +77,17 @@ impl Options {
     fn check(&self) -> Result<()> {
         let refuse = |message: String| Err(Error::Argument { message });
         if !(0.0..=100.0).contains(&self.temperature) {
-            return refuse(format!("--temperature {} is outside 0 to 100", self.temperature));
+            return refuse(format!("--temperature {} must be from 0 to 100", self.temperature));
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return refuse(format!("--top-p {} is outside 0 (not included) to 1", self.top_p));
+            return refuse(format!("--top-p {} must be more than 0 and at most 1", self.top_p));
         }
         if !(0.0..=1.0).contains(&self.min_p) {
-            return refuse(format!("--min-p {} is outside 0 to 1", self.min_p));
+            return refuse(format!("--min-p {} must be from 0 to 1", self.min_p));
         }
         if !(0.01..=100.0).contains(&self.repetition_penalty) {
             return refuse(format!(
-                "--repetition-penalty {} is outside 0.01 to 100",
+                "--repetition-penalty {} must be from 0.01 to 100",
                 self.repetition_penalty
             ));
         }
@@ -99,41 +99,41 @@ impl Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stopped {
-    /// The model ended its text.
+    /// The model generated the end-of-text token.
     End,
-    /// A stop text came.
+    /// A stop text occurred.
     Stop,
-    /// As many tokens as were asked for.
+    /// The maximum number of tokens was reached.
     Length,
-    /// Nobody listens any more.
+    /// The callback returned false.
     Cancelled,
 }
 
-/// What came.
+/// The generated text and its statistics.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Generated {
     /// The continuation, without the prompt.
     pub text: String,
-    /// Tokens written.
+    /// Number of new tokens.
     pub tokens: usize,
     /// Their ids.
     #[serde(skip)]
     pub ids: Vec<u32>,
-    /// Tokens of the prompt, BOS included.
+    /// Number of prompt tokens, BOS included.
     pub prompt_tokens: usize,
-    /// Tokens of the prompt that were dropped because the context does not hold them.
+    /// Number of prompt tokens that were dropped to fit the context.
     pub prompt_tokens_dropped: usize,
-    /// From the first prompt token to the last new one.
+    /// Seconds from the first prompt token to the last new one.
     pub seconds: f64,
-    /// New tokens over that time.
+    /// New tokens divided by that time.
     pub tokens_per_s: f64,
     /// Why it ended.
     pub stopped: Stopped,
 }
 
-/// What a generator has room for: the longest of some prompts with new tokens after it. The key/value cache
-/// is as long as that, and never longer than the model's context, however long a context a foreign folder
-/// claims.
+/// The capacity of a generator: the longest of some prompts with its new tokens. It is the length of the
+/// key/value cache, and never more than the model's context; the context that an untrusted folder declares
+/// does not size it.
 #[derive(Clone, Debug)]
 pub struct Extent<'a> {
     prompts: Vec<&'a str>,
@@ -141,20 +141,21 @@ pub struct Extent<'a> {
 }
 
 impl<'a> Extent<'a> {
-    /// For these prompts, with at most `new_tokens` after each. Without a prompt: for the empty one.
+    /// The capacity for these prompts, with at most `new_tokens` after each. Without a prompt: for the empty
+    /// one.
     pub fn new(prompts: impl IntoIterator<Item = &'a str>, new_tokens: usize) -> Extent<'a> {
         Extent { prompts: prompts.into_iter().collect(), new_tokens }
     }
 
     /// Tokens of the longest sequence, BOS included.
     fn tokens(&self, tokenizer: &Tokenizer, context: usize) -> usize {
-        // A last space may be left to the first new token.
+        // A trailing space may become part of the first new token.
         let ways = self.prompts.iter().flat_map(|prompt| [Some(*prompt), prompt.strip_suffix(' ')]).flatten();
         let longest = ways.map(|prompt| tokenizer.encode(prompt).len()).max().unwrap_or(0);
         longest.saturating_add(self.new_tokens.max(1)).saturating_add(1).min(context)
     }
 
-    /// A model of this shape with room for it, all in f32.
+    /// A model of this shape with that capacity, in f32.
     pub(crate) fn decoder(
         &self,
         config: &ModelConfig,
@@ -166,7 +167,7 @@ impl<'a> Extent<'a> {
     }
 }
 
-/// What is read of a model folder that has a manifest, that is, of one that this program made.
+/// Files read from a model folder that has a manifest, that is, one made by this program.
 const READ_FILES: [&str; 5] = [
     model::folder::CONFIG_FILE,
     model::folder::WEIGHTS_FILE,
@@ -175,11 +176,11 @@ const READ_FILES: [&str; 5] = [
     tokenizer::SPECIAL_TOKENS_FILE,
 ];
 
-/// A model ready to continue texts.
+/// A model ready to generate.
 pub struct Generator {
     model: Decoder<AnyDevice>,
     tokenizer: Tokenizer,
-    /// Ids that were never trained to be written: all special tokens but EOS.
+    /// Ids that are never generated: all special tokens except EOS.
     barred: Vec<u32>,
     /// Whether tokens carry the space before a word.
     spaced_words: bool,
@@ -187,11 +188,11 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Opens the model of `source` with its tokenizer, verifying every hash there is. Weights are kept in
-    /// `dtype`, or as they are; there is room for texts of `extent`.
+    /// Opens the model of `source` with its tokenizer, verifying all available hashes. Weights are stored as
+    /// `dtype`, or in their own type; there is capacity for texts of `extent`.
     ///
     /// # Errors
-    /// Nothing there, something damaged, or a model that does not fit into memory.
+    /// A missing or damaged model, or one that does not fit into memory.
     pub fn open(
         project: &Project,
         source: &Source,
@@ -212,7 +213,8 @@ impl Generator {
                 Some(run) => Generator::open_run(&run, "best", target, dtype, extent),
                 None => Err(Error::Argument {
                     message: format!(
-                        "there is no model in `{}`: make one with `text2llm run`, or name one with --model DIR or --project DIR",
+                        "there is no model in `{}`: train one with `text2llm run`, or select one with \
+                         --model DIR or --project DIR",
                         project.root().display()
                     ),
                 }),
@@ -220,11 +222,11 @@ impl Generator {
         }
     }
 
-    /// Opens a model folder in Hugging Face's form. Where it has a manifest, every file that is read is
-    /// verified; a model card may have been edited, and other files may have come.
+    /// Opens a model folder in Hugging Face format. If it has a manifest, every file that is read is
+    /// verified; the model card may have been edited, and other files may have been added.
     ///
     /// # Errors
-    /// A folder that is none, is damaged, or holds a model that does not fit into memory.
+    /// A folder that is not a model, is damaged, or does not fit into memory.
     pub fn open_folder(
         folder: &Path,
         target: Target,
@@ -239,7 +241,8 @@ impl Generator {
         if folder.is_file() {
             return Err(Error::Argument {
                 message: format!(
-                    "--model: `{}` is a file; name the folder that holds {} and its tokenizer (a GGUF file alone can be timed: `text2llm bench decode --model FILE`)",
+                    "--model: `{}` is a file; pass the folder that contains {} and the tokenizer (to \
+                     benchmark a GGUF file, use `text2llm bench decode --model FILE`)",
                     folder.display(),
                     model::folder::CONFIG_FILE
                 ),
@@ -259,7 +262,7 @@ impl Generator {
     /// Opens a checkpoint of a run.
     ///
     /// # Errors
-    /// No such checkpoint, or a damaged one.
+    /// A missing or damaged checkpoint.
     pub fn open_run(
         run: &RunDir,
         checkpoint: &str,
@@ -273,7 +276,7 @@ impl Generator {
         let meta = RunMeta::read(&RealFs, run)?;
         let nothing = || Error::Argument {
             message: format!(
-                "run {} has no checkpoint yet: wait for one, or see `text2llm status`",
+                "run {} has no checkpoint yet: wait for the first one (see `text2llm status`)",
                 run.id()
             ),
         };
@@ -287,15 +290,15 @@ impl Generator {
         Generator::new(model, tokenizer, format!("run {} step {step}", run.id()))
     }
 
-    /// From a decoding model that is loaded already.
+    /// Uses a decoding model that is already loaded.
     ///
     /// # Errors
-    /// A tokenizer of another size than the model.
+    /// A tokenizer whose size differs from the model's.
     pub fn new(model: Decoder<AnyDevice>, tokenizer: Tokenizer, source: String) -> Result<Generator> {
         if tokenizer.vocab_size() > model.config().vocab_size {
             return Err(Error::Data {
                 message: format!(
-                    "{source}: the tokenizer has {} tokens and the model {}; they do not belong together",
+                    "{source}: the tokenizer has {} tokens and the model {}: they do not match",
                     tokenizer.vocab_size(),
                     model.config().vocab_size
                 ),
@@ -312,7 +315,7 @@ impl Generator {
         Ok(Generator { model, tokenizer, barred, spaced_words, source })
     }
 
-    /// Where the model came from, in words.
+    /// Description of the model's origin.
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -327,17 +330,17 @@ impl Generator {
         self.model.config()
     }
 
-    /// Continues `prompt`. `on_text` hears each piece of text as it is certain, and says whether to go on.
+    /// Continues `prompt`. `on_text` gets each piece of text once it is final, and returns whether to
+    /// continue.
     ///
-    /// A prompt that ends in a space is a special case: tokens carry the space before a word, so the model
-    /// has hardly ever seen a lone space at the end. The space is taken back and the first token must begin
-    /// with one.
+    /// A prompt that ends in a space is a special case: tokens include the space before a word, so the model
+    /// has rarely seen a trailing space alone. The space is removed, and the first token must start with one.
     ///
-    /// A text longer than the context slides: when the context is full, the model goes on from its later
+    /// A text longer than the context slides: when the context is full, generation continues from its second
     /// half.
     ///
     /// # Errors
-    /// Options out of range; a longer text than the generator was opened for; what the model says.
+    /// Options out of range; a text longer than the generator's capacity; errors of the model.
     pub fn generate(
         &mut self,
         prompt: &str,
@@ -355,13 +358,13 @@ impl Generator {
         if longest > context && context < self.model.config().max_position_embeddings {
             return Err(Error::Argument {
                 message: format!(
-                    "a prompt of {prompt_tokens} tokens with {} new ones does not fit into the {context} tokens that the generator was \
-                     opened for: open it with an `Extent` that holds both",
+                    "a prompt of {prompt_tokens} tokens and {} new ones do not fit into the {context} tokens \
+                     that the generator was opened for: open it with a larger `Extent`",
                     options.max_new_tokens
                 ),
             });
         }
-        // Room for at least one new token; the end of the prompt matters most.
+        // Leaves space for at least one new token; the end of the prompt matters most.
         let kept = prompt_tokens.min((context - 1).max(1));
         let mut pending = ids[prompt_tokens - kept..].to_vec();
         let mut sampler = Sampler::new(SamplingOptions {
@@ -408,7 +411,7 @@ impl Generator {
             }
             if let Some(mut text) = decoder.push(id) {
                 if std::mem::take(&mut space_owed) {
-                    // The prompt has it already.
+                    // The prompt includes it already.
                     text.remove(0);
                 }
                 let certain = gate.push(&text);
@@ -442,10 +445,10 @@ impl Generator {
         })
     }
 
-    /// The prompt as it is encoded, and whether its last space was taken back for the first token to bring.
+    /// The encoded prompt, and whether its trailing space was removed, to be part of the first token.
     fn without_last_space<'a>(&self, prompt: &'a str) -> (&'a str, bool) {
         match prompt.strip_suffix(' ') {
-            // Among several spaces the last one does not belong to a word alone.
+            // The last of several spaces does not belong to a word.
             Some(rest) if self.spaced_words && !rest.is_empty() && !rest.ends_with(char::is_whitespace) => {
                 (rest, true)
             }
@@ -453,10 +456,10 @@ impl Generator {
         }
     }
 
-    /// Logits (V) after BOS and `prompt`, or as much of it as there is room for.
+    /// Logits (V) after BOS and `prompt`, truncated to the capacity.
     ///
     /// # Errors
-    /// What the model says.
+    /// Errors of the model.
     pub fn logits(&mut self, prompt: &str) -> Result<Vec<f32>> {
         let mut ids = vec![self.tokenizer.bos_id()];
         ids.extend(self.tokenizer.encode(prompt));
@@ -471,12 +474,11 @@ impl Generator {
     }
 }
 
-/// Below this many parameters a token takes about as long as waking a second thread.
+/// Below this number of parameters, a token takes about as long as waking a second thread.
 const SINGLE_THREAD_PARAMETERS: usize = 8_000_000;
 
-/// The target, where nobody asked for a number of threads with what suits the model: one for a small one,
-/// whose many short kernels would otherwise wait for each other as soon as anything else runs on the machine;
-/// all of them for a larger one.
+/// The target; if no number of threads was given, with one thread for a small model, whose many short kernels
+/// would otherwise wait for each other when the machine is busy, and all threads for a larger one.
 fn decoding_target(config: &ModelConfig, target: Target) -> Target {
     let one = target.threads == 0 && config.parameter_count().total < SINGLE_THREAD_PARAMETERS;
     if one { Target { threads: 1, ..target } } else { target }
@@ -485,8 +487,7 @@ fn decoding_target(config: &ModelConfig, target: Target) -> Target {
 /// A model laid out for decoding one sequence of `tokens`.
 ///
 /// # Errors
-/// [`compute::Error::OutOfMemory`] where the plan is beyond the memory that is free, before anything is
-/// allocated.
+/// [`compute::Error::OutOfMemory`] if the plan exceeds free memory, before anything is allocated.
 fn decoder(
     config: &ModelConfig,
     target: Target,
@@ -496,7 +497,7 @@ fn decoder(
     let decoding = Decoding { weights, ..Decoding::one(tokens) };
     let needed_bytes = MemoryPlan::new(config, &Purpose::Decode(decoding.clone())).total_bytes;
     let device = decoding_target(config, target).open()?;
-    // Systems promise more memory than they have, and kill whoever believes it.
+    // Systems overcommit memory, and kill processes that use it.
     let available = store::system::available_memory_bytes().filter(|_| target.is_cpu());
     if available.is_some_and(|available| needed_bytes as u64 > available) {
         return Err(compute::Error::OutOfMemory { needed_bytes, device: device.name() }.into());
@@ -504,8 +505,7 @@ fn decoder(
     Ok(Decoder::new(device, config.clone(), decoding)?)
 }
 
-/// What to do about a model that does not fit: its shape stands in `place`, and no key of a recipe changes
-/// it.
+/// The error for a model that does not fit: its shape is in `place`, and no recipe key changes it.
 fn too_large(error: Error, place: &str) -> Error {
     let needed_bytes = match error {
         Error::Device(compute::Error::OutOfMemory { needed_bytes, .. })
@@ -515,19 +515,20 @@ fn too_large(error: Error, place: &str) -> Error {
         other => return other,
     };
     let available = store::system::available_memory_bytes()
-        .map_or_else(String::new, |bytes| format!(" and {:.1} GB are free", bytes as f64 / 1e9));
+        .map_or_else(String::new, |bytes| format!(", and {:.1} GB are free", bytes as f64 / 1e9));
     Error::Environment {
         message: format!(
-            "{place}: decoding takes {:.1} GB with this num_hidden_layers, hidden_size, intermediate_size, vocab_size and \
-             num_key_value_heads × head_dim for each token of the prompt and after it{available}. Ask for fewer --max-new-tokens, \
-             shorten the prompt, or keep the weights in fewer bits (--dtype q8_0 or q4_0)",
+            "{place}: decoding needs {:.1} GB with this num_hidden_layers, hidden_size, intermediate_size, \
+             vocab_size and num_key_value_heads × head_dim per token of the prompt and of the new \
+             text{available}. Ask for fewer --max-new-tokens, shorten the prompt, or use weights with fewer \
+             bits (--dtype q8_0 or q4_0)",
             needed_bytes as f64 / 1e9
         ),
     }
 }
 
-/// Loads a checkpoint's weights; the best falls back to the latest in a run that was never validated.
-/// Returns the checkpoint's step.
+/// Loads a checkpoint's weights and returns its step; `best` falls back to the latest in a run that was never
+/// validated.
 pub(crate) fn load_weights(
     run: &RunDir,
     which: Which,

@@ -1,5 +1,4 @@
-//! Memory and speed of generating, measured in a process that does nothing else: the program's own
-//! `generate`.
+//! Measures memory and speed of generation in a separate process: the program's own `generate`.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -16,27 +15,27 @@ use crate::generate::{Extent, Generator, Options};
 use crate::stages::Request;
 use crate::{Error, Result};
 
-/// Memory and speed of generating.
+/// Memory and speed of generation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
-    /// Times that were measured.
+    /// Number of measurements.
     pub runs: usize,
-    /// Tokens each time.
+    /// Tokens per measurement.
     pub tokens: usize,
-    /// Highest resident memory of the process, in MB (10^6 bytes).
+    /// Peak resident memory of the process, in MB (10^6 bytes).
     pub rss_mb: f64,
-    /// 95th percentile of the time of one.
+    /// 95th percentile of the latency.
     pub p95_ms: f64,
-    /// The median.
+    /// Median latency.
     pub median_ms: f64,
-    /// Whether a process of its own was measured, rather than the one that trained.
+    /// Whether a separate process was measured, rather than the training process.
     pub own_process: bool,
 }
 
-/// Between two looks at a process that measures.
+/// Time between two checks of the measuring process.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Measures generating from a run's checkpoint; `None` where somebody asked to stop.
+/// Measures generation from a run's checkpoint; `None` if a stop was requested.
 pub(crate) fn generation(
     request: &Request<'_>,
     run: &RunDir,
@@ -60,9 +59,7 @@ pub(crate) fn generation(
             Ok(generation) => return Ok(generation),
             Err(why) => reporter.warning(
                 Phase::Validation,
-                &format!(
-                    "generating could not be measured in a process of its own ({why}); measuring in this one"
-                ),
+                &format!("could not measure generation in a separate process ({why}); measuring in this one"),
             ),
         }
     }
@@ -76,13 +73,13 @@ pub(crate) fn generation(
         times_ms.push(start.elapsed().as_secs_f64() * 1e3);
     }
     let rss = store::system::rss_bytes().ok_or_else(|| Error::Environment {
-        message: "this system does not tell a process's resident memory".to_owned(),
+        message: "this system does not report the resident memory of a process".to_owned(),
     })?;
     Ok(Some(figures(times_ms, options.latency_tokens, rss as f64 / 1e6, false)))
 }
 
-/// `None` where somebody asked to stop. The looks at the flag also tell the watchdog that this process waits
-/// and does not hang.
+/// `None` if a stop was requested. Polling the flag also shows the watchdog that this process waits and does
+/// not hang.
 fn measured(mut command: Command, stop: &StopFlag) -> std::result::Result<Option<Generation>, String> {
     let in_words = |error: std::io::Error| error.to_string();
     let mut child = command
@@ -93,7 +90,7 @@ fn measured(mut command: Command, stop: &StopFlag) -> std::result::Result<Option
         .map_err(in_words)?;
     let pipes = all_of(child.stdout.take()).and_then(|out| Ok((out, all_of(child.stderr.take())?)));
     let (stdout, stderr) = pipes.map_err(|error| {
-        // Nobody would read what it writes.
+        // Its output is not read.
         let _ = child.kill();
         let _ = child.wait();
         in_words(error)
@@ -110,34 +107,34 @@ fn measured(mut command: Command, stop: &StopFlag) -> std::result::Result<Option
         std::thread::sleep(LOOK_EVERY);
     };
     let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
-    // Ctrl-C reaches both, and either may end first.
+    // Ctrl-C reaches both processes, and either may exit first.
     if stop.is_raised() {
         return Ok(None);
     }
     if !status.success() {
         return Err(format!("{status}: {}", stderr.lines().next().unwrap_or("no message")));
     }
-    let last = stdout.lines().last().ok_or("it wrote nothing")?;
+    let last = stdout.lines().last().ok_or("it printed nothing")?;
     let value: Value = serde_json::from_str(last).map_err(|error| error.to_string())?;
     let times_ms: Vec<f64> = value["latencies_ms"]
         .as_array()
-        .ok_or("it wrote no latencies")?
+        .ok_or("it printed no latencies")?
         .iter()
         .filter_map(Value::as_f64)
         .collect();
-    let tokens = value["tokens"].as_u64().ok_or("it wrote no tokens")? as usize;
-    let rss = value["peak_rss_bytes"].as_f64().ok_or("it wrote no resident memory")?;
+    let tokens = value["tokens"].as_u64().ok_or("it printed no token count")? as usize;
+    let rss = value["peak_rss_bytes"].as_f64().ok_or("it printed no resident memory")?;
     if times_ms.is_empty() {
-        return Err("it wrote no latencies".to_owned());
+        return Err("it printed no latencies".to_owned());
     }
     Ok(Some(figures(times_ms, tokens, rss / 1e6, true)))
 }
 
-/// What a process writes, taken as it comes so that it never waits.
+/// The output of a process, read as it comes so that it never blocks.
 fn all_of(pipe: Option<impl Read + Send + 'static>) -> std::io::Result<JoinHandle<String>> {
     std::thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
-        // What came before an error is what there is.
+        // Output before an error is returned.
         let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
         String::from_utf8_lossy(&bytes).into_owned()
     })

@@ -1,5 +1,5 @@
-//! `meta.json` of a run: everything that was asked and of what, so that the run can be continued and
-//! understood alone.
+//! `meta.json` of a run: the full recipe and the hashes of its inputs, so that the run can be continued and
+//! understood on its own.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use store::fs::Fs;
 use crate::{Error, Result};
 use recipe::Recipe;
 
-/// Version of this file's form.
+/// Version of the file format.
 const FORMAT: u32 = 2;
 
 /// How far a job is to go.
@@ -27,7 +27,7 @@ pub enum Until {
     Export,
 }
 
-/// Where a run was forked from.
+/// The origin of a forked run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForkedFrom {
     /// The other run.
@@ -36,48 +36,48 @@ pub struct ForkedFrom {
     pub step: u64,
 }
 
-/// What `meta.json` holds.
+/// The content of `meta.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunMeta {
-    /// Version of the form.
+    /// Version of the format.
     pub format: u32,
-    /// The program that began the run.
+    /// Version of the program that started the run.
     pub program_version: String,
-    /// When it began (UTC, RFC 3339).
+    /// Start time (UTC, RFC 3339).
     pub created_at: String,
     /// Where the recipe came from: a path, or an embedded example.
     pub recipe_source: String,
     /// The folder that relative corpus paths start from.
     pub base_dir: PathBuf,
-    /// The whole recipe, every default written out.
+    /// The whole recipe, with all defaults.
     pub recipe: Recipe,
     /// The shape; known once the text is tokenized.
     pub model: Option<ModelConfig>,
-    /// Parameters in all.
+    /// Number of parameters.
     pub parameters: Option<u64>,
-    /// What it was made from, by hash.
+    /// Hashes of its inputs.
     #[serde(default)]
     pub inputs: RunInputs,
-    /// The machine.
+    /// Description of the machine.
     pub environment: Value,
-    /// How far the job is meant to go.
+    /// The last phase of the job.
     pub until: Until,
-    /// `[train]` as the run began with it, where `resume --more-…` has changed it since.
+    /// `[train]` as the run was started, if `resume --more-…` has changed it since.
     #[serde(default)]
     pub began_with: Option<train::TrainOptions>,
     /// The run and step that this one was forked from, if it was.
     #[serde(default)]
     pub forked_from: Option<ForkedFrom>,
-    /// How far the job has come that the run belongs to; training alone leaves validation and export to do.
+    /// The last finished phase of the run's job; training alone leaves validation and export to do.
     #[serde(default)]
     pub finished: Option<Until>,
     /// [`train::TrainOptions::hash`] of all options that the run has trained with: its own, and those after
-    /// `--more-…` and `--accept-changes`. A checkpoint of other options is not one of this record.
+    /// `--more-…` and `--accept-changes`. A checkpoint with other options does not belong to this record.
     #[serde(default)]
     pub trained_with: Vec<String>,
 }
 
-/// Hashes of what a run is trained on.
+/// Hashes of the inputs of training.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunInputs {
     /// Manifest of `data/documents/`.
@@ -88,8 +88,7 @@ pub struct RunInputs {
     pub tokens: String,
 }
 
-/// Whether a record that does not have its seal is of a form that had none: what it says of itself counts
-/// only for the message.
+/// Whether a record without its hash has a format that had none: its content is only used for the message.
 fn is_of_another_version(fs: &dyn Fs, run: &RunDir) -> bool {
     let value = store::atomic::read_json::<Value>(fs, &run.path().join("meta.json")).unwrap_or_default();
     value.get("recipe").is_some()
@@ -100,14 +99,15 @@ fn is_of_another_version(fs: &dyn Fs, run: &RunDir) -> bool {
 fn of_another_version(run: &RunDir, version: &str) -> Error {
     Error::Argument {
         message: format!(
-            "run {} was made by another version of text2llm ({version}) and cannot be continued by this one",
+            "run {} was created by another version of text2llm ({version}) and cannot be continued by this \
+             one",
             run.id()
         ),
     }
 }
 
-/// The arguments that go on with a run that is not done: by its name once its training has begun; before that
-/// it is found as the newest one that is unfinished.
+/// The arguments that continue an unfinished run: by name once its training has started; before that it is
+/// found as the newest unfinished one.
 pub fn go_on(run: &RunDir) -> String {
     match RunMeta::read(&store::fs::RealFs, run) {
         Ok(meta) if meta.model.is_some() => format!("resume {}", run.id()),
@@ -117,7 +117,7 @@ pub fn go_on(run: &RunDir) -> String {
 }
 
 impl RunMeta {
-    /// The record of a run that begins now.
+    /// The record of a run that starts now.
     pub fn new(
         recipe: Recipe,
         recipe_source: String,
@@ -147,7 +147,7 @@ impl RunMeta {
     /// Reads a run's record.
     ///
     /// # Errors
-    /// A missing or damaged file whose copy is no better, or one of another version of the program.
+    /// A missing or damaged file whose copy is unusable too, or one of another version of the program.
     pub fn read(fs: &dyn Fs, run: &RunDir) -> Result<RunMeta> {
         let value = run.read_meta(fs).map_err(|error| match error.kind() {
             ErrorKind::Corrupt | ErrorKind::NotFound if is_of_another_version(fs, run) => {
@@ -155,8 +155,9 @@ impl RunMeta {
             }
             ErrorKind::Corrupt | ErrorKind::NotFound => Error::Argument {
                 message: format!(
-                    "the record of run {} cannot be used: {error}, and its copy meta.copy.json is no better. Restore one of \
-                     them from a backup, or begin a new run with `text2llm run --fresh`; nothing of this one is touched",
+                    "the record of run {} is unusable: {error}, and so is its copy meta.copy.json. Restore \
+                     one of them from a backup, or start a new run with `text2llm run --fresh`; this run was \
+                     not changed",
                     run.id()
                 ),
             },
@@ -167,24 +168,24 @@ impl RunMeta {
             return Err(of_another_version(run, version));
         }
         serde_json::from_value(value).map_err(|error| Error::Argument {
-            message: format!("the record of run {} cannot be read: {error}", run.id()),
+            message: format!("cannot read the record of run {}: {error}", run.id()),
         })
     }
 
     /// Writes the record.
     ///
     /// # Errors
-    /// What the disk says.
+    /// I/O errors.
     pub fn write(&self, fs: &dyn Fs, run: &RunDir) -> Result<()> {
         let value = serde_json::to_value(self)
             .map_err(|error| Error::Environment { message: format!("cannot write meta.json: {error}") })?;
         Ok(run.write_meta(fs, &value)?)
     }
 
-    /// Writes down that the run trains with its recipe's options.
+    /// Records that the run trains with its recipe's options.
     ///
     /// # Errors
-    /// What the disk says.
+    /// I/O errors.
     pub fn note_options(&mut self, fs: &dyn Fs, run: &RunDir) -> Result<()> {
         let hash = self.recipe.train.hash();
         if self.trained_with.contains(&hash) {
@@ -194,13 +195,13 @@ impl RunMeta {
         self.write(fs, run)
     }
 
-    /// `[train]` as the run began with it.
+    /// `[train]` as the run was started.
     pub fn began_with(&self) -> &train::TrainOptions {
         self.began_with.as_ref().unwrap_or(&self.recipe.train)
     }
 
-    /// Names everything that decided the weights when the run began: equal fingerprints train to equal bits,
-    /// and a run that was continued beyond its end is still the run of its recipe.
+    /// Fingerprint of everything that determined the weights when the run started: equal fingerprints train
+    /// to equal bits, and a run that was continued beyond its end is still the run of its recipe.
     pub fn fingerprint(&self) -> String {
         store::manifest::hash_json(&json!({
             "train": self.began_with().deciding(),

@@ -1,5 +1,5 @@
-//! Single files that the program writes over, or removes: each must be one of its own by what it holds.
-//! (Folders are `store::ownership`'s.)
+//! Checks before single files are overwritten or removed: their content must show that the program wrote
+//! them. (For folders, see `store::ownership`.)
 
 use std::path::Path;
 
@@ -12,12 +12,13 @@ use crate::project::Project;
 /// A heartbeat is a number.
 const LONGEST_HEARTBEAT: u64 = 20;
 
-/// Refuses a file that is there and is not ours.
+/// Returns an error for a file that exists and is not the program's.
 fn refuse(path: &Path) -> Result<()> {
     Err(store::Error::NotOurs { path: path.to_owned(), found: Foreign::NotWritten }.into())
 }
 
-/// That a JSON file, if it is there, has the keys of ours. All but one, since a damaged one is ours too.
+/// Checks that an existing JSON file has this program's keys. One may be missing, since a damaged file is the
+/// program's too.
 pub(crate) fn check_json(path: &Path, keys: &[&str]) -> Result<()> {
     let is_ours = |bytes: Vec<u8>| {
         let text = String::from_utf8_lossy(&bytes);
@@ -42,7 +43,7 @@ pub(crate) fn check_metrics(project: &Project) -> Result<()> {
     check_json(&project.training_metrics(), &KEYS)
 }
 
-/// A request to stop in `folder` is an empty file.
+/// Checks that a stop request in `folder` is an empty file.
 pub(crate) fn check_request(folder: &Path) -> Result<()> {
     let path = folder.join(runs::stop::FILE_NAME);
     match RealFs.kind(&path) {
@@ -52,8 +53,8 @@ pub(crate) fn check_request(folder: &Path) -> Result<()> {
     }
 }
 
-/// A heartbeat in `folder`. A link or a pipe of that name is not followed when it is written, so that it is
-/// in nobody's way.
+/// Checks a heartbeat in `folder`. A link or pipe of that name is not followed when it is written, so it is
+/// harmless.
 pub(crate) fn check_heartbeat(folder: &Path) -> Result<()> {
     let path = folder.join(train::HEARTBEAT_FILE);
     let is_number = || RealFs.read(&path).is_ok_and(|bytes| bytes.iter().all(u8::is_ascii_digit));

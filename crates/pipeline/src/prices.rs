@@ -1,42 +1,42 @@
-//! What renting a GPU costs: a small table of list prices, each with its date, and hours from a stated share
-//! of the GPU's rate.
+//! Prices of rented GPUs: a small table of list prices with dates, and hours estimated from an assumed share
+//! of the GPU's peak.
 //!
-//! An estimate for a decision, not an offer: prices change weekly and differ by a factor of four between
-//! providers. Nothing here asks the network.
+//! These are estimates, not offers: prices change weekly and differ by a factor of four between providers.
+//! Nothing here uses the network.
 
 use model::Precision;
 use serde::Serialize;
 
-/// Share of the dense bfloat16 rate that training is assumed to reach (model FLOPs utilisation). Well-tuned
-/// trainers of dense models report 33 to 50 % on one H100; models below some 100M parameters reach less,
+/// Assumed model FLOPs utilization: the fraction of the dense bfloat16 peak that training reaches. Well-tuned
+/// trainers of dense models report 33 to 50 % on one H100; models below about 100M parameters reach less,
 /// since their steps are bound by memory and launches.
 const ASSUMED_MFU: f64 = 0.40;
-/// In f32 the tensor cores take TF32 at best, at half the rate and on the same assumption.
+/// In f32 the tensor cores use TF32 at best, at half the rate, with the same assumption.
 const F32_SHARE: f64 = 0.5;
-/// Of its memory, what the driver and other programs leave.
+/// Fraction of its memory that the driver and other programs leave.
 const USABLE_MEMORY: f64 = 0.97;
 
 /// A GPU for rent.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Gpu {
-    /// The word for it on the command line.
+    /// Its name on the command line.
     pub key: &'static str,
-    /// Its name.
+    /// Its full name.
     pub name: &'static str,
     /// Memory, in GB (10^9 bytes).
     pub memory_gb: f64,
-    /// Dense bfloat16 products with f32 sums, as its maker states, in TFLOP/s.
+    /// Specified dense bfloat16 peak with f32 accumulation, in TFLOP/s.
     pub bf16_tflops: f64,
-    /// List price of one GPU, on demand.
+    /// On-demand list price of one GPU, in USD per hour.
     pub usd_per_hour: f64,
-    /// Whose list.
+    /// The provider.
     pub provider: &'static str,
-    /// When the price was read.
+    /// Date of the price.
     pub price_date: &'static str,
 }
 
-/// The table. A price is a list price for one GPU on demand; spot and community offers are about a third to a
-/// half cheaper.
+/// The table of on-demand list prices for one GPU; spot and community offers are about a third to a half
+/// cheaper.
 pub const GPUS: [Gpu; 6] = [
     Gpu {
         key: "h200",
@@ -95,35 +95,35 @@ pub const GPUS: [Gpu; 6] = [
 ];
 
 impl Gpu {
-    /// By its word, however it is written: `h100`, `H100`, `rtx-4090`.
+    /// Finds a GPU by name, in any spelling: `h100`, `H100`, `rtx-4090`.
     ///
     /// # Errors
-    /// One that is not in the table; the message names those that are.
+    /// A GPU that is not in the table; the message lists those that are.
     pub fn named(word: &str) -> Result<&'static Gpu, String> {
         let plain: String =
             word.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
         GPUS.iter().find(|gpu| gpu.key == plain).ok_or_else(|| {
             let known: Vec<&str> = GPUS.iter().map(|gpu| gpu.key).collect();
-            format!("no price is known for `{word}`; the table has {}", known.join(", "))
+            format!("there is no price for `{word}`; the known GPUs are {}", known.join(", "))
         })
     }
 
-    /// What training can take of its memory.
+    /// Memory available to training.
     pub fn memory_bytes(&self) -> u64 {
         (USABLE_MEMORY * self.memory_gb * 1e9) as u64
     }
 }
 
-/// Hours and price of a training on a rented GPU, both assumed, not measured.
+/// Estimated, not measured, hours and price of training on a rented GPU.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Rent {
-    /// Which.
+    /// The GPU.
     pub gpu: &'static Gpu,
-    /// Share of its rate that is assumed.
+    /// Assumed fraction of its peak.
     pub assumed_mfu: f64,
-    /// Optimizer steps alone.
+    /// Hours of the optimizer steps only.
     pub hours: f64,
-    /// Hours times the list price: without disks, transfers, taxes and the time to set it up.
+    /// Hours times the list price: without storage, transfers, taxes and setup time.
     pub usd: f64,
 }
 

@@ -1,5 +1,4 @@
-//! A project folder: where everything of a model lies. Self-describing and movable; all paths are made from
-//! the root.
+//! The layout of a project folder. It is self-describing and movable; all paths are relative to the root.
 
 use std::path::{Path, PathBuf};
 
@@ -15,12 +14,12 @@ impl Project {
         Project { root: root.into() }
     }
 
-    /// The folder.
+    /// The root folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// A command for this project that can be pasted where the user stands: `text2llm run --resume --project
+    /// A command for this project that works in the user's current folder: `text2llm run --resume --project
     /// D`.
     pub fn command(&self, arguments: &str) -> String {
         let here = std::env::current_dir().is_ok_and(|current| current == self.root);
@@ -58,7 +57,7 @@ impl Project {
         self.data().join(format!("tokens-{phase}"))
     }
 
-    /// `data/ranks/`: what each of many processes made of its share, and their logs.
+    /// `data/ranks/`: the output of each rank, and their logs.
     pub fn ranks(&self) -> PathBuf {
         self.data().join("ranks")
     }
@@ -73,7 +72,7 @@ impl Project {
         self.root.join("runs")
     }
 
-    /// `job/`: what was started with --detach: `job.json`, `console.log`.
+    /// `job/`: records of background jobs: `job.json`, `console.log`.
     pub fn job(&self) -> PathBuf {
         self.root.join("job")
     }
@@ -94,7 +93,7 @@ impl Project {
     }
 }
 
-/// A word as a POSIX shell reads it back.
+/// Quotes a word for a POSIX shell.
 pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }

@@ -1,10 +1,9 @@
-//! A run's records when something happened to them: `meta.json`, `state.json` and the run's copy of its
-//! tokenizer.
+//! Reads and repairs a run's records: `meta.json`, `state.json` and the run's copy of its tokenizer.
 //!
-//! Each carries a hash and is refused when it does not match. What can be told for certain from what else
-//! there is, is put back: the meta's copy, the state that verified checkpoints hold, a tokenizer with the
-//! recorded hash. A damaged record is never taken for a missing one, since then a run would begin again at
-//! step 0 beside whole checkpoints.
+//! Each has a hash and is refused if it does not match. What can be reconstructed with certainty is restored:
+//! meta.json from its copy, the state from verified checkpoints, the tokenizer from one with the recorded
+//! hash. A damaged record is never treated as missing, since then a run with intact checkpoints would start
+//! again at step 0.
 
 use std::path::{Path, PathBuf};
 
@@ -22,16 +21,16 @@ use crate::meta::RunMeta;
 use crate::project::Project;
 use crate::{Error, Result};
 
-/// The folder of a run that holds its tokenizer.
+/// The folder of a run's tokenizer.
 const TOKENIZER_FOLDER: &str = "tokenizer";
 /// The stage's name in that folder's manifest.
 const TOKENIZER_STAGE: &str = "run-tokenizer";
 
-/// The run's state, to be shown; where `state.json` is damaged or gone, what its checkpoints say. Of these
-/// only the records are read and checked: gigabytes of weights are not for a list to read. Writes nothing.
+/// The run's state for display. If `state.json` is damaged or missing, it comes from the records of its
+/// checkpoints; gigabytes of weights are not read for a list. Writes nothing.
 ///
 /// # Errors
-/// What the disk says.
+/// I/O errors.
 pub fn state(run: &RunDir) -> Result<RunState> {
     match run.state(&RealFs) {
         Err(error) if is_unusable(&error) && run.has_meta(&RealFs) => {
@@ -41,7 +40,7 @@ pub fn state(run: &RunDir) -> Result<RunState> {
     }
 }
 
-/// What the newest checkpoint records whose record is whole.
+/// The state in the newest checkpoint with an intact record.
 fn newest_recorded(checkpoints: &Checkpoints<'_>) -> Result<Option<TrainerState>> {
     let read = |step: u64| {
         let (folder, name) = (checkpoints.path(step), "trainer.json");
@@ -53,31 +52,32 @@ fn newest_recorded(checkpoints: &Checkpoints<'_>) -> Result<Option<TrainerState>
     Ok(checkpoints.steps()?.into_iter().rev().find_map(read))
 }
 
-/// What is wrong with `state.json`, where [`state`] tells it from the checkpoints.
+/// The problem of `state.json`, if [`state`] has to use checkpoints instead.
 pub fn state_damage(run: &RunDir) -> Option<String> {
     let error = run.read_state(&RealFs).err().filter(|error| is_unusable(error) && run.has_meta(&RealFs))?;
     Some(format!(
-        "run {}: {error}. What is shown is what its checkpoints say; the next command that continues the run restores it",
+        "run {}: {error}. The state shown comes from its checkpoints; the next command that continues the \
+         run restores it",
         run.id()
     ))
 }
 
-/// Puts right what of a run's records is damaged or gone and can be told from the rest, and says so. For who
-/// holds the run's lock.
+/// Repairs damaged or missing records that can be reconstructed, and reports it. The caller holds the run's
+/// lock.
 ///
 /// # Errors
-/// A record that nothing else tells; what the disk says.
+/// A record that cannot be reconstructed; I/O errors.
 pub fn heal(run: &RunDir, reporter: &mut dyn Reporter) -> Result<()> {
     let mut warn = |message: String| reporter.warning(Phase::Prerequisites, &message);
     let meta = RunMeta::read(&RealFs, run)?;
     if run.heal_meta(&RealFs)? {
-        warn(format!("run {}: meta.json was damaged and is restored from its copy", run.id()));
+        warn(format!("run {}: meta.json was damaged; restored it from its copy", run.id()));
     }
     match run.read_state(&RealFs) {
         Err(error) if is_unusable(&error) => {
             let state = rebuilt_state(run)?;
             let message = format!(
-                "run {}: state.json was damaged ({error}); it is rebuilt from the checkpoints: step {} of {}",
+                "run {}: state.json was damaged ({error}); rebuilt it from the checkpoints: step {} of {}",
                 run.id(),
                 state.step,
                 state.total_steps
@@ -91,7 +91,7 @@ pub fn heal(run: &RunDir, reporter: &mut dyn Reporter) -> Result<()> {
         let (found, from) = equal_tokenizer(run, &meta)?;
         write_tokenizer(&found, run, &meta)?;
         warn(format!(
-            "run {}: its tokenizer was damaged and is restored from `{}`, which has the recorded hash",
+            "run {}: its tokenizer was damaged; restored it from `{}`, which has the recorded hash",
             run.id(),
             from.display()
         ));
@@ -99,8 +99,7 @@ pub fn heal(run: &RunDir, reporter: &mut dyn Reporter) -> Result<()> {
     Ok(())
 }
 
-/// The tokenizer that a run was trained with: its own copy, or an equal one in the project where that is
-/// damaged.
+/// The tokenizer of a run: its own copy, or if that is damaged an equal one in the project.
 ///
 /// # Errors
 /// No copy has the recorded hash.
@@ -108,10 +107,10 @@ pub fn tokenizer(run: &RunDir, meta: &RunMeta) -> Result<Tokenizer> {
     own_tokenizer(run, meta).or_else(|_| Ok(equal_tokenizer(run, meta)?.0))
 }
 
-/// Gives a run a copy of its tokenizer.
+/// Copies a tokenizer into the run.
 ///
 /// # Errors
-/// What the disk says.
+/// I/O errors.
 pub fn write_tokenizer(tokenizer: &Tokenizer, run: &RunDir, meta: &RunMeta) -> Result<()> {
     let folder = run.path().join(TOKENIZER_FOLDER);
     let context = meta.model.as_ref().map(|model| model.max_position_embeddings);
@@ -126,17 +125,17 @@ fn own_tokenizer(run: &RunDir, meta: &RunMeta) -> Result<Tokenizer> {
     verified_tokenizer(&run.path().join(TOKENIZER_FOLDER), meta)
 }
 
-/// A tokenizer whose every file is as its folder's manifest says, and which is the run's.
+/// Opens a tokenizer if every file matches its folder's manifest and it is the run's.
 fn verified_tokenizer(folder: &Path, meta: &RunMeta) -> Result<Tokenizer> {
     Manifest::read(&RealFs, folder)?.verify_outputs(&RealFs, folder)?;
     let tokenizer = Tokenizer::open(&RealFs, folder)?;
     if tokenizer.hash() == meta.inputs.tokenizer {
         return Ok(tokenizer);
     }
-    Err(Error::Data { message: format!("`{}` is another tokenizer than the run's", folder.display()) })
+    Err(Error::Data { message: format!("`{}` is not the run's tokenizer", folder.display()) })
 }
 
-/// One in the project that has the recorded hash, and where it is.
+/// A tokenizer in the project with the recorded hash, and its folder.
 fn equal_tokenizer(run: &RunDir, meta: &RunMeta) -> Result<(Tokenizer, PathBuf)> {
     let own = run.path().join(TOKENIZER_FOLDER);
     let project = run.path().parent().and_then(Path::parent).map(Project::new);
@@ -148,9 +147,9 @@ fn equal_tokenizer(run: &RunDir, meta: &RunMeta) -> Result<(Tokenizer, PathBuf)>
         let why = verified_tokenizer(&own, meta).err().map(|error| error.to_string()).unwrap_or_default();
         Error::Data {
             message: format!(
-                "the tokenizer of run {} cannot be used ({why}), and neither tokenizer/ nor model/ of the project has an equal one \
-                 (BLAKE3 {}): restore `{}` from a backup, or make the tokenizer again from the same text with `text2llm run`, \
-                 which begins a new run",
+                "the tokenizer of run {} is unusable ({why}), and neither tokenizer/ nor model/ of the \
+                 project has a copy of it (BLAKE3 {}): restore `{}` from a backup, or train the tokenizer \
+                 again from the same text with `text2llm run`, which starts a new run",
                 run.id(),
                 meta.inputs.tokenizer.chars().take(12).collect::<String>(),
                 own.display()
@@ -163,12 +162,12 @@ fn is_unusable(error: &store::Error) -> bool {
     matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
 }
 
-/// What the newest whole checkpoint, every byte of it checked, says of where the run stands.
+/// The state from the newest intact checkpoint, with every byte verified.
 fn rebuilt_state(run: &RunDir) -> Result<RunState> {
     state_of(run, Checkpoints::new(&RealFs, &run.checkpoints()).latest_state(&mut NoReport)?)
 }
 
-/// Where a run stands that trained so far.
+/// The run state that follows from a trainer's state.
 fn state_of(run: &RunDir, trained: Option<TrainerState>) -> Result<RunState> {
     let began = RunMeta::read(&RealFs, run)?.model.is_some();
     let Some(trained) = trained else {
@@ -181,7 +180,7 @@ fn state_of(run: &RunDir, trained: Option<TrainerState>) -> Result<RunState> {
     };
     let done = (trained.step >= trained.total_steps || trained.stopped_early) && !trained.duties_due;
     let (status, message) = match done {
-        true => (RunStatus::Completed, "all steps are done".to_owned()),
+        true => (RunStatus::Completed, "all steps done".to_owned()),
         false => (RunStatus::Interrupted, format!("stopped at step {}, or a little later", trained.step)),
     };
     Ok(RunState {
@@ -198,7 +197,7 @@ fn state_of(run: &RunDir, trained: Option<TrainerState>) -> Result<RunState> {
     })
 }
 
-/// Files of a run's folder.
+/// Files in a run's folder.
 const FILES: [&str; 13] = [
     "meta.json",
     "meta.copy.json",
@@ -215,17 +214,17 @@ const FILES: [&str; 13] = [
     train::HEARTBEAT_FILE,
 ];
 
-/// Files that the run's tokenizer consists of.
+/// Files of the run's tokenizer.
 const TOKENIZER_FILES: [&str; 4] =
     ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", store::manifest::FILE_NAME];
 
-/// Whether a file of a run's folder is the trace of an internal error.
+/// Whether a file in a run's folder is the backtrace of an internal error.
 fn is_trace(name: &str) -> bool {
     name.starts_with("panic-") && name.ends_with(".log")
 }
 
-/// Removes a run in which nothing was done. One that holds what somebody may miss, a file of his own or a
-/// trace, stays. Returns whether it is gone.
+/// Removes a run in which nothing was done, and returns whether it did. A run with files of the user or
+/// backtraces is kept.
 pub(crate) fn remove_unused(run: &RunDir) -> bool {
     let has_trace = || {
         let names = RealFs.names(run.path()).unwrap_or_default();
@@ -234,24 +233,24 @@ pub(crate) fn remove_unused(run: &RunDir) -> bool {
     check_removable(run).is_ok() && !has_trace() && RealFs.remove_dir_all(run.path()).is_ok()
 }
 
-/// That a folder of `runs/` is a run and holds nothing else, so that all of it may be deleted.
+/// Checks that a folder in `runs/` is a run and contains nothing else, so that all of it may be deleted.
 ///
 /// # Errors
-/// Names what is in the way.
+/// Names the files in the way.
 pub fn check_removable(run: &RunDir) -> Result<()> {
     let refuse = |message: String| {
         Err(Error::Argument {
             message: format!(
-                "`{}` {message}. Nothing was deleted. Move that elsewhere, or delete the folder yourself",
+                "`{}` {message}. Nothing was deleted. Move it elsewhere, or delete the folder yourself",
                 run.path().display()
             ),
         })
     };
     let list = |folder: &Path| RealFs.names(folder).map_err(store::Error::io("list", folder));
     if RealFs.kind(run.path()) != Some(FileKind::Folder) {
-        return refuse("is a link and not a run's folder".to_owned());
+        return refuse("is a link, not the folder of a run".to_owned());
     }
-    // One that was killed as it began has no meta.json yet.
+    // A run that was killed at its start has no meta.json yet.
     let is_run = runs::id::is_run_id(&run.id()) || run.has_meta(&RealFs);
     if !is_run || !run.path().join("state.json").is_file() {
         return refuse("is not a run: it has no meta.json or no state.json".to_owned());
@@ -274,7 +273,7 @@ pub fn check_removable(run: &RunDir) -> Result<()> {
             (Some(TOKENIZER_FOLDER), FileKind::Folder) => {
                 strays.extend(store::ownership::strays(&RealFs, &path)?);
             }
-            // What a kill has left of it: only files that a tokenizer consists of.
+            // Leftovers of a kill: only files of a tokenizer.
             (Some(".tokenizer.partial" | ".tokenizer.old"), FileKind::Folder) => {
                 for (name, kind) in list(&path)? {
                     let is_ours = kind == FileKind::File
@@ -293,9 +292,11 @@ pub fn check_removable(run: &RunDir) -> Result<()> {
     }
     match strays.as_slice() {
         [] => Ok(()),
-        [first] => refuse(format!("holds what is no part of a run: `{}`", first.display())),
-        [first, rest @ ..] => {
-            refuse(format!("holds what is no part of a run: `{}` and {} more", first.display(), rest.len()))
-        }
+        [first] => refuse(format!("contains files that are not part of a run: `{}`", first.display())),
+        [first, rest @ ..] => refuse(format!(
+            "contains files that are not part of a run: `{}` and {} more",
+            first.display(),
+            rest.len()
+        )),
     }
 }

@@ -1,7 +1,6 @@
-//! What to do about an error: the one place where what the crates below report, which are facts alone, meets
-//! the recipe's keys and the program's commands.
-//!
-//! [`crate::Error`] tells both. Who puts an error of a crate below into words of its own takes [`told`].
+//! Remedies of errors: the one place where the facts that the crates below report meet the recipe's keys and
+//! the program's commands. [`crate::Error`] displays both. To format an error of a crate below with its
+//! remedy, use [`told`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,29 +8,31 @@ use std::io;
 
 use store::limit::Limit;
 
-/// Where the system gives no more threads.
-pub const NO_THREAD: &str = "the system gives no more threads: the limit on processes (`ulimit -u`), that of the \
-                             container, or the memory for their stacks (`ulimit -v`) is reached. Raise it, or use fewer \
-                             with --threads 1";
+/// Explains why a thread could not be started, with a remedy.
+pub const NO_THREAD: &str = "the system allows no more threads: the limit on processes (`ulimit -u`), of the \
+                             container, or on memory for their stacks (`ulimit -v`) is reached. Raise it, or \
+                             use fewer threads with --threads 1";
 
 const MAKE_AGAIN: &str =
-    "Run `text2llm data prepare` with the same recipe: it makes the folder again from the same text";
+    "Run `text2llm data prepare` with the same recipe to create the folder again from the same text";
 
-/// What lifts a limit, or goes without.
+/// The remedy for a reached limit.
 pub fn of_limit(limit: Limit) -> &'static str {
     match limit {
         Limit::FileSize => "Raise it (`ulimit -f unlimited`) and run the same command again",
         Limit::OpenFiles => "Raise it (`ulimit -n 1024`) and run the same command again",
-        Limit::SystemOpenFiles => "End what holds many, or raise it, and run the same command again",
+        Limit::SystemOpenFiles => {
+            "Stop programs that hold many files open, or raise it, and run the same command again"
+        }
         Limit::Memory => {
-            "Raise it, or take less with --threads 1, a smaller train.micro_batch_size or model.size"
+            "Raise it, or use less memory with --threads 1, a smaller train.micro_batch_size or model.size"
         }
         Limit::Quota => "Free some space and run the same command again",
         _ => "Raise it and run the same command again",
     }
 }
 
-/// An error's words and what to do about it.
+/// An error's message with its remedy.
 pub(crate) fn told<E: Remedy + fmt::Display>(error: &E) -> String {
     match error.remedy() {
         Some(remedy) => format!("{error}. {remedy}"),
@@ -39,19 +40,20 @@ pub(crate) fn told<E: Remedy + fmt::Display>(error: &E) -> String {
     }
 }
 
-/// That a stage is run over what ranks left, and not each of them has done its share; `again` is what the
-/// command has beside the rank's number, with a space before it.
+/// The remedy if not all ranks of a stage have finished; `again`: additional flags for the command, with a
+/// leading space.
 pub(crate) fn of_ranks(error: &corpus::Error, again: &str) -> Option<String> {
     let corpus::Error::RanksMissing { stage, of, ranks } = error else { return None };
     let (first, _) = ranks.first()?;
     Some(format!(
-        "Run each of them again, with the same recipe: `text2llm data stage {stage} --rank {first} --of {of}{again}`"
+        "Run each of these again with the same recipe: `text2llm data stage {stage} \
+         --rank {first} --of {of}{again}`"
     ))
 }
 
-/// An error that somebody can do something about.
+/// An error with a remedy.
 pub(crate) trait Remedy {
-    /// What, as a sentence without its full stop.
+    /// The remedy, as a sentence without its full stop.
     fn remedy(&self) -> Option<Cow<'static, str>>;
 }
 
@@ -59,7 +61,7 @@ fn of_io(error: &io::Error) -> Option<Cow<'static, str>> {
     let known = match error.kind() {
         io::ErrorKind::StorageFull => Some("Free some space and run the same command again"),
         io::ErrorKind::PermissionDenied => Some("Check the permissions of the folder"),
-        io::ErrorKind::ReadOnlyFilesystem => Some("Choose a writable place with --output-dir"),
+        io::ErrorKind::ReadOnlyFilesystem => Some("Choose a writable folder with --output-dir"),
         _ => Limit::of(error).map(of_limit),
     };
     known.map(Cow::from)
@@ -69,10 +71,10 @@ impl Remedy for store::Error {
     fn remedy(&self) -> Option<Cow<'static, str>> {
         match self {
             store::Error::Io { source, .. } => of_io(source),
-            store::Error::Locked { .. } => Some("Wait for it, or stop it, and try again".into()),
+            store::Error::Locked { .. } => Some("Wait for it or stop it, then try again".into()),
             store::Error::NotOurs { found, .. } => {
                 let what = if found.is_all() { "it" } else { "that" };
-                Some(format!("Move {what} elsewhere, and run the same command again").into())
+                Some(format!("Move {what} elsewhere and run the same command again").into())
             }
             _ => None,
         }
@@ -82,12 +84,12 @@ impl Remedy for store::Error {
 impl Remedy for runs::Error {
     fn remedy(&self) -> Option<Cow<'static, str>> {
         match self {
-            runs::Error::NoName => Some("Give an id, or `latest`".into()),
+            runs::Error::NoName => Some("Pass an id, or `latest`".into()),
             runs::Error::NoRuns { .. } => Some("Start one with `text2llm run`".into()),
             runs::Error::NoSuchRun { .. } | runs::Error::NoFolder { .. } => {
                 Some("See `text2llm list`".into())
             }
-            runs::Error::Ambiguous { .. } => Some("Give the whole id".into()),
+            runs::Error::Ambiguous { .. } => Some("Pass the full id".into()),
             runs::Error::Store(error) => error.remedy(),
             _ => None,
         }
@@ -98,24 +100,24 @@ impl Remedy for compute::Error {
     fn remedy(&self) -> Option<Cow<'static, str>> {
         match self {
             compute::Error::OutOfMemory { .. } => Some(
-                "Lower train.micro_batch_size or train.sequence_length, set train.recompute = true, or choose a \
-                 smaller model. Where it is a limit that is reached, that of the process (`ulimit -v`) or of its \
-                 container, raise it"
+                "Lower train.micro_batch_size or train.sequence_length, set train.recompute = true, or use a \
+                 smaller model. If a limit of the process (`ulimit -v`) or of its container is the cause, \
+                 raise it"
                     .into(),
             ),
             compute::Error::WithoutCuda => {
                 Some("Build it with `cargo build --release --features cuda`, or use --device cpu".into())
             }
             compute::Error::NoLibrary { install, .. } => {
-                Some(format!("To have it: {install}; or use --device cpu").into())
+                Some(format!("Install it: {install}; or use --device cpu").into())
             }
             compute::Error::OldGpu { .. } => Some("Use --device cpu".into()),
             compute::Error::Compile { .. } => {
-                Some("A newer NVRTC may know this GPU: pip install -U nvidia-cuda-nvrtc".into())
+                Some("A newer NVRTC may support this GPU: pip install -U nvidia-cuda-nvrtc".into())
             }
             compute::Error::Load { .. } => Some(
-                "A compiler newer than the driver makes what it cannot read: update the driver, or install the NVRTC of \
-                 its own CUDA version"
+                "NVRTC may be newer than the driver: update the driver, or install the NVRTC of the driver's \
+                 CUDA version"
                     .into(),
             ),
             _ => None,
@@ -152,16 +154,17 @@ impl Remedy for tokens::Error {
                 "Lower train.batch_size or train.sequence_length, or add text"
             }
             tokens::Error::TooManySequences { .. } => {
-                "Raise train.sequence_length, or name fewer files in data.paths"
+                "Raise train.sequence_length, or list fewer files in data.paths"
             }
             tokens::Error::CursorBeyond { .. } => {
-                "The checkpoint belongs to other data or another train.sequence_length: restore them, or start a new run"
+                "The checkpoint belongs to other data or another train.sequence_length: restore them, or start a \
+                 new run"
             }
             tokens::Error::NothingMixed { .. } => {
-                "Raise data.mix.token_budget, or the weights of entries that hold text"
+                "Raise data.mix.token_budget, or the weights of entries that have text"
             }
             tokens::Error::Corrupt { fault: tokens::Fault::Changed { .. }, .. } => {
-                "Run `text2llm data prepare` with the same recipe, which makes it again, and then resume"
+                "Run `text2llm data prepare` with the same recipe to create it again, then resume"
             }
             tokens::Error::Store(error) if error.kind() != store::ErrorKind::Corrupt => {
                 return error.remedy();

@@ -1,5 +1,5 @@
-//! Entries of `data.paths` that lie elsewhere, on a hub or in object storage: looked up for plans, fetched
-//! for the corpus.
+//! Remote entries of `data.paths`, on a hub or in object storage: listed for plans, downloaded for the
+//! corpus.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,22 +15,22 @@ use store::fs::RealFs;
 
 use crate::Result;
 
-/// Whether an entry of `data.paths` lies elsewhere, where no file here is called like it.
+/// Whether an entry of `data.paths` is remote; an existing file of the same name takes precedence.
 pub fn is_remote(entry: &str) -> bool {
     !matches!(Reference::parse(entry), Ok(None)) || !matches!(Address::parse(entry), Ok(None))
 }
 
-/// Objects that are fetched at a time: small ones take longer to be asked for than to come.
+/// Number of parallel downloads of objects: for small ones the request takes longer than the transfer.
 const AT_ONCE: usize = 8;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// The options with what lies elsewhere, and the objects among it.
+/// The options with remote entries resolved, and the objects among them.
 pub(crate) struct Sources {
     pub options: CorpusOptions,
     objects: Vec<(Storage, Object)>,
 }
 
-/// The options with what the hub and the object storage have of them; nothing is fetched but lists.
+/// Resolves remote entries from listings of the hub and the object storage; nothing else is downloaded.
 pub(crate) fn looked_up(
     data: &CorpusOptions,
     base_dir: &Path,
@@ -45,8 +45,8 @@ pub(crate) fn looked_up(
     Ok(data)
 }
 
-/// The options with the hub's files on this machine, each as the hub announced it. Objects are listed:
-/// [`Sources::fetch`] brings them, but for those without an ETag, which are here, too.
+/// Downloads the hub's files, each verified. Objects are only listed: [`Sources::fetch`] downloads them,
+/// except for those without an ETag, which are downloaded here too.
 pub(crate) fn gathered(
     data: &CorpusOptions,
     base_dir: &Path,
@@ -67,7 +67,7 @@ pub(crate) fn gathered(
         data.remote.push(entry(&hub, &reference, &listing));
     }
     let objects = objects(&mut data)?;
-    // What has no ETag is known by its bytes alone, by every stage that asks for inputs.
+    // An object without an ETag is identified by its bytes only, in every stage that checks inputs.
     let (objects, unnamed) = objects.into_iter().partition(|(_, object)| !object.etag.is_empty());
     let unnamed: Vec<(Storage, Object)> = unnamed;
     fetch_all(&unnamed.iter().collect::<Vec<_>>(), reporter)?;
@@ -75,12 +75,12 @@ pub(crate) fn gathered(
 }
 
 impl Sources {
-    /// Whether there are objects that are not here yet, as far as is known.
+    /// Whether there are objects that may not have been downloaded.
     pub fn has_objects(&self) -> bool {
         !self.objects.is_empty()
     }
 
-    /// Brings the objects that a rank reads.
+    /// Downloads the objects that a rank reads.
     pub fn fetch(&self, base_dir: &Path, rank: Rank, reporter: &mut dyn Reporter) -> Result<()> {
         if self.objects.is_empty() {
             return Ok(());
@@ -96,7 +96,7 @@ impl Sources {
     }
 }
 
-/// Brings objects, several at a time.
+/// Downloads objects in parallel.
 fn fetch_all(wanted: &[&(Storage, Object)], reporter: &mut dyn Reporter) -> Result<()> {
     let total = wanted.iter().map(|(_, object)| object.bytes).sum();
     let (cache, next, done) = (ObjectCache::from_environment(), AtomicUsize::new(0), AtomicU64::new(0));
@@ -113,7 +113,7 @@ fn fetch_all(wanted: &[&(Storage, Object)], reporter: &mut dyn Reporter) -> Resu
                     doubts.lock().unwrap_or_else(PoisonError::into_inner).extend(fetched.doubt);
                 }
                 Err(error) => {
-                    // The others stop after what they are at.
+                    // The other threads stop after their current object.
                     next.store(wanted.len(), Relaxed);
                     return Err(error.into());
                 }
@@ -122,14 +122,14 @@ fn fetch_all(wanted: &[&(Storage, Object)], reporter: &mut dyn Reporter) -> Resu
         Ok(())
     };
     std::thread::scope(|scope| {
-        // Threads that the system refuses are done without.
+        // If a thread cannot be started, the work continues without it.
         let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
         let workers: Vec<_> = (0..AT_ONCE.min(wanted.len())).map_while(start).collect();
         if workers.is_empty() {
             return work();
         }
         while !workers.iter().all(|worker| worker.is_finished()) {
-            reporter.progress(Phase::Corpus, done.load(Relaxed).min(total), total, "bytes fetched");
+            reporter.progress(Phase::Corpus, done.load(Relaxed).min(total), total, "bytes downloaded");
             std::thread::sleep(LOOK_EVERY);
         }
         let mut ended = workers.into_iter().map(|worker| worker.join());
@@ -151,7 +151,7 @@ fn listings(
 ) -> Result<Vec<(Reference, Listing)>> {
     let mut found = Vec::new();
     for path in &data.paths {
-        // A folder that happens to be called like a named set is that folder.
+        // A folder with the name of a short name is that folder.
         let Some(reference) = Reference::parse(path)?.filter(|_| !base_dir.join(path).exists()) else {
             continue;
         };
@@ -163,7 +163,7 @@ fn listings(
 
 fn entry(hub: &Hub, reference: &Reference, listing: &Listing) -> RemoteEntry {
     let file = |file: &cloud::hub::RemoteFile| RemoteFile {
-        // The commit in the name: a manifest then says what was read, whatever the branch is by now.
+        // The name includes the commit, so the manifest records what was read, wherever the branch is later.
         name: format!("hf://{}@{}/{}", listing.id, listing.commit, file.path),
         path: hub.path(listing, file),
         bytes: file.bytes,
@@ -178,7 +178,7 @@ fn entry(hub: &Hub, reference: &Reference, listing: &Listing) -> RemoteEntry {
     }
 }
 
-/// Adds what the entries in object storage mean.
+/// Adds the objects of entries in object storage.
 fn objects(data: &mut CorpusOptions) -> Result<Vec<(Storage, Object)>> {
     let (cache, mut all) = (ObjectCache::from_environment(), Vec::new());
     for path in &data.paths {
@@ -189,8 +189,8 @@ fn objects(data: &mut CorpusOptions) -> Result<Vec<(Storage, Object)>> {
             name: storage.place(&object.key),
             path: cache.path(&storage, object),
             bytes: object.bytes,
-            // An object of this ETag is fetched, or none: so the ranks need not read each other's shares to
-            // know them.
+            // Either an object with this ETag is downloaded, or none: so ranks can identify other ranks'
+            // objects without reading them.
             identity: (!object.etag.is_empty()).then(|| format!("etag:{}:{}", object.etag, object.bytes)),
         };
         data.remote.push(RemoteEntry {

@@ -1,24 +1,23 @@
-//! From `[model]` to a shape: written out, set by the depth dial, or solved for a number of parameters.
+//! Computes the shape from `[model]`: given in full, set by depth, or solved for a number of parameters.
 //!
-//! The depth dial is nanochat's (one number sets the rest: width = 64 · depth), adapted to the Llama family
-//! and to budgets of a laptop: heads are narrower in small models, so that even a width of 64 has two, and
-//! key/value heads are shared only where that saves memory worth saving.
+//! The depth rule is nanochat's (one number sets the rest: width = 64 · depth), adapted to the Llama family
+//! and to laptops: small models have narrower heads, so that even a width of 64 has two, and key/value heads
+//! are shared only where that saves relevant memory.
 
 use model::ModelConfig;
 
 use recipe::{ModelOptions, Recipe, ShapeChoice};
 
-/// Tokens a parameter that are compute-optimal (Hoffmann et al. 2022): what `[model]` without a shape aims
-/// at.
+/// Compute-optimal tokens per parameter (Hoffmann et al. 2022), the goal of `[model]` without a shape.
 pub const TOKENS_PER_PARAMETER: f64 = 20.0;
 
-/// Width a layer of depth.
+/// Width per layer.
 const WIDTH_PER_LAYER: usize = 64;
 
 /// The shape of the recipe's model with a vocabulary of `vocab_size`, to be trained on `trained_tokens`.
 ///
 /// # Errors
-/// A combination that `model` refuses, such as an odd head width.
+/// A combination that `model` refuses, such as an odd head size.
 pub fn design(recipe: &Recipe, vocab_size: usize, trained_tokens: u64) -> crate::Result<ModelConfig> {
     let options = &recipe.model;
     let context = options.max_position_embeddings.unwrap_or(recipe.train.sequence_length);
@@ -38,7 +37,7 @@ pub fn design(recipe: &Recipe, vocab_size: usize, trained_tokens: u64) -> crate:
     Ok(config)
 }
 
-/// Everything of the shape that width and depth do not decide.
+/// Completes a shape from width and depth.
 fn base(options: &ModelOptions, vocab_size: usize) -> ModelConfig {
     ModelConfig {
         vocab_size,
@@ -81,7 +80,7 @@ fn explicit(
     }
 }
 
-/// The dial's shape at a width and a depth; what `[model]` says of heads and feed-forward still wins.
+/// The shape for a width and a depth; keys in `[model]` for heads and feed-forward take precedence.
 fn of_width(options: &ModelOptions, vocab_size: usize, hidden_size: usize, layers: usize) -> ModelConfig {
     let mut config = explicit(options, vocab_size, hidden_size, layers);
     if options.num_key_value_heads.is_none() {
@@ -90,10 +89,10 @@ fn of_width(options: &ModelOptions, vocab_size: usize, hidden_size: usize, layer
     config
 }
 
-/// Heads of 64, of 32 in models narrower than 256, and of 128 from a width of 2,048 on.
+/// Head size 64; 32 in models narrower than 256; 128 from a width of 2,048.
 fn default_heads(hidden_size: usize) -> usize {
     let wanted = default_head_dim(hidden_size);
-    // A width that no common head divides gets the widest even head that does.
+    // A width that is not divisible by a common head size gets the widest even size that divides it.
     let head_dim = [wanted, 64, 32, 16, 8].into_iter().find(|&head_dim| hidden_size.is_multiple_of(head_dim));
     head_dim.map_or(1, |head_dim| hidden_size / head_dim)
 }
@@ -106,7 +105,7 @@ fn default_head_dim(hidden_size: usize) -> usize {
     }
 }
 
-/// Key/value heads: from a width of 768 on, a third or a quarter of the query heads.
+/// Key/value heads: from a width of 768, a third or a quarter of the query heads.
 fn shared_heads(hidden_size: usize, heads: usize) -> usize {
     if hidden_size < 768 {
         return heads;
@@ -114,17 +113,17 @@ fn shared_heads(hidden_size: usize, heads: usize) -> usize {
     [4, 3, 2].into_iter().find(|share| heads.is_multiple_of(*share)).map_or(heads, |share| heads / share)
 }
 
-/// 8/3 of the width, which gives SwiGLU's three matrices the size of a plain feed-forward's two (Shazeer
+/// 8/3 of the width, so that SwiGLU's three matrices have the size of two in a plain feed-forward (Shazeer
 /// 2020).
 fn feed_forward(hidden_size: usize) -> usize {
     (hidden_size * 8).div_ceil(3).next_multiple_of(32)
 }
 
-/// The shape whose parameters are nearest to `parameters`, preferring a width of 64 a layer.
+/// The shape with the nearest number of parameters, preferring a width of 64 per layer.
 pub(crate) fn nearest(options: &ModelOptions, vocab_size: usize, parameters: u64) -> ModelConfig {
     let mut best: Option<(f64, ModelConfig)> = None;
     for layers in 1..=128usize {
-        // Wider or narrower than this a layer, and the same parameters learn less.
+        // With the same parameters, shapes wider or narrower than this per layer learn less.
         let widths = (layers * 24).next_multiple_of(32).max(32)..=(layers * 160).max(64);
         for width in widths.step_by(32) {
             if !width.is_multiple_of(default_head_dim(width)) {
@@ -198,7 +197,8 @@ mod tests {
     #[test]
     fn written_shapes_are_kept() {
         let config = designed(
-            "[model]\nhidden_size = 128\nnum_hidden_layers = 4\nnum_attention_heads = 4\nnum_key_value_heads = 2\nintermediate_size = 300\nqk_norm = true\n",
+            "[model]\nhidden_size = 128\nnum_hidden_layers = 4\nnum_attention_heads = 4\nnum_key_value_heads \
+             = 2\nintermediate_size = 300\nqk_norm = true\n",
             65,
         );
         assert_eq!((config.head_dim, config.num_key_value_heads, config.intermediate_size), (32, 2, 300));
@@ -209,7 +209,8 @@ mod tests {
     #[test]
     fn yarn_reaches_the_model() {
         let config = designed(
-            "[model]\ndepth = 2\n[model.rope_scaling]\nrope_type = \"yarn\"\nfactor = 4.0\noriginal_max_position_embeddings = 256\n",
+            "[model]\ndepth = 2\n[model.rope_scaling]\nrope_type = \"yarn\"\nfactor = \
+             4.0\noriginal_max_position_embeddings = 256\n",
             512,
         );
         assert!(matches!(config.rope_scaling, Some(formats::hf::RopeScaling::Yarn { factor: 4.0, .. })));

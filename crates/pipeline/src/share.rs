@@ -1,11 +1,11 @@
-//! What the data stages of many machines pass to each other where they share no file system: folders in
-//! object storage.
+//! Exchanges results of data stages between machines without a common file system, as folders in object
+//! storage.
 //!
-//! Each machine works in a project folder of its own. A folder is pushed file by file, its manifest last:
-//! that object is the mark that it is whole, and without it there is nothing. What is brought is checked
-//! against it, byte for byte. There is no lock: two that push the same folder push the same bytes, unless a
-//! classifier or a perplexity filter rounds otherwise on another kind of processor. Which folders a stage
-//! needs and makes is `stages::passed_on`'s.
+//! Each machine works in its own project folder. A folder is uploaded file by file, with its manifest last:
+//! that object marks it as complete. Downloads are verified against it byte for byte. There is no lock: two
+//! processes that upload the same folder upload the same bytes, unless a classifier or a perplexity filter
+//! rounds differently on another type of CPU. `stages::passed_on` defines the folders that a stage needs and
+//! makes.
 
 use std::path::{Path, PathBuf};
 
@@ -20,16 +20,16 @@ use store::stage::StagedFolder;
 use crate::project::Project;
 use crate::{Error, Result};
 
-/// How often a folder is begun anew that changes while it is brought.
+/// How often to restart the download of a folder that changes in the meantime.
 const TRIES: usize = 3;
 
-/// A place in object storage that stands for a project's `data/` and `tokenizer/`.
+/// A prefix in object storage that holds a project's `data/` and `tokenizer/`.
 #[derive(Clone, Debug)]
 pub struct Share {
     storage: Storage,
-    /// As it was given.
+    /// The address as given.
     address: String,
-    /// What keys begin with: empty, or with a slash at its end.
+    /// Prefix of keys: empty, or with a trailing slash.
     prefix: String,
 }
 
@@ -38,30 +38,32 @@ pub struct Share {
 pub(crate) struct Folder {
     /// Its path in the project, with `/`.
     pub name: String,
-    /// What makes it, as `data stage` has it: `judge --rank 1 --of 4`.
+    /// Arguments of the `data stage` command that makes it: `filter --rank 1 --of 4`.
     pub made_by: String,
-    /// The rank that makes it, and where its lock is; `None` where it is no rank's.
+    /// The rank that makes it and the folder of its lock; `None` if it is not made by ranks.
     pub maker: Option<(Rank, PathBuf)>,
 }
 
-/// What bringing a folder came to.
+/// The result of downloading a folder.
 enum Brought {
-    /// The share has none.
+    /// The share does not have it.
     Nothing,
-    /// It is here, as it is there.
+    /// The local folder equals the one in the share.
     Whole,
-    /// It was replaced meanwhile.
+    /// It was replaced in the meantime.
     Changed,
 }
 
 impl Share {
-    /// The share at `s3://BUCKET/PREFIX`, with what the environment says of the storage.
+    /// The share at `s3://BUCKET/PREFIX`, with the storage configured by the environment.
     ///
     /// # Errors
-    /// No such address; credentials that cannot be.
+    /// An invalid address or invalid credentials.
     pub fn open(address: &str) -> Result<Share> {
         let Some(found) = Address::parse(address)? else {
-            return Err(Error::Argument { message: format!("--share {address}: write s3://BUCKET/PREFIX") });
+            return Err(Error::Argument {
+                message: format!("--share {address}: expected s3://BUCKET/PREFIX"),
+            });
         };
         let prefix = match found.key.trim_matches('/') {
             "" => String::new(),
@@ -71,12 +73,12 @@ impl Share {
         Ok(Share { storage, address: address.to_owned(), prefix })
     }
 
-    /// As it was given.
+    /// The address as given.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Where a file of the project lies in the share.
+    /// The key of a project file in the share.
     pub(crate) fn place(&self, name: &str) -> String {
         self.storage.place(&self.key(name))
     }
@@ -85,18 +87,18 @@ impl Share {
         format!("{}{name}", self.prefix)
     }
 
-    /// The mark of a folder; `None` where it is not there, or not a manifest.
+    /// The manifest of a folder in the share; `None` if it is missing or not a manifest.
     pub(crate) fn mark(&self, folder: &str) -> Result<Option<Manifest>> {
         let name = format!("{folder}/{}", manifest::FILE_NAME);
         let bytes = self.storage.get(&self.key(&name))?;
         Ok(bytes.and_then(|bytes| Manifest::parse(&bytes, Path::new(&self.place(&name))).ok()))
     }
 
-    /// Brings a folder, unless it is here as it is there. Where the share has none, what is here stays.
+    /// Downloads a folder unless the local one is equal. If the share has none, the local one is kept.
     ///
     /// # Errors
-    /// Its rank is at work in this project; a file that is not what its manifest says, twice: then the mark
-    /// is removed, so that the folder is made again; the storage; the disk.
+    /// Its rank is running in this project; a file that twice differs from its manifest (then the manifest is
+    /// deleted, so that the folder is made again); storage errors; I/O errors.
     pub(crate) fn bring(
         &self,
         project: &Project,
@@ -112,7 +114,9 @@ impl Share {
             }
         }
         let place = self.place(&folder.name);
-        Err(Error::Data { message: format!("`{place}` changes all the time: who else works on this share?") })
+        Err(Error::Data {
+            message: format!("`{place}` keeps changing: does another process work on this share?"),
+        })
     }
 
     fn bring_once(&self, project: &Project, folder: &Folder, reporter: &mut dyn Reporter) -> Result<Brought> {
@@ -129,7 +133,7 @@ impl Share {
         if is_same() {
             return Ok(Brought::Whole);
         }
-        // Before anything is fetched for it.
+        // Before anything is downloaded for it.
         store::ownership::check(&RealFs, &here, &mark.stage)?;
         let list = || self.storage.list(&self.key(&format!("{}/", folder.name)));
         let mut there = list()?;
@@ -138,14 +142,15 @@ impl Share {
         let mut done = 0;
         for (name, record) in &mark.outputs {
             let (key, path) = (self.key(&format!("{}/{name}", folder.name)), arriving.join(name));
-            let mut progress = |bytes| reporter.progress(Phase::Corpus, done + bytes, total, "bytes fetched");
-            // What an earlier try has brought stays.
+            let mut progress =
+                |bytes| reporter.progress(Phase::Corpus, done + bytes, total, "bytes downloaded");
+            // Files downloaded by an earlier attempt are kept.
             let mut problem = None;
             if !is_file(&path, record) {
                 problem = self.bring_file(&there, &key, record, &path, &mut progress)?;
             }
             if problem.is_some() {
-                // One bad read is no damage: what lies here may be what a power cut left, and lists can lag
+                // A single mismatch is not damage: the local file may be from a power cut, and lists can lag
                 // behind.
                 there = list()?;
                 problem = self.bring_file(&there, &key, record, &path, &mut progress)?;
@@ -170,8 +175,8 @@ impl Share {
         Ok(Brought::Whole)
     }
 
-    /// Brings one file of a folder. Returns what is wrong with it, where it is not what its manifest says;
-    /// then nothing of it stays here.
+    /// Downloads one file of a folder. Returns the problem if it does not match its manifest; then the file
+    /// is removed.
     fn bring_file(
         &self,
         there: &[Object],
@@ -181,29 +186,30 @@ impl Share {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Option<&'static str>> {
         let object = there.iter().find(|object| object.key == key && object.bytes == record.bytes);
-        let Some(object) = object else { return Ok(Some("is missing, or has another size")) };
+        let Some(object) = object else { return Ok(Some("is missing or has a different size")) };
         make_parent(path)?;
         match self.storage.get_file(object, path, progress) {
             Ok(()) if is_file(path, record) => Ok(None),
             Ok(()) => {
                 RealFs.remove_file(path).map_err(store::Error::io("remove", path))?;
-                Ok(Some("has another BLAKE3"))
+                Ok(Some("has a different BLAKE3 hash"))
             }
             Err(cloud::Error::Storage { status: 404 | 412, .. }) => Ok(Some("was replaced")),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Takes the mark away, so that who makes the folder sees that it has to.
+    /// Deletes the manifest, so that the folder is made again.
     fn damaged(&self, folder: &Folder, key: &str, problem: &str) -> Error {
         let marked = match self.storage.delete(&self.key(&format!("{}/{}", folder.name, manifest::FILE_NAME)))
         {
-            Ok(()) => "its folder no longer counts as done".to_owned(),
-            Err(error) => format!("its folder's mark cannot be removed ({error})"),
+            Ok(()) => "its folder is now marked as not done".to_owned(),
+            Err(error) => format!("its folder could not be marked as not done ({error})"),
         };
         Error::Data {
             message: format!(
-                "`{}` {problem}, by its folder's manifest; {marked}: run `text2llm data stage {} --share {}` again, with the same recipe",
+                "`{}` {problem}, unlike in its folder's manifest; {marked}: run `text2llm data stage {} \
+                 --share {}` again with the same recipe",
                 self.storage.place(key),
                 folder.made_by,
                 self.address
@@ -211,10 +217,10 @@ impl Share {
         }
     }
 
-    /// Pushes a folder that is whole here, unless it is there already. Returns whether it was pushed.
+    /// Uploads a complete folder unless the share has it already; returns whether it was uploaded.
     ///
     /// # Errors
-    /// The storage; the disk. Then there is no mark, or that of somebody who pushed the same.
+    /// Storage or I/O errors; then there is no manifest, or that of another process that uploaded the same.
     pub(crate) fn push(
         &self,
         project: &Project,
@@ -228,7 +234,7 @@ impl Share {
         let bytes = RealFs.read(&mark_file).map_err(store::Error::io("read", &mark_file))?;
         match self.storage.get(&mark_key)? {
             Some(known) if known == bytes => return Ok(false),
-            // No mark while the files under it change.
+            // No manifest while its files change.
             Some(_) => self.storage.delete(&mark_key)?,
             None => {}
         }
@@ -236,7 +242,8 @@ impl Share {
         let mut done = 0;
         for (name, record) in &manifest.outputs {
             let key = self.key(&format!("{}/{name}", folder.name));
-            let mut progress = |bytes| reporter.progress(Phase::Corpus, done + bytes, total, "bytes pushed");
+            let mut progress =
+                |bytes| reporter.progress(Phase::Corpus, done + bytes, total, "bytes uploaded");
             self.storage.put_file(&key, &here.join(name), &mut progress)?;
             done += record.bytes;
         }
@@ -258,14 +265,15 @@ impl Folder {
         parts.join("/")
     }
 
-    /// Keeps the rank out that makes the folder: what it has begun would be taken for what a crash has left.
+    /// Locks out the rank that makes the folder: its unfinished work would be taken for a leftover.
     fn lock_maker(&self) -> Result<Option<RunLock>> {
         let Some((rank, place)) = &self.maker else { return Ok(None) };
         RealFs.create_dir_all(place).map_err(store::Error::io("create the folder", place))?;
         match RunLock::acquire(place) {
             Err(error) if error.kind() == store::ErrorKind::Locked => Err(Error::Data {
                 message: format!(
-                    "{rank} is at work in this project (`text2llm data stage {}`): run this again once it has ended",
+                    "{rank} is running in this project (`text2llm data stage {}`): run this again when it \
+                     has finished",
                     self.made_by
                 ),
             }),
@@ -274,7 +282,7 @@ impl Folder {
     }
 }
 
-/// Ranks of one machine that share a project folder bring a folder once.
+/// Ranks on one machine that share a project folder download a folder once.
 fn lock(project: &Project, folder: &Folder) -> Result<RunLock> {
     let place = project.ranks().join("locks").join(format!("bring-{}", folder.name.replace('/', "-")));
     Ok(RunLock::wait(&place, None)?)

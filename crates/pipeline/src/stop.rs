@@ -1,9 +1,9 @@
-//! A stop on request, wherever the job is: told as one, recorded as one, and soon.
+//! Requested stops, in any phase: reported and recorded as such, and effective soon.
 //!
-//! Training looks at its flag, saves and ends by itself. All other work holds nothing that the next call
-//! would not make again, and is too varied to look at a flag everywhere (merges, sorts, a page of a PDF): it
-//! is given [`GRACE`] to come to a place that looks, and then [`watch`] records the stop and ends the
-//! process. Reading order: [`Stopped`], [`Working`], [`watch`].
+//! Training polls its flag, saves and ends by itself. All other work holds nothing that the next call would
+//! not make again, and is too varied to poll a flag everywhere (merges, sorts, a page of a PDF): it gets
+//! [`GRACE`] to reach a place that polls; then [`watch`] records the stop and ends the process. Reading
+//! order: [`Stopped`], [`Working`], [`watch`].
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -17,33 +17,34 @@ use train::StopFlag;
 use crate::stopped::{Stopped, in_words};
 use crate::{Error, ErrorKind, Result};
 
-/// For work that is stopped to end by itself.
+/// Time for stopped work to end by itself.
 pub const GRACE: Duration = Duration::from_secs(2);
-/// Between two looks at the flag.
+/// Time between two checks of the flag.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What the process works on.
+/// The current work of the process.
 #[derive(Debug)]
 struct Work {
     phase: Option<Phase>,
     run: Option<RunDir>,
     command: Option<String>,
-    /// Nothing is left of it but to tell.
+    /// Everything is done except reporting.
     done: bool,
 }
 
-/// One job a process at a time; whoever ends the process keeps the lock, so that nothing is recorded after.
+/// One job per process at a time; whoever ends the process keeps the lock, so that nothing is recorded
+/// afterwards.
 static WORK: Mutex<Option<Work>> = Mutex::new(None);
 
 fn work() -> MutexGuard<'static, Option<Work>> {
-    // A panic elsewhere leaves whole values behind.
+    // A panic elsewhere leaves the value intact.
     WORK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tells the phase that begins, and ends the job there where somebody has asked to stop.
+/// Records the start of a phase, and ends the job there if a stop was requested.
 pub(crate) fn enter(phase: Phase) -> Result<()> {
     if StopFlag::of_process()?.is_raised() {
-        // In the phase that has just ended: nothing of this one is begun.
+        // Attributed to the phase that has just ended: nothing of this one was started.
         return Err(stopped().into());
     }
     if let Some(work) = work().as_mut() {
@@ -52,7 +53,7 @@ pub(crate) fn enter(phase: Phase) -> Result<()> {
     Ok(())
 }
 
-/// Where the job is now.
+/// The current position of the job.
 pub(crate) fn stopped() -> Stopped {
     of(work().as_ref())
 }
@@ -65,15 +66,15 @@ fn of(work: Option<&Work>) -> Stopped {
     }
 }
 
-/// Where a process is, for who tells how it ended.
+/// The current position of a process, for reports about its end.
 #[derive(Clone, Debug, Default)]
 pub struct Place {
-    /// The phase, within a job.
+    /// The phase, if a job is running.
     pub phase: Option<Phase>,
     run: Option<RunDir>,
 }
 
-/// Where this process is now. Never waits: it is asked for in the middle of a panic.
+/// The current position of this process. Never blocks, since it is used during panics.
 pub fn place() -> Place {
     let work = match WORK.try_lock() {
         Ok(work) => work,
@@ -84,23 +85,23 @@ pub fn place() -> Place {
 }
 
 impl Place {
-    /// The exit code of what fails there.
+    /// The exit code of a failure there.
     pub fn exit_code(&self) -> u8 {
         self.phase.map_or(ErrorKind::Environment, ErrorKind::of_phase).exit_code()
     }
 
-    /// The run's folder, within a run.
+    /// The run's folder, if there is a run.
     pub fn run_folder(&self) -> Option<&Path> {
         self.run.as_ref().map(RunDir::path)
     }
 
-    /// In words, to be put behind what happened: " in the corpus phase".
+    /// A phrase to append to a message: " in the corpus phase".
     pub fn in_words(&self) -> String {
         in_words(self.phase)
     }
 
-    /// Marks the run as failed; `failure` is the kind, for programs. One whose training is done stays what it
-    /// is.
+    /// Marks the run as failed; `failure` is the kind, for programs. A run whose training is done is not
+    /// changed.
     pub fn fail(&self, failure: &str, message: &str) {
         let Some(run) = &self.run else { return };
         let Ok(state) = run.read_state(&RealFs) else { return };
@@ -114,30 +115,30 @@ impl Place {
             eta_s: 0.0,
             ..state
         };
-        // What happened is told all the same.
+        // The failure is reported in any case.
         let _ = run.write_state(&RealFs, state);
     }
 }
 
-/// A job of this process, from its first phase to its last.
+/// A job of this process.
 #[derive(Debug)]
 pub(crate) struct Working;
 
 impl Working {
-    /// Begins; `command` goes on with it, where it can be said in a few words.
+    /// Starts a job; `command` continues it, if a short command can.
     pub fn begin(command: Option<String>) -> Working {
         *work() = Some(Work { phase: None, run: None, command, done: false });
         Working
     }
 
-    /// Says which run is to be marked as stopped.
+    /// Sets the run to mark as stopped.
     pub fn on(&self, run: &RunDir) {
         if let Some(work) = work().as_mut() {
             work.run = Some(run.clone());
         }
     }
 
-    /// All is done: a stop that comes now is too late to be one.
+    /// Marks the job as done: a later stop has no effect.
     pub fn done(&self) {
         if let Some(work) = work().as_mut() {
             (work.run, work.done) = (None, true);
@@ -145,14 +146,14 @@ impl Working {
     }
 }
 
-/// Whether the job at work is done.
+/// Whether the current job is done.
 fn is_done(work: Option<&Work>) -> bool {
     work.is_some_and(|work| work.done)
 }
 
-/// Tells a stop as a stop, whatever error it came out as: a transfer that broke off, a child that the same
-/// Ctrl-C ended. What training says stays, since there is something to lose: a checkpoint that could not be
-/// saved is not a stop. Called while the run's lock is held.
+/// Converts any error after a stop request into a stop: an interrupted transfer, a child ended by the same
+/// Ctrl-C. Errors of training are kept, since something can be lost: a checkpoint that could not be saved is
+/// not a stop. Called while the run's lock is held.
 pub(crate) fn settle<T>(result: Result<T>) -> Result<T> {
     let Err(error) = result else { return result };
     let guard = work();
@@ -175,7 +176,7 @@ impl Drop for Working {
     }
 }
 
-/// Marks a run as stopped. Who marks holds its lock, or knows that nobody does.
+/// Marks a run as stopped. The caller holds its lock, or knows that nobody does.
 pub(crate) fn mark(run: &RunDir, stopped: &Stopped) {
     let Ok(state) = run.read_state(&RealFs) else { return };
     if state.status == RunStatus::Stopped {
@@ -184,27 +185,27 @@ pub(crate) fn mark(run: &RunDir, stopped: &Stopped) {
     let trained = state.is_trained();
     let message = stopped.to_string();
     let state = RunState { status: RunStatus::Stopped, trained, message, failure: None, eta_s: 0.0, ..state };
-    // The stop itself is what counts; without the mark the run is told as interrupted.
+    // The stop itself matters; without the mark the run is shown as interrupted.
     let _ = run.write_state(&RealFs, state);
 }
 
-/// Takes the mark back from a run whose training is done, since what comes after it is at work again.
+/// Removes the mark from a run whose training is done, since its later phases are running again.
 pub(crate) fn unmark(run: &RunDir) -> Result<()> {
     let state = run.read_state(&RealFs)?;
     if state.status == RunStatus::Stopped && state.trained {
-        let message = "all steps are done".to_owned();
+        let message = "all steps done".to_owned();
         let state = RunState { status: RunStatus::Completed, trained: false, message, ..state };
         run.write_state(&RealFs, state)?;
     }
     Ok(())
 }
 
-/// Sees to it that a stop takes effect: from now on this process listens for SIGINT and SIGTERM, and `end`,
-/// which is to end it, is called on a thread of its own where the work has not ended by itself. The job is
-/// recorded as stopped by then.
+/// Makes stops effective: from now on this process handles SIGINT and SIGTERM, and a separate thread calls
+/// `end`, which must end the process, if the work has not ended by itself. The job is recorded as stopped by
+/// then.
 ///
 /// # Errors
-/// The system does not let this process listen.
+/// Signal handlers cannot be installed.
 pub fn watch(end: impl FnOnce(&Stopped, u8) + Send + 'static) -> Result<()> {
     let (ready, go) = std::sync::mpsc::channel::<StopFlag>();
     let watch = move || {
@@ -214,7 +215,7 @@ pub fn watch(end: impl FnOnce(&Stopped, u8) + Send + 'static) -> Result<()> {
         }
         store::ending::end();
         let mut free_since = Instant::now();
-        // Kept to the end.
+        // Held until the process ends.
         let guard = loop {
             let guard = work();
             if flag.is_held() || is_done(guard.as_ref()) {
@@ -231,7 +232,7 @@ pub fn watch(end: impl FnOnce(&Stopped, u8) + Send + 'static) -> Result<()> {
         }
         end(&stopped, flag.exit_code());
     };
-    // A system without another thread for us ends the process at the signal, as if nobody listened.
+    // If no thread can be started, a signal ends the process at once.
     if std::thread::Builder::new().name("stop".to_owned()).spawn(watch).is_ok() {
         let _ = ready.send(StopFlag::of_process()?);
     }
@@ -252,10 +253,10 @@ mod tests {
         };
         assert_eq!(
             told(Some(Phase::Training), Some((7, 40)), Some("text2llm run --resume")),
-            "stopped on request at step 7 of 40; what is done stays. Go on with `text2llm run --resume`"
+            "stopped on request at step 7 of 40; finished work is kept. Resume with `text2llm run --resume`"
         );
         assert!(told(Some(Phase::Export), None, None).contains("in the export phase"));
-        assert_eq!(told(None, None, None), "stopped on request; what is done stays");
+        assert_eq!(told(None, None, None), "stopped on request; finished work is kept");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Texts that end a generation, found across the pieces in which text comes.
 
-/// Lets text through until a stop text, holding back what could still become one.
+/// Passes text through until a stop text, holding back text that could become one.
 pub(crate) struct StopGate<'a> {
     stops: Vec<&'a str>,
     held: String,

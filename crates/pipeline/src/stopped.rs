@@ -4,14 +4,14 @@ use std::fmt;
 
 use runs::report::Phase;
 
-/// Where a job was stopped, and how to go on.
+/// A stopped job: where it stopped, and how to continue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Stopped {
-    /// The phase, where the job has any.
+    /// The phase, if the job has phases.
     pub phase: Option<Phase>,
-    /// Steps done, and steps in all, where it was in training.
+    /// Steps done and total steps, if it was training.
     pub steps: Option<(u64, u64)>,
-    /// What goes on from here.
+    /// The command that continues.
     pub command: Option<String>,
 }
 
@@ -22,9 +22,9 @@ impl fmt::Display for Stopped {
             (_, Some((step, of))) => write!(f, " at step {step} of {of}")?,
             (phase, None) => f.write_str(&in_words(phase))?,
         }
-        f.write_str("; what is done stays")?;
+        f.write_str("; finished work is kept")?;
         match &self.command {
-            Some(command) => write!(f, ". Go on with `{command}`"),
+            Some(command) => write!(f, ". Resume with `{command}`"),
             None => Ok(()),
         }
     }

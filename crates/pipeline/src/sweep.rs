@@ -1,6 +1,6 @@
-//! What killed processes have left in a project, removed by the next one that holds its lock. What counts as
-//! ours is `store::sweep`'s; staged folders and checkpoints are brought back to a whole state by their own
-//! rules.
+//! Removes leftovers of killed processes in a project; the next process that holds its lock does this.
+//! `store::sweep` defines which files are the program's; staged folders and checkpoints are restored by their
+//! own rules.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,12 +13,12 @@ use train::Checkpoints;
 
 use crate::project::Project;
 
-/// Before a process's number, in the names of scratch projects.
+/// Prefix of the names of scratch projects; the process id follows.
 pub(crate) const TRIAL: &str = ".text2llm-trial-";
-/// The same, of the file that tries whether a project can be written to.
+/// Prefix of the name of the file that tests whether a project is writable.
 pub(crate) const WRITE_TEST: &str = ".text2llm-write-test-";
 
-/// Sweeps. Whoever calls holds the project's lock. What cannot be removed stays, and is nobody's failure.
+/// Sweeps the project. The caller holds its lock. Files that cannot be removed are ignored.
 pub(crate) fn project(project: &Project) {
     let root = project.root();
     sweep::numbered(root, WRITE_TEST);
@@ -27,7 +27,7 @@ pub(crate) fn project(project: &Project) {
     sweep::writes(&project.job(), &["job.json"]);
     sweep::writes(&project.data(), &["stdin"]);
     for target in staged(project) {
-        // What is not as a stage leaves it is told by the stage itself.
+        // The stage itself reports folders that are not in its form.
         let _ = stage::repair(&RealFs, &target);
     }
     ranks(&project.ranks());
@@ -49,8 +49,8 @@ pub(crate) fn project(project: &Project) {
     }
 }
 
-/// What ranks have left that nobody runs again, say of another number of ranks. Where the folder is not there
-/// yet, what has arrived of it stays: the next one goes on from it.
+/// Leftovers of ranks that will not run again, for example of another number of ranks. If the folder does not
+/// exist yet, downloaded parts are kept: the next download continues from them.
 fn ranks(folder: &Path) {
     for (name, path) in folders(folder) {
         let Some((target, end)) = name.strip_prefix('.').and_then(|name| name.rsplit_once('.')) else {
@@ -59,7 +59,7 @@ fn ranks(folder: &Path) {
         if !is_rank(target) || !["partial", "old", "arriving"].contains(&end) {
             continue;
         }
-        // Held by whoever makes the folder, and whoever brings it.
+        // Held by the process that makes or downloads the folder.
         let lock = |name: String| RunLock::wait(&folder.join("locks").join(name), Some(Duration::ZERO));
         let locks = [lock(format!("bring-data-ranks-{target}")), lock(target.to_owned())];
         let target = folder.join(target);
@@ -72,23 +72,23 @@ fn ranks(folder: &Path) {
     }
 }
 
-/// Whether a folder's name is that of a rank: `judge-00000-of-00002`.
+/// Whether a folder's name is that of a rank: `filter-00000-of-00002`.
 fn is_rank(name: &str) -> bool {
     let is_number = |text: &str| text.len() >= 5 && text.bytes().all(|byte| byte.is_ascii_digit());
-    let numbers = name.strip_prefix("judge-").or(name.strip_prefix("encode-"));
+    let numbers = name.strip_prefix("filter-").or(name.strip_prefix("encode-"));
     numbers
         .and_then(|numbers| numbers.split_once("-of-"))
         .is_some_and(|(number, of)| is_number(number) && is_number(of))
 }
 
-/// Whether something is left beside a stage's folder.
+/// Whether there are leftovers next to a stage's folder.
 fn is_left(target: &Path) -> bool {
     let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
     ["partial", "old"].iter().any(|end| is_folder(&target.with_file_name(format!(".{name}.{end}"))))
 }
 
-/// Folders that stages make, of which something is left beside: `.NAME.partial`, `.NAME.old`. Not that of
-/// `average`, which works beside others and puts its own right.
+/// Stage folders with leftovers next to them: `.NAME.partial`, `.NAME.old`. Not that of `average`, which may
+/// run at the same time and cleans up itself.
 fn staged(project: &Project) -> Vec<PathBuf> {
     let known =
         [project.documents(), project.tokens(), project.tokenizer(), project.evals(), project.model()];
@@ -105,7 +105,7 @@ fn is_folder(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
 
-/// Folders in a folder, links left out.
+/// Folders in a folder, without links.
 fn folders(folder: &Path) -> impl Iterator<Item = (String, PathBuf)> + use<> {
     let entries = is_folder(folder).then(|| std::fs::read_dir(folder).ok()).flatten();
     entries.into_iter().flatten().flatten().filter_map(|entry| {

@@ -1,4 +1,4 @@
-//! How much text there is to train on: counted where it is tokenized already, else estimated from its size.
+//! The amount of training text: counted if it is tokenized, or else estimated from its size.
 
 use std::path::Path;
 
@@ -11,21 +11,20 @@ use crate::project::Project;
 use crate::{Result, remote};
 use recipe::Recipe;
 
-/// Token shards that an earlier run left.
+/// Token shards of an earlier run.
 pub(crate) struct PreparedTokens {
     pub train_tokens: u64,
     pub vocab_size: usize,
 }
 
-/// What lies in the project's `data/tokens/`, unverified: for a plan, which trusts nothing of it but the
-/// counts.
+/// The token counts in the project's `data/tokens/`, unverified: a plan uses nothing but the counts.
 pub(crate) fn prepared_tokens(project: &Project) -> Option<PreparedTokens> {
     let path = project.tokens().join("report.json");
     let summary: TokenSummary = store::atomic::read_json(&RealFs, &path).ok()?;
     Some(PreparedTokens { train_tokens: summary.train.tokens, vocab_size: summary.usage.vocab_size })
 }
 
-/// Whether those tokens could be of the recipe's tokenizer.
+/// Whether those tokens can be of the recipe's tokenizer.
 pub(crate) fn is_of_recipe(prepared: &PreparedTokens, recipe: &Recipe) -> bool {
     match recipe.tokenizer.kind {
         Kind::Bpe | Kind::Unigram => prepared.vocab_size == recipe.tokenizer.vocab_size,
@@ -33,7 +32,7 @@ pub(crate) fn is_of_recipe(prepared: &PreparedTokens, recipe: &Recipe) -> bool {
     }
 }
 
-/// Training tokens of one pass over the recipe's text, from its size.
+/// Training tokens of one epoch over the recipe's text, from its size.
 pub(crate) fn estimate_train_tokens(recipe: &Recipe, project: &Project, base_dir: &Path) -> Result<u64> {
     let mut data = remote::looked_up(&recipe.data, base_dir, &mut NoReport)?;
     data.output = Some(project.root().to_owned());
@@ -42,8 +41,7 @@ pub(crate) fn estimate_train_tokens(recipe: &Recipe, project: &Project, base_dir
     Ok((trained / bytes_per_token(recipe)) as u64)
 }
 
-/// Bytes a token of European prose, by the size of the vocabulary: measured 2.1 at 512, 3.4 at 4,096, 4.3 at
-/// 32,000.
+/// Bytes per token of European prose, by vocabulary size: measured 2.1 at 512, 3.4 at 4,096, 4.3 at 32,000.
 fn bytes_per_token(recipe: &Recipe) -> f64 {
     match recipe.tokenizer.kind {
         Kind::Byte => 1.0,

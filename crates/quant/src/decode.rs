@@ -1,10 +1,10 @@
-//! Blocks to numbers.
+//! Dequantization.
 
 use half::f16;
 
 use crate::BlockFormat;
 
-/// Turns whole blocks into as many values: a block's bytes for each block of values.
+/// Dequantizes whole blocks: a block's bytes for each block of values.
 pub type Decoder = fn(&[u8], &mut [f32]);
 
 impl BlockFormat {

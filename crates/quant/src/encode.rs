@@ -1,4 +1,4 @@
-//! Numbers to blocks.
+//! Quantization.
 //!
 //! ggml's rounding byte for byte: `quantize_row_q8_0_ref`, `quantize_row_q4_0_ref`.
 

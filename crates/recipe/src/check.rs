@@ -7,7 +7,7 @@ use crate::diagnostic::{Aim, Diagnostic};
 use crate::document::Document;
 use crate::schema::{alternatives, json_schema, types, words};
 
-/// Every mistake of the document, in the order of the keys.
+/// Returns all mistakes of the document, in the order of the keys.
 pub(crate) fn check(document: &Document<'_>) -> Vec<Diagnostic> {
     let mut checker = Checker { document, found: Vec::new() };
     checker.table(&document.values, json_schema(), "");
@@ -30,7 +30,7 @@ impl Checker<'_> {
             schema.get("required").and_then(Schema::as_array).into_iter().flatten().filter_map(Schema::as_str)
         {
             if !table.contains_key(key) {
-                self.refuse(path, Aim::Key, format!("[{path}] needs the key `{key}`"), None);
+                self.refuse(path, Aim::Key, format!("[{path}] requires the key `{key}`"), None);
             }
         }
         for (key, value) in table {
@@ -53,10 +53,10 @@ impl Checker<'_> {
     fn value(&mut self, value: &Value, schema: &Schema, path: &str) {
         if let Some(words) = words(schema) {
             if !value.as_str().is_some_and(|given| words.contains(&given)) {
-                let message = format!("`{path}` cannot be {}", shown(value));
+                let message = format!("`{path}` must not be {}", shown(value));
                 let mut help = format!("one of {}", quoted_list(&words));
                 if let Some(near) = value.as_str().and_then(|given| nearest(given, words.iter().copied())) {
-                    help = format!("did you mean \"{near}\"? It takes {help}");
+                    help = format!("did you mean \"{near}\"? It must be {help}");
                 }
                 self.refuse(path, Aim::Value, message, Some(help));
             }
@@ -70,7 +70,7 @@ impl Checker<'_> {
         else {
             let names: Vec<&str> = alternatives.iter().flat_map(|s| types(s)).map(described).collect();
             let message =
-                format!("`{path}` needs {}, not {}", names.join(" or "), described(value.type_str()));
+                format!("`{path}` must be {}, not {}", names.join(" or "), described(value.type_str()));
             self.refuse(path, Aim::Value, message, example(schema));
             return;
         };
@@ -90,7 +90,7 @@ impl Checker<'_> {
                 }
                 let least = fitting.get("minItems").and_then(Schema::as_u64).unwrap_or(0);
                 if (items.len() as u64) < least {
-                    let message = format!("`{path}` needs at least {least} of them, not {}", items.len());
+                    let message = format!("`{path}` must have at least {least} items, not {}", items.len());
                     self.refuse(path, Aim::Value, message, None);
                 }
             }
@@ -131,8 +131,8 @@ impl Checker<'_> {
     }
 }
 
-/// The alternative of a tagged table that its tag names; the only one where there is no tag. Else the tag and
-/// its words.
+/// The alternative of a tagged table that its tag selects, or the only one if there is no tag. Otherwise the
+/// tag and its words.
 fn variant<'a>(
     table: &toml::Table,
     alternatives: &[&'a Schema],
@@ -169,14 +169,14 @@ fn fits(value: &Value, json_type: &str) -> bool {
 
 fn described(type_name: &str) -> &'static str {
     match type_name {
-        "integer" => "a whole number",
+        "integer" => "an integer",
         "number" => "a number",
-        "float" => "a number with a point",
-        "string" => "text in quotes",
+        "float" => "a floating-point number",
+        "string" => "a string in quotes",
         "boolean" => "true or false",
         "array" => "a list [ … ]",
         "object" | "table" => "a section of keys",
-        _ => "another kind of value",
+        _ => "another type of value",
     }
 }
 
@@ -194,7 +194,7 @@ fn example(schema: &Schema) -> Option<String> {
     Some(format!("the default is {default}"))
 }
 
-/// The candidate closest to `given`, unless none is close enough to be what was meant.
+/// The candidate closest to `given`, unless none is close enough.
 pub(crate) fn nearest<'a>(given: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let given = given.to_lowercase().replace('-', "_");
     candidates
@@ -210,7 +210,7 @@ fn nearest_help<'a>(key: &str, path: &str, here: impl Iterator<Item = &'a str> +
     if let Some(near) = nearest(key, here.clone()) {
         return format!("the nearest valid key is `{near}`");
     }
-    // A key that belongs to another section is the other common slip.
+    // Keys of another section are the other common mistake.
     if let Some(Schema::Object(properties)) = json_schema().get("properties") {
         for (section, schema) in properties {
             if section != path && schema.get("properties").and_then(|inner| inner.get(key)).is_some() {

@@ -1,14 +1,13 @@
-//! What is wrong with a recipe, shown where it was written.
+//! Diagnostics of recipes, with the text they refer to.
 //!
-//! A value may come from the file, a flag or the environment; a diagnostic names the one it came from, so
-//! that the reader looks in the right place.
+//! A value may come from the file, a flag or the environment; a diagnostic names its origin.
 
 use std::fmt;
 use std::ops::Range;
 
 use store::{plain, secret};
 
-/// Where a key's value was given.
+/// The origin of a key's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// In the recipe's text: byte ranges of the key and of its value.
@@ -18,36 +17,36 @@ pub enum Origin {
         /// The value's bytes.
         value: Range<usize>,
     },
-    /// On the command line; holds the flag as typed (`--set train.epochs=3`).
+    /// A flag as typed (`--set train.epochs=3`).
     Flag(String),
-    /// In an environment variable; holds its name and value.
+    /// An environment variable, with its name and value.
     Environment(String),
 }
 
-/// Which part of a key the caret underlines.
+/// The part of a key that the caret underlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Aim {
     Key,
     Value,
 }
 
-/// One mistake, with its place and its remedy.
+/// A mistake, with its position and remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// What is wrong, naming the key.
+    /// The mistake, naming the key.
     pub message: String,
-    /// Where it was written, when a place can be named.
+    /// Its position, if known.
     pub place: Option<Place>,
-    /// What to do about it.
+    /// The remedy.
     pub help: Option<String>,
 }
 
-/// A place a reader can go to.
+/// A position for the reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A line of the recipe.
     Line {
-        /// The file as the user named it.
+        /// The file name as given by the user.
         file: String,
         /// 1-based.
         line: usize,
@@ -94,7 +93,7 @@ impl fmt::Display for Diagnostic {
         match &self.place {
             Some(Place::Line { file, line, column, text, width }) => {
                 margin = " ".repeat(line.to_string().len());
-                // A tab would be drawn wider than the one column it counts for, and the caret would miss.
+                // A tab is drawn wider than the one column it counts for, so the caret would be misplaced.
                 let shown = text.replace('\t', " ");
                 let shown = field(&shown);
                 write!(f, "\n{margin}--> {}:{line}:{column}", plain::line(file))?;
@@ -111,7 +110,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// What holds text of the recipe: on one line, with as many characters as it has, and without its secrets.
+/// Text of the recipe for a message: on one line, with the same number of characters, and without secrets.
 fn field(text: &str) -> String {
     plain::line(&secret::masked(text)).into_owned()
 }

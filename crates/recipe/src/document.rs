@@ -1,5 +1,4 @@
-//! A recipe as written: values with the place each came from. File first, then environment, then flags; later
-//! wins.
+//! A recipe as written: values with their origins. File first, then environment, then flags; later ones win.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +8,7 @@ use toml::{Table, Value};
 use crate::diagnostic::{Aim, Diagnostic, Origin, Place};
 use crate::overrides::Override;
 
-/// Keys that say the same thing in different ways.
+/// Keys that exclude each other.
 const ALTERNATIVES: [[&[&str]; 2]; 3] = [
     [&["train.epochs"], &["train.steps"]],
     [&["model.depth"], &["model.size", "model.hidden_size", "model.num_hidden_layers"]],
@@ -36,7 +35,7 @@ pub(crate) struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// Reads the TOML `text` of the recipe called `file`.
+    /// Parses the TOML `text` of the recipe called `file`.
     pub(crate) fn parse(file: &'a str, text: &'a str) -> Result<Document<'a>, Diagnostic> {
         let syntax_error = |error: toml::de::Error| Diagnostic {
             message: format!("the recipe is not valid TOML: {}", error.message().replace('\n', ", ")),
@@ -50,8 +49,8 @@ impl<'a> Document<'a> {
         Ok(Document { file, text, values, origins })
     }
 
-    /// Takes away what the file says in another way than a layer does: `--epochs` replaces the file's
-    /// `steps`. Two layers that contradict each other stay, to be refused.
+    /// Removes keys of the file that an override replaces: `--epochs` replaces the file's `steps`. Two
+    /// contradictory overrides are kept, to be refused.
     fn give_way(&mut self, path: &str) {
         for [one, other] in ALTERNATIVES {
             let replaced = match (one.contains(&path), other.contains(&path)) {
@@ -73,7 +72,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Lays `layer` over what is there.
+    /// Applies the override `layer`.
     pub(crate) fn apply(&mut self, layer: &Override) -> Result<(), Diagnostic> {
         self.give_way(&layer.path);
         let refuse = |message: String| Diagnostic {
@@ -94,7 +93,7 @@ impl<'a> Document<'a> {
             walked.push_str(part);
             if parts.peek().is_none() {
                 table.insert(part.to_owned(), layer.value.clone());
-                // Places of what the new value replaces would point at text that no longer counts.
+                // Origins below the replaced value would point at text that no longer counts.
                 let below = format!("{walked}.");
                 self.origins.retain(|path, _| !path.starts_with(&below));
                 self.origins.insert(walked, layer.origin.clone());
@@ -109,7 +108,7 @@ impl<'a> Document<'a> {
         Ok(())
     }
 
-    /// A diagnostic about the key at `path`, aimed at the innermost written key on the way to it.
+    /// A diagnostic about the key at `path`, pointing at the innermost key that was written.
     pub(crate) fn diagnostic(
         &self,
         path: &str,
@@ -120,7 +119,7 @@ impl<'a> Document<'a> {
         let mut at = path;
         let place = loop {
             if let Some(origin) = self.origins.get(at) {
-                // Only the key itself has a value worth underlining; a section's header is the key.
+                // Only the key itself has a value to underline; for a section it is the header.
                 let aim = if at == path { aim } else { Aim::Key };
                 break Some(self.place(origin, aim));
             }
@@ -132,7 +131,7 @@ impl<'a> Document<'a> {
         Diagnostic { message, place, help }
     }
 
-    /// Whether anyone wrote the key at `path`.
+    /// Whether the key at `path` was set anywhere.
     pub(crate) fn is_written(&self, path: &str) -> bool {
         self.origins.contains_key(path)
     }

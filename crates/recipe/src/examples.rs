@@ -1,4 +1,4 @@
-//! The recipes of `examples/`, carried inside the program.
+//! The recipes in `examples/`, embedded in the program.
 
 /// The default recipe.
 pub const QUICKSTART: &str = include_str!("../../../examples/quickstart.toml");

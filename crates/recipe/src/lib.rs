@@ -1,11 +1,11 @@
-//! The recipe: one TOML that says everything about a model to be made.
+//! The recipe: one TOML file that defines how a model is made.
 //!
 //! [`Recipe::load`] merges the file, the environment and flags, checks names, types and ranges against the
-//! schema that the types give, then what only several keys together can get wrong. All mistakes are reported
-//! at once, each with its line, column and remedy. Reading order: `document` (values and where they came
-//! from), `check`, then `sections`.
+//! schema generated from the types, and then checks combinations of keys. All mistakes are reported at once,
+//! each with its line, column and remedy. Reading order: `document` (values and their origins), `check`, then
+//! `sections`.
 //!
-//! Not here: what a shape costs (`pipeline::plan`) and anything that touches the data.
+//! Not here: the cost of a shape (`pipeline::plan`), and anything that reads the data.
 
 mod check;
 mod diagnostic;
@@ -39,7 +39,7 @@ use diagnostic::Aim;
 use document::Document;
 use problem::Problem;
 
-/// Every mistake found in a recipe.
+/// All mistakes found in a recipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecipeErrors(pub Vec<Diagnostic>);
 
@@ -64,8 +64,8 @@ impl From<Diagnostic> for RecipeErrors {
 }
 
 impl Recipe {
-    /// Reads the recipe `text`, called `file` in messages, with `layers` laid over it in order; later layers
-    /// win.
+    /// Parses the recipe `text`, called `file` in messages, and applies the overrides `layers` in order;
+    /// later ones win.
     pub fn load(file: &str, text: &str, layers: &[Override]) -> Result<Recipe, RecipeErrors> {
         let mut document = Document::parse(file, text)?;
         for layer in layers {
@@ -75,7 +75,7 @@ impl Recipe {
         if !found.is_empty() {
             return Err(RecipeErrors(found));
         }
-        // The schema has checked the shape; what serde still refuses has no better place than its message.
+        // The schema has been checked; whatever serde still refuses has no better position than its message.
         let values = toml::Value::Table(document.values.clone());
         let recipe: Recipe = values.try_into().map_err(|error: toml::de::Error| {
             document.diagnostic("", Aim::Key, format!("{file}: {}", error.message()), None)
@@ -114,16 +114,19 @@ impl Recipe {
         if self.notify.webhook.as_ref().is_some_and(|webhook| !webhook.starts_with("env:")) {
             found.push(Problem::new(
                 "notify.webhook",
-                "`notify.webhook`: its URL lets whoever reads it post, and would be copied into every run's records".to_owned(),
-                "put it into a variable of the environment and write webhook = \"env:NAME\"",
+                "`notify.webhook`: anyone who reads its URL can post to it, and it would be copied into the \
+                 record of every run"
+                    .to_owned(),
+                "put the URL into an environment variable and write webhook = \"env:NAME\"",
             ));
         }
         if self.data.paths.iter().any(|path| secret::is_in_address(path)) {
             found.push(Problem::new(
                 "data.paths",
-                "`data.paths`: an address holds a password or a signature, which would be copied into every run's records".to_owned(),
-                "download the file and name that, or name a data set (hf://OWNER/NAME) or a bucket (s3://BUCKET/KEY), whose keys stand \
-                 in the environment",
+                "`data.paths`: an address contains a password or a signature, which would be copied into the \
+                 record of every run".to_owned(),
+                "download the file and use its path, or use a data set (hf://OWNER/NAME) or a bucket \
+                 (s3://BUCKET/KEY), whose keys come from the environment",
             ));
         }
         if let Some(context) = self.model.max_position_embeddings
@@ -135,14 +138,14 @@ impl Recipe {
                     "`model.max_position_embeddings` = {context} is shorter than train.sequence_length = {}",
                     self.train.sequence_length
                 ),
-                "make it at least train.sequence_length, or leave it out",
+                "set it to at least train.sequence_length, or omit it",
             ));
         }
         if !self.name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ')) {
             found.push(Problem::new(
                 "name",
-                "`name` has characters that a folder's name should not have",
-                "use letters, digits, `-`, `_` and `.`",
+                "`name` contains characters that are not allowed in a folder name",
+                "use only letters, digits, `-`, `_` and `.`",
             ));
         }
         found

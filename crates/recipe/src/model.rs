@@ -1,4 +1,4 @@
-//! The recipe's `[model]`: a shape written out, or one number that sets it.
+//! The recipe's `[model]`: the model's shape, in full or derived from one number.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,36 +6,36 @@ use serde::{Deserialize, Serialize};
 use crate::problem::Problem;
 use crate::rope::RopeScalingOptions;
 
-/// `[model]`: give `depth`, or `size`, or the shape itself (`hidden_size` and `num_hidden_layers`).
-/// With none of them the size is chosen from the amount of training text.
+/// `[model]`: set `depth`, or `size`, or the shape itself (`hidden_size` and `num_hidden_layers`). With none
+/// of them the size is chosen from the amount of training text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelOptions {
-    /// The depth dial: number of layers; width, heads and feed-forward size follow (width = 64 · depth).
+    /// Number of layers, from which width, heads and feed-forward size follow (width = 64 · depth).
     #[schemars(range(min = 1, max = 128))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub depth: Option<usize>,
-    /// Total parameters wanted, in words ("10M", "1.5B"); the nearest shape is taken.
+    /// Total number of parameters, such as "10M" or "1.5B"; the nearest shape is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
     /// Width of the residual stream.
     #[schemars(range(min = 8, max = 65_536))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_size: Option<usize>,
-    /// Number of transformer blocks.
+    /// Number of transformer layers.
     #[schemars(range(min = 1, max = 256))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_hidden_layers: Option<usize>,
-    /// Query heads of each attention layer.
+    /// Number of query heads per layer.
     #[schemars(range(min = 1, max = 512))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_attention_heads: Option<usize>,
-    /// Key/value heads (grouped-query attention); must divide the query heads. Default: as many as query
-    /// heads.
+    /// Number of key/value heads per layer (grouped-query attention); must divide the query heads. Default:
+    /// the number of query heads.
     #[schemars(range(min = 1, max = 512))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_key_value_heads: Option<usize>,
-    /// Width of one head; even. Default: hidden_size / num_attention_heads.
+    /// Size of one head; must be even. Default: hidden_size / num_attention_heads.
     #[schemars(range(min = 2, max = 512))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head_dim: Option<usize>,
@@ -43,26 +43,27 @@ pub struct ModelOptions {
     #[schemars(range(min = 8, max = 262_144))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intermediate_size: Option<usize>,
-    /// Longest sequence the model declares. Default: train.sequence_length.
+    /// Maximum sequence length that the exported model declares. Default: train.sequence_length.
     #[schemars(range(min = 8, max = 1_048_576))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_position_embeddings: Option<usize>,
-    /// Base of the rotary position embedding.
+    /// Base of the rotary position embeddings.
     #[schemars(range(min = 1.0, max = 1e9))]
     pub rope_theta: f64,
-    /// How positions are stretched, for a model that goes on from a shorter context.
+    /// Scaling of rotary positions, for a model that was first trained with a shorter context.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeScalingOptions>,
-    /// Epsilon inside RMSNorm.
+    /// Epsilon of RMSNorm.
     #[schemars(range(min = 1e-12, max = 0.1))]
     pub rms_norm_eps: f64,
-    /// Share the input embedding with the output head: fewer parameters, better for small models.
+    /// Share the weights of the input embedding and the output layer: fewer parameters, better for small
+    /// models.
     pub tie_word_embeddings: bool,
-    /// Bias on the query, key and value projections.
+    /// Add biases to the query, key and value projections.
     pub attention_bias: bool,
-    /// RMSNorm on queries and keys: steadier at high learning rates.
+    /// Apply RMSNorm to queries and keys: more stable at high learning rates.
     pub qk_norm: bool,
-    /// Dropout probability of residual branches; 0 = off.
+    /// Dropout probability of residual branches; 0: no dropout.
     #[schemars(range(min = 0.0, max = 0.9))]
     pub dropout: f64,
     /// Standard deviation of the initial weights.
@@ -94,26 +95,26 @@ impl Default for ModelOptions {
     }
 }
 
-/// How `[model]` says what the shape is.
+/// How `[model]` defines the shape.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ShapeChoice {
     /// `depth = N`.
     Depth(usize),
     /// `size = "10M"`, in parameters.
     Size(u64),
-    /// Written out.
+    /// `hidden_size` and `num_hidden_layers`.
     Explicit {
         /// Width.
         hidden_size: usize,
         /// Blocks.
         num_hidden_layers: usize,
     },
-    /// Nothing given: from the amount of training text.
+    /// No key: chosen from the amount of training text.
     Auto,
 }
 
 impl ModelOptions {
-    /// The way the shape is given; contradictions were found by [`ModelOptions::problems`].
+    /// How the shape is defined; contradictions were found by [`ModelOptions::problems`].
     pub fn shape_choice(&self) -> ShapeChoice {
         match (
             self.hidden_size,
@@ -139,7 +140,7 @@ impl ModelOptions {
             let at = if self.size.is_some() { "model.size" } else { "model.depth" };
             found.push(Problem::new(
                 at,
-                "[model] gives the shape in more than one way",
+                "[model] defines the shape in more than one way",
                 "keep one of `depth`, `size`, or `hidden_size` with `num_hidden_layers`",
             ));
         }
@@ -148,8 +149,8 @@ impl ModelOptions {
         {
             found.push(Problem::new(
                 "model.size",
-                format!("`model.size` = \"{size}\" is not a number of parameters"),
-                "write a number with K, M or B, between 1K and 100B, such as \"10M\"",
+                format!("`model.size` = \"{size}\" is not a valid number of parameters"),
+                "use a number with K, M or B from 1K to 100B, such as \"10M\"",
             ));
         }
         if explicit {
@@ -172,8 +173,8 @@ impl ModelOptions {
         {
             found.push(Problem::new(
                 "model.num_attention_heads",
-                format!("{heads} attention heads do not divide hidden_size {hidden}"),
-                "choose a divisor, or give head_dim",
+                format!("hidden_size {hidden} is not divisible by {heads} attention heads"),
+                "choose a divisor, or set head_dim",
             ));
         }
         if let (Some(heads), Some(kv_heads)) = (self.num_attention_heads, self.num_key_value_heads)
@@ -181,7 +182,7 @@ impl ModelOptions {
         {
             found.push(Problem::new(
                 "model.num_key_value_heads",
-                format!("{kv_heads} key/value heads do not divide {heads} attention heads"),
+                format!("{heads} attention heads are not divisible by {kv_heads} key/value heads"),
                 "choose a divisor of num_attention_heads",
             ));
         }
@@ -190,7 +191,7 @@ impl ModelOptions {
         {
             found.push(Problem::new(
                 "model.head_dim",
-                format!("`model.head_dim` must be even, not {head_dim}: rotary embeddings turn pairs"),
+                format!("`model.head_dim` must be even, not {head_dim}: rotary embeddings rotate pairs"),
                 "use 32, 64 or 128",
             ));
         }
@@ -198,7 +199,7 @@ impl ModelOptions {
     }
 }
 
-/// Reads "10M", "1.5B", "260K" or a plain number as a count of parameters, between 1K and 100B.
+/// Parses "10M", "1.5B", "260K" or a plain number as a count of parameters from 1K to 100B.
 pub fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim().replace('_', "");
     let (digits, factor) = match text.chars().last()?.to_ascii_lowercase() {

@@ -1,18 +1,18 @@
-//! The recipe's `[notify]`: whom to tell when a run in the background was resumed, has stopped, or is done.
+//! The recipe's `[notify]`: notifications when a background run is resumed, stopped, failed or completed.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// `[notify]`: told of runs that were started with --detach, when they are resumed after a crash, stop, or
-/// complete.
+/// `[notify]`: notify a command or a webhook when a run started with --detach is resumed after a crash,
+/// stopped, failed or completed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NotifyOptions {
-    /// Program and arguments to run, without a shell; the event comes as one line of JSON on its standard
+    /// Program to run, with its arguments, without a shell; it gets the event as one line of JSON on standard
     /// input.
     pub command: Vec<String>,
-    /// "env:NAME": the variable of the environment that holds the URL which the event is posted to as JSON,
-    /// by the system's `curl`. The URL itself, a secret, does not stand here.
+    /// Webhook to post the event to as JSON, with the system's `curl`. Use "env:NAME" to read the URL, which
+    /// is a secret, from an environment variable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Values given beside the file: `--set section.key=value`, a command's own flags, and
+//! Overrides of recipe keys: `--set section.key=value`, a command's own flags, and
 //! `TEXT2LLM_<SECTION>_<KEY>`.
 
 use toml::Value;
@@ -9,19 +9,19 @@ use crate::schema;
 /// The prefix of environment variables that set recipe keys.
 pub const ENVIRONMENT_PREFIX: &str = "TEXT2LLM_";
 
-/// One value laid over the recipe.
+/// An override of one key.
 #[derive(Clone, Debug)]
 pub struct Override {
     /// Dotted path of the key.
     pub path: String,
-    /// Its value, already typed.
+    /// Its value, with its type.
     pub value: Value,
-    /// Who gave it.
+    /// Its origin.
     pub origin: Origin,
 }
 
 impl Override {
-    /// From the argument of `--set`: `section.key=value`, the value in TOML's notation; a bare word is a
+    /// Parses an argument of `--set`: `section.key=value`, with the value in TOML notation; a bare word is a
     /// string.
     pub fn set(argument: &str) -> Result<Override, Diagnostic> {
         let given = format!("--set {argument}");
@@ -36,22 +36,22 @@ impl Override {
         Ok(Override { value: typed(&path, text.trim()), path, origin: Origin::Flag(given) })
     }
 
-    /// From a command's own flag, such as `--epochs 3`.
+    /// An override from a command's own flag, such as `--epochs 3`.
     pub fn flag(flag: &str, path: &str, value: impl Into<Value>) -> Override {
         let value = value.into();
         let shown = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
         Override { path: path.to_owned(), value, origin: Origin::Flag(format!("{flag} {shown}")) }
     }
 
-    /// From a command's own flag whose text is read as `--set` reads it.
+    /// An override from a command's own flag, parsed like `--set`.
     pub fn typed_flag(flag: &str, path: &str, text: &str) -> Override {
         let given = format!("{flag} {text}");
         Override { path: path.to_owned(), value: typed(path, text.trim()), origin: Origin::Flag(given) }
     }
 
-    /// From the environment: each `TEXT2LLM_<SECTION>_<KEY>` whose section is the recipe's. Other variables
-    /// of the prefix belong to the command line and are left alone. Sorted by name, so that the order never
-    /// matters.
+    /// Overrides from the environment: each `TEXT2LLM_<SECTION>_<KEY>` whose section exists. Other variables
+    /// with the prefix belong to the command line and are ignored. Sorted by name, so the order does not
+    /// matter.
     pub fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Override> {
         let mut layers = Vec::new();
         for (name, text) in variables {
@@ -71,7 +71,7 @@ impl Override {
         layers
     }
 
-    /// The layer as the user gave it.
+    /// The override as given by the user.
     pub(crate) fn given(&self) -> String {
         match &self.origin {
             Origin::Flag(given) => given.clone(),
@@ -81,8 +81,8 @@ impl Override {
     }
 }
 
-/// The value of `text` at `path`. A key that takes text keeps it as typed, so `--set name=10` needs no
-/// quotes; so does anything that is not a TOML value.
+/// The value of `text` at `path`. A key of type string takes it as typed, so `--set name=10` needs no quotes;
+/// so does anything that is not a TOML value.
 fn typed(path: &str, text: &str) -> Value {
     let parsed = toml::from_str::<toml::Table>(&format!("value = {text}"))
         .ok()

@@ -1,6 +1,6 @@
 //! Contradictions within a recipe.
 
-/// A mistake that only the finished recipe shows, such as two keys that contradict each other.
+/// A mistake that is only visible in the whole recipe, such as two contradictory keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) path: String,

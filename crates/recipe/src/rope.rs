@@ -4,40 +4,40 @@ use formats::hf::RopeScaling;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How rotary positions are stretched beyond the context of the original training.
+/// Scaling of rotary positions beyond the context of the original training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "rope_type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RopeScalingOptions {
-    /// Positions divided by `factor`.
+    /// Positions are divided by `factor`.
     Linear {
-        /// How many times longer the context becomes.
+        /// Factor by which the context grows.
         #[schemars(range(min = 1.0, max = 1e4))]
         factor: f64,
     },
-    /// NTK-aware: the base grows with the sequence once that passes `max_position_embeddings`.
+    /// NTK-aware: the base grows with the sequence once it exceeds `max_position_embeddings`.
     Dynamic {
-        /// How many times longer the context becomes.
+        /// Factor by which the context grows.
         #[schemars(range(min = 1.0, max = 1e4))]
         factor: f64,
     },
     /// YaRN (Peng et al. 2023, arXiv:2309.00071).
     Yarn {
-        /// How many times longer the context becomes.
+        /// Factor by which the context grows.
         #[schemars(range(min = 1.0, max = 1e4))]
         factor: f64,
-        /// The context of the original training.
+        /// Context of the original training, in tokens.
         original_max_position_embeddings: usize,
     },
     /// Llama 3.1's rule.
     Llama3 {
-        /// How many times longer the context becomes.
+        /// Factor by which the context grows.
         #[schemars(range(min = 1.0, max = 1e4))]
         factor: f64,
         /// Wavelengths above `original / low_freq_factor` are divided by `factor`.
         low_freq_factor: f64,
         /// Wavelengths below `original / high_freq_factor` are kept.
         high_freq_factor: f64,
-        /// The context of the original training.
+        /// Context of the original training, in tokens.
         original_max_position_embeddings: usize,
     },
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::sections::Recipe;
 
-/// The recipe's JSON Schema (draft 2020-12), with every part written in place.
+/// The recipe's JSON Schema (draft 2020-12), with all references inlined.
 pub fn json_schema() -> &'static Value {
     static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
@@ -69,7 +69,7 @@ pub(crate) fn types(schema: &Value) -> Vec<&str> {
     .collect()
 }
 
-/// The words an enumeration allows, if the schema is one.
+/// The values of an enumeration, if the schema is one.
 pub(crate) fn words(schema: &Value) -> Option<Vec<&str>> {
     let mut words = Vec::new();
     for alternative in alternatives(schema) {

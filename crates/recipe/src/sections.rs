@@ -7,26 +7,26 @@ use crate::gates::{ExportOptions, ValidateOptions};
 use crate::model::ModelOptions;
 use crate::notify::NotifyOptions;
 
-/// Everything about a model to be made. A key left out has the default written in its section.
+/// The definition of a model. Omitted keys have the defaults shown in their sections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
-    /// The model's name: part of the run's folder and of the model card.
+    /// Name of the model, used in the run's id and the model card.
     #[schemars(length(min = 1))]
     pub name: String,
-    /// The text to learn from.
+    /// Training text.
     pub data: corpus::CorpusOptions,
-    /// How text becomes tokens.
+    /// Tokenizer.
     pub tokenizer: tokenizer::TokenizerOptions,
-    /// The shape.
+    /// Model architecture.
     pub model: ModelOptions,
-    /// The training loop.
+    /// Training.
     pub train: train::TrainOptions,
-    /// What the finished model must meet.
+    /// Validation of the finished model.
     pub validate: ValidateOptions,
-    /// What is written of it.
+    /// Export of the model folder.
     pub export: ExportOptions,
-    /// Whom to tell of a run in the background.
+    /// Notifications about background runs.
     pub notify: NotifyOptions,
 }
 
@@ -46,7 +46,7 @@ impl Default for Recipe {
 }
 
 impl Recipe {
-    /// The recipe as TOML, every default written out.
+    /// The recipe as TOML, with all defaults.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).unwrap_or_default()
     }

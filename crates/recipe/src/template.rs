@@ -1,4 +1,4 @@
-//! A recipe with every key, its meaning and its default: what `text2llm new` writes.
+//! Recipe templates with every key, its meaning and its default, as written by `text2llm new`.
 
 use serde_json::Value;
 
@@ -6,14 +6,15 @@ use crate::schema::{alternatives, json_schema, words};
 
 const WIDTH: usize = 100;
 
-/// A commented recipe called `name`. Keys of `example` (a recipe's text) are live; all others stand commented
-/// out with their defaults, so that deleting a `#` is all it takes to change one.
+/// A commented recipe called `name`. Keys of `example` (a recipe's text) are active; all others are commented
+/// out with their defaults, so that removing a `#` activates one.
 pub fn commented(name: &str, example: &str) -> String {
     let chosen: toml::Table = toml::from_str(example).unwrap_or_default();
     let mut out = String::from(
-        "# A text2llm recipe. A line such as `#seed = 42` shows a key and its default; delete the `#` to change it.\n\
-         # Try it:   text2llm plan     (size, memory and time, nothing is written)\n\
-         # Run it:   text2llm run\n\n",
+        "# A text2llm recipe. A line such as `#seed = 42` shows a key and its default; remove the `#` to \
+         change it.\n\
+         # Estimate size, memory and time:   text2llm plan\n\
+         # Train the model:                  text2llm run\n\n",
     );
     out.push_str(&format!("name = {}\n", toml::Value::String(name.to_owned())));
     let Some(Value::Object(properties)) = json_schema().get("properties") else { return out };

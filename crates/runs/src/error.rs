@@ -1,45 +1,45 @@
-//! What can be wrong with the name of a run.
+//! Errors of finding a run by its name.
 
 use std::path::PathBuf;
 
-/// A run that is not to be had by what it was called.
+/// A run cannot be found by the given name.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The name is empty.
-    #[error("no run is named")]
+    #[error("the name of the run is empty")]
     NoName,
-    /// There is no run at all.
+    /// There are no runs.
     #[error("no runs in `{}`", folder.display())]
     NoRuns {
-        /// Where they would be.
+        /// The folder of runs.
         folder: PathBuf,
     },
     /// No run has that name.
     #[error("no run `{name}` in `{}`", folder.display())]
     NoSuchRun {
-        /// As it was given.
+        /// The given name.
         name: String,
-        /// Where it was looked for.
+        /// The folder of runs.
         folder: PathBuf,
     },
-    /// Several runs fit.
-    #[error("`{name}` fits more than one run (`{first}`, `{second}`)")]
+    /// Several runs match.
+    #[error("`{name}` matches more than one run (`{first}`, `{second}`)")]
     Ambiguous {
-        /// As it was given.
+        /// The given name.
         name: String,
-        /// One that fits.
+        /// One match.
         first: String,
-        /// Another one.
+        /// Another match.
         second: String,
     },
-    /// There is no such folder.
+    /// The folder does not exist.
     #[error("no run folder `{}`", path.display())]
     NoFolder {
         /// The folder.
         path: PathBuf,
     },
-    /// The disk.
+    /// An I/O error.
     #[error(transparent)]
     Store(#[from] store::Error),
 }

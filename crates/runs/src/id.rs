@@ -1,6 +1,6 @@
-//! Names of runs' folders.
+//! Names of the folders of runs.
 
-/// Whether a folder's name is a run's: the time it was begun, and what follows.
+/// Whether a folder's name is that of a run: its start time, followed by its name.
 pub fn is_run_id(name: &str) -> bool {
     let bytes = name.as_bytes();
     bytes.len() >= 15

@@ -1,7 +1,7 @@
-//! Records of runs: what was asked, where a run stands, its metrics, and what long work tells its caller.
+//! Records of runs: recipe, state, metrics, and the events that long work reports.
 //!
-//! A run is a folder `runs/<run_id>/`; everything here reads or writes its files, or those of a folder that a
-//! worker holds. Reading order: `report` (events), `run`, `metrics`, `watch`, then `pause`, `stop` and
+//! A run is a folder `runs/<run_id>/`; this crate reads and writes its files, and those of a folder that a
+//! worker locks. Reading order: `report` (events), `run`, `metrics`, `watch`, then `pause`, `stop` and
 //! `sweep`.
 
 mod error;

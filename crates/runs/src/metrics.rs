@@ -1,7 +1,7 @@
-//! `metrics.jsonl`: one JSON line a step, a validation, an epoch or a sample; appended while a run goes on.
+//! `metrics.jsonl`: one JSON line per step, validation, epoch or sample, appended during a run.
 //!
-//! Resuming from a checkpoint cuts the file back to the checkpoint's step, so that no step stands in it
-//! twice. A torn last line (a crash while writing) is cut too.
+//! Resuming from a checkpoint truncates the file to the checkpoint's step, so that no step occurs twice. An
+//! incomplete last line (a crash during a write) is removed too.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::report::{StepRecord, ValidationRecord};
 use store::fs::{Fs, FsFile};
 use store::{Error, Result};
 
-/// The file's name in a run's folder.
+/// File name in a run's folder.
 pub const FILE_NAME: &str = "metrics.jsonl";
 
-/// One line.
+/// One line of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -26,40 +26,40 @@ pub enum Metric {
     Validation(ValidationRecord),
     /// A complete epoch.
     EpochFinished(EpochRecord),
-    /// Text generated in between.
+    /// A generated sample.
     Sample(SampleRecord),
 }
 
-/// What the model wrote at some step.
+/// A sample of the model at a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampleRecord {
-    /// After which step.
+    /// The step it follows.
     pub step: u64,
-    /// From what.
+    /// The prompt.
     pub prompt: String,
-    /// What came, without the prompt.
+    /// The generated text, without the prompt.
     pub text: String,
 }
 
 /// One epoch of a run's history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
-    /// From 1.
+    /// Number of the epoch, from 1.
     pub epoch: u64,
-    /// The step at whose end it was complete.
+    /// The step that completed it.
     pub step: u64,
-    /// Mean over the epoch's trained tokens, in nats a token.
+    /// Mean loss over the epoch's trained tokens, in nats per token.
     pub train_loss: f64,
-    /// After the epoch, where there is a validation set.
+    /// Validation loss after the epoch, if there is a validation set.
     pub validation_loss: Option<f64>,
     /// Trained tokens of the epoch.
     pub tokens: u64,
-    /// How long it took, validation included.
+    /// Seconds, validation included.
     pub seconds: f64,
 }
 
 impl Metric {
-    /// After which step the line was written.
+    /// The step after which the line was written.
     pub fn step(&self) -> u64 {
         match self {
             Metric::Step(record) => record.step,
@@ -74,12 +74,12 @@ impl Metric {
 pub struct MetricsLog {
     path: PathBuf,
     file: Box<dyn FsFile>,
-    // Lines that a full disk has not taken yet; bytes, because a write may stop inside a line.
+    // Lines not written yet because of a full disk; in bytes, because a write may stop within a line.
     waiting: Vec<u8>,
 }
 
 impl MetricsLog {
-    /// Opens the log, keeping lines up to and including `last_step` (0 for a fresh run).
+    /// Opens the file, keeping lines up to and including `last_step` (0 for a new run).
     pub fn open(fs: &dyn Fs, path: &Path, last_step: u64) -> Result<MetricsLog> {
         if fs.exists(path) {
             let text = fs.read(path).map_err(Error::io("read", path))?;
@@ -92,8 +92,8 @@ impl MetricsLog {
         Ok(MetricsLog { path: path.to_owned(), file, waiting: Vec::new() })
     }
 
-    /// Adds a line. On an error (a full disk) the line is kept in memory and goes out with the next call that
-    /// succeeds.
+    /// Appends a line. On an error (a full disk) the line is kept in memory and written with the next
+    /// successful call.
     pub fn append(&mut self, metric: &Metric) -> Result<()> {
         serde_json::to_writer(&mut self.waiting, metric).map_err(|error| Error::Unwritable {
             path: self.path.clone(),
@@ -104,7 +104,7 @@ impl MetricsLog {
         self.flush()
     }
 
-    /// Writes what is still waiting.
+    /// Writes the lines in memory.
     pub fn flush(&mut self) -> Result<()> {
         while !self.waiting.is_empty() {
             match self.file.write(&self.waiting) {
@@ -117,14 +117,14 @@ impl MetricsLog {
         Ok(())
     }
 
-    /// Writes what is waiting and forces it to the disk.
+    /// Writes the lines in memory and syncs the file.
     pub fn sync(&mut self) -> Result<()> {
         self.flush()?;
         self.file.sync().map_err(Error::io("flush", &self.path))
     }
 }
 
-/// All whole lines of the file; an empty list where there is none.
+/// All complete lines of the file; empty if it does not exist.
 pub fn read(fs: &dyn Fs, path: &Path) -> Result<Vec<Metric>> {
     if !fs.exists(path) {
         return Ok(Vec::new());
@@ -133,8 +133,8 @@ pub fn read(fs: &dyn Fs, path: &Path) -> Result<Vec<Metric>> {
     Ok(parse(&text, u64::MAX).0)
 }
 
-/// The lines up to a torn last one or one beyond `last_step`, and how many bytes they take. A whole line that
-/// cannot be read stays in the file and is left out: one damaged line must not cost all after it.
+/// The lines up to an incomplete last one or one beyond `last_step`, and their size in bytes. A complete line
+/// that cannot be parsed stays in the file and is skipped: one damaged line must not cost all after it.
 fn parse(text: &[u8], last_step: u64) -> (Vec<Metric>, usize) {
     let mut metrics = Vec::new();
     let mut kept = 0;

@@ -1,9 +1,8 @@
-//! What a run waits for, told where a full disk still takes a word: a small file of a run that has its space
-//! from the start.
+//! Reports what a run waits for, even on a full disk: a small file whose space is reserved from the start.
 //!
-//! A whole-file write needs space for the new file beside the old one, which is what is missing. Rewriting a
-//! file of a few hundred bytes needs none but its own. It is told, not relied on: nothing is synced, and what
-//! does not parse is nothing.
+//! Writing a whole file needs space next to the old one, which a full disk does not have; rewriting a file of
+//! a few hundred bytes needs only its own. It is for display only: nothing is synced, and content that does
+//! not parse is ignored.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,20 +10,20 @@ use std::path::Path;
 use store::fs::Fs;
 use store::{Error, Result};
 
-/// The file's name in a run's folder.
+/// File name in a run's folder.
 pub const FILE_NAME: &str = "pause.notice";
-/// What it takes, whatever it says: less than a block of any disk.
+/// Fixed size: less than a disk block.
 const BYTES: usize = 512;
 
-/// Takes the space, and says that the run waits for nothing.
+/// Reserves the space, with the message that the run waits for nothing.
 ///
 /// # Errors
-/// What the disk says; the run is then without the notice, and no worse.
+/// I/O errors; the run then works without this file.
 pub fn reserve(fs: &dyn Fs, run: &Path) -> Result<()> {
     write(fs, run, "")
 }
 
-/// Says what the run waits for; `None`: for nothing any more.
+/// Sets what the run waits for; `None`: nothing.
 ///
 /// # Errors
 /// What the disk says.
@@ -32,10 +31,10 @@ pub fn tell(fs: &dyn Fs, run: &Path, why: Option<&str>) -> Result<()> {
     write(fs, run, why.unwrap_or(""))
 }
 
-/// What the run waits for.
+/// Reads what the run waits for.
 pub fn read(fs: &dyn Fs, run: &Path) -> Option<String> {
     let path = run.join(FILE_NAME);
-    // A file that came with somebody else's run may be of any size, or be no file.
+    // In a run from someone else the file may have any size or type.
     if fs.file_bytes(&path).ok()? != BYTES as u64 {
         return None;
     }
@@ -54,8 +53,7 @@ fn write(fs: &dyn Fs, run: &Path, text: &str) -> Result<()> {
     }
     line.extend(std::iter::repeat_n(' ', BYTES - 1 - line.len()));
     line.push('\n');
-    // In place, and never cut: the space is this file's from the start, and a full disk would not give it
-    // back.
+    // Written in place and never truncated: a full disk would not give the space back.
     let is_ours = fs.file_bytes(&path).is_ok_and(|bytes| bytes == BYTES as u64);
     let opened = if is_ours { fs.overwrite(&path) } else { fs.create(&path) };
     let mut file = opened.map_err(Error::io("write", &path))?;

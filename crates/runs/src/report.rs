@@ -1,5 +1,5 @@
-//! What long work tells its caller: typed events, rendered by whoever listens (a terminal, JSON lines, a
-//! log).
+//! Events that long work reports to its caller: typed, and rendered by the listener (a terminal, JSON lines,
+//! a log).
 //!
 //! Libraries never print; they call [`Reporter::event`]. Events also serialise as the lines of `--json`.
 
@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use store::stage::Committed;
 
-/// Listens to events. Called on the thread that does the work, so an implementation should be quick.
+/// A listener for events. Called on the working thread, so an implementation should be fast.
 pub trait Reporter {
-    /// Something happened.
+    /// Handles an event.
     fn event(&mut self, event: &Event);
 
     /// Shorthand for an [`Event::Note`].
@@ -24,11 +24,11 @@ pub trait Reporter {
         self.event(&Event::Warning { phase: Some(phase), message: message.to_owned() });
     }
 
-    /// Warns where the folder that `made` replaced held what somebody had added or changed.
+    /// Warns if the folder replaced by `made` contained added or changed files.
     fn kept(&mut self, phase: Phase, made: &Committed) {
         if let Some(kept) = &made.kept {
             let message = format!(
-                "files that were added or changed in the folder that has been replaced are kept in `{}`",
+                "files that were added or changed in the replaced folder are kept in `{}`",
                 kept.display()
             );
             self.warning(phase, &message);
@@ -41,7 +41,7 @@ pub trait Reporter {
     }
 }
 
-/// A reporter that hears nothing.
+/// A reporter that ignores everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoReport;
 
@@ -52,7 +52,7 @@ impl Reporter for NoReport {
 /// A reporter that keeps every event, for tests and for replaying.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder {
-    /// What was heard, in order.
+    /// The events, in order.
     pub events: Vec<Event>,
 }
 
@@ -87,9 +87,9 @@ pub enum Phase {
     Tokenizer,
     /// Choosing the shape; the memory plan.
     Model,
-    /// The training loop.
+    /// Training.
     Training,
-    /// The gates after training.
+    /// Validation after training.
     Validation,
     /// Writing the model folder.
     Export,
@@ -116,61 +116,61 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Something worth telling.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
-    /// A phase begins.
+    /// A phase has started.
     PhaseStarted {
-        /// Which.
+        /// The phase.
         phase: Phase,
-        /// Its place, from 1.
+        /// Its number, from 1.
         index: usize,
-        /// Out of how many.
+        /// Number of phases.
         of: usize,
-        /// In words.
+        /// Its title.
         title: String,
     },
     /// A phase is done.
     PhaseFinished {
-        /// Which.
+        /// The phase.
         phase: Phase,
-        /// How long it took.
+        /// Its duration in seconds.
         seconds: f64,
-        /// What came of it, in one sentence.
+        /// A one-sentence summary.
         summary: String,
     },
     /// A phase had nothing to do.
     PhaseSkipped {
-        /// Which.
+        /// The phase.
         phase: Phase,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// How far along a phase is.
+    /// Progress of a phase.
     Progress {
-        /// Which.
+        /// The phase.
         phase: Phase,
         /// Units done.
         done: u64,
-        /// Units in all; 0 where unknown.
+        /// Total units; 0 if unknown.
         total: u64,
-        /// Of what: "bytes", "documents".
+        /// The unit: "bytes", "documents".
         unit: &'static str,
     },
-    /// Good to know.
+    /// An informational message.
     Note {
-        /// Where.
+        /// The phase.
         phase: Phase,
-        /// What.
+        /// The message.
         message: String,
     },
-    /// Something is off, though work goes on.
+    /// A warning; work continues.
     Warning {
-        /// Where, if in a phase.
+        /// The phase, if any.
         phase: Option<Phase>,
-        /// What, and what to do.
+        /// The problem and its remedy.
         message: String,
     },
     /// An optimizer step.
@@ -179,40 +179,40 @@ pub enum Event {
     Validation(ValidationRecord),
     /// Text generated during training.
     Sample {
-        /// After which step.
+        /// The step that it follows.
         step: u64,
-        /// From what.
+        /// The prompt.
         prompt: String,
-        /// What came, without the prompt.
+        /// The generated text, without the prompt.
         text: String,
     },
     /// An epoch is complete.
     EpochFinished {
-        /// From 1.
+        /// Number, from 1.
         epoch: u64,
-        /// Mean over the epoch's trained tokens, in nats a token.
+        /// Mean loss over the epoch's trained tokens, in nats per token.
         train_loss: f64,
-        /// After the epoch, where there is a validation set.
+        /// Validation loss after the epoch, if there is a validation set.
         validation_loss: Option<f64>,
-        /// How long it took, validation included.
+        /// Seconds, validation included.
         seconds: f64,
     },
     /// A checkpoint was written and verified.
     CheckpointSaved {
-        /// After which step.
+        /// The step that it follows.
         step: u64,
-        /// Where.
+        /// Its path.
         path: PathBuf,
-        /// How long it took.
+        /// Its duration in seconds.
         seconds: f64,
     },
-    /// A file or folder the job leaves behind.
+    /// A file or folder that is a result of the job.
     Artifact {
-        /// What it is.
+        /// Description.
         name: String,
-        /// Where.
+        /// Its path.
         path: PathBuf,
-        /// How large.
+        /// Size in bytes.
         bytes: u64,
     },
 }
@@ -220,19 +220,19 @@ pub enum Event {
 /// One optimizer step, as in `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// From 1.
+    /// Number, from 1.
     pub step: u64,
     /// Steps of the whole run.
     pub total_steps: u64,
-    /// Epochs done, with the fraction.
+    /// Epochs done, with the fraction of the current one.
     pub epoch: f64,
-    /// Mean over the step's trained tokens, in nats a token.
+    /// Mean loss over the step's trained tokens, in nats per token.
     pub loss: f64,
-    /// Used in this step.
+    /// Learning rate of this step.
     pub learning_rate: f64,
-    /// Before clipping.
+    /// Gradient norm before clipping.
     pub gradient_norm: f64,
-    /// Tokens taken in a second, since the last record.
+    /// Tokens per second since the last record.
     pub tokens_per_s: f64,
     /// Trained tokens of the run so far.
     pub tokens_seen: u64,
@@ -247,29 +247,29 @@ pub struct StepRecord {
 /// One pass over the validation set, as in `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ValidationRecord {
-    /// After which step.
+    /// The step that it follows.
     pub step: u64,
-    /// Epochs done, with the fraction.
+    /// Epochs done, with the fraction of the current one.
     pub epoch: f64,
-    /// Mean over the set's tokens at the run's sequence length, in nats a token.
+    /// Mean loss over the set at the run's sequence length, in nats per token.
     pub loss: f64,
     /// exp(loss).
     pub perplexity: f64,
-    /// Whether no earlier pass was lower.
+    /// Whether it is the lowest loss so far.
     pub best: bool,
-    /// The same over sequences of the training phase, where these are shorter than the run's.
+    /// The loss at the sequence length of the training phase, if that is shorter than the run's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_phase: Option<PhaseLoss>,
-    /// How long it took.
+    /// Its duration in seconds.
     pub seconds: f64,
 }
 
 /// A validation at the sequence length of a training phase.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PhaseLoss {
-    /// Tokens a sequence.
+    /// Sequence length in tokens.
     pub sequence_length: usize,
-    /// In nats a token.
+    /// Loss in nats per token.
     pub loss: f64,
 }
 

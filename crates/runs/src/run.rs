@@ -1,7 +1,7 @@
-//! The record of one run: `runs/<run_id>/` with what was asked (`meta.json`), where it stands (`state.json`),
-//! its metrics, its log and its checkpoints.
+//! The record of one run, `runs/<run_id>/`: the recipe (`meta.json`), the state (`state.json`), metrics, log
+//! and checkpoints.
 //!
-//! Listing reads one small file a run, so that a thousand runs answer at once.
+//! Listing reads one small file per run, so that a list of a thousand runs is immediate.
 
 use std::path::{Path, PathBuf};
 
@@ -15,18 +15,18 @@ use store::{Error, ErrorKind, Result, sealed, secret};
 
 use crate::{id, metrics, pause};
 
-/// What was asked.
+/// File name of the recipe and inputs.
 const META_FILE: &str = "meta.json";
-/// The same, for when the first is damaged: without it no checkpoint could be used.
+/// File name of its copy, for when the first is damaged: without it no checkpoint could be used.
 const META_COPY_FILE: &str = "meta.copy.json";
-/// Where it stands; can be rebuilt from checkpoints.
+/// File name of the state, which can be rebuilt from checkpoints.
 const STATE_FILE: &str = "state.json";
 
-/// Where a run stands.
+/// The status of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
-    /// Made, not begun.
+    /// Created, not started.
     #[default]
     Queued,
     /// A process works on it.
@@ -35,9 +35,9 @@ pub enum RunStatus {
     Completed,
     /// It stopped with an error.
     Failed,
-    /// It was stopped on request, in whatever phase; it can be resumed.
+    /// Stopped on request, in any phase; it can be resumed.
     Stopped,
-    /// Its process vanished without a word: killed, out of memory, out of power. It can be resumed.
+    /// Its process vanished: killed, out of memory, power failure. It can be resumed.
     Interrupted,
 }
 
@@ -54,21 +54,21 @@ impl std::fmt::Display for RunStatus {
     }
 }
 
-/// `state.json`.
+/// The content of `state.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunState {
-    /// Where it stands.
+    /// The status.
     pub status: RunStatus,
     /// Steps done.
     pub step: u64,
-    /// Steps in all.
+    /// Total steps.
     pub total_steps: u64,
-    /// Epochs done, with the fraction.
+    /// Epochs done, with the fraction of the current one.
     pub epoch: f64,
-    /// The process that works or worked on it.
+    /// Process id of the current or last worker.
     pub pid: u32,
-    /// Loss of the last step, in nats a token.
+    /// Loss of the last step, in nats per token.
     pub train_loss: Option<f64>,
     /// Loss of the last validation.
     pub validation_loss: Option<f64>,
@@ -77,65 +77,64 @@ pub struct RunState {
     /// Learning rate of the last step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
-    /// Speed of the last steps.
+    /// Recent speed in tokens per second.
     pub tokens_per_s: f64,
-    /// What computes: "cpu".
+    /// Device: "cpu".
     #[serde(skip_serializing_if = "String::is_empty")]
     pub device: String,
-    /// Estimated time to the end.
+    /// Estimated remaining seconds.
     pub eta_s: f64,
     /// Step of the newest verified checkpoint.
     pub checkpoint_step: Option<u64>,
     /// Why it failed or stopped, or what it does now.
     pub message: String,
-    /// What kind of failure, in one word for programs: "diverged", "storage_full".
+    /// Kind of failure, for programs: "diverged", "storage_full".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// Whether all steps are done although the status tells of a stop after them; see
-    /// [`RunState::is_trained`].
+    /// Whether all steps are done although the status is that of a later stop; see [`RunState::is_trained`].
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub trained: bool,
-    /// What the run waits for before it goes on by itself: "disk full, needs 12 MB on …". Told by
-    /// [`RunDir::state`], never stored here: a full disk takes no new `state.json`.
+    /// What the run waits for: "disk full: 12 MB needed on …". Set by [`RunDir::state`], never stored here,
+    /// since a full disk takes no new `state.json`.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
-    /// When this was written (UTC, RFC 3339).
+    /// Time of writing (UTC, RFC 3339).
     pub updated_at: String,
 }
 
 impl RunState {
-    /// Whether all steps are done: what is left of the job comes after training.
+    /// Whether all steps are done: only phases after training are left.
     pub fn is_trained(&self) -> bool {
         self.status == RunStatus::Completed || (self.status == RunStatus::Stopped && self.trained)
     }
 
-    /// The status as people read it: a run that waits for its disk runs, and does not get on.
+    /// The status for display: a running run that waits for its disk is shown as paused.
     pub fn status_in_words(&self) -> String {
         if self.paused.is_some() { "paused".to_owned() } else { self.status.to_string() }
     }
 }
 
-/// One run's folder.
+/// The folder of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunDir {
     path: PathBuf,
 }
 
-/// A line of `list`.
+/// A run in a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunSummary {
-    /// The folder's name.
+    /// Name of the folder.
     pub run_id: String,
     /// The folder.
     pub path: PathBuf,
-    /// What `state.json` says, with a vanished process told as interrupted. `None` where it cannot be read.
+    /// The state, with a vanished process shown as interrupted; `None` if it cannot be read.
     pub state: Option<RunState>,
 }
 
 impl RunDir {
-    /// Makes `runs/<time>-<name>/`. Two runs begun in the same second get different ids.
+    /// Creates `runs/<time>-<name>/`. Two runs started in the same second get different ids.
     pub fn create(fs: &dyn Fs, runs: &Path, name: &str) -> Result<RunDir> {
-        // Ids sort by time. A clock that was set back must not put a new run before older ones.
+        // Ids sort by time: a clock that was set back must not put a new run before older ones.
         let ids = ids(fs, runs)?;
         let newest = newest(&ids).and_then(|id| Timestamp::from_compact(id.get(..15)?));
         let now = Timestamp::now();
@@ -158,15 +157,14 @@ impl RunDir {
             path = runs.join(format!("{stem}-{count}"));
         }
         let run = RunDir { path };
-        // Prompts, texts and addresses stand in its files; what is meant for others lies in `model/` and
-        // `evals/`.
+        // Its files contain prompts, texts and addresses; files for others are in `model/` and `evals/`.
         fs.create_private_dir_all(&run.checkpoints()).map_err(Error::io("create the folder", &run.path))?;
         run.write_state(fs, RunState::default())?;
         fs.sync_dir(runs).map_err(Error::io("flush the folder", runs))?;
         Ok(run)
     }
 
-    /// An existing run: `name` is an id below `runs`, or the unique beginning or end of one, or `latest`.
+    /// Finds a run: `name` is an id in `runs`, a unique prefix or suffix of one, or `latest`.
     ///
     /// # Errors
     /// None, or several that fit; what the disk says.
@@ -192,7 +190,7 @@ impl RunDir {
         }
     }
 
-    /// A run by its folder, which must exist.
+    /// Opens a run by its folder, which must exist.
     pub fn open(fs: &dyn Fs, path: &Path) -> crate::Result<RunDir> {
         if fs.exists(path) {
             Ok(RunDir { path: path.to_owned() })
@@ -206,7 +204,7 @@ impl RunDir {
         &self.path
     }
 
-    /// The folder's name.
+    /// Name of the folder.
     pub fn id(&self) -> String {
         self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
@@ -221,17 +219,17 @@ impl RunDir {
         self.path.join(metrics::FILE_NAME)
     }
 
-    /// `resume_metadata.json`: what the supervisor remembers of crashes and resumes.
+    /// `resume_metadata.json`: the supervisor's record of crashes and resumes.
     pub fn resume_metadata(&self) -> PathBuf {
         self.path.join("resume_metadata.json")
     }
 
-    /// `train.log`, prose for a person.
+    /// `train.log`, for people.
     pub fn log(&self) -> PathBuf {
         self.path.join("train.log")
     }
 
-    /// Takes the run for this process.
+    /// Locks the run for this process.
     pub fn lock(&self) -> Result<RunLock> {
         RunLock::acquire(&self.path)
     }
@@ -242,10 +240,10 @@ impl RunDir {
         sealed::write(fs, &self.path.join(META_COPY_FILE), meta)
     }
 
-    /// Reads `meta.json`, or its copy where that is damaged or gone.
+    /// Reads `meta.json`, or its copy if that is damaged or missing.
     ///
     /// # Errors
-    /// What is wrong with `meta.json`, where the copy is no better.
+    /// The problem of `meta.json`, if the copy is unusable too.
     pub fn read_meta(&self, fs: &dyn Fs) -> Result<Value> {
         let unusable = |error: &Error| matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
         match sealed::read(fs, &self.path.join(META_FILE)) {
@@ -256,16 +254,16 @@ impl RunDir {
         }
     }
 
-    /// Whether there is a `meta.json`, or its copy, damaged or not.
+    /// Whether `meta.json` or its copy exists, damaged or not.
     pub fn has_meta(&self, fs: &dyn Fs) -> bool {
         [META_FILE, META_COPY_FILE].iter().any(|name| fs.exists(&self.path.join(name)))
     }
 
-    /// Makes `meta.json` and its copy equal again, where one of them is damaged or gone. Returns whether it
-    /// was `meta.json`. For who holds the run's lock.
+    /// Restores `meta.json` and its copy from each other if one is damaged or missing. Returns whether it was
+    /// `meta.json`. The caller holds the run's lock.
     ///
     /// # Errors
-    /// Both are damaged; what the disk says.
+    /// Both are damaged; I/O errors.
     pub fn heal_meta(&self, fs: &dyn Fs) -> Result<bool> {
         let read = |name| sealed::read::<Value>(fs, &self.path.join(name)).ok();
         let (meta, copy) = (read(META_FILE), read(META_COPY_FILE));
@@ -277,7 +275,7 @@ impl RunDir {
         Ok(meta.is_none())
     }
 
-    /// Writes `state.json`, stamped with the time and this process.
+    /// Writes `state.json` with the time and the id of this process.
     pub fn write_state(&self, fs: &dyn Fs, mut state: RunState) -> Result<()> {
         state.updated_at = Timestamp::now().rfc3339();
         state.pid = std::process::id();
@@ -285,13 +283,13 @@ impl RunDir {
         sealed::write(fs, &self.path.join(STATE_FILE), &state)
     }
 
-    /// Reads `state.json` as it stands.
+    /// Reads `state.json` unchanged.
     pub fn read_state(&self, fs: &dyn Fs) -> Result<RunState> {
         sealed::read(fs, &self.path.join(STATE_FILE))
     }
 
-    /// `state.json`, except that a run called running that nobody holds is told as interrupted, and what a
-    /// running one waits for.
+    /// Reads `state.json`, with a running run that no process locks shown as interrupted, and with what a
+    /// running run waits for.
     pub fn state(&self, fs: &dyn Fs) -> Result<RunState> {
         let mut state = self.read_state(fs)?;
         if state.status == RunStatus::Running {
@@ -299,7 +297,7 @@ impl RunDir {
                 state.paused = pause::read(fs, &self.path);
             } else {
                 state.status = RunStatus::Interrupted;
-                state.message = format!("process {} ended without a word", state.pid);
+                state.message = format!("process {} exited without reporting a result", state.pid);
                 state.eta_s = 0.0;
             }
         }
@@ -307,12 +305,12 @@ impl RunDir {
     }
 }
 
-/// Removes a run's folder with all it holds. `lock` shows that nobody works on it.
+/// Deletes a run's folder. `lock` proves that no process works on it.
 ///
 /// # Errors
-/// What the disk says; the folder is then gone from lists all the same, or untouched.
+/// I/O errors; the folder is then either hidden from lists or unchanged.
 pub fn remove(fs: &dyn Fs, run: &RunDir, _lock: RunLock) -> Result<()> {
-    // Renamed first: what is left of a removal that was cut off is no run any more.
+    // Renamed first: an interrupted removal leaves no run.
     let aside = run.path.with_file_name(format!(".{}.deleting", run.id()));
     if fs.exists(&aside) {
         fs.remove_dir_all(&aside).map_err(Error::io("remove", &aside))?;
@@ -321,7 +319,7 @@ pub fn remove(fs: &dyn Fs, run: &RunDir, _lock: RunLock) -> Result<()> {
     fs.remove_dir_all(&aside).map_err(Error::io("remove", &aside))
 }
 
-/// The run that `process` works on: the one whose lock it holds.
+/// The run that `process` has locked.
 pub fn held_by(fs: &dyn Fs, runs: &Path, process: u32) -> Option<RunDir> {
     let held = |id: &String| RunLock::holder(&runs.join(id)) == Some(process);
     ids(fs, runs).ok()?.into_iter().rev().find(held).map(|id| RunDir { path: runs.join(id) })
@@ -338,12 +336,12 @@ pub fn list(fs: &dyn Fs, runs: &Path) -> Result<Vec<RunSummary>> {
         .collect())
 }
 
-/// The newest run, if there is one.
+/// The newest run, if any.
 pub fn latest(fs: &dyn Fs, runs: &Path) -> Result<Option<RunDir>> {
     Ok(newest(&ids(fs, runs)?).map(|id| RunDir { path: runs.join(id) }))
 }
 
-/// The last that has a run's name; a folder of another name, say of a user's own, only where there is nothing
+/// The last folder with a run's name; one with another name, for example the user's, only if there is nothing
 /// else.
 fn newest(ids: &[String]) -> Option<&String> {
     ids.iter().rfind(|id| id::is_run_id(id)).or(ids.last())
@@ -355,7 +353,7 @@ fn ids(fs: &dyn Fs, runs: &Path) -> Result<Vec<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    // A folder of somebody's own among them is no run.
+    // A folder of the user is not a run.
     let is_run = |name: &str| {
         let folder = runs.join(name);
         [STATE_FILE, META_FILE, META_COPY_FILE].iter().any(|file| fs.exists(&folder.join(file)))
@@ -372,13 +370,14 @@ fn ids(fs: &dyn Fs, runs: &Path) -> Result<Vec<String>> {
 /// Sorts `…-name-10` after `…-name-9`.
 fn order(id: &str) -> (String, u64) {
     match id.rsplit_once('-').and_then(|(stem, count)| Some((stem, count.parse::<u64>().ok()?))) {
-        // The time itself ends in digits too.
+        // The time ends in digits too.
         Some((stem, count)) if stem.len() > 15 => (stem.to_owned(), count),
         _ => (id.to_owned(), 1),
     }
 }
 
-/// A name made safe for every file system: lower-case ASCII letters, digits and single dashes, at most 40.
+/// Converts a name to one that is safe on every file system: lower-case ASCII letters, digits and single
+/// dashes, at most 40.
 fn slug(name: &str) -> String {
     let mut slug = String::new();
     for character in name.chars() {

@@ -1,38 +1,38 @@
-//! Asking whoever works in a folder to stop: an empty file that the worker looks for.
+//! Stop requests: an empty file in a folder that its worker polls.
 //!
-//! No signal: a process number that was read from a file may be of another container, another machine, or of
-//! another process by now. The file reaches the worker wherever it runs, as its lock does.
+//! Signals are not used: a process id read from a file may be of another container, another machine, or
+//! reused. The file reaches the worker wherever it runs, like its lock.
 
 use std::path::{Path, PathBuf};
 
 use store::fs::regular;
 use store::{Error, Result};
 
-/// The file's name.
+/// File name.
 pub const FILE_NAME: &str = "stop.request";
 
 fn path(folder: &Path) -> PathBuf {
     folder.join(FILE_NAME)
 }
 
-/// Asks. Asking twice is asking once.
+/// Requests a stop. Repeating a request has no effect.
 ///
 /// # Errors
-/// What the disk says.
+/// I/O errors.
 pub fn request(folder: &Path) -> Result<()> {
     let path = path(folder);
-    regular::create(&path).map(drop).map_err(Error::io("ask by the file", &path))
+    regular::create(&path).map(drop).map_err(Error::io("request the stop with the file", &path))
 }
 
-/// Whether somebody has asked and nobody has heard yet.
+/// Whether there is a request that has not been handled.
 pub fn is_requested(folder: &Path) -> bool {
     std::fs::symlink_metadata(path(folder)).is_ok_and(|there| there.is_file())
 }
 
-/// Heard, or left over from a worker that was gone before it heard. Called by whoever holds the folder's
+/// Clears a request that was handled, or is left over from an earlier worker. The caller holds the folder's
 /// lock.
 pub fn clear(folder: &Path) {
-    // On a disk that takes no changes there can be no request either.
+    // On a read-only disk there can be no request.
     let _ = std::fs::remove_file(path(folder));
 }
 

@@ -1,4 +1,4 @@
-//! Runs that processes which were killed have left before they began.
+//! Removes runs that killed processes left before they were started.
 
 use std::fs::{self, Metadata};
 use std::path::Path;
@@ -11,9 +11,8 @@ use store::sweep::{each, of_a_write};
 use crate::id::is_run_id;
 use crate::run::{RunState, RunStatus};
 
-/// Removes runs that were killed before it was written down what they are for: folders with a run's name that
-/// hold a run's first state, if any, and nothing that it does not begin with. For who keeps runs from being
-/// begun meanwhile.
+/// Removes runs that were killed before their recipe was written: folders with a run's name that contain at
+/// most a first state and nothing else. The caller prevents new runs from being created in the meantime.
 pub fn unbegun(runs: &Path) -> usize {
     each(runs, |name, path, found| {
         found.is_dir() && is_run_id(name) && !RunLock::is_held(path) && remove_unbegun(path)
@@ -42,7 +41,7 @@ fn remove_unbegun(run: &Path) -> bool {
         }
         is_known
     });
-    // Made first of all; it holds nothing, or this fails.
+    // Created first; it is empty, or this fails.
     let all = fs::read_dir(run).map_or(0, Iterator::count);
     entries == all
         && checkpoints.is_dir()

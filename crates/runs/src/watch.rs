@@ -1,8 +1,8 @@
-//! A run's metrics while they are written: read on from where the last look ended, kept small however long
-//! the run.
+//! Follows a run's metrics while they are written: each call reads from where the last one ended, and memory
+//! use is bounded however long the run.
 //!
-//! The file may end in the middle of a line, be cut back by a resume, or be gone at any moment; what can be
-//! read is shown. For those who watch (terminal, dashboard); what decides something reads `metrics` whole.
+//! The file may end within a line, be truncated by a resume, or be deleted at any moment; whatever can be
+//! read is used. For display (terminal, dashboard); decisions use `metrics`, which reads the whole file.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -11,18 +11,18 @@ use crate::metrics::{Metric, SampleRecord};
 use crate::report::StepRecord;
 use store::tail;
 
-/// At most, of a curve: beyond it neighbours are averaged.
+/// Maximum number of points of a curve; beyond it neighbors are averaged.
 const POINTS: usize = 4096;
-/// Newest samples that are kept.
+/// Number of newest samples kept.
 const SAMPLES: usize = 256;
-/// Of the file, in one look.
+/// Bytes read per call.
 const LOOK_BYTES: u64 = 4 << 20;
 
-/// What a point of [`MetricsWatch::steps`] holds, in this order.
+/// The columns of a point of [`MetricsWatch::steps`].
 pub const STEP_COLUMNS: [&str; 7] =
     ["step", "loss", "learning_rate", "gradient_norm", "tokens_per_s", "rss_bytes", "elapsed_s"];
 
-/// A step as a point of a curve.
+/// Converts a step to a point of a curve.
 pub fn step_point(record: &StepRecord) -> [f64; STEP_COLUMNS.len()] {
     [
         record.step as f64,
@@ -35,7 +35,7 @@ pub fn step_point(record: &StepRecord) -> [f64; STEP_COLUMNS.len()] {
     ]
 }
 
-/// A curve that stays small however long the run: each point is the mean of `stride` steps.
+/// A curve of bounded size: each point is the mean of `stride` steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve<const N: usize> {
     points: Vec<[f64; N]>,
@@ -50,7 +50,7 @@ impl<const N: usize> Default for Curve<N> {
 }
 
 impl<const N: usize> Curve<N> {
-    /// Adds a point; one that is not finite is left out.
+    /// Adds a point; non-finite points are skipped.
     pub fn push(&mut self, point: [f64; N]) {
         if point.iter().any(|value| !value.is_finite()) {
             return;
@@ -67,7 +67,7 @@ impl<const N: usize> Curve<N> {
         }
     }
 
-    /// The points, oldest first; the last one may be of fewer steps than the others.
+    /// The points, oldest first; the last one may cover fewer steps.
     pub fn points(&self) -> impl Iterator<Item = [f64; N]> {
         let last = (!self.waiting.is_empty()).then(|| mean(&self.waiting));
         self.points.iter().copied().chain(last)
@@ -79,38 +79,38 @@ fn mean<const N: usize>(points: &[[f64; N]]) -> [f64; N] {
     std::array::from_fn(|column| points.iter().map(|point| point[column]).sum::<f64>() / count)
 }
 
-/// What a look found.
+/// The result of a call.
 #[derive(Debug, Default)]
 pub struct Look {
-    /// Everything begins anew: the file was cut back, replaced, or is gone.
+    /// Whether everything starts again: the file was truncated, replaced, or deleted.
     pub restarted: bool,
-    /// What is new.
+    /// New metrics.
     pub added: Vec<Metric>,
-    /// There is more already.
+    /// Whether there is more to read.
     pub more: bool,
 }
 
-/// One run's `metrics.jsonl` as it grows.
+/// Follows one run's `metrics.jsonl`.
 #[derive(Debug, Default)]
 pub struct MetricsWatch {
     /// Steps, as [`step_point`]s.
     pub steps: Curve<{ STEP_COLUMNS.len() }>,
     /// Validations: step and loss.
     pub validations: Curve<2>,
-    /// Newest last.
+    /// Samples, newest last.
     pub samples: VecDeque<SampleRecord>,
     /// The newest step.
     pub last_step: Option<StepRecord>,
     read_bytes: u64,
-    /// The line that ends at `read_bytes`: another one there means another file.
+    /// The line that ends at `read_bytes`: if it has changed, the file was replaced.
     last_line: String,
 }
 
 impl MetricsWatch {
-    /// Reads what is new, in portions.
+    /// Reads new lines, in portions.
     pub fn refresh(&mut self, path: &Path) -> Look {
         let mut look = Look::default();
-        // Nothing but a plain file: a pipe would never end, and a link may lead anywhere.
+        // Only a regular file: a pipe would never end, and a link may lead anywhere.
         let plain = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_file);
         let length = plain.map_or(0, |metadata| metadata.len());
         let from = self.read_bytes - self.last_line.len() as u64;
@@ -128,12 +128,12 @@ impl MetricsWatch {
         }
         let old = self.last_line.len();
         if text.len() == old && length > self.read_bytes + LOOK_BYTES {
-            // A line that no look can hold comes in pieces.
+            // A line longer than a portion comes in pieces.
             text += &tail::some_lines_from(path, self.read_bytes, LOOK_BYTES).unwrap_or_default();
         }
         let added = &text[old..];
         for line in added.lines() {
-            // A line that is not understood is of a newer program or torn; the curve has a gap.
+            // A line that cannot be parsed is of a newer version or incomplete; the curve has a gap.
             if let Ok(metric) = serde_json::from_str(line) {
                 self.take(&metric);
                 look.added.push(metric);
@@ -141,7 +141,7 @@ impl MetricsWatch {
         }
         if !added.is_empty() {
             self.read_bytes += added.len() as u64;
-            // One that is longer than a look cannot be seen whole: it is passed over.
+            // A line longer than a portion is skipped.
             let last_at = text.strip_suffix('\n').map(|lines| lines.rfind('\n').map_or(0, |at| at + 1));
             text[last_at.unwrap_or(text.len())..].clone_into(&mut self.last_line);
             look.more = self.read_bytes < length;

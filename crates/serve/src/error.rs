@@ -6,44 +6,44 @@ use std::net::SocketAddr;
 /// `Result` with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What a caller may want to decide on.
+/// Kinds of errors that callers distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Another program listens there.
+    /// Another program uses the address.
     AddressInUse,
-    /// The operating system refused.
+    /// An error of the operating system.
     Environment,
 }
 
-/// Everything that keeps a server from starting or going on.
+/// Errors that prevent a server from starting or running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The address cannot be listened on.
+    /// The address cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// Which.
+        /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The system gave no random bytes, so there can be no token.
-    #[error("the system gives no random bytes: {message}; without them there is no safe token")]
+    /// The system provides no random bytes, so there can be no token.
+    #[error("cannot create an access token: the system provides no random bytes: {message}")]
     Random {
-        /// What the system said.
+        /// The system's error.
         message: String,
     },
-    /// Threads or timers could not be had.
+    /// Threads or timers are not available.
     #[error("cannot start the server: {source}")]
     Start {
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// The kind to decide on.
+    /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {

@@ -1,7 +1,7 @@
 //! HTTP: the local dashboard.
 //!
-//! `http` is the plumbing (connections, limits, who may ask, bodies that go on), `dashboard` what is served
-//! with it. Nothing here prints, and nothing changes a run. Reading order: `http::listen`, `http::guard`,
+//! `http` is the infrastructure (connections, limits, authorization, streams), `dashboard` the application.
+//! Nothing here prints, and nothing changes a run. Reading order: `http::listen`, `http::guard`,
 //! `dashboard::routes`, `dashboard::hub`, `dashboard::feed`.
 
 pub mod dashboard;

@@ -1,7 +1,7 @@
-//! Whole-file writes that a crash leaves either undone or done.
+//! Atomic writes of whole files: a crash leaves the old or the new file.
 //!
-//! Temporary name → fsync → rename → fsync of the folder. After `Ok`, the bytes survive a power cut; after
-//! `Err` or a crash, a reader sees the old file whole.
+//! Temporary name → fsync → rename → fsync of the folder. After `Ok`, the bytes survive a power failure;
+//! after `Err` or a crash, readers see the complete old file.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,12 @@ use serde::Serialize;
 use crate::fs::{Fs, FsFile};
 use crate::{Error, Result};
 
-/// Puts `bytes` at `path`, making folders as needed.
+/// Writes `bytes` to `path`, creating folders as needed.
 pub fn write(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(fs, path, |file| std::io::Write::write_all(file, bytes))
 }
 
-/// Puts what `fill` writes at `path`, for content too large to hold.
+/// Writes the output of `fill` to `path`, for content too large for memory.
 pub fn write_with(
     fs: &dyn Fs,
     path: &Path,
@@ -33,7 +33,7 @@ pub fn write_with(
         file.sync()
     })();
     if let Err(error) = written {
-        // Gives a full disk its space back; the first error is the one to tell.
+        // Frees the space on a full disk; the first error is reported.
         let _ = fs.remove_file(&temporary);
         return Err(Error::io("write", path)(error));
     }
@@ -44,7 +44,7 @@ pub fn write_with(
     fs.sync_dir(folder).map_err(Error::io("flush the folder", folder))
 }
 
-/// Puts `value` at `path` as indented JSON with a final newline.
+/// Writes `value` to `path` as indented JSON with a final newline.
 pub fn write_json<T: Serialize + ?Sized>(fs: &dyn Fs, path: &Path, value: &T) -> Result<()> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| Error::Unwritable {
         path: path.to_owned(),
@@ -66,11 +66,11 @@ fn temporary_name(path: &Path) -> Result<PathBuf> {
         .file_name()
         .and_then(|name| name.to_str())
         .ok_or_else(|| Error::Path { path: path.to_owned(), wanted: "does not name a file" })?;
-    // The process id keeps two processes apart that write the same file at once.
+    // The process id separates two processes that write the same file at once.
     Ok(path.with_file_name(format!(".{name}.{}.tmp", std::process::id())))
 }
 
-/// Whether a name is one that [`write`] gives to a file that is not finished yet.
+/// Whether a name is that of an unfinished file of [`write`].
 pub(crate) fn is_temporary(name: &str) -> bool {
     let process = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")?.rsplit_once('.'));
     process.is_some_and(|(name, process)| {
@@ -83,7 +83,7 @@ pub(crate) fn parent(path: &Path) -> Result<&Path> {
     match path.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Ok(Path::new(".")),
         Some(folder) => Ok(folder),
-        None => Err(Error::Path { path: path.to_owned(), wanted: "has no folder above it" }),
+        None => Err(Error::Path { path: path.to_owned(), wanted: "has no parent folder" }),
     }
 }
 

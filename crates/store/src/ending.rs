@@ -2,15 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Set once, never taken back.
+/// Set once, never reset.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// This process was asked to stop: what it waits for is to be let go.
+/// Records a stop request: code that waits must stop waiting.
 pub fn end() {
     ENDING.store(true, Ordering::SeqCst);
 }
 
-/// Whether this process was asked to stop.
+/// Whether a stop was requested.
 pub fn is_ending() -> bool {
     ENDING.load(Ordering::SeqCst)
 }

@@ -1,5 +1,4 @@
-//! The one error of this crate: facts alone. What to do about them is with those who know the command and the
-//! recipe.
+//! The one error of this crate: facts only. Callers that know the command and the recipe add the remedy.
 
 use std::fmt;
 use std::io;
@@ -10,122 +9,123 @@ use crate::limit::Limit;
 /// `Result` with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What a caller may want to decide on.
+/// Kinds of errors that callers distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The operating system refused: permissions, hardware, a vanished folder.
+    /// An error of the operating system: permissions, hardware, a vanished folder.
     Io,
-    /// The disk (or a quota) is full; the same call works once space is back.
+    /// The disk (or a quota) is full; the call can be repeated once there is space.
     StorageFull,
-    /// A limit of this process is reached: it does not lift by itself. See [`crate::limit`].
+    /// A limit of this process was reached, which does not go away by itself. See [`crate::limit`].
     Limit,
-    /// A file or folder that should be there is not.
+    /// A file or folder is missing.
     NotFound,
-    /// Bytes are not what their manifest says, or do not parse.
+    /// Data do not match their manifest, or do not parse.
     Corrupt,
-    /// Another process holds the folder.
+    /// Another process has locked the folder.
     Locked,
-    /// A folder that would be replaced holds what this program did not make.
+    /// A folder to be replaced contains files that this program did not create.
     NotOurs,
-    /// The caller asked for something that cannot be.
+    /// An invalid request.
     Invalid,
 }
 
-/// Everything that can go wrong on disk; each message names the path.
+/// Errors on disk; each message names the path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An operation of the file system failed.
     #[error("cannot {action} `{}`: {source}{}", path.display(), limit(source))]
     Io {
-        /// What was tried, as a verb: "write", "rename".
+        /// The operation, as a verb: "write", "rename".
         action: &'static str,
-        /// On what.
+        /// Its path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file does not hold what its manifest or format says.
+    /// A file does not match its manifest or format.
     #[error("`{}` is damaged: {damage}", path.display())]
     Corrupt {
         /// The damaged file.
         path: PathBuf,
-        /// What does not match.
+        /// The mismatch.
         damage: Damage,
     },
-    /// A folder's lock is held.
+    /// The folder is locked.
     #[error("the folder `{}` is in use by process {}", path.display(), process(*pid))]
     Locked {
         /// The folder.
         path: PathBuf,
-        /// Who holds it, where the lock file says so.
+        /// Process id of the holder, if the lock file has it.
         pid: Option<u32>,
     },
-    /// A file or folder that would be replaced or removed is, or holds, what this program did not make.
-    #[error("`{}` {found}, and it would have to be replaced. Nothing was changed", path.display())]
+    /// A file or folder to be replaced or deleted is, or contains, something that this program did not
+    /// create.
+    #[error("`{}` {found}, so it is not replaced. Nothing was changed", path.display())]
     NotOurs {
         /// The file or folder.
         path: PathBuf,
-        /// What is there.
+        /// What was found there.
         found: Foreign,
     },
-    /// A path without what the call needs of it.
+    /// An invalid path.
     #[error("`{}` {wanted}", path.display())]
     Path {
         /// The path.
         path: PathBuf,
-        /// What it lacks, as the rest of a sentence.
+        /// The reason, as the rest of a sentence.
         wanted: &'static str,
     },
     /// A value that cannot be written as JSON.
     #[error("cannot write `{}` as {form}: {message}", path.display())]
     Unwritable {
-        /// Where it was to be written.
+        /// The path to write to.
         path: PathBuf,
         /// "JSON", "a JSON object".
         form: &'static str,
-        /// What the library says.
+        /// The message of the JSON library.
         message: String,
     },
-    /// A folder that was begun for one stage became that of another.
-    #[error("a folder begun for the stage `{begun}` became one of `{made}`")]
+    /// A folder created for one stage was finished as another stage.
+    #[error("a folder created for the stage `{begun}` was finished as `{made}`")]
     WrongStage {
-        /// What it was begun for.
+        /// The stage it was created for.
         begun: String,
-        /// What its manifest says.
+        /// The stage in its manifest.
         made: String,
     },
 }
 
-/// What of a file is not as it was written.
+/// How a file differs from what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Damage {
-    /// It does not parse: what the parser says, with line and column.
+    /// It does not parse: the message of the parser, with line and column.
     Unreadable(String),
-    /// A record's content is not that of its own hash.
+    /// A record's content does not match its own hash.
     OwnHash,
-    /// It parses, but is not spelled as this program writes it.
+    /// It parses, but is not formatted as this program writes it.
     Spelling,
     /// A manifest names a file outside its folder.
     OutsideName(String),
-    /// It is missing though its folder's manifest lists it.
+    /// It is missing, but its folder's manifest lists it.
     Missing,
-    /// It is there though its folder's manifest does not list it.
+    /// It exists, but its folder's manifest does not list it.
     Unlisted,
-    /// It has another size than its manifest says, in bytes.
+    /// Its size differs from the manifest; in bytes.
     Size {
-        /// As the manifest says.
+        /// According to the manifest.
         wanted: u64,
-        /// As it is.
+        /// Of the file.
         found: u64,
     },
-    /// It has another BLAKE3 than its manifest says, in hex.
+    /// Its BLAKE3 hash differs from the manifest; in hex.
     Hash {
-        /// As the manifest says.
+        /// According to the manifest.
         wanted: String,
-        /// As it is.
+        /// Of the file.
         found: String,
     },
 }
@@ -134,46 +134,46 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Damage::Unreadable(message) => f.write_str(message),
-            Damage::OwnHash => f.write_str("it does not match its own BLAKE3"),
-            Damage::Spelling => f.write_str("it is not spelled as this program spells it"),
+            Damage::OwnHash => f.write_str("it does not match its own BLAKE3 hash"),
+            Damage::Spelling => f.write_str("it is not formatted as this program writes it"),
             Damage::OutsideName(name) => write!(f, "it names a file outside its folder: `{name}`"),
-            Damage::Missing => f.write_str("the file is missing though its manifest lists it"),
-            Damage::Unlisted => f.write_str("the file is not in the folder's manifest"),
+            Damage::Missing => f.write_str("the file is missing, but the manifest lists it"),
+            Damage::Unlisted => f.write_str("the file is not listed in the folder's manifest"),
             Damage::Size { wanted, found } => {
-                write!(f, "it has {found} bytes where its manifest says {wanted}")
+                write!(f, "it has {found} bytes, but its manifest says {wanted}")
             }
             Damage::Hash { wanted, found } => {
-                write!(f, "its BLAKE3 is {found} where its manifest says {wanted}")
+                write!(f, "its BLAKE3 hash is {found}, but its manifest says {wanted}")
             }
         }
     }
 }
 
-/// What is found where this program would replace or remove something.
+/// What is in the way of replacing or deleting something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Foreign {
-    /// A file where a folder is to be made.
+    /// A file, not a folder.
     File,
-    /// A link, or something that is neither file nor folder.
+    /// A link, or neither a file nor a folder.
     Link,
     /// A file that this program did not write.
     NotWritten,
-    /// The output of another stage, of this name.
+    /// The output of another stage, with its name.
     OtherStage(String),
-    /// Files that this program did not make.
+    /// Files that this program did not create.
     Added {
         /// The first of them, relative to the folder.
         first: Vec<PathBuf>,
-        /// How many more there are.
+        /// Number of further ones.
         more: usize,
-        /// Whether nothing in the folder is known to be this program's.
+        /// Whether nothing in the folder is known to be the program's.
         all: bool,
     },
 }
 
 impl Foreign {
-    /// Whether all that is there would have to go elsewhere, and not only a part of it.
+    /// Whether all of it has to be moved elsewhere, and not only a part.
     pub fn is_all(&self) -> bool {
         !matches!(self, Foreign::Added { all: false, .. })
     }
@@ -182,13 +182,13 @@ impl Foreign {
 impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Foreign::File => f.write_str("is a file where a folder is to be made"),
-            Foreign::Link => f.write_str("is a link, or no folder at all"),
-            Foreign::NotWritten => f.write_str("is not one that text2llm wrote"),
-            Foreign::OtherStage(stage) => write!(f, "holds the output of another stage (`{stage}`)"),
+            Foreign::File => f.write_str("is a file, not a folder"),
+            Foreign::Link => f.write_str("is a link or not a folder"),
+            Foreign::NotWritten => f.write_str("was not written by text2llm"),
+            Foreign::OtherStage(stage) => write!(f, "contains the output of another stage (`{stage}`)"),
             Foreign::Added { first, more, .. } => {
                 let first: Vec<String> = first.iter().map(|path| format!("`{}`", path.display())).collect();
-                write!(f, "holds what text2llm did not make ({}", first.join(", "))?;
+                write!(f, "contains files that text2llm did not create ({}", first.join(", "))?;
                 if *more > 0 {
                     write!(f, " and {more} more")?;
                 }
@@ -207,7 +207,7 @@ fn process(pid: Option<u32>) -> String {
 }
 
 impl Error {
-    /// The kind to decide on.
+    /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Io { source, .. } => match source.kind() {
@@ -229,12 +229,12 @@ impl Error {
         move |source| Error::Io { action, path, source }
     }
 
-    /// A damaged file.
+    /// The error for a damaged file.
     pub(crate) fn corrupt(path: &Path, damage: Damage) -> Error {
         Error::Corrupt { path: path.to_owned(), damage }
     }
 
-    /// A file that does not parse.
+    /// The error for a file that does not parse.
     pub(crate) fn unreadable(path: &Path, error: &serde_json::Error) -> Error {
         Error::corrupt(path, Damage::Unreadable(error.to_string()))
     }

@@ -1,9 +1,8 @@
-//! What lies on disk: atomic writes, manifests, staged folders, locks; and what this process and its machine
-//! have.
+//! Files on disk (atomic writes, manifests, staged folders, locks), and properties of this process and its
+//! machine.
 //!
-//! Nothing here knows what a tokenizer, a model or a run is. Every write that matters goes through
-//! [`fs::Fs`], the seam at which tests inject crashes and full disks. Reading order: `fs`, `atomic`,
-//! `manifest`, `stage`.
+//! This crate knows nothing of tokenizers, models or runs. Every important write goes through [`fs::Fs`],
+//! where tests inject crashes and full disks. Reading order: `fs`, `atomic`, `manifest`, `stage`.
 
 pub mod atomic;
 pub mod ending;

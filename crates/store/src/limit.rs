@@ -1,9 +1,9 @@
-//! Limits that a system sets to a process, by the error that tells of each.
+//! System limits of a process, recognized by their errors.
 
 use std::fmt;
 use std::io;
 
-/// What was reached.
+/// The limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Limit {
@@ -15,12 +15,12 @@ pub enum Limit {
     SystemOpenFiles,
     /// RLIMIT_AS, the limit of a container, or the machine's memory.
     Memory,
-    /// The quota of a user on a disk.
+    /// A user's disk quota.
     Quota,
 }
 
 impl Limit {
-    /// The limit that an error tells of.
+    /// The limit behind an error, if any.
     pub fn of(error: &io::Error) -> Option<Limit> {
         match error.kind() {
             io::ErrorKind::FileTooLarge => return Some(Limit::FileSize),
@@ -31,8 +31,7 @@ impl Limit {
         error.raw_os_error().and_then(Limit::of_code)
     }
 
-    /// The same, of an error that has been put into words: those of the system's errors end with their
-    /// number.
+    /// The limit behind an error message: messages of system errors end with their number.
     pub fn of_words(words: &str) -> Option<Limit> {
         let numbers = words.match_indices("(os error ").filter_map(|(at, mark)| {
             words[at + mark.len()..].split_once(')').and_then(|(number, _)| number.parse().ok())
@@ -55,20 +54,20 @@ impl Limit {
     }
 }
 
-/// Which limit is reached, and what names it to the system.
+/// The limit that was reached, with the name by which the system knows it.
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Limit::FileSize => {
-                "the limit of this process on the size of a file (`ulimit -f`), or that of the file system, is reached"
+                "file-size limit of this process (`ulimit -f`) or of the file system reached"
             }
-            Limit::OpenFiles => "the limit of this process on open files (`ulimit -n`) is reached",
-            Limit::SystemOpenFiles => "the system's limit on open files (`sysctl fs.file-max`) is reached",
+            Limit::OpenFiles => "limit on open files of this process (`ulimit -n`) reached",
+            Limit::SystemOpenFiles => "the system's limit on open files (`sysctl fs.file-max`) reached",
             Limit::Memory => {
-                "memory is not to be had: the limit of this process (`ulimit -v`), that of its container, or the \
-                 machine's memory is reached"
+                "out of memory: the limit of this process (`ulimit -v`), of its container, or of the machine is \
+                 reached"
             }
-            Limit::Quota => "the disk quota of this user is used up",
+            Limit::Quota => "disk quota of this user exceeded",
         })
     }
 }

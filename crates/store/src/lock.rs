@@ -1,7 +1,7 @@
-//! One writer a run, held by a lock of the operating system.
+//! Locks: one writer per run, with a lock of the operating system.
 //!
-//! The system drops the lock when its process ends, however it ends, so a stale lock file means nothing and
-//! the file is never removed (removing it would let two processes lock two files of the same name).
+//! The system releases the lock when its process ends, however it ends, so a stale lock file means nothing,
+//! and the file is never removed (removing it would let two processes lock two files of the same name).
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 use crate::fs::regular;
 use crate::{Error, Result};
 
-/// The lock file's name in a run's folder.
+/// File name of the lock in a run's folder.
 pub const FILE_NAME: &str = "run.lock";
 
-/// [`RunLock::is_held`] holds the lock for an instant; a writer that meets one tries again.
+/// [`RunLock::is_held`] holds the lock for an instant; a writer that meets it retries.
 const LOOKER_TRIES: usize = 3;
 const LOOKER_PAUSE: Duration = Duration::from_millis(5);
 const WAITER_PAUSE: Duration = Duration::from_millis(200);
-/// A process number has fewer bytes.
+/// A process id has fewer bytes.
 const LONGEST_NUMBER: u64 = 32;
 
-/// Held while this value lives.
+/// The lock, held while this value lives.
 #[derive(Debug)]
 pub struct RunLock {
     // Closing the file unlocks it.
@@ -30,7 +30,7 @@ pub struct RunLock {
 }
 
 impl RunLock {
-    /// Takes the lock of the run in `folder`, or says who has it. Waits no longer than a looker takes.
+    /// Locks the run in `folder`, or returns its holder. Waits only as long as an `is_held` check takes.
     pub fn acquire(folder: &Path) -> Result<RunLock> {
         let path = folder.join(FILE_NAME);
         let mut options = OpenOptions::new();
@@ -48,7 +48,7 @@ impl RunLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                // On Windows the locked bytes cannot be read; the holder then stays unknown.
+                // On Windows the locked bytes cannot be read; the holder is then unknown.
                 let _ = (&mut file).take(LONGEST_NUMBER).read_to_string(&mut text);
                 return Err(Error::Locked { path: folder.to_owned(), pid: text.trim().parse().ok() });
             }
@@ -59,13 +59,13 @@ impl RunLock {
             file.rewind()?;
             writeln!(file, "{}", std::process::id())
         })();
-        // Only the message for others suffers, so a full disk must not stop a run from being read or resumed.
+        // Only affects the message for others, so a full disk must not prevent a run from being read or
+        // resumed.
         let _ = written;
         Ok(RunLock { _file: file, path })
     }
 
-    /// Takes the lock of `folder`, which is made where it is missing, once whoever has it lets go; waits no
-    /// longer than `patience`, where there is one.
+    /// Locks `folder`, creating it if missing; waits for the current holder, at most `patience` if given.
     pub fn wait(folder: &Path, patience: Option<Duration>) -> Result<RunLock> {
         std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         let start = Instant::now();
@@ -79,16 +79,16 @@ impl RunLock {
         }
     }
 
-    /// Whether somebody holds the lock of the run in `folder` now. Creates nothing.
+    /// Whether the run in `folder` is locked now. Creates nothing.
     pub fn is_held(folder: &Path) -> bool {
         match existing(folder) {
-            // A shared lock, so that two lookers do not see each other as the holder.
+            // A shared lock, so that two checks do not see each other as the holder.
             Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
             Err(_) => false,
         }
     }
 
-    /// The process that holds the lock of the run in `folder` now, where it can be told.
+    /// The process that holds the lock of the run in `folder`, if known.
     pub fn holder(folder: &Path) -> Option<u32> {
         if !RunLock::is_held(folder) {
             return None;
@@ -104,7 +104,7 @@ impl RunLock {
     }
 }
 
-/// The lock file of `folder`, where there is one.
+/// The lock file of `folder`, if it exists.
 fn existing(folder: &Path) -> std::io::Result<File> {
     regular::open(OpenOptions::new().read(true), &folder.join(FILE_NAME))
 }

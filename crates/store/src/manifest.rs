@@ -1,7 +1,7 @@
-//! `manifest.json`: what a folder holds, what it was made from, and by which program.
+//! `manifest.json`: the content of a folder, its inputs, and the program that made it.
 //!
-//! Written last, so a folder without a valid manifest does not exist. Hashes are BLAKE3 in hex. Nothing here
-//! holds a time: the same work gives the same bytes.
+//! Written last, so a folder without a valid manifest does not count. Hashes are BLAKE3 in hex. It contains
+//! no times: the same work gives the same bytes.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -13,40 +13,40 @@ use serde_json::Value;
 use crate::fs::Fs;
 use crate::{Damage, Error, Result, atomic};
 
-/// The manifest's name in its folder.
+/// File name of the manifest.
 pub const FILE_NAME: &str = "manifest.json";
 
-/// The key that holds the hash of all others.
+/// The key of the hash over all other keys.
 const SELF_HASH: &str = "manifest_blake3";
 
-/// One output.
+/// An output file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileRecord {
     /// BLAKE3 of its bytes, hex.
     pub blake3: String,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
 }
 
-/// What a folder is and came from.
+/// The origin and content of a folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Which work made it: "corpus", "tokenizer", "checkpoint".
+    /// The stage that made it: "corpus", "tokenizer", "checkpoint".
     pub stage: String,
-    /// The version of the program that made it.
+    /// Version of the program that made it.
     pub program_version: String,
-    /// With which options, defaults written out.
+    /// The options, with all defaults.
     pub options: Value,
-    /// From what: a name and the BLAKE3 of it, such as another manifest's [`Manifest::hash`].
+    /// The inputs: names and BLAKE3 hashes, such as another manifest's [`Manifest::hash`].
     pub inputs: BTreeMap<String, String>,
-    /// Every file of the folder but this one, by relative path with `/`.
+    /// Every other file of the folder, by relative path with `/`.
     pub outputs: BTreeMap<String, FileRecord>,
 }
 
 impl Manifest {
-    /// A manifest without outputs yet; [`crate::stage::StagedFolder::commit`] fills them in.
+    /// A manifest without outputs; [`crate::stage::StagedFolder::commit`] adds them.
     pub fn new(stage: &str, options: Value, inputs: BTreeMap<String, String>) -> Manifest {
         Manifest {
             stage: stage.to_owned(),
@@ -57,27 +57,26 @@ impl Manifest {
         }
     }
 
-    /// Reads `folder/manifest.json` and checks it against its own hash.
+    /// Reads `folder/manifest.json` and verifies its own hash.
     pub fn read(fs: &dyn Fs, folder: &Path) -> Result<Manifest> {
         let path = folder.join(FILE_NAME);
         let bytes = fs.read(&path).map_err(Error::io("read", &path))?;
         Manifest::parse(&bytes, &path)
     }
 
-    /// Reads a manifest's bytes and checks them against their own hash; `path` is where they came from, to be
-    /// told.
+    /// Parses a manifest and verifies its own hash; `path` is for messages.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Manifest> {
         let mut value: Value =
             serde_json::from_slice(bytes).map_err(|error| Error::unreadable(path, &error))?;
-        // Shifted, so that the order of the other keys stays for the comparison below.
+        // Shifted, so that the other keys keep their order for the comparison below.
         let claimed = value.as_object_mut().and_then(|map| map.shift_remove(SELF_HASH));
         let manifest: Manifest =
             serde_json::from_value(value).map_err(|error| Error::unreadable(path, &error))?;
         if claimed.as_ref().and_then(Value::as_str) != Some(&manifest.hash()) {
             return Err(Error::corrupt(path, Damage::OwnHash));
         }
-        // Catches what parses alike but is not what was written: another spelling of a number, a key given
-        // twice.
+        // Detects content that parses alike but was not written like this: another form of a number, a
+        // repeated key.
         if manifest.to_bytes() != bytes {
             return Err(Error::corrupt(path, Damage::Spelling));
         }
@@ -87,13 +86,13 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Writes `folder/manifest.json`, with its own hash in it.
+    /// Writes `folder/manifest.json` with its own hash.
     pub fn write(&self, fs: &dyn Fs, folder: &Path) -> Result<()> {
         atomic::write(fs, &folder.join(FILE_NAME), &self.to_bytes())
     }
 
-    /// The file's bytes. A field added later must be left out where it has its default, or older files no
-    /// longer read.
+    /// The file's bytes. Fields added later must be omitted at their defaults, or older files can no longer
+    /// be read.
     fn to_bytes(&self) -> Vec<u8> {
         let mut value = serde_json::to_value(self).expect("invariant: a manifest is plain data");
         value[SELF_HASH] = Value::String(self.hash());
@@ -102,8 +101,8 @@ impl Manifest {
         bytes
     }
 
-    /// Checks that each output is there with its size and hash, and that no other file is, but for what file
-    /// managers leave.
+    /// Verifies the size and hash of every output, and that there is no other file except those of file
+    /// managers.
     pub fn verify(&self, fs: &dyn Fs, folder: &Path) -> Result<()> {
         self.verify_outputs(fs, folder)?;
         for name in list_files(fs, folder)? {
@@ -114,8 +113,8 @@ impl Manifest {
         Ok(())
     }
 
-    /// Checks that each output is there with its size and hash; for readers that open outputs by their names,
-    /// whom other files do not concern.
+    /// Verifies the size and hash of every output, ignoring other files: for readers that open outputs by
+    /// name.
     pub fn verify_outputs(&self, fs: &dyn Fs, folder: &Path) -> Result<()> {
         for (name, record) in &self.outputs {
             let path = folder.join(name);
@@ -141,15 +140,15 @@ impl Manifest {
         Ok(())
     }
 
-    /// BLAKE3 of the canonical JSON (keys sorted, no spaces): names this folder's content for those made from
-    /// it.
+    /// BLAKE3 of the canonical JSON (keys sorted, no spaces): identifies this folder's content as an input of
+    /// others.
     pub fn hash(&self) -> String {
         let value = serde_json::to_value(self).expect("invariant: a manifest is plain data");
         hash_json(&value)
     }
 
-    /// Whether a folder made with these options from these inputs is this one. The program version is not
-    /// compared: a stage whose meaning changes must say so in its options.
+    /// Whether this folder is the result of these options and inputs. The program version is not compared: a
+    /// stage whose meaning changes must record that in its options.
     pub fn matches(&self, options: &Value, inputs: &BTreeMap<String, String>) -> bool {
         canonical(&self.options) == canonical(options) && self.inputs == *inputs
     }
@@ -188,13 +187,12 @@ pub fn hash_file(fs: &dyn Fs, path: &Path) -> Result<String> {
     }
 }
 
-/// Whether a name is one that file managers leave in folders that are looked at: nobody's, and no part of any
-/// result.
+/// Whether a name is that of a file manager's file, which is not part of any result.
 pub(crate) fn is_litter(name: &str) -> bool {
     matches!(name, ".DS_Store" | "Thumbs.db" | "desktop.ini" | ".directory") || name.starts_with("._")
 }
 
-/// Every file below `folder`, by relative path with `/`, sorted; without what file managers leave.
+/// All files below `folder` except those of file managers, by relative path with `/`, sorted.
 pub fn list_files(fs: &dyn Fs, folder: &Path) -> Result<Vec<String>> {
     fn walk(fs: &dyn Fs, folder: &Path, prefix: &str, files: &mut Vec<String>) -> Result<()> {
         for entry in fs.list(folder).map_err(Error::io("list", folder))? {

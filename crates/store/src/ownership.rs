@@ -1,9 +1,9 @@
-//! What may be replaced or deleted: folders that a stage made, and of these only what the stage put there.
+//! Rules for replacing and deleting: only folders that a stage made, and only files that the stage wrote.
 //!
-//! [`check`] refuses a folder that holds anything else, before work begins. [`discard`] removes one that has
-//! been replaced: files that are what their manifest says go; whatever came or changed since is kept in a
-//! folder of its own beside it. So nothing of a user's is lost, also where it appeared while the stage was at
-//! work.
+//! [`check`] refuses a folder that contains anything else before work starts. [`discard`] deletes one that
+//! has been replaced: files that match their manifest are deleted; files that were added or changed are kept
+//! in a separate folder next to it. So no file of the user is lost, even if it appeared while the stage was
+//! running.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::fs::{FileKind, Fs};
 use crate::manifest::{self, FILE_NAME, FileRecord, Manifest};
 use crate::{Error, ErrorKind, Foreign, Result, atomic};
 
-/// Files that a refusal names.
+/// Number of files named in an error.
 const NAMED: usize = 3;
 
-/// That `target` may be replaced by what `stage` makes: it is not there, is empty, or is what that stage made
-/// before, with nothing added. Files of it that have changed since are no hindrance: [`discard`] keeps them.
+/// Checks that `target` may be replaced by the output of `stage`: it does not exist, is empty, or was made by
+/// that stage with nothing added. Changed files are allowed: [`discard`] keeps them.
 ///
 /// # Errors
-/// [`ErrorKind::NotOurs`], naming what is in the way; what the disk says.
+/// [`ErrorKind::NotOurs`], which names the files in the way; I/O errors.
 pub fn check(fs: &dyn Fs, target: &Path, stage: &str) -> Result<()> {
     let refuse = |found| Err(Error::NotOurs { path: target.to_owned(), found });
     match fs.kind(target) {
@@ -33,7 +33,7 @@ pub fn check(fs: &dyn Fs, target: &Path, stage: &str) -> Result<()> {
             return refuse(Foreign::OtherStage(manifest.stage));
         }
         Ok(manifest) => Some(manifest),
-        // What it listed is unknown, so that all of the folder will be kept.
+        // Its listing is unknown, so the whole folder will be kept.
         Err(error) if error.kind() == ErrorKind::Corrupt && looks_like_ours(fs, target, stage) => {
             return Ok(());
         }
@@ -49,15 +49,15 @@ pub fn check(fs: &dyn Fs, target: &Path, stage: &str) -> Result<()> {
     refuse(Foreign::Added { first, more, all: manifest.is_none() })
 }
 
-/// A damaged manifest that is still recognizably one of `stage`.
+/// Whether a damaged manifest is recognizably one of `stage`.
 fn looks_like_ours(fs: &dyn Fs, folder: &Path, stage: &str) -> bool {
     let bytes = fs.read(&folder.join(FILE_NAME)).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     text.contains(&format!("\"stage\": \"{stage}\"")) || text.contains("\"manifest_blake3\"")
 }
 
-/// Everything below `folder` that is neither in its manifest nor left by this program or a file manager.
-/// Where the manifest is damaged or gone, that is all of it.
+/// Everything below `folder` that is neither in its manifest nor a leftover of this program or a file
+/// manager. If the manifest is damaged or missing, that is everything.
 ///
 /// # Errors
 /// What the disk says.
@@ -66,7 +66,7 @@ pub fn strays(fs: &dyn Fs, folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(beside.into_iter().map(|path| folder.join(path)).collect())
 }
 
-/// As [`strays`], as relative paths. Empty folders do not count.
+/// Like [`strays`], as relative paths. Empty folders do not count.
 fn beside(fs: &dyn Fs, folder: &Path, manifest: Option<&Manifest>) -> Result<Vec<PathBuf>> {
     fn walk(
         fs: &dyn Fs,
@@ -81,7 +81,7 @@ fn beside(fs: &dyn Fs, folder: &Path, manifest: Option<&Manifest>) -> Result<Vec
             match kind {
                 FileKind::Folder => walk(fs, folder, &path, known, out)?,
                 FileKind::File if is_passing(&name) || known(&path) => {}
-                // A listed name that has become a link is a change and no stray.
+                // A listed name that has become a link is changed, not added.
                 FileKind::Other if known(&path) => {}
                 _ => out.push(path),
             }
@@ -99,16 +99,16 @@ fn beside(fs: &dyn Fs, folder: &Path, manifest: Option<&Manifest>) -> Result<Vec
     Ok(out)
 }
 
-/// Names of files that nobody misses: temporary ones of ours, and what file managers leave.
+/// Names of files that can be deleted: temporary files of this program, and those of file managers.
 pub fn is_passing(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| manifest::is_litter(name) || atomic::is_temporary(name))
 }
 
-/// Removes `folder`, which has been replaced by `target`. What is not as its manifest says, or is not in it,
-/// stays, in `TARGET.kept` (or `.kept-2`, …), which is returned. May be called again after a crash.
+/// Deletes `folder`, which was replaced by `target`. Files that do not match its manifest or are not in it
+/// are kept in `TARGET.kept` (or `.kept-2`, …), which is returned. Can be called again after a crash.
 ///
 /// # Errors
-/// What the disk says; whatever is not removed yet is where it was.
+/// I/O errors; whatever is not deleted yet is where it was.
 pub fn discard(fs: &dyn Fs, folder: &Path, target: &Path) -> Result<Option<PathBuf>> {
     discard_if(fs, folder, target, false, |manifest| {
         let outputs = manifest.iter().flat_map(|manifest| &manifest.outputs);
@@ -120,11 +120,11 @@ pub fn discard(fs: &dyn Fs, folder: &Path, target: &Path) -> Result<Option<PathB
     })
 }
 
-/// As [`discard`], where all files directly in `folder` that have one of `names` are ours, changed or not,
-/// and so is the manifest.
+/// Like [`discard`], with all files directly in `folder` that have one of `names` counted as the program's,
+/// changed or not, and the manifest too.
 ///
 /// # Errors
-/// As of [`discard`].
+/// As [`discard`].
 pub fn discard_known(fs: &dyn Fs, folder: &Path, target: &Path, names: &[&str]) -> Result<Option<PathBuf>> {
     discard_if(fs, folder, target, true, |_| {
         let paths = names.iter().filter(|&&name| name != FILE_NAME).map(|name| folder.join(name));
@@ -132,7 +132,7 @@ pub fn discard_known(fs: &dyn Fs, folder: &Path, target: &Path, names: &[&str]) 
     })
 }
 
-/// `any_listing`: the manifest is ours also where it is damaged.
+/// `any_listing`: the manifest counts as the program's even if it is damaged.
 fn discard_if(
     fs: &dyn Fs,
     folder: &Path,
@@ -151,18 +151,18 @@ fn discard_if(
     let is_ours = any_listing || manifest.is_some();
     if !clear(fs, folder, &listing, is_ours)? {
         if is_ours && fs.exists(&listing) {
-            // What it lists is gone, so that it would only mislead.
+            // Its files are gone, so it would only mislead.
             fs.remove_file(&listing).map_err(Error::io("remove", &listing))?;
         }
         return keep(fs, folder, target).map(Some);
     }
-    // Last: without it nobody could tell what else there was.
+    // Last: without it other files could not be told apart.
     if fs.exists(&listing) {
         fs.remove_file(&listing).map_err(Error::io("remove", &listing))?;
     }
     match fs.remove_dir(folder) {
         Ok(()) => Ok(None),
-        // Somebody has put a file there just now.
+        // A file was added just now.
         Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
             keep(fs, folder, target).map(Some)
         }
@@ -176,8 +176,7 @@ fn is_as_made(fs: &dyn Fs, path: &Path, record: &FileRecord) -> Result<bool> {
     Ok(same && manifest::hash_file(fs, path)? == record.blake3)
 }
 
-/// Removes empty folders and passing files below `folder`. Whether nothing is left but `listing`, if that is
-/// ours.
+/// Removes empty folders and temporary files below `folder`; returns whether nothing is left but `listing`.
 fn clear(fs: &dyn Fs, folder: &Path, listing: &Path, listing_is_ours: bool) -> Result<bool> {
     let mut empty = true;
     for (name, kind) in fs.names(folder).map_err(Error::io("list", folder))? {
@@ -199,12 +198,12 @@ fn clear(fs: &dyn Fs, folder: &Path, listing: &Path, listing_is_ours: bool) -> R
             _ => empty &= path == listing && listing_is_ours,
         }
     }
-    // Settled before the manifest goes: a file that a power cut brings back must still be known as ours.
+    // Synced before the manifest is removed: a file that a power failure brings back must still be known.
     fs.sync_dir(folder).map_err(Error::io("flush the folder", folder))?;
     Ok(empty)
 }
 
-/// Gives `folder` a name beside `target` that says what it is.
+/// Renames `folder` to a name next to `target` that shows what it is.
 fn keep(fs: &dyn Fs, folder: &Path, target: &Path) -> Result<PathBuf> {
     let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let numbered = |count: usize| match count {
@@ -212,7 +211,7 @@ fn keep(fs: &dyn Fs, folder: &Path, target: &Path) -> Result<PathBuf> {
         _ => target.with_file_name(format!("{name}.kept-{count}")),
     };
     let free = (1..).map(numbered).find(|path| fs.kind(path).is_none()).unwrap_or_default();
-    fs.rename(folder, &free).map_err(Error::io("put aside", folder))?;
+    fs.rename(folder, &free).map_err(Error::io("move aside", folder))?;
     let above = atomic::parent(target)?;
     fs.sync_dir(above).map_err(Error::io("flush the folder", above))?;
     Ok(free)

@@ -1,7 +1,7 @@
-//! Panics that work goes on after, told apart from those that end the program, for whoever tells of them.
+//! Catches panics that work continues after, and marks them for the panic hook.
 //!
-//! Known by thread: a panic in another thread that caught work uses (a pool of `compute`) is told as one that
-//! ends the program, although the work goes on. Readers of documents, which is what is caught, use none.
+//! By thread: a panic in another thread that the work uses (a pool of `compute`) is reported as fatal,
+//! although the work continues. Readers of documents, whose panics are caught, use none.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -11,7 +11,7 @@ thread_local! {
     static CATCHING: Cell<u32> = const { Cell::new(0) };
 }
 
-/// What `work` gives; `None` where it panicked. Whatever it changed is to be thrown away then.
+/// Runs `work`; `None` if it panicked. Everything it changed must be discarded then.
 pub fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
     struct Catching;
     impl Drop for Catching {
@@ -24,12 +24,12 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
-/// Whether a panic of this thread would be caught by [`catch`] now: the work goes on after it.
+/// Whether [`catch`] would catch a panic of this thread now.
 pub fn is_caught() -> bool {
     CATCHING.get() > 0
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())

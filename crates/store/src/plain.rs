@@ -1,16 +1,16 @@
-//! Text from outside on its way to a terminal or a log: file names, prompts, samples, values of recipes,
-//! messages of damaged files, what servers answer. It must not steer the terminal, reorder what is read, or
-//! pose as another line.
+//! Makes text from outside safe for a terminal or a log: file names, prompts, samples, recipe values,
+//! messages about damaged files, server responses. It must not control the terminal, reorder text, or look
+//! like another line.
 
 use std::borrow::Cow;
 
-/// Stands for a character that is not shown.
+/// Replaces a character that is not shown.
 const HIDDEN: char = '·';
-/// Stands for a line end within a field.
+/// Replaces a line break within a field.
 const LINE_END: char = '⏎';
 
-/// Whether a terminal acts on a character instead of showing it: C0, DEL and C1, the controls of
-/// bidirectional text, and the separators of lines and paragraphs.
+/// Whether a terminal acts on a character instead of showing it: C0, DEL and C1, bidirectional controls, and
+/// line and paragraph separators.
 pub fn steers(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -25,13 +25,14 @@ pub fn steers(character: char) -> bool {
         )
 }
 
-/// A text of several lines: its line feeds and tabs stay, everything else that steers becomes `·`.
+/// Text of several lines: line feeds and tabs are kept, other control characters become `·`.
 pub fn text(text: &str) -> Cow<'_, str> {
     let hides = |c: char| steers(c) && !matches!(c, '\n' | '\t');
     if text.contains(hides) { text.replace(hides, "·").into() } else { text.into() }
 }
 
-/// A field, always on one line: a line end becomes `⏎`.
+/// A field on one line: line breaks become `
+/// `.
 pub fn line(text: &str) -> Cow<'_, str> {
     if !text.contains(steers) {
         return text.into();
@@ -45,8 +46,8 @@ pub fn line(text: &str) -> Cow<'_, str> {
         .collect()
 }
 
-/// Serialized JSON with everything that steers as `\u` escapes, which read back as the same text. JSON has
-/// such characters inside strings only; line feeds of indented JSON stay.
+/// Serialized JSON with control characters as `\u` escapes, which parsers undo. JSON has such characters only
+/// within strings; line feeds of indented JSON are kept.
 pub fn json(json: &str) -> Cow<'_, str> {
     let escapes = |c: char| steers(c) && c != '\n';
     if !json.contains(escapes) {
@@ -54,7 +55,7 @@ pub fn json(json: &str) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(json.len() + 16);
     for c in json.chars() {
-        // All of them are in the basic plane: one escape each.
+        // All of them are in the basic multilingual plane: one escape each.
         if escapes(c) { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
     }
     out.into()

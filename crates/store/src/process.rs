@@ -1,23 +1,21 @@
-//! Processes that this one started: leaving a terminal's session, asking a child to stop, and what a child
-//! has used so far.
+//! Child processes: detaching from a terminal's session, asking a child to stop, and its resource use.
 //!
-//! Who lives is told by locks (`lock`), and strangers are asked by files: a number may be of another
-//! process by now. The number of a child that was not waited for is its own.
+//! Liveness is decided by locks (`lock`), and other processes are asked to stop by files: a process id may be
+//! reused. The id of a child that was not waited for is valid.
 
 use std::io;
 use std::process::Child;
 
-/// What a process has used so far.
+/// Resource use of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
-    /// Processor time of all its threads.
+    /// CPU time of all its threads.
     pub cpu_s: f64,
-    /// Bytes that it has read and written, files and pipes.
+    /// Bytes read and written, files and pipes.
     pub io_bytes: u64,
 }
 
-/// Makes this process the leader of a session of its own, so that it outlives the terminal it was started
-/// from.
+/// Makes this process a session leader, so that it outlives its terminal.
 #[cfg(unix)]
 pub fn leave_session() -> io::Result<()> {
     rustix::process::setsid().map(|_| ()).map_err(io::Error::from)
@@ -33,18 +31,18 @@ pub fn terminate(child: &Child) -> io::Result<()> {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(io::Error::from)
 }
 
-/// Whether a process of that number is there, of whatever user. Only for what is of no use once it is gone:
-/// numbers come again.
+/// Whether a process with this id exists, of any user. Only for files that are useless once it is gone, since
+/// ids are reused.
 #[cfg(unix)]
 pub fn is_alive(process: u32) -> bool {
     let Some(pid) = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw) else {
         return false;
     };
-    // Another user's may not be signalled, and is there.
+    // A process of another user cannot be signalled, but exists.
     rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
 }
 
-/// Nobody tells here: it may be.
+/// Unknown on this system: it may exist.
 #[cfg(not(unix))]
 pub fn is_alive(_process: u32) -> bool {
     true
@@ -56,18 +54,18 @@ pub fn leave_session() -> io::Result<()> {
     Ok(())
 }
 
-/// Windows has no SIGTERM that a console program without a console could hear.
+/// Windows has no SIGTERM for a console program without a console.
 #[cfg(not(unix))]
 pub fn terminate(_child: &Child) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// What a child has used, where the system tells.
+/// Resource use of a child, if the system reports it.
 #[cfg(target_os = "linux")]
 pub fn usage(child: &Child) -> Option<Usage> {
     let folder = std::path::PathBuf::from(format!("/proc/{}", child.id()));
     let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
-    // The name of the program, in parentheses, may hold anything.
+    // The program's name, in parentheses, may contain anything.
     let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace().skip(11);
     let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
     let io = std::fs::read_to_string(folder.join("io")).unwrap_or_default();
@@ -81,7 +79,7 @@ pub fn usage(child: &Child) -> Option<Usage> {
     Some(Usage { cpu_s: ticks as f64 / rustix::param::clock_ticks_per_second() as f64, io_bytes })
 }
 
-/// What a child has used, where the system tells.
+/// Resource use of a child, if the system reports it.
 #[cfg(not(target_os = "linux"))]
 pub fn usage(_child: &Child) -> Option<Usage> {
     None

@@ -1,7 +1,6 @@
-//! JSON records that carry the BLAKE3 of their own content, so that a damaged or hand-edited one is refused
-//! and never half believed.
+//! JSON records with the BLAKE3 of their own content, so that damaged or edited ones are refused.
 //!
-//! The hash is of the canonical JSON of all other keys (see [`manifest::hash_json`]) and stands last, under
+//! The hash covers the canonical JSON of all other keys (see [`manifest::hash_json`]) and is the last key,
 //! `"blake3"`.
 
 use std::path::Path;
@@ -15,24 +14,24 @@ use crate::{Damage, Error, Result, atomic, manifest};
 
 const KEY: &str = "blake3";
 
-/// Puts `record`, a struct or map, at `path` with its hash.
+/// Writes `record`, a struct or map, to `path` with its hash.
 ///
 /// # Errors
-/// A record that is no JSON object; what the disk says.
+/// A record that is not a JSON object; I/O errors.
 pub fn write<T: Serialize + ?Sized>(fs: &dyn Fs, path: &Path, record: &T) -> Result<()> {
     let no_object =
         |message: String| Error::Unwritable { path: path.to_owned(), form: "a JSON object", message };
     let mut value = serde_json::to_value(record).map_err(|error| no_object(error.to_string()))?;
     let hash = manifest::hash_json(&value);
-    let fields = value.as_object_mut().ok_or_else(|| no_object("it has no keys".to_owned()))?;
+    let fields = value.as_object_mut().ok_or_else(|| no_object("it is not an object".to_owned()))?;
     fields.insert(KEY.to_owned(), Value::String(hash));
     atomic::write_json(fs, path, &value)
 }
 
-/// Reads what [`write()`] wrote.
+/// Reads a record written by [`write()`].
 ///
 /// # Errors
-/// `Corrupt` for anything that is not as it was written; what the disk says.
+/// `Corrupt` for anything that was changed; I/O errors.
 pub fn read<T: DeserializeOwned>(fs: &dyn Fs, path: &Path) -> Result<T> {
     let mut value: Value = atomic::read_json(fs, path)?;
     let claimed = value.as_object_mut().and_then(|fields| fields.shift_remove(KEY));

@@ -1,26 +1,26 @@
-//! Secrets in texts: addresses with passwords or signatures, and the values of variables that hold keys. They
-//! must not reach an error, a log or a record, whatever they came in.
+//! Hides secrets in messages: passwords and signatures in addresses, and values of environment variables with
+//! keys. They must not reach errors, logs or records.
 //!
-//! Secrets are kept out where messages are made; this is the net below that. Non-goal: finding secrets in
-//! data.
+//! Messages should not contain secrets in the first place; this is the safety net. Non-goal: finding secrets
+//! in data.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
-/// Stands for what is hidden.
+/// Replaces a hidden value.
 const HIDDEN: &str = "[hidden]";
-/// Variables of the environment whose values are keys.
+/// Environment variables whose values are keys.
 const VARIABLES: [&str; 5] =
     ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN"];
-/// Anything shorter is found in too many words.
+/// Shorter values would match ordinary words.
 const SHORTEST: usize = 8;
-/// In names of keys whose values are secret.
+/// Parts of names of keys whose values are secret.
 const WORDS: [&str; 8] =
     ["webhook", "secret", "password", "passwd", "credential", "api_key", "apikey", "access_key"];
 
 static KNOWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Has a value hidden from now on by [`hidden`], such as an address that a variable holds.
+/// Hides a value in all later calls of [`hidden`], such as an address from a variable.
 pub fn keep(value: &str) {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if value.len() >= SHORTEST && !known.iter().any(|other| other == value) {
@@ -28,8 +28,8 @@ pub fn keep(value: &str) {
     }
 }
 
-/// A message without secrets: passwords and signed queries of addresses, values of variables that hold keys,
-/// and what was [`keep`]t.
+/// A message without secrets: passwords and signed queries of addresses, values of key variables, and values
+/// passed to [`keep`].
 pub fn hidden(text: &str) -> Cow<'_, str> {
     let mut text = Cow::Borrowed(text);
     let variables = VARIABLES.iter().filter_map(|name| std::env::var(name).ok());
@@ -50,7 +50,7 @@ pub fn hidden(text: &str) -> Cow<'_, str> {
     text
 }
 
-/// Ranges in their order, those that overlap as one: an address may stand within another one's query.
+/// Sorted ranges with overlaps merged: an address may be within another one's query.
 fn joined(mut ranges: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
     ranges.sort_unstable();
     let mut joined: Vec<(usize, usize)> = Vec::new();
@@ -63,16 +63,15 @@ fn joined(mut ranges: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
     joined
 }
 
-/// Whether an address holds a password or a signature.
+/// Whether an address contains a password or a signature.
 pub fn is_in_address(text: &str) -> bool {
     addresses(text).any(|address| {
         address.password.is_some() || address.query.is_some_and(|(from, to)| is_signed(&text[from..to]))
     })
 }
 
-/// A line of a recipe or a flag as an error shows it: `*` for each character of a value that a key's name
-/// calls secret, and of all that comes after a web address's host, so that columns stay. `env:NAME` is no
-/// secret.
+/// A line of a recipe or a flag for an error message: `*` for each character of a value whose key is secret,
+/// and of everything after the host of a web address, so that columns stay. `env:NAME` is not secret.
 pub fn masked(text: &str) -> Cow<'_, str> {
     let mut ranges = in_addresses(text);
     for (at, _) in text.match_indices('=') {
@@ -86,12 +85,12 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     starred(text, &ranges)
 }
 
-/// The same for addresses alone, in a text of several lines.
+/// The same for addresses only, in a text of several lines.
 pub fn masked_addresses(text: &str) -> Cow<'_, str> {
     starred(text, &in_addresses(text))
 }
 
-/// What may be secret of the addresses in a text.
+/// Parts of addresses in a text that may be secret.
 fn in_addresses(text: &str) -> Vec<(usize, usize)> {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for address in addresses(text) {
@@ -111,7 +110,7 @@ fn starred<'a>(text: &'a str, ranges: &[(usize, usize)]) -> Cow<'a, str> {
     text.char_indices().map(|(at, c)| if is_hidden(at) && c != ' ' { '*' } else { c }).collect()
 }
 
-/// Whether a key or a variable of that name holds a secret.
+/// Whether a key or a variable with this name is secret.
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('-', "_");
     name.ends_with("token") || WORDS.iter().any(|word| name.contains(word))
@@ -140,7 +139,7 @@ fn addresses(text: &str) -> impl Iterator<Item = Address> {
         let at_sign = text[start..authority_end].rfind('@').map(|at| start + at);
         Some(Address {
             is_web: scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"),
-            // `hf://owner/name@revision` has its sign after a slash.
+            // In `hf://owner/name@revision` the `@` follows a slash.
             password: at_sign.map(|at| (start, at)),
             host_end: authority_end,
             query: text[start..end].find('?').map(|at| (start + at + 1, end)),
@@ -149,7 +148,7 @@ fn addresses(text: &str) -> impl Iterator<Item = Address> {
     })
 }
 
-/// Whether a query holds what lets its bearer in.
+/// Whether a query contains a bearer token or signature.
 fn is_signed(query: &str) -> bool {
     query.split(['&', ';']).filter_map(|pair| pair.split_once('=')).any(|(name, _)| {
         let name = name.to_ascii_lowercase();

@@ -1,11 +1,10 @@
-//! A folder that is made whole or not at all.
-//!
-//! Work writes into `.{name}.partial` beside the target; `commit` hashes every file, writes the manifest
-//! last, and swaps the folder in. A folder cannot be renamed over a full one, so the old one steps aside to
-//! `.{name}.old` first; a crash in between leaves the target missing, and [`repair`] moves the finished new
-//! folder in (or, failing that, the old one back). Every reader of a staged folder goes through [`repair`] or
-//! [`Stage::current`] once at start. Only a folder that the same stage made is ever replaced, and what
-//! somebody has added or changed in it is kept ([`ownership`]).
+//! Staged folders: made completely or not at all.
+//! Work writes to `.{name}.partial` next to the target; `commit` hashes every file, writes the manifest last,
+//! and swaps the folder in. A folder cannot be renamed over a non-empty one, so the old one is first renamed
+//! to `.{name}.old`; a crash in between leaves the target missing, and [`repair`] moves the finished new
+//! folder in (or else the old one back). Every reader of a staged folder calls [`repair`] or
+//! [`Stage::current`] once at start. Only a folder made by the same stage is ever replaced, and files that
+//! were added or changed in it are kept ([`ownership`]).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,15 +15,15 @@ use crate::fs::{FileKind, Fs};
 use crate::manifest::{self, FileRecord, Manifest};
 use crate::{Error, ErrorKind, Result, atomic, ownership};
 
-/// What a folder is made of, as its manifest has it. By this value a stage is skipped, made anew, and known
-/// in other places; what makes the folder is with whoever has the value.
+/// A stage as its folder's manifest records it. Skipping, remaking and finding a stage's folder elsewhere all
+/// use this value; the code that makes the folder belongs to the owner of the value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stage {
     /// Its name in manifests.
     pub name: &'static str,
-    /// With which options, defaults written out.
+    /// The options, with all defaults.
     pub options: Value,
-    /// From what: a name and the BLAKE3 of it.
+    /// BLAKE3 hashes of the inputs, by name.
     pub inputs: BTreeMap<String, String>,
 }
 
@@ -39,19 +38,19 @@ impl Stage {
         manifest.stage == self.name && manifest.matches(&self.options, &manifest.inputs)
     }
 
-    /// The manifest of `target`, if it is of this stage and every byte still verifies; `None` means that the
-    /// stage has to run. Repairs first.
+    /// The manifest of `target` if it was made by this stage and every byte verifies; `None` means the stage
+    /// has to run. Repairs first.
     ///
     /// # Errors
-    /// What the disk says.
+    /// I/O errors.
     pub fn current(&self, fs: &dyn Fs, target: &Path) -> Result<Option<Manifest>> {
         if repair(fs, target)? { self.found(fs, target) } else { Ok(None) }
     }
 
-    /// The same for a folder that another process may be making: nothing is repaired.
+    /// Like [`Stage::current`] for a folder that another process may be making: nothing is repaired.
     ///
     /// # Errors
-    /// What the disk says.
+    /// I/O errors.
     pub fn found(&self, fs: &dyn Fs, target: &Path) -> Result<Option<Manifest>> {
         let manifest = match Manifest::read(fs, target) {
             Ok(manifest) => manifest,
@@ -70,10 +69,10 @@ impl Stage {
         }
     }
 
-    /// A fresh empty folder beside `target`; see [`StagedFolder::begin`].
+    /// Creates an empty folder next to `target`; see [`StagedFolder::begin`].
     ///
     /// # Errors
-    /// [`ErrorKind::NotOurs`] where `target` is not what this stage makes; what the disk says.
+    /// [`ErrorKind::NotOurs`] if `target` was not made by this stage; I/O errors.
     pub fn begin<'a>(&self, fs: &'a dyn Fs, target: &Path) -> Result<StagedFolder<'a>> {
         StagedFolder::begin(fs, target, self.name)
     }
@@ -96,18 +95,17 @@ pub struct StagedFolder<'a> {
 /// A folder that was put in place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Committed {
-    /// What it is now.
+    /// Its manifest.
     pub manifest: Manifest,
-    /// Where what was added to the folder before it, or changed in it, is kept; `None` where there was
-    /// nothing of the kind.
+    /// Folder with files that were added or changed in the replaced folder; `None` if there were none.
     pub kept: Option<PathBuf>,
 }
 
 impl<'a> StagedFolder<'a> {
-    /// A fresh empty folder beside `target`, after repairing what a crash left.
+    /// Creates an empty folder next to `target`, after repairing leftovers of a crash.
     ///
     /// # Errors
-    /// [`ErrorKind::NotOurs`] where `target` is not what `stage` makes; what the disk says.
+    /// [`ErrorKind::NotOurs`] if `target` was not made by `stage`; I/O errors.
     pub fn begin(fs: &'a dyn Fs, target: &Path, stage: &str) -> Result<StagedFolder<'a>> {
         repair(fs, target)?;
         ownership::check(fs, target, stage)?;
@@ -116,19 +114,18 @@ impl<'a> StagedFolder<'a> {
         Ok(StagedFolder { fs, target: target.to_owned(), partial, stage: stage.to_owned() })
     }
 
-    /// Where to write.
+    /// The folder to write to.
     pub fn path(&self) -> &Path {
         &self.partial
     }
 
-    /// Where the folder will be.
+    /// The final path.
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Hashes and syncs all files, writes the manifest with them as its outputs, and swaps the folder in.
-    /// After `Ok` it survives a power cut; after `Err` the old folder is there as before, or [`repair`]
-    /// restores it.
+    /// Hashes and syncs all files, writes the manifest with them as outputs, and swaps the folder in. After
+    /// `Ok` it survives a power failure; after `Err` the old folder is unchanged, or [`repair`] restores it.
     pub fn commit(self, mut manifest: Manifest) -> Result<Committed> {
         let (fs, partial) = (self.fs, &self.partial);
         manifest.outputs = BTreeMap::new();
@@ -141,7 +138,7 @@ impl<'a> StagedFolder<'a> {
         self.place(manifest)
     }
 
-    /// Swaps in a folder that was made elsewhere, once all of it is what its manifest says.
+    /// Swaps in a folder that was made elsewhere, after verifying it against its manifest.
     pub fn adopt(self, manifest: Manifest) -> Result<Committed> {
         manifest.verify(self.fs, &self.partial)?;
         self.place(manifest)
@@ -161,13 +158,13 @@ impl<'a> StagedFolder<'a> {
 
         let above = atomic::parent(target)?;
         let old = sibling(target, "old")?;
-        // A link that has come since the folder was begun is not renamed away.
+        // A link created in the meantime is not renamed away.
         if fs.kind(target).is_some_and(|kind| kind != FileKind::Folder) {
             ownership::check(fs, target, &self.stage)?;
         }
         if fs.exists(target) {
             fs.rename(target, &old).map_err(Error::io("move aside", target))?;
-            // Settled before the next rename: the two must not reach the disk in the other order.
+            // Synced before the next rename: the two must not reach the disk in the other order.
             fs.sync_dir(above).map_err(Error::io("flush the folder", above))?;
         }
         fs.rename(partial, target).map_err(Error::io("put in place", target))?;
@@ -177,8 +174,8 @@ impl<'a> StagedFolder<'a> {
     }
 }
 
-/// Brings `target` back to a whole state after a crash and removes leftovers. Returns whether the folder is
-/// there.
+/// Restores `target` to a complete state after a crash and removes leftovers. Returns whether the folder
+/// exists.
 pub fn repair(fs: &dyn Fs, target: &Path) -> Result<bool> {
     let partial = sibling(target, "partial")?;
     let old = sibling(target, "old")?;
@@ -199,10 +196,10 @@ pub fn repair(fs: &dyn Fs, target: &Path) -> Result<bool> {
     Ok(fs.exists(target))
 }
 
-/// Removes a folder of `stage`, if it is there, by the rules of [`ownership`].
+/// Deletes a folder of `stage`, if it exists, by the rules of [`ownership`].
 ///
 /// # Errors
-/// [`ErrorKind::NotOurs`] where `target` is not what `stage` makes; what the disk says.
+/// [`ErrorKind::NotOurs`] if `target` was not made by `stage`; I/O errors.
 pub fn remove(fs: &dyn Fs, target: &Path, stage: &str) -> Result<()> {
     repair(fs, target)?;
     ownership::check(fs, target, stage)?;
@@ -214,10 +211,10 @@ pub fn remove(fs: &dyn Fs, target: &Path, stage: &str) -> Result<()> {
     Ok(())
 }
 
-/// A hidden folder beside `target`, for what is not yet it.
+/// The path of a hidden folder next to `target`, for unfinished content.
 ///
 /// # Errors
-/// A path that names no folder.
+/// A path without a folder name.
 pub fn sibling(target: &Path, suffix: &str) -> Result<PathBuf> {
     let name = target
         .file_name()

@@ -1,9 +1,9 @@
-//! What processes that were killed have left: temporary files with a process's number in their names, and
-//! folders on their way out.
+//! Removes leftovers of killed processes: temporary files with a process id in their names, and folders being
+//! deleted.
 //!
-//! Only what this program names so, in folders where it writes, and whose process is gone. Links are neither
-//! followed nor removed, and a name that a person could have chosen is no name of ours. Staged folders are
-//! `stage::repair`'s.
+//! Only files with this program's naming scheme, in folders that it writes to, whose process has ended. Links
+//! are neither followed nor removed, and names that a person could have chosen are not touched. Staged
+//! folders are left to `stage::repair`.
 
 use std::fs::{self, Metadata};
 use std::path::Path;
@@ -11,29 +11,29 @@ use std::time::Duration;
 
 use crate::process;
 
-/// In a folder that was left on purpose, for a person to look at.
+/// Marks a folder that was left on purpose, for inspection.
 pub const KEPT: &str = "kept";
 
-/// The process of a name made of a part before, its number, and nothing or a dash and random letters behind.
+/// The process id in a name: a prefix, the id, and optionally a dash and random letters.
 fn process_of(name: &str, before: &str) -> Option<u32> {
     let rest = name.strip_prefix(before)?;
     let (number, random) =
         rest.split_once('-').map_or((rest, None), |(number, random)| (number, Some(random)));
     let is_random = |text: &str| text.len() >= 6 && text.chars().all(|c| c.is_ascii_alphanumeric());
-    // As it is written: no sign, no zeros before.
+    // Only the canonical form: no sign, no leading zeros.
     number.parse().ok().filter(|parsed: &u32| parsed.to_string() == number && random.is_none_or(is_random))
 }
 
-/// The process of `.NAME.PID.tmp`, which a whole-file write leaves, where NAME is one of `names`; any, where
-/// there are none.
+/// The process id in `.NAME.PID.tmp`, a leftover of a whole-file write, if NAME is one of `names`; any NAME
+/// if `names` is empty.
 pub fn of_a_write(name: &str, names: &[&str]) -> Option<u32> {
     let (stem, number) = name.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit_once('.')?;
     let is_ours = if names.is_empty() { !stem.is_empty() } else { names.contains(&stem) };
     process_of(number, "").filter(|_| is_ours && !number.contains('-'))
 }
 
-/// Calls `take` with the name, the path and what is there, for what lies in a folder that is itself no link;
-/// returns how many it took.
+/// Calls `take` with name, path and type of each entry of a folder that is not a link; returns how many it
+/// accepted.
 pub fn each(folder: &Path, mut take: impl FnMut(&str, &Path, &Metadata) -> bool) -> usize {
     if !fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir()) {
         return 0;
@@ -48,8 +48,8 @@ pub fn each(folder: &Path, mut take: impl FnMut(&str, &Path, &Metadata) -> bool)
     taken
 }
 
-/// Removes what whole-file writes of `names` (all, where there are none) have left in a folder; returns how
-/// many. What cannot be removed stays: it is in nobody's way.
+/// Removes leftovers of whole-file writes of `names` (of all, if empty) in a folder; returns how many. Files
+/// that cannot be removed stay, which is harmless.
 pub fn writes(folder: &Path, names: &[&str]) -> usize {
     each(folder, |name, path, found| {
         let gone = || of_a_write(name, names).is_some_and(|process| !process::is_alive(process));
@@ -57,8 +57,8 @@ pub fn writes(folder: &Path, names: &[&str]) -> usize {
     })
 }
 
-/// Removes files or folders `BEFORE` + process, or `BEFORE` + process + `-` + random letters; returns how
-/// many. A folder that holds a file [`KEPT`] stays.
+/// Removes files or folders named `BEFORE` + process id, optionally with `-` and random letters; returns how
+/// many. A folder that contains a file [`KEPT`] is kept.
 pub fn numbered(folder: &Path, before: &str) -> usize {
     each(folder, |name, path, found| {
         let Some(process) = process_of(name, before) else { return false };
@@ -81,8 +81,8 @@ pub fn deleting(folder: &Path, is_ours: impl Fn(&str) -> bool) -> usize {
     })
 }
 
-/// Removes files `before` + `NAME` + `behind` that nobody has written to for so long; returns how many. Only
-/// for caches, where nobody else gives such names.
+/// Removes files named `before` + `NAME` + `behind` that have not been written to for this time; returns how
+/// many. Only for caches, where nobody else uses such names.
 pub fn aged(folder: &Path, before: &str, behind: &str, age: Duration) -> usize {
     each(folder, |name, path, found| {
         let idle = found.modified().ok().and_then(|modified| modified.elapsed().ok());

@@ -1,18 +1,18 @@
-//! What this machine is and has left: memory, disk, processor.
+//! Properties of this machine: memory, disk, CPU.
 //!
-//! Linux is read from /proc and the control groups directly, because a container's limit is what kills a run;
-//! other systems through the `sysinfo` crate. A figure that cannot be had is `None`.
+//! On Linux, /proc and control groups are read directly, because a container's limit is what kills a run;
+//! other systems use the `sysinfo` crate. Unknown values are `None`.
 
 use std::path::Path;
 
 use crate::fs::{Fs, RealFs};
 
-/// Threads that this process may run at once (control groups and affinity counted in).
+/// Number of threads that this process can run at once (with control groups and affinity).
 pub fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
-/// Space left for this user on the disk that holds `path`, or would hold it.
+/// Free space for this user on the disk of `path`, which may not exist yet.
 pub fn free_disk_bytes(path: &Path) -> Option<u64> {
     let mut at = std::path::absolute(path).ok()?;
     while !at.exists() {
@@ -21,39 +21,38 @@ pub fn free_disk_bytes(path: &Path) -> Option<u64> {
     RealFs.free_space_bytes(&at).ok()
 }
 
-/// Resident memory of this process now.
+/// Resident memory of this process.
 pub fn rss_bytes() -> Option<u64> {
     platform::rss_bytes()
 }
 
-/// The most memory this process ever had resident.
+/// Peak resident memory of this process.
 pub fn peak_rss_bytes() -> Option<u64> {
     platform::peak_rss_bytes()
 }
 
-/// Of the resident memory now, pages of files: the program itself, mapped shards. The system takes them back
-/// before it wants for memory. `None` where it is not told apart.
+/// File pages in the resident memory: the program itself, mapped shards. The system reclaims them first.
+/// `None` if unknown.
 pub fn resident_file_bytes() -> Option<u64> {
     platform::resident_file_bytes()
 }
 
-/// Memory that this process could still take without swapping or being killed.
+/// Memory available to this process without swapping or being killed.
 pub fn available_memory_bytes() -> Option<u64> {
     platform::available_memory_bytes()
 }
 
-/// Processes of this control group that the system has killed for want of memory so far; `None` where it
-/// cannot be told.
+/// Number of processes of this control group killed for lack of memory so far; `None` if unknown.
 pub fn out_of_memory_kills() -> Option<u64> {
     platform::out_of_memory_kills()
 }
 
-/// Threads that wanted to run over the last minute, of all programs of this machine.
+/// Load average of the last minute, of all programs on this machine.
 pub fn load_average() -> Option<f64> {
     platform::load_average()
 }
 
-/// The processor's name.
+/// Name of the CPU.
 pub fn cpu_model() -> String {
     platform::cpu_model().unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
@@ -82,7 +81,7 @@ mod platform {
         host.into_iter().chain(group).chain(address_space_left_bytes()).min()
     }
 
-    /// What RLIMIT_AS leaves, where it is set.
+    /// Address space left by RLIMIT_AS, if set.
     fn address_space_left_bytes() -> Option<u64> {
         let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
         let used = kib_field(&read_to_string("/proc/self/status").ok()?, "VmSize:")?;
@@ -93,7 +92,7 @@ mod platform {
         group_kills(Path::new("/sys/fs/cgroup"), &read_to_string("/proc/self/cgroup").ok()?)
     }
 
-    /// Of version 2 (`memory.events`) or version 1 (`memory.oom_control`).
+    /// From version 2 (`memory.events`) or version 1 (`memory.oom_control`).
     pub(super) fn group_kills(root: &Path, groups: &str) -> Option<u64> {
         groups.lines().find_map(|line| {
             let mut fields = line.splitn(3, ':').skip(1);
@@ -125,7 +124,7 @@ mod platform {
         line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
     }
 
-    /// The least room among this process's group and the groups above it; version 2, then version 1.
+    /// The smallest headroom among this process's group and its parents; version 2, then version 1.
     pub(super) fn group_left_bytes(root: &Path, groups: &str) -> Option<u64> {
         let mut least = None;
         for line in groups.lines() {
@@ -150,7 +149,7 @@ mod platform {
             while let Some(folder) = at {
                 // "max" does not parse: no limit at this level.
                 if let (Some(limit), Some(used)) = (number(&folder, limit), number(&folder, used)) {
-                    // File cache that nobody uses is given back before anything is killed.
+                    // Inactive file cache is reclaimed before anything is killed.
                     let reclaimable = read_to_string(folder.join("memory.stat"))
                         .ok()
                         .and_then(|text| {
@@ -184,7 +183,7 @@ mod platform {
         Some(bytes)
     }
 
-    /// The most seen by this module's own readings: the crate gives no true peak.
+    /// The maximum of this module's own readings: the crate provides no true peak.
     pub fn peak_rss_bytes() -> Option<u64> {
         rss_bytes()?;
         Some(PEAK.load(Ordering::Relaxed))
@@ -204,7 +203,7 @@ mod platform {
         None
     }
 
-    /// Windows knows no such figure, and the crate says 0 there.
+    /// Windows has no such value, and the crate returns 0 there.
     pub fn load_average() -> Option<f64> {
         (!cfg!(windows)).then(|| System::load_average().one)
     }

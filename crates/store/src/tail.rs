@@ -1,12 +1,12 @@
-//! The rest of a file that somebody is still writing.
+//! Reads the rest of a file that is still being written.
 
 use std::io::{Read, Result, Seek, SeekFrom};
 use std::path::Path;
 
 use crate::fs::regular;
 
-/// From byte `at` on. A byte that is no text becomes `?`, so that the text is as long as what it was read
-/// from and offsets hold.
+/// Text from byte `at` on. An invalid byte becomes `?`, so that the text has the same length and offsets stay
+/// valid.
 pub fn read_from(path: &Path, at: u64) -> Result<String> {
     let mut file = regular::read(path)?;
     file.seek(SeekFrom::Start(at))?;
@@ -15,15 +15,15 @@ pub fn read_from(path: &Path, at: u64) -> Result<String> {
     Ok(text(&bytes))
 }
 
-/// Whole lines from byte `at` on; the rest comes with a later look.
+/// Complete lines from byte `at` on; the rest comes with a later call.
 pub fn lines_from(path: &Path, at: u64) -> Result<String> {
     let mut text = read_from(path, at)?;
     text.truncate(text.rfind('\n').map_or(0, |at| at + 1));
     Ok(text)
 }
 
-/// Whole lines from byte `at` on, of at most `most_bytes`: more of them come with the next look. A line
-/// longer than that is handed over in pieces, which no reader of lines will take for one.
+/// Complete lines from byte `at` on, at most `most_bytes`; more come with the next call. A longer line is
+/// returned in pieces, which no parser of lines accepts.
 pub fn some_lines_from(path: &Path, at: u64, most_bytes: u64) -> Result<String> {
     let mut file = regular::read(path)?;
     file.seek(SeekFrom::Start(at))?;
@@ -41,7 +41,7 @@ fn text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());
-        // A character that is not written to its end yet is cut here as well.
+        // An incomplete character is cut off here as well.
         text.extend(chunk.invalid().iter().map(|_| '?'));
     }
     text

@@ -1,4 +1,4 @@
-//! Wall-clock time as text, in UTC, so that names sort and no time zone has to be known.
+//! Wall-clock time as text in UTC, so that names sort without time zones.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
-    /// The system's clock.
+    /// The current time.
     pub fn now() -> Timestamp {
         Timestamp {
             unix_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs()),
@@ -32,7 +32,7 @@ impl Timestamp {
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
 
-    /// Reads what [`Timestamp::compact`] writes.
+    /// Parses the output of [`Timestamp::compact`].
     pub fn from_compact(text: &str) -> Option<Timestamp> {
         let (date, time) = text.split_once('-')?;
         if date.len() != 8 || time.len() != 6 || !text.bytes().all(|b| b.is_ascii_digit() || b == b'-') {

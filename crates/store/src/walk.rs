@@ -1,31 +1,29 @@
-//! Walks over folders that others may have filled: each real folder once, links never in circles, depth
-//! bounded.
+//! Walks folders that others may have filled: each real folder once, no circles through links, bounded depth.
 //!
-//! Work and memory grow with the number of entries, whatever links and nesting do: a path of thousands of
-//! folders costs a look-up of each of them at every step, and a link that leads back doubles what is seen at
-//! every turn.
+//! Work and memory grow with the number of entries, whatever links and nesting there are: a path of thousands
+//! of folders costs a look-up of each at every step, and a link that leads back doubles the work at every
+//! turn.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Folders nested deeper than this below where a walk begins are not entered. File systems end a path at
-/// 4,096 bytes.
+/// Folders nested deeper than this are not entered. File systems limit a path to 4,096 bytes.
 pub const DEEPEST: usize = 128;
 
-/// Which folder it is, by whatever path it is reached.
+/// Identity of a folder, by whatever path it is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FolderId {
     /// Device and inode.
     Inode(u64, u64),
-    /// Its canonical path, where the system or the file system numbers nothing.
+    /// Canonical path, if the file system has no numbers.
     Path(PathBuf),
 }
 
 impl FolderId {
-    /// The folder at a path, links followed.
+    /// The folder at a path, following links.
     ///
     /// # Errors
-    /// What the system says: nothing there, no access, a link that leads to itself.
+    /// System errors: missing, no access, a link to itself.
     pub fn of(path: &Path) -> io::Result<FolderId> {
         #[cfg(unix)]
         {
@@ -39,8 +37,8 @@ impl FolderId {
     }
 }
 
-/// Size of a file, or of all files below a folder down to [`DEEPEST`]. `path` itself may be a link; those
-/// below are not followed. What cannot be read counts nothing.
+/// Size of a file, or of all files below a folder down to [`DEEPEST`]. `path` may be a link; links below it
+/// are not followed. Unreadable files count as 0.
 pub fn bytes_below(path: &Path) -> u64 {
     let mut bytes = 0;
     let mut waiting = vec![(path.to_owned(), 0)];

@@ -48,8 +48,9 @@ impl Browser {
         };
         let (commands, answers) = (pipe("commands"), pipe("answers"));
         // The protocol is spoken over the files numbered 3 and 4.
-        let script = "exec \"$0\" --headless=new --remote-debugging-pipe --user-data-dir=\"$1/profile\" --no-sandbox --disable-gpu \
-                      --no-first-run --disable-extensions --disable-background-networking --disable-component-update about:blank \
+        let script = "exec \"$0\" --headless=new --remote-debugging-pipe --user-data-dir=\"$1/profile\" \
+                      --no-sandbox --disable-gpu --no-first-run --disable-extensions \
+                      --disable-background-networking --disable-component-update about:blank \
                       3<\"$1/commands\" 4>\"$1/answers\"";
         let process = Command::new("sh")
             .args(["-c", script, name])

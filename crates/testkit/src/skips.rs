@@ -10,7 +10,7 @@ use std::fmt::Display;
 #[track_caller]
 pub fn skip(reason: impl Display) {
     let is_required = std::env::var_os("TEXT2LLM_REQUIRE_ALL").is_some_and(|value| value == "1");
-    assert!(!is_required, "TEXT2LLM_REQUIRE_ALL=1 forbids to skip this: {reason}");
+    assert!(!is_required, "TEXT2LLM_REQUIRE_ALL=1 forbids skipping this: {reason}");
     say(reason);
 }
 

@@ -1,13 +1,13 @@
 //! GPT-2's byte alphabet: each of the 256 bytes is written as one printable character.
 //!
-//! Vocabularies on disk are spelled in it, so that tokens that are not whole UTF-8 can stand in JSON.
+//! Vocabularies on disk use it, so that tokens that are not valid UTF-8 can be written in JSON.
 
 use std::sync::LazyLock;
 
 /// Bytes that occur in UTF-8: all but C0, C1 and F5…FF.
 pub const UTF8_BYTES: usize = 243;
 
-/// The character that stands for each byte: itself where printable, otherwise one from U+0100 upwards.
+/// The character of each byte: itself if printable, otherwise one from U+0100 upwards.
 static CHARACTERS: LazyLock<[char; 256]> = LazyLock::new(|| {
     let mut next = 256;
     std::array::from_fn(|byte| {
@@ -22,7 +22,7 @@ static CHARACTERS: LazyLock<[char; 256]> = LazyLock::new(|| {
     })
 });
 
-/// The character that stands for a byte.
+/// The character of a byte.
 pub fn character(byte: u8) -> char {
     CHARACTERS[usize::from(byte)]
 }
@@ -32,7 +32,7 @@ pub fn in_order() -> impl Iterator<Item = u8> {
     ('\0'..'\u{200}').filter_map(byte)
 }
 
-/// The byte that a character stands for, if any.
+/// The byte of a character, if any.
 pub fn byte(character: char) -> Option<u8> {
     static BYTES: LazyLock<Vec<Option<u8>>> = LazyLock::new(|| {
         let mut bytes = vec![None; 512];
@@ -44,12 +44,12 @@ pub fn byte(character: char) -> Option<u8> {
     BYTES.get(character as usize).copied().flatten()
 }
 
-/// Bytes in the spelling of vocabularies.
+/// Encodes bytes in the alphabet.
 pub fn spell(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| character(byte)).collect()
 }
 
-/// The bytes behind a spelling; `None` when it is not in the alphabet.
+/// Decodes text in the alphabet; `None` if a character is not in it.
 pub fn unspell(spelling: &str) -> Option<Vec<u8>> {
     spelling.chars().map(byte).collect()
 }

@@ -1,10 +1,10 @@
-//! The classes of characters that pre-tokenizers tell apart.
+//! Character classes of pre-tokenizers.
 
 use std::sync::LazyLock;
 
 use regex_syntax::hir::{Class as ParsedClass, HirKind};
 
-/// What a character is to them.
+/// A character class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// `\p{L}`
@@ -35,7 +35,7 @@ const ASCII: [Class; 128] = {
     classes
 };
 
-/// Classes of the characters below 2¹⁶; above them, the ranges of letters and of numbers.
+/// Classes of the characters below 2¹⁶; for others, the ranges of letters and of numbers.
 struct Table {
     low: Vec<Class>,
     high: Vec<(u32, u32, Class)>,
@@ -57,8 +57,8 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
     table
 });
 
-/// The characters of a class as regular expressions write it (`\p{So}`), as sorted ranges with both ends;
-/// none for what is no class.
+/// The characters of a regular-expression class (`\p{So}`), as sorted inclusive ranges; none for an invalid
+/// class.
 pub fn unicode_ranges(class: &str) -> Vec<(char, char)> {
     let parsed = regex_syntax::parse(class).ok();
     match parsed.as_ref().map(regex_syntax::hir::Hir::kind) {
@@ -69,7 +69,7 @@ pub fn unicode_ranges(class: &str) -> Vec<(char, char)> {
     }
 }
 
-/// The class of a text's first character and its bytes; `byte` is the first of them.
+/// The class of a text's first character, and its length in bytes; `byte` is the first of them.
 pub fn first(byte: u8, text: &str) -> (Class, usize) {
     if let Some(&class) = ASCII.get(usize::from(byte)) {
         return (class, 1);

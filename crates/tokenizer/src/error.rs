@@ -5,48 +5,49 @@ use std::path::{Path, PathBuf};
 /// `Result` with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What a caller may want to decide on.
+/// Kinds of errors that callers distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// An option is out of range or contradicts another.
     Invalid,
-    /// The text is not enough for what was asked of it.
+    /// The text is insufficient.
     Data,
     /// A tokenizer file is missing.
     NotFound,
-    /// A tokenizer file does not parse, or is of a form that this program does not know.
+    /// A tokenizer file does not parse, or has an unsupported format.
     Corrupt,
-    /// The disk failed.
+    /// An I/O error.
     Io,
 }
 
-/// Everything that can go wrong between text and ids.
+/// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An option that cannot be.
+    /// An invalid option.
     #[error("tokenizer.{key}: {message}")]
     Options {
         /// The key under `[tokenizer]`.
         key: &'static str,
-        /// What is wrong with it and what would be right.
+        /// The mistake and its correction.
         message: String,
     },
     /// Merging ran out of pairs before the vocabulary was full.
     #[error(
-        "the text supports a vocabulary of {reached} tokens and tokenizer.vocab_size asks for {asked}: set \
-         tokenizer.vocab_size = {reached} or less, add text, or lower tokenizer.min_frequency (now {min_frequency})"
+        "the text is enough for a vocabulary of {reached} tokens, and tokenizer.vocab_size is {asked}: set \
+         tokenizer.vocab_size = {reached} or less, add text, or lower tokenizer.min_frequency (now \
+         {min_frequency})"
     )]
     VocabularyTooLarge {
-        /// What the recipe wants.
+        /// The requested vocabulary size.
         asked: usize,
-        /// What the text gives.
+        /// The vocabulary size that was reached.
         reached: usize,
-        /// Below this count a pair is not merged.
+        /// Pairs below this count are not merged.
         min_frequency: u64,
     },
-    /// Nothing to learn from.
+    /// There is no text.
     #[error("there is no text to train the tokenizer on")]
     NoText,
     /// A file of the tokenizer folder cannot be used.
@@ -58,28 +59,28 @@ pub enum Error {
         message: String,
     },
     /// A special token without a spelling.
-    #[error("`{}` names no `{role}`: this program needs bos, eos, pad and unk", path.display())]
+    #[error("`{}` has no `{role}`: bos, eos, pad and unk are required", path.display())]
     NoSpecialToken {
         /// The file of special tokens.
         path: PathBuf,
         /// The key that it lacks.
         role: &'static str,
     },
-    /// The library refused what we built; a bug, or text beyond its limits.
+    /// An error of the library: a bug, or text beyond its limits.
     #[error("the tokenizers library failed to {action}: {message}")]
     Library {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// What it said.
+        /// Its message.
         message: String,
     },
-    /// Reading or writing failed.
+    /// An I/O error.
     #[error(transparent)]
     Store(#[from] store::Error),
 }
 
 impl Error {
-    /// The kind to decide on.
+    /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Options { .. } => ErrorKind::Invalid,

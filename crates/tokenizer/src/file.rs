@@ -9,14 +9,14 @@ use store::{Error as StoreError, atomic};
 
 use crate::{Error, Result, SpecialTokens, TokenizerOptions, split};
 
-/// The vocabulary and how text is cut and joined.
+/// Vocabulary, pre-tokenizer and decoder.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
-/// The class that loads it, and which tokens play which part.
+/// The class that loads it, and the special tokens.
 pub const CONFIG_FILE: &str = "tokenizer_config.json";
-/// The parts alone, for older readers.
+/// The special tokens alone, for older readers.
 pub const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 
-/// What training found, before it is spelled as a file.
+/// The result of training, before it is written as a file.
 pub enum Model {
     Bpe { spellings: Vec<String>, merges: Vec<(u32, u32)> },
     Unigram { pieces: Vec<(String, f64)> },
@@ -28,9 +28,9 @@ pub enum Model {
 pub struct Definition {
     /// tokenizer.json, parsed.
     pub json: Value,
-    /// tokenizer.json, as it is on disk: what the tokenizer's hash is of.
+    /// The bytes of tokenizer.json, which the tokenizer's hash covers.
     pub bytes: Vec<u8>,
-    /// Who is BOS, EOS, PAD and UNK.
+    /// The BOS, EOS, PAD and UNK tokens.
     pub special: SpecialTokens,
 }
 
@@ -65,7 +65,7 @@ impl Definition {
         let map_path = folder.join(SPECIAL_TOKENS_FILE);
         let map: Value = atomic::read_json(fs, &map_path)?;
         let role = |key: &'static str| {
-            // Either the spelling, or an object that holds it.
+            // Either the token's text, or an object that contains it.
             let value = &map[key];
             value
                 .as_str()
@@ -82,8 +82,8 @@ impl Definition {
         Ok(Definition { json, bytes, special })
     }
 
-    /// Writes the folder's files; `model_max_length` is the context of the model they go with, when there is
-    /// one yet.
+    /// Writes the folder's files; `model_max_length` is the context of the model they belong to, if there is
+    /// one.
     pub fn write(&self, fs: &dyn Fs, folder: &Path, model_max_length: Option<usize>) -> Result<()> {
         atomic::write(fs, &folder.join(TOKENIZER_FILE), &self.bytes)?;
         let map = self.special_tokens_map();
@@ -146,7 +146,7 @@ fn model_json(model: &Model, special: &SpecialTokens) -> Value {
             "byte_fallback": false,
         }),
         Model::Bpe { spellings, merges } => bpe_json(spellings, merges, None),
-        // Byte-pair encoding without merges cuts text into its characters.
+        // Byte-pair encoding without merges splits text into its characters.
         Model::Char { spellings } => bpe_json(spellings, &[], Some(&special.unk)),
     }
 }
@@ -154,7 +154,7 @@ fn model_json(model: &Model, special: &SpecialTokens) -> Value {
 fn bpe_json(spellings: &[String], merges: &[(u32, u32)], unk: Option<&str>) -> Value {
     let vocab: Map<String, Value> =
         (0u32..).zip(spellings).map(|(id, spelling)| (spelling.clone(), id.into())).collect();
-    // "a b" and not ["a", "b"]: no spelling holds a space, and every version of the library reads it.
+    // "a b" instead of ["a", "b"]: no token contains a space, and every version of the library reads it.
     let merges: Vec<String> = merges
         .iter()
         .map(|&(left, right)| format!("{} {}", spellings[left as usize], spellings[right as usize]))
@@ -183,7 +183,7 @@ fn added_tokens(special: &[&str]) -> Value {
     tokens.collect()
 }
 
-/// The post-processor that puts BOS before each text.
+/// The post-processor that adds BOS before each text.
 fn begin_with(bos: &str) -> Value {
     let special = |type_id: u32| json!({"SpecialToken": {"id": bos, "type_id": type_id}});
     let text = |id: &str, type_id: u32| json!({"Sequence": {"id": id, "type_id": type_id}});

@@ -1,12 +1,12 @@
-//! From text to token ids and back: training a vocabulary, the files other programs load, and encoding.
+//! Tokenizers: training, files for other programs, encoding and decoding.
 //!
-//! Encoding is Hugging Face's `tokenizers`; the learning of byte-pair merges is our own (`merges`), because
-//! the library's breaks ties by the iteration order of a randomly seeded map, and a vocabulary here is a
-//! function of the text alone.
+//! Encoding is Hugging Face's `tokenizers`; BPE merges are trained by own code (`merges`), because the
+//! library breaks ties by the iteration order of a randomly seeded map, and here a vocabulary is a function
+//! of the text alone.
 //!
-//! Ids, the same for every kind: `<PAD>` 0, `<BOS>` 1, `<EOS>` 2, `<UNK>` 3, then the reserved chat tokens,
-//! then the alphabet, then what was learned. BOS and EOS are where `LlamaConfig` expects them, and memory
-//! filled with zeros is padding. `vocab_size` counts all of them. Chat rendering is not done here yet: its
+//! Ids are the same for every kind: `<PAD>` 0, `<BOS>` 1, `<EOS>` 2, `<UNK>` 3, then the reserved chat
+//! tokens, then the alphabet, then trained tokens. BOS and EOS are where `LlamaConfig` expects them, and
+//! zero-filled memory is padding. `vocab_size` counts all of them. Chat rendering is not implemented yet: its
 //! control tokens are reserved so that a later fine-tuning needs no new rows.
 //!
 //! Reading order: `options`, `vocabulary`, `split`, `words`, `merges`, `pieces` (unigram), `file`,

@@ -1,9 +1,9 @@
-//! Learning byte-pair merges: the most frequent pair becomes a token, again and again (Sennrich et al. 2016).
+//! Trains byte-pair merges: the most frequent pair becomes a token, repeatedly (Sennrich et al. 2016).
 //!
-//! The result is that of `tokenizers::BpeTrainer` where the latter's is defined: pairs by count, ties by the
-//! lower ids. It differs where a token can be built in two ways ("th"+"e", "t"+"he"): the library then queues
-//! one pair twice with parts of its places, in an order that varies from run to run. Here a pair stands in
-//! the table once.
+//! The result is that of `tokenizers::BpeTrainer` where that is deterministic: pairs by count, ties by the
+//! lower ids. It differs if a token can be built in two ways ("th"+"e", "t"+"he"): the library then queues
+//! one pair twice with parts of its positions, in an order that varies from run to run. Here a pair is in the
+//! table once.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -13,23 +13,23 @@ use crate::vocabulary::Base;
 
 type Pair = (u32, u32);
 
-/// What was learned on top of the base vocabulary.
+/// Tokens trained in addition to the base vocabulary.
 pub struct Learned {
     /// Bytes of each new token; ids follow the base vocabulary.
     pub tokens: Vec<Vec<u8>>,
-    /// Pairs in the order in which they are to be merged.
+    /// Merges in order.
     pub merges: Vec<Pair>,
 }
 
-/// Where a pair occurs.
+/// The occurrences of a pair.
 #[derive(Default)]
 struct Places {
     count: i64,
-    /// Indices of words; may repeat, and may name words that lost the pair again.
+    /// Indices of words; may repeat, and may include words that no longer have the pair.
     words: Vec<u32>,
 }
 
-/// Multiplicative hashing of two ids; the default hasher takes a third of the time of learning.
+/// Multiplicative hashing of two ids; the default hasher takes a third of the training time.
 #[derive(Default)]
 struct PairHasher(u64);
 
@@ -51,8 +51,8 @@ impl Hasher for PairHasher {
 
 type PairTable = HashMap<Pair, Places, BuildHasherDefault<PairHasher>>;
 
-/// Learns until the vocabulary has `vocab_size` tokens, 65,536 at most, or no pair occurs `min_frequency`
-/// times. No token is spelled as one of `forbidden`. `progress` hears the vocabulary's size now and then.
+/// Trains until the vocabulary has `vocab_size` tokens, at most 65,536, or no pair occurs `min_frequency`
+/// times. No token equals one of `forbidden`. `progress` gets the vocabulary size from time to time.
 pub fn learn(
     words: &[(Box<str>, u64)],
     base: &Base,
@@ -81,7 +81,7 @@ pub fn learn(
         let Some((count, Reverse(pair))) = queue.pop() else { break };
         let Some(places) = pairs.get(&pair) else { continue };
         if places.count != count {
-            // A higher count has its own entry in the queue already; a lower one is put back at its place.
+            // A higher count has its own entry in the queue already; a lower one is queued again.
             if places.count < count && places.count > 0 {
                 queue.push((places.count, Reverse(pair)));
             }
@@ -108,7 +108,7 @@ pub fn learn(
         for word in places.words {
             let times = i64::try_from(words[word as usize].1).unwrap_or(i64::MAX);
             merge_in(&mut sequences[word as usize], narrow(pair), id as u16, |neighbours, sign| {
-                // The pair itself is being used up ("aaa"): its places are gone from the table.
+                // The pair itself is being replaced ("aaa"): its positions have been removed from the table.
                 if neighbours == pair {
                     return;
                 }
@@ -136,8 +136,8 @@ pub fn learn(
     Learned { tokens: spellings.split_off(base.len), merges }
 }
 
-/// The bytes of a word as ids. Sequences are as large as the text where no word comes twice, and no
-/// vocabulary has more ids than 16 bits.
+/// The bytes of a word as ids. If no word repeats, sequences are as large as the text; no vocabulary has more
+/// ids than 16 bits.
 fn sequence(word: &str, base: &Base) -> Vec<u16> {
     let mut ids = Vec::with_capacity(word.len());
     ids.extend(word.bytes().filter_map(|byte| base.byte_ids[usize::from(byte)]).map(|id| id as u16));
@@ -167,8 +167,8 @@ fn count_pairs(sequences: &[Vec<u16>], words: &[(Box<str>, u64)]) -> PairTable {
     pairs
 }
 
-/// Replaces each occurrence of `pair`, left to right, and tells which neighbouring pairs went (−1) and came
-/// (+1).
+/// Replaces each occurrence of `pair`, left to right, and reports which neighboring pairs were removed (−1)
+/// and added (+1).
 fn merge_in(sequence: &mut Vec<u16>, pair: (u16, u16), id: u16, mut tell: impl FnMut(Pair, i64)) {
     let mut kept = 0;
     let mut at = 0;

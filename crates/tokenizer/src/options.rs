@@ -1,4 +1,4 @@
-//! The recipe's `[tokenizer]`: what to train, with its defaults and its checks.
+//! The recipe's `[tokenizer]`: what to train, with defaults and checks.
 
 use std::collections::BTreeSet;
 
@@ -9,46 +9,45 @@ use crate::{Error, Result};
 
 /// The largest vocabulary: ids fit 16 bits.
 pub const MAX_VOCAB_SIZE: usize = 65_536;
-/// The smallest: every byte that occurs in UTF-8, and the special tokens.
+/// The smallest vocabulary: every byte that occurs in UTF-8, and the special tokens.
 pub const MIN_VOCAB_SIZE: usize = 256;
 
-/// How text becomes tokens.
+/// Kind of tokenizer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Byte-level byte-pair encoding: what most language models use.
+    /// Byte-level byte-pair encoding, as in most language models.
     #[default]
     Bpe,
-    /// A unigram language model over the same byte alphabet (Kudo 2018). For experiments: GGUF has no such
-    /// form.
+    /// Unigram language model over the same byte alphabet (Kudo 2018). For experiments: GGUF does not support
+    /// it.
     Unigram,
-    /// One token a character, the vocabulary being the characters of the text. `vocab_size` is an upper
-    /// bound.
+    /// One token per character of the text. `vocab_size` is an upper limit.
     Char,
-    /// One token a byte. `vocab_size` is ignored.
+    /// One token per byte. `vocab_size` is ignored.
     Byte,
 }
 
-/// How text is cut into the pieces within which tokens are formed; the names are llama.cpp's.
+/// Pre-tokenizer: how text is split into pieces before tokens are formed. Names are llama.cpp's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PreTokenizer {
-    /// GPT-2's: words with their leading space, numbers, punctuation, white space.
+    /// GPT-2: words with their leading space, numbers, punctuation, white space.
     #[serde(rename = "gpt-2")]
     Gpt2,
-    /// GPT-2's, each digit by itself.
+    /// As GPT-2, but each digit separately.
     #[serde(rename = "smollm")]
     Smollm,
-    /// Qwen 2's: line breaks by themselves, each digit by itself.
+    /// Qwen 2: line breaks separately, each digit separately.
     #[default]
     #[serde(rename = "qwen2")]
     Qwen2,
-    /// Llama 3's: as Qwen 2's, digits in groups of up to three.
+    /// Llama 3: as Qwen 2, but digits in groups of up to three.
     #[serde(rename = "llama-bpe")]
     LlamaBpe,
 }
 
 impl PreTokenizer {
-    /// Every one, for listings and tests.
+    /// All values, for listings and tests.
     pub const ALL: [PreTokenizer; 4] =
         [PreTokenizer::Gpt2, PreTokenizer::Smollm, PreTokenizer::Qwen2, PreTokenizer::LlamaBpe];
 
@@ -63,17 +62,17 @@ impl PreTokenizer {
     }
 }
 
-/// How the four special tokens are spelled.
+/// Texts of the four special tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpecialTokens {
-    /// Begins a document.
+    /// Beginning of a document.
     pub bos: String,
-    /// Ends a document, and generation.
+    /// End of a document; ends generation.
     pub eos: String,
-    /// Fills rows; never trained.
+    /// Padding; never trained.
     pub pad: String,
-    /// Stands for what the vocabulary lacks (only `char` needs it).
+    /// Unknown character (only used by `char`).
     pub unk: String,
 }
 
@@ -87,19 +86,19 @@ impl Default for SpecialTokens {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenizerOptions {
-    /// bpe, unigram, char or byte.
+    /// Kind of tokenizer.
     pub kind: Kind,
-    /// Tokens in all, special ones included: 256 to 65,536.
+    /// Vocabulary size, special tokens included: 256 to 65,536.
     #[schemars(range(min = 256, max = 65536))]
     pub vocab_size: usize,
-    /// How text is cut before tokens are formed: gpt-2, smollm, qwen2 or llama-bpe.
+    /// Pre-tokenizer: how text is split into pieces before tokens are formed.
     pub pre_tokenizer: PreTokenizer,
-    /// A pair of tokens seen less often than this is not merged.
+    /// Minimum number of occurrences for a pair of tokens to be merged.
     #[schemars(range(min = 1))]
     pub min_frequency: u64,
-    /// How the special tokens are spelled.
+    /// Texts of the special tokens.
     pub special_tokens: SpecialTokens,
-    /// Control tokens reserved for chat, so that fine-tuning needs no new ones.
+    /// Control tokens reserved for chat, so that fine-tuning needs no new tokens.
     pub chat_tokens: Vec<String>,
 }
 
@@ -126,39 +125,42 @@ impl TokenizerOptions {
         four.into_iter().chain(&self.chat_tokens).map(String::as_str).collect()
     }
 
-    /// Checks ranges and spellings.
+    /// Checks ranges and token texts.
     ///
     /// # Errors
-    /// The first option that cannot be, with what would be right.
+    /// The first invalid option, with its correction.
     pub fn validate(&self) -> Result<()> {
         if !(MIN_VOCAB_SIZE..=MAX_VOCAB_SIZE).contains(&self.vocab_size) {
-            let message = format!("{} is not between {MIN_VOCAB_SIZE} and {MAX_VOCAB_SIZE}", self.vocab_size);
+            let message = format!("{} must be from {MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE}", self.vocab_size);
             return Err(Error::options("vocab_size", message));
         }
         if self.min_frequency == 0 {
-            return Err(Error::options("min_frequency", "0 has no meaning: use 1 or more"));
+            return Err(Error::options("min_frequency", "must be at least 1"));
         }
         let mut seen = BTreeSet::new();
         for (place, spelling) in self.special_spellings().into_iter().enumerate() {
             let key = if place < 4 { "special_tokens" } else { "chat_tokens" };
-            // One character could be a token of the text, and the library strips white space around names in
-            // places.
+            // A single character could be a token of the text, and the library strips white space around
+            // names in some places.
             if spelling.chars().count() < 2 || spelling.chars().any(|c| c.is_whitespace() || c.is_control()) {
-                let message =
-                    format!("`{}` needs two characters or more and no white space", spelling.escape_debug());
+                let message = format!(
+                    "`{}` must have at least two characters and no white space",
+                    spelling.escape_debug()
+                );
                 return Err(Error::options(key, message));
             }
             if !seen.insert(spelling) {
                 return Err(Error::options(
                     key,
-                    format!("`{spelling}` stands twice: give each its own spelling"),
+                    format!("`{spelling}` occurs twice: each token must be different"),
                 ));
             }
         }
         let least = crate::byte_level::UTF8_BYTES + seen.len();
         if matches!(self.kind, Kind::Bpe | Kind::Unigram) && self.vocab_size < least {
             let message = format!(
-                "{} is too small for the bytes of UTF-8 and {} special tokens: use {least} or more, or fewer chat_tokens",
+                "{} is too small for all bytes and {} special tokens: use {least} or more, or fewer \
+                 chat_tokens",
                 self.vocab_size,
                 seen.len()
             );
@@ -183,11 +185,11 @@ mod tests {
     fn bad_options_are_named() {
         TokenizerOptions::default().validate().unwrap();
         TokenizerOptions { vocab_size: 256, ..Default::default() }.validate().unwrap();
-        fails(|o| o.vocab_size = 255, "tokenizer.vocab_size: 255 is not between 256 and 65536");
+        fails(|o| o.vocab_size = 255, "tokenizer.vocab_size: 255 must be from 256 to 65536");
         fails(|o| o.vocab_size = 65_537, "65537");
         fails(|o| o.min_frequency = 0, "tokenizer.min_frequency");
-        fails(|o| o.special_tokens.eos = "<BOS>".into(), "`<BOS>` stands twice");
-        fails(|o| o.special_tokens.pad = "p".into(), "`p` needs two characters");
+        fails(|o| o.special_tokens.eos = "<BOS>".into(), "`<BOS>` occurs twice");
+        fails(|o| o.special_tokens.pad = "p".into(), "`p` must have at least two characters");
         fails(|o| o.chat_tokens[0] = "a b".into(), "tokenizer.chat_tokens: `a b`");
         fails(
             |o| {

@@ -1,9 +1,8 @@
-//! Learning a unigram vocabulary with the library's trainer (Kudo 2018), made to give the same bytes every
-//! time.
+//! Trains a unigram vocabulary with the library's trainer (Kudo 2018), with reproducible results.
 //!
-//! Three things vary in the library: the order of words (we sort them), the grouping of floating-point sums
-//! by the number of threads (we run it on one), and which of the letters that fell out of the model gets
-//! which of the lowest scores (we hand those out in the order of the letters).
+//! Three things vary in the library: the order of words (sorted here), the grouping of floating-point sums by
+//! the number of threads (it runs on one), and which letters outside the model get which of the lowest scores
+//! (assigned here in the order of the letters).
 
 use tokenizers::models::unigram::{Unigram, UnigramTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -12,9 +11,9 @@ use crate::byte_level;
 use crate::vocabulary::Base;
 use crate::{Error, Result, TokenizerOptions};
 
-/// The score of special tokens: so low that no text is ever cut into one.
+/// The score of special tokens: so low that no text is ever encoded as one.
 const SPECIAL_SCORE: f64 = -100_000.0;
-/// Between the scores that the library gives to letters outside its model.
+/// Distance between the scores of letters outside the model.
 const PENALTY_STEP: f64 = 0.0001;
 
 /// Pieces with their log-probabilities, by id; the special tokens come first.
@@ -53,7 +52,7 @@ pub fn learn(
     let mut learned: Vec<(String, f64)> = model.iter().skip(1).cloned().collect();
     settle_penalties(&mut learned);
     learned.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    // A piece spelled as a special token would give that token's id to text.
+    // A piece equal to a special token would give that token's id to text.
     learned.retain(|(piece, _)| !special.contains(&piece.as_str()));
     let reached = special.len() + learned.len();
     if reached < options.vocab_size {
@@ -66,7 +65,7 @@ pub fn learn(
     Ok(special.into_iter().map(|token| (token.to_owned(), SPECIAL_SCORE)).chain(learned).collect())
 }
 
-/// Gives the lowest scores, which lie on a grid from the minimum upwards, to single letters in the order of
+/// Assigns the lowest scores, which are on a grid from the minimum upwards, to single letters in the order of
 /// the letters.
 fn settle_penalties(pieces: &mut [(String, f64)]) {
     let lowest = pieces.iter().map(|piece| piece.1).fold(f64::INFINITY, f64::min);

@@ -1,12 +1,12 @@
-//! The pre-tokenizers: how llama.cpp and Hugging Face cut text before it is encoded, and their spelling in
+//! Pre-tokenizers: how llama.cpp and Hugging Face split text before encoding, and their form in
 //! tokenizer.json.
 //!
-//! A self-trained vocabulary loads in llama.cpp only under one of the names it knows, and gives the same ids
-//! there only if it was trained with the regex behind that name. The regexes are the specification; what cuts
-//! is written by hand, since their engine backtracks for the lookahead and took half of the time of encoding.
-//! Tests hold the two together.
+//! llama.cpp loads a vocabulary only under a name it knows, and gives the same ids only if the vocabulary was
+//! trained with the regex of that name. The regexes are the specification; the splitting code is
+//! hand-written, since the regex engine backtracks for the lookahead and took half of the encoding time.
+//! Tests compare the two.
 //!
-//! Time is linear in any text: each byte is looked at a bounded number of times. No piece is longer than
+//! Time is linear in any text: each byte is examined a bounded number of times. No piece is longer than
 //! [`LONGEST_PIECE_BYTES`].
 
 use serde_json::{Value, json};
@@ -14,25 +14,25 @@ use serde_json::{Value, json};
 use crate::PreTokenizer;
 use crate::classes::{self, Class};
 
-/// In tokenizer.json it has a name.
+/// In tokenizer.json it is selected by name.
 #[cfg(test)]
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const LLAMA_BPE: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// The length in bytes of UTF-8 that no piece exceeds. A longer run (a genome, base64, a file of spaces) is
-/// cut before each character that would cross the limit, in training and in encoding alike.
+/// Maximum length of a piece in bytes of UTF-8. A longer run (a genome, base64, a file of spaces) is split
+/// before each character that would exceed it, in training and in encoding.
 ///
-/// Ids are identical to Hugging Face's for every piece up to this length. In a longer one no token lies
-/// across a cut, so a few ids around each cut differ from theirs; the decoded text is the same.
+/// Ids are identical to Hugging Face's for every piece up to this length. In a longer one no token crosses a
+/// split, so a few ids around each split differ; the decoded text is the same.
 ///
-/// The library takes about 110 bytes of memory a byte of the piece it encodes, and its queue of merges leaves
-/// the caches as the piece grows: 16 MB of random `ACGT` took 43 s and 870 MB as one piece, 9.4 s in pieces
-/// of 64 KB, 6.1 s and 41 MB in pieces of 4 KB, 5.5 s in pieces of 1 KB. Words and lines of symbols stay
-/// below 4 KB; so do Chinese and Japanese with a mark or a line end every 1,365 characters.
+/// The library needs about 110 bytes of memory per byte of a piece, and its queue of merges exceeds the
+/// caches as the piece grows: 16 MB of random `ACGT` took 43 s and 870 MB as one piece, 9.4 s in pieces of 64
+/// KB, 6.1 s and 41 MB in pieces of 4 KB, 5.5 s in pieces of 1 KB. Words and lines of symbols are shorter
+/// than 4 KB; so are Chinese and Japanese with a punctuation mark or a line break every 1,365 characters.
 pub const LONGEST_PIECE_BYTES: usize = 4096;
 
-/// Cuts text into pieces.
+/// Splits text into pieces.
 #[derive(Clone, Copy, Debug)]
 pub struct Splitter(PreTokenizer);
 
@@ -41,7 +41,7 @@ impl Splitter {
         Splitter(pre_tokenizer)
     }
 
-    /// Calls `found` with each piece, in order; together they are the text. None is empty or longer than
+    /// Calls `found` with each piece, in order; concatenated they are the text. None is empty or longer than
     /// [`LONGEST_PIECE_BYTES`].
     pub fn split<'t>(&self, text: &'t str, mut found: impl FnMut(&'t str)) {
         self.split_whole(text, |piece| {
@@ -66,7 +66,7 @@ impl Splitter {
         cut(text, |rest| modern(rest, digits_in_a_piece), &mut found);
     }
 
-    /// Each digit is a piece, and what lies between is cut as if there were nothing else.
+    /// Each digit is a piece, and the text between digits is split on its own.
     fn split_at_digits<'t>(&self, text: &'t str, found: &mut impl FnMut(&'t str)) {
         let mut start = 0;
         for (at, digit) in text.char_indices().filter(|(_, character)| character.is_numeric()) {
@@ -78,7 +78,7 @@ impl Splitter {
     }
 }
 
-/// Hands over pieces, each as long as `length` says of what is left.
+/// Emits pieces; `length` returns the length of the next one in the remaining text.
 fn cut<'t>(text: &'t str, length: impl Fn(&str) -> usize, found: &mut impl FnMut(&'t str)) {
     let mut rest = text;
     while !rest.is_empty() {
@@ -88,7 +88,7 @@ fn cut<'t>(text: &'t str, length: impl Fn(&str) -> usize, found: &mut impl FnMut
     }
 }
 
-/// How many bytes at the start of `text` are of a class.
+/// Length in bytes of the run of a class at the start of `text`.
 fn run(text: &str, class: Class) -> usize {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -106,7 +106,7 @@ fn first(text: &str) -> Option<(Class, usize)> {
     text.as_bytes().first().map(|&byte| classes::first(byte, text))
 }
 
-/// Bytes of the first piece, by [`GPT2`].
+/// Length of the first piece, by [`GPT2`].
 fn gpt2(text: &str) -> usize {
     if let Some(length) = contraction(text, |letter, wanted| letter == wanted) {
         return length;
@@ -118,9 +118,9 @@ fn gpt2(text: &str) -> usize {
     }
 }
 
-/// Bytes of the first piece, by [`QWEN2`] and [`LLAMA_BPE`].
+/// Length of the first piece, by [`QWEN2`] and [`LLAMA_BPE`].
 fn modern(text: &str, most_digits: usize) -> usize {
-    // "s" is the only letter of contractions that another character is a case of.
+    // "s" is the only letter of contractions with another case variant.
     let folded =
         |letter: char, wanted: char| letter.eq_ignore_ascii_case(&wanted) || (wanted == 's' && letter == 'ſ');
     if let Some(length) = contraction(text, folded) {
@@ -140,7 +140,7 @@ fn modern(text: &str, most_digits: usize) -> usize {
             }
             return end;
         }
-        // Anything but a line end may stand before letters.
+        // Any character except a line break may precede letters.
         Class::Other | Class::Space => {
             let letters = run(after, Class::Letter);
             if letters > 0 {
@@ -163,7 +163,7 @@ fn modern(text: &str, most_digits: usize) -> usize {
     }
 }
 
-/// The contractions that are pieces of their own: 's 't 're 've 'm 'll 'd.
+/// Contractions that are pieces: 's 't 're 've 'm 'll 'd.
 fn contraction(text: &str, same: impl Fn(char, char) -> bool) -> Option<usize> {
     let rest = text.strip_prefix('\'')?;
     let mut letters = rest.chars();
@@ -176,12 +176,13 @@ fn contraction(text: &str, same: impl Fn(char, char) -> bool) -> Option<usize> {
     (pair('r', 'e') || pair('v', 'e') || pair('l', 'l')).then_some(3)
 }
 
-/// Bytes of white space at the start, line ends included.
+/// Length of white space at the start, line breaks included.
 fn blanks(text: &str) -> usize {
     text.len() - text.trim_start().len()
 }
 
-/// White space is a piece but for its last character, which belongs to what follows; one alone is a piece.
+/// White space is a piece except for its last character, which belongs to the next piece; a single one is a
+/// piece.
 fn white_space(text: &str) -> usize {
     let blank = blanks(text);
     if blank == text.len() {
@@ -210,7 +211,7 @@ pub fn to_json(pre_tokenizer: PreTokenizer) -> Value {
     }
 }
 
-/// Which pre-tokenizer a tokenizer.json has, when it is one of ours.
+/// The pre-tokenizer of a tokenizer.json, if it is a supported one.
 pub fn from_json(value: &Value) -> Option<PreTokenizer> {
     PreTokenizer::ALL.into_iter().find(|&known| to_json(known) == *value)
 }
@@ -311,7 +312,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn pieces_are_the_regexes(text in "[ \\t\\r\\n\u{a0}\u{2028}\u{85}'’a-eA-Dlmrstv\u{17f}éß0-3½²٣一́‍🙂.,!()_-]{0,40}") {
+        fn pieces_are_the_regexes(text in "[ \
+                                           \\t\\r\\n\u{a0}\u{2028}\u{85}'’a-eA-Dlmrstv\u{17f}éß0-3½²٣一́‍🙂.,!()_-]{0,40}") {
             agree(&text, &PreTokenizer::ALL);
         }
 

@@ -1,4 +1,4 @@
-//! Text from ids as they come: a character whose bytes lie in several tokens is held back until it is whole.
+//! Streaming decoder: a character whose bytes are in several tokens is held back until it is complete.
 
 use crate::Tokenizer;
 
@@ -12,12 +12,12 @@ pub struct StreamDecoder<'a> {
 }
 
 impl<'a> StreamDecoder<'a> {
-    /// A decoder at the start of a text; special tokens are left out when `skip_special`.
+    /// A decoder at the start of a text; `skip_special` omits special tokens.
     pub fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> StreamDecoder<'a> {
         StreamDecoder { tokenizer, skip_special, pending: Vec::new() }
     }
 
-    /// Takes one id; what it completes, or `None` while a character is still missing bytes.
+    /// Adds an id; returns the text it completes, or `None` while a character is incomplete.
     pub fn push(&mut self, id: u32) -> Option<String> {
         if !(self.skip_special && self.tokenizer.is_special(id)) {
             self.pending.extend_from_slice(self.tokenizer.token_bytes(id));
@@ -39,7 +39,7 @@ impl<'a> StreamDecoder<'a> {
         (!text.is_empty()).then_some(text)
     }
 
-    /// The end of the text: an unfinished character becomes U+FFFD.
+    /// Ends the text: an incomplete character becomes U+FFFD.
     pub fn finish(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.pending);
         (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned())

@@ -1,4 +1,4 @@
-//! The threads of encoding and counting: as many as the system gives, where it does not give all.
+//! The thread pool of encoding and counting; it uses fewer threads if the system does not provide all.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,23 +7,23 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 static ASKED: AtomicUsize = AtomicUsize::new(0);
 
-/// Uses at most so many threads for encoding and training; 0: all. To be called before the first of either.
+/// Limits the threads of encoding and training; 0: all. Must be called before the first of either.
 pub fn set_threads(threads: usize) {
     ASKED.store(threads, Ordering::Relaxed);
 }
 
-/// Runs `work` with the threads of this crate. Rayon's own pool ends the program where a thread is refused,
-/// and cannot be tried again.
+/// Runs `work` in this crate's pool. Rayon's own pool ends the program if a thread cannot be started, and
+/// cannot be retried.
 pub fn with<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
     if rayon::current_thread_index().is_some() {
-        // In the pool already, or in one that the caller has chosen.
+        // Already in the pool, or in one of the caller's.
         return work();
     }
     match POOL.get_or_init(as_many_as_there_are) {
         Some(pool) => pool.install(work),
         None => {
-            // Not one thread: this one becomes its own pool, once.
+            // No thread could be started: this one becomes the pool, once.
             let _own = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
             work()
         }

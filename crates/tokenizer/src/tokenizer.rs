@@ -16,19 +16,19 @@ use crate::split::{self, Splitter};
 use crate::threads;
 use crate::{Error, PreTokenizer, Result, byte_level};
 
-/// Longer pieces of text are rare enough not to be remembered.
+/// Longer pieces are rare enough not to be cached.
 const LONGEST_REMEMBERED_BYTES: usize = 64;
-/// So many are, a few megabytes of them: most of what a text is made of.
+/// Number of cached pieces, a few megabytes: most of a text.
 const MOST_REMEMBERED: usize = 1 << 17;
-/// Texts that a thread takes at a time.
+/// Texts per work item.
 const TEXTS_PER_CHUNK: usize = 32;
 
-/// Turns text into ids and back.
+/// Encodes text as ids and decodes it.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     definition: Definition,
     encoder: Encoder,
-    /// The bytes that each id stands for; a special token's are its spelling.
+    /// The bytes of each id; for a special token, its text.
     bytes: Vec<Vec<u8>>,
     special: Vec<bool>,
     roles: Roles,
@@ -45,11 +45,11 @@ struct Roles {
 
 #[derive(Clone, Debug)]
 enum Encoder {
-    /// Pieces of text, each encoded by the library's model. Cutting is our own: the library carries an
-    /// alignment of two words a byte through every step, which takes most of its time. Special tokens are
-    /// never looked for in text.
+    /// Pieces of text, each encoded by the library's model. The splitting is own code: the library tracks an
+    /// alignment of two words per byte through every step, which takes most of its time. Special tokens are
+    /// never recognized in text.
     Pieces(Arc<(Splitter, ModelWrapper)>),
-    /// One token a character.
+    /// One token per character.
     Characters(HashMap<char, u32>),
 }
 
@@ -57,7 +57,7 @@ impl Tokenizer {
     /// Opens a tokenizer folder made by this program.
     ///
     /// # Errors
-    /// A file that is missing, damaged, or of a form this program does not train.
+    /// A missing or damaged file, or an unsupported format.
     pub fn open(fs: &dyn Fs, folder: &Path) -> Result<Tokenizer> {
         Tokenizer::from_definition(Definition::read(fs, folder)?).map_err(|error| match error {
             Error::Library { message, .. } => Error::file(&folder.join(TOKENIZER_FILE), message),
@@ -116,16 +116,16 @@ impl Tokenizer {
         Ok(Tokenizer { definition, encoder, bytes, special, roles, hash })
     }
 
-    /// Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json into `folder`.
-    /// `model_max_length` is the context of the model that the folder goes with, when there is one yet.
+    /// Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json to `folder`.
+    /// `model_max_length` is the context of the model that the folder belongs to, if there is one.
     ///
     /// # Errors
-    /// What the disk says.
+    /// I/O errors.
     pub fn save(&self, fs: &dyn Fs, folder: &Path, model_max_length: Option<usize>) -> Result<()> {
         self.definition.write(fs, folder, model_max_length)
     }
 
-    /// The ids of `text`, without BOS or EOS. Text that spells a special token is text.
+    /// Encodes `text`, without BOS or EOS. The text of a special token is ordinary text.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         match &self.encoder {
             Encoder::Characters(ids) => {
@@ -139,13 +139,13 @@ impl Tokenizer {
         }
     }
 
-    /// For many texts.
+    /// A batch encoder.
     pub fn batches(&self) -> Batches<'_> {
         Batches { tokenizer: self, known: Mutex::default() }
     }
 
-    /// The text of `ids`, special tokens left out when `skip_special`. Bytes that are not UTF-8 become
-    /// U+FFFD; unknown ids are left out.
+    /// Decodes `ids`, without special tokens if `skip_special`. Bytes that are not UTF-8 become U+FFFD;
+    /// unknown ids are skipped.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let mut bytes = Vec::new();
         for &id in ids {
@@ -156,7 +156,7 @@ impl Tokenizer {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The bytes that an id stands for; none for an id outside the vocabulary.
+    /// The bytes of an id; empty for an id outside the vocabulary.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         self.bytes.get(id as usize).map_or(&[], Vec::as_slice)
     }
@@ -166,43 +166,43 @@ impl Tokenizer {
         self.special.get(id as usize).copied().unwrap_or(false)
     }
 
-    /// The id of a special token by its spelling.
+    /// The id of a special token by its text.
     pub fn special_id(&self, spelling: &str) -> Option<u32> {
         let ids = 0..self.vocab_size() as u32;
         ids.into_iter().find(|&id| self.is_special(id) && self.token_bytes(id) == spelling.as_bytes())
     }
 
-    /// Tokens in all, special ones included.
+    /// Vocabulary size, special tokens included.
     pub fn vocab_size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Begins a document.
+    /// Beginning of a document.
     pub fn bos_id(&self) -> u32 {
         self.roles.bos
     }
 
-    /// Ends a document.
+    /// End of a document.
     pub fn eos_id(&self) -> u32 {
         self.roles.eos
     }
 
-    /// Fills rows.
+    /// Padding.
     pub fn pad_id(&self) -> u32 {
         self.roles.pad
     }
 
-    /// Stands for what the vocabulary lacks.
+    /// Unknown token.
     pub fn unk_id(&self) -> u32 {
         self.roles.unk
     }
 
-    /// BLAKE3 of tokenizer.json, hex: what token shards and checkpoints name their tokenizer by.
+    /// BLAKE3 of tokenizer.json, hex: token shards and checkpoints identify their tokenizer by it.
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// Which pre-tokenizer cuts the text; `None` for characters.
+    /// The pre-tokenizer; `None` for character tokenizers.
     pub fn pre_tokenizer(&self) -> Option<PreTokenizer> {
         split::from_json(&self.definition.json["pre_tokenizer"])
     }
@@ -213,13 +213,13 @@ impl Tokenizer {
     }
 }
 
-/// Encodes batches of texts on all threads, and remembers the ids of pieces from one to the next.
+/// Encodes batches of texts on all threads, and caches the ids of pieces between batches.
 pub struct Batches<'a> {
     tokenizer: &'a Tokenizer,
     known: Mutex<Vec<Known>>,
 }
 
-/// What a thread remembers: where the ids of a piece begin, and how many they are.
+/// A thread's cache: the start and number of the ids of each piece.
 #[derive(Default)]
 struct Known {
     places: AHashMap<Box<str>, (u32, u32)>,
@@ -227,7 +227,7 @@ struct Known {
 }
 
 impl Batches<'_> {
-    /// The ids of each text: those of [`Tokenizer::encode`], faster.
+    /// Encodes each text like [`Tokenizer::encode`], but faster.
     pub fn encode<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Vec<Vec<u32>> {
         let Encoder::Pieces(pieces) = &self.tokenizer.encoder else {
             let encode = |text: &S| self.tokenizer.encode(text.as_ref());
@@ -295,8 +295,7 @@ fn spellings(model: &Value) -> Result<Vec<String>> {
 }
 
 fn encode_piece(model: &ModelWrapper, piece: &str, ids: &mut Vec<u32>) {
-    // The model fails only where it must fall back to an unknown token that it lacks; every byte is in the
-    // vocabulary.
+    // The model only fails if it needs an unknown token that it lacks; every byte is in the vocabulary.
     let tokens = model.tokenize(&byte_level::spell(piece.as_bytes())).unwrap_or_default();
     ids.extend(tokens.iter().map(|token| token.id));
 }

@@ -1,4 +1,4 @@
-//! Training: texts in, a tokenizer out. The same texts in the same order give the same bytes.
+//! Trains tokenizers. The same texts in the same order give the same bytes.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,15 @@ use crate::vocabulary::Base;
 use crate::words::{Bounds, LeftOut, WordCounter, Words};
 use crate::{Error, Kind, Result, Tokenizer, TokenizerOptions, byte_level, merges, pieces};
 
-/// What byte-pair training is given: all words, and of long pieces a quarter of the text's bytes.
+/// Limits of BPE training: all words, and long pieces of up to a quarter of the text's bytes.
 const BPE_BOUNDS: Bounds = Bounds { bytes: usize::MAX, long_bytes: (4 << 20, 4) };
-/// The library's unigram trainer takes some 300 bytes of memory and 50 µs for each byte of a different piece.
+/// The library's unigram trainer needs about 300 bytes of memory and 50 µs per byte of distinct pieces.
 const UNIGRAM_BOUNDS: Bounds = Bounds { bytes: 2 << 20, long_bytes: (128 << 10, 128) };
 
 /// Trains a tokenizer on `texts`.
 ///
 /// # Errors
-/// Options that cannot be, no text, or a vocabulary larger than the text supports (naming the number
-/// reached).
+/// Invalid options, no text, or a vocabulary larger than the text supports (with the size that was reached).
 pub fn train<S: AsRef<str>>(
     texts: impl IntoIterator<Item = S>,
     options: &TokenizerOptions,
@@ -39,7 +38,7 @@ pub fn train<S: AsRef<str>>(
             if words.is_empty() {
                 return Err(Error::NoText);
             }
-            reporter.note(Phase::Tokenizer, &format!("{} different words and marks", words.len()));
+            reporter.note(Phase::Tokenizer, &format!("{} distinct words and punctuation marks", words.len()));
             tell_left_out(&words, left_out, reporter);
             let base = Base::new(options, options.vocab_size);
             if options.kind == Kind::Bpe {
@@ -52,7 +51,7 @@ pub fn train<S: AsRef<str>>(
     Tokenizer::from_definition(file::Definition::new(options, &model))
 }
 
-/// Says how much of the text was not learned from.
+/// Warns about pieces that were left out.
 fn tell_left_out(words: &[(Box<str>, u64)], left_out: LeftOut, reporter: &mut dyn Reporter) {
     if left_out.words == 0 {
         return;
@@ -60,8 +59,8 @@ fn tell_left_out(words: &[(Box<str>, u64)], left_out: LeftOut, reporter: &mut dy
     let learned: u64 = words.iter().map(|(_, count)| count).sum();
     let share = left_out.occurrences as f64 / (learned + left_out.occurrences) as f64 * 100.0;
     let message = format!(
-        "the text has too many different words, or too many pieces of 256 bytes and more without a break, to learn a \
-         vocabulary from all of them: {} of the rarest were left out ({share:.1} % of all occurrences)",
+        "the text has too many distinct words, or too many pieces of 256 bytes and more without a break, to \
+         train a vocabulary on all of them: the {} rarest were left out ({share:.1} % of all occurrences)",
         left_out.words
     );
     reporter.warning(Phase::Tokenizer, &message);
@@ -94,7 +93,8 @@ fn byte_model(options: &TokenizerOptions) -> Model {
     Model::Bpe { spellings: base.spellings(options), merges: Vec::new() }
 }
 
-/// The vocabulary is every character of the text, by code point; the rarest give way when there are too many.
+/// The vocabulary is every character of the text, by code point; the rarest are left out if there are too
+/// many.
 fn char_model<S: AsRef<str>>(
     texts: impl IntoIterator<Item = S>,
     options: &TokenizerOptions,
@@ -116,8 +116,8 @@ fn char_model<S: AsRef<str>>(
         by_count.sort_by_key(|&(count, c)| (std::cmp::Reverse(count), c));
         let lost: u64 = by_count[room..].iter().map(|(count, _)| count).sum();
         let message = format!(
-            "the text has {} different characters and tokenizer.vocab_size leaves room for {room}: the {} rarest \
-             ({lost} occurrences) become {}; raise tokenizer.vocab_size to keep them",
+            "the text has {} distinct characters, and tokenizer.vocab_size has space for {room}: the {} \
+             rarest ({lost} occurrences) are encoded as {}; raise tokenizer.vocab_size to keep them",
             counts.len(),
             counts.len() - room,
             options.special_tokens.unk

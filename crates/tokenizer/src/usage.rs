@@ -1,4 +1,4 @@
-//! How well a vocabulary fits a text: bytes a token, overall and per language, and ids that never occur.
+//! Statistics of a vocabulary on a text: bytes per token, overall and per language, and unused ids.
 
 use std::collections::BTreeMap;
 
@@ -9,40 +9,40 @@ use crate::Tokenizer;
 /// Sums over tokenized documents.
 #[derive(Clone, Debug)]
 pub struct Usage {
-    /// Whether each id occurred.
+    /// Whether each id has occurred.
     seen: Vec<bool>,
     special: Vec<bool>,
     languages: BTreeMap<String, LanguageUsage>,
 }
 
-/// One language's share.
+/// The sums of one language.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LanguageUsage {
-    /// Documents.
+    /// Number of documents.
     pub documents: u64,
     /// Bytes of UTF-8.
     pub bytes: u64,
-    /// Tokens, special ones not counted.
+    /// Tokens, without special tokens.
     pub tokens: u64,
     /// `bytes / tokens`; higher is better compression.
     pub bytes_per_token: f64,
 }
 
-/// What [`Usage`] adds up to.
+/// The totals of [`Usage`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UsageReport {
     /// Size of the vocabulary.
     pub vocab_size: usize,
-    /// All languages together.
+    /// All languages.
     pub total: LanguageUsage,
-    /// Each language by its code; `und` where it is not known.
+    /// Each language by its code; `und` if unknown.
     pub languages: BTreeMap<String, LanguageUsage>,
-    /// Ids that occur nowhere, special tokens aside.
+    /// Ids that never occur, without special tokens.
     pub unused_ids: Vec<u32>,
 }
 
 impl Usage {
-    /// Nothing counted yet.
+    /// Empty statistics.
     pub fn new(tokenizer: &Tokenizer) -> Usage {
         let size = tokenizer.vocab_size() as u32;
         Usage {

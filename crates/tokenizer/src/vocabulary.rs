@@ -1,19 +1,19 @@
-//! Which ids exist before anything is learned: the special tokens, then the bytes.
+//! Base ids before training: the special tokens, then the bytes.
 
 use crate::{TokenizerOptions, byte_level};
 
-/// The ids given out before learning.
+/// The base ids.
 pub struct Base {
-    /// Id of each byte; `None` for a byte that never occurs in UTF-8 and was left out to save room.
+    /// Id of each byte; `None` for a byte that never occurs in UTF-8 and was omitted to save space.
     pub byte_ids: [Option<u32>; 256],
-    /// Special tokens and bytes together; learned tokens follow.
+    /// Number of special tokens and bytes; trained tokens follow.
     pub len: usize,
 }
 
 impl Base {
-    /// Special tokens first, then the bytes in the order of the characters that spell them, as the library
-    /// has it (ties between pairs are decided by ids, so the order shows in what is learned). All 256 where
-    /// there is room, as other programs expect; only those of UTF-8 where `vocab_size` is too tight for that.
+    /// Special tokens first, then the bytes in the order of their characters, as in the library (ids break
+    /// ties between pairs, so the order affects training). All 256 if there is space, as other programs
+    /// expect; only those of UTF-8 if `vocab_size` is too small.
     pub fn new(options: &TokenizerOptions, vocab_size: usize) -> Base {
         let special = options.special_spellings().len();
         let all = special + 256 <= vocab_size;
@@ -28,7 +28,7 @@ impl Base {
         Base { byte_ids, len }
     }
 
-    /// The spellings of all base ids.
+    /// The texts of all base ids.
     pub fn spellings(&self, options: &TokenizerOptions) -> Vec<String> {
         let special = options.special_spellings().into_iter().map(str::to_owned);
         let bytes = byte_level::in_order().filter(|&byte| self.byte_ids[usize::from(byte)].is_some());

@@ -1,8 +1,8 @@
-//! Counting the pieces of the training text, in memory that does not grow with the text.
+//! Counts the pieces of the training text, in bounded memory.
 //!
-//! Text is taken in blocks of fixed size; a block's documents are counted in parallel and the counts added,
-//! which gives the same sums whatever the number of threads. Where there are too many different pieces, the
-//! rarest are left out at the end of a block, so that too is a function of the text alone.
+//! Text is read in blocks of fixed size; the documents of a block are counted in parallel and added, which
+//! gives the same counts whatever the number of threads. If there are too many distinct pieces, the rarest
+//! are dropped at the end of a block, so that too is a function of the text alone.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -13,14 +13,14 @@ use crate::split::Splitter;
 use crate::threads;
 
 const BLOCK_BYTES: usize = 8 << 20;
-/// Pieces of so many bytes are no words: a text of DNA, base64 or one repeated character has them.
+/// Pieces of this length are not words: DNA, base64 or one repeated character.
 const LONG_BYTES: usize = 256;
-/// The most that is counted at a time.
+/// Limits on the counted pieces.
 const LARGEST: Extent = Extent { words: 4_000_000, bytes: 256 << 20, long_bytes: 256 << 20 };
 
 type Counts = HashMap<Box<str>, u64>;
 
-/// A size of a set of different pieces.
+/// The size of a set of distinct pieces.
 #[derive(Clone, Copy, Default)]
 struct Extent {
     words: usize,
@@ -41,22 +41,22 @@ impl Extent {
     }
 }
 
-/// How much of a text's different pieces a trainer is given, since it holds many times their bytes.
+/// Limits on the distinct pieces that a trainer gets, since it needs many times their bytes.
 #[derive(Clone, Copy)]
 pub struct Bounds {
-    /// Bytes of all of them.
+    /// Bytes of all pieces.
     pub bytes: usize,
-    /// Bytes of pieces of 256 bytes or more: so many, and one for so many bytes of text.
+    /// Bytes of pieces of 256 bytes or more: a base amount, plus one per this many bytes of text.
     pub long_bytes: (usize, usize),
 }
 
-/// Pieces of text and how often they occur.
+/// Pieces and their counts.
 pub struct WordCounter {
     splitter: Splitter,
     block: Vec<String>,
     block_bytes: usize,
     counts: Counts,
-    /// Of `counts`.
+    /// Size of `counts`.
     extent: Extent,
     largest: Extent,
     text_bytes: usize,
@@ -69,12 +69,12 @@ pub struct Words {
     pub left_out: LeftOut,
 }
 
-/// What was too much to learn from.
+/// Pieces that were left out.
 #[derive(Clone, Copy, Default)]
 pub struct LeftOut {
-    /// Different pieces; one that is left out, occurs again and is left out again counts twice.
+    /// Distinct pieces; one that is dropped, occurs again and is dropped again counts twice.
     pub words: u64,
-    /// How often they occur in the text.
+    /// Their occurrences in the text.
     pub occurrences: u64,
 }
 
@@ -141,15 +141,15 @@ impl WordCounter {
             }
         }
         if !self.extent.is_within(self.largest) {
-            // Room for more, so that this is not done after every block.
+            // Leaves space, so that this is not done after every block.
             let less = |most: usize| most - most / 4;
             let Extent { words, bytes, long_bytes } = self.largest;
             self.shrink(Extent { words: less(words), bytes: less(bytes), long_bytes: less(long_bytes) });
         }
     }
 
-    /// Leaves out the rarest pieces until the rest is within `most`; of equally rare ones those with the
-    /// highest hash, so that a spread of the text stays.
+    /// Drops the rarest pieces until the rest is within `most`; of equally rare ones those with the highest
+    /// hash, which gives an even sample of the text.
     fn shrink(&mut self, most: Extent) {
         if self.extent.is_within(most) {
             return;

@@ -1,4 +1,5 @@
-//! One split's shards, checked against their manifest when they are opened and whenever they are read.
+//! The token shards of one split, verified against their manifest when they are opened and whenever they are
+//! read.
 
 use std::path::Path;
 
@@ -26,17 +27,16 @@ struct OpenShard {
     ends: VerifiedFile,
     /// The last document end of each block of `ends`, to find the block of a position.
     last_ends: Vec<u64>,
-    /// Of the stream.
+    /// Number of tokens in the stream.
     first_token: u64,
 }
 
 impl TokenDataset {
-    /// Opens the shards of `split` in the folder that a stage [`TOKENS_STAGE`] made, after checking every
-    /// byte of them. What stands beside it is left alone: another process may be making the folder again.
+    /// Opens the shards of `split` in a folder of the stage [`TOKENS_STAGE`], after verifying every byte.
+    /// Files next to it are ignored: another process may be making the folder again.
     ///
     /// # Errors
-    /// A folder that is missing, damaged, or made by another tokenizer than that of
-    /// `expected_tokenizer_hash`.
+    /// A folder that is missing, damaged, or made with another tokenizer than `expected_tokenizer_hash`.
     pub fn open(
         fs: &dyn Fs,
         folder: &Path,
@@ -85,27 +85,27 @@ impl TokenDataset {
         Ok(TokenDataset { header, shards, hash: manifest.hash() })
     }
 
-    /// Tokens, BOS and EOS included.
+    /// Number of tokens, BOS and EOS included.
     pub fn token_count(&self) -> u64 {
         self.header.tokens
     }
 
-    /// Documents.
+    /// Number of documents.
     pub fn document_count(&self) -> u64 {
         self.header.documents
     }
 
-    /// Tokens that have a target to learn: all but the last of each document.
+    /// Number of tokens that have a target: all but the last of each document.
     pub fn trained_token_count(&self) -> u64 {
         self.header.tokens - self.header.documents
     }
 
-    /// Ids are below this.
+    /// Vocabulary size.
     pub fn vocab_size(&self) -> usize {
         self.header.vocab_size
     }
 
-    /// The hash of the folder's manifest: names documents, tokenizer and shards together.
+    /// The hash of the folder's manifest: identifies documents, tokenizer and shards together.
     pub fn hash(&self) -> &str {
         &self.hash
     }
@@ -115,9 +115,8 @@ impl TokenDataset {
         &self.header.tokenizer_hash
     }
 
-    /// All tokens once, in order, in batches of the given shape; what does not fill the last row or batch is
-    /// padding of weight 0. The same batches every time. An error is that of a file that changed since it was
-    /// opened, or of the disk.
+    /// All tokens once, in order, in batches of the given shape; the last row and batch are padded with
+    /// weight 0. Always the same batches. Errors are those of changed files, or I/O errors.
     pub fn batches(
         &self,
         batch_size: usize,
@@ -126,8 +125,8 @@ impl TokenDataset {
         self.spread_batches(batch_size, sequence_length, u64::MAX)
     }
 
-    /// As [`TokenDataset::batches`], but only of so many sequences, spread evenly over all of the tokens: a
-    /// sample in which every source has its share, also where sources follow one another.
+    /// Like [`TokenDataset::batches`], but only a number of sequences spread evenly over all tokens: a sample
+    /// in which every source has its share, even if sources are consecutive.
     pub fn spread_batches(
         &self,
         batch_size: usize,
@@ -153,13 +152,13 @@ impl TokenDataset {
         })
     }
 
-    /// Where the document that holds `position` ends, in the stream.
+    /// The end of the document at `position`, in the stream.
     fn document_end(&self, position: u64) -> Result<u64> {
         let shard = self.shard(position);
         Ok(shard.first_token + shard.document_end(position - shard.first_token)?)
     }
 
-    /// Copies the tokens from `position` on; they must lie within one document.
+    /// Copies the tokens from `position`; they must be within one document.
     fn copy(&self, position: u64, out: &mut [u32]) -> Result<()> {
         let shard = self.shard(position);
         let width = self.header.bytes_per_token;
@@ -180,7 +179,7 @@ impl TokenDataset {
         Ok(())
     }
 
-    /// Puts a window into a row: runs of tokens, each within one document.
+    /// Writes a window to a row: runs of tokens, each within one document.
     pub(crate) fn fill_row(&self, span: Span, batch: &mut Batch, row: usize) -> Result<()> {
         let first = row * batch.sequence_length;
         let (mut position, mut at) = (span.start, 0);
@@ -190,7 +189,7 @@ impl TokenDataset {
             let ends_document = position + run as u64 == end;
             let place = first + at..first + at + run;
             self.copy(position, &mut batch.tokens[place.clone()])?;
-            // Each target is the token after; within the run they are at hand.
+            // Each target is the next token; within the run these are available.
             batch.targets[place.start..place.end - 1]
                 .copy_from_slice(&batch.tokens[place.start + 1..place.end]);
             let last = &mut batch.targets[place.end - 1..place.end];
@@ -211,7 +210,7 @@ impl TokenDataset {
         Ok(())
     }
 
-    /// Fills a row from `at` with padding; each of its tokens is a document of its own, and none has weight.
+    /// Pads a row from `at`; each padding token is a document of its own with weight 0.
     fn pad_row(&self, batch: &mut Batch, row: usize, at: usize) {
         let (first, end) = (row * batch.sequence_length, (row + 1) * batch.sequence_length);
         batch.tokens[first + at..end].fill(self.header.pad_id);
@@ -229,7 +228,7 @@ impl TokenDataset {
 }
 
 impl OpenShard {
-    /// Opens a shard whose index and counts describe its ids; otherwise says why not.
+    /// Opens a shard if its index and counts match its ids; otherwise returns the reason.
     fn new(
         ids: VerifiedFile,
         ends: VerifiedFile,
@@ -260,7 +259,7 @@ impl OpenShard {
         Ok(Ok(OpenShard { ids, ends, last_ends, first_token }))
     }
 
-    /// Where the document that holds the token `position` of this shard ends, in the shard.
+    /// The end of the document at token `position` of this shard, in the shard.
     fn document_end(&self, position: u64) -> Result<u64> {
         let block = self.last_ends.partition_point(|&end| end <= position);
         self.ends.with_block(block, |block| {
@@ -274,7 +273,7 @@ impl OpenShard {
     }
 }
 
-/// Bytes of a document's end in the index: little-endian u64.
+/// Bytes per document end in the index: little-endian u64.
 const END_BYTES: usize = 8;
 
 fn end_at(block: &[u8], number: usize) -> u64 {
@@ -286,7 +285,7 @@ fn ends_of(block: &[u8]) -> impl Iterator<Item = u64> + '_ {
     (0..block.len() / END_BYTES).map(|number| end_at(block, number))
 }
 
-/// A file of the folder, every byte of it checked.
+/// Opens a file of the folder and verifies every byte.
 fn open_file(fs: &dyn Fs, folder: &Path, manifest: &Manifest, name: &str) -> Result<VerifiedFile> {
     let path = folder.join(name);
     let damaged = |damage| store::Error::Corrupt { path: path.clone(), damage };

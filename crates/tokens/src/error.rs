@@ -1,5 +1,4 @@
-//! The one error of this crate: facts alone. What to do about them is with those who know the recipe and the
-//! command.
+//! The one error of this crate: facts only. Callers that know the command and the recipe add the remedy.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,114 +6,114 @@ use std::path::{Path, PathBuf};
 /// `Result` with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What a caller may want to decide on.
+/// Kinds of errors that callers distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Too few tokens for what was asked.
+    /// Too few tokens.
     Data,
-    /// Something that this program wrote is missing, damaged, or belongs to another tokenizer.
+    /// Output of this program is missing, damaged, or belongs to another tokenizer.
     Corrupt,
-    /// The disk failed.
+    /// An I/O error.
     Io,
 }
 
-/// Everything that can go wrong with shards and batches.
+/// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The data does not fill one sequence.
+    /// The data do not fill one sequence.
     #[error("the training data has {tokens} tokens, fewer than one sequence of {sequence_length}")]
     TooFewTokens {
-        /// What there is.
+        /// Number of tokens or sequences available.
         tokens: u64,
-        /// Tokens of a sequence.
+        /// Sequence length in tokens.
         sequence_length: usize,
     },
-    /// The data does not fill one batch.
+    /// The data do not fill one batch.
     #[error(
-        "the training data has {tokens} tokens, that is {sequences} sequences of {sequence_length}, where one batch takes \
-         {batch_size}"
+        "the training data has {tokens} tokens, or {sequences} sequences of {sequence_length}, but one batch \
+         needs {batch_size}"
     )]
     TooFewSequences {
-        /// What there is.
+        /// Number of tokens or sequences available.
         tokens: u64,
-        /// Sequences that they are.
+        /// Number of sequences.
         sequences: u64,
-        /// Tokens of a sequence.
+        /// Sequence length in tokens.
         sequence_length: usize,
-        /// Sequences of a batch.
+        /// Sequences per batch.
         batch_size: usize,
     },
-    /// More sequences than an epoch's order has room for.
+    /// There are more sequences than an epoch's permutation can index.
     #[error(
         "the training data has {sequences} sequences of {sequence_length} tokens, more than the {} of an epoch",
         u32::MAX
     )]
     TooManySequences {
-        /// What there is.
+        /// Number of tokens or sequences available.
         sequences: u64,
-        /// Tokens of a sequence.
+        /// Sequence length in tokens.
         sequence_length: usize,
     },
-    /// A loader's cursor that was taken over other data, or with another length of sequences.
-    #[error("the loader cannot go to window {window} of an epoch of {windows}")]
+    /// A loader's cursor belongs to other data or another sequence length.
+    #[error("the loader cannot seek to window {window} of an epoch of {windows}")]
     CursorBeyond {
-        /// Where the cursor stands.
+        /// The cursor's window.
         window: u64,
-        /// Windows that there are.
+        /// Number of windows.
         windows: u64,
     },
-    /// A mix that leaves out every document.
-    #[error("the mix chooses no document from {}", sources.join(", "))]
+    /// A mix selects no document.
+    #[error("the mix selects no document from {}", sources.join(", "))]
     NothingMixed {
-        /// What there was to choose from.
+        /// The sources of the mix.
         sources: Vec<String>,
     },
-    /// A folder of shards is damaged or belongs to something else.
+    /// A folder of shards is damaged or does not match.
     #[error("`{}` {fault}", path.display())]
     Corrupt {
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         fault: Fault,
     },
-    /// Reading or writing failed, or a file is not what its folder's manifest says.
+    /// An I/O error, or a file does not match its folder's manifest.
     #[error(transparent)]
     Store(#[from] store::Error),
 }
 
-/// What makes shards unusable.
+/// Why shards are unusable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// No stage has left its manifest there.
+    /// The folder has no manifest.
     NoShards,
-    /// The folder is that of another stage, of this name.
+    /// The folder is the output of another stage, with its name.
     OtherStage(String),
-    /// The header does not parse: what the parser says.
+    /// The header does not parse: the message of the parser.
     Header(String),
-    /// The header is of another format.
+    /// The header has another format.
     Format {
-        /// What it has.
+        /// The header's format.
         found: u32,
-        /// What this program reads.
+        /// The format that this program reads.
         known: u32,
     },
-    /// The ids are those of another tokenizer.
+    /// The ids were made with another tokenizer.
     OtherTokenizer {
         /// The hash of the tokenizer that made them.
         made_by: String,
-        /// That of the tokenizer at hand.
+        /// The hash of the current tokenizer.
         wanted: String,
     },
-    /// A shard's ids are more or fewer than its header says.
+    /// A shard's number of ids differs from its header.
     Ids,
-    /// A shard's documents are more or fewer than its header says.
+    /// A shard's number of documents differs from its header.
     Documents,
-    /// The ends of a shard's documents do not rise to its last token.
+    /// A shard's document ends are not increasing up to its last token.
     Ends,
-    /// The shards' counts do not add up to the header's.
+    /// The shards' counts do not add up to those of the header.
     Counts,
     /// A file was changed after it was opened and checked.
     Changed {
@@ -129,28 +128,33 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let short = |hash: &str| hash.chars().take(12).collect::<String>();
         match self {
-            Fault::NoShards => f.write_str("holds no finished token shards"),
-            Fault::OtherStage(stage) => write!(f, "holds `{stage}`, not token shards"),
+            Fault::NoShards => f.write_str("contains no finished token shards"),
+            Fault::OtherStage(stage) => write!(f, "contains `{stage}`, not token shards"),
             Fault::Header(message) => write!(f, "does not parse: {message}"),
-            Fault::Format { found, known } => write!(f, "has format {found}, this program reads {known}"),
+            Fault::Format { found, known } => write!(f, "has format {found}, and this program reads {known}"),
             Fault::OtherTokenizer { made_by, wanted } => {
-                write!(f, "was made by another tokenizer ({}…, wanted {}…)", short(made_by), short(wanted))
+                write!(
+                    f,
+                    "was created with another tokenizer ({}…, expected {}…)",
+                    short(made_by),
+                    short(wanted)
+                )
             }
-            Fault::Ids => f.write_str("has another number of ids than its header says"),
-            Fault::Documents => f.write_str("has another number of documents than its header says"),
+            Fault::Ids => f.write_str("has a number of ids that differs from its header"),
+            Fault::Documents => f.write_str("has a number of documents that differs from its header"),
             Fault::Ends => f.write_str("has document ends that are not in order"),
             Fault::Counts => f.write_str("has counts that do not add up"),
             Fault::Changed { from, to } => write!(
                 f,
-                "was changed since it was opened, at bytes {from} to {to}; what was read of it before is what its \
-                 manifest says"
+                "has changed since it was opened, at bytes {from} to {to}; the data read before matched its \
+                 manifest"
             ),
         }
     }
 }
 
 impl Error {
-    /// The kind to decide on.
+    /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Corrupt { .. } => ErrorKind::Corrupt,

@@ -1,30 +1,30 @@
-//! `train.json` and `validation.json`: how to read a split's shards.
+//! `train.json` and `validation.json`: headers of a split's shards.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Split;
 
-/// Of the header's structure.
+/// Version of the header's format.
 pub const FORMAT: u32 = 1;
 
-/// One split's shards.
+/// The header of one split's shards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
     /// [`FORMAT`].
     pub format: u32,
-    /// Bytes an id: 2 or 4.
+    /// Bytes per id: 2 or 4.
     pub bytes_per_token: usize,
-    /// Ids are below this.
+    /// Vocabulary size.
     pub vocab_size: usize,
-    /// BLAKE3 of the tokenizer.json that made them.
+    /// BLAKE3 of the tokenizer.json they were made with.
     pub tokenizer_hash: String,
     pub bos_id: u32,
     pub eos_id: u32,
     pub pad_id: u32,
-    /// Of all shards.
+    /// Documents of all shards.
     pub documents: u64,
-    /// Of all shards, BOS and EOS included.
+    /// Tokens of all shards, BOS and EOS included.
     pub tokens: u64,
     pub shards: Vec<Shard>,
 }

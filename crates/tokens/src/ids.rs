@@ -7,7 +7,7 @@ pub fn bytes_per_id(vocab_size: usize) -> usize {
     if vocab_size <= 1 << 16 { 2 } else { 4 }
 }
 
-/// Writes ids with so many bytes each. A document's are never laid out twice in memory.
+/// Writes ids with this many bytes each. A document's ids are never copied as a whole.
 pub fn write_ids(
     file: &mut impl Write,
     ids: impl Iterator<Item = u32>,
@@ -25,10 +25,10 @@ pub fn write_ids(
     file.write_all(&bytes[..filled])
 }
 
-/// Reads as many ids.
+/// Reads this many ids.
 pub fn read_ids(file: &mut impl Read, count: usize, bytes_per_id: usize) -> std::io::Result<Vec<u32>> {
     let mut bytes = [0; 4096];
-    // A count from a damaged file takes no more memory than there is file.
+    // A count from a damaged file takes no more memory than the file has bytes.
     let mut ids = Vec::with_capacity(count.min(1 << 20));
     while ids.len() < count {
         let part = &mut bytes[..4096.min((count - ids.len()).saturating_mul(bytes_per_id))];

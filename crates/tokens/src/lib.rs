@@ -1,11 +1,11 @@
-//! What training reads: token shards, mixes of sources, and the loader.
+//! Training input: token shards, data mixes, and the loader.
 //!
-//! A [`ShardWriter`] writes a split's shards, a [`Mixer`] hands it documents as often as a mix asks for;
-//! [`TokenDataset`] reads the shards, and [`Loader`] serves them shuffled, in windows.
+//! A [`ShardWriter`] writes a split's shards; a [`Mixer`] gives it documents as often as a mix needs;
+//! [`TokenDataset`] reads the shards; [`Loader`] serves them in shuffled windows.
 //!
-//! `train-00000.bin` holds ids as raw little-endian u16 (u32 beyond 65,536 ids), documents end to end, each
-//! as BOS, its tokens, EOS; `train-00000.idx` the ends of its documents as little-endian u64, counted in
-//! tokens from the shard's start; `train.json` says how to read them. No document spans two shards.
+//! `train-00000.bin` contains ids as raw little-endian u16 (u32 beyond 65,536 ids), documents end to end,
+//! each as BOS, its tokens, EOS; `train-00000.idx` the ends of its documents as little-endian u64, in tokens
+//! from the shard's start; `train.json` is the header. No document spans two shards.
 //!
 //! Reading order: `header` (the files), `ids`, `shards`, `mix`, `mixer`, `verified`, `windows`, `dataset`,
 //! `loader`.
@@ -31,5 +31,5 @@ pub use mixer::Mixer;
 pub use shards::{ShardWriter, TokenCounts, Vocabulary};
 pub use split::Split;
 
-/// The name of the stage that makes shards, in its folder's manifest.
+/// Name of the stage that makes shards, in its folder's manifest.
 pub const TOKENS_STAGE: &str = "tokens";

@@ -1,12 +1,12 @@
-//! Batches of windows over the token stream, shuffled anew each epoch, from any point.
+//! Serves batches of windows over the token stream, shuffled anew each epoch, starting from any position.
 //!
 //! An epoch cuts the stream, taken as a ring, into windows of T tokens from a random start below T, and
-//! serves them in random order. Every token is an input exactly once an epoch: the last window is padded
-//! where T does not divide the stream. Offset and order are functions of seed and epoch, so a cursor of two
-//! numbers resumes exactly. A batch that an epoch does not fill is filled from the next.
+//! serves them in random order. Every token is an input exactly once per epoch: the last window is padded if
+//! T does not divide the stream. Offset and order are functions of seed and epoch, so a cursor of two numbers
+//! resumes exactly. A batch that an epoch does not fill is filled from the next.
 //!
-//! Within a row, attention and targets stop at document borders: `document_starts` says where each token's
-//! document begins, and the last token of a document has a target of weight 0.
+//! Within a row, attention and targets stop at document boundaries: `document_starts` has the start of each
+//! token's document, and the last token of a document has a target of weight 0.
 
 use compute::Batch;
 use compute::rng::Rng;
@@ -15,26 +15,26 @@ use serde::{Deserialize, Serialize};
 use crate::windows::Windows;
 use crate::{Error, Result, TokenDataset};
 
-/// What a loader serves.
+/// Options of a loader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoaderOptions {
-    /// B: rows a batch.
+    /// B: rows per batch.
     pub batch_size: usize,
-    /// T: tokens a row.
+    /// T: tokens per row.
     pub sequence_length: usize,
-    /// Of offsets and orders.
+    /// Seed of offsets and orders.
     pub seed: u64,
-    /// Random start and order; otherwise from the stream's start, in order.
+    /// Random start and order; otherwise sequential from the stream's start.
     pub shuffle: bool,
 }
 
-/// Where a loader stands: the next window to serve.
+/// Position of a loader: the next window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoaderCursor {
-    /// From 0.
+    /// Epoch, from 0.
     pub epoch: u64,
-    /// Windows of this epoch that were served.
+    /// Windows served of this epoch.
     pub window: u64,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Loader<'a> {
     /// A loader at the start of epoch 0.
     ///
     /// # Errors
-    /// Data that does not fill one batch, or whose epoch has no end.
+    /// Data that do not fill one batch, or too many sequences for one epoch.
     pub fn new(dataset: &'a TokenDataset, options: LoaderOptions) -> Result<Loader<'a>> {
         let LoaderOptions { batch_size, sequence_length, .. } = options;
         let tokens = dataset.token_count();
@@ -77,12 +77,12 @@ impl<'a> Loader<'a> {
         Ok(Loader { dataset, options, cursor: LoaderCursor::default(), epoch })
     }
 
-    /// Windows that an epoch over `tokens` tokens has; 0 when there are fewer than one window takes.
+    /// Windows per epoch over `tokens` tokens; 0 if there are fewer than one window.
     pub fn windows_per_epoch(tokens: u64, sequence_length: usize) -> u64 {
         if tokens < sequence_length as u64 { 0 } else { Windows::in_order(tokens, sequence_length).count() }
     }
 
-    /// Tokens that an epoch serves as inputs: each once.
+    /// Input tokens per epoch: each token once.
     pub fn tokens_per_epoch(&self) -> u64 {
         self.dataset.token_count()
     }
@@ -90,8 +90,8 @@ impl<'a> Loader<'a> {
     /// Fills `batch` with the next windows, in the loader's shape.
     ///
     /// # Errors
-    /// A shard that changed since it was opened; the disk. The loader is then where it was before, or within
-    /// the batch.
+    /// A shard that has changed since it was opened; I/O errors. The loader is then at its previous position,
+    /// or within the batch.
     pub fn next_batch(&mut self, batch: &mut Batch) -> Result<()> {
         let LoaderOptions { batch_size, sequence_length, .. } = self.options;
         if (batch.batch_size, batch.sequence_length) != (batch_size, sequence_length) {
@@ -111,15 +111,15 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    /// Where the loader stands.
+    /// The current position.
     pub fn cursor(&self) -> LoaderCursor {
         self.cursor
     }
 
-    /// Goes to where `cursor` was taken, also within what was a batch.
+    /// Seeks to `cursor`, also within a batch.
     ///
     /// # Errors
-    /// A cursor beyond the epoch: it was taken over other data or another sequence length.
+    /// A cursor beyond the epoch: it belongs to other data or another sequence length.
     pub fn seek(&mut self, cursor: &LoaderCursor) -> Result<()> {
         let windows = self.epoch.order.len() as u64;
         if cursor.window >= windows {
@@ -129,7 +129,7 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    /// Epochs served at `cursor`, with the fraction.
+    /// Epochs served at `cursor`, with the fraction of the current one.
     pub fn epochs_at(&self, cursor: &LoaderCursor) -> f64 {
         cursor.epoch as f64 + cursor.window as f64 / self.epoch.order.len() as f64
     }

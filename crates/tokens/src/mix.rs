@@ -1,9 +1,9 @@
-//! How much of each source a model learns from: weights or a temperature, a budget of tokens, and a bound on
-//! epochs.
+//! Data mixes: the share of each source in the training data, by weights or a temperature, with a token
+//! budget and a limit on epochs.
 //!
-//! A source is an entry of `data.paths`. A plan is a function of the sources' tokens and the options alone;
-//! which documents make up a part of an epoch is told by their hash and the seed. Documents know nothing of
-//! it, so several mixes can be made of the same ones.
+//! A source is an entry of `data.paths`. A plan is a function of the sources' token counts and the options;
+//! the documents of a partial epoch are selected by their hash and the seed. Prepared documents do not depend
+//! on the mix, so several mixes can be made from the same ones.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +14,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MixOptions {
-    /// How much of the tokens each entry of `data.paths` gives, relative to the others. Empty: by their
-    /// sizes.
+    /// Relative number of tokens from each entry of `data.paths`. Empty: proportional to their sizes.
     pub weights: BTreeMap<String, f64>,
-    /// Without weights, shares are sizes to the power of 1 / temperature: 1 keeps them, more raises small
-    /// sources.
+    /// Without weights, shares are proportional to sizes to the power of 1 / temperature: 1 keeps the
+    /// proportions, higher values raise small sources.
     #[schemars(range(min = 0.1, max = 100.0))]
     pub temperature: f64,
-    /// Tokens to make; 0: as many as there are.
+    /// Total number of training tokens; 0: as many as there are.
     pub token_budget: u64,
-    /// How often a document may come at most; what a source cannot give is shared among the others.
+    /// Maximum number of epochs over a document; tokens that a source cannot provide come from the others.
     #[schemars(range(min = 0.01, max = 1000.0))]
     pub maximum_epochs: f64,
 }
@@ -35,34 +34,34 @@ impl Default for MixOptions {
 }
 
 impl MixOptions {
-    /// The first mistake, with what would be right: a weight of no path, a path without a weight, numbers out
-    /// of range.
+    /// The first mistake and its correction: a weight without an entry, an entry without a weight, numbers
+    /// out of range.
     pub fn problem(&self, paths: &[String]) -> Option<String> {
         if !(0.1..=100.0).contains(&self.temperature) || !(0.01..=1000.0).contains(&self.maximum_epochs) {
             return Some(format!(
-                "a temperature of {} and at most {} epochs: 0.1 to 100 and 0.01 to 1000 are possible",
+                "temperature = {}, maximum_epochs = {}: temperature must be from 0.1 to 100, maximum_epochs \
+                 from 0.01 to 1000",
                 self.temperature, self.maximum_epochs
             ));
         }
         if let Some((name, weight)) =
             self.weights.iter().find(|(_, weight)| !(weight.is_finite() && **weight >= 0.0))
         {
-            return Some(format!("the weight {weight} of `{name}` is no number from 0 up"));
+            return Some(format!("the weight {weight} of `{name}` must be a number of at least 0"));
         }
         if let Some(name) = self.weights.keys().find(|name| !paths.contains(name)) {
-            return Some(format!(
-                "`{name}` has a weight and is no entry of data.paths: weights are given to its entries"
-            ));
+            return Some(format!("`{name}` has a weight but is not an entry of data.paths"));
         }
         if let Some(name) =
             paths.iter().find(|path| !self.weights.is_empty() && !self.weights.contains_key(*path))
         {
             return Some(format!(
-                "`{name}` has no weight: give one to each entry of data.paths, or to none; 0 leaves it out"
+                "`{name}` has no weight: set one for each entry of data.paths, or for none; 0 excludes an \
+                 entry"
             ));
         }
         if !self.weights.is_empty() && self.weights.values().all(|&weight| weight == 0.0) {
-            return Some("all weights are 0: nothing would be learned from".to_owned());
+            return Some("all weights are 0: there would be no training data".to_owned());
         }
         None
     }
@@ -71,19 +70,19 @@ impl MixOptions {
 /// A source's part of a mix.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MixedSource {
-    /// Documents to choose from.
+    /// Number of documents available.
     pub documents: u64,
-    /// Their tokens.
+    /// Number of tokens available.
     pub available_tokens: u64,
-    /// How often they come.
+    /// Number of epochs over the source.
     pub epochs: f64,
-    /// The share of all tokens that was asked for.
+    /// Requested share of all tokens.
     pub asked_share: f64,
     /// Tokens written.
     pub tokens: u64,
 }
 
-/// How often each source comes, by the tokens that each has.
+/// The number of epochs over each source, from the tokens that each has.
 pub fn plan(tokens: &BTreeMap<String, u64>, options: &MixOptions) -> BTreeMap<String, MixedSource> {
     let weight = |name: &String, tokens: u64| match options.weights.is_empty() {
         true => (tokens as f64).powf(1.0 / options.temperature),
@@ -100,7 +99,7 @@ pub fn plan(tokens: &BTreeMap<String, u64>, options: &MixOptions) -> BTreeMap<St
         0 => tokens.values().sum::<u64>() as f64,
         budget => budget as f64,
     };
-    // Sources that reach their bound are settled first; the rest share what is left.
+    // Sources that reach their limit are settled first; the others share the rest.
     let mut open: Vec<&mut MixedSource> =
         plan.values_mut().filter(|source| source.asked_share > 0.0 && source.available_tokens > 0).collect();
     while !open.is_empty() {
@@ -123,8 +122,8 @@ pub fn plan(tokens: &BTreeMap<String, u64>, options: &MixOptions) -> BTreeMap<St
     plan
 }
 
-/// The place in [0, 1) of a document whose text has this hash: it is part of the last, broken epoch of its
-/// source where that is below the epoch's fraction.
+/// The position in [0, 1) of a document whose text has this hash: the document is part of its source's last,
+/// partial epoch if the position is below the epoch's fraction.
 pub fn place(seed: u64, hash: &str) -> f64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"mix").update(&seed.to_le_bytes()).update(hash.as_bytes());

@@ -1,7 +1,8 @@
-//! Writes documents as often as a mix asks for.
+//! Writes documents as often as a mix needs.
 //!
-//! How often is known only when all are encoded, so ids wait in a file. Epochs follow one another, so that
-//! two copies of a document are as far apart as they can be. 16 bytes a document stay in memory.
+//! The number of repetitions is only known when all documents are encoded, so ids are kept in a file. Epochs
+//! are written one after another, so that copies of a document are as far apart as possible. Memory: 16 bytes
+//! per document.
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, BufWriter, Write};
@@ -15,7 +16,7 @@ use crate::{Error, Result};
 
 const WAITING_FILE: &str = "mix.tmp";
 
-/// Documents that wait to be written.
+/// Documents that are not written yet.
 pub struct Mixer<'a> {
     fs: &'a dyn Fs,
     path: PathBuf,
@@ -32,10 +33,10 @@ struct Waiting {
 }
 
 impl<'a> Mixer<'a> {
-    /// Keeps what waits in a file of `folder`.
+    /// Stores waiting documents in a file in `folder`.
     ///
     /// # Errors
-    /// What the disk says.
+    /// I/O errors.
     pub fn new(fs: &'a dyn Fs, folder: &Path, seed: u64) -> Result<Mixer<'a>> {
         let path = folder.join(WAITING_FILE);
         let file = fs.create(&path).map_err(store::Error::io("write", &path))?;
@@ -43,10 +44,10 @@ impl<'a> Mixer<'a> {
         Ok(Mixer { fs, path, file, seed, names: Vec::new(), documents: Vec::new() })
     }
 
-    /// Takes the ids of a document of the source `name`; `hash` is that of its text.
+    /// Adds the ids of a document of the source `name`; `hash` is that of its text.
     ///
     /// # Errors
-    /// What the disk says.
+    /// I/O errors.
     pub fn push(&mut self, ids: &[u32], name: &str, hash: &str) -> Result<()> {
         let source = match self.names.iter().position(|known| known == name) {
             Some(at) => at,
@@ -61,10 +62,10 @@ impl<'a> Mixer<'a> {
         Ok(())
     }
 
-    /// Hands each document to `write` as often as the mix asks for.
+    /// Passes each document to `write` as often as the mix needs.
     ///
     /// # Errors
-    /// A mix that chooses nothing; what `write` or the disk says.
+    /// A mix that selects nothing; errors of `write`; I/O errors.
     pub fn finish(
         self,
         options: &MixOptions,

@@ -11,29 +11,29 @@ use crate::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
 use crate::ids::{bytes_per_id, write_ids};
 use crate::{Result, Split};
 
-/// One split.
+/// Counts of a split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenCounts {
-    /// Documents.
+    /// Number of documents.
     pub documents: u64,
-    /// Ids, BOS and EOS included.
+    /// Number of ids, BOS and EOS included.
     pub tokens: u64,
-    /// Files of ids.
+    /// Number of shards.
     pub shards: usize,
 }
 
-/// What a header says of the tokenizer.
+/// The tokenizer in a header.
 #[derive(Clone, Copy, Debug)]
 pub struct Vocabulary<'a> {
-    /// Ids are below this.
+    /// Vocabulary size.
     pub vocab_size: usize,
     /// BLAKE3 of tokenizer.json.
     pub tokenizer_hash: &'a str,
-    /// Begins a document.
+    /// Beginning of a document.
     pub bos_id: u32,
-    /// Ends a document.
+    /// Id of EOS.
     pub eos_id: u32,
-    /// Fills rows.
+    /// Id of PAD.
     pub pad_id: u32,
 }
 
@@ -54,7 +54,7 @@ struct OpenShard {
 }
 
 impl<'a> ShardWriter<'a> {
-    /// A writer into `folder`, which must be there; a shard is closed after the document that reaches
+    /// A writer to `folder`, which must exist; a shard is closed after the document that reaches
     /// `shard_tokens`.
     pub fn new(
         fs: &'a dyn Fs,
@@ -81,7 +81,7 @@ impl<'a> ShardWriter<'a> {
     /// Writes one document's ids, between BOS and EOS.
     ///
     /// # Errors
-    /// What the disk says.
+    /// I/O errors.
     pub fn write(&mut self, ids: &[u32]) -> Result<()> {
         let Header { bytes_per_token, bos_id, eos_id, .. } = self.header;
         let shard = self.shard()?;
@@ -127,7 +127,7 @@ impl<'a> ShardWriter<'a> {
     /// Writes the header.
     ///
     /// # Errors
-    /// What the disk says.
+    /// I/O errors.
     pub fn finish(mut self) -> Result<TokenCounts> {
         self.close()?;
         atomic::write_json(self.fs, &self.folder.join(header_file(self.split)), &self.header)?;

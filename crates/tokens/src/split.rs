@@ -1,19 +1,19 @@
-//! What documents and their tokens are for.
+//! The training and validation splits.
 
 use serde::{Deserialize, Serialize};
 
-/// What documents are for.
+/// The use of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
-    /// To learn from.
+    /// Training.
     Train,
-    /// To measure with; never learned from.
+    /// Validation; never trained on.
     Validation,
 }
 
 impl Split {
-    /// Both.
+    /// Both splits.
     pub const ALL: [Split; 2] = [Split::Train, Split::Validation];
 
     /// The name in file names.

@@ -1,9 +1,9 @@
-//! Files that are checked against their manifest when they are opened, and block by block whenever they are
-//! read again.
+//! Files that are verified against their manifest when they are opened, and block by block whenever they are
+//! read.
 //!
-//! A run reads its shards for days. A disk that decays, or a program that writes into them, must not reach
-//! the weights: what is read is what was hashed, or an error. Reading, and not mapping, also means that a
-//! file that was cut short is an error and no SIGBUS.
+//! A run reads its shards for days. A decaying disk, or a program that writes to them, must not affect the
+//! weights: a read returns the hashed data or an error. Reading instead of mapping also makes a truncated
+//! file an error instead of a SIGBUS.
 
 use std::fmt;
 use std::io::SeekFrom;
@@ -17,23 +17,23 @@ use twox_hash::XxHash64;
 
 use crate::{Error, Fault, Result};
 
-/// Bytes that are read and checked at once: a window of tokens needs one or two blocks, and their hashes take
-/// 1/2048 of the file.
+/// Bytes read and verified at once: a window of tokens needs one or two blocks, and the hashes take 1/2048 of
+/// the file.
 pub const BLOCK_BYTES: usize = 16 << 10;
 
 /// A file, with the hash of each of its blocks.
 pub struct VerifiedFile {
     path: PathBuf,
     bytes: u64,
-    /// XXH64 of each block, taken while BLAKE3 of the whole was compared with the manifest: of the very same
-    /// bytes.
+    /// XXH64 of each block, computed together with the BLAKE3 of the whole file that was compared with the
+    /// manifest: over the same bytes.
     blocks: Vec<u64>,
     open: Mutex<Open>,
 }
 
 struct Open {
     file: Box<dyn FsReader>,
-    /// The block that was read last.
+    /// The last block that was read.
     number: Option<usize>,
     block: Vec<u8>,
 }
@@ -56,7 +56,7 @@ impl VerifiedFile {
             whole.update(read);
             blocks.extend(read.chunks(BLOCK_BYTES).map(|block| XxHash64::oneshot(0, block)));
             bytes += count as u64;
-            // A file that grew is another one.
+            // A file that has grown does not match.
             if count < buffer.len() || bytes > record.bytes {
                 break;
             }
@@ -73,18 +73,18 @@ impl VerifiedFile {
         Ok(VerifiedFile { path: path.to_owned(), bytes, blocks, open })
     }
 
-    /// Its size.
+    /// Its size in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Fills `out` with what stands from `offset` on.
+    /// Fills `out` with the bytes from `offset`.
     ///
     /// # Errors
-    /// A block that is no longer what it was; what the disk says.
+    /// A block that has changed; I/O errors.
     ///
     /// # Panics
-    /// Where that reaches beyond the file's end.
+    /// If the range exceeds the file.
     pub fn read(&self, offset: u64, mut out: &mut [u8]) -> Result<()> {
         assert!(offset + out.len() as u64 <= self.bytes, "invariant: reads lie within the file");
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +100,7 @@ impl VerifiedFile {
         Ok(())
     }
 
-    /// Hands over a whole block, of `BLOCK_BYTES` or what the file's end leaves.
+    /// Returns a block of `BLOCK_BYTES`, or fewer at the end of the file.
     pub fn with_block<T>(&self, number: usize, look: impl FnOnce(&[u8]) -> T) -> Result<T> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(look(self.block(&mut open, number)?))
@@ -139,7 +139,7 @@ impl fmt::Debug for VerifiedFile {
     }
 }
 
-/// Reads until `buffer` is full or the file ends; how much it was.
+/// Reads until `buffer` is full or the file ends; returns the number of bytes.
 fn fill(file: &mut dyn FsReader, buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {

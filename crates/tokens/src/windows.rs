@@ -9,7 +9,7 @@ pub(crate) struct Windows {
     pub offset: u64,
 }
 
-/// A window: its first token in the stream, and how many tokens it has.
+/// A window: the position of its first token, and its number of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     pub start: u64,

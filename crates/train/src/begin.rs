@@ -1,4 +1,4 @@
-//! The state to begin from: fresh, or a checkpoint that fits this model, data and options.
+//! The initial state of a session: fresh, or from a checkpoint that matches this model, data and options.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ pub(crate) struct Started {
     pub state: TrainerState,
     /// The state of step 0.
     pub fresh: TrainerState,
-    /// The step of the checkpoint it came from.
+    /// The step of the checkpoint that was loaded; `None` for a fresh start.
     pub resumed_from: Option<u64>,
-    /// What a person should know about it.
+    /// Notes to report to the user.
     pub notes: Vec<String>,
 }
 
-/// Settles options, draws or loads weights, and checks that checkpoint and job belong together.
+/// Resolves options, initializes or loads weights, and checks that checkpoint and job match.
 pub(crate) fn begin<D: Device>(
     model: &mut TrainingModel<D>,
     job: &Job,
@@ -43,8 +43,8 @@ pub(crate) fn begin<D: Device>(
             check(&state, &fresh)?;
             check_options(&state, &fresh, job.trained_with)?;
             if which != Which::Latest {
-                // Now, and not at the next save: a session that is killed before it must not leave others to
-                // be the latest.
+                // Done now and not at the next save: if this session is killed before it, later checkpoints
+                // must not be the latest.
                 checkpoints.supersede(state.step)?;
             }
             let (state, notes) = resumed(state, &fresh, which, job.training.token_count());
@@ -54,20 +54,20 @@ pub(crate) fn begin<D: Device>(
     model.initialize(options.seed);
     let notes = match job.start {
         Start::Fresh => Vec::new(),
-        Start::Resume(_) => vec!["this run has no checkpoint yet: it starts again at step 0".to_owned()],
+        Start::Resume(_) => vec!["this run has no checkpoint yet: starting again at step 0".to_owned()],
     };
     Ok(Started { state: fresh.clone(), fresh, resumed_from: None, notes })
 }
 
-/// Of all that the run learns from.
+/// Hash of all training data of the run.
 fn data_hash(job: &Job) -> String {
     let of_phases = job.phases.iter().map(|own| own.as_ref().map_or("-", |dataset| dataset.hash()));
     let all: Vec<&str> = std::iter::once(job.training.hash()).chain(of_phases).collect();
     if job.phases.iter().any(Option::is_some) { all.join("+") } else { all[0].to_owned() }
 }
 
-/// Of the hash of all that the run learned from, what is of the phases it still has: those after them were
-/// taken back by a decay.
+/// The part of a checkpoint's data hash that covers the phases that the run still has; a decay removed those
+/// after them.
 fn of_phases_left<'a>(was: &'a str, now: &str) -> &'a str {
     match was.strip_prefix(now) {
         Some(rest) if rest.starts_with('+') => &was[..now.len()],
@@ -106,7 +106,7 @@ fn fresh_state(job: &Job, options: &TrainOptions, model: Value, total_steps: u64
     }
 }
 
-/// What decides the stream of batches or the meaning of weights must not have changed.
+/// Checks that nothing has changed that determines the batches or the meaning of weights.
 fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
     for (what, was, is, remedy) in [
         (
@@ -119,13 +119,13 @@ fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
             "the tokenizer",
             state.tokenizer_hash.clone(),
             now.tokenizer_hash.clone(),
-            "put the run's tokenizer back, or start a new run",
+            "restore the run's tokenizer, or start a new run",
         ),
         (
             "the data",
             of_phases_left(&state.data_hash, &now.data_hash).to_owned(),
             now.data_hash.clone(),
-            "put the run's data back, or start a new run",
+            "restore the run's data, or start a new run",
         ),
     ] {
         if was != is {
@@ -148,8 +148,8 @@ fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
     Ok(())
 }
 
-/// The record of the run must know the options that the checkpoint was made with: otherwise one of the two is
-/// not what it was.
+/// Checks that the run's record knows the options of the checkpoint; otherwise one of the two does not belong
+/// to the run.
 fn check_options(state: &TrainerState, now: &TrainerState, trained_with: &[String]) -> Result<()> {
     let (was, is) = (state.options.hash(), now.options.hash());
     if was == is || trained_with.contains(&was) {
@@ -158,7 +158,7 @@ fn check_options(state: &TrainerState, now: &TrainerState, trained_with: &[Strin
     Err(Error::UnknownOptions { step: state.step, keys: changed(&state.options, &now.options) })
 }
 
-/// `tokens`: of the training data.
+/// `tokens`: number of training tokens.
 fn resumed(
     mut state: TrainerState,
     now: &TrainerState,
@@ -166,21 +166,24 @@ fn resumed(
     tokens: u64,
 ) -> (TrainerState, Vec<String>) {
     let mut notes = Vec::new();
-    let which = if which == Which::Latest { "latest whole" } else { "chosen" };
+    let which = if which == Which::Latest { "latest intact" } else { "selected" };
     notes
         .push(format!("resuming from the {which} checkpoint, of step {} of {}", state.step, now.total_steps));
     let was_planned = RunLength::new(&state.options, tokens).steps;
     if was_planned != now.total_steps {
         notes.push(format!(
-            "the run now has {} steps instead of {}: the learning rate follows the schedule of the new length from here on",
+            "the run now has {} steps instead of {}: the learning-rate schedule follows the new length from \
+             here on",
             now.total_steps, state.total_steps
         ));
     }
     for key in changed(&state.options, &now.options) {
-        notes.push(format!("train.{key} was changed since the checkpoint; the new value holds from here on"));
+        notes.push(format!(
+            "train.{key} has changed since the checkpoint; the new value applies from here on"
+        ));
     }
     if (state.step >= now.total_steps || state.stopped_early) && !state.duties_due {
-        notes.push("all steps are done: ask for more with `text2llm resume --more-epochs N`".to_owned());
+        notes.push("all steps are done: train longer with `text2llm resume --more-epochs N`".to_owned());
     }
     if (state.stopped_early || state.decaying_after.is_some())
         && (was_planned != now.total_steps || state.options.early_stopping != now.options.early_stopping)
@@ -194,7 +197,7 @@ fn resumed(
     (state, notes)
 }
 
-/// The schedule of a run that was planned with `planned` steps, whose final decay may have begun earlier.
+/// The schedule of a run planned with `planned` steps, whose final decay may have started earlier.
 pub(crate) fn schedule_of(options: &TrainOptions, planned: u64, decaying_after: Option<u64>) -> Schedule {
     let schedule = options.schedule(planned);
     decaying_after.and_then(|step| schedule.decaying_after(step)).unwrap_or(schedule)

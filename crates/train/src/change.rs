@@ -5,21 +5,21 @@ use serde_json::{Map, Value};
 use crate::options::TrainOptions;
 use crate::ranges;
 
-/// What a change of a key does to a run that has begun.
+/// The effect of changing a key within a run.
 ///
-/// The schema says it beside each key as `x-change`; a key that does not say is [`Change::Fixed`].
+/// The schema states it for each key as `x-change`; a key without it is [`Change::Fixed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It decides the batches, the arithmetic or the length of the run: it cannot be changed within one.
+    /// The key determines batches, arithmetic or the length of the run: it cannot be changed within a run.
     Fixed,
-    /// It may be changed within a run; the weights are others from then on.
+    /// The key may be changed within a run; weights differ from then on.
     Tunable,
-    /// It decides what is reported and kept, or how memory is used: no weight depends on it.
+    /// The key affects reports, kept files or memory use: weights do not depend on it.
     Reporting,
 }
 
 impl Change {
-    /// Of a key of `[train]`.
+    /// The effect of changing a key of `[train]`.
     pub fn of(key: &str) -> Change {
         match ranges::schema()["properties"][key]["x-change"].as_str() {
             Some("tunable") => Change::Tunable,
@@ -30,26 +30,26 @@ impl Change {
 }
 
 impl TrainOptions {
-    /// What decides the weights, by key: all options but those that only report.
+    /// The options that determine the weights, by key: all except those that only report.
     pub fn deciding(&self) -> Map<String, Value> {
         self.of_changes(|change| change != Change::Reporting)
     }
 
-    /// These options with all of another's that `wanted` picks by what their change does.
+    /// These options, with those keys taken from `other` whose [`Change`] satisfies `wanted`.
     pub fn with(&self, other: &TrainOptions, wanted: impl Fn(Change) -> bool) -> TrainOptions {
         let mut merged = self.of_changes(|_| true);
         merged.extend(other.of_changes(wanted));
         serde_json::from_value(Value::Object(merged)).expect("invariant: both were options")
     }
 
-    /// The options of these roles, by key.
+    /// The options whose [`Change`] satisfies `wanted`, by key.
     fn of_changes(&self, wanted: impl Fn(Change) -> bool) -> Map<String, Value> {
         let Ok(Value::Object(mut values)) = serde_json::to_value(self) else { return Map::new() };
         values.retain(|key, _| wanted(Change::of(key)));
         values
     }
 
-    /// What must be the same for a checkpoint to be continued: the fixed options, but for the length of the
+    /// The options that must match for a checkpoint to be continued: the fixed ones, except the length of the
     /// run, which `--more-…` changes, and the micro-batch, which each machine chooses.
     pub(crate) fn of_stream(&self) -> Map<String, Value> {
         let mut fixed = self.of_changes(|change| change == Change::Fixed);
@@ -59,8 +59,8 @@ impl TrainOptions {
         fixed
     }
 
-    /// Names these options in a checkpoint's manifest: BLAKE3 of what decides the weights, without the
-    /// micro-batch, which each machine chooses.
+    /// The fingerprint of these options in a checkpoint's manifest: BLAKE3 over the options that determine
+    /// the weights, without the micro-batch, which each machine chooses.
     pub fn hash(&self) -> String {
         let mut deciding = self.deciding();
         deciding.remove("micro_batch_size");

@@ -13,18 +13,18 @@ impl TrainOptions {
             problems.push(Problem { key: key.to_owned(), message });
         };
         if self.steps.is_some() && self.epochs.is_some() {
-            refuse("steps", "`epochs` and `steps` are both given: leave one out".to_owned());
+            refuse("steps", "`epochs` and `steps` are both set: remove one".to_owned());
         }
         if self.micro_batch_size > 0 && !self.batch_size.is_multiple_of(self.micro_batch_size) {
             let batch_size = self.batch_size;
-            let message = format!("must divide batch_size ({batch_size}), or be 0 to let the program choose");
+            let message = format!("must divide batch_size ({batch_size}), or be 0 to choose automatically");
             refuse("micro_batch_size", message);
         }
         problems.extend(phase::problems(self));
         problems
     }
 
-    /// The first of [`TrainOptions::problems`] as an error.
+    /// Returns the first of [`TrainOptions::problems`] as an error.
     pub fn validate(&self) -> Result<()> {
         match self.problems().into_iter().next() {
             None => Ok(()),

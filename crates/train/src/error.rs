@@ -5,23 +5,23 @@ use std::path::PathBuf;
 /// `Result` with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What a caller may want to decide on.
+/// Kinds of errors that callers distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// An option out of its range.
     Options,
-    /// The data does not suffice or cannot be read.
+    /// There is too little data, or it cannot be read.
     Data,
     /// The disk is full.
     StorageFull,
-    /// The disk or the system refused.
+    /// An I/O or system error.
     Io,
-    /// A limit of this process is reached; waiting does not lift it.
+    /// A limit of this process was reached; waiting does not help.
     Limit,
-    /// Something of somebody else's is in the way; waiting does not move it.
+    /// A file that is not the program's is in the way; waiting does not help.
     InTheWay,
-    /// A checkpoint is damaged and nothing can stand in for it.
+    /// A checkpoint is damaged and there is no replacement.
     Corrupt,
     /// There is no such checkpoint.
     NotFound,
@@ -29,12 +29,12 @@ pub enum ErrorKind {
     Incompatible,
     /// Loss or gradients are not finite.
     Diverged,
-    /// The model refused.
+    /// An error of the model.
     Model,
 }
 
 impl ErrorKind {
-    /// As `state.json` spells it.
+    /// The name of the kind in `state.json`.
     pub fn name(self) -> &'static str {
         match self {
             ErrorKind::Options => "options",
@@ -52,87 +52,87 @@ impl ErrorKind {
     }
 }
 
-/// Everything that can stop training; each message says what to do next.
+/// Errors that stop training; each message says what to do next.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A value out of its range.
+    /// An invalid value.
     #[error("train.{key}: {message}")]
     Option {
         /// The key within `[train]`.
         key: String,
-        /// What is wrong and what would be right.
+        /// The mistake and its correction.
         message: String,
     },
     /// Too little data, or data that cannot be read.
     #[error("{message}")]
     Data {
-        /// What and what to do.
+        /// The problem and its remedy.
         message: String,
     },
-    /// A checkpoint could not be written for as long as the program is willing to wait.
+    /// A checkpoint could not be written within the waiting time.
     #[error(
-        "the checkpoint of step {step} cannot be written: {source}. {last_good} Free {:.1} MB on the disk of `{}` and go \
-         on with `text2llm resume`", *needed_bytes as f64 / 1e6, folder.display()
+        "the checkpoint of step {step} cannot be written: {source}. {last_good} Free {:.1} MB on the disk of \
+         `{}` and continue with `text2llm resume`", *needed_bytes as f64 / 1e6, folder.display()
     )]
     Save {
-        /// The step that is not saved.
+        /// The step that was not saved.
         step: u64,
-        /// Where checkpoints go.
+        /// The folder of checkpoints.
         folder: PathBuf,
-        /// About how much one takes.
+        /// Approximate size of a checkpoint.
         needed_bytes: u64,
-        /// Which checkpoint is whole, as a sentence.
+        /// A sentence about the last good checkpoint.
         last_good: String,
         /// The last attempt's error.
         source: Box<Error>,
     },
     /// All checkpoints are damaged.
     #[error(
-        "no checkpoint in `{}` is whole ({damaged} damaged, first: {first}): restore one from a copy, or start a new run \
-         with `text2llm run`", folder.display()
+        "no checkpoint in `{}` is intact ({damaged} damaged, first: {first}): restore one from a backup, or \
+         start a new run with `text2llm run`", folder.display()
     )]
     NoneWhole {
-        /// Where.
+        /// The folder of checkpoints.
         folder: PathBuf,
-        /// How many there are.
+        /// Number of damaged checkpoints.
         damaged: usize,
-        /// What is wrong with the newest.
+        /// The problem of the newest one.
         first: Box<Error>,
     },
-    /// A checkpoint that was asked for is not there.
+    /// The selected checkpoint does not exist.
     #[error("{message}")]
     NotFound {
-        /// Which, where, and which ones there are.
+        /// The checkpoint, the folder, and the available steps.
         message: String,
     },
-    /// A checkpoint's content breaks its own rules although its hashes hold.
+    /// A checkpoint is inconsistent although its hashes match.
     #[error("`{}` is damaged: {message}", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         message: String,
     },
-    /// The checkpoint is not of this run's model, tokenizer, data or batch shape.
+    /// The checkpoint does not match this run's model, tokenizer, data or batch shape.
     #[error("the checkpoint of step {step} cannot be continued: {what} was {was} and is now {now}; {remedy}")]
     Incompatible {
         /// The checkpoint's step.
         step: u64,
         /// What differs.
         what: String,
-        /// In the checkpoint.
+        /// The value in the checkpoint.
         was: String,
-        /// Now.
+        /// The current value.
         now: String,
-        /// What to do.
+        /// The remedy.
         remedy: &'static str,
     },
-    /// The checkpoint was made with options that the run's record never had.
+    /// The checkpoint was made with options that the run's record does not know.
     #[error(
-        "the checkpoint of step {step} was made with other options than the run's meta.json has, or ever had (train.{}): one of \
-         the two is not of this run. Restore meta.json from a backup, resume another checkpoint with --checkpoint, or start a new \
-         run", keys.join(", train.")
+        "the options of the checkpoint of step {step} differ from those in the run's meta.json (train.{}): \
+         one of the two does not belong to this run. Restore meta.json from a backup, resume another \
+         checkpoint with --checkpoint, or start a new run", keys.join(", train.")
     )]
     UnknownOptions {
         /// The checkpoint's step.
@@ -140,77 +140,79 @@ pub enum Error {
         /// Keys of `[train]` that differ.
         keys: Vec<String>,
     },
-    /// Too many steps in a row without a finite loss and gradient.
+    /// Too many consecutive steps without a finite loss and gradient.
     #[error(
-        "loss or gradient was not finite in {count} steps in a row, up to step {step}: the run has diverged. Start a new \
-         one with a lower train.learning_rate (it was {learning_rate:e}) or a longer warm-up; the checkpoints of this one \
-         are sound and stay"
+        "loss or gradient was not finite in {count} consecutive steps, up to step {step}: the run has \
+         diverged. Start a new run with a lower train.learning_rate (it was {learning_rate:e}) or a longer \
+         warm-up. The checkpoints of this run are intact and kept"
     )]
     Diverged {
-        /// The last of them.
+        /// The last such step.
         step: u64,
-        /// How many.
+        /// Number of such steps.
         count: u64,
-        /// Used in the last of them.
+        /// The learning rate of the last one.
         learning_rate: f64,
     },
-    /// The loss left its course and did not come back.
+    /// The loss spiked, and rollbacks did not help.
     #[error(
-        "the loss spiked to {loss:.3} at step {step}, where {median:.3} was usual: the run has diverged, {tries} rollbacks in a row did not \
-         help. Start a new one with a lower train.learning_rate (it was {learning_rate:e}) or a longer warm-up, or look at the text \
-         around there; the checkpoints of this one are sound and stay"
+        "the loss spiked to {loss:.3} at step {step} (recent median {median:.3}), and {tries} consecutive \
+         rollbacks did not help: the run has diverged. Start a new run with a lower train.learning_rate (it \
+         was {learning_rate:e}) or a longer warm-up, or check the training text at that step. The \
+         checkpoints of this run are intact and kept"
     )]
     Spike {
-        /// Where it was noticed.
+        /// The step at which it was detected.
         step: u64,
         /// The loss.
         loss: f64,
-        /// What was usual before.
+        /// Median of recent losses.
         median: f64,
-        /// Rollbacks tried.
+        /// Number of rollbacks attempted.
         tries: u64,
-        /// Used there.
+        /// The learning rate of that step.
         learning_rate: f64,
     },
-    /// A weight or moment is NaN or infinite; no such thing is ever saved.
-    #[error("`{tensor}` holds a value that is not finite after step {step}: no checkpoint is written of it")]
+    /// A weight or moment is NaN or infinite; such a state is never saved.
+    #[error("`{tensor}` contains a non-finite value after step {step}: no checkpoint was written")]
     NonFiniteWeights {
         /// The step.
         step: u64,
         /// The tensor.
         tensor: String,
     },
-    /// The run's folder was deleted or moved while it trained.
+    /// The run's folder was deleted or moved during training.
     #[error(
-        "the run's folder `{}` is gone: it was deleted or moved while it trained. Training stops, since nothing can be kept; \
-         put the folder back and go on with `text2llm resume`, or start a new run", folder.display()
+        "the run's folder `{}` is gone: it was deleted or moved during training. Training stopped, since \
+         nothing can be saved; restore the folder and continue with `text2llm resume`, or start a new \
+         run", folder.display()
     )]
     FolderGone {
-        /// Where it was.
+        /// Its former path.
         folder: PathBuf,
     },
     /// Signal handlers could not be installed.
     #[error("cannot listen for SIGINT and SIGTERM: {source}")]
     Signals {
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// From the disk.
+    /// An I/O error.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// From a tensor file.
+    /// An error of a tensor file.
     #[error(transparent)]
     Formats(#[from] formats::Error),
-    /// From the model.
+    /// An error of the model.
     #[error(transparent)]
     Model(#[from] model::Error),
-    /// From the data.
+    /// An error of the training data.
     #[error(transparent)]
     Tokens(#[from] tokens::Error),
 }
 
 impl Error {
-    /// The kind to decide on.
+    /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         let of_store = |kind| match kind {
             store::ErrorKind::StorageFull => ErrorKind::StorageFull,

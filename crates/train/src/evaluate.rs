@@ -1,4 +1,4 @@
-//! The validation loss: one pass over the validation set, in order.
+//! Computes the validation loss: one pass over the validation set, in order.
 
 use compute::Batch;
 
@@ -7,14 +7,14 @@ use crate::{Result, StopFlag};
 /// Mean loss over the set's trained tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Evaluation {
-    /// In nats a token.
+    /// In nats per token.
     pub loss: f64,
-    /// Tokens it is the mean of.
+    /// Number of tokens in the mean.
     pub tokens: f64,
 }
 
-/// The mean of a set's batches, where `loss` is Σ weight · loss of one. `None` when the flag was raised before the end, or the set has no
-/// token to predict.
+/// The mean of a set's batches, where `loss` is Σ weight · loss of one. `None` when the flag was raised
+/// before the end, or the set has no token to predict.
 pub fn evaluate(
     mut loss: impl FnMut(&Batch) -> f64,
     batches: impl Iterator<Item = tokens::Result<Batch>>,

@@ -1,4 +1,4 @@
-//! What the loop is given and what it gives back.
+//! Inputs and outputs of the training loop.
 
 use std::path::PathBuf;
 
@@ -13,49 +13,51 @@ use tokens::TokenDataset;
 use crate::checkpoint::{Best, EpochSummary, Which};
 use crate::{Patience, StopFlag, TrainOptions};
 
-/// Where to begin.
+/// Where to start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
     /// At step 0 with weights drawn from the seed.
     #[default]
     Fresh,
-    /// From a checkpoint of this run; at step 0 where it has none yet.
+    /// From a checkpoint of this run, or at step 0 if it has none yet.
     Resume(Which),
 }
 
-/// One training job. The folder's lock is asked for so that nobody trains without holding it.
+/// A training job. It requires the folder's lock, so that nobody trains without holding it.
 pub struct Job<'a> {
-    /// The disk.
+    /// File system.
     pub fs: &'a dyn Fs,
     /// The run's folder.
     pub run: &'a RunDir,
-    /// Proof that no one else writes there.
+    /// Proof that no other process writes there.
     pub lock: &'a RunLock,
-    /// How to train; `micro_batch_size` must be what the model was made for, see [`crate::micro_batch_size`].
+    /// Training options; `micro_batch_size` must be that of the model's layout, see
+    /// [`crate::micro_batch_size`].
     pub options: &'a TrainOptions,
-    /// Where to begin.
+    /// Where to start.
     pub start: Start,
-    /// [`TrainOptions::hash`] of other options that this run is known to have trained with. A checkpoint of
-    /// options that are neither these nor `options` is not continued.
+    /// [`TrainOptions::hash`] of other options that this run has trained with. A checkpoint with options that
+    /// are neither these nor `options` is refused.
     pub trained_with: &'a [String],
     /// The training tokens.
     pub training: &'a TokenDataset,
-    /// The training tokens of each phase that has a mix of its own, in the order of `train.phase`; may be
-    /// shorter.
+    /// Training tokens of each phase with its own mix, in the order of `train.phase`; may be shorter.
     pub phases: &'a [Option<TokenDataset>],
     /// The validation tokens.
     pub validation: Option<&'a TokenDataset>,
     /// Raised to stop after saving.
     pub stop: &'a StopFlag,
-    /// With a full disk.
+    /// How long to wait if the disk is full.
     pub patience: Patience,
-    /// Goes into `training_metrics.json` as it is: device, threads, versions. See [`crate::environment`].
+    /// Copied into `training_metrics.json`: device, threads, versions. See [`crate::environment`].
     pub environment: Value,
 }
 
-/// Makes text of a model in training. The caller has the tokenizer and a decoding model to copy weights into.
+/// Generates text with the model in training. The caller has the tokenizer and a decoding model to copy
+/// weights into.
 pub trait Sampler<D: Device> {
-    /// One continuation for each prompt, without the prompt. An error becomes a warning; training goes on.
+    /// Returns one continuation per prompt, without the prompt. An error becomes a warning; training
+    /// continues.
     fn sample(
         &mut self,
         model: &mut TrainingModel<D>,
@@ -68,16 +70,16 @@ pub trait Sampler<D: Device> {
 pub enum Ending {
     /// All steps are done.
     Completed,
-    /// The flag was raised; a checkpoint holds everything.
+    /// Stopped on request, after saving a checkpoint.
     Stopped,
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// How it ended.
     pub ending: Ending,
-    /// Steps done in all.
+    /// Total steps done.
     pub step: u64,
     /// Steps of the run.
     pub total_steps: u64,
@@ -91,16 +93,16 @@ pub struct Outcome {
     pub best: Option<Best>,
     /// Epochs done.
     pub history: Vec<EpochSummary>,
-    /// Trained tokens in all.
+    /// Total trained tokens.
     pub tokens_seen: u64,
     /// Time over all sessions.
     pub elapsed_s: f64,
-    /// Trained tokens a second over the optimizer steps of this session, validation and saving not counted.
+    /// Trained tokens per second over the optimizer steps of this session, without validation and saving.
     pub tokens_per_s: f64,
     /// The newest checkpoint.
     pub last_checkpoint: Option<PathBuf>,
-    /// The checkpoint with the lowest validation loss, where there is one.
+    /// The checkpoint with the lowest validation loss, if any.
     pub best_checkpoint: Option<PathBuf>,
-    /// What `training_metrics.json` in the run's folder holds.
+    /// The content of `training_metrics.json` in the run's folder.
     pub training_metrics: Value,
 }

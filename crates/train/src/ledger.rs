@@ -1,7 +1,8 @@
-//! What a run writes beside its checkpoints: `metrics.jsonl`, `state.json`, `train.log`.
+//! Records of a run other than checkpoints: `metrics.jsonl`, `state.json`, `train.log`.
 //!
-//! None of these may stop training: on a full disk metrics wait in memory and the others are skipped, with
-//! one warning until it works again. A checkpoint, which needs them on the disk, waits for space itself.
+//! None of these may stop training: on a full disk metrics are kept in memory and the others are skipped,
+//! with one warning until writing works again. A checkpoint, which needs them on disk, waits for space
+//! itself.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -16,9 +17,9 @@ use store::{plain, secret};
 use crate::Result;
 use crate::checkpoint::TrainerState;
 
-/// Between two routine writes of `state.json`.
+/// Time between two routine writes of `state.json`.
 const STATE_EVERY: Duration = Duration::from_secs(2);
-/// Between two lines of `train.log` that only tell a step.
+/// Time between two step lines in `train.log`.
 const STEP_LINE_EVERY: Duration = Duration::from_secs(10);
 
 pub(crate) struct Ledger<'a> {
@@ -31,7 +32,7 @@ pub(crate) struct Ledger<'a> {
     troubled: bool,
 }
 
-/// What earlier sessions left in `metrics.jsonl`.
+/// History from `metrics.jsonl` of earlier sessions.
 pub(crate) struct Past {
     pub elapsed_s: f64,
     /// Seconds of each epoch of the history, where known.
@@ -39,7 +40,7 @@ pub(crate) struct Past {
 }
 
 impl<'a> Ledger<'a> {
-    /// Opens the files, cutting metrics back to `step`.
+    /// Opens the files and truncates metrics to `step`.
     pub fn open(fs: &'a dyn Fs, run: &'a RunDir, step: u64) -> Result<(Ledger<'a>, Past)> {
         let path = run.metrics();
         let log = MetricsLog::open(fs, &path, step)?;
@@ -51,14 +52,15 @@ impl<'a> Ledger<'a> {
                 _ => {}
             }
         }
-        // A run is as good without it.
+        // A missing file does not affect the run.
         let _ = runs::pause::reserve(fs, run.path());
         let ledger = Ledger {
             fs,
             run,
             metrics: log,
             log: match fs.append(&run.log()) {
-                // What lies there is not ours to write to, and going on without a word would hide that.
+                // A file that is not the program's must not be written to, and ignoring it silently would
+                // hide that.
                 Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
                     return Err(store::Error::io("write", &run.log())(error).into());
                 }
@@ -77,27 +79,27 @@ impl<'a> Ledger<'a> {
         self.settle(written, reporter);
     }
 
-    /// Takes back the metrics after `step`: the run has gone back to it.
+    /// Removes metrics after `step`, after a rollback to it.
     pub fn cut_back(&mut self, step: u64) -> Result<()> {
-        // Lines still waiting for space are of later steps, or of steps that are on the disk.
+        // Lines still in memory are of later steps, or of steps that are on disk.
         self.metrics = MetricsLog::open(self.fs, &self.run.metrics(), step)?;
         Ok(())
     }
 
-    /// Forces metrics to the disk, before a checkpoint counts on them.
+    /// Syncs metrics to disk before a checkpoint relies on them.
     pub fn sync(&mut self) -> Result<()> {
         Ok(self.metrics.sync()?)
     }
 
-    /// Tells the listener, and the log what a person would want to read there later.
+    /// Reports an event, and logs what a person would want to read later.
     pub fn tell(&mut self, event: &Event, reporter: &mut dyn Reporter) {
         let line = match event {
             Event::Note { message, .. } => message.clone(),
             Event::Warning { message, .. } => format!("WARNING: {message}"),
             Event::Validation(record) => {
-                let best = if record.best { ", the best so far" } else { "" };
+                let best = if record.best { " (best so far)" } else { "" };
                 let in_phase = record.in_phase.map(|phase| {
-                    format!(" ({:.4} at {} tokens a sequence)", phase.loss, phase.sequence_length)
+                    format!(" ({:.4} at sequence length {})", phase.loss, phase.sequence_length)
                 });
                 let in_phase = in_phase.unwrap_or_default();
                 format!("step {}: validation loss {:.4}{best}{in_phase}", record.step, record.loss)
@@ -140,13 +142,12 @@ impl<'a> Ledger<'a> {
     fn log_line(&mut self, line: &str) {
         if let Some(log) = &mut self.log {
             let line = format!("{} {}\n", Timestamp::now().rfc3339(), plain::line(&secret::hidden(line)));
-            // Prose for a person: a lost line loses nothing else.
+            // A lost log line affects nothing else.
             let _ = log.write_all(line.as_bytes());
         }
     }
 
-    /// Refuses to go on in a folder that somebody has removed: writing there would make an empty shell of the
-    /// run.
+    /// Returns an error if the run's folder was removed: writing would create an empty shell of the run.
     pub fn check_folder(&self) -> Result<()> {
         if self.fs.exists(self.run.path()) {
             return Ok(());
@@ -159,7 +160,7 @@ impl<'a> Ledger<'a> {
         self.state_written.is_none_or(|at| at.elapsed() >= STATE_EVERY)
     }
 
-    /// Writes `state.json` when the last write is long enough ago, or `status` is not simply running.
+    /// Writes `state.json` if the last write is long enough ago or `status` is not plain running.
     pub fn state(
         &mut self,
         status: RunStatus,
@@ -205,7 +206,10 @@ impl<'a> Ledger<'a> {
                 if !std::mem::replace(&mut self.troubled, true) {
                     reporter.warning(
                         Phase::Training,
-                        &format!("{error}. Training goes on; metrics wait in memory"),
+                        &format!(
+                            "{error}. Training continues; metrics are kept in memory until they can be \
+                             written"
+                        ),
                     );
                 }
             }
@@ -213,7 +217,7 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// What `state.json` shows beside the trainer's state.
+/// Values of `state.json` that are not part of the trainer's state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     pub epoch: f64,

@@ -51,10 +51,10 @@ impl RunLength {
         (self.sequences_per_epoch > 0).then(|| sequences / self.sequences_per_epoch as f64)
     }
 
-    /// Refuses data that cannot fill one batch.
+    /// Returns an error for data that cannot fill one batch.
     ///
     /// # Errors
-    /// [`Error::Data`], naming what would be enough.
+    /// [`Error::Data`], which names sufficient values.
     pub fn check(&self) -> Result<()> {
         let RunLength { sequences_per_epoch: sequences, tokens, batch_size, sequence_length, .. } = *self;
         let message = if sequences == 0 {
@@ -65,8 +65,8 @@ impl RunLength {
             )
         } else if sequences < batch_size as u64 {
             format!(
-                "the training text has {tokens} tokens, that is {sequences} sequences of {sequence_length}: fewer than \
-                 one batch of {batch_size}. Lower train.batch_size to {sequences} or less, lower \
+                "the training text has {tokens} tokens, or {sequences} sequences of {sequence_length}: fewer \
+                 than one batch of {batch_size}. Lower train.batch_size to {sequences} or less, lower \
                  train.sequence_length, or add text to data.paths"
             )
         } else {

@@ -1,8 +1,7 @@
-//! Training: the loop, its schedules, its checkpoints, and an exact resume.
+//! Training: the loop, schedules, checkpoints, and bit-exact resume.
 //!
-//! Reading order: `options` (every knob), `schedule`, `job` (what goes in and out), `trainer` (the loop),
-//! `checkpoint`. Non-goals: choosing data or a shape (that is `pipeline`), arithmetic (`compute`, `model`),
-//! printing (`cli`).
+//! Reading order: `options`, `schedule`, `job` (inputs and outputs), `trainer` (the loop), `checkpoint`.
+//! Non-goals: choosing data or a shape (`pipeline`), arithmetic (`compute`, `model`), printing (`cli`).
 
 mod begin;
 mod change;

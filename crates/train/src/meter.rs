@@ -1,24 +1,24 @@
-//! Measured speed and what is left of the run by it.
+//! Measures speed and estimates the remaining time.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Steps that the speed is averaged over.
+/// Number of steps in the moving average of the speed.
 const WINDOW: usize = 50;
 
-/// Watches one session of a run.
+/// The meter of one session of a run.
 #[derive(Debug)]
 pub struct Meter {
     begun: Instant,
     elapsed_before_s: f64,
-    /// When recent steps ended.
+    /// End times of recent steps.
     ends: VecDeque<Instant>,
     in_steps: Duration,
     steps: u64,
 }
 
 impl Meter {
-    /// Starts now; `elapsed_before_s` is the time that earlier sessions of the run took.
+    /// Starts the meter; `elapsed_before_s` is the time of earlier sessions of the run.
     pub fn start(elapsed_before_s: f64) -> Meter {
         Meter {
             begun: Instant::now(),
@@ -29,7 +29,7 @@ impl Meter {
         }
     }
 
-    /// A step that took `duration` has ended.
+    /// Records a step that took `duration`.
     pub fn step(&mut self, duration: Duration) {
         if self.ends.len() > WINDOW {
             self.ends.pop_front();
@@ -39,19 +39,19 @@ impl Meter {
         self.steps += 1;
     }
 
-    /// Time spent on the run over all sessions.
+    /// Time of all sessions of the run.
     pub fn elapsed_s(&self) -> f64 {
         self.elapsed_before_s + self.begun.elapsed().as_secs_f64()
     }
 
-    /// Estimated time for `steps` more: recent wall time a step, which counts validation and checkpoints in.
-    /// Until the window is full it is the mean of the session, so that one early checkpoint does not swing
+    /// Estimated time for `steps` more: recent wall time per step, which includes validation and checkpoints.
+    /// Until the window is full it is the mean of the session, so that one early checkpoint does not distort
     /// it.
     pub fn eta_s(&self, steps: u64) -> f64 {
         let per_step = match (self.ends.front(), self.ends.back()) {
             (Some(first), Some(last)) if self.ends.len() > WINDOW => {
                 let recent = last.duration_since(*first).as_secs_f64() / (self.ends.len() - 1) as f64;
-                // Duties rarer than the window would be missed by it.
+                // Work that is rarer than the window would be missed by it.
                 recent.max(self.in_steps.as_secs_f64() / self.steps as f64)
             }
             (Some(_), Some(_)) => self.begun.elapsed().as_secs_f64() / self.steps as f64,

@@ -1,4 +1,4 @@
-//! `[train]` of the recipe: every knob of the loop, with its default here and nowhere else.
+//! `[train]` of the recipe: all options of the training loop, with their defaults.
 
 use compute::Target;
 use model::{LearningRateScales, Optimizer, Precision, Trainable, Training, Update};
@@ -10,93 +10,95 @@ use crate::precision;
 use crate::schedule::{DecayShape, ScheduleKind};
 use crate::{Error, Result};
 
-/// How to train. All losses are in nats a token; a step is one optimizer update.
+/// Options of training. Losses are in nats per token; a step is one optimizer update.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainOptions {
-    /// Passes over the training data. Without `epochs` and `steps`: 1.
+    /// Number of passes over the training data. Default: 1, unless `steps` is set.
     #[schemars(range(min = 1, max = 100_000))]
     pub epochs: Option<u64>,
-    /// Optimizer steps, instead of `epochs`.
+    /// Number of optimizer steps, instead of `epochs`.
     #[schemars(range(min = 1))]
     pub steps: Option<u64>,
-    /// Sequences an optimizer step.
+    /// Sequences per optimizer step.
     #[schemars(range(min = 1, max = 1_048_576))]
     pub batch_size: usize,
-    /// Sequences that go through the model at once; divides `batch_size`. 0: chosen from the model's shape.
+    /// Sequences per forward and backward pass; must divide `batch_size`. The gradients of a step are
+    /// accumulated. 0: chosen automatically from the model's shape.
     #[schemars(range(min = 0, max = 1_048_576))]
     pub micro_batch_size: usize,
-    /// Tokens a sequence.
+    /// Sequence length in tokens.
     #[schemars(range(min = 2, max = 1_048_576))]
     pub sequence_length: usize,
-    /// Arithmetic of training. auto: bf16 where the device multiplies it, else f32.
+    /// Precision of training. "auto": bf16 if the device has bf16 instructions, otherwise f32.
     #[serde(with = "precision")]
     #[schemars(with = "precision::Schema")]
     pub precision: Option<Precision>,
-    /// Keep less of the forward and compute it again in the backward (activation checkpointing): less memory,
-    /// about a quarter more time, not a bit of difference.
+    /// Activation checkpointing: store fewer activations and recompute them in the backward pass. Needs less
+    /// memory and about a quarter more time; results are bit-identical.
     #[schemars(extend("x-change" = "reporting"))]
     pub recompute: bool,
-    /// The highest learning rate, reached after the warm-up.
+    /// Peak learning rate, reached after the warm-up.
     #[schemars(extend("x-change" = "tunable"), range(min = 1e-12, max = 10.0))]
     pub learning_rate: f64,
-    /// Where cosine, linear and wsd end, as a share of `learning_rate`.
+    /// Final learning rate of the schedules cosine, linear and wsd, as a fraction of `learning_rate`.
     #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 1.0))]
     pub minimum_learning_rate_ratio: f64,
-    /// How the learning rate moves after the warm-up.
+    /// Learning-rate schedule after the warm-up.
     #[schemars(extend("x-change" = "tunable"))]
     pub schedule: ScheduleKind,
-    /// Steps of linear warm-up. Without it: `warmup_ratio` of all steps.
+    /// Number of linear warm-up steps. Default: `warmup_ratio` of all steps.
     #[schemars(extend("x-change" = "tunable"))]
     pub warmup_steps: Option<u64>,
-    /// Share of all steps that warm up.
+    /// Warm-up length as a fraction of all steps.
     #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 1.0))]
     pub warmup_ratio: f64,
-    /// Share of all steps in which wsd decays, at the end.
+    /// Length of the decay at the end of a wsd schedule, as a fraction of all steps.
     #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 1.0))]
     pub decay_fraction: f64,
-    /// The curve of wsd's decay.
+    /// Shape of the decay of a wsd schedule.
     #[schemars(extend("x-change" = "tunable"))]
     pub decay_shape: DecayShape,
-    /// The run in parts, each with its own length, context and course of the learning rate, as
-    /// `[[train.phase]]` tables. None: one part.
+    /// Phases of the run, each with its own length, sequence length, data mix and learning-rate schedule, as
+    /// `[[train.phase]]` tables. Empty: the run has no phases.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub phase: Vec<PhaseOptions>,
-    /// The rule that updates the matrices of the layers.
+    /// Optimizer of the layers' weight matrices.
     pub optimizer: Optimizer,
-    /// Factors on the learning rate by kind of parameter.
+    /// Multipliers of the learning rate by kind of parameter.
     #[schemars(extend("x-change" = "tunable"))]
     pub learning_rate_scales: LearningRateScales,
-    /// Muon's decay of the mean of gradients.
+    /// Momentum of Muon.
     #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 0.999_999))]
     pub momentum: f64,
-    /// AdamW's decay of the mean of gradients.
+    /// Decay rate of AdamW's first moment.
     #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 0.999_999))]
     pub beta1: f64,
-    /// AdamW's decay of the mean of squared gradients.
+    /// Decay rate of AdamW's second moment.
     #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 0.999_999))]
     pub beta2: f64,
-    /// AdamW's epsilon.
+    /// Epsilon of AdamW.
     #[schemars(extend("x-change" = "tunable"), range(min = 1e-30, max = 0.1))]
     pub epsilon: f64,
-    /// Decoupled decay of matrices; norms and biases are left alone.
+    /// Decoupled weight decay of matrices; not applied to norms and biases.
     #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 10.0))]
     pub weight_decay: f64,
-    /// Largest global norm of the gradient; 0: no clipping.
+    /// Maximum global gradient norm; larger gradients are scaled down. 0: no clipping.
     #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 1e9))]
     pub gradient_clip: f64,
-    /// Decay a step of a moving average of the weights (EMA), which is then what is validated, sampled and
-    /// exported; usual are 0.99 to 0.9999. 0: no average.
+    /// Decay rate per step of an exponential moving average (EMA) of the weights. If set, the average is
+    /// validated, sampled and exported; typical values are 0.99 to 0.9999. 0: no average.
     #[schemars(range(min = 0.0, max = 0.999_999_9))]
     pub ema_decay: f64,
-    /// Validations in a row without a new best after which the run ends (early stopping). 0: never.
+    /// Early stopping: end the run after this many consecutive validations without improvement. 0: never.
     #[schemars(extend("x-change" = "tunable"))]
     pub early_stopping: u64,
-    /// Times in a row to go back to the last good checkpoint and leave out the batches since, when the loss
-    /// spikes or is not finite; then the run stops. 0: never go back.
+    /// Maximum number of consecutive rollbacks. If the loss spikes or is not finite, training rolls back to
+    /// the last good checkpoint and skips the batches since; after this many attempts the run fails. 0: never
+    /// roll back.
     #[schemars(extend("x-change" = "tunable"), range(min = 0, max = 100))]
     pub rollbacks: u64,
-    /// Decides initial weights, the order of data and dropout.
+    /// Random seed of initial weights, data order and dropout.
     pub seed: u64,
     /// Steps between validations; 0: only at the end of each epoch.
     #[schemars(extend("x-change" = "tunable"))]
@@ -104,19 +106,19 @@ pub struct TrainOptions {
     /// Steps between samples; 0: only at the end of the run.
     #[schemars(extend("x-change" = "reporting"))]
     pub sample_every: u64,
-    /// What samples begin with; none: no samples during training.
+    /// Prompts of samples. Empty: no samples during training.
     #[schemars(extend("x-change" = "reporting"))]
     pub sample_prompts: Vec<String>,
-    /// Tokens of a sample.
+    /// Number of tokens to generate per sample.
     #[schemars(extend("x-change" = "reporting"), range(min = 1, max = 4096))]
     pub sample_max_new_tokens: usize,
-    /// Temperature of samples.
+    /// Sampling temperature of samples.
     #[schemars(extend("x-change" = "reporting"), range(min = 0.0, max = 10.0))]
     pub sample_temperature: f64,
     /// Steps between checkpoints; 0: only at the end of each epoch.
     #[schemars(extend("x-change" = "tunable"))]
     pub checkpoint_every: u64,
-    /// Newest verified checkpoints to keep, beside the best one.
+    /// Number of latest verified checkpoints to keep, in addition to the best one.
     #[schemars(extend("x-change" = "reporting"), range(min = 1, max = 10_000))]
     pub keep_last: usize,
 }
@@ -163,12 +165,12 @@ impl Default for TrainOptions {
 }
 
 impl TrainOptions {
-    /// The arithmetic of training: what is asked for, or what the device is fastest with.
+    /// The precision to train with: the requested one, or for `auto` the fastest on the device.
     pub fn settled_precision(&self, target: Target) -> Precision {
         self.precision.unwrap_or(if target.has_bf16() { Precision::Bf16 } else { Precision::F32 })
     }
 
-    /// What the model is laid out for on a device.
+    /// The training configuration to lay out the model with on a device.
     pub fn training(&self, micro_batch_size: usize, target: Target) -> Training {
         Training {
             batch_size: micro_batch_size,
@@ -197,20 +199,22 @@ impl TrainOptions {
         }
     }
 
-    /// The decay of the weights' average at a step: less at first, so that what the run began with is soon
-    /// forgotten.
+    /// The decay rate of the weights' moving average at a step: smaller at first, so that the initial weights
+    /// are soon forgotten.
     pub fn ema_decay_at(&self, updates: u64) -> f64 {
         self.ema_decay.min((1.0 + updates as f64) / (10.0 + updates as f64))
     }
 
-    /// Refuses an arithmetic that the device has not.
+    /// Returns an error if the device does not support the precision.
     pub fn check_precision(&self, target: Target) -> Result<()> {
         if self.settled_precision(target) == Precision::F32 || target.has_bf16() {
             return Ok(());
         }
-        let message = "bf16 needs a CPU with AVX512-BF16 (or a GPU), which this machine does not have: a new run can \
-                       use \"auto\" or \"f32\"; a run that began in bf16 can only be continued on such a machine"
-            .to_owned();
+        let message =
+            "bf16 needs a CPU with AVX512-BF16 (or a GPU), which this machine does not have: a new \
+             run can use \"auto\" or \"f32\"; a run that began in bf16 can only be continued on \
+             such a machine"
+                .to_owned();
         Err(Error::Option { key: "precision".to_owned(), message })
     }
 }

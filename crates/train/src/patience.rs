@@ -1,4 +1,4 @@
-//! Waiting out a full or failing disk: pause, say so, try again, and give up after a bounded time.
+//! Retries on a full or failing disk: pauses, warns, retries, and gives up after a limited time.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,12 @@ use runs::report::{Phase, Reporter};
 
 use crate::{ErrorKind, Result, StopFlag};
 
-/// How long to wait for the disk.
+/// Retry times.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Patience {
-    /// Between attempts.
+    /// Time between attempts.
     pub retry_every: Duration,
-    /// From the first failure on.
+    /// Maximum time from the first failure.
     pub give_up_after: Duration,
 }
 
@@ -22,8 +22,8 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// Runs `attempt` until it succeeds, fails for a reason that waiting cannot mend, or time is up. `what`
-    /// opens the message: "the checkpoint of step 500". A raised flag ends the waiting too.
+    /// Runs `attempt` until it succeeds, fails for a reason that waiting cannot fix, or time is up. `what`
+    /// starts the message: "the checkpoint of step 500". A raised flag ends the wait too.
     pub fn wait_out<T>(
         &self,
         what: &str,
@@ -37,7 +37,7 @@ impl Patience {
                 Ok(done) => {
                     if let Some(since) = paused_since {
                         let message = format!(
-                            "{what} is written after {:.0} s; going on",
+                            "{what} was written after {:.0} s; continuing",
                             since.elapsed().as_secs_f64()
                         );
                         reporter.note(Phase::Training, &message);
@@ -56,8 +56,8 @@ impl Patience {
             reporter.warning(
                 Phase::Training,
                 &format!(
-                    "{what} cannot be written: {error}. Training is paused; older checkpoints are untouched. Next try in \
-                     {:.0} s, giving up in {:.0} s",
+                    "{what} cannot be written: {error}. Training is paused; older checkpoints are kept. \
+                     Retrying in {:.0} s, giving up in {:.0} s",
                     self.retry_every.as_secs_f64(),
                     left.as_secs_f64()
                 ),

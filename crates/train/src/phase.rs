@@ -1,8 +1,9 @@
-//! A run in parts (`[[train.phase]]`), each with its own length, context and course of the learning rate.
+//! Phases of a run (`[[train.phase]]`), each with its own length, sequence length, data mix and learning-rate
+//! schedule.
 //!
-//! A phase's context may be shorter than the run's and then divides it: a step always covers the same tokens,
-//! only cut in more, shorter rows. So the loader's windows, and with them the promise of every token once an
-//! epoch, stay what they are.
+//! A phase's sequence length may be shorter than the run's and then divides it: a step always covers the same
+//! tokens, cut into more and shorter rows. So the loader's windows, and the guarantee that every token occurs
+//! once per epoch, do not change.
 
 use compute::Batch;
 
@@ -11,20 +12,20 @@ use crate::phase_options::{PhaseOptions, PhaseSchedule};
 use crate::ranges::Problem;
 use crate::schedule::{DecayShape, Piece, Schedule, WholeRun};
 
-/// A phase with its place in the run settled.
+/// A phase with its steps within the run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Phase {
     /// Its name.
     pub name: String,
-    /// The step before its first.
+    /// The step before its first step.
     pub after: u64,
     /// Its last step.
     pub until: u64,
-    /// In how many rows it cuts a sequence.
+    /// Number of rows that a sequence of train.sequence_length is cut into.
     pub cut: usize,
 }
 
-/// Mistakes of the phases, as `train.phase`.
+/// Problems of the phases, reported as `train.phase`.
 pub(crate) fn problems(options: &TrainOptions) -> Vec<Problem> {
     let phases = &options.phase;
     let mut problems = Vec::new();
@@ -36,27 +37,25 @@ pub(crate) fn problems(options: &TrainOptions) -> Vec<Problem> {
     let shared = phases.iter().filter(|phase| phase.share.is_some()).count();
     for (index, phase) in phases.iter().enumerate() {
         let name = &phase.name;
-        // It names a folder where the phase has a mix.
+        // The name becomes that of a folder if the phase has a mix.
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
-            refuse(format!(
-                "the name \"{name}\" of a phase has other characters than letters, digits, - and _"
-            ));
+            refuse(format!("the phase name \"{name}\" may contain only letters, digits, - and _"));
         }
         if phases[..index].iter().any(|other| other.name.eq_ignore_ascii_case(name)) {
-            refuse(format!("two phases are called \"{name}\""));
+            refuse(format!("two phases have the name \"{name}\""));
         }
         let lengths = [phase.share.is_some(), phase.steps.is_some(), phase.tokens.is_some()];
         if lengths.iter().filter(|given| **given).count() != 1 {
-            refuse(format!("phase \"{name}\" needs one of share, steps and tokens"));
+            refuse(format!("phase \"{name}\" needs exactly one of share, steps and tokens"));
         }
         if phase.share == Some(0.0) {
-            refuse(format!("phase \"{name}\" has no length"));
+            refuse(format!("phase \"{name}\" has length zero"));
         }
         if let Some(length) = phase.sequence_length
             && (length < 2 || !options.sequence_length.is_multiple_of(length))
         {
             refuse(format!(
-                "phase \"{name}\": sequence_length = {length} must divide train.sequence_length = {}, the longest",
+                "phase \"{name}\": sequence_length = {length} must divide train.sequence_length = {}",
                 options.sequence_length
             ));
         }
@@ -66,43 +65,56 @@ pub(crate) fn problems(options: &TrainOptions) -> Vec<Problem> {
                 || phase.warmup_steps.is_some())
         {
             refuse(format!(
-                "phase \"{name}\" gives a learning rate without a schedule: add schedule = \"constant\" or another"
+                "phase \"{name}\" sets a learning rate without a schedule: add schedule = \"constant\" or \
+                 another schedule"
             ));
         }
         if phase.schedule == Some(PhaseSchedule::Constant) && phase.final_learning_rate.is_some() {
-            refuse(format!("phase \"{name}\": a constant schedule has no final_learning_rate"));
+            refuse(format!(
+                "phase \"{name}\": final_learning_rate has no effect on a constant schedule; remove it"
+            ));
         }
     }
     if shared > 0 && shared < phases.len() {
-        refuse("some phases have a share and others steps or tokens: give all of them the same".to_owned());
+        refuse("some phases have a share and others steps or tokens: use the same key for all".to_owned());
     } else if shared > 0 && (shares - 1.0).abs() > 1e-6 {
-        refuse(format!("the phases' shares make {shares}, not 1"));
+        refuse(format!("phase shares sum to {shares}; they must sum to 1"));
     } else if shared == 0 && options.epochs.is_some() {
-        refuse("the phases say how long the run is: leave train.epochs out, or give them shares".to_owned());
+        refuse(
+            "the phases define the length of the run: remove train.epochs, or give the phases shares"
+                .to_owned(),
+        );
     } else if shared == 0 && options.steps.is_some() && options.steps != options.steps_of_phases() {
-        refuse("the phases say how long the run is: leave train.steps out, or give them shares".to_owned());
+        refuse(
+            "the phases define the length of the run: remove train.steps, or give the phases shares"
+                .to_owned(),
+        );
     }
     let scheduled = phases.iter().filter(|phase| phase.schedule.is_some()).count();
     if scheduled > 0 && scheduled < phases.len() {
-        refuse("some phases have a schedule and others not: give it to all, or to none and let train.schedule run over all".to_owned());
+        refuse(
+            "some phases have a schedule and others do not: set it for all phases, or for none to use \
+             train.schedule"
+                .to_owned(),
+        );
     }
     problems
 }
 
 impl TrainOptions {
-    /// Steps of the whole run where its phases say so.
+    /// Steps of the whole run, if the phases define them.
     pub fn steps_of_phases(&self) -> Option<u64> {
         let step_tokens = self.step_tokens();
         let steps = || self.phase.iter().map(|phase| phase.own_steps(step_tokens)).sum();
         if self.phase.is_empty() { None } else { steps() }
     }
 
-    /// Tokens that an optimizer step covers.
+    /// Tokens per optimizer step.
     fn step_tokens(&self) -> u64 {
         (self.batch_size * self.sequence_length) as u64
     }
 
-    /// Makes the run so long; phases with lengths of their own keep their proportions.
+    /// Sets the length of the run; phases with lengths of their own keep their proportions.
     pub fn set_steps(&mut self, steps: u64) {
         if let Some(of_phases) = self.steps_of_phases().filter(|&of_phases| of_phases > 0) {
             let step_tokens = self.step_tokens();
@@ -114,8 +126,8 @@ impl TrainOptions {
         (self.steps, self.epochs) = (Some(steps), None);
     }
 
-    /// Lets a run that was planned with `planned` steps have `length`. Its phases keep their places: the last
-    /// one takes what is added, and where `at` is given, the one after that step takes all that is left.
+    /// Extends a run planned with `planned` steps to `length`. Phases keep their steps: the last one gets the
+    /// added steps; with `at`, a phase after that step gets all the rest.
     pub fn extend(&mut self, planned: u64, length: u64, at: Option<u64>) {
         if self.phase.is_empty() {
             (self.steps, self.epochs) = (Some(length), None);
@@ -132,7 +144,7 @@ impl TrainOptions {
         (self.steps, self.epochs) = (None, None);
     }
 
-    /// The phases of a run of `total_steps`, in order. A run without any is one phase.
+    /// The phases of a run of `total_steps`, in order. A run without phases is one phase.
     pub fn phases(&self, total_steps: u64) -> Vec<Phase> {
         let (mut after, mut share) = (0, 0.0);
         let last = self.phase.len().saturating_sub(1);
@@ -155,7 +167,7 @@ impl TrainOptions {
         self.phase.iter().enumerate().map(settle).collect()
     }
 
-    /// The course of the learning rate where phases give it.
+    /// The learning-rate schedule defined by phases.
     fn pieces(&self, total_steps: u64, warmup_steps: u64) -> Vec<Piece> {
         let (mut pieces, mut from) = (Vec::new(), 0.0);
         for (index, (phase, settled)) in self.phase.iter().zip(self.phases(total_steps)).enumerate() {
@@ -186,7 +198,7 @@ impl TrainOptions {
         pieces
     }
 
-    /// Passes over the data, where the run is measured in them.
+    /// The number of epochs, if the run's length is given in epochs.
     pub fn epochs_wanted(&self) -> Option<u64> {
         match (self.epochs, self.steps) {
             (None, None) if self.steps_of_phases().is_none() => Some(1),
@@ -214,8 +226,8 @@ impl TrainOptions {
     }
 }
 
-/// The same tokens in `rows` times as many rows, `rows` times shorter. A document that goes on in the next
-/// row begins there anew.
+/// The same tokens in `rows` times as many rows, each `rows` times shorter. A document that continues in the
+/// next row starts anew there.
 pub(crate) fn cut(batch: &mut Batch, rows: usize) {
     if rows <= 1 {
         return;
@@ -243,7 +255,8 @@ mod tests {
     #[test]
     fn shares_and_tokens_become_steps() {
         let thirds = options(
-            "[[phase]]\nname = \"a\"\nshare = 0.33\nsequence_length = 8\n[[phase]]\nname = \"b\"\nshare = 0.67",
+            "[[phase]]\nname = \"a\"\nshare = 0.33\nsequence_length = 8\n[[phase]]\nname = \"b\"\nshare = \
+             0.67",
         );
         assert_eq!(thirds.problems(), []);
         let settled: Vec<_> = thirds.phases(100).into_iter().map(|p| (p.after, p.until, p.cut)).collect();
@@ -290,7 +303,8 @@ mod tests {
             "minimum_learning_rate_ratio = 0.1\n\
              [[phase]]\nname = \"a\"\nsteps = 10\nschedule = \"constant\"\n\
              [[phase]]\nname = \"b\"\nsteps = 10\nschedule = \"linear\"\nfinal_learning_rate = 0.5\n\
-             [[phase]]\nname = \"c\"\nsteps = 10\nschedule = \"linear\"\nlearning_rate = 0.8\nwarmup_steps = 3",
+             [[phase]]\nname = \"c\"\nsteps = 10\nschedule = \"linear\"\nlearning_rate = 0.8\nwarmup_steps = \
+             3",
         );
         assert_eq!(options.problems(), []);
         let schedule = options.schedule(30);
@@ -318,9 +332,9 @@ mod tests {
         told("[[phase]]\nname = \"a\"", "one of share");
         told("[[phase]]\nname = \"a\"\nshare = 0.5", "make 0.5");
         told("[[phase]]\nname = \"a\"\nshare = 0.5\n[[phase]]\nname = \"b\"\nsteps = 2", "the same");
-        told("epochs = 3\n[[phase]]\nname = \"a\"\nsteps = 2", "leave train.epochs");
-        told("steps = 1\n[[phase]]\nname = \"a\"\nsteps = 2", "leave train.steps");
-        told("steps = 3\n[[phase]]\nname = \"a\"\nsteps = 2", "leave train.steps");
+        told("epochs = 3\n[[phase]]\nname = \"a\"\nsteps = 2", "remove train.epochs");
+        told("steps = 1\n[[phase]]\nname = \"a\"\nsteps = 2", "remove train.steps");
+        told("steps = 3\n[[phase]]\nname = \"a\"\nsteps = 2", "remove train.steps");
         told("[[phase]]\nname = \"a\"\nsteps = 2\nsequence_length = 5", "must divide");
         told("[[phase]]\nname = \"a\"\nsteps = 2\nlearning_rate = 0.1", "without a schedule");
         told(

@@ -19,7 +19,7 @@ impl JsonSchema for Schema {
 
     fn json_schema(generator: &mut SchemaGenerator) -> schemars::Schema {
         let mut schema = Precision::json_schema(generator);
-        let auto = json_schema!({ "const": AUTO, "type": "string", "description": "What this machine is fastest with." });
+        let auto = json_schema!({ "const": AUTO, "type": "string", "description": "The fastest precision on this machine." });
         if let Some(alternatives) = schema.get_mut("oneOf").and_then(|value| value.as_array_mut()) {
             alternatives.insert(0, auto.to_value());
         }

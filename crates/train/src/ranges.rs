@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use crate::options::TrainOptions;
 
-/// A value out of its range.
+/// An invalid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The key within `[train]`, such as `steps` or `phase[0].share`.
     pub key: String,
-    /// What is wrong and what would be right.
+    /// The mistake and its correction.
     pub message: String,
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn schema() -> &'static Value {
     &SCHEMA
 }
 
-/// Every number outside the range that the schema gives it.
+/// All numbers outside the ranges of the schema.
 pub(crate) fn problems(options: &TrainOptions) -> Vec<Problem> {
     let mut found = Vec::new();
     if let Ok(values) = serde_json::to_value(options) {
@@ -49,7 +49,7 @@ fn check(value: &Value, schema: &Value, key: &str, found: &mut Vec<Problem>) {
                 check(value, &schema["items"], &format!("{key}[{index}]"), found);
             }
         }
-        // How JSON writes a number that is not finite, where a key that may be left out has other types.
+        // JSON writes a non-finite number as null, which is valid for an optional key.
         Value::Null if schema["type"] == "number" => {
             found.push(Problem { key: key.to_owned(), message: "must be a finite number".to_owned() });
         }

@@ -1,26 +1,26 @@
-//! The learning rate of each step: warm-up, then cosine, wsd, linear or constant.
+//! Learning-rate schedules: warm-up, then cosine, wsd, linear or constant.
 //!
-//! A pure function of the step, so nothing of it has to be saved for a resume.
+//! The learning rate is a pure function of the step, so resuming needs no saved state.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate moves after the warm-up.
+/// Learning-rate schedule after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleKind {
     /// Half a cosine from the peak to the minimum (Loshchilov & Hutter 2017).
     #[default]
     Cosine,
-    /// Warm-up, stable, decay: the peak until the last part, which decays (Hu et al. 2024, MiniCPM).
+    /// Warm-up, stable, decay: constant at the peak, then a decay at the end (Hu et al. 2024, MiniCPM).
     Wsd,
-    /// A straight line from the peak to the minimum.
+    /// Linear from the peak to the minimum.
     Linear,
-    /// The peak to the end.
+    /// Constant at the peak.
     Constant,
 }
 
-/// The curve of wsd's decay, over its progress p from 0 to 1.
+/// Shape of wsd's decay, over its progress p from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DecayShape {
@@ -34,7 +34,7 @@ pub enum DecayShape {
 }
 
 impl DecayShape {
-    /// The share of the way from minimum to peak that is left at `progress` (0 to 1).
+    /// The fraction of the way from minimum to peak that remains at `progress` (0 to 1).
     fn left(self, progress: f64) -> f64 {
         match self {
             DecayShape::Linear => 1.0 - progress,
@@ -44,22 +44,22 @@ impl DecayShape {
     }
 }
 
-/// A stretch of a run with one formula for its learning rate.
+/// A part of a run with one formula for its learning rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Piece {
-    /// The step before its first.
+    /// The step before its first step.
     pub after: u64,
     /// Its last step.
     pub until: u64,
-    /// The learning rate at `after`, where its warm-up begins.
+    /// The learning rate at `after`, where the warm-up starts.
     pub from: f64,
-    /// Steps of linear warm-up, within its steps.
+    /// Number of linear warm-up steps, within its steps.
     pub warmup: u64,
     /// The learning rate after the warm-up.
     pub start: f64,
     /// The learning rate of its last step.
     pub end: f64,
-    /// The curve from `start` to `end`; `None`: constant.
+    /// The shape from `start` to `end`; `None`: constant.
     pub shape: Option<DecayShape>,
 }
 
@@ -81,7 +81,7 @@ pub struct Schedule {
     pieces: Vec<Piece>,
 }
 
-/// What a [`ScheduleKind`] needs to become pieces.
+/// The numbers that turn a [`ScheduleKind`] into pieces.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct WholeRun {
     pub kind: ScheduleKind,
@@ -126,19 +126,19 @@ impl From<WholeRun> for Schedule {
 }
 
 impl Schedule {
-    /// Of pieces that follow one another from step 0 on.
+    /// A schedule of consecutive pieces, from step 0.
     pub(crate) fn of_pieces(pieces: Vec<Piece>) -> Schedule {
         Schedule { pieces }
     }
 
     /// The learning rate of `step`, counted from 1. The peak is reached at the last warm-up step and the
-    /// minimum at the last step; beyond it that of the last step stays.
+    /// minimum at the last step; after it the learning rate is constant.
     pub fn learning_rate(&self, step: u64) -> f64 {
         let piece = self.pieces.iter().find(|piece| step <= piece.until).or(self.pieces.last());
         piece.map_or(0.0, |piece| piece.learning_rate(step))
     }
 
-    /// Steps of warm-up at the beginning.
+    /// Number of warm-up steps at the beginning.
     pub fn warmup_steps(&self) -> u64 {
         self.pieces.first().map_or(0, |piece| piece.warmup)
     }

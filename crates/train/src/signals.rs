@@ -1,6 +1,6 @@
-//! Stopping from outside: SIGINT and SIGTERM set a flag that the loop looks at; a second Ctrl-C quits at
-//! once. A request by file is obeyed as SIGTERM is. Work that has something to save holds the flag, so that
-//! nobody ends the process under it.
+//! Stop requests: SIGINT and SIGTERM set a flag that the loop polls; a second Ctrl-C exits at once. A request
+//! by file acts like SIGTERM. Work that has something to save holds the flag, so that nobody ends the process
+//! before it is saved.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,52 +13,51 @@ use store::fs::regular;
 
 use crate::{Error, Result};
 
-/// A file whose content changes while the loop goes round: a process that lives and does nothing is told by
-/// it.
+/// A file whose content changes while the loop makes progress; it distinguishes a live process that hangs.
 pub const HEARTBEAT_FILE: &str = "heartbeat";
-/// Between two looks for a request.
+/// Time between two checks for a request.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Looks between two heartbeats.
+/// Number of checks between two heartbeats.
 const HEARTBEAT_EVERY: u64 = 5;
-/// Looks at flags of this process: as long as they come, its loop goes round.
+/// Number of times that flags of this process were polled: while it grows, the loop makes progress.
 static LOOKS: AtomicU64 = AtomicU64::new(0);
 
-/// Exit codes of a process that was stopped, as shells have them: 128 and the signal's number.
+/// Exit code after SIGINT: 128 plus the signal's number, as in shells.
 pub const EXIT_AFTER_SIGINT: u8 = 130;
-/// As above; also after a request by file.
+/// Exit code after SIGTERM or a request by file.
 pub const EXIT_AFTER_SIGTERM: u8 = 143;
 
-/// "Please stop after saving." Clones share it.
+/// A request to stop after saving. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct StopFlag {
     raised: Arc<AtomicBool>,
-    /// The signal that raised it; 0 where none did.
+    /// The signal that raised it; 0 if none did.
     signal: Arc<AtomicUsize>,
-    /// Values of [`Hold`] that live.
+    /// Number of live [`Hold`] values.
     holds: Arc<AtomicUsize>,
-    /// Looks left until it raises itself, for tests that stop at every place where the loop looks.
+    /// Remaining polls until it raises itself, for tests that stop at every polling place.
     looks: Option<Arc<AtomicU64>>,
 }
 
 impl StopFlag {
-    /// A flag that nobody has raised, tied to no signal.
+    /// A flag that is not raised and not tied to signals.
     pub fn new() -> StopFlag {
         StopFlag::default()
     }
 
-    /// The flag of this process, which SIGINT (Ctrl-C) and SIGTERM raise from the first call on. Ctrl-C once
-    /// more ends the process with 130: a person who asks twice does not want to wait. SIGTERM once more does
-    /// not: two who ask for a stop at the same time want the checkpoint.
+    /// The flag of this process. From the first call on, SIGINT (Ctrl-C) and SIGTERM raise it. A second
+    /// Ctrl-C ends the process with 130, since a person who asks twice does not want to wait. A second
+    /// SIGTERM does not: two senders that ask at the same time want the checkpoint.
     ///
     /// # Errors
-    /// The system does not let this process listen.
+    /// Signal handlers cannot be installed.
     pub fn of_process() -> Result<StopFlag> {
         static OF_PROCESS: OnceLock<StopFlag> = OnceLock::new();
         if let Some(flag) = OF_PROCESS.get() {
             return Ok(flag.clone());
         }
         let flag = StopFlag::on_signals()?;
-        // Of two first calls at once one flag is kept, and it hears its signals all the same.
+        // If two threads make the first call at once, one flag is kept, and it gets the signals of both.
         Ok(OF_PROCESS.get_or_init(|| flag).clone())
     }
 
@@ -67,7 +66,7 @@ impl StopFlag {
         let flag = StopFlag::new();
         let named =
             |signal| signal_hook::flag::register_usize(signal, Arc::clone(&flag.signal), signal as usize);
-        // In this order: the check runs before the flag is set by the same signal.
+        // In this order: the check runs before the same signal sets the flag.
         signal_hook::flag::register_conditional_shutdown(SIGINT, 128 + SIGINT, Arc::clone(&flag.raised))
             .and_then(|_| named(SIGINT))
             .and_then(|_| named(SIGTERM))
@@ -77,23 +76,22 @@ impl StopFlag {
         Ok(flag)
     }
 
-    /// A flag that raises itself at the look number `looks` (from 0): a way to stop at a place rather than at
-    /// a time.
+    /// A flag that raises itself at poll number `looks` (from 0): stops at a place rather than at a time.
     pub fn at_look(looks: u64) -> StopFlag {
         StopFlag { looks: Some(Arc::new(AtomicU64::new(looks))), ..StopFlag::default() }
     }
 
-    /// Asks the loop to stop.
+    /// Requests a stop.
     pub fn raise(&self) {
         self.raised.store(true, Ordering::SeqCst);
     }
 
-    /// Whether somebody asked, for who is no loop of work: the look is no heartbeat.
+    /// Whether a stop was requested, for callers that are not a loop of work: it does not count as progress.
     pub fn was_raised(&self) -> bool {
         self.raised.load(Ordering::SeqCst)
     }
 
-    /// What a process ends with that was stopped so.
+    /// The exit code of a process that was stopped by this flag.
     pub fn exit_code(&self) -> u8 {
         match self.signal.load(Ordering::SeqCst) as i32 {
             signal_hook::consts::SIGINT => EXIT_AFTER_SIGINT,
@@ -101,19 +99,19 @@ impl StopFlag {
         }
     }
 
-    /// While the value lives, its holder has something to save and ends by itself once it sees the flag:
-    /// nobody may end the process.
+    /// While the value lives, its holder has something to save and ends by itself once it sees the flag;
+    /// nobody else may end the process.
     pub fn hold(&self) -> Hold {
         self.holds.fetch_add(1, Ordering::SeqCst);
         Hold(Arc::clone(&self.holds))
     }
 
-    /// Whether somebody holds it.
+    /// Whether it is held.
     pub fn is_held(&self) -> bool {
         self.holds.load(Ordering::SeqCst) > 0
     }
 
-    /// Whether somebody asked.
+    /// Whether a stop was requested.
     pub fn is_raised(&self) -> bool {
         LOOKS.fetch_add(1, Ordering::Relaxed);
         if let Some(looks) = &self.looks
@@ -125,14 +123,13 @@ impl StopFlag {
     }
 }
 
-/// Lets a write beyond the limit on the size of a file fail with an error, rather than end the process
-/// (SIGXFSZ).
+/// Makes a write beyond the file-size limit fail with an error instead of ending the process (SIGXFSZ).
 ///
 /// # Errors
-/// The system does not let this process listen.
+/// Signal handlers cannot be installed.
 #[cfg(unix)]
 pub fn survive_file_size_limit() -> Result<()> {
-    /// The same number on all systems that this program runs on.
+    /// The number is the same on all supported systems.
     const SIGXFSZ: i32 = 25;
     let heard = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGXFSZ, heard).map(drop).map_err(|source| Error::Signals { source })
@@ -154,8 +151,8 @@ impl Drop for Hold {
     }
 }
 
-/// While it lives, a request to stop in its folder (`runs::stop`) reaches this process as SIGTERM would: a
-/// loop that listens saves first, anything else ends at once. Tells of the loop by [`HEARTBEAT_FILE`].
+/// While it lives, a stop request in its folder (`runs::stop`) acts on this process like SIGTERM: a loop that
+/// polls saves first, anything else ends at once. Also writes the loop's [`HEARTBEAT_FILE`].
 #[derive(Debug)]
 pub struct Obeying {
     folder: PathBuf,
@@ -164,13 +161,13 @@ pub struct Obeying {
 }
 
 impl Obeying {
-    /// Looks for requests in `folder` from now on; one that is older was meant for somebody who is gone. The
-    /// caller holds the folder's lock.
+    /// Watches `folder` for requests from now on; an older request was meant for another process. The caller
+    /// holds the folder's lock.
     pub fn requests_in(folder: &Path) -> Obeying {
         runs::stop::clear(folder);
         let done = Arc::new(AtomicBool::new(false));
         let (looked_in, flag) = (folder.to_owned(), Arc::clone(&done));
-        // Without the thread, which only a machine out of threads refuses, signals still stop it.
+        // Without the thread, which only a machine out of threads denies, signals still work.
         let thread = std::thread::Builder::new()
             .name("stop requests".into())
             .spawn(move || obey(&looked_in, &flag))
@@ -184,7 +181,7 @@ impl Drop for Obeying {
         self.done.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // It has not panicked: it only reads and writes files.
+            // It cannot have panicked: it only reads and writes files.
             let _ = thread.join();
         }
         runs::stop::clear(&self.folder);
@@ -198,15 +195,15 @@ fn obey(folder: &Path, done: &AtomicBool) {
         if done.load(Ordering::Relaxed) {
             return;
         }
-        // Again until it is obeyed: the first process of a container hears only what it listens for, and it
-        // may not listen yet.
+        // Repeated until it has an effect: the first process of a container only gets signals that it
+        // handles, and it may not handle them yet.
         if runs::stop::is_requested(folder) {
             let _ = signal_hook::low_level::raise(signal_hook::consts::SIGTERM);
         }
         let looks = LOOKS.load(Ordering::Relaxed);
         if count % HEARTBEAT_EVERY == 0 && looks != told {
             told = looks;
-            // Missed on a full disk; the loop then tells that it waits.
+            // Missed on a full disk; the loop then reports that it waits.
             let _ = regular::create(&folder.join(HEARTBEAT_FILE))
                 .and_then(|mut file| file.write_all(looks.to_string().as_bytes()));
         }

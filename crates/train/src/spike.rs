@@ -1,23 +1,23 @@
-//! Loss spikes: losses far above what was usual, for several steps in a row.
+//! Loss-spike detection: several consecutive losses far above recent ones.
 //!
-//! One bad batch among good ones is no spike: its gradient is clipped and the next loss is as before. What
-//! counts is a model that was thrown off its course, and that shows in the losses after it. The window is
-//! part of the checkpoint, so a resumed run notices exactly what an uninterrupted one does.
+//! A single bad batch is not a spike: its gradient is clipped and the next loss is normal. A spike is a model
+//! that has diverged, which shows in the following losses. The window is part of the checkpoint, so a resumed
+//! run detects exactly what an uninterrupted one does.
 
 use serde::{Deserialize, Serialize};
 
-/// Losses that say what is usual.
+/// Size of the window of recent losses.
 const WINDOW: usize = 64;
-/// Fewer say nothing.
+/// With fewer losses nothing is detected.
 const LEAST: usize = 16;
-/// Steps in a row above the limit.
+/// Consecutive steps above the limit.
 const IN_A_ROW: u32 = 3;
 /// The limit is this many robust standard deviations above the median …
 const DEVIATIONS: f64 = 8.0;
 /// … and at least this much in nats, and this share of the median.
 const LEAST_RISE: (f64, f64) = (0.3, 0.15);
 
-/// Recent losses, and how many of the last were too high.
+/// Recent losses, and the number of last ones that were too high.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpikeWindow {
@@ -25,19 +25,19 @@ pub struct SpikeWindow {
     above: u32,
 }
 
-/// A spike.
+/// A detected spike.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spike {
-    /// The loss that made it certain.
+    /// The loss at which it was detected.
     pub loss: f64,
-    /// What was usual.
+    /// Median of recent losses.
     pub median: f64,
-    /// What would have been let pass.
+    /// The limit that was exceeded.
     pub limit: f64,
 }
 
 impl SpikeWindow {
-    /// Takes the loss of a step; a spike once enough of them in a row are too high.
+    /// Adds the loss of a step; returns a spike once enough consecutive losses are too high.
     pub fn push(&mut self, loss: f64) -> Option<Spike> {
         if let Some((median, limit)) = self.limit()
             && loss > limit
@@ -53,12 +53,12 @@ impl SpikeWindow {
         None
     }
 
-    /// What was usual counts no more: the data are others now.
+    /// Clears the window, since the data have changed.
     pub fn forget(&mut self) {
         self.losses.clear();
     }
 
-    /// Whether the last losses are usual.
+    /// Whether the last losses are normal.
     pub fn is_calm(&self) -> bool {
         self.above == 0
     }
@@ -68,8 +68,9 @@ impl SpikeWindow {
             return None;
         }
         let centre = median(self.losses.clone());
-        // From differences of neighbours, so that a curve that falls steeply does not look noisy. 1.4826:
-        // what makes a median a standard deviation, were they normal; √2: they are differences of two.
+        // From differences of neighbors, so that a steep curve does not look noisy. 1.4826 converts a median
+        // absolute deviation to a standard deviation of a normal distribution; √2 since these are differences
+        // of two values.
         let differences = self.losses.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
         let deviation = 1.4826 / std::f64::consts::SQRT_2 * median(differences);
         Some((centre, centre + (DEVIATIONS * deviation).max(LEAST_RISE.0 + LEAST_RISE.1 * centre)))

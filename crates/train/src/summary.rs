@@ -1,4 +1,4 @@
-//! `training_metrics.json`: the run in one file, for people and scripts that compare runs.
+//! `training_metrics.json`: the history of a run in one file, for people and scripts that compare runs.
 
 use compute::Target;
 use runs::run::RunStatus;
@@ -22,7 +22,7 @@ pub fn environment(target: Target) -> Value {
 pub(crate) struct Measured {
     pub elapsed_s: f64,
     pub tokens_per_s: f64,
-    /// One for each epoch of the history; fewer where metrics were lost.
+    /// One per epoch of the history; fewer if metrics were lost.
     pub epoch_seconds: Vec<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! Models as tensors to save and restore, and how large their micro-batches should be.
+//! Models as sources and targets of checkpoints, and the choice of the micro-batch.
 
 use compute::{Device, Target};
 use model::{MemoryPlan, ModelConfig, Parameter, Purpose, StateKind, Training, TrainingModel, Weights};
@@ -49,18 +49,18 @@ fn only_weights(tensor: &SavedTensor) -> Result<()> {
     if tensor.kind == StateKind::Weight {
         return Ok(());
     }
-    let message = "this model keeps no such state of it".to_owned();
+    let message = "this model has no such state for it".to_owned();
     Err(Error::Model(model::Error::Tensor { name: tensor.name.clone(), message }))
 }
 
 /// `micro_batch_size`, or for 0 the largest divisor of `batch_size` whose activations fit in
-/// [`Target::activations_bytes`]: the same recipe and precision should give the same bits whatever else runs
-/// on the machine.
+/// [`Target::activations_bytes`]: the same recipe and precision must give the same bits whatever else runs on
+/// the machine.
 pub fn micro_batch_size(config: &ModelConfig, options: &TrainOptions, target: Target) -> usize {
     if options.micro_batch_size > 0 {
         return options.micro_batch_size;
     }
-    // Computing layers again saves memory and must not change a bit, so it does not move the cut either.
+    // Recomputation saves memory and must not change any bit, so it does not affect the choice.
     let fits = |batch_size: usize| {
         let training = Training { recompute: false, ..options.training(batch_size, target) };
         let plan = MemoryPlan::new(config, &Purpose::Train(training));

@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let seconds = begun.elapsed().as_secs_f64();
         match &campaign.skipped {
             Some(why) if std::env::var_os("TEXT2LLM_REQUIRE_ALL").is_some_and(|value| value == "1") => {
-                bail!("TEXT2LLM_REQUIRE_ALL=1 forbids to skip the attack `{}`: {why}", attack.name());
+                bail!("TEXT2LLM_REQUIRE_ALL=1 forbids skipping the attack `{}`: {why}", attack.name());
             }
             Some(why) => println!("{}: skipped: {why}", attack.name()),
             None => println!(

@@ -1,4 +1,4 @@
-//! `text2llm average`: one model from several checkpoints of a run.
+//! `text2llm average`: the mean of the weights of several checkpoints, as a model folder.
 
 use std::path::PathBuf;
 
@@ -12,26 +12,26 @@ use crate::failure::Outcome;
 use crate::output::Console;
 use crate::select;
 
-/// Average the weights of several checkpoints of a run into a model folder, and compare its validation loss
-/// with that of the newest of them. What is left of a run at its highest learning rate, or after several, is
-/// often better than any one of them.
+/// Average the weights of several checkpoints of a run into one model, and compare its validation loss with
+/// that of the newest checkpoint. The average of checkpoints from the plateau of a run, where the learning
+/// rate is at its peak, often has a lower loss than any one of them.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Run id, its unique beginning or end, or `latest`
+    /// Run id, a unique prefix or suffix of it, or `latest`
     #[arg(value_name = "RUN", default_value = "latest")]
     pub run: String,
-    /// The newest N checkpoints (train.keep_last says how many a run keeps)
+    /// Average the newest N checkpoints (train.keep_last sets how many a run keeps)
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(2..))]
     pub last: u64,
-    /// Steps of the checkpoints, instead of the newest: 800,900,1000
+    /// Average the checkpoints of these steps instead: 800,900,1000
     #[arg(long, value_name = "STEPS", value_delimiter = ',', conflicts_with = "last")]
     pub checkpoints: Vec<u64>,
-    /// The folder to make [default: model-average in the project]
+    /// Folder to write the model to [default: model-average in the project]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }
 
-/// Averages and tells.
+/// Averages the checkpoints and prints both validation losses.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     crate::stopping::listen(console)?;
     let project = select::existing_project(global)?;
@@ -45,10 +45,10 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         return console.result("average", &value);
     }
     let steps: Vec<String> = found.steps.iter().map(u64::to_string).collect();
-    console.data(&format!("{}: the mean of the checkpoints of steps {}", out.display(), steps.join(", ")))?;
+    console.data(&format!("{}: average of the checkpoints of steps {}", out.display(), steps.join(", ")))?;
     let loss = |loss: Option<f64>| loss.map_or("not measured".to_owned(), |loss| format!("{loss:.4}"));
     console.data(&format!("validation loss {}", loss(found.validation_loss)))?;
-    console.data(&format!("  that of the newest alone {}", loss(found.newest_validation_loss)))?;
+    console.data(&format!("  newest checkpoint {}", loss(found.newest_validation_loss)))?;
     console.prose(&format!("Next: text2llm generate --model {} --prompt \"The \"", out.display()));
     Ok(())
 }

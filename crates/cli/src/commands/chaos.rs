@@ -1,4 +1,4 @@
-//! `text2llm chaos`: kill a real run again and again, and see whether anything is lost.
+//! `text2llm chaos`: kill a real run repeatedly and check that nothing is lost.
 
 use clap::Args;
 use pipeline::trials;
@@ -9,23 +9,25 @@ use crate::failure::Outcome;
 use crate::output::{Console, short_duration};
 use crate::select;
 
-/// Kill -9 a training at random moments, resume it each time, and compare its end with that of a run nobody
-/// killed. After each kill every checkpoint must verify and no more than one interval may be lost. Works in a
-/// scratch folder of the project.
+/// Kill training with SIGKILL at random moments, resume it each time, and compare the result with that of an
+/// uninterrupted run. After each kill every checkpoint must verify, and no more than one checkpoint interval
+/// may be lost. Uses a scratch folder in the project.
 #[derive(Debug, Args)]
-#[command(after_help = "Without RECIPE it is the example quick-test. --seed chooses other moments.")]
+#[command(
+    after_help = "Without RECIPE, the example quick-test is used. --seed sets the moments of the kills."
+)]
 pub struct Arguments {
     #[command(flatten)]
     pub recipe: RecipeArguments,
-    /// How often to kill
+    /// Number of kills
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub kills: u64,
-    /// Optimizer steps of a run
+    /// Optimizer steps per run
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..))]
     pub steps: u64,
 }
 
-/// Tries, and tells.
+/// Runs the test and prints what was found.
 pub fn run(global: &GlobalArguments, mut arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
     arguments.recipe.recipe.get_or_insert_with(|| "quick-test".to_owned());
@@ -39,8 +41,14 @@ pub fn run(global: &GlobalArguments, mut arguments: Arguments, console: &mut Con
     })?;
     if human {
         console.data(&format!(
-            "{} kills over {} runs of {} steps, a checkpoint each {}: {} in the middle of a save, at most {} steps lost",
-            found.kills, found.runs, found.steps, found.checkpoint_every, found.kills_in_a_save, found.most_steps_lost
+            "{} kills over {} runs of {} steps, a checkpoint every {} steps: {} during a save, at most {} \
+             steps lost",
+            found.kills,
+            found.runs,
+            found.steps,
+            found.checkpoint_every,
+            found.kills_in_a_save,
+            found.most_steps_lost
         ))?;
         print(&found.compared, console)?;
         console.prose(&format!("({})", short_duration(found.seconds)));

@@ -16,20 +16,26 @@ use crate::select;
 
 const USUAL_PORT: u16 = 8427;
 
-/// Watch the project's runs in a browser: curves compared, samples, recipes side by side, the machine. Shows
-/// an address to open; Ctrl-C ends it.
+/// Monitor the project's runs in a browser: compare curves, samples and recipes, and see the machine's load.
+/// Prints an address to open; press Ctrl-C to stop.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Port to listen on; 0: any free one [default: 8427, or a free one where that is taken]
+    /// Port to listen on; 0 picks a free one [default: 8427, or a free one if 8427 is in use]
     #[arg(long, value_name = "N", env = "TEXT2LLM_PORT", hide_env = true)]
     pub port: Option<u16>,
-    /// Address to listen on. Any but a loopback one lets other machines in that have the token; nothing is
-    /// encrypted
-    #[arg(long, value_name = "ADDRESS", env = "TEXT2LLM_HOST", hide_env = true, default_value_t = Ipv4Addr::LOCALHOST.into())]
+    /// Address to listen on. With an address other than loopback, any machine that has the token can connect.
+    /// Traffic is not encrypted
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "TEXT2LLM_HOST",
+        hide_env = true,
+        default_value_t = Ipv4Addr::LOCALHOST.into()
+    )]
     pub host: IpAddr,
 }
 
-/// Serves until it is ended.
+/// Serves the dashboard until Ctrl-C or SIGTERM.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
     let bind = |port| Dashboard::bind(SocketAddr::new(arguments.host, port), shown(&project));
@@ -41,12 +47,14 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     if console.is_human() {
         console.data(&url)?;
         console.prose(&format!(
-            "Open this address in a browser: it shows the runs of {}. Whoever has it can read them. Ctrl-C ends it.",
+            "Dashboard of {}. Open this address in a browser; anyone who has it can read the runs. Press \
+             Ctrl-C to stop.",
             project.root().display()
         ));
         if address.ip().is_loopback() {
             console.prose(&format!(
-                "From another machine: ssh -L {port}:{address} HERE, then open the same address there.",
+                "From another machine: run `ssh -L {port}:{address} THIS_MACHINE`, then open the same \
+                 address there.",
                 port = address.port()
             ));
         }
@@ -56,8 +64,8 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     }
     if !address.ip().is_loopback() {
         console.warning(&format!(
-            "{address} can be reached from other machines, and what goes over the network can be read on its way. In their browsers open it by \
-             this machine's IP address. `ssh -L` to a dashboard without --host is safer"
+            "{address} can be reached from other machines, and the traffic is not encrypted. Open it there \
+             by this machine's IP address. `ssh -L` to a dashboard without --host is safer"
         ));
     }
     match dashboard.serve()? {}

@@ -1,4 +1,4 @@
-//! `text2llm doctor`: what this machine has to train on, and what brings what is missing.
+//! `text2llm doctor`: this machine's CPU, memory and GPU, and how to install what is missing.
 
 use clap::Args;
 #[cfg(feature = "cuda")]
@@ -11,7 +11,7 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::output::{Console, bytes};
 
-/// Tell what this machine has to train on. Nothing is changed.
+/// Report this machine's CPU, memory and GPU, and how to install what is missing. Changes nothing.
 #[derive(Debug, Args)]
 pub struct Arguments {}
 
@@ -32,7 +32,7 @@ pub fn run(_global: &GlobalArguments, _arguments: Arguments, console: &mut Conso
         return console.result("doctor", &json!({ "cpu": cpu, "cuda": cuda_findings() }));
     }
     console.data(&format!("CPU         {cpu}, {threads} threads, {}", set.name()))?;
-    let precision = if set.has_bf16() { "bf16" } else { "f32: this CPU has no bf16 products" };
+    let precision = if set.has_bf16() { "bf16" } else { "f32 (this CPU has no bf16 instructions)" };
     console.data(&format!("  trains in {precision}"))?;
     if let Some(memory) = memory {
         console.data(&format!("Memory      {} free", bytes(memory)))?;
@@ -47,7 +47,8 @@ fn cuda_findings() -> Value {
 
 #[cfg(not(feature = "cuda"))]
 fn print_cuda(console: &mut Console) -> Outcome {
-    console.data("NVIDIA      this program was built without it: cargo build --release --features cuda")
+    console
+        .data("NVIDIA      not supported by this build; rebuild with `cargo build --release --features cuda`")
 }
 
 #[cfg(feature = "cuda")]
@@ -82,7 +83,7 @@ fn print_cuda(console: &mut Console) -> Outcome {
     for (part, found) in &survey.libraries {
         let told = match found {
             Some(found) => format!("{} ({})", found.version, found.path.display()),
-            None if part.is_optional() => "not found, and not used yet".to_owned(),
+            None if part.is_optional() => "not found (not needed yet)".to_owned(),
             None => format!("not found; {}", part.remedy()),
         };
         console.data(&format!("{:<15} {told}", part.name()))?;
@@ -107,7 +108,7 @@ fn print_gpus(gpus: &Result<Vec<Gpu>, String>, console: &mut Console) -> Outcome
             gpu.capability.0,
             gpu.capability.1,
             gpu.multiprocessors,
-            if gpu.is_supported() { "" } else { ", too old: sm_80 is the least" },
+            if gpu.is_supported() { "" } else { ", not supported: sm_80 or later is required" },
         ))?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `text2llm fork`: a second run from a checkpoint of another.
+//! `text2llm fork`: create a run from a checkpoint of another run.
 
 use clap::Args;
 use runs::run::RunDir;
@@ -11,19 +11,19 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 use crate::select;
 
-/// Start a second run from a checkpoint of another one, which keeps all of its own. `resume` then trains it:
-/// to its end, further (`--more-steps`), or with the decay begun at once (`--decay-now`).
+/// Create a new run from a checkpoint of another run, which stays unchanged. Train the new run with `resume`:
+/// to its end, beyond it (`--more-steps`), or starting the learning-rate decay at once (`--decay-now`).
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Run id, its unique beginning or end, or `latest`
+    /// Run id, a unique prefix or suffix of it, or `latest`
     #[arg(value_name = "RUN", default_value = "latest")]
     pub run: String,
-    /// The checkpoint: latest, best, or a step
+    /// Checkpoint to start from: latest, best, or a step
     #[arg(long, value_name = "WHICH", default_value = "latest")]
     pub from: String,
 }
 
-/// Forks and tells.
+/// Creates the fork and prints its id.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
     let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;

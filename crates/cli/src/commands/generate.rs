@@ -1,4 +1,4 @@
-//! `text2llm generate`: continue a prompt, streaming.
+//! `text2llm generate`: generate text from a prompt, streaming it to stdout.
 
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
@@ -12,58 +12,59 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 use crate::select;
 
-/// Continue a prompt with a trained model; the text streams to stdout as it comes.
+/// Generate text from a prompt with a trained model, streaming it to stdout.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without --run and --model: model/ of the project, else the best checkpoint of its latest run.\n\
-                        With --json the last line holds text, tokens and tokens_per_s."
+    after_help = "Without --run and --model, uses model/ of the project, or else the best checkpoint of its \
+                  latest\n\
+                  run. With --json, the last line contains text, tokens and tokens_per_s."
 )]
 pub struct Arguments {
-    /// Run to take the model from: id, its unique beginning or end, or `latest`
+    /// Run to load the model from: id, a unique prefix or suffix of it, or `latest`
     #[arg(long, value_name = "RUN", conflicts_with = "model")]
     pub run: Option<String>,
     /// Checkpoint of the run: best, latest, or a step
     #[arg(long, value_name = "WHICH", default_value = "best")]
     pub checkpoint: String,
-    /// Model folder in Hugging Face's form
+    /// Model folder in Hugging Face format
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
-    /// Type of the weights; fewer bits are faster and less exact [default: what the model holds]
+    /// Data type of the weights; fewer bits are faster and less accurate [default: as stored in the model]
     #[arg(long, value_name = "DTYPE")]
     pub dtype: Option<WeightDtype>,
-    /// Text to continue; without it, standard input
+    /// Prompt [default: read from standard input]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
-    /// Most tokens to write
+    /// Maximum number of tokens to generate
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub max_new_tokens: usize,
-    /// 0 takes the likeliest token every time; higher is more varied
+    /// Sampling temperature; 0 always takes the most likely token, higher values are more varied
     #[arg(long, value_name = "T", default_value_t = 0.8)]
     pub temperature: f64,
-    /// Choose among the N likeliest tokens; 0: among all
+    /// Sample from the N most likely tokens; 0 disables the limit
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub top_k: usize,
-    /// Choose among the likeliest tokens that together have this probability
+    /// Sample from the smallest set of most likely tokens with this total probability
     #[arg(long, value_name = "P", default_value_t = 1.0)]
     pub top_p: f64,
-    /// Leave out tokens less likely than this share of the likeliest
+    /// Exclude tokens less likely than P times the most likely one
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     pub min_p: f64,
-    /// Above 1: tokens already written become less likely
+    /// Penalty for tokens that have already occurred; 1 disables it
     #[arg(long, value_name = "R", default_value_t = 1.0)]
     pub repetition_penalty: f64,
-    /// Stop before this text; may be given more than once
+    /// Stop before this text; can be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
-    /// Write all tokens even when the model ends its text: how `run` measures latency
+    /// Ignore the end-of-text token and generate all tokens; `run` measures latency with it
     #[arg(long, hide = true)]
     pub ignore_end: bool,
-    /// Generate N times and report each time's length in ms (--json): how `run` measures latency
+    /// Generate N times and report each duration in ms (with --json); `run` measures latency with it
     #[arg(long, value_name = "N", hide = true, default_value_t = 1)]
     pub repeat: usize,
 }
 
-/// Generates.
+/// Generates and streams the text.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
     let source = match (&arguments.model, &arguments.run) {
@@ -105,7 +106,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
                 (false, true) => console.stream_text(text),
                 (false, false) => console.result("text", &json!({ "text": text })),
             };
-            // A reader that has gone away ends the generation.
+            // Generation ends if the reader of stdout has closed it.
             written.map_err(|failure| failed = Some(failure)).is_ok()
         })?;
         if let Some(failure) = failed {
@@ -152,15 +153,15 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
 fn prompt_from_stdin(console: &mut Console) -> Outcome<String> {
     if std::io::stdin().is_terminal() {
         if !console.is_human() {
-            return Err(Failure::message("generate: give a --prompt, or the text on standard input"));
+            return Err(Failure::message("generate: pass --prompt, or the prompt on standard input"));
         }
-        console.prose("Type the prompt, then end it with Ctrl-D:");
+        console.prose("Type the prompt, then press Ctrl-D:");
     }
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes)?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::message("generate: the prompt on standard input is not UTF-8 text"))?;
-    // `echo "The" | …` ends its line; the line's end is not part of what was meant.
+    // `echo "The" | …` ends its line; the line ending is not part of the prompt.
     Ok(text.strip_suffix('\n').map(|t| t.strip_suffix('\r').unwrap_or(t)).unwrap_or(&text).to_owned())
 }
 

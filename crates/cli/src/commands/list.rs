@@ -13,11 +13,11 @@ use crate::failure::Outcome;
 use crate::output::{Console, short_duration};
 use crate::select;
 
-/// List the runs of the project with where each stands.
+/// List the runs of the project and their state.
 #[derive(Debug, Args)]
 pub struct Arguments {}
 
-/// Prints one line a run.
+/// Prints one line per run.
 pub fn run(global: &GlobalArguments, _arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
     let mut runs = runs::run::list(&RealFs, &project.runs())?;
@@ -47,7 +47,7 @@ pub fn run(global: &GlobalArguments, _arguments: Arguments, console: &mut Consol
     ))?;
     for run in &runs {
         let Some(state) = &run.state else {
-            console.data(&format!("{:width$}  {:11}  its records cannot be read", run.run_id, "unknown"))?;
+            console.data(&format!("{:width$}  {:11}  its records are unreadable", run.run_id, "unknown"))?;
             continue;
         };
         let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"));
@@ -72,10 +72,10 @@ pub fn run(global: &GlobalArguments, _arguments: Arguments, console: &mut Consol
     Ok(())
 }
 
-/// The stages that a run which nobody works on has not come to.
+/// Stages after training that have not run; none while a process works on the run.
 fn missing(project: &Project, run: &RunSummary) -> Vec<&'static str> {
     let (Some(state), Ok(folder)) = (&run.state, RunDir::open(&RealFs, &run.path)) else { return Vec::new() };
-    // Few are trained and not done; only of those the lock is of interest.
+    // The lock is only looked at for the few runs that are trained and not finished.
     let stages = stages::missing(project, &folder, state).stages;
     if !stages.is_empty() && RunLock::is_held(&run.path) { Vec::new() } else { stages }
 }

@@ -1,4 +1,4 @@
-//! `text2llm logs`: what happened in a run.
+//! `text2llm logs`: show and follow the log of a run.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,20 +18,20 @@ use crate::select;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Show a run's log: steps now and then, validations, samples, checkpoints, warnings, and what its supervisor
-/// did.
+/// Show the log of a run: steps (not every one), validations, samples, checkpoints, warnings, and actions of
+/// its supervisor.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Run id, its unique beginning or end, or `latest`
+    /// Run id, a unique prefix or suffix of it, or `latest`
     #[arg(value_name = "RUN", default_value = "latest")]
     pub run: String,
-    /// Go on showing what is added, until the run ends
+    /// Follow the log until the run ends
     #[arg(long, short = 'f')]
     pub follow: bool,
-    /// Last lines to show first; 0: all
+    /// Number of last lines to show; 0 shows all
     #[arg(long, short = 'n', value_name = "N", default_value_t = 200)]
     pub lines: usize,
-    /// What the job in the background wrote instead: corpus, tokenizer, errors
+    /// Show the console output of the background job instead: corpus, tokenizer, errors
     #[arg(long)]
     pub console: bool,
 }
@@ -47,7 +47,8 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     };
     if !path.exists() {
         return Err(Failure::message(format!(
-            "there is no log `{}` yet: the run has not begun to train; `{}` shows what a job in the background does",
+            "there is no log `{}` yet: the run has not started training. `{}` shows the output of a \
+             background job",
             path.display(),
             project.command("logs --console -f")
         )));
@@ -56,7 +57,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     let mut at = text.len() as u64;
     if arguments.lines > 0 {
         let starts: Vec<usize> = text.match_indices('\n').map(|(i, _)| i + 1).collect();
-        // The last newline ends a line and begins none.
+        // No line begins after the last newline.
         if let Some(cut) = starts.len().checked_sub(arguments.lines + 1) {
             text = text.split_off(starts[cut]);
         }
@@ -66,7 +67,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         return Ok(());
     }
     loop {
-        // Looked at before the last read, so that a run's last words are not missed.
+        // Checked before the last read, so that the last lines of a run are not missed.
         let lives = RunLock::is_held(&holder);
         std::thread::sleep(LOOK_EVERY);
         let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
@@ -89,7 +90,8 @@ fn show(text: &str, console: &mut Console) -> Outcome {
     text.lines().try_for_each(|line| console.result("log", &json!({ "line": line })))
 }
 
-/// Whole lines from `at` on; none where the file is gone: a run may be deleted while its log is followed.
+/// Whole lines from byte `at` on; none if the file is gone, since a run may be deleted while its log is
+/// followed.
 fn lines_from(path: &Path, at: u64) -> Outcome<String> {
     match tail::lines_from(path, at) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),

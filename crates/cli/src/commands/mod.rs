@@ -1,4 +1,4 @@
-//! One file a subcommand.
+//! One file per subcommand.
 
 pub mod average;
 pub mod bench;
@@ -27,7 +27,7 @@ use crate::command_line::{Cli, Command};
 use crate::failure::Outcome;
 use crate::output::Console;
 
-/// Carries out the command.
+/// Runs the command.
 pub fn dispatch(cli: Cli, console: &mut Console) -> Outcome {
     let global = cli.global;
     match cli.command {

@@ -1,4 +1,4 @@
-//! `text2llm new`: a project folder with a commented recipe.
+//! `text2llm new`: create a project folder with a commented recipe.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 
-/// Write NAME/text2llm.toml: every key of a recipe, with its meaning, range and default.
+/// Create a project: write NAME/text2llm.toml with every key of a recipe, its meaning, range and default.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Folder of the new project; its last part is the model's name
+    /// Folder of the new project; its last component is the model's name
     #[arg(value_name = "NAME")]
     pub name: PathBuf,
-    /// Take the values of this example
+    /// Example recipe to take values from
     #[arg(long, value_name = "EXAMPLE", default_value = "quickstart")]
     pub example: String,
 }
@@ -25,7 +25,7 @@ pub struct Arguments {
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let Some(text) = recipe::examples::find(&arguments.example) else {
         return Err(Failure::message(format!(
-            "there is no example `{}`: take one of {}",
+            "there is no example `{}`; the examples are {}",
             arguments.example,
             recipe::examples::names().join(", ")
         )));
@@ -37,14 +37,14 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     let folder = std::path::absolute(folder)?;
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let path = folder.join("text2llm.toml");
-    if path.exists() && !console.confirm(&format!("`{}` exists. Write over it?", path.display()))? {
+    if path.exists() && !console.confirm(&format!("`{}` exists. Overwrite it?", path.display()))? {
         return Err(Failure::message(format!(
-            "`{}` exists already: choose another name, or write over it with --yes",
+            "`{}` already exists: choose another name, or overwrite it with --yes",
             path.display()
         )));
     }
     let recipe = recipe::commented(&name, text);
-    // The name comes from the folder, so it may hold what a recipe's name may not.
+    // The folder's name may contain characters that a recipe's name may not.
     recipe::Recipe::load(&path.display().to_string(), &recipe, &[])?;
     std::fs::create_dir_all(&folder)
         .and_then(|()| store::fs::regular::create(&path)?.write_all(recipe.as_bytes()))

@@ -1,4 +1,4 @@
-//! `text2llm plan`: what a recipe will cost, before anything is made.
+//! `text2llm plan`: what a recipe will need, before anything is computed.
 
 use clap::Args;
 use model::Precision;
@@ -10,22 +10,22 @@ use crate::failure::Outcome;
 use crate::output::{Console, bytes, count, short_duration};
 use crate::select;
 
-/// Tell the size, memory, compute and time of a recipe. Nothing is written.
+/// Estimate the model size, memory, compute and time of a recipe. Writes nothing.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
     pub recipe: RecipeArguments,
-    /// Solve the shape for this many parameters, such as 100M (model.size)
+    /// Choose width and layers for this number of parameters, such as 100M (model.size)
     #[arg(long, value_name = "SIZE", conflicts_with = "depth")]
     pub size: Option<String>,
-    /// Solve the shape for this many layers (model.depth)
+    /// Choose the width for this number of layers (model.depth)
     #[arg(long, value_name = "LAYERS")]
     pub depth: Option<String>,
     /// Plan for a rented GPU instead of this machine: h200, h100, a100, l40s, rtx4090, a10g. Hours and price
-    /// are assumed from its stated rate
+    /// are estimated from its specified peak
     #[arg(long, value_name = "GPU", value_parser = pipeline::prices::Gpu::named)]
     pub gpu: Option<&'static pipeline::prices::Gpu>,
-    /// Do not time this machine; the plan then has no time
+    /// Do not measure this machine's speed; the plan then shows no time
     #[arg(long)]
     pub no_calibration: bool,
 }
@@ -59,7 +59,8 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
 fn print(plan: &Plan, console: &mut Console) -> Outcome {
     let shape = &plan.model;
     console.data(&format!(
-        "Shape       {} layers, width {}, {} heads ({} key/value), feed-forward {}, vocabulary {}, context {}",
+        "Shape       {} layers, width {}, {} heads ({} key/value), feed-forward {}, vocabulary {}, context \
+         {}",
         shape.num_hidden_layers,
         shape.hidden_size,
         shape.num_attention_heads,
@@ -77,7 +78,7 @@ fn print(plan: &Plan, console: &mut Console) -> Outcome {
         Precision::F32 => "f32",
         Precision::Bf16 => "bf16 with f32 weights",
     };
-    let recompute = if plan.recompute { ", layers computed again in the backward" } else { "" };
+    let recompute = if plan.recompute { ", with activation recomputation" } else { "" };
     console.data(&format!(
         "Memory      {} to train in {arithmetic}{recompute}",
         bytes(plan.memory.total_bytes)
@@ -95,17 +96,19 @@ fn print(plan: &Plan, console: &mut Console) -> Outcome {
         plan.tokens.epochs.map(|epochs| format!(", {epochs:.1} epochs")).unwrap_or_default(),
     ))?;
     console.data(&format!(
-        "  ratio     {:>10.1} tokens a parameter (about 20 is compute-optimal; more is fine for a small model)",
+        "  ratio     {:>10.1} tokens per parameter (about 20 is compute-optimal; more is fine for a small \
+         model)",
         plan.tokens.per_parameter
     ))?;
     console.data(&format!(
-        "Compute     {:.2e} FLOPs: {} a token (6·N + 12·layers·heads·head size·T)",
+        "Compute     {:.2e} FLOPs: {} per token (6·N + 12·layers·heads·head size·T)",
         plan.flops.total,
         count(plan.flops.per_token as u64)
     ))?;
     match &plan.time {
         Some(time) => console.data(&format!(
-            "Time        {} on this machine ({:.0} tokens/s, {:.0} model GFLOP/s, {} threads, measured over {} steps)",
+            "Time        {} on this machine ({:.0} tokens/s, {:.0} model GFLOP/s, {} threads, measured over \
+             {} steps)",
             short_duration(time.training_s),
             time.tokens_per_s,
             time.model_gflops,
@@ -118,7 +121,8 @@ fn print(plan: &Plan, console: &mut Console) -> Outcome {
     if let Some(rent) = &plan.rent {
         let gpu = rent.gpu;
         console.data(&format!(
-            "Rent        about {} and {:.2} USD on one {}: {:.0} % of {:.0} TFLOP/s assumed, {:.2} USD an hour ({}, {}; prices change)",
+            "Rent        about {} and {:.2} USD on one {}: {:.0} % of {:.0} TFLOP/s assumed, {:.2} USD per \
+             hour ({}, {}; prices change)",
             short_duration(3600.0 * rent.hours),
             rent.usd,
             gpu.name,
@@ -128,9 +132,12 @@ fn print(plan: &Plan, console: &mut Console) -> Outcome {
             gpu.provider,
             gpu.price_date
         ))?;
-        console.data("  the steps alone; validation, samples, setting it up and disks come on top; small models reach less of the rate")?;
+        console.data(
+            "  training steps only; validation, samples, setup and storage are extra; small models reach a \
+             lower share",
+        )?;
     }
-    console.data(&format!("Verdict     {}", pipeline::forecast::verdict(plan)))?;
+    console.data(&format!("Result      {}", pipeline::forecast::verdict(plan)))?;
     for warning in &plan.warnings {
         console.warning(warning);
     }

@@ -1,4 +1,4 @@
-//! `text2llm resume`: go on with a run, from where it stopped or beyond its end.
+//! `text2llm resume`: continue a run from a checkpoint, to its end or beyond.
 
 use clap::Args;
 use pipeline::project::Project;
@@ -13,27 +13,38 @@ use crate::failure::Outcome;
 use crate::output::Console;
 use crate::{select, summary};
 
-/// Continue a run from a checkpoint. Without --more-… it ends where it was meant to, bit for bit as if it had
-/// never stopped. What `run` began goes on to validation and export, and so does a training that is done.
+/// Continue a run from a checkpoint. The resumed run is bit-identical to one that never stopped, unless a
+/// flag below changes its length. Runs started with `run`, and runs that have finished training, continue
+/// with validation and export.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Run id, its unique beginning or end, or `latest`
+    /// Run id, a unique prefix or suffix of it, or `latest`
     #[arg(value_name = "RUN", default_value = "latest")]
     pub run: String,
     /// Train N epochs beyond the run's end
-    #[arg(long, value_name = "N", conflicts_with = "more_steps", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "more_steps",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     pub more_epochs: Option<u64>,
     /// Train N steps beyond the run's end
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub more_steps: Option<u64>,
-    /// End a run with train.schedule = "wsd" (or "constant") here: decay the learning rate over the next N
-    /// steps, and stop
-    #[arg(long, value_name = "N", conflicts_with_all = ["more_steps", "more_epochs"], value_parser = clap::value_parser!(u64).range(1..))]
+    /// Decay the learning rate over the next N steps, then end the run; needs train.schedule = "wsd" or
+    /// "constant"
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with_all = ["more_steps", "more_epochs"],
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     pub decay_now: Option<u64>,
-    /// Where to continue from: latest, best, or a step; later checkpoints are given up
+    /// Checkpoint to continue from: latest, best, or a step; later checkpoints are discarded
     #[arg(long, value_name = "WHICH", default_value = "latest")]
     pub checkpoint: String,
-    /// Work in the background, watched over and resumed after a crash; returns once it is seen to train
+    /// Run in the background under a supervisor that resumes after a crash; returns once training has started
     #[arg(long)]
     pub detach: bool,
 }
@@ -70,11 +81,11 @@ fn detach(
     arguments: &Arguments,
     console: &mut Console,
 ) -> Outcome {
-    // Settled now: `latest` could be another run by the time of a resume.
+    // Resolved now: `latest` could be another run by the time of a resume.
     let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
     let run_id = run.id();
     let notify = (supervise::recorded_notify(&run)?, false);
-    // Their values may be spelled as the run is.
+    // Values of flags may be equal to the run's name.
     const VALUED: [&str; 8] = [
         "--more-epochs",
         "--more-steps",

@@ -11,23 +11,23 @@ use crate::failure::{Failure, Outcome};
 use crate::output::{Console, bytes};
 use crate::select;
 
-/// Delete a run with its checkpoints, metrics and log. Asks first; a run that works now is refused. What was
-/// exported stays.
+/// Delete a run with its checkpoints, metrics and log, after asking. A running run is not deleted. Exported
+/// models are kept.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Run id, or its unique beginning or end
+    /// Run id, or a unique prefix or suffix of it
     #[arg(value_name = "RUN")]
     pub run: String,
 }
 
-/// Deletes.
+/// Deletes the run after asking.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
     let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
     if let Some(who) = pipeline::supervise::responsible(&project, &run) {
         let process = who.process().map(|process| format!(" (process {process})")).unwrap_or_default();
         return Err(Failure::message(format!(
-            "run {} is at work{process}: stop it first with `{}`",
+            "run {} is running{process}: stop it first with `{}`",
             run.id(),
             project.command(&format!("stop {}", run.id()))
         )));
@@ -36,17 +36,17 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     let lock = run.lock()?;
     let size = bytes_below(run.path());
     let step = pipeline::record::state(&run).map_or(0, |state| state.step);
-    let question = format!("Delete run {} (step {step}, {}) for good?", run.id(), bytes(size));
+    let question = format!("Permanently delete run {} (step {step}, {})?", run.id(), bytes(size));
     if !console.confirm(&question)? {
-        return Err(Failure::message(format!("run {} was not deleted: say --yes to delete it", run.id())));
+        return Err(Failure::message(format!("run {} was not deleted; pass --yes to delete it", run.id())));
     }
-    // What has come while the question stood there.
+    // Files may have been added while the question was open.
     pipeline::record::check_removable(&run)?;
     let id = run.id();
     runs::run::remove(&RealFs, &run, lock)?;
     if !console.is_human() {
         return console.result("removed", &json!({ "run_id": id, "bytes": size }));
     }
-    console.prose(&format!("run {id} is deleted; {} are free again", bytes(size)));
+    console.prose(&format!("deleted run {id}; freed {}", bytes(size)));
     Ok(())
 }

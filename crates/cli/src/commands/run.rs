@@ -14,43 +14,43 @@ use crate::failure::Outcome;
 use crate::output::Console;
 use crate::{select, summary};
 
-/// Text to model: corpus, tokenizer, training, validation, export. Stages whose inputs have not changed are
-/// skipped.
+/// Train a model from text: corpus, tokenizer, training, validation, export. Stages whose inputs have not
+/// changed are skipped.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Running it again with the same recipe and text does no work twice: finished stages and a finished training \
-                        are reused (--fresh trains again). A run that was cut off is continued with --resume."
+    after_help = "Running again with the same recipe and text reuses finished stages and finished training\n\
+                  (--fresh trains again). Continue an interrupted run with --resume."
 )]
 pub struct Arguments {
     #[command(flatten)]
     pub recipe: RecipeArguments,
-    /// Use the prepared text in data/ as it is, even if the corpus or [data] changed
+    /// Use the prepared text in data/ even if the corpus or [data] changed
     #[arg(long)]
     pub skip_corpus: bool,
-    /// Use the tokenizer in tokenizer/ as it is, even if [tokenizer] changed
+    /// Use the tokenizer in tokenizer/ even if [tokenizer] changed
     #[arg(long)]
     pub skip_tokenizer: bool,
     /// Continue the latest unfinished run, with the recipe it was started with
     #[arg(long)]
     pub resume: bool,
-    /// Continue with what was changed of the recipe since and may change within a run: schedule, checkpoints,
-    /// validation, export
+    /// With --resume, apply changed recipe keys that may change within a run (schedule, checkpoints,
+    /// validation, export)
     #[arg(long, requires = "resume")]
     pub accept_changes: bool,
-    /// Train again although a finished run has this recipe and text
+    /// Train a new run even if a finished run has this recipe and text
     #[arg(long, conflicts_with = "resume")]
     pub fresh: bool,
-    /// Work in the background, watched over and resumed after a crash; returns once it is seen to train
+    /// Run in the background under a supervisor that resumes after a crash; returns once training has started
     #[arg(long)]
     pub detach: bool,
 }
 
-/// Carries out all phases.
+/// Runs all phases.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     run_until(global, arguments, Until::Export, console)
 }
 
-/// Carries out the phases up to `until`.
+/// Runs the phases up to `until`.
 pub fn run_until(
     global: &GlobalArguments,
     arguments: Arguments,
@@ -93,7 +93,7 @@ pub fn run_until(
     summary::print(&outcome, &project, console)
 }
 
-/// Whom an unfinished run wants to tell that goes on with its own recipe.
+/// Notification options for a job that resumes: those of the unfinished run's own recipe.
 fn resumed_notify(project: &Project, resume: bool) -> Option<NotifyOptions> {
     let runs = runs::run::list(&RealFs, &project.runs()).ok().filter(|_| resume)?;
     let is_unfinished =

@@ -1,4 +1,4 @@
-//! `text2llm schema`: the recipe's JSON Schema, for editors and programs.
+//! `text2llm schema`: print the JSON Schema of recipes, for editors and programs.
 
 use clap::Args;
 
@@ -6,7 +6,7 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::output::Console;
 
-/// Print the JSON Schema of the recipe, generated from the program's own types.
+/// Print the JSON Schema of recipes, for editors and programs.
 #[derive(Debug, Args)]
 pub struct Arguments {}
 

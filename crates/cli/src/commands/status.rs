@@ -1,4 +1,4 @@
-//! `text2llm status`: where a run stands, from its small `state.json`; nothing heavy is touched.
+//! `text2llm status`: the state of a run, from its small `state.json`; no large file is read.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -19,13 +19,13 @@ use crate::select;
 
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-/// Tell where a run stands.
+/// Show the state of a run.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Run id, its unique beginning or end, or `latest`
+    /// Run id, a unique prefix or suffix of it, or `latest`
     #[arg(value_name = "RUN", default_value = "latest")]
     pub run: String,
-    /// Show it again each second, until the run ends
+    /// Refresh every second until the run ends
     #[arg(long, short = 'w')]
     pub watch: bool,
 }
@@ -59,21 +59,21 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     }
 }
 
-/// A run's state and who works on it.
+/// A run's state and the processes that work on it.
 pub struct Standing {
     run: RunDir,
     state: RunState,
     worker: Option<u32>,
     supervisor: Option<u32>,
     resumes: ResumeMetadata,
-    /// The job in the background that worked on it last.
+    /// The background job that last worked on the run.
     job: Option<JobRecord>,
-    /// What is to do after training.
+    /// Stages after training that have not run.
     missing: Missing,
 }
 
 impl Standing {
-    /// As the disk says now.
+    /// Reads the current state from disk.
     pub fn of(project: &Project, run: &RunDir) -> Outcome<Standing> {
         let job = JobRecord::read(project).filter(|job| job.run_id.as_deref() == Some(run.id().as_str()));
         let state = pipeline::record::state(run)?;
@@ -92,7 +92,7 @@ impl Standing {
         self.worker.is_some() || self.supervisor.is_some()
     }
 
-    /// As programs read it.
+    /// The JSON object of `status --json`.
     pub fn json(&self) -> Outcome<Value> {
         let Standing { run, state, worker, supervisor, resumes, job, missing } = self;
         let mut value = serde_json::to_value(state)?;
@@ -100,7 +100,7 @@ impl Standing {
         value["run_id"] = json!(run.id());
         value["path"] = json!(run.path());
         value["alive"] = json!(worker.is_some());
-        // A worker that has just been resumed holds the run before it writes its number.
+        // A worker that has just resumed locks the run before it writes its process id.
         value["pid"] = json!(worker.unwrap_or(state.pid));
         value["supervisor_pid"] = json!(supervisor);
         value["resume_count"] = json!(resumes.resume_count);
@@ -119,8 +119,8 @@ impl Standing {
         }
         console.data(&format!("run         {}", run.id()))?;
         let status = match (worker, state.status) {
-            // Its state is that of the training; the job goes on to validation and export.
-            (Some(_), RunStatus::Completed) => "trained; validation and export are at work".to_owned(),
+            // The state describes training; the job continues with validation and export.
+            (Some(_), RunStatus::Completed) => "trained; validating and exporting".to_owned(),
             (Some(_), RunStatus::Queued) => "preparing corpus and tokenizer".to_owned(),
             (Some(_), RunStatus::Stopped | RunStatus::Interrupted) if !state.is_trained() => {
                 "preparing corpus and tokenizer".to_owned()
@@ -150,7 +150,7 @@ impl Standing {
         if let Some(loss) = state.train_loss {
             let rate =
                 state.learning_rate.map(|rate| format!(", learning rate {rate:.2e}")).unwrap_or_default();
-            console.data(&format!("loss        {loss:.4} nats a token{rate}"))?;
+            console.data(&format!("loss        {loss:.4} nats per token{rate}"))?;
         }
         if let Some(loss) = state.validation_loss {
             let best =
@@ -169,11 +169,11 @@ impl Standing {
             console.data(&format!("checkpoint  step {step}"))?;
         }
         let process = match worker {
-            Some(pid) => format!("{pid}, alive"),
-            None if state.pid != 0 => format!("{}, gone", state.pid),
+            Some(pid) => format!("{pid}, running"),
+            None if state.pid != 0 => format!("{}, not running", state.pid),
             None => "none".to_owned(),
         };
-        let watched = supervisor.map(|pid| format!("; supervisor {pid}, alive")).unwrap_or_default();
+        let watched = supervisor.map(|pid| format!("; supervisor {pid}, running")).unwrap_or_default();
         console.data(&format!("process     {process}{watched}"))?;
         if resumes.resume_count > 0 {
             let crash = resumes
@@ -182,7 +182,7 @@ impl Standing {
                 .map(|crash| format!(", last crash: {}", crash.kind))
                 .unwrap_or_default();
             console.data(&format!(
-                "resumes     {}, the last at {} from step {}{crash}",
+                "resumes     {}, last at {} from step {}{crash}",
                 resumes.resume_count,
                 resumes.last_resume_time.as_deref().unwrap_or("?"),
                 resumes.last_step

@@ -13,20 +13,19 @@ use crate::failure::{Failure, Outcome};
 use crate::output::{Console, short_duration};
 use crate::select;
 
-/// Promised for a checkpoint; a slower disk is told of, not cut off.
+/// Expected time to save a checkpoint. If it takes longer, a message is printed and the wait goes on.
 const SOON: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Stop a run, whatever it does now: training saves a checkpoint first, and `resume` goes on from there bit
-/// for bit.
+/// Stop a run in any phase. Training saves a checkpoint first; `resume` continues from it bit for bit.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Run id, its unique beginning or end, or `latest`
+    /// Run id, a unique prefix or suffix of it, or `latest`
     #[arg(value_name = "RUN", default_value = "latest")]
     pub run: String,
 }
 
-/// Asks the run's process, waits, and tells what is on the disk.
+/// Asks the run's process to stop, waits for it, and prints what was saved.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
     let run = RunDir::find(&RealFs, &project.runs(), &arguments.run)?;
@@ -34,7 +33,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     let Some(mut asked) = supervise::ask_to_stop(&project, &run)? else {
         let state = run.state(&RealFs)?;
         return Err(Failure::message(format!(
-            "run {} does not work now (it is {}): nothing to stop. All runs: `{}`",
+            "run {} is not running (it is {}): nothing to stop. List all runs with `{}`",
             run.id(),
             state.status,
             project.command("list")
@@ -42,7 +41,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     };
     let mut told = false;
     while let Some(now) = supervise::responsible(&project, &run) {
-        // The supervisor is gone and has left its worker, or another took over.
+        // The supervisor has exited and left its worker, or another process has taken over.
         if now != asked {
             supervise::ask_to_stop(&project, &run)?;
             asked = now;
@@ -51,7 +50,8 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
             told = true;
             let who = now.process().map(|process| format!(" (process {process})")).unwrap_or_default();
             console.prose(&format!(
-                "run {}{who} is still saving, or preparing its text; it stops when the checkpoint is on the disk (Ctrl-C ends only this waiting)",
+                "run {}{who} is still saving or preparing text and will stop when it is done (Ctrl-C only \
+                 ends this wait)",
                 run.id()
             ));
         }
@@ -80,6 +80,6 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         short_duration(seconds)
     ))?;
     let go_on = format!("{} --detach", stages::go_on(&run));
-    console.prose(&format!("Go on with: {}", project.command(&go_on)));
+    console.prose(&format!("Resume with: {}", project.command(&go_on)));
     Ok(())
 }

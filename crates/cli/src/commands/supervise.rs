@@ -9,32 +9,32 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 use crate::select;
 
-/// Watch over a worker process and resume it after a crash.
+/// Supervise a worker process and resume it after a crash.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The worker's arguments, as a JSON list
+    /// Arguments of the first worker, as a JSON list
     #[arg(long, value_name = "JSON")]
     pub first: String,
-    /// Its arguments once there is something to resume, as a JSON list
+    /// Arguments of a resumed worker, as a JSON list
     #[arg(long, value_name = "JSON")]
     pub again: String,
-    /// The run, where it is an existing one
+    /// Id of the run, if it exists already
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
     /// Milliseconds before the first resume
     #[arg(long, value_name = "MS", env = "TEXT2LLM_RESUME_PAUSE_MS", default_value_t = 2000)]
     pub pause_ms: u64,
-    /// Milliseconds of patience, at least, with a worker that does nothing
+    /// Minimum milliseconds without activity before the worker counts as hung
     #[arg(long, value_name = "MS", env = "TEXT2LLM_HANG_AFTER_MS", default_value_t = 300_000)]
     pub hang_after_ms: u64,
-    /// Whom to tell, as JSON
+    /// Notification options, as JSON
     #[arg(long, value_name = "JSON")]
     pub notify: String,
 }
 
 /// Supervises until the job has ended.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
-    // Fails only where it leads a session already.
+    // Fails only if this process is already a session leader.
     let _ = store::process::leave_session();
     let project = select::existing_project(global)?;
     let job = Job {
@@ -52,7 +52,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     match supervise::supervise(&job, &stop, console.reporter().as_mut()) {
         Ok(0) => Ok(()),
         Ok(code) => Err(Failure::Child(code, String::new())),
-        // The console is that of the job at work; whoever started this one sees the lock too.
+        // The console file belongs to the running job; the process that started this one sees the lock too.
         Err(pipeline::Error::Store(error)) if error.kind() == store::ErrorKind::Locked => {
             Err(Failure::Child(crate::failure::USAGE, String::new()))
         }

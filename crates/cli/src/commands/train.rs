@@ -1,4 +1,4 @@
-//! `text2llm train`: training alone, on text and a tokenizer that are prepared as needed.
+//! `text2llm train`: train a run without validation and export, preparing text and tokenizer as needed.
 
 use clap::Args;
 use pipeline::stages::Until;
@@ -8,31 +8,31 @@ use crate::arguments::{GlobalArguments, RecipeArguments};
 use crate::failure::Outcome;
 use crate::output::Console;
 
-/// Train a new run; corpus and tokenizer are prepared only if they are missing or out of date. Validation and
-/// export come with a later `text2llm run`, which reuses the finished training.
+/// Train a new run without the validation and export phases. Corpus and tokenizer are prepared if they are
+/// missing or out of date. A later `text2llm run` reuses the training and adds validation and export.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
     pub recipe: RecipeArguments,
-    /// Use the prepared text in data/ as it is, even if the corpus or [data] changed
+    /// Use the prepared text in data/ even if the corpus or [data] changed
     #[arg(long)]
     pub skip_corpus: bool,
-    /// Use the tokenizer in tokenizer/ as it is, even if [tokenizer] changed
+    /// Use the tokenizer in tokenizer/ even if [tokenizer] changed
     #[arg(long)]
     pub skip_tokenizer: bool,
     /// Continue the latest unfinished run, with the recipe it was started with
     #[arg(long)]
     pub resume: bool,
-    /// Continue with what was changed of the recipe since and may change within a run: schedule, checkpoints,
-    /// validation, export
+    /// With --resume, apply changed recipe keys that may change within a run (schedule, checkpoints,
+    /// validation, export)
     #[arg(long, requires = "resume")]
     pub accept_changes: bool,
-    /// Work in the background, watched over and resumed after a crash; returns once it is seen to train
+    /// Run in the background under a supervisor that resumes after a crash; returns once training has started
     #[arg(long)]
     pub detach: bool,
 }
 
-/// Carries out the phases up to training.
+/// Runs the phases up to training.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let Arguments { recipe, skip_corpus, skip_tokenizer, resume, accept_changes, detach } = arguments;
     let whole = run::Arguments {

@@ -1,4 +1,4 @@
-//! `text2llm tui`: the runs in a terminal, live.
+//! `text2llm tui`: monitor runs in the terminal.
 
 use clap::Args;
 
@@ -6,11 +6,12 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::{select, tui};
 
-/// Watch the project's runs in the terminal: curves, figures, samples, log; stop, resume and try them.
+/// Monitor the project's runs in the terminal: curves, metrics, samples, log. Keys stop a run, resume it and
+/// generate text.
 #[derive(Debug, Args)]
 pub struct Arguments {}
 
-/// Shows it until the user leaves.
+/// Shows the runs until the user quits.
 pub fn run(global: &GlobalArguments, _arguments: Arguments) -> Outcome {
     tui::run(&select::existing_project(global)?)
 }

@@ -1,4 +1,4 @@
-//! `text2llm verify-resume`: is a killed and resumed run the same, to the bit?
+//! `text2llm verify-resume`: test that a killed and resumed run is bit-identical to an uninterrupted one.
 
 use clap::Args;
 use pipeline::project::Project;
@@ -9,18 +9,19 @@ use crate::failure::{Failure, Outcome};
 use crate::output::{Console, bytes, short_duration};
 use crate::select::{self, Selected};
 
-/// Train N steps, then N/2 steps, kill -9, and the rest; compare weights, moments, loader and metrics bit for
-/// bit. Works in a scratch folder of the project, which it removes.
+/// Train N steps without interruption; then train N/2 steps, kill the process with SIGKILL, resume and train
+/// the rest. Compare weights, optimizer state, loader state and metrics bit for bit. Uses a scratch folder in
+/// the project and removes it.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
     pub recipe: RecipeArguments,
-    /// Optimizer steps of each run
+    /// Optimizer steps per run
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u64).range(2..))]
     pub steps: u64,
 }
 
-/// Tries, and tells.
+/// Runs the test and prints what was compared.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
     let selected = select::recipe(global, &arguments.recipe, &[], &project)?;
@@ -37,11 +38,13 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     }
     match found.kept {
         None => Ok(()),
-        Some(kept) => Err(not_kept(&format!("the resumed run differs; both are kept in {}", kept.display()))),
+        Some(kept) => {
+            Err(not_kept(&format!("the resumed run differs; both runs are kept in {}", kept.display())))
+        }
     }
 }
 
-/// What to try, until somebody presses Ctrl-C.
+/// Sets up a trial in a scratch folder; Ctrl-C stops it.
 pub fn trial<'a>(
     global: &GlobalArguments,
     project: &'a Project,
@@ -59,16 +62,16 @@ pub fn trial<'a>(
     })
 }
 
-/// A line for each thing that was compared.
+/// Prints one line per compared part.
 pub fn print(compared: &[Compared], console: &mut Console) -> Outcome {
     for part in compared {
-        let equal = if part.equal { "equal, every bit" } else { "DIFFERENT" };
+        let equal = if part.equal { "bit-identical" } else { "DIFFERENT" };
         console.data(&format!("  {:<18}{:>10}  {equal}", part.what, bytes(part.bytes)))?;
     }
     Ok(())
 }
 
-/// A promise of training that does not hold here.
+/// The error for a guarantee of training that a trial has found broken.
 pub fn not_kept(message: &str) -> Failure {
     Failure::Pipeline(pipeline::Error::Promise { message: message.to_owned() })
 }

@@ -1,6 +1,6 @@
 //! `--output agent`: tagged lines on stdout that a program can follow: `[TRAIN] key=value …`, `✅ …`, `⚠️
-//! WARNING: …`, `❌ ERROR: …`, `[TRAIN-COMPLETE] …`. Tags and keys are stable; one line an event, and no more
-//! than one progress line a second.
+//! WARNING: …`, `❌ ERROR: …`, `[TRAIN-COMPLETE] …`. Tags and keys are stable. There is one line per event,
+//! and at most one progress line per second.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub struct AgentReporter {
 }
 
 impl AgentReporter {
-    /// Nothing said yet.
+    /// Before the first event.
     pub fn new() -> AgentReporter {
         AgentReporter { last_progress: None, pace: Pace::default() }
     }
@@ -38,14 +38,14 @@ impl AgentReporter {
 impl Reporter for AgentReporter {
     fn event(&mut self, event: &Event) {
         if let Some(line) = self.line(&without_secrets(event)) {
-            // A listener that has left does not stop the work.
+            // Work goes on if the reader has closed stdout.
             let _ = patient::stdout(format!("{line}\n").as_bytes());
         }
     }
 }
 
 impl AgentReporter {
-    /// An event's lines, without their end; nothing for progress that comes too soon.
+    /// The lines of an event, without the last line ending; `None` for progress that comes too soon.
     pub fn line(&mut self, event: &Event) -> Option<String> {
         Some(match event {
             Event::PhaseStarted { phase, index, of, title } => {
@@ -53,7 +53,8 @@ impl AgentReporter {
             }
             Event::PhaseFinished { phase, seconds, summary } => {
                 format!(
-                    "✅ [{phase}] done seconds={seconds:.1} summary={}\n[{phase}-COMPLETE] seconds={seconds:.1}",
+                    "✅ [{phase}] done seconds={seconds:.1} summary={}\n[{phase}-COMPLETE] \
+                     seconds={seconds:.1}",
                     quoted(summary)
                 )
             }
@@ -80,7 +81,8 @@ impl AgentReporter {
                     return None;
                 }
                 format!(
-                    "[TRAIN] step={}/{} epoch={:.3} loss={:.4} learning_rate={:.3e} gradient_norm={:.3} tokens_per_s={:.0} eta_s={:.0} rss_mb={:.0}",
+                    "[TRAIN] step={}/{} epoch={:.3} loss={:.4} learning_rate={:.3e} gradient_norm={:.3} \
+                     tokens_per_s={:.0} eta_s={:.0} rss_mb={:.0}",
                     step.step,
                     step.total_steps,
                     step.epoch,
@@ -142,12 +144,12 @@ pub fn tagged(tag: &str, value: &Value) -> String {
     line
 }
 
-/// As a JSON string: one line, whatever the text holds.
+/// Text as a JSON string, which is always one line.
 fn quoted(text: &str) -> String {
     plain::json(&Value::String(text.to_owned()).to_string()).into_owned()
 }
 
-/// A message on one line, its own lines divided by ` | `.
+/// A message on one line; its line breaks become ` | `.
 pub fn one_line(text: &str) -> String {
     plain::line(&text.replace('\n', " | ")).into_owned()
 }

@@ -1,5 +1,5 @@
-//! For a person: phase headers, a live bar on a terminal (an occasional line elsewhere), samples, a loss
-//! curve in one line.
+//! Output for people: phase headers, a progress bar on a terminal (an occasional line elsewhere), samples,
+//! and the loss curve as a sparkline.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
@@ -26,16 +26,16 @@ pub struct HumanReporter {
     last_line: Option<Instant>,
     pace: Pace,
     losses: VecDeque<f64>,
-    /// Steps that one point of the curve stands for; doubles when the curve is full.
+    /// Steps per point of the sparkline; doubles when it is full.
     stride: u64,
 }
 
-/// Whether stderr should have colours.
+/// Whether to write colors to stderr.
 pub fn colors() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// What an error begins with.
+/// The prefix of an error message.
 pub fn error_mark() -> &'static str {
     if colors() { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" }
 }
@@ -53,12 +53,12 @@ fn yellow(text: &str) -> String {
 }
 
 impl HumanReporter {
-    /// For the stderr of this process.
+    /// A reporter that writes to the stderr of this process.
     pub fn new() -> HumanReporter {
         HumanReporter::to(Box::new(patient::Stderr), io::stderr().is_terminal())
     }
 
-    /// For any writer; a terminal gets a live bar.
+    /// A reporter for any writer, with a progress bar if it is a terminal.
     pub fn to(out: Box<dyn Write>, terminal: bool) -> HumanReporter {
         HumanReporter {
             out,
@@ -71,11 +71,11 @@ impl HumanReporter {
         }
     }
 
-    /// A line of our own; what comes from outside has been made plain before it got here.
+    /// Writes a line; text from outside must have been made plain before.
     fn line(&mut self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            // Nothing is left to tell a person whose terminal is gone.
+            // An error is ignored: if the terminal is gone there is nobody to report it to.
             None => drop(writeln!(self.out, "{text}")),
         }
     }
@@ -86,7 +86,7 @@ impl HumanReporter {
         }
     }
 
-    /// Draws the bar on a terminal; elsewhere writes `text` now and then.
+    /// Draws the progress bar on a terminal; elsewhere writes `text` from time to time.
     fn live(&mut self, done: u64, total: u64, text: &str) {
         if self.terminal {
             let bar = self.bar.get_or_insert_with(|| {
@@ -119,7 +119,7 @@ impl HumanReporter {
                 self.stride *= 2;
             }
         }
-        // What matters most first: a narrow terminal cuts the end off.
+        // The most important figures first: a narrow terminal cuts off the end.
         let text = format!(
             "step {}/{}  loss {:.3}  {} left  {} tok/s  epoch {:.2}",
             step.step,
@@ -176,9 +176,9 @@ impl Reporter for HumanReporter {
             }
             Event::Step(step) => self.step(step),
             Event::Validation(record) => {
-                let mark = if record.best { ", best so far" } else { "" };
+                let mark = if record.best { " (best so far)" } else { "" };
                 let in_phase = record.in_phase.map(|phase| {
-                    format!("  ({:.4} at {} tokens a sequence)", phase.loss, phase.sequence_length)
+                    format!("  ({:.4} at sequence length {})", phase.loss, phase.sequence_length)
                 });
                 self.line(&format!(
                     "  step {:<6} validation loss {:.4}  perplexity {:.1}{mark}{}",
@@ -199,7 +199,7 @@ impl Reporter for HumanReporter {
                     short_duration(*seconds)
                 ));
             }
-            // Checkpoints and files are summed up at the end; told one by one they would bury the losses.
+            // Checkpoints and files are summed up at the end; one line each would bury the losses.
             Event::CheckpointSaved { .. } | Event::Artifact { .. } => {}
             _ => {}
         }

@@ -1,5 +1,5 @@
-//! `--json`: every event as one JSON line on stdout. What would steer a terminal is escaped; it reads back
-//! the same.
+//! `--json`: every event as one JSON line on stdout. Terminal control characters are escaped, which JSON
+//! parsers undo.
 
 use runs::report::{Event, Reporter};
 use store::plain;
@@ -13,13 +13,13 @@ pub struct JsonReporter;
 impl Reporter for JsonReporter {
     fn event(&mut self, event: &Event) {
         if let Some(line) = line(event) {
-            // Nobody reads any more: the work goes on without a listener.
+            // Work goes on if the reader has closed stdout.
             let _ = patient::stdout(format!("{line}\n").as_bytes());
         }
     }
 }
 
-/// An event's line, without its end.
+/// The line of an event, without the line ending.
 pub fn line(event: &Event) -> Option<String> {
     let line = serde_json::to_string(&*without_secrets(event)).ok()?;
     Some(plain::json(&line).into_owned())

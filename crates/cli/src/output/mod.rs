@@ -1,9 +1,9 @@
-//! How things look: prose for a person on stderr, tagged lines or JSON lines for a program on stdout.
+//! Output: messages for people on stderr; tagged lines or JSON lines for programs on stdout.
 //!
-//! Data goes to stdout, prose to stderr. Nothing from outside steers the terminal: people see it through
-//! `store::plain`, programs get it as JSON with escapes. Only text that was asked for (`generate`, `logs`,
-//! `data extract`) goes into a pipe or a file as it is. A reader that has gone away never stops work that
-//! runs: reports are dropped silently, while commands that only print end quietly.
+//! Results go to stdout, messages to stderr. Text from outside cannot control the terminal: people see it
+//! through `store::plain`, programs get it as JSON with escapes. Only requested text (`generate`, `logs`,
+//! `data extract`) goes to a pipe or a file unchanged. A closed stdout never stops running work: reports are
+//! dropped silently, and commands that only print exit quietly.
 
 mod agent;
 mod human;
@@ -28,7 +28,7 @@ use crate::arguments::{GlobalArguments, OutputStyle};
 use crate::failure::{Failure, Outcome};
 use crate::select::Selected;
 
-/// For whom to write.
+/// The output format, from `--json` and `--output`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Human,
@@ -36,7 +36,7 @@ enum Mode {
     Json,
 }
 
-/// Where all output goes through.
+/// All output goes through this type.
 #[derive(Clone)]
 pub struct Console {
     mode: Mode,
@@ -44,7 +44,7 @@ pub struct Console {
 }
 
 impl Console {
-    /// As the global flags say; `--json` wins over `--output`.
+    /// The console that the global flags select; `--json` wins over `--output`.
     pub fn new(global: &GlobalArguments) -> Console {
         let mode = match (global.json, global.output) {
             (true, _) => Mode::Json,
@@ -54,7 +54,7 @@ impl Console {
         Console { mode, yes: global.yes }
     }
 
-    /// Whether a person reads.
+    /// Whether the output is for a person.
     pub fn is_human(&self) -> bool {
         self.mode == Mode::Human
     }
@@ -64,46 +64,49 @@ impl Console {
         self.mode == Mode::Json
     }
 
-    /// A line of data, to stdout. For a program it is, or ends in, JSON.
+    /// Prints a line of results to stdout. For a program it is, or ends in, JSON.
     pub fn data(&mut self, line: &str) -> Outcome {
         let line = if self.is_human() { plain::line(line) } else { plain::json(line) };
         Ok(patient::stdout(format!("{line}\n").as_bytes())?)
     }
 
-    /// Data without a line's end, to stdout at once: streamed text.
+    /// Prints streamed text to stdout at once, without a line ending.
     pub fn stream(&mut self, text: &str) -> Outcome {
         Ok(patient::stdout(text.as_bytes())?)
     }
 
-    /// Text that was asked for, of a model, a page or a log: as it is into a pipe or a file, to a terminal
-    /// without what would steer it.
+    /// Prints requested text of a model, a page or a log: unchanged to a pipe or a file, without control
+    /// characters to a terminal.
     pub fn stream_text(&mut self, text: &str) -> Outcome {
         if io::stdout().is_terminal() { self.stream(&plain::text(text)) } else { self.stream(text) }
     }
 
-    /// The same as lines of their own.
+    /// Like `stream_text`, as whole lines.
     pub fn text(&mut self, text: &str) -> Outcome {
         self.stream_text(text)?;
         self.stream("\n")
     }
 
-    /// An excerpt for a person to look at, as lines of their own, always without what would steer a terminal.
+    /// Prints an excerpt for a person as whole lines, always without control characters.
     pub fn excerpt(&mut self, text: &str) -> Outcome {
         self.stream(&plain::text(text))?;
         self.stream("\n")
     }
 
-    /// A sentence for a person, on one line of stderr.
+    /// Prints a message for a person as one line on stderr.
     pub fn prose(&mut self, text: &str) {
         patient::stderr_line(&plain::line(&secret::hidden(text)));
     }
 
-    /// What is about to be done, where.
+    /// Announces the recipe and project of a job.
     pub fn heading(&mut self, selected: &Selected, project: &Project) {
         let name = &selected.recipe.name;
         let (source, root) = (&selected.source, project.root().display());
         match self.mode {
-            Mode::Human => self.prose(&format!("text2llm {} · {name} ({source}) · {root}", env!("CARGO_PKG_VERSION"))),
+            Mode::Human => {
+                let version = env!("CARGO_PKG_VERSION");
+                self.prose(&format!("text2llm {version} · {name} ({source}) · {root}"));
+            }
             _ => self.tell(
                 "begin",
                 &json!({
@@ -113,7 +116,7 @@ impl Console {
         }
     }
 
-    /// A command's result for a program: one JSON line, or one tagged line with the JSON behind the tag.
+    /// Prints a command's result for a program: one JSON line, or one tagged line with JSON after the tag.
     pub fn result(&mut self, kind: &str, value: &Value) -> Outcome {
         let mut line = json!({ "event": kind });
         if let (Value::Object(line), Value::Object(fields)) = (&mut line, value) {
@@ -127,13 +130,13 @@ impl Console {
         }
     }
 
-    /// The same, from work that must go on when nobody reads.
+    /// Like `result`, for work that must go on if the reader has closed stdout.
     pub fn tell(&mut self, kind: &str, value: &Value) {
-        // A closed pipe takes no more lines; the work behind them is worth finishing all the same.
+        // A closed pipe takes no more lines, but the work is worth finishing.
         let _ = self.result(kind, value);
     }
 
-    /// What hears the events of long work.
+    /// The reporter that long work sends its events to.
     pub fn reporter(&self) -> Box<dyn Reporter> {
         match self.mode {
             Mode::Human => Box::new(human::HumanReporter::new()),
@@ -142,7 +145,7 @@ impl Console {
         }
     }
 
-    /// An error, in the form the reader expects, always also as prose on stderr.
+    /// Prints an error in the selected format, and always as a message on stderr.
     pub fn failure(&mut self, failure: &Failure) {
         if failure.is_stop() {
             let told_already = matches!(failure, Failure::Child(..));
@@ -165,32 +168,32 @@ impl Console {
         if matches!(failure, Failure::Child(..) | Failure::Broken(..)) {
             return;
         }
-        // As in `prose`, but for the mark, and for errors whose own form has several lines.
+        // As in `prose`, except for the prefix and for errors that have several lines.
         let shown = if failure.has_lines() { plain::text(&message) } else { plain::line(&message) };
         patient::stderr_line(&format!("{}: {shown}", human::error_mark()));
     }
 
-    /// An error as prose, on stderr.
+    /// Prints an error message on stderr.
     pub fn error(&mut self, message: &str) {
         let message = secret::hidden(message);
         patient::stderr_line(&format!("{}: {}", human::error_mark(), plain::line(&message)));
     }
 
-    /// A stop on request, which is no error.
+    /// Reports a requested stop, which is not an error.
     pub fn stopped(&mut self, message: &str, exit_code: u8, told_already: bool) {
         if !self.is_human() {
             self.tell("stopped", &json!({ "message": message, "exit_code": exit_code }));
         }
         if !told_already {
             if io::stderr().is_terminal() {
-                // A live bar may stand on the line.
+                // A progress bar may be on the line.
                 let _ = patient::stderr(b"\r\x1b[K");
             }
             self.prose(message);
         }
     }
 
-    /// A warning outside any phase.
+    /// Prints a warning that belongs to no phase.
     pub fn warning(&mut self, message: &str) {
         let message = secret::hidden(message);
         match self.mode {
@@ -207,7 +210,7 @@ impl Console {
         self.yes
     }
 
-    /// Asks a person; `--yes` answers, and nobody there means no.
+    /// Asks a yes-or-no question. `--yes` answers it; without a terminal the answer is no.
     pub fn confirm(&mut self, question: &str) -> Outcome<bool> {
         if self.yes {
             return Ok(true);
@@ -222,8 +225,8 @@ impl Console {
     }
 }
 
-/// A mistake on the command line as clap tells it. It repeats arguments and variables of the environment,
-/// which may hold anything.
+/// A usage error as clap words it, made plain: it repeats arguments and environment variables, which may
+/// contain anything.
 pub fn usage_error(error: clap::Error) -> Result<(), ()> {
     let text = usage_text(error);
     let text = text.strip_prefix("error").unwrap_or(&text);

@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers formatted for people.
 
 /// "1.2 GB", powers of ten.
 pub fn bytes(bytes: u64) -> String {

@@ -1,10 +1,10 @@
-//! How fast a count goes up, and when it will be done: from the first report of a count on.
+//! Rate and remaining time of a progress count, measured from its first report.
 
 use std::time::Instant;
 
 use runs::report::Phase;
 
-/// Follows the counts of phases, one at a time.
+/// Tracks the progress counts of phases, one at a time.
 #[derive(Default)]
 pub struct Pace {
     began: Option<Began>,
@@ -25,7 +25,7 @@ pub struct Rate {
 }
 
 impl Pace {
-    /// Hears a report; the rate is known from a second of work on.
+    /// Takes a progress report; returns a rate after the first second.
     pub fn hear(&mut self, phase: Phase, unit: &'static str, done: u64, total: u64) -> Option<Rate> {
         self.hear_at(phase, unit, done, total, Instant::now())
     }
@@ -39,7 +39,7 @@ impl Pace {
         now: Instant,
     ) -> Option<Rate> {
         let what = (phase, unit, total);
-        // A count that goes back is another one.
+        // A count that decreases is a new one.
         if !matches!(&self.began, Some(began) if began.what == what && done >= began.last) {
             self.began = Some(Began { at: now, what, done, last: done });
             return None;

@@ -1,25 +1,25 @@
-//! Writing to somebody who may not read: a full pipe, a terminal that is held with Ctrl-S. Work waits for its
-//! reader as long as nobody asks this process to stop; then it waits [`GRACE`] longer, and what is not read
-//! by then is dropped, so that the stop takes effect.
+//! Writes to readers that may not read: a full pipe, a terminal held with Ctrl-S. Work waits for its reader
+//! until this process is asked to stop; then it waits [`GRACE`] longer, and output that is not read by then
+//! is dropped, so that the stop takes effect.
 
 use std::io::{self, Write};
 
-/// Bytes to stdout, at once.
+/// Writes bytes to stdout and flushes.
 pub fn stdout(bytes: &[u8]) -> io::Result<()> {
     write(io::stdout().lock(), bytes)
 }
 
-/// Bytes to stderr.
+/// Writes bytes to stderr.
 pub fn stderr(bytes: &[u8]) -> io::Result<()> {
     write(io::stderr().lock(), bytes)
 }
 
-/// A line to stderr. It is the last resort; there is nowhere to report that it is gone.
+/// Writes a line to stderr. Errors are ignored, since there is nowhere to report them.
 pub fn stderr_line(line: &str) {
     let _ = stderr(format!("{line}\n").as_bytes());
 }
 
-/// Stderr as a writer.
+/// Stderr as a patient writer.
 pub struct Stderr;
 
 impl Write for Stderr {
@@ -36,9 +36,9 @@ impl Write for Stderr {
 fn write(mut out: impl Write + std::os::fd::AsFd, mut bytes: &[u8]) -> io::Result<()> {
     use rustix::io::Errno;
 
-    /// What a pipe takes at once that is ready at all: PIPE_BUF, by POSIX at least 512.
+    /// Bytes that a ready pipe takes at once: PIPE_BUF, at least 512 by POSIX.
     const PIECE: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
-    // What others left in its buffer; what follows passes it by.
+    // Flushes what is in the buffer; the bytes below bypass it.
     out.flush()?;
     while !bytes.is_empty() {
         if !is_ready(&out) {
@@ -53,7 +53,7 @@ fn write(mut out: impl Write + std::os::fd::AsFd, mut bytes: &[u8]) -> io::Resul
     Ok(())
 }
 
-/// Waits until something can be written; whether that came.
+/// Waits until the file can be written; false if the grace period ended first.
 #[cfg(unix)]
 fn is_ready(out: &impl std::os::fd::AsFd) -> bool {
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,10 +61,10 @@ fn is_ready(out: &impl std::os::fd::AsFd) -> bool {
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-    /// For a reader, once this process is to end.
+    /// How long to wait for a reader after a stop was requested.
     const GRACE: Duration = Duration::from_secs(1);
     const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-    /// Nobody reads any more, and nobody is waited for.
+    /// Set once the grace period has ended: output is dropped from then on.
     static GIVEN_UP: AtomicBool = AtomicBool::new(false);
     let mut ending_since = None;
     loop {
@@ -74,7 +74,7 @@ fn is_ready(out: &impl std::os::fd::AsFd) -> bool {
         match poll(&mut asked, Some(&wait)) {
             Ok(0) => {}
             Err(rustix::io::Errno::INTR) => continue,
-            // A reader that is gone, or an error, is told by the write.
+            // The write reports a closed reader or an error.
             _ => return true,
         }
         if given_up {

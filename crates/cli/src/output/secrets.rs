@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use runs::report::Event;
 use store::secret;
 
-/// An event whose messages tell no secrets. Samples are data and stay.
+/// An event with secrets hidden in its messages. Samples are data and stay unchanged.
 pub fn without_secrets(event: &Event) -> Cow<'_, Event> {
     let mut told = Cow::Borrowed(event);
     let (Event::PhaseFinished { summary: message, .. }

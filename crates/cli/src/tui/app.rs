@@ -1,5 +1,5 @@
-//! What is shown and what keys do. Knows nothing of terminals; actions are the program's own commands, run
-//! beside.
+//! The state of the TUI and its keys. It knows nothing of terminals; actions run as child processes of this
+//! program.
 
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -12,19 +12,19 @@ use store::fs::RealFs;
 use super::watched::Watched;
 use crate::output::plain_line;
 
-/// Looks at the list of all runs are this many times rarer while one run is shown.
+/// While one run is shown, the list of all runs is refreshed this many times less often.
 const LIST_EVERY: u64 = 10;
 
-/// Which screen.
+/// The screen that is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
-    /// All runs.
+    /// The list of all runs.
     List,
     /// One run.
     Run,
 }
 
-/// Everything that is shown.
+/// The state of the TUI.
 pub struct App {
     pub project: Project,
     pub view: View,
@@ -33,9 +33,9 @@ pub struct App {
     pub watched: Option<Watched>,
     pub log_x: bool,
     pub log_y: bool,
-    /// Share of the past in the smoothed curve.
+    /// Smoothing factor of the loss curve: the weight of earlier values.
     pub smoothing: f64,
-    /// What the last action said.
+    /// Message of the last action.
     pub message: String,
     /// A prompt being typed.
     pub prompt: Option<String>,
@@ -44,7 +44,7 @@ pub struct App {
 }
 
 impl App {
-    /// Nothing is read yet.
+    /// An app before its first refresh.
     pub fn new(project: Project) -> App {
         App {
             project,
@@ -62,7 +62,7 @@ impl App {
         }
     }
 
-    /// Looks at the disk.
+    /// Reads the runs from disk.
     pub fn refresh(&mut self) {
         if self.view == View::List || self.refreshes.is_multiple_of(LIST_EVERY) {
             self.read_list();
@@ -89,7 +89,7 @@ impl App {
             if first { 0 } else { same.unwrap_or(self.selected.min(self.runs.len().saturating_sub(1))) };
     }
 
-    /// Whether to go on.
+    /// Handles a key; returns false to quit.
     pub fn key(&mut self, key: KeyEvent) -> bool {
         if key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL) {
             return false;
@@ -126,7 +126,7 @@ impl App {
             (View::Run, KeyCode::Char('+')) => self.smoothing = (self.smoothing + 0.1).min(0.99),
             (View::Run, KeyCode::Char('-')) => self.smoothing = (self.smoothing - 0.1).max(0.0),
             (_, KeyCode::Char('s')) => {
-                self.act(|id| vec!["stop".to_owned(), id], "stopping: it saves a checkpoint first")
+                self.act(|id| vec!["stop".to_owned(), id], "stopping after saving a checkpoint")
             }
             (_, KeyCode::Char('r')) => {
                 self.act(
@@ -173,7 +173,7 @@ impl App {
         self.act(arguments, "generating from the newest checkpoint");
     }
 
-    /// Runs a command of this program beside; its last words become the message.
+    /// Runs a command of this program as a child process; its last line becomes the message.
     fn act(&mut self, arguments: impl FnOnce(String) -> Vec<String>, meanwhile: &str) {
         let Some(id) = self.run_id() else { return };
         meanwhile.clone_into(&mut self.message);
@@ -202,7 +202,7 @@ impl App {
                     told.or(words.lines().last()).unwrap_or_default().to_owned()
                 }
             };
-            // The screen may be gone by now.
+            // The TUI may have been closed by now.
             let _ = answers.send(plain_line(answer.trim()).into_owned());
         });
         if let Err(error) = started {

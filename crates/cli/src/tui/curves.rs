@@ -1,17 +1,17 @@
-//! Curves of a chart: smoothing, logarithmic axes, and labels that a person can read.
+//! Curves of the loss chart: smoothing, logarithmic axes, and readable labels.
 
 /// Points and axes of what is drawn.
 #[derive(Debug, Default, PartialEq)]
 pub struct Drawn {
-    /// Losses as they are.
+    /// Training losses, unsmoothed.
     pub raw: Vec<(f64, f64)>,
-    /// Smoothed.
+    /// Training losses, smoothed.
     pub smooth: Vec<(f64, f64)>,
-    /// Validations.
+    /// Validation losses.
     pub validation: Vec<(f64, f64)>,
-    /// Bounds of x, in the axis's own scale.
+    /// Bounds of x, as logarithms on a logarithmic axis.
     pub x: [f64; 2],
-    /// Bounds of y.
+    /// Bounds of y, as logarithms on a logarithmic axis.
     pub y: [f64; 2],
     /// Labels of x.
     pub x_labels: Vec<String>,
@@ -19,7 +19,7 @@ pub struct Drawn {
     pub y_labels: Vec<String>,
 }
 
-/// Lays out the curves; `None` where there is nothing to draw.
+/// Computes the curves; `None` if there is nothing to draw.
 pub fn layout(
     losses: &[(f64, f64)],
     validation: &[(f64, f64)],
@@ -36,7 +36,7 @@ pub fn layout(
     };
     let (first, last) = bounds(|point| point.0)?;
     let (low, high) = bounds(|point| point.1)?;
-    // A logarithm wants positive numbers: steps begin at 1, and a loss of 0 is as good as none.
+    // Logarithms need positive numbers: steps start at 1, and losses of 0 are left out.
     let scale = |value: f64, log: bool| if log { value.max(1e-6).log10() } else { value };
     let place =
         |points: &[(f64, f64)]| points.iter().map(|&(x, y)| (scale(x, log_x), scale(y, log_y))).collect();
@@ -60,7 +60,7 @@ pub fn layout(
     })
 }
 
-/// Exponential mean without the bias towards the first value (as Adam corrects it).
+/// Exponential moving average with Adam's bias correction.
 fn smoothed(points: &[(f64, f64)], share: f64) -> Vec<(f64, f64)> {
     let (mut sum, mut weight) = (0.0, 0.0);
     points

@@ -1,9 +1,9 @@
-//! `text2llm tui`: the project's runs, and one run live: curves, figures, samples, log; keys to stop, resume,
+//! `text2llm tui`: monitors the project's runs: curves, metrics, samples, log; keys to stop, resume,
 //! generate, switch.
 //!
-//! What is shown is read from the runs' files, never from the processes, so that a dead run is shown like a
-//! live one. Reading order: `watched` (what is read), `app` (what is shown of it and what keys do), `screen`
-//! and `curves` (how it looks).
+//! Everything is read from the runs' files, not from their processes, so that a finished run is shown like a
+//! running one. Reading order: `watched` (what is read), `app` (state and keys), `screen` and `curves`
+//! (drawing).
 
 mod app;
 mod curves;
@@ -21,13 +21,13 @@ use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use crate::failure::{Failure, Outcome};
 use app::App;
 
-/// Between two looks at the disk, and between two at the list of all runs.
+/// Time between two refreshes.
 const REFRESH: Duration = Duration::from_millis(500);
 
-/// Runs until the user leaves.
+/// Runs until the user quits.
 pub fn run(project: &Project) -> Outcome {
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
-        return Err(Failure::message("tui: this is no terminal; `text2llm status --watch` works anywhere"));
+        return Err(Failure::message("tui needs a terminal; `text2llm status --watch` works without one"));
     }
     let mut app = App::new(project.clone());
     app.refresh();

@@ -1,4 +1,4 @@
-//! How it looks: the list of runs, and a run.
+//! Draws the list of runs and the view of one run.
 
 use std::borrow::Cow;
 
@@ -17,10 +17,10 @@ use super::curves;
 use super::watched::Watched;
 use crate::output::{bytes, count, plain_line, short_duration};
 
-/// Draws everything.
+/// Draws the current screen.
 pub fn draw(frame: &mut Frame<'_>, app: &App) {
     draw_parts(frame, app);
-    // Whichever part it came in with: names, samples, messages, a prompt that was pasted.
+    // Control characters may come with any part: names, samples, messages, a pasted prompt.
     for cell in &mut frame.buffer_mut().content {
         if let Cow::Owned(plain) = plain_line(cell.symbol()) {
             cell.set_symbol(&plain);
@@ -48,7 +48,7 @@ fn draw_parts(frame: &mut Frame<'_>, app: &App) {
         }
         _ => {
             list(frame, middle, app);
-            "↑↓ choose  Enter open  s stop  r resume  g generate  q leave"
+            "↑↓ select  Enter open  s stop  r resume  g generate  q quit"
         }
     };
     let said = match &app.prompt {
@@ -140,7 +140,7 @@ fn run(frame: &mut Frame<'_>, area: Rect, app: &App, watched: &Watched) {
         samples,
     );
     let from = watched.log.len().saturating_sub(log.height.saturating_sub(2) as usize);
-    // The date is the same all day long; the time is what a person looks for.
+    // Only the time of day is shown; the date is rarely of interest.
     let lines: Vec<Line<'_>> =
         watched.log[from..].iter().map(|line| Line::raw(line.get(11..).unwrap_or(line))).collect();
     frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" log ")), log);
@@ -149,7 +149,7 @@ fn run(frame: &mut Frame<'_>, area: Rect, app: &App, watched: &Watched) {
 fn figures(watched: &Watched) -> Vec<Line<'_>> {
     let Some(state) = &watched.state else {
         return vec![Line::styled(
-            format!("{}: its state cannot be read; it was deleted, or is only half there", watched.run_id),
+            format!("{}: cannot read its state; the run was deleted or is incomplete", watched.run_id),
             Color::Red,
         )];
     };
@@ -214,7 +214,7 @@ fn draw_chart(frame: &mut Frame<'_>, area: Rect, app: &App, watched: &Watched) {
     let validations: Vec<_> =
         watched.metrics.validations.points().map(|point| (point[0], point[1])).collect();
     let Some(drawn) = curves::layout(&losses, &validations, app.log_x, app.log_y, app.smoothing) else {
-        frame.render_widget(Paragraph::new("no step yet").block(block), area);
+        frame.render_widget(Paragraph::new("no steps yet").block(block), area);
         return;
     };
     let curve = |points, colour| {

@@ -56,7 +56,7 @@ fn write_run(folder: &Path, id: &str, status: &str, steps: u64) {
     std::fs::write(run.join("metrics.jsonl"), metrics).unwrap();
     std::fs::write(
         run.join("train.log"),
-        "2026-01-01T00:00:00Z step 50: validation loss 3.2000, the best so far\n\
+        "2026-01-01T00:00:00Z step 50: validation loss 3.2000 (best so far)\n\
          2026-01-01T00:00:01Z step 50: sample \"The \" → \"river \u{1b}[2Jruns\"\n",
     )
     .unwrap();

@@ -1,5 +1,5 @@
-//! What is read of one run: its state, its metrics as they grow, the end of its log. Files may be
-//! half-written, cut back by a resume, or gone at any moment; what can be read is shown.
+//! Reads one run: its state, its growing metrics, the end of its log. Files may be half-written, truncated by
+//! a resume, or deleted at any moment; whatever can be read is shown.
 
 use std::path::Path;
 
@@ -11,28 +11,28 @@ use store::tail::read_from;
 
 use crate::output::plain_line;
 
-/// Of the log.
+/// Bytes read from the end of the log.
 const LOG_BYTES: u64 = 16 << 10;
 
-/// One run as its files tell of it.
+/// One run, as read from its files.
 #[derive(Debug, Default)]
 pub struct Watched {
     pub run_id: String,
-    /// `None` where it cannot be read, or is gone.
+    /// `None` if it cannot be read or the run is gone.
     pub state: Option<RunState>,
-    /// Who holds it.
+    /// Process id of the worker that locks the run.
     pub process: Option<u32>,
     pub metrics: MetricsWatch,
     pub log: Vec<String>,
 }
 
 impl Watched {
-    /// Nothing is read yet.
+    /// A run before its first refresh.
     pub fn new(run_id: &str) -> Watched {
         Watched { run_id: run_id.to_owned(), ..Watched::default() }
     }
 
-    /// Reads what is new.
+    /// Reads what was added since the last call.
     pub fn refresh(&mut self, runs: &Path) {
         let path = runs.join(&self.run_id);
         let Ok(run) = RunDir::open(&RealFs, &path) else {
@@ -42,7 +42,7 @@ impl Watched {
         self.state = run.state(&RealFs).ok();
         self.process = RunLock::holder(&path);
         while self.metrics.refresh(&run.metrics()).more {}
-        // A log holds text of models.
+        // A log contains text written by models.
         self.log = tail(&run.log(), LOG_BYTES)
             .unwrap_or_default()
             .lines()
@@ -50,13 +50,13 @@ impl Watched {
             .collect();
     }
 
-    /// Lines of the log that hold samples, newest last.
+    /// Samples from the log, newest last.
     pub fn samples(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.log.iter().filter_map(|line| line.split_once(": sample ").map(|(_, sample)| sample))
     }
 }
 
-/// The end of a file, from a line's beginning on.
+/// The end of a file, starting at the beginning of a line.
 fn tail(path: &Path, bytes: u64) -> std::io::Result<String> {
     let length = std::fs::metadata(path)?.len();
     let text = read_from(path, length.saturating_sub(bytes))?;

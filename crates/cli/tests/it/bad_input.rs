@@ -83,7 +83,10 @@ fn limits_not_met_exit_5_and_name_figure_and_limit() {
     let sandbox = sandbox();
     write_tiny(&sandbox);
     let finished = sandbox
-        .run("run --set validate.maximum_rss_mb=1 --set validate.maximum_validation_loss=0.001 --set train.steps=2")
+        .run(
+            "run --set validate.maximum_rss_mb=1 --set validate.maximum_validation_loss=0.001 --set \
+             train.steps=2",
+        )
         .expect(5);
     for wanted in
         ["rss mb", "limit of 1", "validate.maximum_rss_mb", "validate.maximum_validation_loss", "report.md"]

@@ -54,7 +54,11 @@ fn a_damaged_record_is_restored_and_the_run_ends_with_the_same_bits() {
         sandbox.run("list").expect(0);
         let finished = sandbox.run("run --json --resume").expect(0);
         assert!(finished.stdout.contains(told), "{told}: {}", finished.stdout);
-        assert!(finished.stdout.contains("resuming from the latest whole checkpoint"), "{}", finished.stdout);
+        assert!(
+            finished.stdout.contains("resuming from the latest intact checkpoint"),
+            "{}",
+            finished.stdout
+        );
         assert!(sandbox.read("model/model.safetensors") == expected, "{told}");
         assert_eq!(std::fs::read_dir(sandbox.path().join("runs")).expect("runs").count(), 1, "{told}");
     }

@@ -44,10 +44,10 @@ fn screenshots(browser: &mut Browser, name: &str) {
 
 /// Pixels of the first chart that have a run's colour, or nearly.
 const DRAWN: &str = "(() => { const c = document.querySelector('.plot canvas'); \
-    const rgb = [0x3b, 0x5b, 0xdb]; \
-    const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0; \
-    for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 200 && rgb.every((v, k) => Math.abs(v - d[i + k]) < 12)) n++; \
-    return n; })()";
+                     const rgb = [0x3b, 0x5b, 0xdb]; \
+                     const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0; \
+                     for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 200 && rgb.every((v, k) => \
+                     Math.abs(v - d[i + k]) < 12)) n++; return n; })()";
 
 #[test]
 fn the_page_draws_runs_and_what_they_do_next() {
@@ -74,7 +74,10 @@ fn the_page_draws_runs_and_what_they_do_next() {
     let told: Vec<&str> = told.as_array().expect("charts").iter().filter_map(Value::as_str).collect();
     assert_eq!(told.len(), 6);
     assert!(told.iter().all(|label| label.contains(": tiny ")), "every chart has its curve: {told:?}");
-    browser.until("document.querySelectorAll('.sample').length > 0 && document.body.innerText.includes('train.sequence_length')");
+    browser.until(
+        "document.querySelectorAll('.sample').length > 0 && \
+         document.body.innerText.includes('train.sequence_length')",
+    );
     screenshots(&mut browser, "one");
 
     // A live one, beside it.
@@ -111,7 +114,8 @@ fn the_page_draws_runs_and_what_they_do_next() {
     // A drag zooms all charts; Escape takes it back.
     let range = "document.querySelector('#whole').disabled";
     browser.value("document.querySelector('.plot').scrollIntoView({ block: 'center' })");
-    let place = browser.value("(() => { const b = document.querySelector('.plot').getBoundingClientRect(); return [b.left, b.top, b.width]; })()");
+    let place = browser.value("(() => \
+                               { const b = document.querySelector('.plot').getBoundingClientRect(); return [b.left, b.top, b.width]; })()");
     let at = |i: usize| place[i].as_f64().expect("a number");
     for (kind, x) in [("mousePressed", 0.4), ("mouseMoved", 0.5), ("mouseMoved", 0.6), ("mouseReleased", 0.6)]
     {
@@ -120,7 +124,10 @@ fn the_page_draws_runs_and_what_they_do_next() {
         browser.call("Input.dispatchMouseEvent", event);
     }
     browser.until(&format!("{range} === false"));
-    browser.until("!document.querySelector('.tip').hidden && document.querySelector('.tip').textContent.includes('step')");
+    browser.until(
+        "!document.querySelector('.tip').hidden && \
+         document.querySelector('.tip').textContent.includes('step')",
+    );
     screenshots(&mut browser, "zoomed");
     browser.value("document.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape' }))");
     browser.until(&format!("{range} === true"));
@@ -150,8 +157,8 @@ fn text_of_runs_is_text() {
     browser.until("document.querySelector('#recipe td')?.textContent.includes('onerror')");
     assert_eq!(browser.value("document.querySelectorAll('main img, main svg, aside img').length"), 0);
     assert_eq!(browser.value("typeof window.evil"), "undefined");
-    let inline = "(() => { const s = document.createElement('script'); s.textContent = 'window.evil = 2'; document.head.append(s); \
-                  return typeof window.evil; })()";
+    let inline = "(() => \
+                  { const s = document.createElement('script'); s.textContent = 'window.evil = 2'; document.head.append(s); return typeof window.evil; })()";
     assert_eq!(browser.value(inline), "undefined", "the policy stops what would get through");
     let out = "fetch('https://example.com').then(() => 'out', () => 'refused')";
     assert_eq!(browser.value(out), "refused");

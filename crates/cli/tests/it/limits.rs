@@ -137,7 +137,7 @@ fn what_kills_have_left_is_swept_by_the_next_run() {
         format!("{run}/.state.json.{number}.tmp"),
         format!("{run}/checkpoints/.step-00000003.deleting/weights.safetensors"),
         format!("{run}/.tokenizer.partial/tokenizer.json"),
-        "data/ranks/.judge-00000-of-00007.partial/verdicts.bin".to_owned(),
+        "data/ranks/.filter-00000-of-00007.partial/decisions.bin".to_owned(),
         "data/ranks/.encode-00001-of-00007.arriving/ids.bin".to_owned(),
         format!("temporary/.text2llm-classifier-{number}-aB3xYz/documents/x"),
         "runs/.20200101-000000-old.deleting/state.json".to_owned(),

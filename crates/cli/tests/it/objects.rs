@@ -124,7 +124,7 @@ fn machines_that_share_a_bucket_make_the_bytes_of_one() {
     // Each rank fetches its share of the texts, and both together all of them once.
     let mut fetched = Vec::new();
     for rank in 0..2 {
-        lab.done(&format!("judge-{rank}"), &format!("judge --rank {rank}"), false);
+        lab.done(&format!("filter-{rank}"), &format!("filter --rank {rank}"), false);
         let texts = lab.asked("GET", "raw/");
         assert!(!texts.is_empty() && texts.len() < 9, "{texts:?}");
         fetched.extend(texts);
@@ -142,25 +142,26 @@ fn machines_that_share_a_bucket_make_the_bytes_of_one() {
 
     // Whoever comes later, and knows nothing, has nothing to do.
     lab.server.take_log();
-    for stage in ["judge", "judge --rank 1", "documents", "tokenizer", "encode", "encode --rank 1", "tokens"]
+    for stage in
+        ["filter", "filter --rank 1", "documents", "tokenizer", "encode", "encode --rank 1", "tokens"]
     {
         lab.done("late", stage, true);
     }
     assert_eq!(lab.asked("PUT", ""), [""; 0]);
     // Another recipe is another matter. The old mark goes before the first file does.
-    let of_rank = "run/1/data/ranks/judge-00000-of-00002";
-    lab.server.fail("PUT", &format!("{of_rank}/verdicts"), Fault::Refuse(403, "AccessDenied"));
-    lab.stage("late", "judge --rank 0 --set data.minimum_characters=2000").expect(3);
+    let of_rank = "run/1/data/ranks/filter-00000-of-00002";
+    lab.server.fail("PUT", &format!("{of_rank}/decisions"), Fault::Refuse(403, "AccessDenied"));
+    lab.stage("late", "filter --rank 0 --set data.minimum_characters=2000").expect(3);
     assert_eq!(lab.server.object(&format!("{of_rank}/manifest.json")), None);
-    assert!(lab.server.object(&format!("{of_rank}/verdicts.jsonl.zst")).is_some());
-    lab.done("back", "judge", false);
-    let other = lab.stage("late", "judge --rank 0 --set data.minimum_characters=2000").expect(0);
+    assert!(lab.server.object(&format!("{of_rank}/decisions.jsonl.zst")).is_some());
+    lab.done("back", "filter", false);
+    let other = lab.stage("late", "filter --rank 0 --set data.minimum_characters=2000").expect(0);
     assert!(other.last_line().contains("\"reused\":true"), "only pushed: {}", other.stdout);
-    lab.done("back", "judge", true);
+    lab.done("back", "filter", true);
     lab.same(&plain);
 
     let flag =
-        lab.on("flag", "data stage judge quickstart --corpus-path s3://lab/raw/more.jsonl --json").expect(0);
+        lab.on("flag", "data stage filter quickstart --corpus-path s3://lab/raw/more.jsonl --json").expect(0);
     assert!(flag.last_line().contains("35 documents of 1 files"), "{}", flag.stdout);
 
     // A launcher passes the share on.
@@ -198,10 +199,10 @@ fn machines_that_share_a_bucket_make_the_bytes_of_one() {
 #[test]
 fn a_push_that_breaks_leaves_no_mark_and_damage_is_told_by_name() {
     let Some(lab) = Lab::new() else { return };
-    let verdicts = "run/1/data/ranks/judge-00001-of-00002/verdicts.jsonl.zst";
-    let mark = "run/1/data/ranks/judge-00001-of-00002/manifest.json";
+    let verdicts = "run/1/data/ranks/filter-00001-of-00002/decisions.jsonl.zst";
+    let mark = "run/1/data/ranks/filter-00001-of-00002/manifest.json";
     lab.server.fail("PUT", verdicts, Fault::Refuse(403, "AccessDenied"));
-    let refused = lab.stage("one", "judge --rank 1").expect(3);
+    let refused = lab.stage("one", "filter --rank 1").expect(3);
     assert!(
         refused.stderr.contains(verdicts) && refused.stderr.contains("check the keys"),
         "{}",
@@ -209,9 +210,9 @@ fn a_push_that_breaks_leaves_no_mark_and_damage_is_told_by_name() {
     );
     assert_eq!(lab.server.object(mark), None);
     // It is made already, and only pushed.
-    lab.done("one", "judge --rank 1", true);
+    lab.done("one", "filter --rank 1", true);
     assert!(lab.server.object(mark).is_some());
-    lab.done("zero", "judge", false);
+    lab.done("zero", "filter", false);
 
     // One bad read is no damage.
     lab.server.fail("GET", verdicts, Fault::Damage);
@@ -220,11 +221,11 @@ fn a_push_that_breaks_leaves_no_mark_and_damage_is_told_by_name() {
     lab.server.set("run/1/data/documents/manifest.json", "no manifest");
 
     // A rank that is at work in this project.
-    let busy = lab.sandbox.path().join("busy/data/ranks/locks/judge-00001-of-00002");
+    let busy = lab.sandbox.path().join("busy/data/ranks/locks/filter-00001-of-00002");
     std::fs::create_dir_all(&busy).expect("writable");
     let held = RunLock::acquire(&busy).expect("nobody has it");
     let refused = lab.stage("busy", "documents").expect(3);
-    assert!(refused.stderr.contains("rank 1 of 2 is at work"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("rank 1 of 2 is running"), "{}", refused.stderr);
     drop(held);
 
     // One byte of the same size.
@@ -232,25 +233,27 @@ fn a_push_that_breaks_leaves_no_mark_and_damage_is_told_by_name() {
     bytes[40] ^= 1;
     lab.server.set(verdicts, bytes);
     let damaged = lab.stage("two", "documents").expect(3);
-    for words in [verdicts, "has another BLAKE3", "data stage judge --rank 1 --of 2 --share s3://lab/run/1"] {
+    for words in
+        [verdicts, "has a different BLAKE3 hash", "data stage filter --rank 1 --of 2 --share s3://lab/run/1"]
+    {
         assert!(damaged.stderr.contains(words), "{}", damaged.stderr);
     }
     assert_eq!(lab.server.object(mark), None);
-    lab.done("anywhere", "judge --rank 1", false);
+    lab.done("anywhere", "filter --rank 1", false);
     // What came before a break is not asked for again.
     lab.server.fail("GET", verdicts, Fault::Refuse(403, "AccessDenied"));
     assert!(lab.stage("late", "documents").expect(3).stderr.contains(verdicts));
     lab.server.take_log();
     lab.done("late", "documents", false);
-    let brought = lab.asked("GET", "run/1/data/ranks/judge-00001-of-00002/");
+    let brought = lab.asked("GET", "run/1/data/ranks/filter-00001-of-00002/");
     let names: Vec<&str> = brought.iter().filter_map(|key| key.rsplit('/').next()).collect();
-    assert_eq!(names, ["manifest.json", "verdicts.jsonl.zst"]);
+    assert_eq!(names, ["manifest.json", "decisions.jsonl.zst"]);
     lab.done("two", "documents", true);
 
     // A text that is another one by now.
     lab.server.set("raw/more.jsonl", "{\"text\": \"other\"}\n");
     let stale = lab.stage("three", "documents").expect(3);
-    assert!(stale.stderr.contains("is stale"), "{}", stale.stderr);
-    let none = lab.on("four", "data stage judge --share nowhere").expect(1);
+    assert!(stale.stderr.contains("is out of date"), "{}", stale.stderr);
+    let none = lab.on("four", "data stage filter --share nowhere").expect(1);
     assert!(none.stderr.contains("s3://BUCKET/PREFIX"), "{}", none.stderr);
 }

@@ -71,10 +71,11 @@ fn stages_by_hand_and_by_local_processes_give_the_bytes_of_one_process() {
     let plain = plain(&sandbox);
     let early = sandbox.run("data stage documents --of 2").expect(3);
     assert!(early.stderr.contains("rank 0 is missing; rank 1 is missing"), "{}", early.stderr);
-    assert!(sandbox.run("data stage encode --of 2").expect(3).stderr.contains("a stage before this one"));
-    assert!(sandbox.run("data stage judge --rank 2 --of 2").expect(3).stderr.contains("no rank 2 of 2"));
+    assert!(sandbox.run("data stage encode --of 2").expect(3).stderr.contains("an earlier stage"));
+    assert!(sandbox.run("data stage filter --rank 2 --of 2").expect(3).stderr.contains("no rank 2 of 2"));
     assert!(sandbox.run("data stage cook").expect(1).stderr.contains("no stage `cook`"));
-    for stage in ["judge --rank 1", "judge", "documents", "tokenizer", "encode", "encode --rank 1", "tokens"]
+    for stage in
+        ["filter --rank 1", "filter", "documents", "tokenizer", "encode", "encode --rank 1", "tokens"]
     {
         for reused in [false, true] {
             let done = sandbox.run(&format!("data stage {stage} --of 2 --json")).expect(0);
@@ -141,24 +142,24 @@ fn hold(sandbox: &Sandbox, rank: &str) -> RunLock {
 fn a_rank_that_is_killed_is_tried_again() {
     let sandbox = project();
     let plain = plain(&sandbox);
-    let held = hold(&sandbox, "judge-00001-of-00003");
+    let held = hold(&sandbox, "filter-00001-of-00003");
     let arguments = "data prepare --executor local --ranks 3 --parallel 2";
     let launcher = sandbox.command(arguments.split(' ')).spawn().expect("the program starts");
-    let pid = rank_at_work(&launcher, "data stage judge");
+    let pid = rank_at_work(&launcher, "data stage filter");
     assert!(pid > 0);
     signal("-KILL", rank_at_work(&launcher, "--rank 1 "));
     drop(held);
     let output = launcher.wait_with_output().expect("a child of ours");
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}");
-    assert!(told.contains("rank 1 of 3 failed (signal: 9") && told.contains("tried again"), "{told}");
+    assert!(told.contains("rank 1 of 3 failed (signal: 9") && told.contains("retrying"), "{told}");
     same(&sandbox, &plain);
 }
 
 #[test]
 fn a_launcher_that_is_stopped_ends_its_ranks_and_goes_on_later() {
     let sandbox = project();
-    let held = hold(&sandbox, "judge-00001-of-00002");
+    let held = hold(&sandbox, "filter-00001-of-00002");
     let arguments = "data prepare --executor local --ranks 2 --parallel 2";
     let launcher = sandbox.command(arguments.split(' ')).spawn().expect("the program starts");
     let rank = rank_at_work(&launcher, "--rank 1 ");
@@ -178,7 +179,7 @@ fn a_launcher_that_is_stopped_ends_its_ranks_and_goes_on_later() {
 #[test]
 fn a_rank_that_fails_again_and_again_is_told_with_its_words() {
     let sandbox = project();
-    let held = hold(&sandbox, "judge-00000-of-00001");
+    let held = hold(&sandbox, "filter-00000-of-00001");
     let arguments = "data prepare --executor local --ranks 1 --retries 1";
     let launcher = sandbox.command(arguments.split(' ')).spawn().expect("the program starts");
     let first = rank_at_work(&launcher, "--rank 0 ");
@@ -193,14 +194,14 @@ fn a_rank_that_fails_again_and_again_is_told_with_its_words() {
     let output = launcher.wait_with_output().expect("a child of ours");
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{told}");
-    assert!(told.contains("It was tried 2 times") && told.contains("judge-0.log"), "{told}");
+    assert!(told.contains("It was attempted 2 times") && told.contains("filter-0.log"), "{told}");
     drop(held);
 }
 
 /// Runs the script with a `kubectl` that notes what it is asked, and says first that nothing has ended.
 fn applied_in_order(sandbox: &Sandbox, judge: &str) {
-    let kubectl = "#!/bin/sh\necho \"$*\" >> log\ncase \"$*\" in\n  get*documents*) echo Failed ;;\n  get*)\n    [ -e asked ] && echo \
-                   Complete\n    : > asked ;;\nesac\n";
+    let kubectl = "#!/bin/sh\necho \"$*\" >> log\ncase \"$*\" in\n  get*documents*) echo Failed ;;\n  \
+                   get*)\n    [ -e asked ] && echo Complete\n    : > asked ;;\nesac\n";
     let folder = sandbox.path().join("data/ranks/kubernetes");
     std::fs::write(folder.join("kubectl"), kubectl).expect("written");
     Command::new("chmod").arg("+x").arg(folder.join("kubectl")).status().expect("chmod");
@@ -226,7 +227,8 @@ fn applied_in_order(sandbox: &Sandbox, judge: &str) {
 #[test]
 fn manifests_for_kubernetes_are_written_and_not_applied() {
     let sandbox = project();
-    let arguments = "data prepare --executor kubernetes --ranks 8 --cpus 4 --image registry.example/text2llm:1 --volume-claim texts --namespace lab";
+    let arguments = "data prepare --executor kubernetes --ranks 8 --cpus 4 --image \
+                     registry.example/text2llm:1 --volume-claim texts --namespace lab";
     let told = sandbox.run(arguments).expect(0);
     assert!(
         told.stdout.starts_with("sh '") && told.stdout.trim_end().ends_with("/apply.sh'"),
@@ -236,13 +238,13 @@ fn manifests_for_kubernetes_are_written_and_not_applied() {
     let read = |name: &str| -> serde_json::Value {
         serde_json::from_slice(&sandbox.read(&format!("data/ranks/kubernetes/{name}.json"))).expect("JSON")
     };
-    let judge = read("1-judge");
+    let judge = read("1-filter");
     assert_eq!(judge["spec"]["completionMode"], "Indexed");
     assert_eq!((&judge["spec"]["completions"], &judge["spec"]["backoffLimit"]), (&8.into(), &16.into()));
     let container = &judge["spec"]["template"]["spec"]["containers"][0];
     let words: Vec<&str> =
         container["args"].as_array().expect("words").iter().filter_map(|word| word.as_str()).collect();
-    assert_eq!(words[..3], ["data", "stage", "judge"]);
+    assert_eq!(words[..3], ["data", "stage", "filter"]);
     assert_eq!(words[words.len() - 4..], ["--rank", "$(JOB_COMPLETION_INDEX)", "--of", "8"]);
     assert_eq!(container["resources"]["requests"]["cpu"], "4");
     assert_eq!(read("2-documents")["spec"]["completions"], 1);
@@ -280,7 +282,8 @@ fn pods_with_a_share_need_no_volume() {
         container["args"].as_array().expect("words").iter().filter_map(|word| word.as_str()).collect();
     assert_eq!(
         words.join(" "),
-        "data stage encode /recipe/text2llm.toml --project /scratch --rank $(JOB_COMPLETION_INDEX) --of 2 --share s3://lab/run"
+        "data stage encode /recipe/text2llm.toml --project /scratch --rank $(JOB_COMPLETION_INDEX) --of 2 \
+         --share s3://lab/run"
     );
     assert_eq!(container["envFrom"][0]["secretRef"]["name"], "keys");
     let variable = |name: &str| {

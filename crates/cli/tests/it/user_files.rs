@@ -33,7 +33,7 @@ const COMMANDS: [&str; 16] = [
     "train --fresh --set tokenizer.vocab_size=270 --set train.steps=9",
     "data prepare --set data.minimum_document_bytes=9",
     "data prepare --executor local --ranks 2",
-    "data stage judge --rank 0 --of 2",
+    "data stage filter --rank 0 --of 2",
     "resume --more-steps 3",
     "average --last 2 --out averaged",
     "average --last 2 --out model",
@@ -304,7 +304,7 @@ fn what_came_into_a_run_s_folder_stays_when_the_run_fails_before_its_training() 
 fn a_stage_refuses_its_folder_before_it_works() {
     let sandbox = sandbox();
     write_tiny(&sandbox);
-    for stage in ["judge", "documents"] {
+    for stage in ["filter", "documents"] {
         sandbox.run(&format!("data stage {stage}")).expect(0);
     }
     sandbox.write("tokenizer/mine.txt", "mine");

@@ -269,7 +269,7 @@ fn a_decayed_run_is_continued_from_its_plateau_and_a_fork_leaves_it_alone() {
     assert_eq!((&again["step"], steps_of(&again)), (&first["step"], before), "the first run is what it was");
 
     let longer = sandbox.run(&format!("resume {id} --more-steps 5 --json")).expect(0);
-    assert!(longer.stdout.contains("going on from step 32"), "{}", longer.stdout);
+    assert!(longer.stdout.contains("continuing from step 32"), "{}", longer.stdout);
     assert!(longer.stdout.contains("\"step\":33,\"total_steps\":45"), "{}", longer.stdout);
     let done = sandbox.run(&format!("fork {id} --from latest")).expect(0);
     assert!(done.stderr.contains("--more-steps N"), "{}", done.stderr);
@@ -312,5 +312,5 @@ fn more_threads_than_there_are_take_no_longer() {
     let sandbox = sandbox();
     write_tiny(&sandbox);
     let told = sandbox.run("data prepare --threads 1000 --json").expect(0);
-    assert!(told.stdout.contains("--threads 1000: this process may run"), "{}", told.stdout);
+    assert!(told.stdout.contains("--threads 1000 is more than this process can run"), "{}", told.stdout);
 }

@@ -4,7 +4,7 @@ use super::file::{Hash, RemoteFile};
 use super::reference::Reference;
 use crate::{Error, Result};
 
-/// Formats that hold text, the best described first: a set often has the same text in several.
+/// Formats that contain text, the most structured first: a data set often has the same text in several.
 const FORMATS: [&[&str]; 6] = [
     &["parquet"],
     &["jsonl", "ndjson"],
@@ -14,7 +14,7 @@ const FORMATS: [&[&str]; 6] = [
     &["html", "xml", "warc", "wet", "tar", "tgz", "zip", "pdf"],
 ];
 const PACKINGS: [&str; 4] = ["gz", "zst", "bz2", "xz"];
-/// What splits that are not for training are called.
+/// Names of splits that are not for training.
 const OTHER_SPLITS: [&str; 6] = ["test", "validation", "valid", "val", "dev", "eval"];
 const TRAIN: &str = "train";
 
@@ -27,7 +27,7 @@ pub fn files(reference: &Reference, all: Vec<RemoteFile>) -> Result<Vec<RemoteFi
     if let Some(pattern) = &reference.pattern {
         let glob = match glob::Pattern::new(pattern) {
             Ok(glob) => glob,
-            Err(error) => return fail(format!("`{pattern}` is no pattern: {error}")),
+            Err(error) => return fail(format!("`{pattern}` is not a valid pattern: {error}")),
         };
         files.retain(|file| glob.matches(&file.path));
     } else {
@@ -55,7 +55,7 @@ pub fn files(reference: &Reference, all: Vec<RemoteFile>) -> Result<Vec<RemoteFi
         None => files.retain(|file| !OTHER_SPLITS.iter().any(|split| has_word(&file.path, split))),
     }
     if files.is_empty() {
-        return fail(format!("no file of the data set is meant by this; it has: {}", shown.join(", ")));
+        return fail(format!("this matches no file of the data set, which has: {}", shown.join(", ")));
     }
     let unusable = files.iter().find_map(|file| match &file.hash {
         Hash::Unusable(reason) => Some((&file.path, reason)),
@@ -63,20 +63,21 @@ pub fn files(reference: &Reference, all: Vec<RemoteFile>) -> Result<Vec<RemoteFi
     });
     if let Some((path, reason)) = unusable {
         return fail(format!(
-            "`{path}` is meant by this and cannot be used: {reason}; name others with a pattern, hf://OWNER/NAME/PATTERN"
+            "this matches `{path}`, which cannot be used: {reason}; select other files with a pattern, \
+             hf://OWNER/NAME/PATTERN"
         ));
     }
     Ok(files)
 }
 
-/// The last extension that is no packing.
+/// The last extension that is not a compression.
 fn extension(path: &str) -> &str {
     let mut extensions = path.rsplit('.');
     let last = extensions.next().unwrap_or_default();
     if PACKINGS.contains(&last) { extensions.next().unwrap_or_default() } else { last }
 }
 
-/// Texts about the set.
+/// Texts that describe the data set.
 fn is_about(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default().to_lowercase();
     ["readme", "license", "changelog", "dataset_info"].iter().any(|about| name.starts_with(about))

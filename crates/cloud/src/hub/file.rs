@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 pub struct RemoteFile {
     /// Its path in the data set.
     pub path: String,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
-    /// What its bytes must hash to.
+    /// The expected hash.
     pub hash: Hash,
 }
 
-/// What a hub announces of a file's bytes.
+/// The hash that a hub announces for a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hash {

@@ -42,7 +42,7 @@ pub struct Listing {
     pub id: String,
     /// The commit that the revision is.
     pub commit: String,
-    /// The files that were asked for, by path.
+    /// The selected files, by path.
     pub files: Vec<RemoteFile>,
 }
 
@@ -91,8 +91,8 @@ impl Hub {
         Hub { server: Server::new(&endpoint, token), endpoint, cache: cache.join("hub"), is_offline }
     }
 
-    /// Which files a reference means. Without a network, what was listed before is taken, with a word of it
-    /// in `note`.
+    /// The files that a reference selects. Without a network, an earlier listing is used, with a message in
+    /// `note`.
     ///
     /// # Errors
     /// No such data set, revision or file; no answer and nothing known from before.
@@ -108,7 +108,7 @@ impl Hub {
             }
             Err(error @ (Error::Transport { .. } | Error::NoCurl { .. })) => {
                 let Some(found) = read_known(&known) else { return Err(error) };
-                note(&format!("`{}`: {error}; going on with what was listed before", reference.entry));
+                note(&format!("`{}`: {error}; using the file list of an earlier run", reference.entry));
                 found
             }
             Err(error) => return Err(error),
@@ -125,10 +125,10 @@ impl Hub {
         }
         let broken = |message: String| Error::Transport { url: shown(&url), message };
         let answer: Revision = serde_json::from_slice(&self.server.get(&url)?)
-            .map_err(|error| broken(format!("the answer is not what a hub says: {error}")))?;
+            .map_err(|error| broken(format!("unexpected response from the hub: {error}")))?;
         let is_hex = |text: &str, length| text.len() == length && text.chars().all(|c| c.is_ascii_hexdigit());
         if !is_hex(&answer.sha, 40) {
-            return Err(broken("the answer names no commit".to_owned()));
+            return Err(broken("the response contains no commit".to_owned()));
         }
         let file = |sibling: Sibling| {
             let path = sibling.rfilename;
@@ -136,7 +136,7 @@ impl Hub {
                 (Some(large), ..) if is_hex(&large.sha256, 64) => (large.size, Hash::Sha256(large.sha256)),
                 (None, Some(size), Some(id)) if is_hex(&id, 40) => (size, Hash::GitBlob(id)),
                 (_, size, _) => {
-                    let reason = "the hub announces no hash of it, so it cannot be checked";
+                    let reason = "the hub provides no hash of it, so it cannot be verified";
                     (size.unwrap_or_default(), Hash::Unusable(reason.to_owned()))
                 }
             };
@@ -145,23 +145,23 @@ impl Hub {
                 path.split(['/', '\\']).all(|part| !part.is_empty() && part != "." && part != "..");
             let hash = match is_inside && !path.contains([':', '\0']) {
                 true => hash,
-                false => Hash::Unusable("its name cannot be a file's here".to_owned()),
+                false => Hash::Unusable("its name is not a valid file name on this system".to_owned()),
             };
             RemoteFile { path, bytes, hash }
         };
         Ok((answer.sha.to_lowercase(), answer.siblings.into_iter().map(file).collect()))
     }
 
-    /// Where a file of a listing lies, or will.
+    /// The local path of a file, which may not be downloaded yet.
     pub fn path(&self, listing: &Listing, file: &RemoteFile) -> PathBuf {
         self.folder(&listing.id).join(&listing.commit).join(&file.path)
     }
 
-    /// Brings a file, unless it is there and whole. `progress` hears how many of its bytes are.
+    /// Downloads a file unless it is present and intact. `progress` gets the number of bytes present.
     ///
     /// # Errors
-    /// No answer after several tries (what came is kept, and gone on with the next time); other bytes than
-    /// announced; the disk.
+    /// No response after several attempts (received bytes are kept and continued later); a wrong hash; I/O
+    /// errors.
     pub fn fetch(
         &self,
         listing: &Listing,
@@ -175,12 +175,12 @@ impl Hub {
             return Ok(path);
         }
         if self.is_offline {
-            let message = "it is not in the cache, and HF_HUB_OFFLINE is set".to_owned();
+            let message = "not in the cache, and HF_HUB_OFFLINE is set".to_owned();
             return Err(Error::Transport { url: file.path.clone(), message });
         }
         let part = part_file(&path);
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(store::Error::io("make the folder", folder))?;
+            std::fs::create_dir_all(folder).map_err(store::Error::io("create the folder", folder))?;
         }
         // Two programs that want the same file: the second finds it fetched.
         let lock_path =
@@ -231,8 +231,7 @@ impl Hub {
     }
 }
 
-/// What stands before and behind the name of a file that is not all here: a set may have files of any other
-/// name beside it.
+/// Prefix and suffix of the name of an incomplete file: a data set may have files of any other name.
 const PART: (&str, &str) = (".text2llm-", ".part");
 
 fn part_file(path: &Path) -> PathBuf {
@@ -257,7 +256,7 @@ fn siblings<'de, D: Deserializer<'de>>(list: D) -> std::result::Result<Vec<Sibli
             let mut files = Vec::new();
             while let Some(file) = list.next_element()? {
                 if files.len() == MOST_FILES {
-                    return Err(Error::custom(format!("it lists more than {MOST_FILES} files")));
+                    return Err(Error::custom(format!("the list has more than {MOST_FILES} files")));
                 }
                 files.push(file);
             }
@@ -272,8 +271,8 @@ fn read_known(path: &Path) -> Option<(String, Vec<RemoteFile>)> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-/// What a file was when its bytes were last compared with what was announced: many processes ask for the same
-/// ones, and hashing a large set takes longer than reading a share of it.
+/// State of a file when its hash was last verified: many processes need the same files, and hashing a large
+/// data set takes longer than reading a share of it.
 fn fingerprint(path: &Path, file: &RemoteFile) -> Option<String> {
     let metadata = std::fs::metadata(path).ok()?;
     let modified = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
@@ -290,7 +289,7 @@ fn was_checked(path: &Path, file: &RemoteFile) -> bool {
     noted.is_some() && noted == fingerprint(path, file)
 }
 
-/// What cannot be noted is compared again.
+/// If it cannot be recorded, the file is verified again.
 fn note_checked(path: &Path, file: &RemoteFile) {
     if let Some(fingerprint) = fingerprint(path, file).filter(|_| !was_checked(path, file)) {
         let _ = std::fs::write(checked_file(path), fingerprint);

@@ -1,5 +1,5 @@
-//! What a recipe asks of the hub: `hf://OWNER/NAME[@REVISION][/PATTERN][?split=…&config=…&column=…]`, or a
-//! set by its name.
+//! References to hub data sets in recipes:
+//! `hf://OWNER/NAME[@REVISION][/PATTERN][?split=…&config=…&column=…]`, or a short name.
 
 use crate::{Error, Result};
 
@@ -22,11 +22,11 @@ pub struct Reference {
     pub revision: String,
     /// A glob over the paths of its files.
     pub pattern: Option<String>,
-    /// The split whose files are taken; without one, "train" where there is such a split.
+    /// The selected split; by default "train" if there is such a split.
     pub split: Option<String>,
     /// The configuration, a folder or a part of file names.
     pub config: Option<String>,
-    /// The column that holds the text, where it is not the recipe's `text_field`.
+    /// The column that contains the text, if it is not the recipe's `text_field`.
     pub column: Option<String>,
     /// Whether rows are lines of articles rather than documents.
     pub rows_are_lines: bool,
@@ -58,7 +58,7 @@ impl Reference {
         let is_revision = !revision.is_empty() && revision.split('/').all(is_word);
         if !is_word(owner) || !is_word(name) || !is_revision {
             return fail(
-                "write hf://OWNER/NAME, hf://OWNER/NAME@REVISION or hf://OWNER/NAME/PATTERN".to_owned(),
+                "expected hf://OWNER/NAME, hf://OWNER/NAME@REVISION or hf://OWNER/NAME/PATTERN".to_owned(),
             );
         }
         let mut reference = Reference {
@@ -77,10 +77,10 @@ impl Reference {
                 "split" => &mut reference.split,
                 "config" => &mut reference.config,
                 "column" => &mut reference.column,
-                _ => return fail(format!("`{key}` is not known after `?`: split, config and column are")),
+                _ => return fail(format!("unknown parameter `{key}`: use split, config or column")),
             };
             if value.is_empty() {
-                return fail(format!("`{key}` has no value: write {key}=NAME"));
+                return fail(format!("`{key}` has no value: expected {key}=NAME"));
             }
             *place = Some(value.to_owned());
         }

@@ -4,19 +4,19 @@ use super::bucket::{Object, Storage};
 use crate::{Error, Result};
 
 const SCHEME: &str = "s3://";
-/// What an entry can have beside names, as in paths of files.
+/// Pattern characters of an entry, as in file paths.
 const WILDCARDS: [char; 3] = ['*', '?', '['];
-/// Keys that are told where nothing matches.
+/// Number of keys listed in a message if nothing matches.
 const SHOWN: usize = 8;
 
 /// A bucket, and a key or the beginning of keys in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// As it was written.
+    /// The entry as written.
     pub entry: String,
     /// The bucket.
     pub bucket: String,
-    /// What follows, without a slash at its start.
+    /// The rest, without a leading slash.
     pub key: String,
 }
 
@@ -39,7 +39,7 @@ impl Address {
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if bucket.is_empty() || bucket.starts_with('.') || !bucket.chars().all(is_name) {
-            let message = "write s3://BUCKET/KEY, s3://BUCKET/FOLDER/ or s3://BUCKET/PATTERN".to_owned();
+            let message = "expected s3://BUCKET/KEY, s3://BUCKET/FOLDER/ or s3://BUCKET/PATTERN".to_owned();
             return Err(Error::Reference { entry: entry.to_owned(), message });
         }
         Ok(Some(Address { entry: entry.to_owned(), bucket: bucket.to_owned(), key: key.to_owned() }))
@@ -49,7 +49,7 @@ impl Address {
     /// folder, `**` does not), or all of a folder.
     ///
     /// # Errors
-    /// Nothing is there; what the storage says.
+    /// No match; errors of the storage.
     pub fn sources(&self, storage: &Storage) -> Result<Sources> {
         let fail = |message: String| Err(Error::Reference { entry: self.entry.clone(), message });
         let literal = self.key.find(WILDCARDS).map_or(self.key.as_str(), |at| &self.key[..at]);
@@ -70,7 +70,7 @@ impl Address {
         } else {
             let pattern = match glob::Pattern::new(&self.key) {
                 Ok(pattern) => pattern,
-                Err(error) => return fail(format!("is no pattern: {error}")),
+                Err(error) => return fail(format!("is not a valid pattern: {error}")),
             };
             let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
             objects.retain(|object| pattern.matches_with(&object.key, options));
@@ -80,7 +80,7 @@ impl Address {
                 true => format!("nothing begins with `{literal}`"),
                 false => format!("there is {}", shown.join(", ")),
             };
-            return fail(format!("no object is meant by this; in the bucket, {there}"));
+            return fail(format!("this matches no object; in the bucket, {there}"));
         }
         Ok(Sources { objects, is_folder })
     }

@@ -9,14 +9,14 @@ use crate::Result;
 pub const PART_BYTES: u64 = 64 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(300);
 
-/// A bucket.
+/// A bucket and how to access it.
 #[derive(Clone, Debug)]
 pub struct Storage {
     pub(super) bucket: String,
     pub(super) scheme: &'static str,
     /// Name and port, as they are signed.
     pub(super) host: String,
-    /// What stands before a key in paths, without a slash at its end.
+    /// Prefix of keys in paths, without a trailing slash.
     pub(super) base_path: String,
     pub(super) region: String,
     pub(super) keys: Option<Keys>,
@@ -25,14 +25,14 @@ pub struct Storage {
     pub(super) first_pause: Duration,
 }
 
-/// What a list tells of an object.
+/// An object in a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Object {
     /// Its name in the bucket.
     pub key: String,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
-    /// What names its content: another content has another one.
+    /// Identifies its content: different content has a different ETag.
     pub etag: String,
 }
 
@@ -40,7 +40,7 @@ impl Storage {
     /// A bucket of the storage that the environment names.
     ///
     /// # Errors
-    /// What [`Settings::from_environment`] says.
+    /// Errors of [`Settings::from_environment`].
     pub fn from_environment(bucket: &str) -> Result<Storage> {
         Ok(Storage::new(Settings::from_environment()?, bucket))
     }
@@ -80,7 +80,7 @@ impl Storage {
         Storage { part_bytes, first_pause, ..self }
     }
 
-    /// An object's address, to be told.
+    /// An object's address, for messages.
     pub fn place(&self, key: &str) -> String {
         format!("s3://{}/{key}", self.bucket)
     }

@@ -1,5 +1,5 @@
-//! Objects to learn from, kept on this machine: each fetched once, and checked each time by the BLAKE3 that
-//! it came with.
+//! Cache of training objects: each is downloaded once, and verified on each use by the BLAKE3 computed on
+//! download.
 //!
 //! What comes is checked by the ETag where that is an MD5: of objects that were sent whole, and not encrypted
 //! by keys of the key management. Others are only what came over a connection that checks its bytes, so they
@@ -22,7 +22,7 @@ use crate::{Result, cache_folder, digest};
 const FILE: &str = "object";
 const RECORD: &str = "object.json";
 
-/// Where they are kept.
+/// The cache folder.
 #[derive(Clone, Debug)]
 pub struct ObjectCache {
     folder: PathBuf,
@@ -31,13 +31,13 @@ pub struct ObjectCache {
 /// An object that is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    /// Where.
+    /// Path of the file.
     pub path: PathBuf,
-    /// What is doubtful about it, to be told.
+    /// A warning about it, if any.
     pub doubt: Option<String>,
 }
 
-/// What was fetched.
+/// The downloaded object.
 #[derive(Serialize, Deserialize)]
 struct Record {
     place: String,
@@ -56,7 +56,8 @@ impl ObjectCache {
         ObjectCache { folder: cache.join("objects") }
     }
 
-    /// Where an object lies, or will. Keys are no names of files: some are too long, and some lead elsewhere.
+    /// The local path of an object. Keys are not used as file names: some are too long, and some contain
+    /// `..`.
     pub fn path(&self, storage: &Storage, object: &Object) -> PathBuf {
         let Object { key, bytes, etag } = object;
         let name =
@@ -64,11 +65,11 @@ impl ObjectCache {
         self.folder.join(&manifest::hash_bytes(name.as_bytes())[..40]).join(FILE)
     }
 
-    /// Brings an object, unless it is there and whole. `progress` hears how many of its bytes are.
+    /// Downloads an object unless it is present and intact. `progress` gets the number of bytes present.
     ///
     /// # Errors
-    /// What [`Storage::get_file`] says; an object that was replaced since it was listed, or that comes
-    /// otherwise each time; the disk.
+    /// Errors of [`Storage::get_file`]; an object that was replaced since it was listed, or differs on each
+    /// download; I/O errors.
     pub fn fetch(
         &self,
         storage: &Storage,
@@ -130,17 +131,20 @@ fn get_checked(
         second if object.etag.eq_ignore_ascii_case(&second) || is_encrypted(answer.as_ref()) => Ok(None),
         // The same twice: then it is the ETag that is no MD5, as with some storages' encryption.
         second if second == first => Ok(Some(format!(
-            "{place}: its MD5 is {second} and its ETag {}; it came so twice and is taken as it is",
+            "{place}: its MD5 is {second}, but its ETag is {}; two downloads were equal, so it is used",
             object.etag
         ))),
         _ => {
             std::fs::remove_file(path).map_err(store::Error::io("remove", path))?;
-            Err(broken(&place, "it comes otherwise each time: check the network, the memory and the disk"))
+            Err(broken(
+                &place,
+                "each download gives different bytes: check the network, the memory and the disk",
+            ))
         }
     }
 }
 
-/// Whether the ETag is no MD5, as the answer says.
+/// Whether the response shows that the ETag is not an MD5.
 fn is_encrypted(answer: Option<&Answer>) -> bool {
     let header = |name| answer.and_then(|answer| answer.header(name));
     header("x-amz-server-side-encryption").is_some_and(|by| by.starts_with("aws:kms"))

@@ -13,12 +13,12 @@ use crate::{Error, Result};
 const DEFAULT_REGION: &str = "us-east-1";
 const DEFAULT_PROFILE: &str = "default";
 
-/// What requests are signed with.
+/// Keys for signing requests.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Keys {
-    /// Public.
+    /// Access key id.
     pub access_key_id: String,
-    /// Secret.
+    /// Secret access key.
     pub secret_access_key: String,
     /// Secret; of keys that expire.
     pub session_token: Option<String>,
@@ -44,11 +44,11 @@ pub struct Settings {
 type Profile = BTreeMap<String, String>;
 
 impl Settings {
-    /// What the environment and AWS's files say.
+    /// Settings from the environment and AWS's files.
     ///
     /// # Errors
-    /// A profile that is named and is not there, where no keys are in the environment, or whose keys have to
-    /// be asked of a server; half a pair of keys.
+    /// A named profile that does not exist while the environment has no keys, or whose keys must be requested
+    /// from a server; an incomplete pair of keys.
     pub fn from_environment() -> Result<Settings> {
         Settings::from_variables(&|name| std::env::var(name).ok())
     }
@@ -74,7 +74,7 @@ impl Settings {
         if config.is_none() && credentials.is_none() && named.is_some() && !has_keys {
             return fail(
                 "AWS_PROFILE",
-                format!("no profile `{name}` is in ~/.aws/credentials or ~/.aws/config"),
+                format!("there is no profile `{name}` in ~/.aws/credentials or ~/.aws/config"),
             );
         }
         let (config, credentials) = (config.unwrap_or_default(), credentials.unwrap_or_default());
@@ -90,7 +90,7 @@ impl Settings {
             ((Some(_), None) | (None, Some(_)), _) => {
                 return fail(
                     "AWS_ACCESS_KEY_ID",
-                    "set it together with AWS_SECRET_ACCESS_KEY, or neither".to_owned(),
+                    "set both it and AWS_SECRET_ACCESS_KEY, or neither".to_owned(),
                 );
             }
             (_, (Some(access_key_id), Some(secret_access_key))) => {
@@ -101,7 +101,7 @@ impl Settings {
                 let asked = ["sso_session", "sso_start_url", "role_arn", "credential_process"];
                 if let Some(key) = asked.into_iter().find(|key| of_profile(key).is_some()) {
                     let message = format!(
-                        "the profile `{name}` has its keys by {key}, which this program does not ask: run \
+                        "the profile `{name}` gets its keys from {key}, which is not supported: run \
                          `eval \"$(aws configure export-credentials --format env)\"` first"
                     );
                     return fail("AWS_PROFILE", message);
@@ -116,10 +116,14 @@ impl Settings {
             && !(endpoint.starts_with("http://") || endpoint.starts_with("https://"))
         {
             let shown = store::secret::hidden(endpoint);
-            return fail("AWS_ENDPOINT_URL", format!("`{shown}` is no address: write https://HOST"));
+            return fail(
+                "AWS_ENDPOINT_URL",
+                format!("`{shown}` is not a valid address: expected https://HOST"),
+            );
         }
         if endpoint.as_deref().is_some_and(store::secret::is_in_address) {
-            let message = "it holds a password: write https://HOST, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+            let message = "it contains a password: use https://HOST, and set AWS_ACCESS_KEY_ID and \
+                           AWS_SECRET_ACCESS_KEY";
             return fail("AWS_ENDPOINT_URL", message.to_owned());
         }
         let region = variable("AWS_REGION")
@@ -130,8 +134,8 @@ impl Settings {
     }
 }
 
-/// The keys of a section; `None` where there is no such section. Indented lines belong to keys that are not
-/// ours.
+/// The keys of a section; `None` if there is no such section. Indented lines belong to nested settings and
+/// are skipped.
 fn profile(text: &str, wanted: &str) -> Option<Profile> {
     let mut found: Option<Profile> = None;
     let mut is_ours = false;
@@ -169,12 +173,14 @@ mod tests {
             |name: &str, text: &str| std::fs::write(home.path().join(".aws").join(name), text).unwrap();
         write(
             "credentials",
-            "# keys\n[default]\naws_access_key_id = A\naws_secret_access_key=B==\n[lab]\naws_access_key_id=C\n\
+            "# keys\n[default]\naws_access_key_id = \
+             A\naws_secret_access_key=B==\n[lab]\naws_access_key_id=C\n\
              aws_secret_access_key=D\naws_session_token=E\n",
         );
         write(
             "config",
-            "[default]\nregion = eu-west-1\ns3 =\n  region = no\n[profile lab]\nendpoint_url = https://minio.lab:9000\n\
+            "[default]\nregion = eu-west-1\ns3 =\n  region = no\n[profile lab]\nendpoint_url = \
+             https://minio.lab:9000\n\
              [profile person]\nsso_session = x\n",
         );
         home
@@ -222,7 +228,7 @@ mod tests {
             (&[home, ("AWS_PROFILE", "person")], "export-credentials"),
             (&[("AWS_ACCESS_KEY_ID", "X")], "AWS_SECRET_ACCESS_KEY"),
             (&[("AWS_ENDPOINT_URL", "minio:9000")], "https://HOST"),
-            (&[("AWS_ENDPOINT_URL", "https://me:canary@minio:9000")], "it holds a password"),
+            (&[("AWS_ENDPOINT_URL", "https://me:canary@minio:9000")], "it contains a password"),
         ] {
             let message = settings(variables).unwrap_err().to_string();
             assert!(message.contains(wanted) && !message.contains("canary"), "{message}");

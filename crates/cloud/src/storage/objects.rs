@@ -15,7 +15,7 @@ use crate::{Error, Result};
 
 /// A list of more is not fetched one by one.
 const MOST_OBJECTS: usize = 2_000_000;
-/// Pages hold a thousand objects, unless something is wrong: so many may hold fewer than ten on average.
+/// Pages have a thousand objects, unless something is wrong: this many may have fewer than ten on average.
 const MOST_THIN_PAGES: usize = 300;
 const FEWEST_OBJECTS: usize = 10;
 
@@ -23,7 +23,7 @@ impl Storage {
     /// All objects whose key begins with `prefix`, in the order of keys.
     ///
     /// # Errors
-    /// No answer after several tries; a refusal; an answer that is none of S3's.
+    /// No response after several attempts; a refusal; an unexpected response.
     pub fn list(&self, prefix: &str) -> Result<Vec<Object>> {
         let place = self.place(prefix);
         let broken = || broken(&place, "the answer is not what an object storage says");
@@ -33,8 +33,8 @@ impl Storage {
             pages += 1;
             if objects.len() > MOST_OBJECTS || pages > MOST_THIN_PAGES + objects.len() / FEWEST_OBJECTS {
                 let message = format!(
-                    "the list has no end: {pages} pages of {} objects so far; name a folder or a pattern of fewer, \
-                     or check AWS_ENDPOINT_URL",
+                    "the list does not end ({pages} pages of {} objects so far): select fewer objects by a \
+                     folder or a pattern, or check AWS_ENDPOINT_URL",
                     objects.len()
                 );
                 return Err(Error::Reference { entry: place, message });
@@ -79,7 +79,7 @@ impl Storage {
         Ok(objects)
     }
 
-    /// A small object; `None` where there is none.
+    /// Downloads a small object; `None` if it does not exist.
     ///
     /// # Errors
     /// No answer after several tries; a refusal.
@@ -91,8 +91,8 @@ impl Storage {
         }
     }
 
-    /// An object as a file: under another name until it is whole, which a later call goes on with. `progress`
-    /// hears how much is there.
+    /// Downloads an object to a file, under another name until it is complete; a later call continues it.
+    /// `progress` gets the number of bytes present.
     ///
     /// # Errors
     /// No answer after several tries; an object that is another one by now; the disk.
@@ -100,7 +100,7 @@ impl Storage {
         self.fetch_file(object, path, progress).map(drop)
     }
 
-    /// The same, with the last answer, where anything had to be asked.
+    /// Like `get_file`, with the last response, if a request was needed.
     pub(super) fn fetch_file(
         &self,
         object: &Object,
@@ -128,14 +128,14 @@ impl Storage {
         if bytes != object.bytes {
             std::fs::remove_file(&part).map_err(store::Error::io("remove", &part))?;
             let message =
-                format!("{bytes} bytes came instead of {}: run the same command again", object.bytes);
+                format!("received {bytes} bytes instead of {}: run the same command again", object.bytes);
             return Err(broken(&self.place(&object.key), &message));
         }
         std::fs::rename(&part, path).map_err(store::Error::io("rename", &part))?;
         Ok(answer)
     }
 
-    /// Removes an object, where there is one.
+    /// Deletes an object if it exists.
     ///
     /// # Errors
     /// No answer after several tries; a refusal.

@@ -5,7 +5,7 @@ use std::path::Path;
 /// Before a process's number, in the names of files that are on their way to or from a storage.
 pub(super) const PASSING: &str = ".text2llm-upload-";
 
-/// A file in a folder, of this user only, that is gone when it is dropped; what a kill has left is removed.
+/// A private file in a folder, deleted when dropped; leftovers of kills are removed.
 pub(super) fn passing(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     store::sweep::numbered(folder, PASSING);
     let name = format!("{PASSING}{}-", std::process::id());

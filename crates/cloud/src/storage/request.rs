@@ -18,11 +18,11 @@ use crate::{Error, Result};
 /// How often a request is tried: one that gets no answer, and one whose answer is to wait.
 const TRIES: u32 = 6;
 const TRIES_OF_BUSY: u32 = 9;
-/// What a server says that is at work or overloaded.
+/// Error codes of a busy or overloaded server.
 const TRY_AGAIN: [u16; 6] = [408, 429, 500, 502, 503, 504];
 const TRY_AGAIN_CODES: [&str; 3] = ["InternalError", "RequestTimeout", "SlowDown"];
-const REPLACED: &str = "it was replaced meanwhile: run the same command again";
-/// Longer words of a server are cut.
+const REPLACED: &str = "it was replaced in the meantime: run the same command again";
+/// Longer messages of a server are truncated.
 const LONGEST_MESSAGE: usize = 200;
 /// Longer heads of an answer are none; curl takes 300 KB of one.
 const LONGEST_HEADS_BYTES: u64 = 4 << 20;
@@ -30,13 +30,13 @@ const LONGEST_HEADS_BYTES: u64 = 4 << 20;
 /// together for minutes.
 const LONGEST_S: &str = "900";
 
-/// What is asked of a bucket.
+/// A request to a bucket.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
     pub method: &'static str,
     /// Of the object; empty for the bucket.
     pub key: &'a str,
-    /// Not yet encoded.
+    /// Key, not encoded.
     pub query: &'a [(&'static str, &'a str)],
     /// Names in lower case.
     pub headers: &'a [(&'static str, &'a str)],
@@ -50,7 +50,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// A success.
+/// Whether it succeeded.
 #[derive(Debug)]
 pub struct Answer {
     headers: Vec<(String, String)>,
@@ -63,7 +63,7 @@ impl Answer {
     }
 }
 
-/// What came back, whatever it says.
+/// The response, whatever its status.
 struct Said {
     status: u16,
     headers: Vec<(String, String)>,
@@ -82,8 +82,8 @@ impl Storage {
         })
     }
 
-    /// Brings the rest of an object of `announced` bytes into a file that holds its beginning, or nothing. An
-    /// answer of another ETag is another object's.
+    /// Downloads the rest of an object of `announced` bytes to a file that contains its beginning, or
+    /// nothing. A response with another ETag belongs to another object.
     pub(super) fn bring(
         &self,
         call: &Call<'_>,
@@ -102,8 +102,8 @@ impl Storage {
             let place = self.place(call.key);
             // Heads go to a file of their own: what follows a body (trailers) would be taken for its end.
             let temporary = std::env::temp_dir();
-            let heads =
-                passing(&temporary).map_err(store::Error::io("write what a server says in", &temporary))?;
+            let heads = passing(&temporary)
+                .map_err(store::Error::io("write the server's response to", &temporary))?;
             let heads_path = heads.path().to_string_lossy().into_owned();
             let at = size(part).to_string();
             // Without --fail, what a refusal says would become the file's.
@@ -128,7 +128,7 @@ impl Storage {
                 }
                 (_, Err(error)) => return Err(error),
                 (Some(said), _) => said,
-                (None, _) => return Err(broken(&place, "the answer is none of HTTP's")),
+                (None, _) => return Err(broken(&place, "the response is not valid HTTP")),
             };
             if (300..400).contains(&said.status) {
                 // Curl takes these words for the object's.
@@ -152,7 +152,7 @@ impl Storage {
         })
     }
 
-    /// Tries again what the network or a busy server did not let through.
+    /// Retries after network errors and busy responses.
     fn insist<T>(&self, mut once: impl FnMut() -> Result<T>) -> Result<T> {
         let mut tried = 0;
         loop {
@@ -219,7 +219,7 @@ impl Storage {
                 // The address ends in no slash, so curl adds no name to it.
                 let path = path.to_str().ok_or_else(|| Error::Transport {
                     url: self.place(call.key),
-                    message: "the file to send has a name that is not UTF-8".to_owned(),
+                    message: "the name of the file to upload is not UTF-8".to_owned(),
                 })?;
                 arguments.extend(["--upload-file", path]);
             }
@@ -250,14 +250,13 @@ impl Storage {
                 None => "the bucket is in another region: set AWS_REGION".to_owned(),
             },
             (_, "RequestTimeTooSkewed") => "set this machine's clock".to_owned(),
-            (_, "ExpiredToken") => "the keys have expired: fetch new ones".to_owned(),
+            (_, "ExpiredToken") => "the keys have expired: get new ones".to_owned(),
             (401 | 403, _) if self.keys.is_none() => {
-                "there are no keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-                    .to_owned()
+                "no keys are set: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE".to_owned()
             }
-            (401 | 403, _) => "check the keys, and what they allow".to_owned(),
+            (401 | 403, _) => "check the keys and their permissions".to_owned(),
             (404, "NoSuchBucket") => {
-                "check the bucket's name, and AWS_ENDPOINT_URL where it is not Amazon's".to_owned()
+                "check the bucket's name, and AWS_ENDPOINT_URL if the storage is not Amazon's".to_owned()
             }
             (404, _) => "there is no such object".to_owned(),
             (412, _) => REPLACED.to_owned(),
@@ -282,7 +281,7 @@ pub(super) fn bare(etag: &str) -> &str {
     etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"')
 }
 
-/// What curl writes, to its end, but for what is longer than `most`.
+/// Curl's output to its end, limited to `most` bytes.
 fn collect(stdout: Option<ChildStdout>, most: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(stdout) = stdout {
@@ -294,7 +293,7 @@ fn collect(stdout: Option<ChildStdout>, most: u64) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What curl has written: heads, then the body where it does not go to a file.
+/// Curl's output: heads, then the body unless it goes to a file.
 fn heard(mut child: Child, said: std::io::Result<Vec<u8>>, place: &str) -> Result<Said> {
     let bytes = match said {
         Ok(bytes) => bytes,
@@ -312,7 +311,7 @@ fn heard(mut child: Child, said: std::io::Result<Vec<u8>>, place: &str) -> Resul
         // With --fail, a refusal is an exit code of curl's too.
         Some(said) if said.status >= 300 => Ok(said),
         Some(said) => ended.map(|()| said),
-        None => Err(ended.err().unwrap_or_else(|| broken(place, "the answer is none of HTTP's"))),
+        None => Err(ended.err().unwrap_or_else(|| broken(place, "the response is not valid HTTP"))),
     }
 }
 

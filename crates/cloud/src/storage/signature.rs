@@ -10,13 +10,13 @@ use sha2::{Digest, Sha256};
 use super::credentials::Keys;
 use crate::digest::hex;
 
-/// SHA-256 of nothing, hex.
+/// SHA-256 of an empty body, hex.
 pub const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// What of a request is signed.
+/// The signed parts of a request.
 pub struct Signed<'a> {
     pub method: &'a str,
-    /// Percent-encoded, with its slash.
+    /// Path, percent-encoded, with a leading slash.
     pub path: &'a str,
     /// Percent-encoded names and values, sorted.
     pub query: &'a [(String, String)],

@@ -1,4 +1,4 @@
-//! Files into object storage: whole, or in parts where they are large.
+//! Uploads files to object storage: in one request, or in parts if they are large.
 //!
 //! Each request carries the SHA-256 of what it sends, so that the storage refuses what was changed on the
 //! way. An object appears when its last byte is there, as S3 promises, never a part of it. Parts that a
@@ -19,7 +19,7 @@ use crate::digest::hex;
 use crate::error::broken;
 use crate::{Error, Result};
 
-/// S3 takes no more.
+/// Maximum number of parts in S3.
 const MOST_PARTS: u64 = 10_000;
 
 impl Storage {
@@ -54,7 +54,7 @@ impl Storage {
         let begun = self.ask(&Call { method: "POST", query: &[("uploads", "")], ..Call::get(key) })?;
         let said = String::from_utf8_lossy(&begun.body).into_owned();
         let id = xml::text_of(&said, "InitiateMultipartUploadResult/UploadId")
-            .ok_or_else(|| broken(&self.place(key), "the answer is not what an object storage says"))?;
+            .ok_or_else(|| broken(&self.place(key), "unexpected response from the object storage"))?;
         let sent = self.send_parts(key, path, bytes, &id, progress);
         let done = sent.and_then(|parts| self.put_together(key, &id, &parts, bytes));
         if done.is_err() {
@@ -90,9 +90,9 @@ impl Storage {
                 body: Some((part.path(), &sha256)),
                 ..Call::get(key)
             })?;
-            let etag = answer.header("etag").ok_or_else(|| {
-                broken(&self.place(key), "the storage does not say what it has taken a part for")
-            })?;
+            let etag = answer
+                .header("etag")
+                .ok_or_else(|| broken(&self.place(key), "the storage returned no ETag for a part"))?;
             etags.push(etag.to_owned());
             done += length;
             progress(done);
@@ -130,11 +130,11 @@ impl Storage {
     }
 }
 
-/// A file for what is to be sent.
+/// A temporary file for an upload.
 fn waiting(bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
     let folder = std::env::temp_dir();
     let written = passing(&folder).and_then(|mut file| file.write_all(bytes).map(|()| file));
-    Ok(written.map_err(store::Error::io("write what is to be sent in", &folder))?)
+    Ok(written.map_err(store::Error::io("write the upload to", &folder))?)
 }
 
 /// Passes on the next `length` bytes, and says their SHA-256.
@@ -146,7 +146,7 @@ fn pass(from: &mut File, length: u64, to: &mut dyn Write) -> std::io::Result<Str
     loop {
         match from.read(&mut buffer)? {
             0 if passed < length => {
-                return Err(std::io::Error::other("the file got shorter while it was sent"));
+                return Err(std::io::Error::other("the file was truncated during the upload"));
             }
             0 => return Ok(hex(hasher.finalize())),
             read => {

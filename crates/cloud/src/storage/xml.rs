@@ -3,11 +3,11 @@
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-/// Elements nested deeper are no answer.
+/// Responses with deeper nesting are refused.
 const DEEPEST: usize = 16;
 
-/// Tells each element at its end: its path, such as `ListBucketResult/Contents/Key`, and the text in it.
-/// `None` where it is no XML.
+/// Calls back for each element at its end with its path, such as `ListBucketResult/Contents/Key`, and its
+/// text. `None` if it is not XML.
 pub fn elements(text: &str, visit: &mut dyn FnMut(&str, &str)) -> Option<()> {
     let mut reader = Reader::from_str(text);
     let (mut path, mut words) = (Vec::<String>::new(), String::new());

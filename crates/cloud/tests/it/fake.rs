@@ -78,7 +78,8 @@ fn listing() -> String {
     };
     format!(
         "{{\"id\": \"owner/set\", \"sha\": \"{COMMIT}\", \"siblings\": [{}, {}, {}, {}, {}, {{\"rfilename\": \"data/train-0.jsonl\", \
-         \"size\": {}, \"blobId\": \"{git}\", \"lfs\": {{\"sha256\": \"{}\", \"size\": {}, \"pointerSize\": 130}}}}]}}",
+         \"size\": {}, \"blobId\": \"{git}\", \"lfs\": \
+         {{\"sha256\": \"{}\", \"size\": {}, \"pointerSize\": 130}}}}]}}",
         small("small file.txt"),
         small("lies.txt"),
         small("longer.txt"),

@@ -275,7 +275,8 @@ fn prefetch(out: Output, rows: usize, columns: usize) {
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above.
             unsafe {
-                std::arch::asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+                std::arch::asm!("prfm pldl1keep, \
+                                 [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
             }
             #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
             let _: *const u8 = at;

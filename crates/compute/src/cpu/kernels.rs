@@ -128,5 +128,5 @@ pub(super) unsafe fn serial_gemm(
 
 /// A model was laid out for arithmetic that [`InstructionSet::detect`] does not promise.
 pub(super) fn no_bf16() -> ! {
-    panic!("this CPU, or the instruction set it is held to, has no bfloat16 products")
+    panic!("this CPU, or the instruction set it is limited to, has no bfloat16 instructions")
 }

@@ -35,8 +35,8 @@ impl AttentionBuffers {
         ]
     }
 
-    /// Gives every thread what any of them took: which one comes by which item is chance, and a later step must
-    /// not allocate because of it.
+    /// Gives every thread what any of them took: which one comes by which item is chance, and a later step
+    /// must not allocate because of it.
     pub fn level(all: &mut [AttentionBuffers]) {
         let mut most = [0; 7];
         for buffers in &mut *all {

@@ -100,7 +100,7 @@ pub fn load(architecture: &str) -> Result<Vec<Vec<u8>>> {
                 let thread: std::thread::ScopedJoinHandle<'_, Result<Vec<u8>>> = thread;
                 thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             }
-            // Threads that the system refuses are done without.
+            // If a thread cannot be started, the work continues without it.
             Err(_) => cached(program, architecture),
         };
         each.into_iter().map(ended).collect()

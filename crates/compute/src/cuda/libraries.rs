@@ -41,7 +41,8 @@ impl Part {
     pub fn remedy(self) -> &'static str {
         match self {
             Part::Driver => {
-                "install NVIDIA's driver (Debian, Ubuntu: sudo apt install nvidia-driver), or in a container pass the GPU on (docker run --gpus all)"
+                "install the NVIDIA driver (Debian, Ubuntu: sudo apt install nvidia-driver); in a container, \
+                 pass the GPU through (docker run --gpus all)"
             }
             Part::Nvrtc => "pip install nvidia-cuda-nvrtc, or install the CUDA toolkit",
             Part::CublasLt => "pip install nvidia-cublas, or install the CUDA toolkit",
@@ -177,7 +178,8 @@ fn gpus(driver: &Found) -> Result<Vec<Gpu>, String> {
             0 => Ok(()),
             100 => Err("the driver shows no GPU to this process (CUDA_VISIBLE_DEVICES?)".to_owned()),
             803 | 804 => Err(format!(
-                "the driver and its library do not fit each other ({what}: {code}): reboot, or update the driver"
+                "the driver and its library have different versions ({what}: {code}): reboot, or update the \
+                 driver"
             )),
             _ => Err(format!("{what} failed with code {code}")),
         };

@@ -140,8 +140,8 @@ impl Case {
         results
     }
 
-    /// What the reference makes of the case. Blocks stay as they are when inputs are changed, since a change of
-    /// theirs is a whole step.
+    /// What the reference makes of the case. Blocks stay as they are when inputs are changed, since a change
+    /// of theirs is a whole step.
     fn expected(&self, call: &dyn Fn(&mut dyn Device)) -> Expected {
         let values = self.run(&mut Reference::new(), call);
         let mut rng = Rng::from_parts(2, &self.name, &[]);
@@ -191,8 +191,8 @@ impl Case {
     }
 }
 
-/// What the reference leaves in the compared tensors, and how far each moves at most, per relative change of the
-/// inputs.
+/// What the reference leaves in the compared tensors, and how far each moves at most, per relative change of
+/// the inputs.
 struct Expected {
     values: Vec<Vec<f32>>,
     sensitivity: Vec<f64>,

@@ -1,6 +1,6 @@
-//! Dropout's masks by their properties: how much they drop, that they scale what they keep, and that elements,
-//! seeds and shapes do not depend on each other. The suite compares devices with the reference, which draws
-//! masks by the same function; these tests would see a function that is wrong.
+//! Dropout's masks by their properties: how much they drop, that they scale what they keep, and that
+//! elements, seeds and shapes do not depend on each other. The suite compares devices with the reference,
+//! which draws masks by the same function; these tests would see a function that is wrong.
 
 use compute::cpu::{Cpu, InstructionSet};
 use compute::reference::Reference;
@@ -125,7 +125,8 @@ fn seeds_are_independent(device: &mut dyn Device) {
     }
 }
 
-/// The same seed gives the same mask on other values, in another type, and where rows are a part of wider ones.
+/// The same seed gives the same mask on other values, in another type, and where rows are a part of wider
+/// ones.
 fn the_backward_has_the_mask_of_the_forward(device: &mut dyn Device) {
     let (rows, n) = (32, 32 * COLUMNS);
     let forward = mask(device, n, P, 11);

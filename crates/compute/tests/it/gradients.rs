@@ -6,8 +6,8 @@ use compute::rng::Rng;
 use compute::tensor::{DType, Layout, Tensor};
 
 const STEP: f64 = 1e-5;
-/// Of the largest element. Differences are off by the third derivative times STEP² / 6, some 1e-10, and by the
-/// rounding of sums of some tens divided by STEP, some 1e-9.
+/// Of the largest element. Differences are off by the third derivative times STEP² / 6, some 1e-10, and by
+/// the rounding of sums of some tens divided by STEP, some 1e-9.
 const TOLERANCE: f64 = 1e-8;
 
 /// Checks d(Σ out·seed)/d(input) for every element of `input`, where `forward` fills `out` and `gradient`

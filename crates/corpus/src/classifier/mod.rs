@@ -1,8 +1,8 @@
-//! A trained judge of quality: hashed words and pairs of words, a weight each, a score from 0 to 5.
+//! Quality classifier: hashed words and word pairs with one weight each, and a score from 0 to 5.
 //!
-//! The features are fastText's supervised ones without their embedding: with two classes the product of its
-//! two matrices is one weight a feature anyway. So training is a logistic regression, deterministic, and a
-//! model is one small file. Not here: anything that needs a language model.
+//! The features are those of fastText's supervised mode without the embedding: with two classes the product
+//! of its two matrices is one weight per feature anyway. So training is a logistic regression, deterministic,
+//! and a classifier is one small file. Not here: anything that needs a language model.
 //!
 //! Reading order: this file, then `train`.
 
@@ -21,45 +21,45 @@ use crate::{Error, Fault, Result};
 /// Highest score.
 pub const HIGHEST_SCORE: f64 = 5.0;
 const FORMAT: &str = "text2llm-classifier-1";
-/// Weights a model may have at most: 2 to the power of it.
+/// Maximum number of weights, as a power of two.
 const MOST_BITS: u32 = 26;
-/// Words of a document that are looked at.
+/// Words of a document that are scored.
 const LOOKED_AT_WORDS: usize = 4096;
 
 /// The recipe's `[data.classifier]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClassifierOptions {
-    /// What `data classifier train` made, relative to the project folder.
+    /// Classifier file written by `data classifier train`, relative to the project folder.
     #[schemars(length(min = 1))]
     pub model: String,
-    /// Drop documents with a lower score; 0 keeps all and only notes the score. Left out: 3, and 0 with
+    /// Drop documents with a lower score; 0 keeps all and only records the score. Default: 3, or 0 with
     /// `as_weight`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 5.0))]
     pub minimum_score: Option<f64>,
-    /// Use the score as a weight: of documents that score s, keep a share of s / 5, chosen by their hashes.
+    /// Use the score as a weight: keep a fraction s / 5 of documents with score s, selected by their hashes.
     pub as_weight: bool,
 }
 
 impl ClassifierOptions {
-    /// FineWeb-Edu keeps what has 3 and more.
+    /// FineWeb-Edu keeps documents with a score of 3 or more.
     const USUAL_MINIMUM_SCORE: f64 = 3.0;
 
-    /// Below which documents are dropped.
+    /// Documents with a lower score are dropped.
     pub fn minimum_score(&self) -> f64 {
         let usual = if self.as_weight { 0.0 } else { Self::USUAL_MINIMUM_SCORE };
         self.minimum_score.unwrap_or(usual)
     }
 }
 
-/// What stands before the weights in a model's file, on a line of its own.
+/// The header of a classifier file, one line before the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Header {
     format: String,
     bits: u32,
     bias: f32,
-    /// BLAKE3 of the packed weights.
+    /// BLAKE3 of the compressed weights.
     weights_hash: String,
 }
 
@@ -72,25 +72,25 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Reads a model's file.
+    /// Reads a classifier file.
     ///
     /// # Errors
-    /// A file that is missing, damaged, or of another kind.
+    /// A file that is missing, damaged, or not a classifier.
     pub fn open(fs: &dyn Fs, path: &Path) -> Result<Classifier> {
         let corrupt = |message: String| Error::corrupt(path, Fault::Classifier(message));
         let io = store::Error::io("read", path);
         let mut bytes = Vec::new();
-        // The weights pack to no more than themselves and a little.
+        // Compressed weights are at most slightly larger than the weights.
         let most = (4u64 << MOST_BITS) + (1 << 20);
         fs.open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(io)?;
         let end = bytes
             .iter()
             .position(|&byte| byte == b'\n')
-            .ok_or_else(|| corrupt("is no classifier".to_owned()))?;
+            .ok_or_else(|| corrupt("is not a classifier".to_owned()))?;
         let header: Header = serde_json::from_slice(&bytes[..end])
-            .map_err(|error| corrupt(format!("is no classifier ({error})")))?;
+            .map_err(|error| corrupt(format!("is not a classifier ({error})")))?;
         if header.format != FORMAT || !(8..=MOST_BITS).contains(&header.bits) || !header.bias.is_finite() {
-            return Err(corrupt(format!("is a classifier of another form ({})", header.format)));
+            return Err(corrupt(format!("is a classifier of an unsupported format ({})", header.format)));
         }
         let packed = &bytes[end + 1..];
         if store::manifest::hash_bytes(packed) != header.weights_hash {
@@ -108,10 +108,10 @@ impl Classifier {
         Ok(Classifier { bits: header.bits, bias: header.bias, weights })
     }
 
-    /// Writes it to a file.
+    /// Writes the classifier to a file.
     ///
     /// # Errors
-    /// The disk.
+    /// I/O errors.
     pub fn save(&self, fs: &dyn Fs, path: &Path) -> Result<()> {
         let raw: Vec<u8> = self.weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
         let packed = zstd::encode_all(&raw[..], 9).map_err(store::Error::io("write", path))?;
@@ -139,7 +139,8 @@ impl Classifier {
         HIGHEST_SCORE * logistic(self.sum(features))
     }
 
-    /// The weights of features, by the root of their number: a long text is not surer for its length alone.
+    /// The sum of the features' weights, divided by the root of their number: a long text is not surer for
+    /// its length alone.
     fn sum(&self, features: &[u32]) -> f64 {
         let sum: f64 = features.iter().map(|&feature| f64::from(self.weights[feature as usize])).sum();
         f64::from(self.bias) + sum / (features.len().max(1) as f64).sqrt()

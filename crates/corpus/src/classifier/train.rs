@@ -11,20 +11,20 @@ use crate::{Error, Result};
 pub struct Example {
     /// The text.
     pub text: String,
-    /// From 0 to 5.
+    /// Its score, from 0 to 5.
     pub score: f64,
 }
 
-/// How it is trained.
+/// Training options.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainingOptions {
     /// Weights are 2 to the power of this.
     pub bits: u32,
-    /// Passes over the examples.
+    /// Number of epochs.
     pub epochs: usize,
-    /// Step of AdaGrad.
+    /// Learning rate of AdaGrad.
     pub learning_rate: f64,
-    /// Chooses the order, and who is held out.
+    /// Random seed of the order and of the held-out examples.
     pub seed: u64,
 }
 
@@ -34,24 +34,24 @@ impl Default for TrainingOptions {
     }
 }
 
-/// One in so many examples is held out, to measure with.
+/// One in this many examples is held out for evaluation.
 const HELD_OUT: usize = 10;
-/// Fewer examples teach nothing.
+/// Minimum number of examples.
 const FEWEST: usize = 20;
 
 /// How well scores of held-out examples are met.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Fit {
-    /// Examples learned from.
+    /// Training examples.
     pub examples: usize,
-    /// Examples held out.
+    /// Held-out examples.
     pub held_out: usize,
     /// Share of the held-out on the right side of the middle.
     pub accuracy: f64,
     /// Share of pairs of held-out examples, one from either side, whose order is right: the area under the
     /// ROC curve.
     pub area_under_curve: f64,
-    /// Mean distance of scores.
+    /// Mean absolute error of scores.
     pub mean_absolute_error: f64,
 }
 

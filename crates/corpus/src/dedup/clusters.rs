@@ -10,12 +10,12 @@ pub struct Clusters {
 }
 
 impl Clusters {
-    /// Each of `documents` alone.
+    /// Every document in a cluster of its own.
     pub fn new(documents: usize) -> Clusters {
         Clusters { parents: (0..documents as u32).collect(), sizes: vec![1; documents] }
     }
 
-    /// The document that stands for the cluster.
+    /// The representative of a document's cluster.
     pub fn root(&mut self, document: u32) -> u32 {
         let mut at = document;
         while self.parents[at as usize] != at {

@@ -1,8 +1,7 @@
-//! Lines or paragraphs that came before, in any document: navigation, disclaimers, quoted text.
+//! Repeated lines or paragraphs, in any document: navigation, disclaimers, quoted text.
 //!
-//! The first of equal ones stays, in the order of the documents, so the outcome is a function of the
-//! documents. A line costs about 20 bytes of memory; [`LineOptions::minimum_characters`] bounds how many
-//! there are.
+//! The first of equal ones is kept, in the order of the documents, so the result is a function of the
+//! documents. A line takes about 20 bytes of memory; [`LineOptions::minimum_characters`] limits their number.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,14 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use super::repeated::{Removals, Repeated, hash};
 
-/// What is compared.
+/// The unit of comparison.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Lines.
     #[default]
     Line,
-    /// What stands between empty lines.
+    /// Paragraphs, separated by empty lines.
     Paragraph,
 }
 
@@ -27,14 +26,14 @@ pub enum Unit {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LineOptions {
-    /// "line" or "paragraph".
+    /// Unit to compare.
     pub unit: Unit,
-    /// Shorter ones stay: in code and lists they repeat for good reasons.
+    /// Minimum length in characters; shorter ones are kept, since in code and lists they often repeat.
     pub minimum_characters: usize,
-    /// How many equal ones stay.
+    /// Number of equal ones to keep.
     #[schemars(range(min = 1, max = 255))]
     pub kept: u8,
-    /// A document that keeps less of its text than this is dropped.
+    /// Drop documents of which less than this fraction of the text remains.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub minimum_fraction_left: f64,
 }
@@ -45,7 +44,7 @@ impl Default for LineOptions {
     }
 }
 
-/// Takes documents in order and removes what came before.
+/// Takes documents in order and removes repeated parts.
 pub struct LineFilter {
     options: LineOptions,
     seen: HashMap<u64, u8>,
@@ -53,19 +52,19 @@ pub struct LineFilter {
 }
 
 impl LineFilter {
-    /// By a recipe's options.
+    /// Starts with no known lines.
     pub fn new(options: &LineOptions) -> LineFilter {
         LineFilter { options: options.clone(), seen: HashMap::new(), removals: Removals::default() }
     }
 
-    /// The text without repeated lines; `None`: too little is left.
+    /// The text without repeated lines; `None` if too little remains.
     pub fn clean<'t>(&mut self, text: &'t str) -> Option<Cow<'t, str>> {
         let separator = match self.options.unit {
             Unit::Line => "\n",
             Unit::Paragraph => "\n\n",
         };
         let (mut removed, mut counted, mut at) = (0, Vec::new(), 0usize);
-        // What stays, from the first part on that does not.
+        // The remaining text, from the first removed part on.
         let (mut kept, mut has_kept): (Option<String>, bool) = (None, false);
         for part in text.split(separator) {
             if self.is_repeated(part.trim(), &mut counted) {
@@ -86,7 +85,7 @@ impl LineFilter {
         if left >= self.options.minimum_fraction_left && !kept.trim().is_empty() {
             return Some(kept.into());
         }
-        // What this document alone had goes with it: the next one that has it is the first.
+        // Parts of a dropped document do not count: the next document that has one is its first occurrence.
         for hash in counted {
             if let Some(seen) = self.seen.get_mut(&hash) {
                 *seen -= 1;
@@ -95,7 +94,7 @@ impl LineFilter {
         None
     }
 
-    /// Whether a part has come often enough; where it has not, it is counted, and its hash noted.
+    /// Whether a part has occurred often enough to be removed; otherwise it is counted and its hash noted.
     fn is_repeated(&mut self, part: &str, counted: &mut Vec<u64>) -> bool {
         let shortest = self.options.minimum_characters;
         if part.is_empty() || part.len() < shortest || part.chars().take(shortest).count() < shortest {
@@ -112,7 +111,7 @@ impl LineFilter {
         true
     }
 
-    /// What was removed in all.
+    /// Totals of removed parts.
     pub fn report(self) -> Repeated {
         self.removals.report()
     }

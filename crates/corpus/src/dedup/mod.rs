@@ -1,8 +1,7 @@
-//! Near-duplicates: MinHash with locality-sensitive hashing, by datatrove's parameters.
-//!
-//! Documents that share all hashes of a band are one cluster, of which one survives. The size of runs does
-//! not change the outcome. Reading order: `options`, `signature`, `sort`, `clusters`, this file; then what is
-//! removed within documents: `lines`, `spans`.
+//! Near-duplicate detection: MinHash with locality-sensitive hashing, with datatrove's parameters.
+//! Documents that share all hashes of a band form a near-duplicate cluster, of which one is kept. The size of
+//! sorted runs does not affect the result. Reading order: `options`, `signature`, `sort`, `clusters`, this
+//! file; then removal within documents: `lines`, `spans`.
 
 mod clusters;
 pub mod lines;
@@ -25,9 +24,8 @@ pub(crate) use repeated::hash;
 pub use signature::{Band, Signer};
 use sort::{Record, Sorter, word};
 
-/// A band and the start of its first row, the hash of all its rows, and the document it is of: sorted so,
-/// equal bands of a band's number stand together, in datatrove's order. All bands go through one sort: their
-/// number leads.
+/// Sort key: the number of the band and the start of its first row, the hash of all its rows, and the
+/// document. Sorted like this, equal bands are adjacent, in datatrove's order. All bands share one sort.
 type Pair = (u64, u64, u32);
 
 impl Record for Pair {
@@ -45,29 +43,29 @@ impl Record for Pair {
     }
 }
 
-/// Collects signatures, then tells who is whose duplicate.
+/// Collects signatures, then finds the near-duplicate clusters.
 pub struct NearDuplicates<'a> {
     sorter: Sorter<'a, Pair>,
     documents: u32,
 }
 
 impl<'a> NearDuplicates<'a> {
-    /// Spills to files in `folder`.
+    /// `folder` is for files of data that exceed the memory limit.
     pub fn new(fs: &'a dyn Fs, folder: &Path, options: &DuplicateOptions) -> NearDuplicates<'a> {
         NearDuplicates { sorter: Sorter::new(fs, folder, "pairs", options.memory_mb << 20), documents: 0 }
     }
 
-    /// Takes the next document's signature.
+    /// Adds the signature of the next document.
     pub fn push(&mut self, bands: Option<&[Band]>) -> Result<()> {
         for (number, band) in (0u64..).zip(bands.unwrap_or_default()) {
-            // A row has 61 bits: its upper 56 are order enough.
+            // A row has 61 bits: the upper 56 suffice for the order.
             self.sorter.push((number << 56 | band.first >> 5, band.all, self.documents))?;
         }
         self.documents += 1;
         Ok(())
     }
 
-    /// For each document, the survivor of its cluster: itself, where it survives.
+    /// For each document, the kept document of its cluster, which may be itself.
     pub fn finish(self) -> Result<Vec<u32>> {
         let mut clusters = Clusters::new(self.documents as usize);
         let mut before: Option<Pair> = None;

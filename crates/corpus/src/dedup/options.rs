@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DuplicateOptions {
-    /// Bands: documents that agree in one of them are near-duplicates.
+    /// Number of bands; documents that agree in one of them are near-duplicates.
     #[schemars(range(min = 1, max = 256))]
     pub bands: usize,
-    /// Hash functions a band. Texts of similarity s are found with probability 1 − (1 − s^rows)^bands.
+    /// Hash functions per band. Texts of similarity s are found with probability 1 − (1 − s^rows)^bands.
     #[schemars(range(min = 1, max = 64))]
     pub rows: usize,
-    /// Words of a shingle.
+    /// Words per shingle.
     #[schemars(range(min = 1, max = 64))]
     pub shingle_words: usize,
-    /// Chooses the hash functions.
+    /// Random seed of the hash functions.
     pub seed: u32,
-    /// Memory for sorting, in MB; what does not fit is sorted on disk.
+    /// Memory limit for sorting, in MB; data beyond it are sorted on disk.
     #[schemars(range(min = 1, max = 65536))]
     pub memory_mb: usize,
 }
@@ -30,7 +30,7 @@ impl Default for DuplicateOptions {
 }
 
 impl DuplicateOptions {
-    /// What the outcome depends on.
+    /// The options that the result depends on.
     pub fn without_memory(&self) -> DuplicateOptions {
         DuplicateOptions { memory_mb: DuplicateOptions::default().memory_mb, ..self.clone() }
     }

@@ -1,17 +1,17 @@
-//! What was removed because it came before, counted for the report: lines and spans alike.
+//! Counts repeated lines and spans that were removed, for the report.
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What was removed.
+/// Counts of removals.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Repeated {
     /// Lines, paragraphs or spans removed.
     pub removed: u64,
-    /// Their bytes.
+    /// Bytes removed.
     pub bytes: u64,
-    /// Documents that lost some.
+    /// Documents affected.
     pub documents: u64,
     /// The most frequent: how often each was removed.
     pub examples: Vec<(u64, String)>,
@@ -47,7 +47,7 @@ impl Removals {
         self.report.bytes += bytes as u64;
     }
 
-    /// What was removed in all.
+    /// Totals of removed parts.
     pub fn report(self) -> Repeated {
         let mut examples: Vec<(u64, String)> = self.counts.into_values().collect();
         examples.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
@@ -56,7 +56,7 @@ impl Removals {
     }
 }
 
-/// What texts are told apart by.
+/// The hash that identifies a text.
 pub fn hash(text: &str) -> u64 {
     let mut first = [0; 8];
     first.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..8]);

@@ -1,5 +1,5 @@
-//! A text to its MinHash signature: simplified, split into words, shingled, hashed, and the least of each
-//! hash function kept.
+//! Computes the MinHash signature of a text: simplified, split into words, shingled, hashed, with the minimum
+//! of each hash function.
 
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
@@ -29,7 +29,7 @@ pub struct Signer {
     words: Vec<Token>,
     simple: String,
     joined: String,
-    /// Where words begin in `joined`, and where the last one's space ends.
+    /// Starts of words in `joined`, and the end of the last one's space.
     starts: Vec<usize>,
     shingles: Vec<u64>,
 }
@@ -58,7 +58,7 @@ impl Signer {
         }
     }
 
-    /// What stands for each band; `None` for a text with fewer words than a shingle, which has no
+    /// The hash of each band; `None` for a text with fewer words than a shingle, which has no
     /// near-duplicates.
     pub fn sign(&mut self, text: &str) -> Option<Vec<Band>> {
         simplify(text, &mut self.simple);
@@ -92,8 +92,8 @@ impl Signer {
         is_any.then(|| self.least.chunks(self.rows).take(self.bands).map(band).collect())
     }
 
-    /// Hashes all whole shingles of the words at hand, and keeps the words that begin further ones. False:
-    /// there was none.
+    /// Hashes all complete shingles of the available words, and keeps the words that start further ones.
+    /// Returns false if there was none.
     fn hash_shingles(&mut self) -> bool {
         let words = self.starts.len() - 1;
         let count = (words + 1).saturating_sub(self.shingle_words);

@@ -20,13 +20,13 @@ const MOST_FILES: usize = 256;
 const BUFFER_BYTES: usize = 64 << 10;
 const LARGEST_RECORD_BYTES: usize = 32;
 
-/// What can be sorted.
+/// A record that can be sorted.
 pub trait Record: Ord + Copy {
     /// Its bytes on disk.
     const BYTES: usize;
-    /// Fills `bytes`.
+    /// Writes the record to `bytes`.
     fn put(self, bytes: &mut [u8]);
-    /// Reads them again.
+    /// Reads a record from bytes.
     fn get(bytes: &[u8]) -> Self;
 }
 
@@ -75,7 +75,7 @@ impl<'a, R: Record> Sorter<'a, R> {
         Sorter { fs, folder: folder.to_owned(), name, run, run_records, files: Vec::new(), written: 0 }
     }
 
-    /// Takes a record.
+    /// Adds a record.
     pub fn push(&mut self, record: R) -> Result<()> {
         self.run.push(record);
         if self.run.len() >= self.run_records { self.spill() } else { Ok(()) }

@@ -1,5 +1,5 @@
-//! A page's bytes to characters: what a byte order mark says, else UTF-8 where they are that, else what the
-//! server says, then the page itself, and where nothing fits, Windows-1252, as browsers do.
+//! Decodes a page: by its byte order mark, or as UTF-8 if valid, or by the server's encoding, or by the
+//! page's own declaration, or as Windows-1252, as browsers do.
 
 use std::borrow::Cow;
 
@@ -28,7 +28,8 @@ pub fn decode<'a>(bytes: &'a [u8], server_says: Option<&str>) -> (Cow<'a, str>, 
     (text, repaired)
 }
 
-/// Whether the start of a file says that it is no page: another format's mark, or zero bytes outside UTF-16.
+/// Whether the start of a file shows that it is not a page: another format's signature, or zero bytes outside
+/// of UTF-16.
 pub fn is_binary(bytes: &[u8]) -> bool {
     let begins = |marks: &[&[u8]]| marks.iter().any(|mark| bytes.starts_with(mark));
     let start = &bytes[..bytes.len().min(LOOKED_AT_BYTES)];

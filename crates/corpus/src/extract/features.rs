@@ -1,4 +1,4 @@
-//! What the classifier sees of a block: its text, its element, its place on the page, its neighbours.
+//! Features of a block for the classifier: its text, its element, its position on the page, its neighbors.
 //!
 //! A feature's number is its order here, and the model's: after a change the model must be trained again
 //! (`tools/train_extraction.py`). Counts are taken as ln(1 + n).
@@ -10,12 +10,12 @@ use super::page::{Block, Kind, Page, hash, within};
 use super::structured::{KIND_COUNT, Structured};
 use super::tags::Tag;
 
-/// Block elements above a block that are described one by one.
+/// Number of ancestor block elements that are described one by one.
 const LEVELS: usize = 6;
-/// Neighbours on either side that a block is seen beside.
+/// Number of neighbors on either side that are described.
 const NEIGHBOURS: usize = 2;
 
-/// What the whole page tells.
+/// Features of the whole page.
 struct Overview {
     words: f32,
     blocks: f32,

@@ -1,4 +1,4 @@
-//! What a page says of itself: title, address, date, language.
+//! Metadata of a page: title, address, date, language.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,20 +8,20 @@ use super::structured;
 use super::tags::Tag;
 use crate::language;
 
-/// What a page says of itself; each where it is known.
+/// Metadata of a page; unknown values are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Metadata {
-    /// The title, without the site's name where the page tells them apart.
+    /// The title, without the site's name if it can be separated.
     pub title: Option<String>,
     /// The address that the page names as its own.
     pub url: Option<String>,
     /// When it was published: the day, as YYYY-MM-DD.
     pub date: Option<String>,
-    /// ISO 639-1: what the page says, else what its text looks like.
+    /// ISO 639-1 code, declared by the page or else detected.
     pub language: Option<String>,
     /// The site's name.
     pub site: Option<String>,
-    /// Who wrote it.
+    /// The author.
     pub author: Option<String>,
 }
 

@@ -1,11 +1,11 @@
-//! Main text from HTML: what the page is about, without what surrounds it on the site.
+//! Main-text extraction from HTML, without the boilerplate around the text.
 //!
-//! A page becomes a tree (`tree`), the tree blocks of text (`page`), a block a row of numbers (`features`);
-//! boosted trees (`forest`) give the probability that a block belongs to the text. The blocks that promise
-//! the best F-measure are kept and written out (`render`). Time is linear in the page. The trees were trained
-//! on labelled pages by `tools/train_extraction.py`.
+//! A page is parsed into a tree (`tree`), the tree is split into blocks of text (`page`), and each block gets
+//! a vector of features (`features`). Boosted trees (`forest`) give the probability that a block belongs to
+//! the main text. The blocks with the best expected F-measure are kept and rendered (`render`). Time is
+//! linear in the size of the page. The trees were trained on labelled pages by `tools/train_extraction.py`.
 //!
-//! Not here: scripts are not run, so what a page loads later is not seen.
+//! Scripts are not run, so content that a page loads later is missing.
 
 mod encoding;
 mod features;
@@ -34,22 +34,22 @@ use tree::Tree;
 static BLOCKS: LazyLock<Option<Forest>> =
     LazyLock::new(|| Forest::read(include_bytes!("../../assets/extraction/blocks.forest")));
 
-/// What to prefer where a block may or may not belong to the text.
+/// How to treat blocks that may or may not belong to the main text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExtractionMode {
-    /// The best F1.
+    /// Balance precision and recall (best F1).
     #[default]
     Balanced,
-    /// Less text, and more surely of the page.
+    /// Favor precision: less text and less boilerplate.
     Precision,
-    /// More text, and more of what surrounds it.
+    /// Favor recall: more text and more boilerplate.
     Recall,
     /// All visible text.
     Everything,
 }
 
-/// A page's main text.
+/// The main text of a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Extraction {
     /// Title, address, date, language.
@@ -57,10 +57,10 @@ pub struct Extraction {
     pub metadata: Metadata,
     /// The text: paragraphs with a blank line between, list items with a dash, table rows with bars.
     pub text: String,
-    /// Elements that were nested too deep to keep their place.
+    /// Elements nested so deeply that they were flattened.
     #[serde(skip)]
     pub flattened_elements: u32,
-    /// Whether there were more elements than a page has, and the rest was left out.
+    /// Whether the page exceeded the limit on elements, and the rest was skipped.
     #[serde(skip)]
     pub is_cut: bool,
 }
@@ -83,18 +83,18 @@ pub fn extract(html: &str, mode: ExtractionMode) -> Extraction {
     Extraction { metadata, text, flattened_elements, is_cut }
 }
 
-/// For each block, how likely it is part of the text.
+/// The probability of each block that it belongs to the main text.
 fn probabilities(page: &Page<'_>, title: &str) -> Vec<f32> {
     let mut said = Vec::with_capacity(page.blocks.len());
     features::of_blocks(page, title, &Structured::of_page(page), |row| {
         let probability = BLOCKS.as_ref().and_then(|forest| forest.probability(row));
-        // A model that does not fit these features fails the crate's tests; here it keeps everything.
+        // A model that does not match the features fails the crate's tests; here all blocks are kept.
         said.push(probability.unwrap_or(1.0));
     });
     said
 }
 
-/// The blocks that promise the best F-measure, by words: the likeliest are taken as long as that rises.
+/// Selects the blocks with the best expected F-measure by words: the most likely blocks, as long as it rises.
 fn best(page: &Page<'_>, said: &[f32], mode: ExtractionMode) -> Vec<bool> {
     let beta_squared = match mode {
         ExtractionMode::Precision => 0.25,
@@ -119,12 +119,12 @@ fn best(page: &Page<'_>, said: &[f32], mode: ExtractionMode) -> Vec<bool> {
     kept
 }
 
-/// What training needs of a page.
+/// The training data of a page.
 #[doc(hidden)]
 pub mod training {
     use super::*;
 
-    /// Texts of the blocks, their words, and rows of so many features.
+    /// Texts of the blocks, their word counts, and rows of features.
     pub fn rows(html: &str) -> (Vec<String>, Vec<u32>, usize, Vec<f32>) {
         let page = Page::new(Tree::parse(html));
         let metadata = metadata::of_page(&page);

@@ -1,5 +1,4 @@
-//! A tree to blocks: the runs of text between the borders of block elements, with what is known of where they
-//! stand.
+//! Splits a tree into blocks: the runs of text between the boundaries of block elements, with their context.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,7 +7,7 @@ use super::hints;
 use super::tags::Tag;
 use super::tree::{Node, Tree};
 
-/// What an element stands in, as bits of [`Place::within`].
+/// The ancestors of an element, as bits of [`Place::within`].
 pub mod within {
     macro_rules! bits {
         ($($name:ident)*) => { bits!(@ 0, $($name)*); };
@@ -20,7 +19,7 @@ pub mod within {
         HIDDEN SKIPPED DIALOG LABEL DEFINITION INVISIBLE ITEM_BODY COMMENTS NOSCRIPT);
 }
 
-/// Where an element stands; inherited from its parent.
+/// The context of an element, inherited from its parent.
 #[derive(Clone, Copy, Default)]
 pub struct Place {
     pub within: u32,
@@ -44,7 +43,7 @@ pub struct Place {
 /// A run of text.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// In the page's text.
+    /// Range in the page's text.
     pub text: Range<usize>,
     /// The innermost block element around it.
     pub element: u32,

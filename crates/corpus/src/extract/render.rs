@@ -1,5 +1,5 @@
-//! Kept blocks to plain text: paragraphs apart, list items and table rows on lines of their own, code as it
-//! stands.
+//! Renders kept blocks as plain text: paragraphs separated, list items and table rows on lines of their own,
+//! code unchanged.
 
 use super::page::{Block, Page};
 use super::tags::Tag;

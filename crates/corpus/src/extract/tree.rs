@@ -13,8 +13,8 @@ use super::tags::{TAGS, Tag};
 
 /// As deep as browsers go; what is nested deeper becomes a child of the deepest.
 pub const DEEPEST: usize = 512;
-/// A page has no more nodes than these and one for so many bytes: what is known of a node takes thirty times
-/// the bytes of the shortest. Specifications in one page have some hundred thousand.
+/// Limit on nodes of a page: a base number and one per this many bytes, since a node takes thirty times the
+/// bytes of the shortest. Specifications in one page have a few hundred thousand.
 const HARMLESS_NODES: usize = 1_000_000;
 const BYTES_PER_NODE: usize = 32;
 
@@ -34,14 +34,14 @@ pub struct Node {
 pub struct Tree<'a> {
     source: &'a str,
     pub nodes: Vec<Node>,
-    /// How many elements with content had no room below [`DEEPEST`] others.
+    /// Number of elements with content that were nested deeper than [`DEEPEST`].
     pub flattened: u32,
-    /// Whether it had more nodes than a page has: what follows them is left out.
+    /// Whether the limit on nodes was exceeded: the rest is left out.
     pub is_cut: bool,
 }
 
 impl<'a> Tree<'a> {
-    /// Reads a page; of one larger than 4 GB the rest is left out.
+    /// Parses a page; beyond 4 GB the rest is left out.
     pub fn parse(source: &'a str) -> Tree<'a> {
         let source = &source[..source.floor_char_boundary(u32::MAX as usize - 1)];
         let mut builder = Builder {

@@ -1,4 +1,4 @@
-//! C4's filter: drops documents by some words, and lines by others.
+//! C4's filter: drops documents that contain certain words, and lines that contain others.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -15,15 +15,15 @@ const LOREM_IPSUM: &str = "lorem ipsum";
 const JAVASCRIPT: &str = "javascript";
 const POLICY: [&str; 6] =
     ["terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies"];
-/// Where a text has none of these, no line has any of the above.
+/// If a text contains none of these, no line contains any of the above.
 static SUSPICIOUS: LazyLock<[Finder<'static>; 5]> =
     LazyLock::new(|| [LOREM_IPSUM, JAVASCRIPT, "terms of use", "privacy policy", "cookie"].map(Finder::new));
 
-/// What stays of a text.
+/// The remaining text.
 #[derive(Debug, PartialEq)]
 pub struct Cleaned {
     pub text: String,
-    /// How many words that has, where the whole text was split into words before.
+    /// Its number of words, if the whole text was split into words before.
     pub words: Option<usize>,
 }
 
@@ -174,7 +174,8 @@ mod tests {
     fn lines_and_documents_go() {
         assert_eq!(clean(GOOD).as_deref(), Ok(GOOD));
         let with = format!(
-            "{GOOD}\nEnable Javascript to go on\nshort line\nWe use cookies here.\nA fact.[12] It is so.[edit]"
+            "{GOOD}\nEnable Javascript to go on\nshort line\nWe use cookies here.\nA fact.[12] It is \
+             so.[edit]"
         );
         assert_eq!(clean(&with), Ok(format!("{GOOD}\nA fact. It is so.")));
         assert_eq!(clean(&format!("{GOOD}\nif (a) {{ b }}")), Err("curly_bracket"));

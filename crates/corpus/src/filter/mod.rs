@@ -1,6 +1,6 @@
 //! Quality filters as published, each with its parameters: which documents stay, and why others do not.
 //!
-//! The decisions are datatrove's: the same words, the same order, the same traps (its
+//! Decisions match datatrove's: the same words, the same order, the same quirks (its
 //! `max_non_alpha_words_ratio` is a minimum). Reading order: `options`, this file, then the filters.
 
 mod c4;
@@ -22,25 +22,25 @@ pub use urls::UrlFilter;
 pub mod names {
     /// Fewer characters than `data.minimum_characters`.
     pub const TOO_SHORT: &str = "too_short";
-    /// The address.
+    /// Addresses.
     pub const URL: &str = "url";
-    /// The language.
+    /// Languages.
     pub const LANGUAGE: &str = "language";
     /// Gopher's repetition filter.
     pub const GOPHER_REPETITION: &str = "gopher_repetition";
     /// Gopher's quality filter.
     pub const GOPHER_QUALITY: &str = "gopher_quality";
-    /// C4's.
+    /// C4's filter.
     pub const C4: &str = "c4";
-    /// FineWeb's.
+    /// FineWeb's filter.
     pub const FINEWEB: &str = "fineweb";
-    /// The trained classifier's.
+    /// The quality classifier.
     pub const CLASSIFIER: &str = "classifier";
     /// Perplexity under one's own model.
     pub const PERPLEXITY: &str = "perplexity";
-    /// Spans that came before.
+    /// Repeated spans.
     pub const DUPLICATE_SPANS: &str = "duplicate_spans";
-    /// Lines that came before.
+    /// Repeated lines.
     pub const DUPLICATE_LINES: &str = "duplicate_lines";
     /// Text of an evaluation set.
     pub const CONTAMINATION: &str = "contamination";
@@ -53,9 +53,9 @@ pub mod names {
 /// Which filter dropped a text, and for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// One of [`names`].
+    /// The filter, one of [`names`].
     pub filter: &'static str,
-    /// The rule.
+    /// The reason.
     pub reason: &'static str,
 }
 
@@ -92,8 +92,8 @@ pub fn judge<'t>(
     Ok(text)
 }
 
-/// The same for a text of more words than may be noted at once: in parts of `most_words`. What drops a part
-/// drops the text; how many words a document may have is asked of the whole.
+/// The same for a text with more words than may be held at once: in parts of `most_words`. A dropped part
+/// drops the text; limits on the number of words apply to the whole text.
 pub fn judge_in_parts<'t>(
     text: &'t str,
     most_words: usize,

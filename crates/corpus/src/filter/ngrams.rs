@@ -33,7 +33,7 @@ pub struct WordHashes {
 }
 
 impl WordHashes {
-    /// Takes the words of a text.
+    /// Sets the words of a text.
     pub fn fill(&mut self, text: &str, words: &[Token]) {
         self.words.clear();
         self.prefix.clear();
@@ -57,7 +57,7 @@ impl WordHashes {
         }
     }
 
-    /// How many words there are.
+    /// Number of words.
     pub fn len(&self) -> usize {
         self.words.len()
     }
@@ -119,7 +119,7 @@ pub struct Repeated {
 }
 
 impl Repeated {
-    /// Begins with the single words.
+    /// Starts with single words.
     pub fn begin(&mut self, hashes: &WordHashes) {
         self.grams.clear();
         self.grams.extend((0..).zip(&hashes.words).map(|(at, &hash)| Gram { at, hash }));
@@ -157,7 +157,7 @@ impl Repeated {
         self.retain()
     }
 
-    /// Keeps what may repeat. Without a branch, since there is no telling which that is.
+    /// Keeps n-grams that may repeat; branch-free, since branches would be unpredictable.
     fn retain(&mut self) -> &[Gram] {
         let mut kept = 0;
         for at in 0..self.grams.len() {

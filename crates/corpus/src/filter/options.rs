@@ -1,35 +1,36 @@
-//! The recipe's `[data.filters]`: the published quality filters, each with its published parameters.
+//! The recipe's `[data.filters]`: published document filters with their published parameters.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which filters judge a document, in this order: languages, addresses, Gopher repetition, Gopher quality,
-/// C4, FineWeb. None does by default.
+/// Document filters, applied in this order: languages, addresses, Gopher repetition, Gopher quality, C4,
+/// FineWeb. All are off by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FilterOptions {
-    /// Keep only documents whose language (ISO 639-1) is one of these; empty: all.
+    /// Keep only documents in these languages (ISO 639-1). Empty: all.
     pub languages: Vec<String>,
-    /// A detected language must be this likely; one that the source names is believed.
+    /// Minimum probability of a detected language; a language given by the source is not checked.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub minimum_language_probability: f64,
-    /// Files of blocked addresses, one a line: a domain blocks its subdomains too, an address with a path
-    /// what begins with it.
+    /// Files with blocked addresses, one per line: a domain also blocks its subdomains, an address with a
+    /// path blocks everything below it.
     pub url_block_lists: Vec<String>,
-    /// Drop documents whose address contains one of these.
+    /// Drop documents whose address contains one of these words.
     pub url_block_words: Vec<String>,
-    /// Repeated lines, paragraphs and n-grams (Rae et al. 2021, arXiv:2112.11446, table A1).
+    /// Gopher's limits on repeated lines, paragraphs and n-grams (Rae et al. 2021, arXiv:2112.11446, table
+    /// A1).
     pub gopher_repetition: Option<GopherRepetition>,
-    /// Lengths, symbols and stop words (the same paper).
+    /// Gopher's limits on lengths, symbols and stop words (same paper).
     pub gopher_quality: Option<GopherQuality>,
-    /// C4's rules (Raffel et al. 2020), which also drop lines.
+    /// C4's rules, which also drop lines (Raffel et al. 2020).
     pub c4: Option<C4>,
-    /// FineWeb's own (Penedo et al. 2024, arXiv:2406.17557).
+    /// FineWeb's own rules (Penedo et al. 2024, arXiv:2406.17557).
     pub fineweb: Option<FineWeb>,
 }
 
 impl FilterOptions {
-    /// Whether one is on that looks at words.
+    /// Whether a filter is enabled that counts words.
     pub fn count_words(&self) -> bool {
         self.gopher_repetition.is_some()
             || self.gopher_quality.is_some()
@@ -42,17 +43,17 @@ impl FilterOptions {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GopherRepetition {
-    /// Highest share of lines that repeat an earlier one.
+    /// Maximum fraction of duplicate lines.
     pub duplicate_line_fraction: f64,
-    /// Highest share of paragraphs that do.
+    /// Maximum fraction of duplicate paragraphs.
     pub duplicate_paragraph_fraction: f64,
-    /// Highest share of characters in repeated lines.
+    /// Maximum fraction of characters in duplicate lines.
     pub duplicate_line_character_fraction: f64,
-    /// Highest share of characters in repeated paragraphs.
+    /// Maximum fraction of characters in duplicate paragraphs.
     pub duplicate_paragraph_character_fraction: f64,
-    /// Highest shares of characters in the most frequent 2-, 3- and 4-gram.
+    /// Maximum fractions of characters in the most frequent 2-, 3- and 4-gram.
     pub top_ngram_character_fractions: [f64; 3],
-    /// Highest shares of characters in repeated 5- to 10-grams.
+    /// Maximum fractions of characters in duplicate 5- to 10-grams.
     pub duplicate_ngram_character_fractions: [f64; 6],
 }
 
@@ -73,25 +74,25 @@ impl Default for GopherRepetition {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GopherQuality {
-    /// Fewest words, punctuation not counted.
+    /// Minimum number of words, without punctuation.
     pub minimum_words: u64,
-    /// Most words.
+    /// Maximum number of words.
     pub maximum_words: u64,
-    /// Shortest mean length of words, in characters.
+    /// Minimum mean word length, in characters.
     pub minimum_mean_word_length: f64,
-    /// Longest mean length of words.
+    /// Maximum mean word length, in characters.
     pub maximum_mean_word_length: f64,
-    /// Most hash signs, and most ellipses, a word.
+    /// Maximum hash signs per word, and maximum ellipses per word.
     pub maximum_symbols_per_word: f64,
-    /// Highest share of lines that begin with a bullet.
+    /// Maximum fraction of lines that start with a bullet.
     pub maximum_bullet_line_fraction: f64,
-    /// Highest share of lines that end in an ellipsis.
+    /// Maximum fraction of lines that end with an ellipsis.
     pub maximum_ellipsis_line_fraction: f64,
-    /// Lowest share of words with a letter.
+    /// Minimum fraction of words that contain a letter.
     pub minimum_alphabetic_word_fraction: f64,
-    /// Fewest different stop words.
+    /// Minimum number of distinct stop words.
     pub minimum_stop_words: u64,
-    /// The stop words.
+    /// Stop words to count.
     pub stop_words: Vec<String>,
 }
 
@@ -113,25 +114,25 @@ impl Default for GopherQuality {
     }
 }
 
-/// Parameters of C4's filter. FineWeb's choice is the default: lines need not end in punctuation.
+/// Parameters of C4's filter. The defaults are FineWeb's: lines need not end in punctuation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct C4 {
     /// Drop lines that do not end in punctuation.
     pub require_terminal_punctuation: bool,
-    /// Fewest sentences in the lines that stay; 0: any number.
+    /// Minimum number of sentences in the remaining lines; 0: no limit.
     pub minimum_sentences: u64,
     /// Drop lines with fewer words.
     pub minimum_words_per_line: u64,
-    /// Drop lines with a longer word, in characters; 0: no limit.
+    /// Drop lines that contain a longer word, in characters; 0: no limit.
     pub maximum_word_length: u64,
     /// Remove citations such as [1] and [edit].
     pub remove_citations: bool,
-    /// Drop documents with "lorem ipsum".
+    /// Drop documents that contain "lorem ipsum".
     pub drop_lorem_ipsum: bool,
-    /// Drop lines with "javascript".
+    /// Drop lines that contain "javascript".
     pub drop_javascript_lines: bool,
-    /// Drop documents with a curly bracket: also drops code.
+    /// Drop documents that contain a curly bracket, which includes most code.
     pub drop_curly_brackets: bool,
     /// Drop lines about cookies, privacy and terms of use.
     pub drop_policy_lines: bool,
@@ -157,15 +158,15 @@ impl Default for C4 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FineWeb {
-    /// Lowest share of lines that end in punctuation.
+    /// Minimum fraction of lines that end in punctuation.
     pub minimum_terminal_punctuation_fraction: f64,
-    /// Highest share of short lines.
+    /// Maximum fraction of short lines.
     pub maximum_short_line_fraction: f64,
-    /// Lines of so many characters are short.
+    /// Lines of up to this many characters are short.
     pub short_line_length: u64,
-    /// Highest share of characters in repeated lines: 0.01 in the code that made FineWeb, 0.1 in its paper.
+    /// Maximum fraction of characters in duplicate lines: 0.01 in FineWeb's code, 0.1 in its paper.
     pub maximum_duplicate_line_character_fraction: f64,
-    /// Most line breaks a word.
+    /// Maximum line breaks per word.
     pub maximum_line_breaks_per_word: f64,
 }
 
@@ -197,7 +198,7 @@ impl Default for FilterOptions {
 }
 
 impl FilterOptions {
-    /// FineWeb's four, with its parameters.
+    /// The four filters of FineWeb, with its parameters.
     pub fn of_fineweb() -> FilterOptions {
         FilterOptions {
             gopher_repetition: Some(GopherRepetition::default()),

@@ -1,5 +1,4 @@
-//! What the filters work with, kept from one document to the next.
-
+/// Working memory of the filters, reused between documents.
 use super::ngrams::{Counts, Repeated, WordHashes};
 use crate::words::{self, Token};
 
@@ -17,7 +16,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Begins with another text.
+    /// Starts another text.
     pub(crate) fn begin(&mut self, text: &str) {
         self.characters = characters(text);
         self.is_split = false;

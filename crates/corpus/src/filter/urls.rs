@@ -1,4 +1,4 @@
-//! Addresses that are not wanted: domains, beginnings of addresses, and words in them.
+//! Blocked addresses: domains, prefixes of addresses, and words in them.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,8 @@ pub struct UrlFilter {
 }
 
 impl UrlFilter {
-    /// From the lists' lines. Empty lines and those that begin with `#` say nothing; a scheme is left out.
+    /// Parses the lines of block lists. Empty lines and lines that start with `#` are ignored; a scheme is
+    /// removed.
     pub fn new<'l>(options: &FilterOptions, lines: impl Iterator<Item = &'l str>) -> UrlFilter {
         let (mut domains, mut beginnings) = (HashSet::new(), HashSet::new());
         for line in lines.map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {

@@ -335,7 +335,8 @@ mod tests {
 
     #[test]
     fn operators_come_with_their_operands() {
-        let page = "q 1 0 0 -.5 +72 0.00-4 cm /F#311 12 Tf%a comment (\n[(a\\(b)-250<4 1 4>[2]]TJ\n(x(y)\\101\\n\\\n)'";
+        let page = "q 1 0 0 -.5 +72 0.00-4 cm /F#311 12 Tf%a comment (\n[(a\\(b)-250<4 1 \
+                    4>[2]]TJ\n(x(y)\\101\\n\\\n)'";
         assert_eq!(
             read(page),
             ["q", "cm 1 0 0 -0.5 72 0.004", "Tf /F11 12", "TJ (a(b) -250 (A@) 2", "' (x(y)A\n)"]

@@ -45,8 +45,8 @@ pub struct EncodeSummary {
     pub reused: bool,
 }
 
-/// Encodes a rank's share of the documents in `documents_folder`. Where its folder is already made of these
-/// by this tokenizer, it is left as it is.
+/// Encodes a rank's share of the documents in `documents_folder`. If its folder is up to date, it is left
+/// unchanged.
 ///
 /// # Errors
 /// Documents that are missing or damaged, or that change meanwhile; the disk.
@@ -163,7 +163,7 @@ impl PieceWriter {
     }
 }
 
-/// What all ranks have encoded, known to be of the documents and the tokenizer at hand.
+/// The output of all ranks, for the current documents and tokenizer.
 pub struct Pieces<'a> {
     ranks: &'a Ranks<'a>,
     bytes_per_id: usize,

@@ -1,4 +1,4 @@
-//! The judge stage: a rank reads its share of the sources and writes their verdicts down.
+//! The filter stage: a rank reads its share of the sources and writes its filter decisions.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,28 +20,28 @@ use crate::verdicts::{Verdict, bytes_of, judge_sources};
 use crate::{CorpusOptions, Error, Fault, Result};
 
 /// The stage's name in its manifests.
-pub const JUDGE_STAGE: &str = "judge";
+pub const FILTER_STAGE: &str = "filter";
 
-const VERDICTS_FILE: &str = "verdicts.jsonl.zst";
+const DECISIONS_FILE: &str = "decisions.jsonl.zst";
 const REPORT_FILE: &str = "report.json";
-/// Raised when the same files and options would give other verdicts, or the same ones spelled otherwise.
+/// Raised when the same files and options give other decisions, or the same ones in another form.
 const STAGE_VERSION: u32 = 3;
 
 /// `report.json` of a rank.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JudgeSummary {
-    /// Files of its share.
+    /// Number of files in its share.
     pub files: u64,
-    /// Their bytes.
+    /// Their size in bytes.
     pub bytes: u64,
-    /// Documents judged.
+    /// Documents processed.
     pub documents: u64,
     /// Whether it was already done and its folder still good.
     #[serde(skip)]
     pub reused: bool,
 }
 
-/// What verdicts are made from: BLAKE3 by source, and by file of the rules.
+/// Inputs of decisions: BLAKE3 by source, and by file of the filters.
 pub struct Inputs {
     pub sources: BTreeMap<String, String>,
     pub rules: BTreeMap<String, String>,
@@ -56,12 +56,11 @@ impl Inputs {
     }
 }
 
-/// Judges a rank's share of what `options` names. Where its folder is already of these options and files, it
-/// is left as it is.
+/// Processes a rank's share of the sources in `options`. If its folder is up to date, it is left unchanged.
 ///
 /// # Errors
-/// Options that cannot be; a path that leads nowhere; the disk. What cannot be read is a verdict, not an
-/// error.
+/// Invalid options; a missing path; I/O errors. An unreadable file is recorded as a decision, not returned
+/// as an error.
 pub fn judge_rank(
     fs: &dyn Fs,
     options: &CorpusOptions,
@@ -72,17 +71,17 @@ pub fn judge_rank(
 ) -> Result<JudgeSummary> {
     let share = &share(fs, options, project, rank)?;
     let stage = Stage { inputs: share_inputs(fs, options, project, share)?, ..judge_by(options, rank) };
-    let out = Ranks { folder, of: rank.of() }.of_rank(JUDGE_STAGE, rank.number());
+    let out = Ranks { folder, of: rank.of() }.of_rank(FILTER_STAGE, rank.number());
     if stage.current(fs, &out)?.is_some() {
         let summary: JudgeSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
         return Ok(JudgeSummary { reused: true, ..summary });
     }
     // What is stale must not be taken for done while this one works.
-    store::stage::remove(fs, &out, JUDGE_STAGE)?;
+    store::stage::remove(fs, &out, FILTER_STAGE)?;
 
     let rules = Rules::open(fs, options, project)?;
     let staged = stage.begin(fs, &out)?;
-    let mut writer = DocumentWriter::create_at(PASSING_LEVEL, fs, &staged.path().join(VERDICTS_FILE))?;
+    let mut writer = DocumentWriter::create_at(PASSING_LEVEL, fs, &staged.path().join(DECISIONS_FILE))?;
     let mut summary = JudgeSummary::default();
     judge_sources(fs, share, &rules, reporter, &mut |verdict| {
         match &verdict {
@@ -104,7 +103,7 @@ pub fn judge_rank(
 /// The names of the sources that a rank reads.
 ///
 /// # Errors
-/// Options that cannot be; a path that leads nowhere.
+/// Invalid options; a missing path.
 pub fn sources_of_rank(
     fs: &dyn Fs,
     options: &CorpusOptions,
@@ -114,18 +113,18 @@ pub fn sources_of_rank(
     Ok(share(fs, options, project, rank)?.into_iter().map(|source| source.name).collect())
 }
 
-/// A rank's verdicts by these options on the files at hand, as their manifest has them.
+/// The stage of a rank's decisions with these options on the current files.
 ///
 /// # Errors
-/// Options that cannot be; a path that leads nowhere; the disk.
+/// Invalid options; a missing path; I/O errors.
 pub fn judge_stage(fs: &dyn Fs, options: &CorpusOptions, project: &Path, rank: Rank) -> Result<Stage> {
     let share = share(fs, options, project, rank)?;
     Ok(Stage { inputs: share_inputs(fs, options, project, &share)?, ..judge_by(options, rank) })
 }
 
-/// A rank's verdicts by these options, whatever the files.
+/// The stage of a rank's decisions with these options, whatever the files.
 pub fn judge_by(options: &CorpusOptions, rank: Rank) -> Stage {
-    Stage { name: JUDGE_STAGE, options: stage_options(options, rank), inputs: BTreeMap::new() }
+    Stage { name: FILTER_STAGE, options: stage_options(options, rank), inputs: BTreeMap::new() }
 }
 
 fn share(fs: &dyn Fs, options: &CorpusOptions, project: &Path, rank: Rank) -> Result<Vec<Source>> {
@@ -145,7 +144,7 @@ fn share_inputs(
     Ok(inputs.of(share))
 }
 
-/// Options that verdicts depend on; those of what is done with them stand at their defaults.
+/// Options that decisions depend on; the others are at their defaults.
 fn stage_options(options: &CorpusOptions, rank: Rank) -> Value {
     let default = CorpusOptions::default();
     let data = CorpusOptions {
@@ -168,7 +167,7 @@ fn source_shares(fs: &dyn Fs, sources: &[Source], of: usize) -> Vec<Range<usize>
     shares(&sizes, of)
 }
 
-/// The verdicts of all ranks, known to be of the files and options at hand.
+/// The decisions of all ranks, for the current files and options.
 pub struct JudgedRanks<'a> {
     ranks: &'a Ranks<'a>,
     sources: &'a [Source],
@@ -192,7 +191,7 @@ impl<'a> JudgedRanks<'a> {
         Ok(JudgedRanks { ranks, sources, shares })
     }
 
-    /// Hands all verdicts to `deliver`, in the order of the sources.
+    /// Passes all decisions to `deliver`, in the order of the sources.
     pub fn read(
         &self,
         fs: &dyn Fs,
@@ -202,7 +201,7 @@ impl<'a> JudgedRanks<'a> {
         let total = self.sources.iter().map(|source| bytes_of(fs, source)).sum();
         let mut done = 0;
         for (number, share) in self.shares.iter().enumerate() {
-            let path = self.ranks.of_rank(JUDGE_STAGE, number).join(VERDICTS_FILE);
+            let path = self.ranks.of_rank(FILTER_STAGE, number).join(DECISIONS_FILE);
             let mut left = self.sources[share.clone()].iter();
             let verdicts: Documents<Verdict> = document::open(fs, &path)?;
             for verdict in verdicts {

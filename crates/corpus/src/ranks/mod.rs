@@ -26,7 +26,7 @@ pub struct Rank {
 }
 
 impl Rank {
-    /// More are a mistake.
+    /// Maximum number of ranks.
     pub const MOST: usize = 99_999;
 
     /// The rank `number` of `of`, counted from 0.
@@ -40,12 +40,12 @@ impl Rank {
         Err(Error::NoRank { number, of, most: Rank::MOST })
     }
 
-    /// Counted from 0.
+    /// Number of the rank, from 0.
     pub fn number(self) -> usize {
         self.number
     }
 
-    /// Of how many.
+    /// Number of ranks.
     pub fn of(self) -> usize {
         self.of
     }
@@ -57,12 +57,12 @@ impl fmt::Display for Rank {
     }
 }
 
-/// Where a stage's ranks leave what they made.
+/// The output of a stage's ranks.
 #[derive(Clone, Copy, Debug)]
 pub struct Ranks<'a> {
     /// The folder of all ranks' folders.
     pub folder: &'a Path,
-    /// How many there are.
+    /// Number of ranks.
     pub of: usize,
 }
 

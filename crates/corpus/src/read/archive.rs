@@ -50,7 +50,8 @@ pub fn tar(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>)
         let reason = match kind {
             EntryType::Regular | EntryType::Continuous => escapes(&member),
             EntryType::GNUSparse => {
-                let holes = "is stored with holes, which are not read: pack it without --sparse";
+                let holes =
+                    "is stored as a sparse file, which is not supported: create the archive without --sparse";
                 escapes(&member).or_else(|| wanted(&member).map(|_| holes))
             }
             EntryType::Symlink | EntryType::Link => {
@@ -79,7 +80,7 @@ pub fn zip(file: Box<dyn FsReader>, name: &str, level: &Level, sink: &mut Sink<'
     }
     let mut archive = match zip::ZipArchive::new(file) {
         Ok(archive) => archive,
-        Err(error) => return unusable(format!("is no zip archive, or a damaged one: {error}")),
+        Err(error) => return unusable(format!("is not a zip archive, or is damaged: {error}")),
     };
     for index in 0..archive.len() {
         let member = archive.name_for_index(index).and_then(std::result::Result::ok);
@@ -87,7 +88,7 @@ pub fn zip(file: Box<dyn FsReader>, name: &str, level: &Level, sink: &mut Sink<'
         let mut entry = match archive.by_index(index) {
             Ok(entry) => entry,
             Err(error) => {
-                sink.pass_over(&shown, format!("cannot be unpacked: {error}"))?;
+                sink.pass_over(&shown, format!("cannot be decompressed: {error}"))?;
                 continue;
             }
         };
@@ -140,7 +141,7 @@ impl Read for Whole<'_> {
 }
 
 fn too_deep(level: &Level) -> Option<String> {
-    (level.depth >= DEEPEST).then(|| format!("is an archive within {DEEPEST} others: unpack them first"))
+    (level.depth >= DEEPEST).then(|| format!("is an archive nested in {DEEPEST} others: unpack them first"))
 }
 
 /// A member that fails is quarantined, and the next one read.
@@ -174,7 +175,7 @@ fn wanted(member: &str) -> Option<Kind> {
 /// Why a member's name is not to be trusted.
 fn escapes(member: &str) -> Option<&'static str> {
     if member.len() > LONGEST_NAME_BYTES {
-        return Some("has a name longer than any file's");
+        return Some("has a name that is too long");
     }
     let is_absolute = member.starts_with(['/', '\\']) || member.as_bytes().get(1) == Some(&b':');
     if member.contains('\0') {
@@ -203,7 +204,7 @@ struct Headers<'a> {
 impl Read for Headers<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at >= self.end.get() && !buffer.is_empty() {
-            let reason = format!("a member's headers take more than {} MB", MOST_HEADER_BYTES >> 20);
+            let reason = format!("the headers of a member are larger than {} MB", MOST_HEADER_BYTES >> 20);
             return Err(io::Error::other(reason));
         }
         let read = self.inner.read(buffer)?;

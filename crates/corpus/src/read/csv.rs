@@ -33,8 +33,8 @@ pub fn read(bytes: &mut dyn Read, delimiter: u8, name: &str, sink: &mut Sink<'_>
             Ok(columns) => columns,
             Err(reason) => return unusable(reason),
         },
-        Next::End => return unusable("holds no row that names its columns"),
-        Next::TooLong => return unusable("has a first row too long to be the names of columns"),
+        Next::End => return unusable("has no header row"),
+        Next::TooLong => return unusable("has a header row that is too long"),
     };
     let (mut used, mut first_reason) = (0u64, None);
     loop {
@@ -44,7 +44,8 @@ pub fn read(bytes: &mut dyn Read, delimiter: u8, name: &str, sink: &mut Sink<'_>
             Next::TooLong => {
                 // Where a quote is not closed, no later row can be told from text.
                 let reason = format!(
-                    "from line {line} on: a row longer than data.maximum_document_bytes; is a quote not closed?"
+                    "from line {line}: a row longer than data.maximum_document_bytes; check for an unclosed \
+                     quote"
                 );
                 first_reason.get_or_insert_with(|| reason.clone());
                 sink.pass_over(name, reason)?;
@@ -52,7 +53,7 @@ pub fn read(bytes: &mut dyn Read, delimiter: u8, name: &str, sink: &mut Sink<'_>
             }
             Next::Row if table.columns() == 1 && table.column(0).is_empty() => None,
             Next::Row if table.columns() <= columns.text => {
-                Some(format!("has {} columns, fewer than the first row names", table.columns()))
+                Some(format!("has {} columns, fewer than the header row", table.columns()))
             }
             Next::Row => {
                 let mut text = |at: usize| {
@@ -73,8 +74,8 @@ pub fn read(bytes: &mut dyn Read, delimiter: u8, name: &str, sink: &mut Sink<'_>
         }
     }
     Ok(match first_reason {
-        Some(reason) if used == 0 => Err(Unusable(format!("no row can be used; {reason}"))),
-        None if used == 0 => Err(Unusable("has no row after its columns' names".to_owned())),
+        Some(reason) if used == 0 => Err(Unusable(format!("no usable row; {reason}"))),
+        None if used == 0 => Err(Unusable("has no row after the header row".to_owned())),
         _ => Ok(()),
     })
 }

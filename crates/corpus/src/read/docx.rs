@@ -17,11 +17,11 @@ const DEEPEST: usize = 10_000;
 pub fn read(file: Box<dyn FsReader>, name: &str, level: &Level, sink: &mut Sink<'_>) -> Outcome<Verdict> {
     let mut archive = match zip::ZipArchive::new(file) {
         Ok(archive) => archive,
-        Err(error) => return unusable(format!("is no .docx, or a damaged one: {error}")),
+        Err(error) => return unusable(format!("is not a .docx file, or is damaged: {error}")),
     };
     let entry = match archive.by_name("word/document.xml") {
         Ok(entry) => entry,
-        Err(error) => return unusable(format!("holds no Word document: {error}")),
+        Err(error) => return unusable(format!("contains no Word document: {error}")),
     };
     let packed = entry.compressed_size();
     if let Some(reason) = claims_a_bomb(packed, entry.size()) {
@@ -113,9 +113,9 @@ mod tests {
 
     #[test]
     fn paragraphs_runs_and_tables() {
-        let xml = "<w:document xmlns:w='x'><w:body><w:p><w:r><w:t>Hel</w:t></w:r><w:r><w:t>lo &amp; bye</w:t></w:r></w:p><w:p/>\
-            <w:p><w:r><w:t>two</w:t><w:tab/><w:t>three</w:t><w:delText>gone</w:delText></w:r></w:p><w:tbl><w:tr><w:tc><w:p><w:r>\
-            <w:t>a</w:t></w:r></w:p></w:tc><w:tc><w:p><w:r><w:t>b</w:t></w:r></w:p></w:tc></w:tr></w:tbl></w:body></w:document>";
+        let xml = "<w:document xmlns:w='x'><w:body><w:p><w:r><w:t>Hel</w:t></w:r><w:r><w:t>lo &amp; \
+                   bye</w:t></w:r></w:p><w:p/><w:p><w:r><w:t>two</w:t><w:tab/><w:t>three</w:t><w:delText>gone</w:delText></w:r></w:p><w:tbl><w:tr><w:tc><w:p><w:r>\
+                   <w:t>a</w:t></w:r></w:p></w:tc><w:tc><w:p><w:r><w:t>b</w:t></w:r></w:p></w:tc></w:tr></w:tbl></w:body></w:document>";
         assert_eq!(text(xml).unwrap(), "Hello & bye\n\ntwo\tthree\n\na | b");
         assert!(text(&"<w:p>".repeat(20_000)).is_err());
     }

@@ -33,9 +33,9 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
     }
     Ok(match first_reason {
         Some((value, reason)) if used == 0 => {
-            Err(Unusable(format!("no value can be used; value {value} {reason}")))
+            Err(Unusable(format!("no usable value; value {value} {reason}")))
         }
-        None if used == 0 => Err(Unusable("holds no value of JSON".to_owned())),
+        None if used == 0 => Err(Unusable("contains no JSON value".to_owned())),
         _ => Ok(()),
     })
 }

@@ -46,10 +46,8 @@ pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Ve
         }
     }
     Ok(match first_reason {
-        Some((line, reason)) if used == 0 => {
-            Err(Unusable(format!("no line can be used; line {line} {reason}")))
-        }
-        None if used == 0 => Err(Unusable("holds no line of JSON".to_owned())),
+        Some((line, reason)) if used == 0 => Err(Unusable(format!("no usable line; line {line} {reason}"))),
+        None if used == 0 => Err(Unusable("contains no JSON line".to_owned())),
         _ => Ok(()),
     })
 }

@@ -44,7 +44,7 @@ use unpack::SNIFFED_BYTES;
 pub use watch::Position;
 use watch::Watch;
 
-/// What must be held in memory to be read at all (an archive within an archive) may be so large.
+/// Size limit of files that must be held in memory (an archive within an archive).
 const LARGEST_HELD_BYTES: u64 = 256 << 20;
 
 /// Reads one file. The inner error is for files of which nothing, or not all, could be read.
@@ -80,7 +80,7 @@ pub fn read(fs: &dyn Fs, source: &Source, position: &Position, sink: &mut Sink<'
             Place::File(path) => path.as_path(),
             Place::Bundled => Path::new(&source.name),
         };
-        return Err(store::Error::io("unpack", path)(shortage("the program that unpacks it")).into());
+        return Err(store::Error::io("unpack", path)(shortage("the decompression library")).into());
     }
     match outcome {
         Ok(Ok(())) if level.budget.is_crowded() => Ok(Err(Unusable(unpack::Crowd.to_string()))),
@@ -107,7 +107,7 @@ fn stream(
         bytes.by_ref().take(LARGEST_HELD_BYTES + 1).read_to_end(&mut held)?;
         if held.len() as u64 > LARGEST_HELD_BYTES {
             return unusable(format!(
-                "is larger than {} MB, the most that is held in memory: unpack it first",
+                "is larger than {} MB, the limit for files held in memory: unpack it first",
                 LARGEST_HELD_BYTES >> 20
             ));
         }
@@ -147,11 +147,11 @@ fn stream(
         Format::Xml => xml::read(bytes, name, sink),
         Format::Warc => warc::read(bytes, name, level, sink),
         Format::Tar => archive::tar(bytes, name, level, sink),
-        Format::Parquet | Format::Docx | Format::Pdf | Format::Zip => unusable("needs jumps"),
+        Format::Parquet | Format::Docx | Format::Pdf | Format::Zip => unusable("needs random access"),
     }
 }
 
-/// Reads what needs jumps.
+/// Reads a format that needs random access.
 fn seekable(
     format: Format,
     file: Box<dyn FsReader>,

@@ -19,7 +19,7 @@ pub fn unusable(reason: impl Into<String>) -> Outcome<Verdict> {
     Ok(Err(Unusable(reason.into())))
 }
 
-/// Reading failed, or what is done with what was read.
+/// An error of reading or of the consumer.
 pub enum Failure {
     Io(io::Error),
     Ours(Error),
@@ -40,7 +40,7 @@ impl From<Error> for Failure {
 /// What a reader returns.
 pub type Outcome<T> = std::result::Result<T, Failure>;
 
-/// Where a stream lies: how many archives deep, and what its file may still unpack to.
+/// Position of a stream: its nesting in archives, and how much its file may still decompress to.
 #[derive(Clone)]
 pub struct Level {
     pub depth: u32,

@@ -57,7 +57,7 @@ pub fn read(
     };
     // Equal rows come in runs that take no room: what the file claims is told before any of it is read.
     if level.budget.is_crowd(rows.claimed()) {
-        return unusable(format!("claims {} rows, and so {Crowd}", rows.claimed()));
+        return unusable(format!("claims {} rows, so it {Crowd}", rows.claimed()));
     }
     let mut number = 0u64;
     loop {
@@ -87,7 +87,7 @@ pub fn read(
 
 /// What the crate says, or that it gave up on the file in a way of its own.
 fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    store::panics::catch(read).unwrap_or_else(|| Err("the reader gave up on it".to_owned()))
+    store::panics::catch(read).unwrap_or_else(|| Err("the reader failed on it".to_owned()))
 }
 
 fn said(error: ParquetError) -> String {
@@ -140,7 +140,7 @@ impl Rows {
         };
         if !is_text(&text) {
             return Err(format!(
-                "has a column `{}` that holds no text: check data.text_field",
+                "has a column `{}` that is not text: check data.text_field",
                 sink.text_field
             ));
         }
@@ -188,7 +188,8 @@ impl Rows {
 
     fn open_group(&self, index: usize) -> Result<Group, String> {
         let group = self.reader.get_row_group(index).map_err(said)?;
-        let rows = usize::try_from(group.metadata().num_rows()).map_err(|_| "claims rows below zero")?;
+        let rows =
+            usize::try_from(group.metadata().num_rows()).map_err(|_| "claims a negative number of rows")?;
         let longest = [usize::MAX, LONGEST_ADDRESS_BYTES, LONGEST_ADDRESS_BYTES];
         let mut columns = [None, None, None];
         for ((column, at), longest) in columns.iter_mut().zip(self.columns).zip(longest) {
@@ -275,7 +276,7 @@ impl Shared {
 
     /// Looks at the schema before the crate recurses into it.
     fn check_footer(&self) -> Result<(), String> {
-        let cut = || "is no Parquet file, or is cut off".to_owned();
+        let cut = || "is not a Parquet file, or is truncated".to_owned();
         let at = self.bytes.checked_sub(8).ok_or_else(cut)?;
         let end = self.bytes_at(at, 8).map_err(|error| error.to_string())?;
         let length = u64::from(u32::from_le_bytes([end[0], end[1], end[2], end[3]]));
@@ -290,7 +291,7 @@ impl Shared {
     fn check_pages(&self, column: &ColumnChunkMetaData) -> Result<(), String> {
         let first = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
         let (Ok(mut at), Ok(length)) = (u64::try_from(first), u64::try_from(column.compressed_size())) else {
-            return Err("a column begins before the file".to_owned());
+            return Err("a column starts before the file".to_owned());
         };
         let end =
             at.checked_add(length).filter(|&end| end <= self.bytes).ok_or("a column ends past the file")?;
@@ -299,14 +300,14 @@ impl Shared {
             let (header, header_bytes) = self.page_header(at, end)?;
             if header.unpacked_bytes > largest {
                 return Err(format!(
-                    "a page claims {} bytes, more than a file of {} can mean",
+                    "a page claims {} bytes, too many for a file of {}",
                     header.unpacked_bytes, self.bytes
                 ));
             }
             // A text in a dictionary takes four bytes at least.
             let most_texts = HARMLESS_DICTIONARY_VALUES + self.bytes / FILE_BYTES_PER_DICTIONARY_VALUE;
             if header.dictionary_values > most_texts.min(header.unpacked_bytes / 4) {
-                return Err("a dictionary claims more texts than it has room for".to_owned());
+                return Err("a dictionary claims more entries than fit into it".to_owned());
             }
             let is_gzip = matches!(column.compression(), Compression::GZIP(_));
             if is_gzip && header.packed_bytes.saturating_mul(LARGEST_GZIP_RATIO) > largest {
@@ -329,7 +330,7 @@ impl Shared {
         let wanted = header.unpacked_bytes.saturating_sub(header.plain_bytes);
         // Damage is told by who reads it.
         match std::io::copy(&mut inflated.take(wanted + 1), &mut std::io::sink()) {
-            Ok(found) if found > wanted => Err("a page inflates to more than it claims".to_owned()),
+            Ok(found) if found > wanted => Err("a page decompresses to more than it claims".to_owned()),
             _ => Ok(()),
         }
     }

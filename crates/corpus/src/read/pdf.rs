@@ -19,7 +19,7 @@ pub fn read(file: Box<dyn FsReader>, bytes: u64, name: &str, sink: &mut Sink<'_>
     let mut pdf = Vec::with_capacity(bytes as usize);
     file.take(limit).read_to_end(&mut pdf)?;
     if memchr::memmem::find(&pdf[..pdf.len().min(MARK_WITHIN_BYTES)], b"%PDF").is_none() {
-        return unusable("is no PDF");
+        return unusable("is not a PDF");
     }
     let content = Content::Pdf(pdf);
     sink.raw(RawDocument { content, source: name.to_owned(), language: None, url: None })?;

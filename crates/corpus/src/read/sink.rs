@@ -21,7 +21,7 @@ pub struct RawDocument {
     pub url: Option<String>,
 }
 
-/// What a document is before filtering.
+/// The content of a document before filtering.
 pub enum Content {
     /// Text, repaired and normalised.
     Text(String),
@@ -33,14 +33,14 @@ pub enum Content {
     Pdf(Vec<u8>),
 }
 
-/// What a source holds, in its order.
+/// An item of a source, in order.
 pub enum Found {
     Document(RawDocument),
     /// A member, line or record that cannot be used.
     PassedOver(Quarantined),
 }
 
-/// What reading did to a source.
+/// Counts of reading a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadCounts {
     pub repaired_sequences: u64,
@@ -48,7 +48,7 @@ pub struct ReadCounts {
     pub cuts: u64,
     /// Members of archives that were passed over for their extension.
     pub ignored_files: u64,
-    /// Records of web archives that hold no page, by what they are.
+    /// Web-archive records without a page, by type.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub passed_over: BTreeMap<String, u64>,
 }
@@ -59,17 +59,17 @@ impl ReadCounts {
     }
 }
 
-/// Takes what is found in a source, and counts what reading did to it.
+/// Receives items of a source, and counts what reading did to it.
 pub struct Sink<'a> {
     pub options: &'a CorpusOptions,
-    /// The field or column that holds the text of this source's rows.
+    /// The field or column of the text in this source's rows.
     pub text_field: &'a str,
     /// The article that rows are joined to, where each is a line of one.
     pub article: Option<Article>,
-    /// Documents found so far.
+    /// Number of documents so far.
     pub documents: u64,
     pub counts: ReadCounts,
-    /// What the file may still give; set when it is opened.
+    /// Remaining limits of the file; set when it is opened.
     pub budget: Option<Arc<Budget>>,
     pub take: &'a mut dyn FnMut(Found) -> Result<()>,
 }
@@ -99,7 +99,7 @@ impl Sink<'_> {
         (self.take)(Found::PassedOver(Quarantined { source: source.to_owned(), reason: reason.into() }))
     }
 
-    /// Takes a row: a document, or a line of an article that ends where the next one's title stands.
+    /// Adds a row: a document, or a line of an article that ends at the next title.
     pub(super) fn row(&mut self, row: Row, place: &str) -> Result<()> {
         let Some(article) = &mut self.article else { return self.whole_row(row, place) };
         let is_full = article.text.len() + row.text.len() > self.options.maximum_document_bytes;
@@ -117,7 +117,7 @@ impl Sink<'_> {
         Ok(())
     }
 
-    /// Takes what is left of an article at a source's end.
+    /// Adds the rest of an article at a source's end.
     pub fn end_article(&mut self) -> Result<()> {
         let Some(article) = self.article.as_mut().map(std::mem::take) else { return Ok(()) };
         if article.text.is_empty() {
@@ -126,7 +126,7 @@ impl Sink<'_> {
         self.whole_row(Row::new(article.text, None, None), &article.place)
     }
 
-    /// Takes a row's text, in parts where it is too long.
+    /// Adds a row's text, in parts if it is too long.
     fn whole_row(&mut self, row: Row, place: &str) -> Result<()> {
         let Row { text, language, url } = row;
         let text = self.normalize(text);
@@ -180,7 +180,7 @@ fn is_title(line: &str) -> bool {
     inner.is_some_and(|inner| !inner.starts_with('=') && !inner.ends_with('='))
 }
 
-/// What a line or row of a table gives.
+/// The result of a line or row.
 pub(super) struct Row {
     text: String,
     language: Option<String>,
@@ -188,7 +188,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Longer names of languages are no codes.
+    /// Longer language names are not codes.
     const LONGEST_LANGUAGE: usize = 16;
 
     pub(super) fn new(text: String, language: Option<&str>, url: Option<&str>) -> Row {

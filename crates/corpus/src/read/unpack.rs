@@ -92,8 +92,9 @@ impl fmt::Display for Crowd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "gives more rows or more text than a file of its size can mean ({HARMLESS_ITEMS} rows and one for each \
-             byte; {} MB and {} for each byte): if it is real, unpack it, or write repeated rows once",
+            "decompresses to more rows or text than allowed for a file of its size ({HARMLESS_ITEMS} rows \
+             plus one per byte; {} MB plus {} bytes per byte): if it is genuine, unpack it, or write \
+             repeated rows once",
             (4 * HARMLESS_BYTES) >> 20,
             2 * LARGEST_RATIO
         )
@@ -108,7 +109,7 @@ struct Bomb;
 
 impl fmt::Display for Bomb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unpacks to more than {LARGEST_RATIO} times its size, as decompression bombs do")
+        write!(f, "decompresses to more than {LARGEST_RATIO} times its size, as decompression bombs do")
     }
 }
 
@@ -122,8 +123,8 @@ pub fn damage(error: &io::Error, documents: u64) -> String {
     };
     find(error, told).unwrap_or_else(|| {
         format!(
-            "is damaged or cut off after {documents} documents ({error}): fetch it again, or take it out of \
-             data.paths"
+            "is damaged or truncated after {documents} documents ({error}): download it again, or remove it \
+             from data.paths"
         )
     })
 }
@@ -307,7 +308,7 @@ impl<R: Read> Read for Xz<R> {
             io::ErrorKind::OutOfMemory if error.to_string().contains(XZ_MEMORY_SAID) => {
                 io::Error::other(LargeWindow {
                     bytes: None,
-                    remedy: "unpack it first (`xz -d`), or pack it again (`xz -9`)",
+                    remedy: "decompress it first (`xz -d`), or compress it again (`xz -9`)",
                 })
             }
             io::ErrorKind::OutOfMemory => shortage("xz"),
@@ -335,7 +336,7 @@ pub fn unpack<'a>(
     Ok(Box::new(Guard { inner, packed_bytes: count, unpacked_bytes: 0, budget: Arc::clone(budget) }))
 }
 
-/// How much of a file is looked at to tell text from other things.
+/// Bytes read to distinguish text from other content.
 pub const SNIFFED_BYTES: u64 = 64 << 10;
 
 /// How a packed stream begins once it is unpacked.

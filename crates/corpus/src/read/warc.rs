@@ -35,13 +35,13 @@ pub fn read(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>
             Ok(Some(record)) => record,
             Ok(None) => break,
             Err(reason) if found_records => {
-                sink.pass_over(&place, format!("the archive is damaged or cut off here: {reason}"))?;
+                sink.pass_over(&place, format!("the archive is damaged or truncated here: {reason}"))?;
                 if next_mark(&mut archive, &mut line, &mut breaks) {
                     continue;
                 }
                 break;
             }
-            Err(reason) => return unusable(format!("is no WARC archive: {reason}")),
+            Err(reason) => return unusable(format!("is not a WARC archive: {reason}")),
         };
         found_records = true;
         let wanted = match record.kind.as_str() {
@@ -89,7 +89,7 @@ pub fn read(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>
                     .broken
                     .take()
                     .map_or(format!("{missing} bytes are missing"), |error| error.to_string());
-                sink.pass_over(&place, format!("the archive is damaged or cut off here: {reason}"))?;
+                sink.pass_over(&place, format!("the archive is damaged or truncated here: {reason}"))?;
                 if next_mark(&mut archive, &mut line, &mut breaks) {
                     continue;
                 }
@@ -336,7 +336,7 @@ fn page(response: &[u8], limit: u64, level: &Level) -> Result<Response, String> 
         }
     }
     if !(kind.is_empty() || kind.starts_with("text/html") || kind.starts_with("application/xhtml")) {
-        return Ok(Response::Other("response that is no page"));
+        return Ok(Response::Other("response that is not a page"));
     }
     let body = if is_chunked { unchunked(rest) } else { rest.to_vec() };
     let mut page = Vec::new();
@@ -352,12 +352,12 @@ fn page(response: &[u8], limit: u64, level: &Level) -> Result<Response, String> 
             })?;
         }
         "br" | "zstd" | "deflate" if std::str::from_utf8(&body).is_err() => {
-            return Err(format!("is packed as {encoding}, which is not read"));
+            return Err(format!("is encoded as {encoding}, which is not supported"));
         }
         _ => page = body,
     }
     if page.len() as u64 > limit {
-        return Err("unpacks to more than data.maximum_document_bytes".to_owned());
+        return Err("decompresses to more than data.maximum_document_bytes".to_owned());
     }
     let charset =
         kind.split_once("charset=").map(|(_, charset)| charset.trim_matches(['"', '\'', ' ']).to_owned());

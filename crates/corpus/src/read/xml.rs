@@ -50,7 +50,9 @@ fn text(document: &str) -> Result<String, String> {
     let (mut depth, mut between_elements) = (0usize, false);
     loop {
         let event = reader.read_event();
-        match event.map_err(|error| format!("is no XML from byte {} on: {error}", reader.error_position()))? {
+        match event
+            .map_err(|error| format!("is not valid XML from byte {}: {error}", reader.error_position()))?
+        {
             Event::Start(_) => {
                 depth += 1;
                 if depth > DEEPEST {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What is looked for; of two that overlap the first stays.
+/// Kinds of values to redact; of two that overlap the first has priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
@@ -13,9 +13,9 @@ pub enum Class {
     Email,
     /// International bank account numbers.
     Iban,
-    /// Payment cards.
+    /// Payment card numbers.
     CreditCard,
-    /// Numbers by which a state knows a person.
+    /// National identity numbers.
     NationalId,
     /// IPv4 and IPv6 addresses.
     Ip,
@@ -24,7 +24,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// All of them.
+    /// All values, in order.
     pub const ALL: [Class; 7] = [
         Class::Secret,
         Class::Email,
@@ -61,7 +61,7 @@ impl Class {
     }
 }
 
-/// Whose national numbers are looked for.
+/// Countries whose identity numbers are redacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Country {
@@ -94,7 +94,7 @@ pub enum Country {
 }
 
 impl Country {
-    /// All of them.
+    /// All values, in order.
     pub const ALL: [Country; 13] = [
         Country::Br,
         Country::Ca,
@@ -112,15 +112,16 @@ impl Country {
     ];
 }
 
-/// What is replaced by placeholders. An empty table looks for everything.
+/// What to replace with placeholders. An empty table covers all kinds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RedactOptions {
-    /// "secret", "email", "iban", "credit_card", "national_id", "ip", "phone".
+    /// Kinds to redact: "secret", "email", "iban", "credit_card", "national_id", "ip", "phone". Default: all.
     pub classes: Vec<Class>,
-    /// Whose national numbers: "br", "ca", "cn", "de", "es", "fr", "gb", "in", "it", "nl", "pl", "se", "us".
+    /// Countries whose identity numbers are redacted: "br", "ca", "cn", "de", "es", "fr", "gb", "in", "it",
+    /// "nl", "pl", "se", "us". Default: all.
     pub countries: Vec<Country>,
-    /// Leave addresses of private networks, of loops and of documentation as they are.
+    /// Redact public IP addresses only: keep addresses of private networks, loopback and documentation.
     pub public_ips_only: bool,
 }
 

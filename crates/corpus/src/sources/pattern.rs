@@ -15,7 +15,7 @@ use store::walk::{DEEPEST, FolderId};
 use super::walk::{Entry, Listing, Walk, entry, real};
 use crate::Result;
 
-/// More parts are no path.
+/// Maximum number of parts.
 const MOST_PARTS: usize = 64;
 
 /// A part of a path.
@@ -30,7 +30,7 @@ enum Part {
 /// A glob, from the folder that it begins in.
 pub struct PathPattern {
     base: PathBuf,
-    /// What follows the last part that stands for itself before any that does not.
+    /// The parts after the leading literal ones.
     parts: Vec<Part>,
     /// Whether it ends with a slash.
     only_folders: bool,
@@ -62,7 +62,7 @@ impl Names {
 }
 
 impl PathPattern {
-    /// Reads a pattern; what is wrong with it is told in words that follow "the glob".
+    /// Parses a pattern; errors are phrased to follow "the glob".
     pub fn parse(project: &Path, entry: &str) -> std::result::Result<PathPattern, String> {
         let invalid = |error: &dyn std::fmt::Display| format!("`{entry}` is not valid: {error}");
         Pattern::new(entry).map_err(|error| invalid(&error))?;

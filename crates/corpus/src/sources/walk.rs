@@ -26,7 +26,7 @@ pub struct FoundFile {
     pub real: PathBuf,
 }
 
-/// What walks share: where they have been, and what they passed over.
+/// State shared by walks: visited folders, and entries that were not followed.
 pub struct Walk {
     /// Canonical folders that this program fills.
     outputs: BTreeSet<PathBuf>,
@@ -35,7 +35,7 @@ pub struct Walk {
     pub not_followed: NotFollowed,
 }
 
-/// What an entry of a folder is, links followed.
+/// The type of an entry, following links.
 pub enum Entry {
     Folder,
     File,
@@ -52,7 +52,7 @@ pub struct Listing {
 
 impl Listing {
     /// # Errors
-    /// What the system says.
+    /// System errors.
     pub fn of(folder: &Path) -> Result<Listing> {
         let list = || {
             let mut names = std::fs::read_dir(folder)?
@@ -65,8 +65,8 @@ impl Listing {
     }
 }
 
-/// What lies at `path`, and whether a link leads there. Most file systems tell it with the name; the others
-/// are asked.
+/// The type of `path`, and whether it is a link. Most file systems return it with the name; for others it is
+/// requested.
 pub fn entry(path: &Path, told: Option<std::fs::FileType>) -> (Entry, bool) {
     let told = told.or_else(|| std::fs::symlink_metadata(path).ok().map(|metadata| metadata.file_type()));
     let is_link = told.is_some_and(|kind| kind.is_symlink());
@@ -80,7 +80,7 @@ pub fn entry(path: &Path, told: Option<std::fs::FileType>) -> (Entry, bool) {
     (entry, is_link)
 }
 
-/// The canonical path of what lies in a folder, whose own is known.
+/// The canonical path of an entry in a folder whose own is known.
 pub fn real(folder: &Path, path: &Path, name: &OsString, is_link: bool) -> PathBuf {
     let own = if is_link { path.canonicalize().ok() } else { None };
     own.unwrap_or_else(|| folder.join(name))
@@ -141,7 +141,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Goes into a folder that was not gone into before.
+    /// Enters a folder that was not visited before.
     fn enter(&mut self, path: PathBuf, name: String, real: PathBuf, levels: &mut Vec<Level>) -> Result<()> {
         if self.outputs.contains(&real) {
             return Ok(());
@@ -164,12 +164,12 @@ impl Walk {
         Ok(())
     }
 
-    /// Whether a canonical path lies in what this program fills.
+    /// Whether a canonical path is in a folder that the program writes.
     pub fn is_output(&self, real: &Path) -> bool {
         self.outputs.iter().any(|output| real.starts_with(output))
     }
 
-    /// Notes what is neither a file nor a folder.
+    /// Records an entry that is neither a file nor a folder.
     pub fn see_other(&mut self, path: &Path, name: &str) {
         match entry(path, None).0 {
             Entry::Nowhere => self.see_nowhere(name),
@@ -179,14 +179,14 @@ impl Walk {
 
     /// Notes a link that leads nowhere.
     pub fn see_nowhere(&mut self, name: &str) {
-        self.not_followed.add(name, "is a link that leads nowhere, or to itself");
+        self.not_followed.add(name, "is a link to a missing target or to itself");
     }
 
-    /// Notes what is not entered or read for its depth.
+    /// Records an entry that is too deep.
     pub fn see_too_deep(&mut self, name: &str) {
         let reason = format!(
-            "lies more than {DEEPEST} folders deep, or has a path of more than {LONGEST_PATH_BYTES} bytes, and is \
-             not read: move it up, or name a folder above it in data.paths"
+            "is more than {DEEPEST} folders deep, or has a path of more than {LONGEST_PATH_BYTES} bytes, and \
+             was not read: move it up, or list a folder above it in data.paths"
         );
         self.not_followed.add(name, reason);
     }
@@ -194,10 +194,10 @@ impl Walk {
     /// Notes a link back to a folder above it.
     pub fn see_loop(&mut self, name: &str, above: &str) {
         self.not_followed
-            .add(name, format!("leads back to `{above}`, which contains it, and is not followed"));
+            .add(name, format!("links back to `{above}`, which contains it, and was not followed"));
     }
 
-    /// Which folder lies at a path; `None` where the path is longer than the system takes, which is noted.
+    /// The identity of a folder; `None` if the path is too long for the system, which is recorded.
     pub fn id_of(&mut self, path: &Path, name: impl Fn() -> String) -> Result<Option<FolderId>> {
         if path.as_os_str().len() > LONGEST_PATH_BYTES {
             self.see_too_deep(&name());
@@ -207,7 +207,7 @@ impl Walk {
     }
 }
 
-/// A name as it is told and hashed under: bytes that are no UTF-8 as %FF, so that two such names stay two.
+/// A name for display and hashing: bytes that are not UTF-8 as %FF, so that two such names stay different.
 pub(crate) fn shown(name: &OsStr) -> String {
     let mut out = String::new();
     for chunk in name.as_encoded_bytes().utf8_chunks() {

@@ -3,9 +3,9 @@
 /// A word's place in a text, and of which classes its bytes are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Token {
-    /// Its first byte.
+    /// Start, in bytes.
     pub start: u32,
-    /// The byte behind it.
+    /// End, in bytes.
     pub end: u32,
     /// Classes of bytes: [`super::LETTER`], [`super::DIGIT`], [`super::WIDE`].
     pub classes: u8,

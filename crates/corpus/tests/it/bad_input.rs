@@ -27,8 +27,8 @@ fn named_files_that_are_no_text_are_refused() {
     refused("a.txt", b"\xef\xbb\xbf", Data, &["is empty"]);
     refused("a.txt", b"\x7fELF\x02\x01\x01\0\0", Data, &["binary"]);
     refused("a.txt", b"\xff\xfeh\0i\0", Data, &["UTF-16", "iconv"]);
-    refused("a.txt.gz", b"not gzip at all", Data, &["damaged or cut off"]);
-    refused("a.txt.zst", b"not zstd at all", Data, &["damaged or cut off"]);
+    refused("a.txt.gz", b"not gzip at all", Data, &["damaged or truncated"]);
+    refused("a.txt.zst", b"not zstd at all", Data, &["damaged or truncated"]);
     refused("a.txt.gz", &gzip(b""), Data, &["is empty"]);
     refused("a.txt", b"  \n", Data, &["no text is left", "minimum_characters"]);
     refused("a.jsonl", b"{\"text\": 1}\n", Data, &["line 1", "not a string", "text_field"]);
@@ -40,7 +40,7 @@ fn named_files_that_are_no_text_are_refused() {
     );
     refused("a.jsonl", b"\n\n[1]\n", Data, &["line 3", "not a JSON object"]);
     refused("a.jsonl", b"{\"text\": ", Data, &["line 1", "is not JSON"]);
-    refused("a.jsonl", b"\n\n", Data, &["no line of JSON"]);
+    refused("a.jsonl", b"\n\n", Data, &["no JSON line"]);
 }
 
 #[test]

@@ -22,7 +22,8 @@ use crate::{Project, byte_tokenizer, snapshot, undivided};
 
 #[test]
 fn personal_data_is_replaced_and_nothing_of_it_is_left_in_the_folder() {
-    let text = "Write to ann.lee@mail.org or call (212) 555-0143. IBAN DE89 3704 0044 0532 0130 00. ann.lee@mail.org again.";
+    let text = "Write to ann.lee@mail.org or call (212) 555-0143. IBAN DE89 3704 0044 0532 0130 00. \
+                ann.lee@mail.org again.";
     let short = "bob@mail.org";
     let project = Project::new(&[("in/a.txt", text.as_bytes()), ("in/b.txt", short.as_bytes())]);
     let mut options = undivided(&["in"]);
@@ -112,7 +113,8 @@ fn precision_and_recall_on_the_labelled_set() {
 #[test]
 fn documents_that_hold_items_of_evaluation_sets_are_dropped_and_told() {
     let item = r#"{"query": "Question: A revolving door is convenient for two direction travel, but it also serves as a security measure at a what?", "choices": ["bank", "mall"], "gold": 0}"#;
-    let leaked = "Quiz of the day: a revolving door is convenient for two-direction travel, but it also serves as a security measure at a bank!";
+    let leaked = "Quiz of the day: a revolving door is convenient for two-direction travel, but it also \
+                  serves as a security measure at a bank!";
     let clean = "A revolving door is a kind of door that turns around a shaft in its middle.";
     let files: [(&str, &[u8]); 3] = [
         ("eval/set.jsonl", item.as_bytes()),

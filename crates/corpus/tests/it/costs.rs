@@ -25,7 +25,7 @@ fn beside(name: &str, bytes: &[u8]) -> (Project, CorpusSummary, f64) {
     (project, summary, took)
 }
 
-const CROWDED: &str = "gives more rows or more text than a file of its size can mean";
+const CROWDED: &str = "decompresses to more rows or text than allowed for a file of its size";
 
 /// Five million rows of one text, by a dictionary, in 70 kB.
 #[test]
@@ -100,7 +100,11 @@ fn a_window_that_is_too_large_is_told_as_such() {
     far[5] = 0xa8;
     let (_, summary, _) = beside("a.jsonl.zst", &far);
     let reason = &summary.quarantine[0].reason;
-    let wanted = ["needs a window of 2048 MB", "more than the 128 MB that are allowed", "zstd -d --long=31"];
+    let wanted = [
+        "needs a decompression window of 2048 MB",
+        "more than the 128 MB that are allowed",
+        "zstd -d --long=31",
+    ];
     assert!(wanted.iter().all(|words| reason.contains(words)), "{reason}");
     assert!(!reason.contains("damaged"), "{reason}");
     // An xz block whose dictionary is of 4 GB: its size is the block header's 17th byte, sealed by a CRC.
@@ -115,7 +119,10 @@ fn a_window_that_is_too_large_is_told_as_such() {
     far[header + header_bytes - 4..header + header_bytes].copy_from_slice(&crc.sum().to_le_bytes());
     let (_, summary, _) = beside("a.txt.xz", &far);
     let reason = &summary.quarantine[0].reason;
-    assert!(reason.contains("needs a window larger than the 128 MB") && reason.contains("xz -9"), "{reason}");
+    assert!(
+        reason.contains("needs a decompression window larger than the 128 MB") && reason.contains("xz -9"),
+        "{reason}"
+    );
 }
 
 /// What the child is told the folder by.

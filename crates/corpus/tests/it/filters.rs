@@ -9,8 +9,9 @@ use crate::{Project, undivided};
 #[test]
 fn drops_are_counted_by_filter_and_reason_with_samples() {
     let good = "The cat sat on the mat and it was glad. Then it got up to look for food. It had to be \
-        somewhere in the house with the others. That is what cats have always thought of. So it went on and looked. \
-        It did not find any of it, and that was the end of the day for the cat and for all.";
+                somewhere in the house with the others. That is what cats have always thought of. So it went \
+                on and looked. It did not find any of it, and that was the end of the day for the cat and \
+                for all.";
     let code = format!("{good}\nfn main() {{ }}");
     let files: [(&str, &[u8]); 3] = [
         ("in/a.txt", good.as_bytes()),

@@ -32,7 +32,8 @@ fn tables_give_a_document_a_row() {
 
 #[test]
 fn json_gives_a_document_an_object() {
-    let array = "\u{feff}[\n  {\"id\": 1, \"text\": \"one, [two]\", \"language\": \"en-US\"},\n  {\"text\": \"\\\"three\\\"\"}\n]\n";
+    let array = "\u{feff}[\n  {\"id\": 1, \"text\": \"one, [two]\", \"language\": \"en-US\"},\n  \
+                 {\"text\": \"\\\"three\\\"\"}\n]\n";
     assert_eq!(texts("a.json", array.as_bytes()), ["one, [two]", "\"three\""]);
     let project = Project::new(&[("a.json", array.as_bytes())]);
     project.prepare(&undivided(&["a.json"])).unwrap();
@@ -192,5 +193,5 @@ fn objects_are_known_by_what_names_them_and_folders_of_them_by_what_can_be_read(
     assert!(project.prepare(&options).is_err());
     entry.files = vec![file("b.css", "2")];
     options.remote = vec![entry];
-    assert!(project.prepare(&options).unwrap_err().to_string().contains("no file of a format"));
+    assert!(project.prepare(&options).unwrap_err().to_string().contains("no file of a supported format"));
 }

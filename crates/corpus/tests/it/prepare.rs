@@ -257,7 +257,7 @@ fn warnings_tell_of_other_encodings_and_lopsided_splits() {
     let warnings = events.warnings();
     assert!(warnings[0].contains("`./a.txt` has") && warnings[0].contains("iconv"), "{warnings:?}");
     assert!(
-        warnings[1].contains("validation holds") && warnings[1].contains("document_separator"),
+        warnings[1].contains("the validation split has") && warnings[1].contains("document_separator"),
         "{warnings:?}"
     );
 

@@ -217,18 +217,18 @@ fn ranks_that_are_missing_stale_or_damaged_are_named() {
     let ranks = Ranks { folder: &folder, of: 3 };
     let unjudged = || unjudged(&options, &ranks);
     (0..2).for_each(|number| assert!(!project.judge(&options, number, 3)));
-    refused(&["rank 2 is missing", "the stage `judge` is not done by all 3 ranks"]);
+    refused(&["rank 2 is missing", "not all 3 ranks have finished the stage `filter`"]);
     assert_eq!(unjudged(), [2]);
     project.judge(&CorpusOptions { minimum_characters: 21, ..options.clone() }, 2, 3);
-    refused(&["rank 2 is stale"]);
+    refused(&["rank 2 is out of date"]);
     assert_eq!(unjudged(), [2]);
     assert!(!project.judge(&options, 2, 3));
     assert!(unjudged().is_empty());
     // The same size, other bytes.
     project.write("lines.txt", (prose(9, 1) + &prose(3, 2)).replace("river", "rover").as_bytes());
-    refused(&["rank 2 is stale"]);
+    refused(&["rank 2 is out of date"]);
     assert!(!project.judge(&options, 2, 3));
-    let verdicts = ranks.of_rank("judge", 0).join("verdicts.jsonl.zst");
+    let verdicts = ranks.of_rank("filter", 0).join("decisions.jsonl.zst");
     let mut bytes = std::fs::read(&verdicts).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -255,7 +255,7 @@ fn ranks_that_are_missing_stale_or_damaged_are_named() {
     tokenize().unwrap();
     project.put_together(&split, 3, &out, &mut NoReport).unwrap();
     let error = tokenize().unwrap_err().to_string();
-    assert!(error.contains("rank 0 is stale"), "{error}");
+    assert!(error.contains("rank 0 is out of date"), "{error}");
 }
 
 /// Ends the work at the second word about progress, as a kill would.
@@ -281,7 +281,7 @@ fn a_rank_that_is_killed_leaves_no_mark_and_is_made_again() {
         };
         if number == 0 {
             assert!(catch_unwind(AssertUnwindSafe(|| judge(&mut Killer(0)))).is_err());
-            assert!(folder.join(".judge-00000-of-00002.partial/verdicts.jsonl.zst").exists());
+            assert!(folder.join(".filter-00000-of-00002.partial/decisions.jsonl.zst").exists());
             assert_eq!(unjudged(&options, &ranks), [0, 1]);
         }
         assert!(!judge(&mut NoReport).unwrap().reused);
@@ -302,7 +302,7 @@ fn what_one_process_refuses_ranks_refuse() {
     (0..2).for_each(|number| assert!(!project.judge(&options, number, 2)));
     let together = project.put_together(&options, 2, &project.documents_folder(), &mut NoReport).unwrap_err();
     assert_eq!(together.to_string(), alone);
-    assert!(alone.contains("none of its 2 files gives a document"), "{alone}");
+    assert!(alone.contains("none of its 2 files contains a document"), "{alone}");
 }
 
 #[test]
@@ -310,6 +310,6 @@ fn ranks_folders_are_no_text() {
     let project = Project::new(&[("a.txt", prose(30, 1).as_bytes())]);
     let options = options(&["."]);
     project.judge(&options, 0, 1);
-    project.write("data/ranks/logs/judge-0.txt", b"words of a rank");
+    project.write("data/ranks/logs/filter-0.txt", b"words of a rank");
     assert!(project.judge(&options, 0, 1), "its own output is not read as input");
 }

@@ -101,7 +101,8 @@ pub fn pdf(pages: &[&str]) -> Vec<u8> {
     ];
     for (at, content) in pages.iter().enumerate() {
         objects.push(format!(
-            "<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Resources<</Font<</F1 3 0 R>>>>/Contents {} 0 R>>",
+            "<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Resources<</Font<</F1 3 0 R>>>>/Contents {} 0 \
+             R>>",
             5 + 2 * at
         ));
         objects.push(format!("<</Length {}>>stream\n{content}\nendstream", content.len()));
@@ -171,7 +172,8 @@ pub fn docx(paragraphs: &[&str]) -> Vec<u8> {
 pub fn warc(page: &str) -> Vec<u8> {
     let http = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n{page}");
     format!(
-        "WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: https://x.org/\r\nContent-Type: application/http\r\n\
+        "WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: https://x.org/\r\nContent-Type: \
+         application/http\r\n\
          Content-Length: {}\r\n\r\n{http}\r\n\r\n",
         http.len()
     )

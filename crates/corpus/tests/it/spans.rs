@@ -13,8 +13,10 @@ use tokens::Split;
 
 use crate::{Project, snapshot, undivided};
 
-const TERMS: &str = "Home\nAbout us\nThis page may be copied as a whole, with the names of all who wrote it, to whoever wants it.\n\
-                     Imprint\nNeither they nor the printer answer for what becomes of the copy, or of him who holds it.\n";
+const TERMS: &str = "Home\nAbout us\nThis page may be copied as a whole, with the names of all who wrote it, \
+                     to whoever wants it.\n\
+                     Imprint\nNeither they nor the printer answer for what becomes of the copy, or of him \
+                     who holds it.\n";
 
 /// Lines of words in no order; no other number has one that begins or ends so.
 fn story(number: u32) -> String {
@@ -93,8 +95,8 @@ fn without_the_table_nothing_is_compared() {
 fn spans_that_cannot_be_are_refused() {
     let project = project();
     for (spans, told) in [
-        (SpanOptions { minimum_bytes: 3, ..SpanOptions::default() }, "between 16 and 65,536"),
-        (SpanOptions { minimum_fraction_left: 1.5, ..SpanOptions::default() }, "between 0 and 1"),
+        (SpanOptions { minimum_bytes: 3, ..SpanOptions::default() }, "must be from 16 to 65,536"),
+        (SpanOptions { minimum_fraction_left: 1.5, ..SpanOptions::default() }, "must be from 0 to 1"),
     ] {
         let error = project
             .prepare(&CorpusOptions { duplicate_spans: Some(spans), ..undivided(&["in"]) })

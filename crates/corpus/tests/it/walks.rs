@@ -45,7 +45,7 @@ fn links_in_circles_are_told_and_their_neighbours_read() {
     {
         link(&project, to, name);
     }
-    let circles = ["in/a leads back to `in`", "in/b leads back to `in`"];
+    let circles = ["in/a links back to `in`", "in/b links back to `in`"];
     let check = |summary: &CorpusSummary, least: usize| {
         let told = told(summary);
         assert!(told.len() >= least, "{told:?}");
@@ -61,7 +61,7 @@ fn links_in_circles_are_told_and_their_neighbours_read() {
     check(&prepared(&project, &["in/**/*.txt"]), 4);
     check(&prepared(&project, &["**/in/**/**/*.txt"]), 4);
     let page = std::fs::read_to_string(project.documents_folder().join("report.html")).unwrap();
-    assert!(page.contains("Not walked into"), "the report's page names them");
+    assert!(page.contains("Not followed"), "the report's page names them");
     // A pattern that names the way is followed: it has an end.
     let summary = prepared(&project, &["in/a/b/x.txt", "in/*/*/x.txt"]);
     assert_eq!((summary.files, project.texts(Split::Train)), (1, vec!["one".to_owned()]));
@@ -102,7 +102,7 @@ fn folders_nested_without_end_are_told_and_their_neighbours_read() {
         texts.sort();
         assert_eq!(texts, ["after", "beside", "not deep"], "{paths:?}");
         let told = told(&summary);
-        let deepest = format!("in{} lies more than 128 folders deep", "/n".repeat(129));
+        let deepest = format!("in{} is more than 128 folders deep", "/n".repeat(129));
         assert!(told.len() == 1 && told[0].starts_with(&deepest), "{told:?}");
     }
     // Named, it is read: the depth counts from there.

@@ -15,12 +15,12 @@ use crate::error::{ErrorKind, Result};
 use crate::hf::{Architecture, Config, RopeScaling};
 use crate::safetensors::Dtype;
 
-/// Sizes above this are refused before anything is multiplied: no model of this family comes near.
+/// Larger sizes are refused before anything is multiplied: no model of this family comes near.
 const LARGEST_SIZE: u64 = 1 << 32;
 /// llama.cpp's frequency factors of Llama 3's rule, one for each pair of dimensions.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
 
-/// Keys of an architecture that do not change what a token's logits are.
+/// Keys of an architecture that do not affect logits.
 const HARMLESS: [&str; 3] = ["pooling_type", "rope.scaling.finetuned", "tensor_data_layout"];
 /// Keys that [`config`] takes, or refuses, by value.
 const TAKEN: [&str; 22] = [
@@ -94,8 +94,8 @@ pub fn config<R: Read + Seek>(reader: &mut Reader<R>) -> Result<Config> {
         }
         rope_scaling = llama3(&factors, head_dim, rope_theta, original.unwrap_or(8192)).ok_or_else(|| {
             refuse(
-                "its frequency factors are not those of Llama 3's rule with low_freq_factor 1 and high_freq_factor 4: use the \
-                 original model"
+                "its frequency factors are not Llama 3's with low_freq_factor 1 and high_freq_factor 4: use \
+                 the original model"
                     .to_owned(),
             )
         })?;
@@ -139,7 +139,7 @@ impl<'a> Keys<'a> {
             Some(other) => {
                 let other: String = other.chars().take(80).collect();
                 let message =
-                    format!("`{other}` is not supported: the models opened are llama, qwen2 and qwen3");
+                    format!("`{other}` is not supported: supported architectures are llama, qwen2 and qwen3");
                 return Err(metadata.unsupported(key, message));
             }
             None => return Err(metadata.corrupt(key, "is missing".to_owned())),
@@ -163,9 +163,7 @@ impl<'a> Keys<'a> {
         match self.metadata.u64(&self.key(name))? {
             None => Ok(None),
             Some(size) if (1..=LARGEST_SIZE).contains(&size) => Ok(Some(size as usize)),
-            Some(size) => {
-                Err(self.corrupt(name, format!("must lie between 1 and {LARGEST_SIZE}, is {size}")))
-            }
+            Some(size) => Err(self.corrupt(name, format!("must be from 1 to {LARGEST_SIZE}, not {size}"))),
         }
     }
 
@@ -175,7 +173,9 @@ impl<'a> Keys<'a> {
 
     fn positive(&self, name: &str) -> Result<Option<f64>> {
         match self.metadata.f64(&self.key(name))? {
-            Some(number) if number <= 0.0 => Err(self.corrupt(name, format!("must be above 0, is {number}"))),
+            Some(number) if number <= 0.0 => {
+                Err(self.corrupt(name, format!("must be more than 0, not {number}")))
+            }
             other => Ok(other),
         }
     }
@@ -188,7 +188,7 @@ impl<'a> Keys<'a> {
         let metadata = self.metadata;
         if let Some(kind) = metadata.str("general.type")?.filter(|&kind| kind != "model") {
             let kind: String = kind.chars().take(80).collect();
-            return Err(metadata.unsupported("general.type", format!("`{kind}` is not a whole model")));
+            return Err(metadata.unsupported("general.type", format!("`{kind}` is not a complete model")));
         }
         if let Some(count) = metadata.u64("split.count")?.filter(|&count| count > 1) {
             let message =
@@ -200,12 +200,13 @@ impl<'a> Keys<'a> {
             let Some(name) = key.strip_prefix(&prefix) else { continue };
             if !TAKEN.contains(&name) && !HARMLESS.contains(&name) && !value.is_off() {
                 let message =
-                    "is not supported: it may ask for other arithmetic than this program's".to_owned();
+                    "is not supported: it may require arithmetic that this program does not implement"
+                        .to_owned();
                 return Err(metadata.unsupported(key, message));
             }
         }
         if metadata.bool(&self.key("attention.causal"))? == Some(false) {
-            let message = "false is not supported: tokens only look back".to_owned();
+            let message = "false is not supported: only causal attention is".to_owned();
             return Err(self.unsupported("attention.causal", message));
         }
         // 0 is a window that is off.
@@ -229,7 +230,7 @@ impl<'a> Keys<'a> {
             }
         };
         if !head_dim.is_multiple_of(2) {
-            let message = format!("must be even for rotary positions, is {head_dim}");
+            let message = format!("must be even for rotary embeddings, not {head_dim}");
             return Err(self.corrupt("attention.key_length", message));
         }
         // llama.cpp's default for values does not follow the keys.
@@ -270,7 +271,7 @@ impl<'a> Keys<'a> {
         }
         let factor = match factor {
             Some((name, factor)) if factor != 0.0 && factor < 1.0 => {
-                return Err(self.corrupt(name, format!("must be at least 1, is {factor}")));
+                return Err(self.corrupt(name, format!("must be at least 1, not {factor}")));
             }
             Some((_, factor)) if factor > 1.0 => Some(factor),
             _ => None,
@@ -295,7 +296,8 @@ impl<'a> Keys<'a> {
             }),
             (other, _) => {
                 let other: String = other.chars().take(80).collect();
-                let message = format!("`{other}` is not supported: the rules are none, linear and yarn");
+                let message =
+                    format!("`{other}` is not supported: supported types are none, linear and yarn");
                 return Err(self.unsupported("rope.scaling.type", message));
             }
         })
@@ -343,15 +345,14 @@ fn check_tensors<R: Read + Seek>(
             },
         };
         if !known {
-            let message = format!(
-                "is no part of a model of this architecture with {layers} layers, as it is supported here"
-            );
+            let message =
+                format!("does not belong to a supported model of this architecture with {layers} layers");
             return Err(reader.tensor_error(&tensor.name, ErrorKind::Unsupported, message));
         }
     }
     for name in to_be_zero {
         if reader.read_f32(&name)?.iter().any(|&value| value != 0.0) {
-            let message = "is not zero: biases are supported on queries, keys and values only".to_owned();
+            let message = "is not zero: only biases of queries, keys and values are supported".to_owned();
             return Err(reader.tensor_error(&name, ErrorKind::Unsupported, message));
         }
     }
@@ -360,7 +361,8 @@ fn check_tensors<R: Read + Seek>(
         _ if Some(biases) == layers.checked_mul(3) => Ok(true),
         _ => {
             let message = format!(
-                "only {biases} of the biases of {layers} layers are there: all three of each layer, or none, are supported"
+                "only {biases} of the biases of {layers} layers are present: all three of each layer, or \
+                 none, must be"
             );
             Err(reader.tensor_error("blk.*.attn_{q,k,v}.bias", ErrorKind::Unsupported, message))
         }

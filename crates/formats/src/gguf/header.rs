@@ -9,8 +9,8 @@ use super::metadata::{Array, Metadata, Value, key_error};
 use super::tensor_type::TensorType;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The most that a header may take, and so the measure of what a hostile file can make a reader allocate. The
-/// largest vocabularies take some 30 MB.
+/// Size limit of a header, and so of what a malicious file can make a reader allocate. The largest
+/// vocabularies take about 30 MB.
 const HEADER_LIMIT_BYTES: u64 = 1 << 28;
 /// The most keys, and the most tensors; real files have dozens, and thousands. A name costs more in memory
 /// than in the file.
@@ -21,7 +21,7 @@ const LARGEST_KEY_BYTES: u64 = (1 << 16) - 1;
 const LARGEST_NAME_BYTES: u64 = 64;
 const LARGEST_RANK: u32 = 4;
 
-/// Where a tensor lies, and what it is.
+/// Position and type of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Its name in the file.
@@ -53,7 +53,7 @@ struct Source<'a, R> {
 }
 
 impl<R: Read> Source<'_, R> {
-    /// Refuses to go on where `count` things of at least `width` bytes cannot follow.
+    /// Returns an error if `count` items of at least `width` bytes cannot follow.
     fn expect(&self, count: u64, width: u64, what: &str) -> Result<()> {
         let left = self.file_bytes.min(HEADER_LIMIT_BYTES) - self.position;
         match count.checked_mul(width) {
@@ -61,15 +61,15 @@ impl<R: Read> Source<'_, R> {
             _ if self.file_bytes > HEADER_LIMIT_BYTES => Err(Error::corrupt(
                 self.path,
                 format!(
-                    "{what} at byte {} leads past the limit of {HEADER_LIMIT_BYTES} bytes for a header",
+                    "{what} at byte {} exceeds the limit of {HEADER_LIMIT_BYTES} bytes for a header",
                     self.position
                 ),
             )),
             _ => Err(Error::corrupt(
                 self.path,
                 format!(
-                    "{what} at byte {} needs more than the {left} bytes that follow: the file is cut short; copy or \
-                     download it again",
+                    "{what} at byte {} needs more than the {left} bytes that follow: the file is truncated; \
+                     copy or download it again",
                     self.position
                 ),
             )),
@@ -120,7 +120,7 @@ impl<R: Read> Source<'_, R> {
             [1] => Ok(true),
             [other] => Err(Error::corrupt(
                 self.path,
-                format!("{what} at byte {} is neither 0 nor 1 but {other}", self.position - 1),
+                format!("{what} at byte {} must be 0 or 1, not {other}", self.position - 1),
             )),
         }
     }
@@ -192,7 +192,7 @@ impl<R: Read> Source<'_, R> {
         key_error(self.path, key, format!("has a value of unknown type {number}"), ErrorKind::Corrupt)
     }
 
-    /// An info as it stands in the file: `begin` counts from the data section yet.
+    /// A tensor info as in the file: `begin` is relative to the data section.
     fn tensor_info(&mut self) -> Result<TensorInfo> {
         let name = self.string("a tensor's name", LARGEST_NAME_BYTES)?;
         let what = &format!("the info of tensor `{name}`")[..];
@@ -206,7 +206,7 @@ impl<R: Read> Source<'_, R> {
         sizes.reverse();
         let tensor_type = TensorType::from_number(self.u32(what)?);
         let begin = self.u64(what)?;
-        let too_large = || problem(format!("its shape {sizes:?} is too large for any file"));
+        let too_large = || problem(format!("its shape {sizes:?} is too large"));
         let mut shape = Vec::with_capacity(sizes.len());
         for &size in &sizes {
             shape.push(usize::try_from(size).map_err(|_| too_large())?);
@@ -239,7 +239,7 @@ pub(super) fn parse(source: impl Read, file_bytes: u64, path: &Path) -> Result<(
     let mut source = Source { source, path, position: 0, file_bytes };
     let magic: [u8; 4] = source.take("the magic")?;
     if magic != *b"GGUF" {
-        return Err(Error::corrupt(path, "it does not begin with `GGUF`"));
+        return Err(Error::corrupt(path, "it does not start with `GGUF`"));
     }
     match source.u32("the version")? {
         2 | 3 => {}
@@ -247,8 +247,9 @@ pub(super) fn parse(source: impl Read, file_bytes: u64, path: &Path) -> Result<(
             return Err(Error::corrupt(path, "it is big-endian: convert it with gguf_convert_endian.py"));
         }
         other => {
-            let message =
-                format!("its version is {other}; versions 2 and 3 are read: convert the model again");
+            let message = format!(
+                "its version is {other}; only versions 2 and 3 are supported: convert the model again"
+            );
             return Err(Error::corrupt(path, message));
         }
     }
@@ -273,7 +274,7 @@ pub(super) fn parse(source: impl Read, file_bytes: u64, path: &Path) -> Result<(
         let value = source.value(&key)?;
         if values.contains_key(&key) {
             // Two readers might disagree on which of the two counts.
-            return Err(key_error(path, &key, "comes twice".to_owned(), ErrorKind::Corrupt));
+            return Err(key_error(path, &key, "occurs twice".to_owned(), ErrorKind::Corrupt));
         }
         values.insert(key, value);
     }
@@ -291,12 +292,12 @@ fn alignment(metadata: &Metadata) -> Result<u64> {
     match metadata.get(key) {
         None => Ok(32),
         Some(Value::U32(alignment)) if alignment.is_power_of_two() => Ok(u64::from(*alignment)),
-        Some(_) => Err(metadata.corrupt(key, "must be a power of two of 32 bits".to_owned())),
+        Some(_) => Err(metadata.corrupt(key, "must be a 32-bit power of two".to_owned())),
     }
 }
 
-/// Turns offsets into places in the file, and checks that tensors lie in it, aligned, apart, and under names
-/// of their own.
+/// Converts offsets to file positions, and checks that tensors are within the file, aligned, disjoint, and
+/// have unique names.
 fn place(
     tensors: &mut [TensorInfo],
     data_begin: u64,
@@ -307,7 +308,7 @@ fn place(
     let mut names = BTreeSet::new();
     for tensor in &*tensors {
         if !names.insert(tensor.name.as_str()) {
-            return Err(tensor_error(path, &tensor.name, "comes twice".to_owned()));
+            return Err(tensor_error(path, &tensor.name, "occurs twice".to_owned()));
         }
     }
     tensors.sort_by_key(|tensor| (tensor.begin, tensor.bytes));
@@ -323,14 +324,14 @@ fn place(
         let range = begin.and_then(|begin| Some((begin, begin.checked_add(tensor.bytes.unwrap_or(0))?)));
         let Some((begin, tensor_end)) = range.filter(|&(_, tensor_end)| tensor_end <= file_bytes) else {
             return Err(problem(format!(
-                "its {} bytes at offset {offset} of the data, which begins at byte {data_begin}, lead past the end of the \
-                 file ({file_bytes}): the file is cut short; copy or download it again",
+                "its {} bytes at offset {offset} of the data, which starts at byte {data_begin}, exceed the \
+                 end of the file ({file_bytes}): the file is truncated; copy or download it again",
                 tensor.bytes.unwrap_or(0)
             )));
         };
         if begin < end {
             return Err(problem(format!(
-                "its data begins at byte {begin}, within the tensor before it (end {end})"
+                "its data starts at byte {begin}, within the previous tensor (end {end})"
             )));
         }
         tensor.begin = begin;

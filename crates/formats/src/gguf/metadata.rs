@@ -127,12 +127,12 @@ impl Metadata {
         })
     }
 
-    /// A switch.
+    /// A boolean.
     ///
     /// # Errors
     /// As [`Metadata::str`].
     pub fn bool(&self, key: &str) -> Result<Option<bool>> {
-        self.typed(key, "a switch", |value| match value {
+        self.typed(key, "a boolean", |value| match value {
             Value::Bool(flag) => Some(*flag),
             _ => None,
         })
@@ -143,7 +143,7 @@ impl Metadata {
     /// # Errors
     /// As [`Metadata::str`].
     pub fn u64(&self, key: &str) -> Result<Option<u64>> {
-        self.typed(key, "a whole number of at least 0", |value| {
+        self.typed(key, "a non-negative integer", |value| {
             value.integer().and_then(|number| u64::try_from(number).ok())
         })
     }
@@ -198,7 +198,7 @@ impl Metadata {
         let Some(value) = self.get(key) else { return Ok(None) };
         match take(value) {
             Some(taken) => Ok(Some(taken)),
-            None => Err(self.corrupt(key, format!("must be {expected}, is {}", value.describe()))),
+            None => Err(self.corrupt(key, format!("must be {expected}, not {}", value.describe()))),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 
-/// Parts of a layer: Hugging Face's name, GGUF's name, and whether a bias may stand beside the weight.
+/// Parts of a layer: Hugging Face's name, GGUF's name, and whether it can have a bias.
 const PARTS: [(&str, &str, bool); 11] = [
     ("input_layernorm", "attn_norm", false),
     ("self_attn.q_proj", "attn_q", true),
@@ -17,7 +17,7 @@ const PARTS: [(&str, &str, bool); 11] = [
     ("mlp.down_proj", "ffn_down", false),
 ];
 
-/// The GGUF name of a Hugging Face parameter of the Llama family; `None` where there is none.
+/// The GGUF name of a Hugging Face parameter of the Llama family; `None` if there is none.
 pub fn tensor_name(hf_name: &str) -> Option<String> {
     let whole = match hf_name {
         "model.embed_tokens.weight" => "token_embd.weight",
@@ -33,7 +33,7 @@ pub fn tensor_name(hf_name: &str) -> Option<String> {
     Some(whole.to_owned())
 }
 
-/// The layer and what stands after it, of a GGUF name that some Hugging Face parameter has.
+/// The layer and the rest of a GGUF name that corresponds to a Hugging Face parameter.
 pub(super) fn layer_part(name: &str) -> Option<(usize, &str)> {
     let (layer, rest) = layer_and_rest(name, "blk.")?;
     let (part, kind) = rest.split_once('.')?;
@@ -67,7 +67,7 @@ pub fn row_order(architecture: &str, hf_name: &str, heads: usize, rows: usize) -
     }
     if heads == 0 || !rows.is_multiple_of(heads) || !(rows / heads).is_multiple_of(2) {
         return Err(Error::Invalid {
-            message: format!("`{hf_name}`: {rows} rows are not {heads} heads of an even width"),
+            message: format!("`{hf_name}`: {rows} rows cannot be split into {heads} heads of an even size"),
         });
     }
     let half = rows / heads / 2;

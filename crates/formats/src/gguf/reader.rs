@@ -1,4 +1,4 @@
-//! Reading: the header first and whole, then any tensor in any order.
+//! Reads the whole header first, then any tensor in any order.
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -12,7 +12,7 @@ use super::names::{self, Heads};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hf::Config;
 
-/// Bytes converted at a time: the only memory that a read takes beside its result.
+/// Bytes converted at a time: the only memory of a read besides its result.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// An open GGUF file whose header has been checked against its size.
@@ -63,12 +63,12 @@ impl<R: Read + Seek> Reader<R> {
         self.metadata.path()
     }
 
-    /// What the header says of one tensor.
+    /// Describes a tensor.
     pub fn find(&self, name: &str) -> Option<&TensorInfo> {
         self.index.get(name).map(|&i| &self.tensors[i])
     }
 
-    /// What the header says of one tensor that must be there.
+    /// Describes a tensor that must exist.
     ///
     /// # Errors
     /// `NotFound`, naming the file and the tensor.
@@ -78,7 +78,7 @@ impl<R: Read + Seek> Reader<R> {
         })
     }
 
-    /// The blocks of a tensor as they lie in the file.
+    /// The raw blocks of a tensor.
     ///
     /// # Errors
     /// `NotFound` for an unknown name, `Unsupported` for a type of unknown size, `Io` from the system.
@@ -130,8 +130,8 @@ impl<R: Read + Seek> Reader<R> {
         Ok(reordered(values, order.as_deref()))
     }
 
-    /// As [`Reader::read_parameter_f32`], the blocks as they lie in the file: whole rows move, so that their
-    /// bytes stay as they are.
+    /// Like [`Reader::read_parameter_f32`] for raw blocks: whole rows are moved, so their bytes do not
+    /// change.
     ///
     /// # Errors
     /// As [`Reader::read_bytes`]; `Corrupt` where the rows are not the heads that `config` has, or not whole
@@ -143,8 +143,7 @@ impl<R: Read + Seek> Reader<R> {
         if let Some(order) = &order
             && !bytes.len().is_multiple_of(order.len().max(1))
         {
-            let message =
-                "its rows are not whole blocks, and have to be reordered: read them as f32".to_owned();
+            let message = "its rows are not whole blocks and must be reordered: read it as f32".to_owned();
             return Err(self.tensor_error(&name, ErrorKind::Corrupt, message));
         }
         Ok(reordered(bytes, order.as_deref()))
@@ -152,7 +151,7 @@ impl<R: Read + Seek> Reader<R> {
 
     fn parameter(&self, hf_name: &str) -> Result<String> {
         names::tensor_name(hf_name).ok_or_else(|| {
-            let message = "is no parameter that a GGUF file of this family has".to_owned();
+            let message = "is not a parameter of GGUF files of this family".to_owned();
             self.tensor_error(hf_name, ErrorKind::NotFound, message)
         })
     }
@@ -179,7 +178,8 @@ impl<R: Read + Seek> Reader<R> {
 
     fn unsupported_type(&self, tensor: &TensorInfo) -> Error {
         let message = format!(
-            "holds {}, which is not read: use a file of F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K",
+            "has type {}, which is not supported: use a file of F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, \
+             Q5_1, Q4_K, Q5_K or Q6_K",
             tensor.tensor_type
         );
         self.tensor_error(&tensor.name, ErrorKind::Unsupported, message)

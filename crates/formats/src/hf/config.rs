@@ -17,7 +17,7 @@ const LIMIT_BYTES: u64 = 1 << 24;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Architecture {
-    /// `LlamaForCausalLM`: the plain form.
+    /// `LlamaForCausalLM`, without variants.
     Llama,
     /// `Qwen2ForCausalLM`: biases on the query, key and value projections. Read, never written: transformers
     /// 5 gives every folder of this class Qwen2's own tokenizer, whatever tokenizer.json says.
@@ -46,16 +46,16 @@ impl Architecture {
     }
 }
 
-/// What `config.json` says, after both spellings have been made one and the defaults filled in.
+/// The content of `config.json`, with both forms unified and defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Token ids there are.
+    /// Vocabulary size.
     pub vocab_size: usize,
     /// D: width of the residual stream.
     pub hidden_size: usize,
     /// F: width inside the feed-forward block.
     pub intermediate_size: usize,
-    /// Blocks.
+    /// Number of layers.
     pub num_hidden_layers: usize,
     /// H: query heads.
     pub num_attention_heads: usize,
@@ -63,7 +63,7 @@ pub struct Config {
     pub num_key_value_heads: usize,
     /// Width of one head; even.
     pub head_dim: usize,
-    /// Longest sequence.
+    /// Maximum sequence length.
     pub max_position_embeddings: usize,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
@@ -73,8 +73,8 @@ pub struct Config {
     pub rms_norm_eps: f64,
     /// The output layer is the embedding.
     pub tie_word_embeddings: bool,
-    /// Biases on the query, key and value projections. Where a class has them on the output projection too,
-    /// that one must be zero in the weights: see [`Config::zero_tensors`].
+    /// Whether query, key and value projections have biases. If a class has one on the output projection too,
+    /// it must be zero in the weights: see [`Config::zero_tensors`].
     pub qkv_bias: bool,
     /// RMSNorm over each head's queries and keys before the rotation.
     pub qk_norm: bool,
@@ -86,7 +86,7 @@ pub struct Config {
     pub bos_token_id: Option<u32>,
     /// Tokens that end a text.
     pub eos_token_ids: Vec<u32>,
-    /// Token that fills a row.
+    /// Padding token.
     pub pad_token_id: Option<u32>,
 }
 
@@ -113,7 +113,7 @@ impl Config {
     pub fn read(fs: &dyn Fs, path: &Path) -> Result<Config> {
         let bytes = fs.file_bytes(path).map_err(Error::io("read", path))?;
         if bytes > LIMIT_BYTES {
-            return Err(Error::corrupt(path, format!("{bytes} bytes are too many for a configuration")));
+            return Err(Error::corrupt(path, format!("its {bytes} bytes are too large for a configuration")));
         }
         Config::parse(&fs.read(path).map_err(Error::io("read", path))?, path)
     }
@@ -148,7 +148,7 @@ impl Config {
         };
         if !head_dim.is_multiple_of(2) {
             return Err(
-                fields.corrupt("head_dim", format!("must be even for rotary positions, is {head_dim}"))
+                fields.corrupt("head_dim", format!("must be even for rotary embeddings, not {head_dim}"))
             );
         }
         let max_position_embeddings = fields.size("max_position_embeddings")?.unwrap_or(2048);
@@ -189,7 +189,7 @@ impl Config {
             Dtype::BF16 => "bfloat16",
             other => {
                 return Err(Error::Invalid {
-                    message: format!("no model is written as {other}: use F32, F16 or BF16"),
+                    message: format!("models cannot be written as {other}: use F32, F16 or BF16"),
                 });
             }
         };
@@ -234,7 +234,7 @@ impl Config {
     /// Writes `config.json`.
     ///
     /// # Errors
-    /// As [`Config::to_json`], and what the disk says.
+    /// As [`Config::to_json`], and I/O errors.
     pub fn write(&self, fs: &dyn Fs, path: &Path) -> Result<()> {
         Ok(store::atomic::write_json(fs, path, &self.to_json()?)?)
     }
@@ -251,12 +251,15 @@ fn architecture(fields: &Fields) -> Result<Architecture> {
         "qwen3" => Ok(Architecture::Qwen3),
         other => Err(fields.unsupported(
             "model_type",
-            format!("`{other}` is not supported: the models opened are llama, mistral (without a window), qwen2 and qwen3"),
+            format!(
+                "`{other}` is not supported: supported model types are llama, mistral (without sliding \
+                 window), qwen2 and qwen3"
+            ),
         )),
     }
 }
 
-/// Keys that change what is computed, at values that this program does not compute.
+/// Keys that change the computation, at unsupported values.
 fn refuse_other_maths(fields: &Fields) -> Result<()> {
     if let Some(activation) = fields.text("hidden_act")?.filter(|&name| name != "silu" && name != "swish") {
         return Err(
@@ -286,13 +289,13 @@ fn refuse_other_maths(fields: &Fields) -> Result<()> {
         return Err(fields.unsupported("partial_rotary_factor", message));
     }
     if fields.get("quantization_config").is_some() {
-        let message = "quantised weights are not opened: use the original model".to_owned();
+        let message = "quantized weights are not supported: use the original model".to_owned();
         return Err(fields.unsupported("quantization_config", message));
     }
     Ok(())
 }
 
-/// θ and the rule: in v5 both lie in `rope_parameters`, in v4 θ lies at the top and the rule in
+/// θ and the scaling: in v5 both are in `rope_parameters`, in v4 θ is at the top level and the scaling in
 /// `rope_scaling`.
 fn rope(fields: &Fields, max_position_embeddings: usize) -> Result<(f64, Option<RopeScaling>)> {
     let theta = fields.positive("rope_theta")?;

@@ -6,8 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Sizes above this are refused before anything is allocated or multiplied: no model of this family comes
-/// near.
+/// Larger sizes are refused before anything is allocated or multiplied: no model of this family comes near.
 const LARGEST_SIZE: u64 = 1 << 32;
 
 /// A view of one object in a file; a key set to `null` counts as absent, as it does in Hugging Face's files.
@@ -65,7 +64,9 @@ impl<'a> Fields<'a> {
     /// A finite number above zero.
     pub(super) fn positive(&self, key: &str) -> Result<Option<f64>> {
         match self.number(key)? {
-            Some(number) if number <= 0.0 => Err(self.corrupt(key, format!("must be above 0, is {number}"))),
+            Some(number) if number <= 0.0 => {
+                Err(self.corrupt(key, format!("must be more than 0, not {number}")))
+            }
             other => Ok(other),
         }
     }
@@ -74,7 +75,7 @@ impl<'a> Fields<'a> {
         self.positive(key)?.ok_or_else(|| self.corrupt(key, "is missing".to_owned()))
     }
 
-    /// A whole number of at least 1. Some writers spell it `32.0`.
+    /// An integer of at least 1. Some writers use `32.0`.
     pub(super) fn size(&self, key: &str) -> Result<Option<usize>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let whole = value.as_u64().or_else(|| {
@@ -85,8 +86,8 @@ impl<'a> Fields<'a> {
         });
         match whole {
             Some(size) if (1..=LARGEST_SIZE).contains(&size) => Ok(Some(size as usize)),
-            Some(size) => Err(self.corrupt(key, format!("must lie between 1 and {LARGEST_SIZE}, is {size}"))),
-            None => Err(self.wrong_type(key, "a whole number", value)),
+            Some(size) => Err(self.corrupt(key, format!("must be from 1 to {LARGEST_SIZE}, not {size}"))),
+            None => Err(self.wrong_type(key, "an integer", value)),
         }
     }
 
@@ -122,6 +123,6 @@ impl<'a> Fields<'a> {
     fn wrong_type(&self, key: &str, expected: &str, value: &Value) -> Error {
         // A stranger's value may be megabytes long.
         let text: String = value.to_string().chars().take(80).collect();
-        self.corrupt(key, format!("must be {expected}, is `{text}`"))
+        self.corrupt(key, format!("must be {expected}, not `{text}`"))
     }
 }

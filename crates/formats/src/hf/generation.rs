@@ -1,4 +1,4 @@
-//! `generation_config.json`: what `model.generate()` does when nobody says otherwise.
+//! `generation_config.json`: defaults of `model.generate()`.
 
 use std::path::Path;
 
@@ -15,13 +15,13 @@ pub struct GenerationConfig {
     pub bos_token_id: Option<u32>,
     /// Tokens that end a text.
     pub eos_token_ids: Vec<u32>,
-    /// Token that fills a row.
+    /// Padding token.
     pub pad_token_id: Option<u32>,
     /// Sample (true) or take the likeliest token.
     pub do_sample: Option<bool>,
-    /// Divides the logits.
+    /// Temperature.
     pub temperature: Option<f64>,
-    /// Keep the likeliest so many.
+    /// Top-k.
     pub top_k: Option<usize>,
     /// Keep the likeliest up to this probability.
     pub top_p: Option<f64>,
@@ -29,7 +29,7 @@ pub struct GenerationConfig {
     pub min_p: Option<f64>,
     /// Divides the logits of what was said before.
     pub repetition_penalty: Option<f64>,
-    /// Longest answer.
+    /// Maximum number of new tokens.
     pub max_new_tokens: Option<usize>,
 }
 
@@ -86,7 +86,7 @@ impl GenerationConfig {
     /// Writes `generation_config.json`.
     ///
     /// # Errors
-    /// What the disk says.
+    /// I/O errors.
     pub fn write(&self, fs: &dyn Fs, path: &Path) -> Result<()> {
         Ok(store::atomic::write_json(fs, path, &self.to_json())?)
     }

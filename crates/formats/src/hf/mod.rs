@@ -1,4 +1,4 @@
-//! Hugging Face's JSON files beside the weights: `config.json` and `generation_config.json`.
+//! Hugging Face's JSON files: `config.json` and `generation_config.json`.
 //!
 //! Both the v4 spelling (`rope_theta`, `rope_scaling`, `torch_dtype`) and the v5 one (`rope_parameters`,
 //! `dtype`) are read; the v4 spelling is written, since transformers 4 and 5 both load it. A file that asks

@@ -12,21 +12,21 @@ use crate::error::Result;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rope_type", rename_all = "snake_case")]
 pub enum RopeScaling {
-    /// Positions divided by `factor`.
+    /// Positions are divided by `factor`.
     Linear {
-        /// How many times longer the context becomes.
+        /// Factor by which the context grows.
         factor: f64,
     },
-    /// NTK-aware: the base grows with the sequence once that passes `max_position_embeddings`.
+    /// NTK-aware: the base grows with the sequence once it exceeds `max_position_embeddings`.
     Dynamic {
-        /// How many times longer the context becomes.
+        /// Factor by which the context grows.
         factor: f64,
     },
     /// YaRN (Peng et al. 2023, arXiv:2309.00071).
     Yarn {
-        /// How many times longer the context becomes.
+        /// Factor by which the context grows.
         factor: f64,
-        /// The context of the original training.
+        /// Context of the original training, in tokens.
         original_max_position_embeddings: usize,
         /// Multiplies cosine and sine; derived from `factor` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,20 +40,20 @@ pub enum RopeScaling {
     },
     /// Llama 3.1's rule: long wavelengths divided, short ones kept, a blend between.
     Llama3 {
-        /// How many times longer the context becomes.
+        /// Factor by which the context grows.
         factor: f64,
         /// Wavelengths above `original / low_freq_factor` are divided by `factor`.
         low_freq_factor: f64,
         /// Wavelengths below `original / high_freq_factor` are kept.
         high_freq_factor: f64,
-        /// The context of the original training.
+        /// Context of the original training, in tokens.
         original_max_position_embeddings: usize,
     },
 }
 
 impl RopeScaling {
-    /// Reads the rule from `rope_scaling` or `rope_parameters`; `None` for the plain rotary positions.
-    /// `max_position_embeddings` stands in for a missing original context, as it does in transformers.
+    /// Reads the scaling from `rope_scaling` or `rope_parameters`; `None` for plain rotary positions.
+    /// `max_position_embeddings` replaces a missing original context, as in transformers.
     pub(super) fn read(fields: &Fields, max_position_embeddings: usize) -> Result<Option<RopeScaling>> {
         // `type` is the name of before transformers 4.43.
         let name = match fields.text("rope_type")? {
@@ -70,7 +70,7 @@ impl RopeScaling {
         let factor = || -> Result<f64> {
             match fields.require_positive("factor")? {
                 factor if factor < 1.0 => {
-                    Err(fields.corrupt("factor", format!("must be at least 1, is {factor}")))
+                    Err(fields.corrupt("factor", format!("must be at least 1, not {factor}")))
                 }
                 factor => Ok(factor),
             }
@@ -103,8 +103,9 @@ impl RopeScaling {
                 );
                 // Equal factors would divide by zero in the blend.
                 if high_freq_factor <= low_freq_factor {
-                    let message =
-                        format!("must be above low_freq_factor ({low_freq_factor}), is {high_freq_factor}");
+                    let message = format!(
+                        "must be more than low_freq_factor ({low_freq_factor}), not {high_freq_factor}"
+                    );
                     return Err(fields.corrupt("high_freq_factor", message));
                 }
                 RopeScaling::Llama3 {
@@ -122,7 +123,7 @@ impl RopeScaling {
         }))
     }
 
-    /// The v4 object. `type` beside `rope_type` serves readers of before transformers 4.43.
+    /// The v4 object. `type` in addition to `rope_type` serves transformers before 4.43.
     pub(super) fn write(&self) -> Value {
         let mut map = Map::new();
         let mut put = |key: &str, value: Option<Value>| {

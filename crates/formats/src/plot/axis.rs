@@ -1,4 +1,4 @@
-//! Where an axis begins, ends, and is marked: round numbers, few enough to read.
+//! The range and ticks of an axis: round numbers, few enough to read.
 
 /// One axis: values from `low` to `high`, marked every `step`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,8 +16,8 @@ impl Axis {
         Axis { low: (low / step).floor() * step, high: (high / step).ceil() * step, step }
     }
 
-    /// An axis that ends where the values end, marks or not: for time, where empty room on the right would
-    /// mislead.
+    /// An axis that ends at the last value, whether or not there is a tick: for time, where empty space on
+    /// the right would be misleading.
     pub(super) fn tight(values: impl Iterator<Item = f64>, marks: usize) -> Axis {
         let (low, high) = bounds(values);
         Axis { low, high, step: round_step((high - low) / marks as f64) }

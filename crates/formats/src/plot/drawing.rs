@@ -12,7 +12,7 @@ impl Color {
     }
 }
 
-/// Where a text's anchor point lies on it.
+/// Position of a text's anchor point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Anchor {
     Start,
@@ -47,8 +47,9 @@ impl Drawing {
     pub fn to_svg(&self) -> String {
         let (width, height) = (self.width, self.height);
         let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
-             role=\"img\" font-family=\"Roboto, 'Helvetica Neue', Arial, sans-serif\">\n<title>{}</title>\n\
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 \
+             {width} {height}\" role=\"img\" font-family=\"Roboto, 'Helvetica Neue', Arial, \
+             sans-serif\">\n<title>{}</title>\n\
              <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n",
             escape(&self.title)
         );
@@ -67,7 +68,8 @@ fn write_shape(svg: &mut String, shape: &Shape) {
             let points: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
             writeln!(
                 svg,
-                "<polyline points=\"{}\" fill=\"none\" {} stroke-width=\"{width}\" stroke-linejoin=\"round\" stroke-linecap=\"round\"/>",
+                "<polyline points=\"{}\" fill=\"none\" {} stroke-width=\"{width}\" stroke-linejoin=\"round\" \
+                 stroke-linecap=\"round\"/>",
                 points.join(" "),
                 paint("stroke", *color)
             )
@@ -92,7 +94,8 @@ fn write_shape(svg: &mut String, shape: &Shape) {
                 if *upward { format!(" transform=\"rotate(-90 {x:.1} {y:.1})\"") } else { String::new() };
             writeln!(
                 svg,
-                "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\"{turn} {}>{}</text>",
+                "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\"{turn} \
+                 {}>{}</text>",
                 paint("fill", *color),
                 escape(text)
             )

@@ -46,14 +46,14 @@ pub struct Series {
     pub name: String,
     /// (x, y), x not falling.
     pub points: Vec<(f64, f64)>,
-    /// How it is drawn.
+    /// Line style.
     pub style: Style,
 }
 
-/// What stands around the curves.
+/// Labels of a plot.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Labels<'a> {
-    /// Above everything.
+    /// Title.
     pub title: &'a str,
     /// Below the title, smaller; may be empty.
     pub subtitle: &'a str,
@@ -195,8 +195,8 @@ fn running_mean(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// Top right, where a falling curve leaves room: each name with its last value and, for marked series, its
-/// lowest.
+/// The legend, top right, where a falling curve leaves space: each name with its last value and, for marked
+/// series, its lowest.
 fn draw_legend(shapes: &mut Vec<Shape>, series: &[Series]) {
     if series.is_empty() {
         return;

@@ -16,9 +16,8 @@ impl Drawing {
     /// # Errors
     /// `Invalid` if the encoder fails, which it has no cause to.
     pub fn to_png(&self) -> Result<Vec<u8>> {
-        let failed = |what: &str| Error::Invalid {
-            message: format!("cannot paint the plot `{}`: {what}", self.title),
-        };
+        let failed =
+            |what: &str| Error::Invalid { message: format!("cannot draw the plot `{}`: {what}", self.title) };
         let (width, height) = ((self.width * SCALE) as u32, (self.height * SCALE) as u32);
         let mut sheet = Pixmap::new(width, height).ok_or_else(|| failed("it has no size"))?;
         sheet.fill(tiny_skia::Color::WHITE);

@@ -88,7 +88,7 @@ impl TrueType {
         (number != 0).then_some(Glyph(number))
     }
 
-    /// How far the next glyph lies, in font units.
+    /// Advance width, in font units.
     pub(super) fn advance(&self, glyph: Glyph) -> u16 {
         let at = usize::from(glyph.0).min(self.advances.saturating_sub(1));
         word(self.hmtx, 4 * at).unwrap_or(0)
@@ -153,7 +153,7 @@ impl TrueType {
     }
 }
 
-/// Where a component lies.
+/// Offset of a component.
 #[derive(Clone, Copy)]
 struct Placed {
     scale: (f32, f32),

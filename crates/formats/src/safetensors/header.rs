@@ -15,7 +15,7 @@ pub(super) const HEADER_LIMIT_BYTES: u64 = 100_000_000;
 /// Bytes of the header length that opens a file.
 pub(super) const LENGTH_BYTES: u64 = 8;
 
-/// Where a tensor lies, and what it is.
+/// Position, type and shape of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorEntry {
     /// Its name.
@@ -37,7 +37,7 @@ impl TensorEntry {
     }
 }
 
-/// What the JSON says, in the file's order, before any check but that no name comes twice.
+/// The content of the JSON, in the file's order, unchecked except for duplicate names.
 struct RawHeader {
     metadata: BTreeMap<String, String>,
     tensors: Vec<(String, TensorInfo)>,
@@ -64,7 +64,7 @@ impl<'de> Deserialize<'de> for RawHeader {
                     };
                     // Two readers might disagree on which of the two counts.
                     if again {
-                        return Err(A::Error::custom(format!("`{name}` comes twice")));
+                        return Err(A::Error::custom(format!("`{name}` occurs twice")));
                     }
                 }
                 Ok(RawHeader {
@@ -100,22 +100,22 @@ pub(super) fn parse(
             kind: ErrorKind::Corrupt,
         };
         let Some(bytes) = to.checked_sub(from) else {
-            return Err(problem(format!("its data ends ({to}) before it begins ({from})")));
+            return Err(problem(format!("its data ends ({to}) before it starts ({from})")));
         };
         if from != end {
             let relation = if from < end { "overlaps" } else { "leaves a gap after" };
             return Err(problem(format!(
-                "its data begins at byte {from}, which {relation} the tensor before it (end {end})"
+                "its data starts at byte {from}, which {relation} the previous tensor (end {end})"
             )));
         }
         if to > data_bytes {
             return Err(problem(format!(
-                "its data ends at byte {to}, but the file holds {data_bytes} bytes of data: the file is cut short; \
-                 copy or download it again"
+                "its data ends at byte {to}, but the file has {data_bytes} bytes of data: the file is \
+                 truncated; copy or download it again"
             )));
         }
-        let expected = bytes_of(&info)
-            .ok_or_else(|| problem(format!("its shape {:?} is too large for any file", info.shape)))?;
+        let expected =
+            bytes_of(&info).ok_or_else(|| problem(format!("its shape {:?} is too large", info.shape)))?;
         if bytes != expected {
             return Err(problem(format!(
                 "its shape {:?} of {} needs {expected} bytes, but the header gives it {bytes}",
@@ -128,13 +128,13 @@ pub(super) fn parse(
     if end != data_bytes {
         return Err(Error::corrupt(
             path,
-            format!("the tensors cover {end} bytes of data, but the file holds {data_bytes}"),
+            format!("the tensors cover {end} bytes of data, but the file has {data_bytes}"),
         ));
     }
     Ok((entries, raw.metadata))
 }
 
-/// Bytes that the shape and type need, or `None` when no file could hold them.
+/// Bytes of this shape and type, or `None` if no file could hold them.
 fn bytes_of(info: &TensorInfo) -> Option<u64> {
     let bits = info
         .shape

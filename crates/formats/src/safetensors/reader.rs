@@ -1,4 +1,4 @@
-//! Reading: the header first and whole, then any tensor in any order.
+//! Reads the whole header first, then any tensor in any order.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use store::fs::{Fs, FsReader};
 use super::header::{self, HEADER_LIMIT_BYTES, LENGTH_BYTES, TensorEntry};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Bytes converted at a time: the only memory a read takes beside its result.
+/// Bytes converted at a time: the only memory of a read besides its result.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// An open safetensors file whose header has been checked against its size.
@@ -72,8 +72,8 @@ impl<R: Read + Seek> Reader<R> {
             return Err(Error::corrupt(
                 path,
                 format!(
-                    "its header claims {header_bytes} bytes, but the file has {file_bytes}: the file is cut short; \
-                     copy or download it again"
+                    "its header claims {header_bytes} bytes, but the file has {file_bytes}: the file is \
+                     truncated; copy or download it again"
                 ),
             ));
         };
@@ -100,12 +100,12 @@ impl<R: Read + Seek> Reader<R> {
         &self.path
     }
 
-    /// What the header says of one tensor.
+    /// Describes a tensor.
     pub fn find(&self, name: &str) -> Option<&TensorEntry> {
         self.index.get(name).map(|&i| &self.entries[i])
     }
 
-    /// What the header says of one tensor that must be there.
+    /// Describes a tensor that must exist.
     ///
     /// # Errors
     /// `NotFound`, naming the file and the tensor.
@@ -163,7 +163,7 @@ impl<R: Read + Seek> Reader<R> {
                 |bytes: &[u8], out: &mut [f32]| fill::<8>(bytes, out, |b| f64::from_le_bytes(b) as f32)
             }
             other => {
-                let message = format!("holds {other}; only F64, F32, F16 and BF16 are read");
+                let message = format!("has type {other}; only F64, F32, F16 and BF16 are supported");
                 return Err(self.tensor_error(name, ErrorKind::Unsupported, message));
             }
         };

@@ -23,7 +23,7 @@ pub struct TensorSpec {
     pub name: String,
     /// F32, F16 or BF16 (round to nearest even).
     pub dtype: Dtype,
-    /// Its sizes, outermost first.
+    /// Its shape, outermost dimension first.
     pub shape: Vec<usize>,
 }
 
@@ -61,7 +61,7 @@ pub fn write<'a>(
                 Ok(values) => write_values(file, spec.dtype, &values, &mut buffer)?,
                 Err(error) => {
                     refused = Some(error);
-                    return Err(io::Error::other("stopped by the source of the values"));
+                    return Err(io::Error::other("the source of the values stopped"));
                 }
             }
         }
@@ -97,13 +97,13 @@ fn header(specs: &[TensorSpec], metadata: &BTreeMap<String, String>, path: &Path
     let mut end = 0u64;
     for spec in specs {
         if spec.name == "__metadata__" || !names.insert(&spec.name) {
-            return Err(invalid(path, &spec.name, "the name is taken".to_owned()));
+            return Err(invalid(path, &spec.name, "there is already a tensor of this name".to_owned()));
         }
         if !matches!(spec.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             return Err(invalid(
                 path,
                 &spec.name,
-                format!("{} is not written; use F32, F16 or BF16", spec.dtype),
+                format!("{} cannot be written: use F32, F16 or BF16", spec.dtype),
             ));
         }
         let begin = end;
@@ -121,7 +121,8 @@ fn header(specs: &[TensorSpec], metadata: &BTreeMap<String, String>, path: &Path
     if json.len() as u64 > HEADER_LIMIT_BYTES {
         return Err(Error::Invalid {
             message: format!(
-                "cannot write `{}`: its header would take {} bytes, and the format allows {HEADER_LIMIT_BYTES}",
+                "cannot write `{}`: its header would have {} bytes, and the format allows \
+                 {HEADER_LIMIT_BYTES}",
                 path.display(),
                 json.len()
             ),

@@ -69,7 +69,7 @@ fn what_a_file_says_is_read_back() {
         assert_eq!(metadata.i32s("b.i32s").unwrap().unwrap(), [3, -1]);
         assert_eq!(metadata.f32s("b.f32s").unwrap().unwrap(), [2.5]);
         let wrong = metadata.u64("a.i32").unwrap_err();
-        assert_eq!(wrong.to_string(), "`/x.gguf`, key `a.i32`: must be a whole number of at least 0, is -2");
+        assert_eq!(wrong.to_string(), "`/x.gguf`, key `a.i32`: must be a non-negative integer, not -2");
 
         let t = reader.find("t").unwrap();
         assert_eq!((&t.shape[..], t.tensor_type, t.bytes), (&[2, 3][..], TensorType::F32, Some(24)));
@@ -147,9 +147,9 @@ fn headers_that_break_the_format_are_refused() {
     };
     let huge = u64::MAX;
     let cases = [
-        (Vec::new(), "cut short"),
-        (b"GGUF".to_vec(), "cut short"),
-        (b"GGML\x03\0\0\0".to_vec(), "does not begin with `GGUF`"),
+        (Vec::new(), "truncated"),
+        (b"GGUF".to_vec(), "truncated"),
+        (b"GGML\x03\0\0\0".to_vec(), "does not start with `GGUF`"),
         (header(1, 0, 0, &[]), "version is 1"),
         (header(4, 0, 0, &[]), "version is 4"),
         (header(3 << 24, 0, 0, &[]), "big-endian"),
@@ -161,7 +161,7 @@ fn headers_that_break_the_format_are_refused() {
         (header(3, 0, 1, &[&100u64.to_le_bytes()[..], &[0; 20]].concat()), "a key at byte 32"),
         (header(3, 0, 1, &[&1u64.to_le_bytes()[..], &[0xFF; 20]].concat()), "not UTF-8"),
         (key(&[13, 0, 0, 0]), "unknown type 13"),
-        (key(&[7, 0, 0, 0, 2]), "neither 0 nor 1"),
+        (key(&[7, 0, 0, 0, 2]), "must be 0 or 1"),
         (key(&[&8u32.to_le_bytes()[..], &huge.to_le_bytes()].concat()), "the limit is"),
         (key(&[&8u32.to_le_bytes()[..], &(1u64 << 27).to_le_bytes()].concat()), "value of `key.name`"),
         (key(&array_value(0, huge, &[])), "array `key.name`"),
@@ -174,17 +174,17 @@ fn headers_that_break_the_format_are_refused() {
         (info(2, &[huge, huge], 0, 0), "too large"),
         (info(2, &[1 << 32, 1 << 32], 0, 0), "too large"),
         (info(3, &[1 << 40, 1 << 40, 0], 0, 0), "too large"),
-        (info(1, &[1 << 50], 0, 0), "lead past the end"),
+        (info(1, &[1 << 50], 0, 0), "exceed the end"),
         (info(1, &[33], 8, 0), "whole blocks of 32"),
         (info(0, &[], 2, 0), "whole blocks of 32"),
         (info(2, &[32, 256], 12, 0), "whole blocks of 256"),
         (info(1, &[1], 0, 4), "not a multiple of 32"),
-        (info(1, &[1], 0, huge - 31), "lead past the end"),
-        (info(1, &[1], 99, 1 << 20), "lead past the end"),
+        (info(1, &[1], 0, huge - 31), "exceed the end"),
+        (info(1, &[1], 99, 1 << 20), "exceed the end"),
         (File::new().key("general.alignment", u32_value(24)).bytes(), "power of two"),
         (File::new().key("general.alignment", u32_value(0)).bytes(), "power of two"),
-        (File::new().f32("t", &[1]).f32("t", &[1]).bytes(), "comes twice"),
-        (header(3, 0, 2, &[string("k"), u32_value(1), string("k"), u32_value(2)].concat()), "comes twice"),
+        (File::new().f32("t", &[1]).f32("t", &[1]).bytes(), "occurs twice"),
+        (header(3, 0, 2, &[string("k"), u32_value(1), string("k"), u32_value(2)].concat()), "occurs twice"),
         (File::new().f32(&"n".repeat(65), &[1]).bytes(), "the limit is 64"),
     ];
     for (bytes, expected) in cases {
@@ -208,7 +208,7 @@ fn tensors_that_overlap_are_refused() {
         match open(changed) {
             Ok(_) => assert!(!refused, "{offset}"),
             Err(error) => {
-                assert!(refused && error.to_string().contains("within the tensor before"), "{error}")
+                assert!(refused && error.to_string().contains("within the previous tensor"), "{error}")
             }
         }
     }

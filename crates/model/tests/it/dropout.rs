@@ -1,8 +1,8 @@
-//! Where a model drops: after the embedding, and after attention and the MLP of each layer, with a mask of its
-//! own at each place.
+//! Where a model drops: after the embedding, and after attention and the MLP of each layer, with a mask of
+//! its own at each place.
 //!
-//! With one token, row i of a projection's gradient is the gradient of element i of what it adds to the residual
-//! stream: zeros there are the elements dropped in this place.
+//! With one token, row i of a projection's gradient is the gradient of element i of what it adds to the
+//! residual stream: zeros there are the elements dropped in this place.
 
 use compute::Batch;
 use compute::cpu::Cpu;

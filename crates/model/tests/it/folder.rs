@@ -102,7 +102,7 @@ fn damage_is_named() {
     let bytes = RealFs.read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     let cut = load(folder.path()).err().unwrap().to_string();
-    assert!(cut.contains("model.safetensors") && cut.contains("cut short"), "{cut}");
+    assert!(cut.contains("model.safetensors") && cut.contains("truncated"), "{cut}");
 }
 
 #[test]

@@ -215,8 +215,8 @@ fn check<D: Device>(device: impl Fn() -> D, tolerance: &Tolerance, cuts: &[usize
         let weights_difference =
             golden.compare("final", tolerance.weights, |name| weights.download(name).unwrap());
         println!(
-            "{name}: relative difference of logits {logits_difference:.1e}, losses {loss_difference:.1e}, gradients \
-             {gradient_difference:.1e}, final weights {weights_difference:.1e}"
+            "{name}: relative difference of logits {logits_difference:.1e}, losses {loss_difference:.1e}, \
+             gradients {gradient_difference:.1e}, final weights {weights_difference:.1e}"
         );
     }
 }

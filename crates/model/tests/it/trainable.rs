@@ -140,8 +140,8 @@ fn norms_can_be_trained_alone() {
     }
 }
 
-/// A layer below stays frozen, a part of each fused matrix is trained, with its bias, and the head without the
-/// embedding.
+/// A layer below stays frozen, a part of each fused matrix is trained, with its bias, and the head without
+/// the embedding.
 #[test]
 fn any_part_of_a_model_can_be_trained() {
     let parts: [&[&str]; 5] = [

@@ -1,5 +1,5 @@
-//! How fast a model reads a prompt and continues it, alone and with several sequences at once: the same work
-//! as `llama-bench` and `llama-batched-bench` do, on random token ids, the likeliest token chosen.
+//! Benchmarks prompt processing and generation, for one sequence and for several at once: the same work as
+//! `llama-bench` and `llama-batched-bench`, on random token ids, with greedy decoding.
 
 use std::path::Path;
 use std::time::Instant;
@@ -15,70 +15,70 @@ use super::kernels::{Peaks, StepFigures};
 use super::{Preset, median, round};
 use crate::{Error, Result};
 
-/// What to time.
+/// Options of the benchmark.
 #[derive(Clone, Debug)]
 pub struct DecodeOptions {
-    /// Tokens of the prompt.
+    /// Tokens in the prompt.
     pub prompt_tokens: usize,
-    /// Tokens written after it.
+    /// Tokens to generate.
     pub new_tokens: usize,
-    /// How many sequences to continue at the same time.
+    /// Batch sizes: numbers of sequences at once.
     pub sequences: Vec<usize>,
-    /// Measurements of each figure.
+    /// Repetitions of each measurement.
     pub runs: usize,
-    /// Where to compute.
+    /// Device and threads.
     pub target: Target,
-    /// Of the prompts' tokens.
+    /// Seed of the prompts' tokens.
     pub seed: u64,
 }
 
-/// What was measured. Speeds are medians.
+/// Results; speeds are medians.
 #[derive(Clone, Debug, Serialize)]
 pub struct DecodeFigures {
-    /// What was decoded.
+    /// Name of the model.
     pub model: String,
-    /// Types of its matrices.
+    /// Data types of its matrices.
     pub dtype: String,
-    /// Parameters.
+    /// Number of parameters.
     pub params: usize,
-    /// What computed.
+    /// Name of the device.
     pub device: String,
-    /// Threads of the CPU that worked.
+    /// CPU threads used.
     pub threads: usize,
-    /// Tokens of a single sequence's prompt.
+    /// Tokens in the prompt of a single sequence.
     pub prompt_tokens: usize,
-    /// Tokens that each sequence writes.
+    /// Tokens generated per sequence.
     pub new_tokens: usize,
-    /// Of the prompt, one sequence.
+    /// Prompt processing, one sequence.
     pub prefill_tokens_per_s: f64,
-    /// After one token, one sequence.
+    /// Generation, one sequence.
     pub decode_tokens_per_s: f64,
     /// Slowest and fastest run.
     pub decode_min_max: [f64; 2],
-    /// Bytes of weights that each token reads.
+    /// Bytes of weights read per token.
     pub weight_bytes: usize,
-    /// These bytes over a token's time.
+    /// Bytes of weights per second during generation.
     pub weight_gbs: f64,
-    /// Reading as many bytes over and over and doing nothing else.
+    /// Read bandwidth of a loop that only reads as many bytes.
     pub read_gbs: f64,
-    /// With several sequences.
+    /// Results for several sequences.
     pub batches: Vec<BatchFigures>,
-    /// Highest resident memory of the process, in MiB.
+    /// Peak resident memory of the process, in MiB.
     pub peak_rss_mb: f64,
 }
 
 /// Several sequences: a prompt of 64 tokens each, then one token of each at a time.
 #[derive(Clone, Debug, Serialize)]
 pub struct BatchFigures {
-    /// How many.
+    /// Number of sequences.
     pub sequences: usize,
-    /// New tokens of all over the whole time, prompts included.
+    /// New tokens of all sequences divided by the total time, prompts included.
     pub new_tokens_per_s: f64,
-    /// After the prompts.
+    /// New tokens per second without the time of prompts.
     pub decode_tokens_per_s: f64,
 }
 
-/// Tokens of each sequence's prompt where there are several.
+/// Prompt length per sequence if there are several.
 const BATCH_PROMPT: usize = 64;
 
 /// The shape of SmolLM2-135M.
@@ -97,7 +97,7 @@ fn smollm2_135m() -> ModelConfig {
     }
 }
 
-/// A model to time.
+/// A model to measure.
 pub struct Subject {
     name: String,
     config: ModelConfig,
@@ -106,10 +106,10 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// A stored model, in the types it is stored in or in `dtype`.
+    /// A stored model, in its stored types or in `dtype`.
     ///
     /// # Errors
-    /// No model there, or a damaged one.
+    /// A missing or damaged model.
     pub fn stored(path: &Path, dtype: Option<DType>) -> Result<Subject> {
         let stored = Stored::open(&RealFs, path)?;
         let weights = stored.weight_types(&RealFs, dtype)?;
@@ -117,7 +117,7 @@ impl Subject {
         Ok(Subject { name, config, weights, stored: Some(stored) })
     }
 
-    /// Random weights in the shape of SmolLM2-135M: speed does not depend on what they are.
+    /// Random weights with the shape of SmolLM2-135M: speed does not depend on their values.
     pub fn random(dtype: Option<DType>) -> Subject {
         let name = "random weights in the shape of SmolLM2-135M".to_owned();
         let weights = WeightTypes::All(dtype.unwrap_or(DType::Bf16));
@@ -127,7 +127,9 @@ impl Subject {
     fn model<D: Device>(&mut self, device: D, sequences: usize, tokens: usize) -> Result<Decoder<D>> {
         if tokens > self.config.max_position_embeddings {
             let context = self.config.max_position_embeddings;
-            let message = format!("prompt and new tokens are {tokens}, and the model's context is {context}");
+            let message = format!(
+                "prompt and new tokens together are {tokens}, more than the model's context of {context}"
+            );
             return Err(Error::Argument { message });
         }
         let decoding = Decoding { sequences, max_sequence: tokens, weights: self.weights.clone() };
@@ -140,7 +142,7 @@ impl Subject {
     }
 }
 
-/// Bytes of weights that a token reads: an embedding that is no output layer too is not read whole.
+/// Bytes of weights read per token: of an embedding that is not also the output layer, only one row.
 fn weight_bytes<D: Device>(model: &Decoder<D>) -> Result<usize> {
     let input_only = match model.config().tie_word_embeddings {
         true => 0,
@@ -149,7 +151,7 @@ fn weight_bytes<D: Device>(model: &Decoder<D>) -> Result<usize> {
     Ok(model.plan().parameters_bytes - input_only)
 }
 
-/// Times the kernels of decoding a token at a time, of as many sequences as the options name if they name one
+/// Times the kernels of generating one token, for as many sequences as the options give if they give one
 /// number.
 ///
 /// # Errors
@@ -171,16 +173,19 @@ pub fn profile(mut subject: Subject, options: &DecodeOptions) -> Result<StepFigu
             seconds.push(start.elapsed().as_secs_f64());
         }
     }
-    let name =
-        format!("a token of {sequences} sequence(s), {}, in {}", subject.name, model.weights().type_names());
+    let name = format!(
+        "one token for {sequences} sequence(s), {}, in {}",
+        subject.name,
+        model.weights().type_names()
+    );
     let flops = 2.0 * (sequences * subject.config.parameter_count().total) as f64;
     Ok(StepFigures::new(name, model.weights().device(), &mut seconds, flops, peaks))
 }
 
-/// Times a model.
+/// Runs the benchmark.
 ///
 /// # Errors
-/// A machine without the memory; a context too short for the options; a damaged file.
+/// Not enough memory; a context too short for the options; a damaged file.
 pub fn run(mut subject: Subject, options: &DecodeOptions) -> Result<DecodeFigures> {
     let most = options.sequences.iter().copied().max().unwrap_or(1).max(1);
     let longest = options.prompt_tokens.max(if most > 1 { BATCH_PROMPT } else { 1 }) + options.new_tokens;
@@ -192,7 +197,7 @@ pub fn run(mut subject: Subject, options: &DecodeOptions) -> Result<DecodeFigure
     let prompt = tokens(options.prompt_tokens);
     let prompts: Vec<Vec<u32>> = (0..most).map(|_| tokens(BATCH_PROMPT)).collect();
 
-    // Warm-up: buffers grow, weights come from the disk's cache.
+    // Warm-up: buffers grow, and weights are read from the disk cache.
     model.decode(&prompt)?;
     let mut prefill = Vec::new();
     let mut decode = Vec::new();
@@ -235,7 +240,7 @@ pub fn run(mut subject: Subject, options: &DecodeOptions) -> Result<DecodeFigure
     }
 
     let weight_bytes = weight_bytes(&model)?;
-    // Before reading is measured, which takes a buffer of its own.
+    // Taken before the read bandwidth is measured, which needs a buffer of its own.
     let peak_rss_mb = (store::system::peak_rss_bytes().unwrap_or(0) >> 20) as f64;
     let decode_tokens_per_s = median(&mut decode);
     Ok(DecodeFigures {

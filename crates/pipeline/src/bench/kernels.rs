@@ -1,4 +1,4 @@
-//! Where a step's time goes: every kernel call timed, beside the limit that this machine sets it.
+//! The time of a step by kernel, with the limit set by this machine for each.
 //!
 //! A kernel's limit is the longer of two times: its operations at the measured peak of the micro-kernel, and
 //! its bytes at the measured read bandwidth (Williams, Waterman & Patterson 2009, the roofline model).
@@ -11,25 +11,25 @@ use serde::Serialize;
 use super::{BenchOptions, Steps, WARM_UP, median, round};
 use crate::Result;
 
-/// What the machine can do at most, measured in this run.
+/// Measured peaks of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Peaks {
-    /// Products in f32, GFLOP/s.
+    /// Matrix products in f32, GFLOP/s.
     pub f32_gflops: f64,
-    /// Products in bfloat16, where the device has them.
+    /// Matrix products in bfloat16, if the device has them.
     pub bf16_gflops: Option<f64>,
-    /// Reading memory, GB/s.
+    /// Memory read bandwidth, GB/s.
     pub read_gbs: f64,
 }
 
-/// More than the caches hold, on most machines.
+/// Larger than the caches of most machines.
 const READ_BYTES: usize = 512 << 20;
 
 impl Peaks {
-    /// Measures, about a second; reading goes over and over `read_bytes`.
+    /// Measures the peaks in about a second; the read test loops over `read_bytes`.
     ///
     /// # Errors
-    /// A device without the memory.
+    /// Not enough memory.
     pub fn measure(target: Target, read_bytes: usize) -> Result<Peaks> {
         let mut device = target.open()?;
         Ok(Peaks {
@@ -43,7 +43,7 @@ impl Peaks {
         if dtype == "f32" { self.f32_gflops } else { self.bf16_gflops.unwrap_or(self.f32_gflops) }
     }
 
-    /// Seconds that a call takes at least.
+    /// Minimum seconds of a call.
     fn limit(&self, call: &Call, timing: &Timing) -> f64 {
         let products = timing.flops / (self.gflops(call.dtype) * 1e9);
         products.max(timing.bytes / (self.read_gbs * 1e9))
@@ -55,49 +55,49 @@ impl Peaks {
 pub struct KernelFigures {
     /// Its name.
     pub kernel: &'static str,
-    /// Sizes of a call.
+    /// Sizes of the call.
     pub shape: String,
-    /// Type of its operands.
+    /// Data type of its operands.
     pub dtype: &'static str,
-    /// Calls in a step.
+    /// Calls per step.
     pub calls: usize,
-    /// Time of all calls in a step: the median call times their number.
+    /// Time of all calls per step: the median call times their number.
     pub ms: f64,
-    /// Of the step.
+    /// Fraction of the step.
     pub share: f64,
-    /// Rate of the median call, where it multiplies.
+    /// Rate of the median call, if it computes products.
     pub gflops: Option<f64>,
-    /// Bytes that must move over the time of the median call, where it does not multiply.
+    /// Bandwidth of the median call, if it does not.
     pub gbs: Option<f64>,
-    /// The limit over the time.
+    /// Limit divided by time.
     pub of_limit: f64,
 }
 
-/// A step by kernel, the longest first. A step is one of the optimizer's, or one token of decoding.
+/// A step by kernel, the longest first. A step is an optimizer step, or one token of decoding.
 #[derive(Clone, Debug, Serialize)]
 pub struct StepFigures {
-    /// What was timed.
+    /// Description of the step.
     pub name: String,
-    /// What computed.
+    /// Name of the device.
     pub device: String,
-    /// Threads of the CPU that worked.
+    /// CPU threads used.
     pub threads: usize,
-    /// Ceilings.
+    /// Measured peaks.
     pub peaks: Peaks,
     /// Median time of a step.
     pub step_ms: f64,
-    /// Model FLOPs over that time.
+    /// Model FLOPs divided by that time.
     pub model_gflops: f64,
-    /// What the step would take with every kernel at its limit.
+    /// Time of the step with every kernel at its limit.
     pub limit_ms: f64,
-    /// Its kernels.
+    /// The kernels.
     pub kernels: Vec<KernelFigures>,
 }
 
 /// Times the kernels of a preset's steps.
 ///
 /// # Errors
-/// A machine without the memory.
+/// Not enough memory.
 pub fn run(options: &BenchOptions) -> Result<StepFigures> {
     let peaks = Peaks::measure(options.target, READ_BYTES)?;
     let (config, training) = options.subject();
@@ -114,12 +114,12 @@ pub fn run(options: &BenchOptions) -> Result<StepFigures> {
         seconds.push(start.elapsed().as_secs_f64());
     }
     let flops = config.flops_per_token(t) * (b * t) as f64;
-    let name = format!("a step of {} in {}", options.preset.name(), options.precision.dtype().name());
+    let name = format!("training step of {} in {}", options.preset.name(), options.precision.dtype().name());
     Ok(StepFigures::new(name, steps.model.weights().device(), &mut seconds, flops, peaks))
 }
 
 impl StepFigures {
-    /// From the times of equal steps of `flops` model FLOPs each.
+    /// Figures from the times of equal steps of `flops` model FLOPs each.
     pub(super) fn new(
         name: String,
         device: &Profiled<AnyDevice>,

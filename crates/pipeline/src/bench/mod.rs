@@ -1,6 +1,6 @@
-//! The time of one whole training step, the same work as `pytorch_train_bench.py` does: forward, backward,
-//! gradient clipping, AdamW, on random tokens; median of the steps after three warm-up steps. And, beside it,
-//! where that time goes ([`kernels`]) and how fast a model continues texts ([`decode`]).
+//! Benchmarks a whole training step, the same work as `pytorch_train_bench.py`: forward, backward, gradient
+//! clipping, optimizer, on random tokens; median of the steps after three warm-up steps. Also its time by
+//! kernel ([`kernels`]) and decoding ([`decode`]).
 
 pub mod decode;
 pub mod kernels;
@@ -16,10 +16,10 @@ use crate::plan::planned_bytes;
 use crate::{Result, shape};
 use recipe::ModelOptions;
 
-/// Steps that warm up.
+/// Number of warm-up steps.
 const WARM_UP: usize = 3;
 
-/// The shapes that the peer's script knows.
+/// Presets, the same as in the PyTorch script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     /// 4.5M parameters.
@@ -37,7 +37,7 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// As on the command line.
+    /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Preset::Tiny => "tiny",
@@ -49,7 +49,7 @@ impl Preset {
         }
     }
 
-    /// The shape, T and B.
+    /// Model shape, T and B.
     pub fn shape(self) -> (ModelConfig, usize, usize) {
         // d, layers, heads, kv heads, ffn, vocabulary, T, B
         let (d, layers, heads, kv_heads, ffn, vocab, t, b) = match self {
@@ -82,33 +82,33 @@ impl Preset {
     }
 }
 
-/// What to time.
+/// Options of the benchmark.
 #[derive(Clone, Copy, Debug)]
 pub struct BenchOptions {
-    /// The shape.
+    /// The preset.
     pub preset: Preset,
-    /// Tokens of a sequence instead of the preset's.
+    /// Sequence length instead of the preset's.
     pub sequence_length: Option<usize>,
-    /// Sequences of a batch instead of the preset's.
+    /// Batch size instead of the preset's.
     pub batch_size: Option<usize>,
-    /// Parameters instead of the preset's; its vocabulary stays.
+    /// Number of parameters instead of the preset's; the vocabulary is kept.
     pub parameters: Option<u64>,
-    /// The arithmetic.
+    /// Precision.
     pub precision: Precision,
-    /// Compute layers again in the backward.
+    /// Activation checkpointing.
     pub recompute: bool,
-    /// The rule that updates the layers' matrices.
+    /// Optimizer of the layers' weight matrices.
     pub optimizer: Optimizer,
-    /// Where to compute.
+    /// Device and threads.
     pub target: Target,
-    /// Steps in all.
+    /// Number of steps.
     pub steps: usize,
-    /// Of weights and tokens.
+    /// Seed of weights and tokens.
     pub seed: u64,
 }
 
 impl BenchOptions {
-    /// The shape, and what it is built for.
+    /// Model shape and training layout.
     fn subject(&self) -> (ModelConfig, Training) {
         let (mut config, t, b) = self.preset.shape();
         if let Some(parameters) = self.parameters {
@@ -127,50 +127,50 @@ impl BenchOptions {
     }
 }
 
-/// What was measured; names as the peer's script prints them.
+/// Results, with the PyTorch script's names.
 #[derive(Clone, Debug, Serialize)]
 pub struct BenchFigures {
-    /// The shape's name.
+    /// Name of the preset.
     pub preset: &'static str,
-    /// Number format of the arithmetic.
+    /// Precision.
     pub dtype: Precision,
-    /// Whether layers were computed again in the backward.
+    /// Whether activation checkpointing was on.
     pub recompute: bool,
-    /// The rule that updates the layers' matrices.
+    /// Optimizer of the layers' weight matrices.
     pub optimizer: Optimizer,
-    /// What computed.
+    /// Name of the device.
     pub device: String,
-    /// Threads of the CPU that worked.
+    /// CPU threads used.
     pub threads: usize,
-    /// Parameters.
+    /// Number of parameters.
     pub params: usize,
     /// B · T.
     pub tokens_per_step: usize,
     /// Median time of a step.
     pub step_ms: f64,
-    /// Tokens through a whole step in a second.
+    /// Tokens per second.
     pub tokens_per_s: f64,
-    /// FLOPs a token ([`ModelConfig::flops_per_token`]) times tokens a second.
+    /// FLOPs per token ([`ModelConfig::flops_per_token`]) times tokens per second.
     pub model_gflops: f64,
-    /// The same over what the GPU's maker states for dense bfloat16 products; `None` on a CPU, in f32, or for
-    /// an unknown GPU.
+    /// Model FLOPs divided by the GPU's specified dense bfloat16 peak; `None` on a CPU, in f32, or for an
+    /// unknown GPU.
     pub mfu: Option<f64>,
-    /// From taking the device to the end of the first step.
+    /// Time from opening the device to the end of the first step.
     pub first_step_s: f64,
-    /// Highest resident memory of the process, in MiB as the peer counts.
+    /// Peak resident memory of the process, in MiB as in the PyTorch script.
     pub peak_rss_mb: f64,
-    /// Memory allocated on the GPU, in MiB, as PyTorch counts its own.
+    /// Memory allocated on the GPU, in MiB, as PyTorch counts it.
     pub gpu_mb: Option<f64>,
-    /// The same as planned before the first step.
+    /// Planned memory, before the first step.
     pub planned_mb: f64,
-    /// Loss of the last step, in nats a token.
+    /// Loss of the last step, in nats per token.
     pub loss: f64,
 }
 
-/// Times the steps.
+/// Runs the benchmark.
 ///
 /// # Errors
-/// A machine without the memory.
+/// Not enough memory.
 pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
     let (config, training) = options.subject();
     let (b, t) = (training.batch_size, training.sequence_length);
@@ -206,7 +206,7 @@ pub(crate) struct Timed {
     pub seconds: Vec<f64>,
     pub device: String,
     pub threads: usize,
-    /// From taking the device to the end of the first step.
+    /// Time from opening the device to the end of the first step.
     pub first_step_s: f64,
     /// Memory allocated on the GPU.
     pub allocated_bytes: Option<u64>,
@@ -214,7 +214,7 @@ pub(crate) struct Timed {
     pub loss: f64,
 }
 
-/// Trains `steps` steps on one batch of random tokens and times each.
+/// Trains `steps` steps on one batch of random tokens and times each of them.
 pub(crate) fn time_steps(
     config: &ModelConfig,
     training: Training,
@@ -262,20 +262,20 @@ impl<D: Device> Steps<D> {
         Ok(Steps { model, batch, taken: 0 })
     }
 
-    /// One optimizer step; returns the loss in nats a token.
+    /// One optimizer step; returns the loss in nats per token.
     fn step(&mut self) -> f64 {
         self.accumulate();
         self.update()
     }
 
-    /// A step's forward and backward.
+    /// The forward and backward of a step.
     fn accumulate(&mut self) {
         self.model.begin_step();
         let scale = (1.0 / self.batch.weight_sum()) as f32;
         self.model.accumulate(&self.batch, scale, self.taken);
     }
 
-    /// A step's end; returns the loss in nats a token.
+    /// The update of a step; returns the loss in nats per token.
     fn update(&mut self) -> f64 {
         self.taken += 1;
         self.model.optimizer_step(&Update {
@@ -293,7 +293,7 @@ impl<D: Device> Steps<D> {
     }
 }
 
-/// What a step's parts take: the median of single ones.
+/// Median times of the parts of a step.
 pub(crate) struct PartsTimed {
     /// Forward and backward of one micro-batch.
     pub micro_batch_s: f64,
@@ -303,8 +303,8 @@ pub(crate) struct PartsTimed {
     pub threads: usize,
 }
 
-/// Times the parts of steps on one batch of random tokens, for about `seconds`, after one or two that warm
-/// up.
+/// Times the parts of steps on one batch of random tokens for about `seconds`, after one or two warm-up
+/// steps.
 pub(crate) fn time_parts(
     config: &ModelConfig,
     training: Training,
@@ -313,7 +313,7 @@ pub(crate) fn time_parts(
 ) -> Result<PartsTimed> {
     const FEWEST: usize = 3;
     const MOST: usize = 40;
-    /// Steps as long as this are warm after one.
+    /// Steps of this length need one warm-up step.
     const LONG_S: f64 = 0.5;
     let device = target.open()?;
     let threads = device.threads();
@@ -347,13 +347,13 @@ pub(crate) fn time_parts(
     })
 }
 
-/// Sorts, and returns the middle.
+/// Median.
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// To so many digits after the point.
+/// Rounds to a number of digits after the point.
 fn round(value: f64, digits: i32) -> f64 {
     (value * 10f64.powi(digits)).round() / 10f64.powi(digits)
 }

@@ -1,9 +1,8 @@
-//! Ranks as pods of Kubernetes Indexed Jobs. Nothing is applied here: the manifests are files to look at and
-//! apply.
+//! Ranks as pods of Kubernetes Indexed Jobs. Nothing is applied here: manifests are written for review.
 //!
-//! A Job a stage, in JSON, which Kubernetes reads as it reads YAML. Jobs know no order among them, so a
-//! script applies them one by one, each after the one before is complete. Pods work in a project on a volume
-//! that all of them mount, or, with a share, in one of their own.
+//! One Job per stage, in JSON, which Kubernetes accepts like YAML. Jobs have no order, so a script applies
+//! them one by one, each after the previous has completed. Pods work in a project on a volume that all of
+//! them mount or, with a share, in scratch space of their own.
 
 use std::path::{Path, PathBuf};
 
@@ -18,58 +17,58 @@ use crate::project::quoted;
 use crate::stages::{DataStage, shared};
 use crate::{Error, Result};
 
-/// The variable that numbers the pods of an Indexed Job.
+/// The environment variable with the index of a pod in an Indexed Job.
 const RANK: &str = "$(JOB_COMPLETION_INDEX)";
-/// Where pods without a volume work, and find the recipe.
+/// Folders of pods without a volume: the project, and the recipe.
 const SCRATCH: &str = "/scratch";
 const RECIPE_FOLDER: &str = "/recipe";
 const RECIPE: &str = "recipe";
 const RECIPE_FILE: &str = "text2llm.toml";
-/// Variables that name what is on this machine only.
+/// Environment variables that refer to this machine only.
 const OF_THIS_MACHINE: [&str; 4] =
     ["AWS_CONFIG_FILE", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "TEXT2LLM_CACHE"];
 
-/// Where and as what the pods run.
+/// Configuration of the pods.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     /// An image whose entry point is this program, or that has it at `program`.
     pub image: String,
     /// The namespace.
     pub namespace: String,
-    /// The volume that holds the project folder; only with a share can there be none.
+    /// The volume with the project folder; optional only with a share.
     pub volume: Option<Volume>,
-    /// The Secret whose keys become variables of the pods.
+    /// The Secret whose keys become environment variables of the pods.
     pub secret: Option<String>,
     /// The program in the image.
     pub program: String,
-    /// Processors of a pod.
+    /// CPUs per pod.
     pub cpus: usize,
 }
 
 /// A volume that all pods see.
 #[derive(Clone, Debug)]
 pub struct Volume {
-    /// Its claim.
+    /// Its persistent volume claim.
     pub claim: String,
-    /// Where it is mounted; it must hold the project at the same path as here.
+    /// Its mount path; it must contain the project at the same path as here.
     pub mount_path: PathBuf,
 }
 
-/// What was written.
+/// The written files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifests {
-    /// A file a stage, in order.
+    /// One manifest per stage, in order.
     pub files: Vec<PathBuf>,
-    /// Applies them, in order.
+    /// The script that applies them in order.
     pub script: PathBuf,
-    /// Runs the script, for a shell.
+    /// The shell command that runs the script.
     pub command: String,
 }
 
-/// Writes a Job a stage into `data/ranks/kubernetes/`, and a script that applies them.
+/// Writes one Job per stage to `data/ranks/kubernetes/`, and a script that applies them.
 ///
 /// # Errors
-/// A recipe that leads nowhere; a project or recipe outside the volume; the disk.
+/// A recipe with missing files; a project or recipe outside of the volume; I/O errors.
 pub fn write(launch: &Launch<'_>, cluster: &Cluster, reporter: &mut dyn Reporter) -> Result<Manifests> {
     let folders =
         [("the project", launch.request.project.root()), ("the recipe's folder", &launch.request.base_dir)];
@@ -79,7 +78,8 @@ pub fn write(launch: &Launch<'_>, cluster: &Cluster, reporter: &mut dyn Reporter
         {
             return Err(Error::Argument {
                 message: format!(
-                    "{what} `{}` is not below `{}`, where pods find the volume: give its mount point with --mount-path",
+                    "{what} `{}` is not below `{}`, the mount path of the volume in the pods: set it with \
+                     --mount-path",
                     path.display(),
                     volume.mount_path.display()
                 ),
@@ -87,8 +87,7 @@ pub fn write(launch: &Launch<'_>, cluster: &Cluster, reporter: &mut dyn Reporter
         }
     }
     if cluster.volume.is_none() && launch.share.is_none() {
-        let message =
-            "pods need a common folder, by --volume-claim, or object storage, by --share".to_owned();
+        let message = "pods need a common folder (--volume-claim) or object storage (--share)".to_owned();
         return Err(Error::Argument { message });
     }
     Rank::new(0, launch.ranks)?;
@@ -117,7 +116,7 @@ pub fn write(launch: &Launch<'_>, cluster: &Cluster, reporter: &mut dyn Reporter
     Ok(manifests)
 }
 
-/// Ends with the calls of `stage`, which are added.
+/// The beginning of the script; calls of `stage` are appended.
 const SCRIPT: &str = r#"#!/bin/sh
 # Applies the Jobs of text2llm one after another.
 set -eu
@@ -141,14 +140,15 @@ stage() {
 }
 "#;
 
-/// Two projects in one namespace must not take each other's Jobs and recipes for theirs.
+/// Names include a hash of the project, since two projects in one namespace must not share Jobs and recipes.
 fn name(launch: &Launch<'_>, what: &str) -> String {
     let root = launch.request.project.root().to_string_lossy();
     let hash = store::manifest::hash_bytes(root.as_bytes());
     format!("text2llm-{what}-{}", &hash[..8])
 }
 
-/// The recipe that pods cannot find by its path; `None` where they can, or where it is an example's name.
+/// The recipe file if pods cannot read it by its path; `None` if they can, or if it is the name of an
+/// example.
 fn recipe_file<'a>(launch: &'a Launch<'_>, cluster: &Cluster) -> Option<&'a Path> {
     let recipe = launch.arguments.first().map(Path::new)?;
     (cluster.volume.is_none() && recipe.is_file()).then_some(recipe)
@@ -164,7 +164,7 @@ fn config_map(launch: &Launch<'_>, recipe: &Path, cluster: &Cluster) -> Result<V
     }))
 }
 
-/// The command of a pod, with what lies elsewhere there.
+/// The command of a pod, with paths replaced that differ there.
 fn arguments(launch: &Launch<'_>, cluster: &Cluster, stage: DataStage) -> Vec<String> {
     let mut words = launch.command(stage, RANK);
     if cluster.volume.is_none() {
@@ -216,7 +216,7 @@ fn job(launch: &Launch<'_>, cluster: &Cluster, stage: DataStage) -> Value {
             "completionMode": "Indexed",
             "completions": pods,
             "parallelism": pods,
-            // Over all pods; the share of one that failed is begun anew.
+            // The limit is over all pods; a failed share is started again.
             "backoffLimit": launch.retries * pods,
             "template": {
                 "metadata": { "labels": { "app": "text2llm", "stage": stage.name() } },

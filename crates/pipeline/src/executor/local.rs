@@ -1,4 +1,4 @@
-//! Ranks as processes of this machine.
+//! Ranks as processes on this machine.
 
 use std::fs::File;
 use std::path::Path;
@@ -14,7 +14,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Starts processes of this program.
 pub struct Local {
-    /// At most so many at once; 0: as many as there are threads.
+    /// Maximum number at once; 0: the number of threads.
     pub parallel: usize,
 }
 
@@ -28,7 +28,7 @@ impl Executor for Local {
     }
 
     fn run(&mut self, work: &Work<'_>, reporter: &mut dyn Reporter) -> Result<Vec<Failed>> {
-        // It looks at the flag itself, and has children to end first.
+        // It polls the flag itself, since it must stop its children first.
         let _hold = work.launch.stop.hold();
         let threads = match work.launch.request.target.threads {
             0 => store::system::available_threads(),
@@ -55,7 +55,7 @@ impl Executor for Local {
                 reporter.progress(Phase::Corpus, done, work.ranks.len() as u64, "ranks");
             }
             if work.launch.stop.is_raised() {
-                // Dropping them ends them.
+                // Dropping them stops them.
                 return Err(stopped());
             }
             std::thread::sleep(LOOK_EVERY);
@@ -64,14 +64,14 @@ impl Executor for Local {
     }
 }
 
-/// Processes that end with this value.
+/// Processes that are stopped when this value is dropped.
 #[derive(Default)]
 struct Children {
     running: Vec<(usize, Child)>,
 }
 
 impl Children {
-    /// Those that have ended since.
+    /// Removes and returns those that have exited.
     fn ended(&mut self) -> Vec<(usize, Option<ExitStatus>)> {
         let mut ended = Vec::new();
         self.running.retain_mut(|(rank, child)| match child.try_wait() {
@@ -92,7 +92,7 @@ impl Children {
 impl Drop for Children {
     fn drop(&mut self) {
         for (_, child) in &mut self.running {
-            // A rank killed anywhere leaves no mark and is begun anew.
+            // A killed rank leaves no manifest and is run again.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -124,7 +124,7 @@ fn log(path: &Path) -> Result<(File, File)> {
     Ok(open().map_err(store::Error::io("write", path))?)
 }
 
-/// Why a process failed; `None` where it did not.
+/// Why a process failed; `None` if it succeeded.
 fn why(status: Option<ExitStatus>) -> Option<String> {
     match status {
         Some(status) if status.success() => None,

@@ -1,9 +1,9 @@
-//! Preparing data with many processes: who starts the ranks, sees that each has left its mark, and starts
-//! again those that have not.
+//! Prepares data with many processes: an executor starts the ranks, checks that each has written its
+//! manifest, and retries those that have not.
 //!
-//! What the stages do is `stages::shared`'s; an executor only starts commands and waits for them. How they
-//! ended is believed where they failed, and where they did not, the folder's manifest must say so too.
-//! Reading order: this file, `local`, `slurm`, `ray`, `kubernetes`.
+//! The stages themselves are in `stages::shared`; an executor only starts commands and waits for them. A
+//! failed exit is believed; after a successful one the folder's manifest must confirm it. Reading order: this
+//! file, `local`, `slurm`, `ray`, `kubernetes`.
 
 pub mod kubernetes;
 pub mod local;
@@ -27,75 +27,75 @@ use crate::stop;
 use crate::stopped::Stopped;
 use crate::{Error, Result};
 
-/// Bytes at the end of a log that are looked at for its last words, and lines of them that are told.
+/// Bytes read from the end of a log for its last output, and lines of it that are shown.
 const LAST_BYTES: u64 = 4096;
 const LAST_LINES: usize = 5;
 
-/// What is to be done, and by how many.
+/// The work to launch.
 pub struct Launch<'a> {
     /// The recipe and the project.
     pub request: &'a Request<'a>,
-    /// This program, as the ranks find it.
+    /// Path of this program for the ranks.
     pub program: PathBuf,
-    /// What names the same recipe and project to `data stage NAME`: the recipe first.
+    /// Arguments that select the same recipe and project for `data stage NAME`: the recipe first.
     pub arguments: Vec<String>,
-    /// Processes that share `judge` and `encode`.
+    /// Number of ranks of `filter` and `encode`.
     pub ranks: usize,
-    /// How often a rank that failed is tried again.
+    /// How often to retry a failed rank.
     pub retries: usize,
-    /// Where the stages pass on what they made, where machines see no common folder.
+    /// Object storage for results, if machines have no common folder.
     pub share: Option<&'a Share>,
-    /// Raised when somebody wants it to end.
+    /// Raised to stop the launch.
     pub stop: &'a StopFlag,
 }
 
-/// One stage, and the ranks of it that are to run.
+/// One stage, and its ranks to run.
 pub struct Work<'a> {
-    /// All of it.
+    /// The launch it belongs to.
     pub launch: &'a Launch<'a>,
-    /// Which stage.
+    /// The stage.
     pub stage: DataStage,
-    /// Which of `launch.ranks`; `[0]` for a stage that is not shared.
+    /// Ranks out of `launch.ranks`; `[0]` for a stage of one process.
     pub ranks: Vec<usize>,
 }
 
-/// A rank that did not end well.
+/// A failed rank.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
-    /// Which.
+    /// The rank.
     pub rank: usize,
-    /// Why, in words.
+    /// The reason.
     pub why: String,
 }
 
-/// Starts commands somewhere.
+/// Starts commands on some system.
 pub trait Executor {
     /// Its name.
     fn name(&self) -> &'static str;
 
-    /// Whether stages of one process run in this one.
+    /// Whether stages of one process run in this process.
     fn stays_here(&self) -> bool {
         false
     }
 
-    /// Runs the ranks and returns those that failed, once none is left.
+    /// Runs the ranks, waits for all, and returns the failed ones.
     ///
     /// # Errors
-    /// Nothing can be started; somebody asked to stop.
+    /// Nothing can be started; a stop was requested.
     fn run(&mut self, work: &Work<'_>, reporter: &mut dyn Reporter) -> Result<Vec<Failed>>;
 }
 
-/// All data stages, one after another.
+/// Runs all data stages in order.
 ///
 /// # Errors
-/// A recipe that leads nowhere, before anything is started; a rank that fails `retries` times more than once;
-/// another launcher at work. What is done stays, and the same call goes on from there.
+/// A recipe with missing files, before anything is started; a rank that failed `retries` + 1 times; another
+/// launcher at work. Finished work is kept, and the same call continues from it.
 pub fn prepare(
     launch: &Launch<'_>,
     executor: &mut dyn Executor,
     reporter: &mut dyn Reporter,
 ) -> Result<PreparedData> {
-    // Also outside of the stages: sources that are listed, what a share brings.
+    // Covers work outside of the stages too: listing sources, downloading from a share.
     stop::settle(prepare_all(launch, executor, reporter))
 }
 
@@ -125,7 +125,8 @@ fn prepare_all(
             let unmarked = shared::unmarked(request, &options, stage, launch.ranks, launch.share, reporter)?;
             for &rank in unmarked.iter().filter(|rank| work.ranks.contains(rank)) {
                 if !failed.iter().any(|known| known.rank == rank) {
-                    let why = format!("ended without leaving its result; {}", launch.last_words(stage, rank));
+                    let why =
+                        format!("exited without writing its result; {}", launch.last_words(stage, rank));
                     failed.push(Failed { rank, why });
                 }
             }
@@ -136,19 +137,24 @@ fn prepare_all(
                 1 => String::new(),
                 number => format!(" ({number} ranks failed)"),
             };
-            // What left its result and says no all the same, as a quarantine limit does, would say so again.
+            // A stage that wrote its result and failed anyway, for example at the quarantine limit, would
+            // fail again.
             let is_settled = !stage.is_shared() && unmarked.is_empty();
             if tried == launch.retries || is_settled {
                 let log = launch.log(stage, first.rank);
-                let times =
-                    if tried == 0 { String::new() } else { format!("It was tried {} times. ", tried + 1) };
+                let times = if tried == 0 {
+                    String::new()
+                } else {
+                    format!("It was attempted {} times. ", tried + 1)
+                };
                 let message = format!(
-                    "{told}{more}. {times}See `{}`. What is done stays: the same command goes on from here",
+                    "{told}{more}. {times}See `{}`. Finished work is kept: run the same command again to \
+                     continue",
                     log.display()
                 );
                 return Err(Error::Data { message });
             }
-            reporter.warning(Phase::Corpus, &format!("{told}{more}: tried again"));
+            reporter.warning(Phase::Corpus, &format!("{told}{more}; retrying"));
             ranks = failed.into_iter().map(|failed| failed.rank).collect();
             continue;
         }
@@ -160,7 +166,7 @@ fn prepare_all(
 }
 
 impl Launch<'_> {
-    /// The arguments that run a rank of a stage; `rank` stands as it is, so that it can be a variable's name.
+    /// The arguments that run a rank of a stage; `rank` is inserted verbatim, so it can be a variable.
     pub fn command(&self, stage: DataStage, rank: &str) -> Vec<String> {
         let mut command: Vec<String> = ["data", "stage", stage.name()].map(str::to_owned).to_vec();
         command.extend(self.arguments.iter().cloned());
@@ -174,12 +180,12 @@ impl Launch<'_> {
         command
     }
 
-    /// Where ranks' words go.
+    /// Folder of ranks' logs.
     pub fn logs(&self) -> PathBuf {
         self.request.project.ranks().join("logs")
     }
 
-    /// One rank's.
+    /// Log file of a rank.
     pub fn log(&self, stage: DataStage, rank: usize) -> PathBuf {
         self.logs().join(log_name(stage, &rank.to_string()))
     }
@@ -188,16 +194,16 @@ impl Launch<'_> {
         if stage.is_shared() { format!("rank {rank} of {}", self.ranks) } else { "its process".to_owned() }
     }
 
-    /// The end of a rank's log, in one line.
+    /// The end of a rank's log, on one line.
     pub fn last_words(&self, stage: DataStage, rank: usize) -> String {
         match last_lines(&self.log(stage, rank)) {
-            words if words.is_empty() => "it said nothing".to_owned(),
-            words => format!("its last words: {words}"),
+            words if words.is_empty() => "it printed nothing".to_owned(),
+            words => format!("its last output: {words}"),
         }
     }
 }
 
-/// A log's name; `rank` stands as it is.
+/// File name of a log; `rank` is inserted verbatim.
 fn log_name(stage: DataStage, rank: &str) -> String {
     format!("{stage}-{rank}.log")
 }
@@ -218,13 +224,13 @@ fn last_lines(path: &Path) -> String {
     lines[lines.len().saturating_sub(LAST_LINES)..].join(" / ")
 }
 
-/// The folder of what was fetched from hubs, as ranks find it.
+/// The download cache, as ranks find it.
 fn cache() -> PathBuf {
     let folder = cloud::cache_folder();
     std::path::absolute(&folder).unwrap_or(folder)
 }
 
-/// Variables of others that say where things are.
+/// Environment variables of other programs that locate things.
 const PASSED_ON: [&str; 8] = [
     "AWS_CONFIG_FILE",
     "AWS_DEFAULT_REGION",
@@ -236,7 +242,7 @@ const PASSED_ON: [&str; 8] = [
     "HF_ENDPOINT",
 ];
 
-/// What the tasks need of this process's environment, wherever they run. Secrets are none of it.
+/// Environment variables that tasks need, wherever they run; never secrets.
 fn rank_environment(launch: &Launch<'_>, cpus: usize) -> BTreeMap<String, String> {
     let holds_secret = |name: &str, value: &str| secret::is_secret_name(name) || secret::is_in_address(value);
     let webhook = launch.request.recipe.notify.webhook.as_deref();
@@ -245,27 +251,27 @@ fn rank_environment(launch: &Launch<'_>, cpus: usize) -> BTreeMap<String, String
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name.starts_with("TEXT2LLM_") || PASSED_ON.contains(&name.as_str()))
         .filter(|(name, _)| !matches!(name.as_str(), "TEXT2LLM_JSON" | "TEXT2LLM_OUTPUT"))
-        // Whom to tell is the launcher's affair, and `env:NAME` of a webhook may name any variable.
+        // Notifications are the launcher's task, and `env:NAME` of a webhook may name any variable.
         .filter(|(name, value)| !name.starts_with("TEXT2LLM_NOTIFY_") && !holds_secret(name, value))
         .filter(|(name, _)| Some(name.as_str()) != webhook);
     let mut environment: BTreeMap<String, String> = recipe.collect();
     environment.insert("TEXT2LLM_THREADS".to_owned(), cpus.to_string());
-    // The launcher has fetched what there is, where ranks see its files.
+    // The launcher has downloaded everything to where ranks find it.
     if launch.share.is_none() {
         environment.insert("HF_HUB_OFFLINE".to_owned(), "1".to_owned());
-        // Whatever a rank's home is.
+        // Set explicitly, since a rank may have another home folder.
         environment.insert("TEXT2LLM_CACHE".to_owned(), cache().to_string_lossy().into_owned());
     }
     environment
 }
 
-/// That somebody asked to stop.
+/// The error of a requested stop.
 fn stopped() -> Error {
-    // The same command, whose options are many, goes on from here.
+    // Run the same command to continue; it has too many options to repeat here.
     Stopped { phase: Some(Phase::Corpus), steps: None, command: None }.into()
 }
 
-/// That a program cannot be started.
+/// The error if a program cannot be started.
 fn cannot_start(program: &str, error: &std::io::Error, remedy: &str) -> Error {
     Error::Environment { message: format!("cannot start `{program}`: {error}; {remedy}") }
 }

@@ -1,7 +1,7 @@
-//! Ranks as tasks of Ray, by a driver of a few lines of Python that runs beside this process.
+//! Ranks as Ray tasks, submitted by a small Python driver that runs next to this process.
 //!
-//! The driver starts commands and tells how they ended; Ray places them, and tries again those whose worker
-//! was lost. It is one process for all stages, since Ray takes seconds to start. Its own words go to
+//! The driver starts commands and reports how they exited; Ray schedules them, and retries those whose worker
+//! is lost. One driver serves all stages, since Ray takes seconds to start. Its output goes to
 //! `data/ranks/logs/ray.log`.
 
 use std::collections::BTreeMap;
@@ -20,21 +20,21 @@ const DRIVER: &str = include_str!("ray_driver.py");
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LOG: &str = "ray.log";
 
-/// Asks a driver to run ranks.
+/// Runs ranks through a driver.
 pub struct Ray {
-    /// The Python that has Ray.
+    /// Python interpreter that has Ray.
     pub python: String,
-    /// Processors of a rank.
+    /// CPUs per rank.
     pub cpus: usize,
     driver: Option<Driver>,
 }
 
 struct Driver {
     child: Child,
-    /// `None` once it is told that no more come.
+    /// Requests to the driver; `None` after the last one.
     requests: Option<ChildStdin>,
     answers: Receiver<String>,
-    /// Whether ranks are at work.
+    /// Whether ranks are running.
     is_busy: bool,
 }
 
@@ -59,7 +59,7 @@ struct Answer {
 }
 
 impl Ray {
-    /// With the Python of that name.
+    /// An executor with this Python interpreter.
     pub fn new(python: String, cpus: usize) -> Ray {
         Ray { python, cpus, driver: None }
     }
@@ -75,12 +75,16 @@ impl Ray {
                 .stderr(log)
                 .spawn()
                 .map_err(|error| {
-                    cannot_start(&self.python, &error, "name a Python that has Ray with --python")
+                    cannot_start(
+                        &self.python,
+                        &error,
+                        "pass a Python interpreter that has Ray installed with --python",
+                    )
                 })?;
             let requests = child.stdin.take();
             let output = child.stdout.take();
             let (send, answers) = channel();
-            // Ends with the pipe, that is with the driver.
+            // Ends when the pipe closes, that is when the driver exits.
             let heard = std::thread::Builder::new().spawn(move || {
                 for line in output
                     .into_iter()
@@ -106,7 +110,7 @@ impl Executor for Ray {
 
     fn run(&mut self, work: &Work<'_>, reporter: &mut dyn Reporter) -> Result<Vec<Failed>> {
         let launch = work.launch;
-        // It looks at the flag itself, and has a driver to end first.
+        // It polls the flag itself, since it must stop the driver first.
         let _hold = launch.stop.hold();
         let program = std::iter::once(launch.program.display().to_string());
         let cpus = self.cpus;
@@ -121,7 +125,7 @@ impl Executor for Ray {
         };
         let driver = self.driver(launch)?;
         driver.is_busy = true;
-        // A driver that has gone is told by its answers' end.
+        // If the driver has exited, its output ends.
         let _asked = serde_json::to_string(&request).map_err(std::io::Error::other).and_then(|mut line| {
             line.push('\n');
             driver.requests.as_mut().map_or(Ok(()), |requests| requests.write_all(line.as_bytes()))
@@ -132,7 +136,7 @@ impl Executor for Ray {
             let line = match driver.answers.recv_timeout(LOOK_EVERY) {
                 Ok(line) => line,
                 Err(RecvTimeoutError::Timeout) if launch.stop.is_raised() => {
-                    // The driver's end is that of its tasks.
+                    // When the driver exits, so do its tasks.
                     self.driver = None;
                     return Err(stopped());
                 }
@@ -164,21 +168,17 @@ impl Executor for Ray {
 fn lost(launch: &Launch<'_>) -> Error {
     let log = launch.logs().join(LOG);
     Error::Environment {
-        message: format!(
-            "the driver of Ray has ended: {} (all of it in `{}`)",
-            last_lines(&log),
-            log.display()
-        ),
+        message: format!("the Ray driver failed: {} (full output in `{}`)", last_lines(&log), log.display()),
     }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        /// Ray takes its processes down at the end of standard input.
+        /// The driver stops Ray's processes when its standard input closes.
         const GRACE: Duration = Duration::from_secs(10);
         drop(self.requests.take());
         if self.is_busy {
-            // Asked politely, so that Ray takes its workers down.
+            // Stopped by closing its input, so that Ray stops its workers.
             let _ = store::process::terminate(&self.child);
         }
         let end = std::time::Instant::now() + GRACE;

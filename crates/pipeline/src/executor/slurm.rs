@@ -1,8 +1,8 @@
-//! Ranks as tasks of Slurm job arrays, over a file system that all nodes share.
+//! Ranks as tasks of Slurm job arrays, on a file system that all nodes share.
 //!
-//! A stage is a job array; the script stands beside its logs, to be submitted by hand as well. Slurm's
-//! accounting is not asked, since many clusters have none: a task that ends well writes a file of its job's
-//! number, and the rank's manifest is looked at besides.
+//! A stage is a job array; its script is written next to the logs and can be submitted by hand too. Slurm's
+//! accounting is not used, since many clusters have none: a task that succeeds writes a file with its job's
+//! number, and the rank's manifest is checked in addition.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,12 +21,12 @@ use crate::{Error, Result};
 const FIRST_PAUSE: Duration = Duration::from_millis(300);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How long a shared file system may take to show what another node wrote.
+/// How long a shared file system may take to show files written by another node.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Submits job arrays and waits for them.
 pub struct Slurm {
-    /// Passed to `sbatch` as they are: partition, time, memory.
+    /// Options passed to `sbatch`: partition, time, memory.
     pub sbatch_options: Vec<String>,
 }
 
@@ -36,7 +36,7 @@ impl Executor for Slurm {
     }
 
     fn run(&mut self, work: &Work<'_>, reporter: &mut dyn Reporter) -> Result<Vec<Failed>> {
-        // It looks at the flag itself, and has a job to end first.
+        // It polls the flag itself, since it must cancel the job first.
         let _hold = work.launch.stop.hold();
         let script = self.write_script(work.launch, work.stage)?;
         let mut submit = Command::new("sbatch");
@@ -45,9 +45,9 @@ impl Executor for Slurm {
             submit.arg(format!("--array={}", list(&work.ranks)));
         }
         let said = ask(submit.arg(&script))?.map_err(|said| Error::Environment {
-            message: format!("sbatch refuses `{}`: {said}", script.display()),
+            message: format!("sbatch rejected `{}`: {said}", script.display()),
         })?;
-        // With clusters in a federation it is `number;cluster`.
+        // In a federation of clusters the output is `number;cluster`.
         let job = said.trim().split(';').next().unwrap_or_default().to_owned();
         reporter.note(Phase::Corpus, &format!("{}: job {job} submitted", work.stage));
         wait(work, &job, reporter)?;
@@ -55,12 +55,12 @@ impl Executor for Slurm {
         let end = Instant::now() + VISIBLE_WITHIN;
         while !work.ranks.iter().all(ended_well) && Instant::now() < end {
             std::thread::sleep(LOOK_EVERY);
-            // Listing a folder makes network file systems look again.
+            // Listing a folder makes network file systems refresh it.
             drop(fs::read_dir(work.launch.logs()));
         }
         let failed = work.ranks.iter().filter(|rank| !ended_well(rank)).map(|&rank| {
             let words = work.launch.last_words(work.stage, rank);
-            Failed { rank, why: format!("of job {job} failed or was ended; {words}") }
+            Failed { rank, why: format!("of job {job} failed or was cancelled; {words}") }
         });
         Ok(failed.collect())
     }
@@ -75,7 +75,7 @@ impl Slurm {
 
     fn script(&self, launch: &Launch<'_>, stage: DataStage) -> String {
         let logs = launch.logs();
-        // Slurm's %a is the task's number in an array.
+        // In Slurm, %a is the index of the task in the array.
         let log = logs.join(log_name(stage, if stage.is_shared() { "%a" } else { "0" }));
         let mut script = format!("#!/bin/sh\n#SBATCH --job-name=text2llm-{stage}\n");
         if stage.is_shared() {
@@ -92,12 +92,12 @@ impl Slurm {
             words.map(|word| if word == "@RANK@" { "\"$RANK\"".to_owned() } else { quoted(&word) }).collect();
         script += "RANK=\"${SLURM_ARRAY_TASK_ID:-0}\"\nJOB=\"${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}\"\n";
         if launch.share.is_none() {
-            // Nodes need not reach the hub: the launcher has fetched what there is.
+            // Nodes need no access to the hub: the launcher has downloaded everything.
             script += "export HF_HUB_OFFLINE=1\n";
             script += &format!("export TEXT2LLM_CACHE={}\n", quoted(&cache().display().to_string()));
         }
         script += "unset TEXT2LLM_JSON TEXT2LLM_OUTPUT\n";
-        // Slurm tells how many processors are this task's, also where it does not bind it to them.
+        // Slurm sets the number of CPUs of the task, even if it does not bind it to them.
         script += "export TEXT2LLM_THREADS=\"${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}\"\n";
         let ended = logs.join(format!("{stage}-"));
         script += &format!(
@@ -109,12 +109,12 @@ impl Slurm {
     }
 }
 
-/// Written by a task that ended well.
+/// The file written by a successful task.
 fn ended_file(launch: &Launch<'_>, stage: DataStage, job: &str, rank: usize) -> PathBuf {
     launch.logs().join(format!("{stage}-{job}-{rank}.ended"))
 }
 
-/// Until no task of the job is left.
+/// Waits until the job has no task left.
 fn wait(work: &Work<'_>, job: &str, reporter: &mut dyn Reporter) -> Result<()> {
     let mut pause = FIRST_PAUSE;
     let mut told = String::new();
@@ -131,10 +131,10 @@ fn wait(work: &Work<'_>, job: &str, reporter: &mut dyn Reporter) -> Result<()> {
         let mut queue = Command::new("squeue");
         let tasks = match ask(queue.args(["--noheader", "--array", "--format=%T %r", "--jobs", job]))? {
             Ok(tasks) => tasks,
-            // Forgotten by the controller: it has ended a while ago.
+            // Unknown to the controller: it ended a while ago.
             Err(said) if said.contains("Invalid job id") => return Ok(()),
             Err(said) => {
-                // A controller that restarts answers again soon.
+                // A restarting controller responds again soon.
                 if told != said {
                     reporter.warning(Phase::Corpus, &format!("squeue: {said}"));
                     told = said;
@@ -148,7 +148,7 @@ fn wait(work: &Work<'_>, job: &str, reporter: &mut dyn Reporter) -> Result<()> {
         if left == 0 {
             return Ok(());
         }
-        // Why it waits, where that is more than its turn.
+        // The reason why it is pending, other than priority.
         let reason = tasks
             .lines()
             .filter_map(|line| line.strip_prefix("PENDING "))
@@ -156,24 +156,24 @@ fn wait(work: &Work<'_>, job: &str, reporter: &mut dyn Reporter) -> Result<()> {
         if let Some(reason) = reason
             && told != reason
         {
-            reporter.warning(Phase::Corpus, &format!("job {job} waits: {reason} (`squeue --jobs {job}`)"));
+            reporter
+                .warning(Phase::Corpus, &format!("job {job} is pending: {reason} (`squeue --jobs {job}`)"));
             told = reason.to_owned();
         }
     }
 }
 
-/// What a command of Slurm's says; the inner error is what it says when it fails.
+/// The output of a Slurm command; the inner error is its error output.
 fn ask(command: &mut Command) -> Result<std::result::Result<String, String>> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| cannot_start(&program, &error, "start from a machine that submits to Slurm"))?;
+    let output = command.stdin(Stdio::null()).output().map_err(|error| {
+        cannot_start(&program, &error, "run this on a machine that can submit Slurm jobs")
+    })?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     Ok(if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) })
 }
 
-/// Task numbers as Slurm writes them: `0-3,7`.
+/// Task indices in Slurm's notation: `0-3,7`.
 fn list(ranks: &[usize]) -> String {
     let mut parts: Vec<(usize, usize)> = Vec::new();
     for &rank in ranks {

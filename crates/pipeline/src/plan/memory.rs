@@ -7,38 +7,37 @@ use recipe::Recipe;
 use serde::{Serialize, Serializer};
 use tokenizer::Kind;
 
-/// Memory of training by part; micro-batches are `micro_batch_size` sequences. On the CPU it is what the
-/// process has resident at most, less the pages of token shards that it maps: the system takes those back
-/// before it wants for memory.
+/// Memory of training by part, with micro-batches of `micro_batch_size` sequences. On the CPU it is the peak
+/// RSS of the process without mapped pages of token shards, which the system reclaims first when memory is
+/// short.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
     /// The arena.
     pub plan: MemoryPlan,
-    /// Sequences that go through the model at once.
+    /// Sequences per micro-batch.
     pub micro_batch_size: usize,
-    /// Packing buffers of products, tiles of attention, samples and checkpoints on their way out.
+    /// Packing buffers of matrix products, attention tiles, samples, and checkpoints being written.
     pub workspace_bytes: u64,
-    /// What the program itself needs, with its tokenizer and what preparing the data leaves.
+    /// The program itself, with its tokenizer and memory left over from preparing data.
     pub program_bytes: u64,
-    /// All of it.
+    /// Total.
     pub total_bytes: u64,
-    /// What this process could take now.
+    /// Memory available to this process now.
     pub available_bytes: Option<u64>,
 }
 
-/// The program itself: its code as far as it is used, its stacks and small allocations.
+/// The program's code in use, stacks and small allocations.
 const PROGRAM_BYTES: u64 = 12 << 20;
-/// On a GPU: code that libraries load as they need it, and captured graphs.
+/// On a GPU: lazily loaded library code, and captured graphs.
 const GPU_PROGRAM_BYTES: u64 = 256 << 20;
-/// What a run holds beside: batches, records, code that is not used before.
+/// Other memory of a run: batches, records, newly used code.
 const RUN_BYTES: u64 = 2 << 20;
-/// Of a vocabulary of subwords, with its merges and maps.
+/// Bytes per token of a subword vocabulary, with its merges and maps.
 const TOKENIZER_BYTES_A_TOKEN: u64 = 1 << 10;
-/// What training a tokenizer of subwords and encoding with it leaves on the heap of the same process.
+/// Heap left over from training a subword tokenizer and encoding in the same process.
 const PREPARING_BYTES: u64 = 16 << 20;
 
-/// Highest memory of training, in the process or on the GPU: the arena, the kernels' workspace, and the
-/// program.
+/// Peak memory of training, of the process or of the GPU: the arena, the kernels' workspace, and the program.
 pub(crate) fn planned_bytes(config: &ModelConfig, training: &Training, target: Target) -> u64 {
     let arena = MemoryPlan::new(config, &Purpose::Train(training.clone())).total_bytes as u64;
     let program = if target.is_cpu() { PROGRAM_BYTES } else { 0 };
@@ -50,18 +49,18 @@ fn workspace_bytes(config: &ModelConfig, training: &Training, target: Target) ->
 }
 
 impl Memory {
-    /// Of a recipe's training. `prepared`: the text is tokenized already, by another process.
+    /// Memory of a recipe's training. `prepared`: whether the text was tokenized already, by another process.
     pub(super) fn new(config: &ModelConfig, recipe: &Recipe, prepared: bool, target: Target) -> Memory {
         let micro_batch_size = train::micro_batch_size(config, &recipe.train, target);
         let training = recipe.train.training(micro_batch_size, target);
         let plan = MemoryPlan::new(config, &Purpose::Train(training.clone()));
         let subwords = matches!(recipe.tokenizer.kind, Kind::Bpe | Kind::Unigram);
         let tokenizer_bytes = if subwords { TOKENIZER_BYTES_A_TOKEN * config.vocab_size as u64 } else { 0 };
-        // Samples are written by a model of their own; a checkpoint passes through memory a tensor at a time.
+        // Samples use a separate model; a checkpoint passes through memory one tensor at a time.
         let sampler = match recipe.train.sample_prompts.is_empty() {
             true => 0,
             false => {
-                // No token is shorter than a byte.
+                // Every token has at least one byte.
                 let prompt = recipe.train.sample_prompts.iter().map(String::len).max().unwrap_or(0);
                 let tokens = prompt.saturating_add(recipe.train.sample_max_new_tokens).saturating_add(1);
                 let decoding = Purpose::Decode(Decoding::one(tokens.min(config.max_position_embeddings)));
@@ -85,7 +84,7 @@ impl Memory {
         }
     }
 
-    /// With what this process has resident now in place of what a program is expected to: for the process
+    /// Replaces the estimate for the program by the current resident memory of this process: for the process
     /// that trains.
     pub(crate) fn begun_at(mut self, rss_bytes: u64) -> Memory {
         let program_bytes = rss_bytes + RUN_BYTES;

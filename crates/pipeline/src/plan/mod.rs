@@ -1,4 +1,4 @@
-//! What a recipe will cost: parameters, memory, tokens, FLOPs, disk and time, before anything is made.
+//! Plans: parameters, memory, tokens, FLOPs, disk and time of a recipe, before anything is computed.
 
 mod memory;
 
@@ -18,49 +18,49 @@ pub use memory::Memory;
 pub(crate) use memory::planned_bytes;
 use recipe::Recipe;
 
-/// Seconds that a calibration may take.
+/// Time limit of a calibration, in seconds.
 const CALIBRATION_S: f64 = 3.0;
-/// Fewer than this a parameter, and a model learns hardly more than which words are frequent.
+/// Below this number of tokens per parameter, a model learns little more than word frequencies.
 const FEW_TOKENS_PER_PARAMETER: f64 = 0.2;
-/// A shape that needs more FLOPs a step than this is timed with fewer layers.
+/// Shapes with more FLOPs per step than this are timed with fewer layers.
 const CALIBRATION_FLOPS: f64 = 4e11;
-/// The same on a GPU.
+/// The same limit on a GPU.
 const GPU_CALIBRATION_FLOPS: f64 = 1e14;
 
-/// Costs of a recipe.
+/// The plan of a recipe.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
     /// The recipe's name.
     pub name: String,
-    /// The shape.
+    /// The model's shape.
     pub model: ModelConfig,
-    /// T of training.
+    /// Sequence length of training.
     pub sequence_length: usize,
-    /// Arithmetic of training on this machine.
+    /// Precision of training on this machine.
     pub precision: Precision,
-    /// Whether layers are computed again in the backward.
+    /// Whether activation checkpointing is on.
     pub recompute: bool,
-    /// The rule that updates the layers' matrices.
+    /// Optimizer of the layers' weight matrices.
     pub optimizer: Optimizer,
-    /// Whether an average of the weights is kept.
+    /// Whether a weight average is kept.
     pub average: bool,
-    /// By part.
+    /// Parameters by part.
     pub parameters: Parameters,
-    /// Bytes of a training step, by part.
+    /// Memory of a training step, by part.
     pub memory: Memory,
-    /// What there is to train on.
+    /// Training tokens.
     pub tokens: Tokens,
-    /// Arithmetic.
+    /// Floating-point operations.
     pub flops: Flops,
-    /// Bytes on the disk at the end, about.
+    /// Approximate bytes on disk at the end.
     pub disk_bytes: u64,
-    /// On this machine, once calibrated.
+    /// Time on this machine, once calibrated.
     pub time: Option<Time>,
-    /// On a rented GPU, where one was asked for.
+    /// Estimate for a rented GPU, if requested.
     pub rent: Option<Rent>,
-    /// Where the memory does not suffice: settings with which it would, as flags.
+    /// If memory is insufficient: settings that would fit, as flags.
     pub fits_with: Option<String>,
-    /// What looks wrong.
+    /// Warnings.
     pub warnings: Vec<String>,
 }
 
@@ -75,14 +75,14 @@ pub struct Parameters {
     pub feed_forward: u64,
     /// All norms.
     pub norms: u64,
-    /// The output layer, 0 when tied.
+    /// Output layer; 0 if tied.
     pub head: u64,
-    /// All.
+    /// Total.
     pub total: u64,
 }
 
 impl Parameters {
-    /// Names and numbers of the parts that are not empty.
+    /// Names and counts of the parts that are not empty.
     pub fn parts(&self) -> Vec<(&'static str, u64)> {
         let parts = [
             ("embedding", self.embedding),
@@ -108,56 +108,56 @@ impl From<ParameterCount> for Parameters {
     }
 }
 
-/// What there is to train on.
+/// Training tokens.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Tokens {
-    /// Training tokens of one pass.
+    /// Training tokens per epoch.
     pub available: u64,
-    /// Tokens of all passes.
+    /// Training tokens of all epochs.
     pub trained: u64,
-    /// Whether they were estimated from the size of the text, because it is not tokenized yet.
+    /// Whether they are estimated from the size of the text, because it is not tokenized yet.
     pub estimated: bool,
-    /// Passes.
+    /// Number of epochs.
     pub epochs: Option<f64>,
     /// Optimizer steps.
     pub steps: u64,
-    /// Sequences a step.
+    /// Sequences per step.
     pub batch_size: usize,
     /// `trained / parameters`.
     pub per_parameter: f64,
 }
 
-/// Arithmetic of the training.
+/// Floating-point operations of training.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Flops {
-    /// By [`ModelConfig::flops_per_token`].
+    /// Per token, by [`ModelConfig::flops_per_token`].
     pub per_token: f64,
     /// Of all trained tokens.
     pub total: f64,
 }
 
-/// Measured on this machine.
+/// Time measured on this machine.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Time {
-    /// Of the optimizer steps; validation and saving come on top.
+    /// Time of the optimizer steps, without validation and saving.
     pub training_s: f64,
-    /// Speed.
+    /// Tokens per second.
     pub tokens_per_s: f64,
-    /// Speed in arithmetic.
+    /// Model GFLOP/s.
     pub model_gflops: f64,
-    /// Threads that worked.
+    /// CPU threads used.
     pub threads: usize,
-    /// Steps timed.
+    /// Number of measured steps.
     pub measured_steps: usize,
 }
 
-/// The plan of a recipe in a project on a device. Uses the tokenized text where there is one, else an
-/// estimate from its size.
+/// The plan of a recipe in a project on a device. Uses the tokenized text if it exists, or else an estimate
+/// from its size.
 ///
 /// # Errors
-/// Text that is not there; a shape that cannot be built.
+/// Missing text; an invalid shape.
 pub fn plan(recipe: &Recipe, project: &Project, base_dir: &Path, target: Target) -> Result<Plan> {
-    // Asked for even where there are tokens: a path that leads nowhere must be told now.
+    // Checked even if there are tokens: a missing path must be reported now.
     let estimate = text::estimate_train_tokens(recipe, project, base_dir)?;
     match text::prepared_tokens(project).filter(|prepared| text::is_of_recipe(prepared, recipe)) {
         Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false, target),
@@ -165,7 +165,7 @@ pub fn plan(recipe: &Recipe, project: &Project, base_dir: &Path, target: Target)
     }
 }
 
-/// The plan of a recipe whose text may be gone, from what was made of it.
+/// The plan of a recipe whose text may be missing, from its prepared tokens.
 pub(crate) fn of_prepared(recipe: &Recipe, project: &Project, target: Target) -> Result<Plan> {
     match text::prepared_tokens(project) {
         Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false, target),
@@ -186,12 +186,12 @@ pub(crate) fn of_tokens(
     Ok(of_design(recipe, model, Available { tokens: available, estimated }, target))
 }
 
-/// The plan for a shape that is settled.
+/// The plan for a known shape.
 pub(crate) fn of_shape(recipe: &Recipe, model: ModelConfig, available: u64, target: Target) -> Plan {
     of_design(recipe, model, Available { tokens: available, estimated: false }, target)
 }
 
-/// Training tokens of one pass.
+/// Training tokens per epoch.
 struct Available {
     tokens: u64,
     estimated: bool,
@@ -214,7 +214,7 @@ fn of_design(recipe: &Recipe, model: ModelConfig, available: Available, target: 
         batch_size: options.batch_size,
         per_parameter: trained as f64 / parameters.total.max(1) as f64,
     };
-    // Weights, moments and an average a checkpoint: the last ones, the best, and one being written.
+    // Weights, moments and average per checkpoint: the last ones, the best, and one being written.
     let each = if options.ema_decay > 0.0 { 16 } else { 12 };
     let checkpoints = each * parameters.total * (options.keep_last as u64 + 2);
     let disk_bytes = checkpoints + 4 * parameters.total + 4 * available + (16 << 20);
@@ -242,8 +242,8 @@ fn of_design(recipe: &Recipe, model: ModelConfig, available: Available, target: 
     plan
 }
 
-/// The first settings that need no more memory than there is: those that change no bit first, then ever
-/// smaller micro-batches.
+/// The first settings that fit into memory: first those that keep results bit-identical, then smaller
+/// micro-batches.
 fn fits_with(plan: &Plan, recipe: &Recipe, target: Target) -> Option<String> {
     let available = plan.memory.available_bytes.filter(|&available| plan.memory.total_bytes > available)?;
     let now = plan.memory.micro_batch_size;
@@ -269,7 +269,7 @@ fn fits_with(plan: &Plan, recipe: &Recipe, target: Target) -> Option<String> {
     None
 }
 
-/// The vocabulary before the tokenizer is trained: characters and bytes have few.
+/// The vocabulary size before the tokenizer is trained: character and byte tokenizers have few tokens.
 fn expected_vocab_size(recipe: &Recipe) -> usize {
     match recipe.tokenizer.kind {
         Kind::Bpe | Kind::Unigram => recipe.tokenizer.vocab_size,
@@ -281,8 +281,8 @@ fn warnings(plan: &Plan, recipe: &Recipe) -> Vec<String> {
     let mut found = Vec::new();
     if plan.tokens.per_parameter < FEW_TOKENS_PER_PARAMETER && plan.tokens.trained > 0 {
         found.push(format!(
-            "{:.2} tokens a parameter are very few: the model will hardly learn. Take a smaller one (model.size), more epochs, \
-             or more text",
+            "{:.2} tokens per parameter are very few: the model will hardly learn. Use a smaller model \
+             (model.size), more epochs, or more text",
             plan.tokens.per_parameter
         ));
     }
@@ -290,7 +290,8 @@ fn warnings(plan: &Plan, recipe: &Recipe) -> Vec<String> {
         && epochs > 40.0
     {
         found.push(format!(
-            "{epochs:.0} passes over the same text: beyond about 40 a model learns little new and begins to repeat it by heart"
+            "{epochs:.0} epochs over the same text: beyond about 40, a model learns little and begins to \
+             memorize it"
         ));
     }
     if let Some(size) = recipe.model.size.as_deref().and_then(recipe::parse_size)
@@ -299,7 +300,8 @@ fn warnings(plan: &Plan, recipe: &Recipe) -> Vec<String> {
         let miss = plan.parameters.total as f64 / size as f64 - 1.0;
         if miss.abs() > 0.15 {
             found.push(format!(
-                "the nearest shape to model.size = {} has {} parameters ({:+.0} %): the vocabulary of {} takes {} of them",
+                "the nearest shape to model.size = {} has {} parameters ({:+.0} %): the vocabulary of {} \
+                 takes {} of them",
                 size,
                 plan.parameters.total,
                 100.0 * miss,
@@ -312,22 +314,24 @@ fn warnings(plan: &Plan, recipe: &Recipe) -> Vec<String> {
 }
 
 impl Plan {
-    /// That training needs more memory than this process could take, and what to do about it.
+    /// The warning if training needs more memory than is available, with a remedy.
     pub fn memory_shortage(&self) -> Option<String> {
         let available =
             self.memory.available_bytes.filter(|available| self.memory.total_bytes > *available)?;
         let remedy = match &self.fits_with {
-            Some(flags) => format!("it fits with {flags}"),
-            None => "no micro-batch is small enough: take a shorter train.sequence_length or a smaller model (model.size)".to_owned(),
+            Some(flags) => format!("training fits with {flags}"),
+            None => "no micro-batch is small enough: use a shorter train.sequence_length or a smaller model \
+                     (model.size)"
+                .to_owned(),
         };
         Some(format!(
-            "training needs about {} MB of memory and {} MB are free: {remedy}",
+            "training needs about {} MB of memory, and {} MB are free: {remedy}",
             self.memory.total_bytes / 1_000_000,
             available / 1_000_000
         ))
     }
 
-    /// The plan of the same recipe on a rented GPU of that kind: its memory, hours and price.
+    /// The plan of the same recipe on a rented GPU of this kind: its memory, hours and price.
     pub fn on_gpu(mut self, recipe: &Recipe, gpu: &'static Gpu) -> Plan {
         let target = Target { place: Place::Cuda(0), threads: 0 };
         self.precision = recipe.train.settled_precision(target);
@@ -338,11 +342,11 @@ impl Plan {
         self
     }
 
-    /// Times real training steps of the planned shape, or of fewer of its layers where a step would take
-    /// long, and fills in [`Plan::time`].
+    /// Measures real training steps of the planned shape, or of fewer layers if a step would take long, and
+    /// sets [`Plan::time`].
     ///
     /// # Errors
-    /// A machine without the memory for even that.
+    /// Not enough memory even for that.
     pub fn calibrate(&mut self, target: Target) -> Result<()> {
         let sequence_length = self.sequence_length;
         let most = if target.is_cpu() { CALIBRATION_FLOPS } else { GPU_CALIBRATION_FLOPS };
@@ -356,13 +360,13 @@ impl Plan {
         let step_flops = |config: &ModelConfig| {
             config.flops_per_token(sequence_length) * (batch_size * sequence_length) as f64
         };
-        // The last layer is never computed again: among few layers it would weigh too much.
+        // The last layer is never recomputed; among few layers it would have too much weight.
         let least = if self.recompute { 4 } else { 1 };
         while config.num_hidden_layers > least && step_flops(&config) > most {
             config.num_hidden_layers = config.num_hidden_layers.div_ceil(2).max(least);
         }
         if self.precision == Precision::Bf16 && !target.has_bf16() {
-            self.warnings.push("the time was not measured: this CPU has no bf16 products".to_owned());
+            self.warnings.push("the time was not measured: this CPU has no bf16 instructions".to_owned());
             return Ok(());
         }
         let training = Training {
@@ -377,7 +381,8 @@ impl Plan {
             self.memory.available_bytes.filter(|available| memory.total_bytes as u64 > *available)
         {
             self.warnings.push(format!(
-                "the time was not measured: even {} of {} layers with {batch_size} sequences need {} MB of memory and {} MB are free",
+                "the time was not measured: even {} of {} layers with {batch_size} sequences need {} MB of \
+                 memory, and {} MB are free",
                 config.num_hidden_layers,
                 self.model.num_hidden_layers,
                 memory.total_bytes / 1_000_000,
@@ -386,8 +391,8 @@ impl Plan {
             return Ok(());
         }
         let parts = time_parts(&config, training, CALIBRATION_S, target)?;
-        // The update takes as long for few tokens as for many, and goes with the parameters: layers that were
-        // left out count there.
+        // The time of the update does not depend on tokens but on parameters, so omitted layers are counted
+        // there.
         let flops_per_s = step_flops(&config) / parts.micro_batch_s;
         let left_out = self.parameters.total as f64 / Parameters::from(config.parameter_count()).total as f64;
         let step_tokens = self.tokens.trained as f64 / self.tokens.steps.max(1) as f64;
@@ -437,7 +442,7 @@ mod tests {
         assert_eq!(plan.tokens.steps, 587);
         assert!((plan.tokens.epochs.expect("there is text") - 3.0).abs() < 0.01);
         assert!(
-            plan.warnings.iter().any(|warning| warning.contains("tokens a parameter")),
+            plan.warnings.iter().any(|warning| warning.contains("tokens per parameter")),
             "{:?}",
             plan.warnings
         );
@@ -455,7 +460,8 @@ mod tests {
 
     #[test]
     fn where_memory_is_short_the_settings_that_fit_are_named() {
-        let text = "[model]\ndepth = 8\n[train]\nsteps = 10\nbatch_size = 8\nmicro_batch_size = 8\nsequence_length = 256\n";
+        let text = "[model]\ndepth = 8\n[train]\nsteps = 10\nbatch_size = 8\nmicro_batch_size = \
+                    8\nsequence_length = 256\n";
         let recipe = Recipe::load("r.toml", text, &[]).expect("valid");
         let mut plan = of_tokens(&recipe, 4096, 1_000_000, false, Target::cpu(1)).expect("a plan");
         let whole = plan.memory.total_bytes;

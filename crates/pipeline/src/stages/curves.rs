@@ -1,4 +1,4 @@
-//! The loss curve of a run, as SVG and PNG beside its metrics.
+//! Draws the loss curve of a run as SVG and PNG.
 
 use formats::plot::{Labels, Series, Style, loss_curve};
 use runs::metrics::Metric;

@@ -1,5 +1,4 @@
-//! From text to tokens: the corpus, tokenizer and model phases. Each is a stage that is skipped when nothing
-//! changed.
+//! The corpus, tokenizer and model phases. Each is skipped if nothing has changed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,24 +20,23 @@ use super::request::Request;
 use super::trained::Trained;
 use crate::{Error, Result, plan, record, remote};
 
-/// The tokenizer stage's name; its number is raised when the same options and text would give another
-/// vocabulary.
+/// Name of the tokenizer stage; its number is raised when the same options and text give another vocabulary.
 pub(super) const TOKENIZER_STAGE: &str = "tokenizer";
 const TOKENIZER_STAGE_VERSION: u32 = 1;
-/// Words of a validation document that open a sample.
+/// Number of words of a validation document used as a prompt.
 const OPENING_WORDS: usize = 4;
-/// Languages that get a sample.
+/// Maximum number of languages with a sample.
 const OPENINGS: usize = 4;
-/// Documents that are looked through for them.
+/// Maximum number of documents searched for prompts.
 const LOOKED_AT: usize = 20_000;
 
-/// Cleaned text.
+/// Prepared documents.
 pub(super) struct DocumentsReady {
     pub summary: CorpusSummary,
     pub hash: String,
 }
 
-/// Everything that training needs.
+/// The inputs of training.
 pub(super) struct Prepared {
     pub tokenizer: Tokenizer,
     pub model: ModelConfig,
@@ -47,13 +45,13 @@ pub(super) struct Prepared {
     pub validation_bytes: u64,
     /// ISO 639-1, most text first.
     pub languages: Vec<String>,
-    /// Language and first words of a validation document, one a language.
+    /// Language and first words of one validation document per language.
     pub openings: Vec<(Option<String>, String)>,
-    /// How much text there is, in words.
+    /// Description of the amount of text.
     pub text_in_words: String,
 }
 
-/// What the recipe asks of the corpus, with a hub's files on this machine; objects are listed.
+/// The recipe's corpus options, with hub files downloaded and objects listed.
 pub(super) fn corpus_sources(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<remote::Sources> {
     let mut sources = remote::gathered(&with_mix(request), &request.base_dir, reporter)?;
     let data = &mut sources.options;
@@ -62,7 +60,7 @@ pub(super) fn corpus_sources(request: &Request<'_>, reporter: &mut dyn Reporter)
     Ok(sources)
 }
 
-/// The recipe's; any phase's mix makes documents say where they came from.
+/// The recipe's corpus options; if a phase has a mix, documents record their entry.
 fn with_mix(request: &Request<'_>) -> CorpusOptions {
     let mut data = request.recipe.data.clone();
     if request.recipe.train.phase.iter().any(|phase| phase.mix.is_some()) {
@@ -71,14 +69,13 @@ fn with_mix(request: &Request<'_>) -> CorpusOptions {
     data
 }
 
-/// The manifest of prepared text that is of this recipe; its bytes are not looked at.
+/// The manifest of prepared text of this recipe, without checking its bytes.
 pub(super) fn documents_manifest(request: &Request<'_>) -> Option<Manifest> {
     let manifest = Manifest::read(&RealFs, &request.project.documents()).ok()?;
     corpus::documents_by(&with_mix(request)).has_options_of(&manifest).then_some(manifest)
 }
 
-/// Prepared text as it is, once every byte is checked; `None` where there is none. For who holds the
-/// project's lock.
+/// Prepared text with every byte verified; `None` if there is none. The caller holds the project's lock.
 pub(super) fn documents_at_hand(request: &Request<'_>) -> Result<Option<DocumentsReady>> {
     let folder = request.project.documents();
     if !stage::repair(&RealFs, &folder)? {
@@ -91,7 +88,7 @@ pub(super) fn documents_at_hand(request: &Request<'_>) -> Result<Option<Document
     Ok(Some(DocumentsReady { summary, hash: manifest.hash() }))
 }
 
-/// The corpus phase; from what `ranks` have judged, where there are any.
+/// The corpus phase, from the output of `ranks` if given.
 pub(super) fn documents(
     request: &Request<'_>,
     ranks: Option<&Ranks<'_>>,
@@ -101,7 +98,7 @@ pub(super) fn documents(
     if request.skip_corpus {
         let ready = documents_at_hand(request)?.ok_or_else(|| Error::Data {
             message: format!(
-                "--skip-corpus: there is no prepared text in `{}`: run once without --skip-corpus",
+                "--skip-corpus: there is no prepared text in `{}`; run once without --skip-corpus",
                 folder.display()
             ),
         })?;
@@ -130,7 +127,7 @@ pub(super) fn documents(
         (removed(&summary.repeated_spans), "repeated spans removed"),
         (removed(&summary.repeated_lines), "repeated lines removed"),
         (summary.repaired_sequences, "invalid UTF-8 sequences repaired"),
-        (summary.quarantined, "files or lines passed over"),
+        (summary.quarantined, "unreadable files or lines skipped"),
     ] {
         if number > 0 {
             words.push_str(&format!(", {number} {what}"));
@@ -143,7 +140,7 @@ pub(super) fn documents(
     Ok((DocumentsReady { summary, hash: manifest.hash() }, done))
 }
 
-/// Whether a folder is what its stage would make, to the last byte: then no object need be fetched for it.
+/// Whether a folder is exactly the output of its stage: then no object needs to be downloaded.
 pub(super) fn is_whole(folder: &Path, wanted: impl FnOnce() -> corpus::Result<Stage>) -> Result<bool> {
     let Ok(manifest) = Manifest::read(&RealFs, folder) else { return Ok(false) };
     Ok(wanted()?.is_of(&manifest) && manifest.verify(&RealFs, folder).is_ok())
@@ -182,7 +179,7 @@ pub(super) fn tokenizer(
         if !stage::repair(&RealFs, &folder)? {
             return Err(Error::Data {
                 message: format!(
-                    "--skip-tokenizer: there is no tokenizer in `{}`: run once without --skip-tokenizer",
+                    "--skip-tokenizer: there is no tokenizer in `{}`; run once without --skip-tokenizer",
                     folder.display()
                 ),
             });
@@ -192,7 +189,7 @@ pub(super) fn tokenizer(
             let verified = Manifest::read(&RealFs, &folder).and_then(|known| known.verify(&RealFs, &folder));
             verified.map_err(|error| Error::Data {
                 message: format!(
-                    "--skip-tokenizer: {error}. Where the tokenizer was replaced on purpose, remove `{}`",
+                    "--skip-tokenizer: {error}. If you replaced the tokenizer on purpose, remove `{}`",
                     manifest.display()
                 ),
             })?;
@@ -217,7 +214,7 @@ pub(super) fn tokenizer(
     Ok((tokenizer, Done::Worked(summary)))
 }
 
-/// The folders of shards, each with its mix.
+/// The folders of token shards, each with its mix.
 pub(super) fn token_folders<'a>(request: &'a Request<'_>) -> Vec<(PathBuf, Option<&'a tokens::MixOptions>)> {
     let phases = request.recipe.train.phase.iter().filter(|phase| phase.mix.is_some());
     let phases = phases.map(|phase| (request.project.phase_tokens(&phase.name), phase.mix.as_ref()));
@@ -232,7 +229,7 @@ pub(super) fn tokenizer_stage(request: &Request<'_>, documents_hash: &str) -> St
     Stage { name: TOKENIZER_STAGE, options, inputs }
 }
 
-/// The tokenizer of these documents and this recipe, where it is there and good. Nothing is repaired: another
+/// The tokenizer of these documents and this recipe, if it exists and verifies. Nothing is repaired: another
 /// process may be making it.
 pub(super) fn tokenizer_at_hand(request: &Request<'_>, documents_hash: &str) -> Result<Option<Tokenizer>> {
     let folder = request.project.tokenizer();
@@ -241,8 +238,7 @@ pub(super) fn tokenizer_at_hand(request: &Request<'_>, documents_hash: &str) -> 
     found.map(|_| Ok(Tokenizer::open(&RealFs, &folder)?)).transpose()
 }
 
-/// The documents as ids, mixed where the recipe or a phase of it says so; the ids are those of `ranks`, where
-/// there are any.
+/// Encodes and mixes the documents for the recipe and its phases; the ids come from `ranks` if given.
 fn shards(
     request: &Request<'_>,
     tokenizer: &Tokenizer,
@@ -262,7 +258,7 @@ fn shards(
     })
 }
 
-/// The shards of the phases that learn from a mix of their own.
+/// The shards of phases with their own mix.
 fn phase_shards(
     request: &Request<'_>,
     tokenizer: &Tokenizer,
@@ -281,7 +277,7 @@ fn phase_shards(
     Ok(made)
 }
 
-/// The shards alone, those of the phases' mixes included.
+/// The token shards, including those of phases' mixes.
 pub(super) fn tokens(
     request: &Request<'_>,
     tokenizer: &Tokenizer,
@@ -301,7 +297,7 @@ pub(super) fn tokens(
     Ok((tokens, done))
 }
 
-/// The model phase: token shards, the shape, and what training it takes.
+/// The model phase: token shards, the shape, and the amount of training.
 pub(super) fn model(
     request: &Request<'_>,
     documents: &DocumentsReady,
@@ -320,7 +316,8 @@ pub(super) fn model(
     let plan =
         plan::of_tokens(&request.recipe, tokenizer.vocab_size(), tokens.train.tokens, false, request.target)?;
     let summary = format!(
-        "{:.1}M parameters ({} layers, width {}, {} heads, vocabulary {}), {} training tokens, {} steps, {:.1} tokens a parameter",
+        "{:.1}M parameters ({} layers, width {}, {} heads, vocabulary {}), {} training tokens, {} steps, \
+         {:.1} tokens per parameter",
         plan.parameters.total as f64 / 1e6,
         plan.model.num_hidden_layers,
         plan.model.hidden_size,
@@ -343,17 +340,17 @@ pub(super) fn model(
     Ok((prepared, Done::Worked(summary)))
 }
 
-/// What training needs, from what a run was trained on; no stage is run.
+/// The inputs of a trained run; no stage is run.
 pub(super) fn existing(request: &Request<'_>, trained: &Trained) -> Result<Prepared> {
     let inputs = &trained.meta.inputs;
     let folder = request.project.documents();
-    // Text that has changed since, or is gone, tells nothing about this run.
+    // Text that has changed or is missing says nothing about this run.
     let is_same = Manifest::read(&RealFs, &folder).is_ok_and(|manifest| manifest.hash() == inputs.documents);
     let summary: Option<CorpusSummary> =
         is_same.then(|| store::atomic::read_json(&RealFs, &folder.join("report.json")).ok()).flatten();
     let (openings, text_in_words) = match &summary {
         Some(known) => (openings(request, known)?, in_words(known)),
-        None => (vec![(None, String::new())], "no longer at hand".to_owned()),
+        None => (vec![(None, String::new())], "no longer available".to_owned()),
     };
     let known = summary.unwrap_or_default();
     Ok(Prepared {
@@ -362,7 +359,7 @@ pub(super) fn existing(request: &Request<'_>, trained: &Trained) -> Result<Prepa
             .meta
             .model
             .clone()
-            .ok_or_else(|| Error::Data { message: format!("run {} has no shape", trained.run.id()) })?,
+            .ok_or_else(|| Error::Data { message: format!("run {} has no model shape", trained.run.id()) })?,
         documents_hash: inputs.documents.clone(),
         tokens_hash: inputs.tokens.clone(),
         validation_bytes: known.validation.bytes,
@@ -389,7 +386,7 @@ fn tell_usage(tokens: &TokenSummary, reporter: &mut dyn Reporter) {
         .map(|(language, usage)| format!("{language} {:.2}", usage.bytes_per_token))
         .collect();
     let message = format!(
-        "{:.2} bytes a token ({}), {} ids unused",
+        "{:.2} bytes per token ({}), {} ids unused",
         tokens.usage.total.bytes_per_token,
         languages.join(", "),
         tokens.usage.unused_ids.len()
@@ -397,7 +394,7 @@ fn tell_usage(tokens: &TokenSummary, reporter: &mut dyn Reporter) {
     reporter.note(Phase::Model, &message);
 }
 
-/// The first words of a document of each language, from the validation text, else from the training text.
+/// The first words of a document per language, from the validation text or else the training text.
 fn openings(request: &Request<'_>, summary: &CorpusSummary) -> Result<Vec<(Option<String>, String)>> {
     let folder = request.project.documents();
     let wanted: Vec<Option<String>> = summary

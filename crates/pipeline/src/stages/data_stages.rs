@@ -1,6 +1,5 @@
-//! The stages of preparing data: each a value, and what it does.
-//!
-//! `judge` and `encode` are shared among ranks; the others are one process each.
+//! The data stages: each a value, with the function that runs it.
+//! `filter` and `encode` are split among ranks; the others run in one process each.
 
 use std::str::FromStr;
 
@@ -21,7 +20,7 @@ use crate::{Error, Result};
 impl DataStage {
     /// In their order.
     pub const ALL: [DataStage; 5] = [
-        DataStage(&JUDGE),
+        DataStage(&FILTER),
         DataStage(&DOCUMENTS),
         DataStage(&TOKENIZER),
         DataStage(&ENCODE),
@@ -36,14 +35,14 @@ impl FromStr for DataStage {
         let found = DataStage::ALL.into_iter().find(|stage| stage.name() == text);
         found.ok_or_else(|| {
             let names = DataStage::ALL.map(DataStage::name).join(", ");
-            format!("there is no stage `{text}`: they are {names}")
+            format!("there is no stage `{text}`; the stages are {names}")
         })
     }
 }
 
-/// Sources to verdicts.
-static JUDGE: Definition = Definition {
-    name: corpus::JUDGE_STAGE,
+/// Sources to filter decisions.
+static FILTER: Definition = Definition {
+    name: corpus::FILTER_STAGE,
     phase: Phase::Corpus,
     place: Place::Ranks,
     inputs: &[],
@@ -57,12 +56,12 @@ static JUDGE: Definition = Definition {
     make: |making, reporter| judge(making.request, making.rank, reporter),
 };
 
-/// Verdicts to documents.
+/// Filter decisions to documents.
 static DOCUMENTS: Definition = Definition {
     name: corpus::DOCUMENTS_STAGE,
     phase: Phase::Corpus,
     place: Place::Project(|request| vec![request.project.documents()]),
-    inputs: &[DataStage(&JUDGE)],
+    inputs: &[DataStage(&FILTER)],
     is_left_out: |request| request.skip_corpus,
     expected: |before, _| {
         before
@@ -146,14 +145,14 @@ fn of_ids(
 fn judge(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Result<Done> {
     let sources = data::corpus_sources(request, reporter)?;
     let folder = request.project.ranks();
-    let out = &DataStage(&JUDGE).folders(request, rank)[0];
+    let out = &DataStage(&FILTER).folders(request, rank)[0];
     let wanted = || corpus::judge_stage(&RealFs, &sources.options, &request.base_dir, rank);
     if sources.has_objects() && !data::is_whole(out, wanted)? {
         sources.fetch(&request.base_dir, rank, reporter)?;
     }
     let done = corpus::judge_rank(&RealFs, &sources.options, &request.base_dir, &folder, rank, reporter)?;
     let words = format!(
-        "{rank}: {} documents of {} files, {:.1} MB",
+        "{rank}: {} documents from {} files, {:.1} MB",
         done.documents,
         done.files,
         done.bytes as f64 / 1e6
@@ -166,12 +165,11 @@ fn encode(making: &Making<'_>, reporter: &mut dyn Reporter) -> Result<Done> {
     let (_, tokenizer) = tokenizer_before(making)?;
     let (documents, folder) = (request.project.documents(), request.project.ranks());
     let done = corpus::encode_rank(&RealFs, &documents, &tokenizer, &folder, rank, reporter)?;
-    let words = format!("{rank}: {} tokens of {} documents", done.tokens, done.documents);
+    let words = format!("{rank}: {} tokens from {} documents", done.tokens, done.documents);
     Ok(if done.reused { Done::Reused(format!("unchanged: {words}")) } else { Done::Worked(words) })
 }
 
-/// The documents' hash, and the tokenizer that was made of them. Every byte of the documents is checked by
-/// who reads them.
+/// The documents' hash, and the tokenizer made from them. The documents' bytes are verified by their readers.
 fn tokenizer_before(making: &Making<'_>) -> Result<(String, Tokenizer)> {
     let not_before = || not_before(making.again);
     let documents = data::documents_manifest(making.request).ok_or_else(not_before)?.hash();
@@ -179,11 +177,12 @@ fn tokenizer_before(making: &Making<'_>) -> Result<(String, Tokenizer)> {
     Ok((documents, tokenizer))
 }
 
-/// `again` is what the command has beside, as in [`Making`].
+/// `again`: additional flags for the command in the message, as in [`Making`].
 fn not_before(again: &str) -> Error {
     Error::Data {
         message: format!(
-            "a stage before this one is not done, or not by this recipe: run `text2llm data stage NAME{again}` in the order {}",
+            "an earlier stage is not done, or was done with another recipe: run `text2llm data stage \
+             NAME{again}` in the order {}",
             DataStage::ALL.map(DataStage::name).join(", ")
         ),
     }

@@ -1,12 +1,12 @@
-//! What a folder must be made of to be the one that is wanted.
+//! The stage that a folder must have been made by.
 
 use store::manifest::Manifest;
 use store::stage::Stage;
 
-/// What a folder must be made of.
+/// The stage that a folder must have been made by.
 pub(super) struct Expected {
     pub stage: Stage,
-    /// Whether its inputs are not looked at: its options alone decide.
+    /// Whether inputs are ignored and only options compared.
     pub of_any_inputs: bool,
 }
 
@@ -16,7 +16,7 @@ impl Expected {
         Expected { stage, of_any_inputs: false }
     }
 
-    /// Whether a folder's mark is such a one.
+    /// Whether a folder's manifest matches.
     pub fn is(&self, mark: &Manifest) -> bool {
         if self.of_any_inputs { self.stage.has_options_of(mark) } else { self.stage.is_of(mark) }
     }

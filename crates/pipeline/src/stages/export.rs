@@ -1,4 +1,5 @@
-//! `model/`: the chosen checkpoint in Hugging Face's form, read back and compared before it is put in place.
+//! Exports the selected checkpoint to `model/` in Hugging Face format; it is read back and compared before it
+//! is put in place.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,9 +23,9 @@ use super::validation::Evaluation;
 use crate::generate::{Extent, Generator, Options};
 use crate::{Error, Result};
 
-/// The stage's name in its manifest; the number changes when the files' meaning does.
+/// Name of the stage; the number changes when the files' meaning does.
 pub(super) const STAGE: &str = "export-1";
-/// Largest difference of a logit between checkpoint and export: both hold the same f32 values, so none.
+/// Maximum logit difference between checkpoint and export: none, since both have the same f32 values.
 const MAXIMUM_LOGIT_DIFFERENCE: f32 = 0.0;
 const GREEDY_TOKENS: usize = 32;
 
@@ -37,7 +38,7 @@ pub(super) fn export(
 ) -> Result<((), Done)> {
     let target = request.project.model();
     if !request.recipe.export.enabled {
-        return Ok(((), Done::Reused("switched off (export.enabled = false)".to_owned())));
+        return Ok(((), Done::Reused("disabled (export.enabled = false)".to_owned())));
     }
     let disk = Error::disk(Phase::Export);
     let sampling = &request.recipe.validate;
@@ -55,7 +56,7 @@ pub(super) fn export(
     if stage.current(&RealFs, &target).map_err(&disk)?.is_some() {
         return Ok((
             (),
-            Done::Reused("model/ holds this checkpoint already and every file verifies".to_owned()),
+            Done::Reused("model/ already has this checkpoint, and every file verifies".to_owned()),
         ));
     }
     trained.check_stop()?;
@@ -73,13 +74,13 @@ pub(super) fn export(
     let bytes: u64 = manifest.outputs.values().map(|file| file.bytes).sum();
     reporter.note(
         Phase::Export,
-        &format!("read back and compared: largest difference of a logit {difference:e}, greedy text equal"),
+        &format!("read back and compared: largest logit difference {difference:e}, greedy text equal"),
     );
-    let summary = format!("model/ with {} files, {:.1} MB", manifest.outputs.len(), bytes as f64 / 1e6);
+    let summary = format!("wrote model/ with {} files, {:.1} MB", manifest.outputs.len(), bytes as f64 / 1e6);
     Ok(((), Done::Worked(summary)))
 }
 
-/// Weights, shape, tokenizer and how to sample, as other programs load them.
+/// Writes weights, configuration, tokenizer and generation defaults for other programs.
 pub(crate) fn write_model(
     to: &Path,
     weights: &mut Weights<AnyDevice>,
@@ -121,12 +122,12 @@ fn write(
     store::atomic::write(&RealFs, &to.join("README.md"), card.as_bytes()).map_err(Error::disk(Phase::Export))
 }
 
-/// After which the export must write what the checkpoint writes.
+/// Prompts after which the export must generate the same text as the checkpoint.
 fn compared_prompts(evaluation: &Evaluation) -> impl Iterator<Item = &str> {
     evaluation.samples.iter().map(|sample| sample.prompt.as_str()).chain([""])
 }
 
-/// Reads the written folder as any program would and compares it with the checkpoint.
+/// Opens the written folder like any program and compares it with the checkpoint.
 fn compare(
     checkpoint: &mut Generator,
     written: &Path,
@@ -143,7 +144,7 @@ fn compare(
         for (a, b) in a.iter().zip(&b) {
             let difference = (a - b).abs();
             if difference.is_nan() || difference > MAXIMUM_LOGIT_DIFFERENCE {
-                return Err(refuse(format!("a logit after {prompt:?} is {b} and was {a}")));
+                return Err(refuse(format!("a logit after {prompt:?} is {b}, not {a}")));
             }
             largest = largest.max(difference);
         }
@@ -151,7 +152,7 @@ fn compare(
         let a = checkpoint.generate(prompt, &greedy, &mut |_| true)?.text;
         let b = export.generate(prompt, &greedy, &mut |_| true)?.text;
         if a != b {
-            return Err(refuse(format!("after {prompt:?} it writes {b:?} and the checkpoint {a:?}")));
+            return Err(refuse(format!("after {prompt:?} it generates {b:?}, the checkpoint {a:?}")));
         }
     }
     Ok(largest)
@@ -217,7 +218,7 @@ fn card(request: &Request<'_>, prepared: &Prepared, trained: &Trained, evaluatio
                     "Arithmetic",
                     match train.precision {
                         Some(Precision::F32) => "f32",
-                        _ => "bfloat16 operands, f32 sums and weights",
+                        _ => "bfloat16 operands, f32 accumulation and master weights",
                     }
                     .to_owned(),
                 ),
@@ -229,11 +230,11 @@ fn card(request: &Request<'_>, prepared: &Prepared, trained: &Trained, evaluatio
             ],
         },
         CardSection {
-            title: "Generation on the machine that trained".to_owned(),
+            title: "Generation on the training machine".to_owned(),
             rows: vec![
                 row("Resident memory", format!("{:.0} MB", evaluation.generation.rss_mb)),
                 row(
-                    &format!("p95 time of {} tokens", evaluation.generation.tokens),
+                    &format!("p95 latency of {} tokens", evaluation.generation.tokens),
                     format!("{:.0} ms", evaluation.generation.p95_ms),
                 ),
             ],
@@ -242,8 +243,8 @@ fn card(request: &Request<'_>, prepared: &Prepared, trained: &Trained, evaluatio
     ModelCard {
         name: recipe.name.clone(),
         summary: format!(
-            "A language model of {parameters} parameters, trained from scratch with text2llm {}. It continues text; it was not \
-             tuned to follow instructions, and what it writes may be wrong.",
+            "A language model with {parameters} parameters, trained from scratch with text2llm {}. It \
+             continues text; it was not tuned to follow instructions, and its output may be wrong.",
             env!("CARGO_PKG_VERSION")
         ),
         license: Some(request.recipe.export.license.clone()).filter(|license| !license.is_empty()),

@@ -1,4 +1,4 @@
-//! The folders that a command will fill: each must be free, or what the same stage made before.
+//! Checks the folders that a command will write: each must be free, or contain output of the same stage only.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use super::{export, validation};
 use crate::meta::Until;
 use crate::{Result, ours};
 
-/// Refuses a project in whose stage folders somebody keeps files of their own, before any work is done.
+/// Returns an error if a stage folder of the project contains the user's own files, before any work is done.
 ///
 /// # Errors
 /// Names the folder, the files and the remedy.
@@ -25,17 +25,17 @@ pub(super) fn check(request: &Request<'_>) -> Result<()> {
     check_all(&folders)
 }
 
-/// The same for a command that prepares data.
+/// The same check for a command that prepares data.
 pub(super) fn check_data(request: &Request<'_>) -> Result<()> {
     check_all(&data_folders(request)?)
 }
 
-/// The same for a stage of one process.
+/// The same check for a stage that runs in one process.
 pub(super) fn check_stage(request: &Request<'_>, stage: DataStage) -> Result<()> {
     if stage.is_shared() { Ok(()) } else { check_all(&of_stage(request, stage)?) }
 }
 
-/// The same for a command that goes on with a run, and validates and exports where `until` says so.
+/// The same check for a command that continues a run, and validates and exports if `until` says so.
 pub(super) fn check_results(request: &Request<'_>) -> Result<()> {
     ours::check_metrics(request.project)?;
     if request.until >= Until::Export { check_all(&results(request)) } else { Ok(()) }

@@ -1,5 +1,5 @@
-//! Which run to work on: a new one, an unfinished one to continue, or a finished one that already is what was
-//! asked for.
+//! Selects the run to work on: a new one, an unfinished one to continue, or a finished one with the same
+//! recipe and data.
 
 use std::path::Path;
 
@@ -20,36 +20,36 @@ pub(super) struct Begun {
     pub run: RunDir,
     pub lock: RunLock,
     pub meta: RunMeta,
-    /// Whether an earlier process began it.
+    /// Whether an earlier process started it.
     pub continued: bool,
 }
 
-/// What `--resume` goes on with.
+/// What `--resume` continues.
 pub(super) enum ToContinue {
-    /// A new run begins.
+    /// Nothing: a new run is started.
     Nothing,
     /// The training of a run.
     Training(Box<Begun>),
-    /// What comes after the training of this run, found again by its recipe and data.
+    /// The phases after the training of this run, which is found again by its recipe and data.
     AfterTraining(String),
 }
 
-/// With `--resume`: the latest unfinished run, whose own recipe then replaces the request's. Says so when
-/// there is none.
+/// With `--resume`: the latest unfinished run, whose recipe then replaces the request's. Reports if there is
+/// none.
 pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter) -> Result<ToContinue> {
     let mut runs = runs::run::list(&RealFs, &request.project.runs())?;
-    // A run that was killed before its recipe was written has nothing to continue. A folder of another name
-    // is a user's own.
+    // A run that was killed before its recipe was written has nothing to continue. A folder with another name
+    // is the user's.
     let has_meta = |path: &Path| RunDir::open(&RealFs, path).is_ok_and(|run| run.has_meta(&RealFs));
     runs.retain(|run| runs::id::is_run_id(&run.run_id) && has_meta(&run.path));
     let newest = runs.last().map(|run| run.run_id.clone());
     for run in runs.iter_mut().filter(|run| run.state.is_none()) {
         match healed(&run.path, reporter) {
             Ok(state) => run.state = Some(state),
-            // To begin another one instead would pass over what it holds.
+            // Starting another run instead would ignore its progress.
             Err(error) if request.resume && newest.as_ref() == Some(&run.run_id) => return Err(error),
             Err(error) => {
-                let message = format!("run {} is left out: {error}", run.run_id);
+                let message = format!("run {} is ignored: {error}", run.run_id);
                 reporter.warning(Phase::Prerequisites, &message);
             }
         }
@@ -64,7 +64,7 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
         {
             let folder = RunDir::open(&RealFs, &run.path)?;
             let message = format!(
-                "run {} is unfinished; this begins a new one. To continue it instead: {}",
+                "run {} is unfinished; starting a new run. To continue the unfinished run instead: {}",
                 run.run_id,
                 request.project.command(&crate::meta::go_on(&folder))
             );
@@ -73,7 +73,7 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
         return Ok(ToContinue::Nothing);
     }
     if let Some(busy) = runs.iter().find(|run| status(run) == Some(RunStatus::Running)) {
-        // Taking the lock fails with the holder's number, or succeeds because it has just ended.
+        // Taking the lock fails with the holder's process id, or succeeds because it has just exited.
         RunDir::open(&RealFs, &busy.path)?.lock()?;
     }
     if let Some(summary) = runs.last()
@@ -81,7 +81,7 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
         && let Ok(mut meta) = RunMeta::read(&RealFs, &RunDir::open(&RealFs, &summary.path)?)
         && meta.finished.is_none_or(|finished| finished < request.until)
     {
-        let message = format!("run {} is trained; continuing with what comes after", summary.run_id);
+        let message = format!("run {} is trained; continuing with validation and export", summary.run_id);
         reporter.note(Phase::Prerequisites, &message);
         meta.recipe.train = meta.began_with().clone();
         adopt(request, &mut meta, &summary.run_id, reporter)?;
@@ -109,8 +109,8 @@ pub(super) fn to_continue(request: &mut Request<'_>, reporter: &mut dyn Reporter
     Ok(ToContinue::Training(Box::new(Begun { run, lock, meta, continued: true })))
 }
 
-/// Puts right the records of a run, and tells where it stands. Where its recipe cannot be read, nothing is
-/// written, a lock neither.
+/// Repairs the records of a run and returns its state. If its recipe cannot be read, nothing is written, not
+/// even a lock.
 fn healed(path: &Path, reporter: &mut dyn Reporter) -> Result<RunState> {
     let run = RunDir::open(&RealFs, path)?;
     RunMeta::read(&RealFs, &run)?;
@@ -119,7 +119,7 @@ fn healed(path: &Path, reporter: &mut dyn Reporter) -> Result<RunState> {
     Ok(run.state(&RealFs)?)
 }
 
-/// A run that is continued keeps the recipe it was started with, but for what decides none of its weights.
+/// A continued run keeps the recipe it was started with, except for options that do not affect its weights.
 fn adopt(
     request: &mut Request<'_>,
     meta: &mut RunMeta,
@@ -130,8 +130,7 @@ fn adopt(
         let reporting = |change| change == Change::Reporting;
         meta.recipe.train = meta.recipe.train.with(&request.recipe.train, reporting);
     }
-    // A recipe that was not named is the project's file; where the run came from another one they have
-    // nothing in common.
+    // A recipe that was not named is the project's file; if the run came from another one they are unrelated.
     let comparable = request.recipe_is_explicit || request.recipe_source == meta.recipe_source;
     let changed = if comparable { differing_keys(meta, request) } else { Vec::new() };
     let (taken, left): (Vec<String>, Vec<String>) =
@@ -144,17 +143,17 @@ fn adopt(
         meta.recipe.train = begun.with(&given.train, |change| change != Change::Fixed);
         meta.recipe.train.validate()?;
         meta.began_with.get_or_insert(begun);
-        let message = format!("run {run_id} goes on with what was changed: {}", taken.join(", "));
+        let message = format!("run {run_id} continues with changed keys: {}", taken.join(", "));
         reporter.warning(Phase::Prerequisites, &message);
     }
     if !left.is_empty() {
         let accept = match left.iter().any(|key| may_change(key)) {
-            true => "To take over what may change within a run, add --accept-changes; for the rest",
+            true => "To apply those that may change within a run, add --accept-changes; for the others",
             false => "To use them",
         };
         let message = format!(
-            "run {run_id} goes on with the recipe it was started with; these keys of the one given now are not used: {}. {accept} \
-             start a new run (without --resume); to train longer, `{}`",
+            "run {run_id} continues with the recipe it was started with; these keys have changed since and \
+             are ignored: {}. {accept} start a new run (without --resume); to train longer, use `{}`",
             left.join(", "),
             request.project.command("resume --more-epochs N")
         );
@@ -166,8 +165,7 @@ fn adopt(
     Ok(())
 }
 
-/// Whether a key may change within a run: everything that leaves model, data and the stream of batches what
-/// they are.
+/// Whether a key may change within a run: it affects neither model, data nor batches.
 fn may_change(key: &str) -> bool {
     let mut parts = key.split('.');
     match (parts.next(), parts.next()) {
@@ -176,7 +174,7 @@ fn may_change(key: &str) -> bool {
     }
 }
 
-/// Whether a finished run has this very recipe. Its data is compared later, once it is known.
+/// Whether a finished run has this recipe. Its data are compared later, once they are known.
 pub(super) fn has_finished_twin(request: &Request<'_>) -> Result<bool> {
     if request.fresh {
         return Ok(false);
@@ -186,7 +184,7 @@ pub(super) fn has_finished_twin(request: &Request<'_>) -> Result<bool> {
         .any(|(_, meta)| meta.began_with().deciding() == request.recipe.train.deciding()))
 }
 
-/// The newest finished run whose weights are what this run would train.
+/// The newest finished run with the weights that this run would train.
 pub(super) fn finished_twin(request: &Request<'_>, fingerprint: &str) -> Result<Option<(RunDir, RunMeta)>> {
     if request.fresh {
         return Ok(None);
@@ -199,9 +197,9 @@ fn finished(request: &Request<'_>) -> Result<Vec<(RunDir, RunMeta)>> {
     for run in runs::run::list(&RealFs, &request.project.runs())? {
         if run.state.is_some_and(|state| state.is_trained()) {
             let run = RunDir::open(&RealFs, &run.path)?;
-            // A run of another version, or with a damaged record, is no twin of this one.
+            // A run of another version or with a damaged record does not count.
             if let Ok(meta) = RunMeta::read(&RealFs, &run)
-                // A fork was made to become something else.
+                // A fork is meant to differ.
                 && meta.forked_from.is_none()
             {
                 found.push((run, meta));
@@ -211,7 +209,7 @@ fn finished(request: &Request<'_>) -> Result<Vec<(RunDir, RunMeta)>> {
     Ok(found)
 }
 
-/// Makes the folder of a new run, with its recipe in it.
+/// Creates the folder of a new run with its recipe.
 pub(super) fn begin(request: &Request<'_>) -> Result<Begun> {
     let run = RunDir::create(&RealFs, &request.project.runs(), &request.recipe.name)?;
     let lock = run.lock()?;
@@ -226,14 +224,14 @@ pub(super) fn begin(request: &Request<'_>) -> Result<Begun> {
     Ok(Begun { run, lock, meta, continued: false })
 }
 
-/// Held while a project is worked on.
+/// The lock held while a project is worked on.
 pub(super) struct Busy {
     _obeying: Obeying,
-    // After the above: who holds the lock may clear requests.
+    // Taken after the lock: its holder may clear requests.
     _lock: RunLock,
 }
 
-/// Keeps a second `run` or `train` out of the project, and hears who asks this one to stop.
+/// Locks the project against a second `run` or `train`, and listens for stop requests.
 pub(super) fn lock_project(project: &Project) -> Result<Busy> {
     let folder = project.data();
     RealFs.create_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
@@ -244,15 +242,15 @@ pub(super) fn lock_project(project: &Project) -> Result<Busy> {
     Ok(Busy { _obeying: Obeying::requests_in(&folder), _lock: lock })
 }
 
-/// What becomes of a run whose job failed. Training marks its own end; before it there is nothing in the run
-/// to keep.
+/// Handles a run whose job failed. Training records its own end; before it there is nothing in the run to
+/// keep.
 pub(super) fn note_failure(run: &RunDir, error: &Error) {
     if matches!(error, Error::Stopped(_)) {
         return;
     }
     let Ok(state) = run.read_state(&RealFs) else { return };
     let began = RunMeta::read(&RealFs, run).is_ok_and(|meta| meta.model.is_some());
-    // The failure itself is what the user must hear; a second one while recording it adds nothing.
+    // The failure itself is reported; an error while recording it adds nothing.
     match state.status {
         RunStatus::Queued if !began && record::remove_unused(run) => {}
         RunStatus::Queued | RunStatus::Running => {
@@ -302,7 +300,7 @@ fn differing(path: &str, was: &toml::Value, is: &toml::Value, keys: &mut Vec<Str
     }
 }
 
-/// Whether a run's training still has work to do.
+/// Whether a run's training is unfinished.
 fn is_unfinished(status: RunStatus) -> bool {
     matches!(status, RunStatus::Queued | RunStatus::Stopped | RunStatus::Interrupted | RunStatus::Failed)
 }

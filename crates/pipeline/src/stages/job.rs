@@ -17,15 +17,14 @@ use crate::meta::{RunMeta, Until};
 use crate::stop::{self, Working};
 use crate::{Error, Result, record};
 
-/// Text to model.
+/// Runs all phases from text to model.
 ///
 /// # Errors
 /// See [`Error`]. Whatever was finished before is kept and used by the next call.
 pub fn run(mut request: Request<'_>, reporter: &mut dyn Reporter) -> Result<RunOutcome> {
     let start = Instant::now();
     let of = if request.until == Until::Training { 5 } else { PHASES.len() };
-    // What "auto" means here is written down with the run, so that it means the same wherever the run goes
-    // on.
+    // The meaning of "auto" is recorded with the run, so that it stays the same wherever the run continues.
     request.recipe.train.precision = Some(request.recipe.train.settled_precision(request.target));
     prerequisites::writable(&request)?;
     // One job at a time: two would write the same folders.
@@ -52,7 +51,7 @@ fn run_locked(
     };
     phase(Phase::Prerequisites, of, reporter, |reporter| prerequisites::check(request, reporter))?;
 
-    // Begun before the corpus, so that a run that is cut off anywhere can be found and continued.
+    // Created before the corpus, so that an interrupted run can be found and continued.
     let run = match continued {
         Some(run) => Some(run),
         None if history::has_finished_twin(request)? => None,
@@ -92,10 +91,10 @@ fn phases(
     Ok(outcome)
 }
 
-/// Goes on with a run, from where it stopped or beyond its end.
+/// Continues a run, to its end or beyond.
 ///
 /// # Errors
-/// No such run or checkpoint; another process at work on it; whatever training may meet.
+/// A missing run or checkpoint; another process working on it; errors of training.
 pub fn resume(request: ResumeRequest<'_>, reporter: &mut dyn Reporter) -> Result<RunOutcome> {
     let start = Instant::now();
     let _busy = history::lock_project(request.project)?;
@@ -106,7 +105,7 @@ pub fn resume(request: ResumeRequest<'_>, reporter: &mut dyn Reporter) -> Result
     let run = RunDir::find(&RealFs, &request.project.runs(), &request.run)?;
     let meta = RunMeta::read(&RealFs, &run)?;
     let working = Working::begin(Some(request.project.command(&format!("resume {}", run.id()))));
-    // The project's lock keeps everybody else from it.
+    // The project's lock locks out all others.
     working.on(&run);
     let mut outcome = stop::settle(resume_locked(&request, &working, run, meta, which, reporter))?;
     outcome.seconds = start.elapsed().as_secs_f64();
@@ -121,8 +120,7 @@ fn resume_locked(
     which: Which,
     reporter: &mut dyn Reporter,
 ) -> Result<RunOutcome> {
-    // Of a training that is done nothing is left but what comes after it, which `train` has left to a later
-    // command.
+    // If training is done, only the later phases are left, which `train` leaves to another command.
     let as_it_is = request.more.is_none() && which == Which::Latest;
     let is_trained = as_it_is && record::state(&run).is_ok_and(|state| state.is_trained());
     let until = if is_trained { Until::Export } else { meta.until };

@@ -1,4 +1,4 @@
-//! What of a trained run's job is still to do, as its folders tell.
+//! Determines which stages of a trained run are still missing, from its folders.
 
 use runs::run::{RunDir, RunState};
 use serde::Serialize;
@@ -9,17 +9,17 @@ use super::validation::Evaluation;
 use crate::meta::{RunMeta, Until};
 use crate::project::Project;
 
-/// Stages after training without a result, and what makes them.
+/// Stages after training without a result, and the command that runs them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Missing {
-    /// "validation", "export", in their order; empty where all is there.
+    /// "validation", "export", in order; empty if none is missing.
     pub stages: Vec<&'static str>,
-    /// The arguments of the command that makes them: "resume RUN".
+    /// The arguments of that command: "resume RUN".
     pub arguments: String,
 }
 
 impl Missing {
-    /// In a sentence, the command included; `None` where nothing is missing.
+    /// A description with the command; `None` if nothing is missing.
     pub fn in_words(&self, project: &Project) -> Option<String> {
         let command = project.command(&self.arguments);
         match self.stages.as_slice() {
@@ -30,8 +30,8 @@ impl Missing {
     }
 }
 
-/// What is missing of a run. Of one that is not trained all is, which its state tells; of one whose record
-/// cannot be read nothing is known.
+/// The missing stages of a run. For an untrained run its state says so; for a run with an unreadable record
+/// nothing is known.
 pub fn missing(project: &Project, run: &RunDir, state: &RunState) -> Missing {
     let Some(meta) = state.is_trained().then(|| RunMeta::read(&RealFs, run).ok()).flatten() else {
         return Missing::default();
@@ -39,7 +39,7 @@ pub fn missing(project: &Project, run: &RunDir, state: &RunState) -> Missing {
     let evaluation =
         store::atomic::read_json::<Evaluation>(&RealFs, &project.evals().join("results.json")).ok();
     let own = evaluation.as_ref().filter(|found| found.run_id == run.id() && found.unmet.is_empty());
-    // A run that came to its end once is done, whichever run's results are there by now.
+    // A run that was completed once is done, whichever run's results exist now.
     let was_done = meta.finished == Some(Until::Export);
     let model = Manifest::read(&RealFs, &project.model()).ok();
     let of_own = |model: &Manifest| {
@@ -54,6 +54,6 @@ pub fn missing(project: &Project, run: &RunDir, state: &RunState) -> Missing {
     if !is_exported {
         stages.push("export");
     }
-    // By its name: with its own recipe, wherever that came from, and however many runs there are since.
+    // By name: with its own recipe, wherever it came from, and however many runs there are since.
     Missing { stages, arguments: format!("resume {}", run.id()) }
 }

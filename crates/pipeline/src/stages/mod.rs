@@ -1,10 +1,10 @@
 //! The main job: prerequisites → corpus → tokenizer → model → training → validation → export.
 //!
-//! A stage whose manifest matches its options and inputs is skipped, so running again does no work twice; a
+//! A stage whose manifest matches its options and inputs is skipped, so running again repeats no work; a
 //! finished training with the same recipe on the same tokens is reused. Reading order: `request`, `job`,
-//! `prerequisites`, `data`, `history` (which run to continue), `training`, `validation`, `export`. The stages
-//! of data as values: `expected`, `before`, `stage`, `data_stages`; `shared` runs them one by one, for many
-//! machines, and `passed_on` brings and pushes what they pass to each other.
+//! `prerequisites`, `data`, `history` (selects the run), `training`, `validation`, `export`. The data stages
+//! as values: `expected`, `before`, `stage`, `data_stages`; `shared` runs them one by one, for many machines,
+//! and `passed_on` downloads and uploads the folders that they exchange.
 
 mod before;
 mod curves;

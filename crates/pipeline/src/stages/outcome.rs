@@ -14,21 +14,21 @@ use crate::Result;
 use crate::meta::Until;
 use crate::project::Project;
 
-/// Something left behind.
+/// A result of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Artifact {
-    /// What it is.
+    /// Description.
     pub name: String,
-    /// Where.
+    /// Its path.
     pub path: PathBuf,
-    /// How large, everything below included.
+    /// Size in bytes, including everything below.
     pub bytes: u64,
 }
 
-/// What came of it.
+/// The result of a job.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunOutcome {
-    /// The run.
+    /// Id of the run.
     pub run_id: String,
     /// Its folder.
     pub run_dir: PathBuf,
@@ -42,11 +42,11 @@ pub struct RunOutcome {
     pub best_validation_loss: Option<f64>,
     /// Whether a finished training was reused.
     pub training_reused: bool,
-    /// All phases together.
+    /// Seconds of all phases.
     pub seconds: f64,
-    /// What lies where.
+    /// The results with their paths.
     pub artifacts: Vec<Artifact>,
-    /// Commands worth trying next.
+    /// Suggested next commands.
     pub next: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ impl RunOutcome {
         }
     }
 
-    /// Marks the job as done and lists what it left.
+    /// Marks the job as done and lists its results.
     pub(super) fn close(
         &mut self,
         request: &Request<'_>,
@@ -75,7 +75,7 @@ impl RunOutcome {
     ) -> Result<()> {
         history::note_finished(trained, request.until)?;
         let commands = match request.until {
-            // What is left of this training: validation and export.
+            // The remaining phases of this training: validation and export.
             Until::Training => {
                 let rest = format!("resume {}", self.run_id);
                 [
@@ -101,11 +101,11 @@ fn artifacts(project: &Project, run: &RunDir) -> Vec<Artifact> {
     let wanted = [
         ("cleaned text and token shards", project.data()),
         ("tokenizer", project.tokenizer()),
-        ("the run: checkpoints, metrics, log", run.path().to_owned()),
-        ("loss curve (and loss.png)", run.path().join("loss.svg")),
+        ("run: checkpoints, metrics, log", run.path().to_owned()),
+        ("loss curve (also loss.png)", run.path().join("loss.svg")),
         ("training history in one file", project.training_metrics()),
         ("evaluation", project.evals()),
-        ("the model, for transformers and others", project.model()),
+        ("model, for transformers and others", project.model()),
     ];
     wanted
         .into_iter()

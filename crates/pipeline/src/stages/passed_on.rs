@@ -1,5 +1,5 @@
-//! What data stages pass to each other: which folders a stage reads and leaves, whether it is done, and the
-//! way into a share and out of it.
+//! Defines the folders that a data stage reads and writes, and whether it is done, and moves folders into a
+//! share and out of it.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::{folders, history};
 use crate::Result;
 use crate::share::{Folder, Share};
 
-/// The folders that a stage, or a rank of it, leaves.
+/// The folders that a stage, or a rank of it, writes.
 pub(super) fn makes(request: &Request<'_>, stage: DataStage, rank: Rank) -> Vec<Folder> {
     let folder = |path: &Path| match stage.is_shared() {
         true => Folder {
@@ -40,7 +40,7 @@ pub(super) fn needs(request: &Request<'_>, stage: DataStage, of: usize) -> Vec<F
     stage.0.inputs.iter().flat_map(left).collect()
 }
 
-/// Whether what a stage, or a rank of it, would leave is there already, by a look at marks alone.
+/// Whether the output of a stage, or of a rank of it, exists already, judging by manifests alone.
 pub(super) fn is_done(stage: DataStage, rank: Rank, before: &mut Before<'_>) -> Result<bool> {
     let mut marks = Vec::new();
     for folder in stage.folders(before.request, rank) {
@@ -51,11 +51,11 @@ pub(super) fn is_done(stage: DataStage, rank: Rank, before: &mut Before<'_>) -> 
     Ok(expected.is_some_and(|expected| expected.iter().zip(&marks).all(|(expected, mark)| expected.is(mark))))
 }
 
-/// Text to token shards by this process, with what the share has of it taken from there, and the rest passed
-/// on: for one machine among many, and for the one that trains.
+/// Prepares token shards in this process, downloading what the share has and uploading the rest: for one
+/// machine among many, and for the one that trains.
 ///
 /// # Errors
-/// What [`prepare_data`] and the share may meet.
+/// Errors of [`prepare_data`] and of the share.
 pub fn prepare(request: &Request<'_>, share: &Share, reporter: &mut dyn Reporter) -> Result<PreparedData> {
     let folders = bring_results(request, share, reporter)?;
     let done = prepare_data(request, reporter)?;
@@ -65,8 +65,8 @@ pub fn prepare(request: &Request<'_>, share: &Share, reporter: &mut dyn Reporter
     Ok(done)
 }
 
-/// Brings what the stages of one process have left in a share; returns the folders, those that the share has
-/// not among them.
+/// Downloads the output of stages that run in one process; returns the folders, including those that the
+/// share does not have.
 pub(super) fn bring_results(
     request: &Request<'_>,
     share: &Share,

@@ -39,7 +39,7 @@ pub(super) fn phase<T>(
     Ok(value)
 }
 
-/// How a phase ended, in a sentence.
+/// Summary of a finished phase.
 pub(super) enum Done {
     /// Work was done.
     Worked(String),

@@ -10,18 +10,18 @@ use super::{data, folders, history};
 use crate::Result;
 use crate::stop::{self, Working};
 
-/// What preparing the data gave.
+/// The result of preparing data.
 #[derive(Clone, Debug)]
 pub struct PreparedData {
-    /// What became of the documents.
+    /// Summary of the documents.
     pub summary: corpus::CorpusSummary,
-    /// What became of the text.
+    /// Summary of the tokens.
     pub tokens: corpus::TokenSummary,
-    /// The report to look at.
+    /// Path of the report.
     pub report: PathBuf,
 }
 
-/// Text to token shards, without a model.
+/// Prepares text as token shards, without a model.
 ///
 /// # Errors
 /// See [`Error`]. Whatever was finished before is kept and used by the next call.
@@ -33,7 +33,7 @@ pub fn prepare_data(request: &Request<'_>, reporter: &mut dyn Reporter) -> Resul
 
 fn prepare_locked(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<PreparedData> {
     folders::check_data(request)?;
-    // Numbered as in a whole run.
+    // Phases are numbered as in a whole run.
     let of = 4;
     let documents = phase(Phase::Corpus, of, reporter, |reporter| data::documents(request, None, reporter))?;
     let tokenizer =

@@ -1,5 +1,4 @@
-//! What must hold before work begins: a readable corpus, a writable project, disk and memory for what is
-//! planned.
+//! Checks before work starts: a readable corpus, a writable project, disk space and memory for the plan.
 
 use compute::Target;
 use runs::report::{Phase, Reporter};
@@ -15,7 +14,7 @@ pub(super) fn check(request: &Request<'_>, reporter: &mut dyn Reporter) -> Resul
     let root = request.project.root();
     check_device(&request.recipe.train, request.target)?;
     let plan = if request.skip_corpus {
-        // The text may be gone; what was made of it is checked when it is opened.
+        // The text may be missing; prepared data are checked when they are opened.
         plan::of_prepared(&request.recipe, request.project, request.target)?
     } else {
         plan::plan(&request.recipe, request.project, &request.base_dir, request.target)?
@@ -26,8 +25,8 @@ pub(super) fn check(request: &Request<'_>, reporter: &mut dyn Reporter) -> Resul
     let free = RealFs.free_space_bytes(root).unwrap_or(u64::MAX);
     if free < plan.disk_bytes {
         let message = format!(
-            "the job needs about {} MB on the disk of `{}` and {} MB are free: make room, choose another place with --output-dir, \
-             or keep fewer checkpoints (train.keep_last)",
+            "the job needs about {} MB on the disk of `{}`, and {} MB are free: free some space, choose \
+             another folder with --output-dir, or keep fewer checkpoints (train.keep_last)",
             plan.disk_bytes / 1_000_000,
             root.display(),
             free / 1_000_000
@@ -36,7 +35,7 @@ pub(super) fn check(request: &Request<'_>, reporter: &mut dyn Reporter) -> Resul
     }
     check_memory(&plan, request.accept_risks, reporter)?;
     let summary = format!(
-        "{:.1} GB of disk free; training needs {} MB of memory{}",
+        "{:.1} GB of disk space free; training needs {} MB of memory{}",
         free as f64 / 1e9,
         plan.memory.total_bytes / 1_000_000,
         plan.memory
@@ -47,32 +46,33 @@ pub(super) fn check(request: &Request<'_>, reporter: &mut dyn Reporter) -> Resul
     Ok(((), Done::Worked(summary)))
 }
 
-/// That the device is there and has the precision of the training: before anything is prepared, and at the
-/// start of any training.
+/// Checks that the device exists and supports the precision: before anything is prepared, and at the start of
+/// any training.
 pub(super) fn check_device(options: &TrainOptions, target: Target) -> Result<()> {
     target.check()?;
     Ok(options.check_precision(target)?)
 }
 
-/// That a training fits into memory, unless risks are accepted.
+/// Checks that training fits into memory, unless risks are accepted.
 pub(super) fn check_memory(plan: &Plan, accept_risks: bool, reporter: &mut dyn Reporter) -> Result<()> {
     plan.memory_shortage().map_or(Ok(()), |message| accept(accept_risks, message, reporter))
 }
 
 fn accept(accept_risks: bool, message: String, reporter: &mut dyn Reporter) -> Result<()> {
     if accept_risks {
-        reporter.warning(Phase::Prerequisites, &format!("{message}. Going on because of --yes"));
+        reporter.warning(Phase::Prerequisites, &format!("{message}. Continuing because of --yes"));
         return Ok(());
     }
-    Err(Error::Environment { message: format!("{message}. --yes goes on all the same") })
+    Err(Error::Environment { message: format!("{message}. Pass --yes to continue anyway") })
 }
 
-/// Makes the project folder and tries a file in it.
+/// Creates the project folder and a test file in it.
 pub(super) fn writable(request: &Request<'_>) -> Result<()> {
     let root = request.project.root();
     let refuse = |error: std::io::Error| Error::Environment {
         message: format!(
-            "cannot write into the project folder `{}`: {error}. Choose another one with --output-dir or --project",
+            "cannot write to the project folder `{}`: {error}. Choose another one with --output-dir or \
+             --project",
             root.display()
         ),
     };

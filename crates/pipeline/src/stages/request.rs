@@ -8,41 +8,41 @@ use recipe::Recipe;
 use crate::meta::Until;
 use crate::project::Project;
 
-/// What `run` and `train` ask for.
+/// The request of `run` and `train`.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
-    /// Where.
+    /// The project.
     pub project: &'a Project,
-    /// What.
+    /// The recipe.
     pub recipe: Recipe,
     /// The folder that relative corpus paths start from.
     pub base_dir: PathBuf,
-    /// Where the recipe came from, in words.
+    /// Description of the recipe's origin.
     pub recipe_source: String,
-    /// Whether the user named a recipe or changed a key, rather than taking what is there.
+    /// Whether the user named a recipe or changed a key, instead of using the existing one.
     pub recipe_is_explicit: bool,
-    /// Use `data/documents/` as it is.
+    /// Use `data/documents/` without checking that it is up to date.
     pub skip_corpus: bool,
-    /// Use `tokenizer/` as it is.
+    /// Use `tokenizer/` without checking that it is up to date.
     pub skip_tokenizer: bool,
     /// Continue the latest unfinished run.
     pub resume: bool,
-    /// Continue it with what of the recipe was changed since and may change within a run.
+    /// Apply changed recipe keys that may change within a run.
     pub accept_changes: bool,
-    /// Train although a finished run has the same recipe and data.
+    /// Train even if a finished run has the same recipe and data.
     pub fresh: bool,
-    /// How far to go.
+    /// The last phase to run.
     pub until: Until,
-    /// Where to compute.
+    /// Device and threads.
     pub target: Target,
-    /// Go on where a prerequisite is not met but work may still succeed.
+    /// Continue if a prerequisite is not met but work may still succeed.
     pub accept_risks: bool,
-    /// The program to measure generation with, in a process of its own; `None`: this process.
+    /// The program to measure generation with, in a separate process; `None`: this process.
     pub generator: Option<PathBuf>,
 }
 
 impl Request<'_> {
-    /// The arguments that go on with the run that this began.
+    /// The arguments that continue the run that this request started.
     pub(super) fn again(&self) -> String {
         let mut again = match self.until {
             Until::Training => "train --resume".to_owned(),
@@ -59,33 +59,33 @@ impl Request<'_> {
     }
 }
 
-/// What `resume` asks for.
+/// The request of `resume`.
 #[derive(Clone, Debug)]
 pub struct ResumeRequest<'a> {
-    /// Where.
+    /// The project.
     pub project: &'a Project,
-    /// Run id, its unique beginning or end, or `latest`.
+    /// Run id, a unique prefix or suffix of it, or `latest`.
     pub run: String,
     /// latest, best or a step.
     pub checkpoint: String,
-    /// How far beyond the run's end.
+    /// How to extend the run, if at all.
     pub more: Option<More>,
-    /// Where to compute.
+    /// Device and threads.
     pub target: Target,
-    /// Go on where a prerequisite is not met but work may still succeed.
+    /// Continue if a prerequisite is not met but work may still succeed.
     pub accept_risks: bool,
-    /// The program to measure generation with, in a process of its own; `None`: this process.
+    /// The program to measure generation with, in a separate process; `None`: this process.
     pub generator: Option<PathBuf>,
 }
 
-/// How far beyond a run's end.
+/// How to extend a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum More {
-    /// Passes over the training text.
+    /// By epochs.
     Epochs(u64),
-    /// Optimizer steps.
+    /// By optimizer steps.
     Steps(u64),
-    /// The decay of a warm-up-stable-decay schedule, begun at the checkpoint, over so many steps; the run
-    /// then ends.
+    /// Starts the decay of a warmup-stable-decay schedule at the checkpoint, over this many steps; then the
+    /// run ends.
     DecayNow(u64),
 }

@@ -1,8 +1,6 @@
-//! The data stages one by one, as many machines run them over a shared folder, or over object storage
-//! (`crate::share`).
-//!
-//! Together they leave what `prepare_data` leaves, byte for byte. Each is skipped where it is done already.
-//! Starting them is `executor`'s.
+//! Runs single data stages, on many machines with a common folder or object storage (`crate::share`).
+//! Together they write byte-identical output to `prepare_data`. Each is skipped if it is done already.
+//! `executor` starts them.
 
 use std::time::Duration;
 
@@ -23,33 +21,32 @@ use crate::share::Share;
 use crate::stop::Working;
 use crate::{Error, Result};
 
-/// How long a rank waits for another process that works on the same share: a cluster may begin a task again
+/// How long a rank waits for another process that works on the same share: a cluster may restart a task
 /// before the first one is gone.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Numbered as in a whole run.
+/// Phases are numbered as in a whole run.
 const PHASES: usize = 4;
 
-/// How a stage ended.
+/// The result of a stage.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StageDone {
-    /// Which.
+    /// The stage.
     pub stage: DataStage,
-    /// Which share of it; 0 of the number of ranks, where it is not shared.
+    /// The rank; 0 for a stage that runs in one process.
     pub rank: usize,
-    /// Of how many.
+    /// Number of ranks.
     pub of: usize,
-    /// Whether it was done before.
+    /// Whether it had been done before.
     pub reused: bool,
-    /// What came of it, in words.
+    /// Summary.
     pub summary: String,
 }
 
-/// Runs one stage: a shared one for `rank`, another one over what `rank.of()` ranks left. With a share, what
-/// it needs is brought from there, and what it makes is pushed there; where that is there already, nothing is
-/// done.
+/// Runs one stage: a split one for `rank`, another one over the output of `rank.of()` ranks. With a share,
+/// inputs are downloaded and outputs uploaded; if the outputs are there already, nothing is done.
 ///
 /// # Errors
-/// A stage before this one that is not done; whatever the stage itself or the share may meet.
+/// An earlier stage that is not done; errors of the stage or the share.
 pub fn run_stage(
     request: &Request<'_>,
     stage: DataStage,
@@ -63,7 +60,7 @@ pub fn run_stage(
     if !stage.is_shared() && rank.number() > 0 {
         return Err(Error::Argument {
             message: format!(
-                "--rank {}: the stage `{stage}` is one process; leave --rank out",
+                "--rank {}: the stage `{stage}` runs in one process; omit --rank",
                 rank.number()
             ),
         });
@@ -93,7 +90,7 @@ fn make(
     let &Making { request, rank, .. } = making;
     let Some(share) = share else { return made(making, stage, reporter) };
     if passed_on::is_done(stage, rank, &mut Before::of_files(request, Some(share), reporter))? {
-        return Ok(Done::Reused(format!("{rank}: done already, in {}", share.address())));
+        return Ok(Done::Reused(format!("{rank}: already done, in {}", share.address())));
     }
     for folder in passed_on::needs(request, stage, rank.of()) {
         share.bring(request.project, &folder, reporter)?;
@@ -116,7 +113,7 @@ fn made(making: &Making<'_>, stage: DataStage, reporter: &mut dyn Reporter) -> R
     })
 }
 
-/// The ranks of a shared stage that have left no mark; for other stages, rank 0 where there is no result.
+/// The ranks of a split stage without a manifest; for other stages, rank 0 if there is no result.
 /// Sources are not read: the ranks themselves have compared them.
 pub(crate) fn unmarked(
     request: &Request<'_>,
@@ -136,7 +133,7 @@ pub(crate) fn unmarked(
     Ok(missing)
 }
 
-/// What the stages have left; what is in a share is brought, so that a run goes on from it.
+/// The output of the stages, downloaded from a share if needed, so that a run can continue from it.
 pub(crate) fn prepared(
     request: &Request<'_>,
     share: Option<&Share>,
@@ -155,15 +152,15 @@ pub(crate) fn prepared(
     })
 }
 
-/// What the recipe asks of the corpus, with all that it names at hand: fetched, or kept from standard input.
-/// Objects are listed.
+/// The recipe's corpus options with all inputs available: downloaded, or stored from standard input. Objects
+/// are listed.
 pub(crate) fn gathered(request: &Request<'_>, reporter: &mut dyn Reporter) -> Result<corpus::CorpusOptions> {
     let data = data::corpus_sources(request, reporter)?.options;
     corpus::text_bytes(&RealFs, &data, &request.base_dir)?;
     Ok(data)
 }
 
-/// One process a share: two would write the same folder.
+/// One process per share: two would write the same folder.
 fn lock_rank(request: &Request<'_>, stage: DataStage, rank: Rank) -> Result<RunLock> {
     Ok(RunLock::wait(&stage.lock_folder(request, rank), Some(PATIENCE))?)
 }

@@ -57,12 +57,12 @@ pub(super) struct Making<'a> {
 }
 
 impl DataStage {
-    /// As commands and folders have it.
+    /// Its name in commands and folders.
     pub fn name(self) -> &'static str {
         self.0.name
     }
 
-    /// Whether ranks share it.
+    /// Whether it is split among ranks.
     pub fn is_shared(self) -> bool {
         matches!(self.0.place, Place::Ranks)
     }

@@ -16,15 +16,15 @@ pub(super) struct Trained {
     pub validation_loss: Option<f64>,
     pub best_validation_loss: Option<f64>,
     pub reused: bool,
-    /// Of this process.
+    /// The stop flag of this process.
     pub stop: StopFlag,
-    /// Held until the job ends, so that nobody prunes or moves what is being validated, and whoever wants it
-    /// to stop can ask.
+    /// Held until the job ends, so that nobody prunes or moves what is being validated, and stop requests
+    /// reach this process.
     pub _lock: RunLock,
 }
 
 impl Trained {
-    /// Whether somebody asked to stop since training began.
+    /// Whether a stop was requested since training started.
     pub fn check_stop(&self) -> Result<()> {
         if self.stop.is_raised() { Err(stop::stopped().into()) } else { Ok(()) }
     }

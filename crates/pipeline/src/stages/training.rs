@@ -1,4 +1,4 @@
-//! Training: a new run, the continuation of one, or the reuse of a finished one.
+//! The training phase: a new run, a continued one, or a finished one that is reused.
 
 use std::path::Path;
 
@@ -53,7 +53,8 @@ pub(super) fn train_or_reuse(
         crate::stop::unmark(&run)?;
         let state = run.read_state(&RealFs)?;
         let reason = format!(
-            "run {} already trained this recipe on this text, to step {}; reused (train again with --fresh)",
+            "run {} already trained this recipe on this text, to step {}; reusing it (train again with \
+             --fresh)",
             run.id(),
             state.step
         );
@@ -80,7 +81,7 @@ pub(super) fn train_or_reuse(
     };
     if let Some(model) = &meta.model {
         same_inputs(&run, &meta, prepared)?;
-        // The recipe may have been told to train longer since, from which another shape would follow.
+        // The recipe may have been extended since, from which another shape would follow.
         prepared.model = model.clone();
     } else {
         describe(&mut meta, prepared);
@@ -118,7 +119,7 @@ pub(super) fn resume(
     if meta.model.is_none() {
         return Err(Error::Argument {
             message: format!(
-                "run {} stopped before its training began: continue it with `{}`",
+                "run {} stopped before training started: continue it with `{}`",
                 run.id(),
                 request.project.command(&crate::meta::go_on(&run))
             ),
@@ -151,7 +152,7 @@ pub(super) fn resume(
         }
         (Some(More::Epochs(more)), None) if meta.recipe.train.phase.is_empty() => {
             let epochs = meta.recipe.train.epochs.unwrap_or(1).max(1);
-            // As many steps each as so far; how many exactly is known once the data is open.
+            // As many steps per epoch as so far; the exact number is known once the data are open.
             longer(total, more.saturating_mul(total.div_ceil(epochs).max(1)))?;
             meta.recipe.train.epochs = Some(epochs + more);
         }
@@ -180,7 +181,7 @@ pub(super) fn resume(
     let outcome = match session.train(&stop, reporter) {
         Ok(outcome) => outcome,
         Err(error) => {
-            // Asked for more and failed before the first step: the run is what it was, and asking again does
+            // An extension that failed before its first step leaves the run unchanged, so repeating it does
             // not add up.
             let began = run.read_state(&RealFs).is_ok_and(|now| now != state);
             if !began && !matches!(error, Error::Stopped(_)) {
@@ -193,8 +194,8 @@ pub(super) fn resume(
     Ok((trained(run, lock, meta, &outcome, stop), Done::Worked(summary)))
 }
 
-/// The checkpoint at the end of the plateau of a run whose final decay has begun: more steps go on from
-/// there, at the learning rate that the plateau has, as if the decay had not been.
+/// The checkpoint at the end of the plateau of a run whose final decay has started: an extension continues
+/// there, at the plateau's learning rate, as if the decay had not happened.
 fn plateau(
     run: &RunDir,
     options: &TrainOptions,
@@ -211,16 +212,16 @@ fn plateau(
     };
     if checkpoints.verify(end).is_err() {
         let message = format!(
-            "there is no whole checkpoint of step {end}, the last before the learning rate began to decay: going on from step \
-             {}, so the learning rate rises again",
+            "there is no intact checkpoint of step {end}, the last one before the learning-rate decay: \
+             continuing from step {}, so the learning rate rises again",
             state.step
         );
         reporter.warning(Phase::Training, &message);
         return Ok(None);
     }
     let message = format!(
-        "going on from step {end}, the last before the learning rate began to decay; the checkpoints of the decay (up to step {}) \
-         are given up. To keep them: `{}`, and train that run",
+        "continuing from step {end}, the last one before the learning-rate decay; the checkpoints of the \
+         decay (up to step {}) are discarded. To keep them, run `{}` and train that run",
         state.step,
         project.command(&format!("fork {} --from {end}", run.id()))
     );
@@ -228,17 +229,17 @@ fn plateau(
     Ok(Some(end))
 }
 
-/// Steps of a run of `steps` that goes on for `more`.
+/// The length of a run of `steps` that is extended by `more`.
 fn longer(steps: u64, more: u64) -> Result<u64> {
-    /// Far beyond what any machine does, and far below where numbers of tokens end.
+    /// Far more than any machine can do, and far below an overflow of token counts.
     const MOST: u64 = 1 << 40;
     steps.checked_add(more).filter(|&length| length <= MOST).ok_or_else(|| Error::Argument {
-        message: format!("--more-epochs, --more-steps, --decay-now: a run has {MOST} steps at most"),
+        message: format!("--more-epochs, --more-steps, --decay-now: a run can have at most {MOST} steps"),
     })
 }
 
-/// Adds to the error of damaged shards how they are made again by the run's own recipe: the one at hand may
-/// be another.
+/// Adds to the error of damaged shards the command that makes them again with the run's recipe, since the
+/// current one may differ.
 fn with_remedy(error: Error, remedy: &str) -> Error {
     match &error {
         Error::Tokens(tokens) | Error::Training(train::Error::Tokens(tokens))
@@ -250,19 +251,21 @@ fn with_remedy(error: Error, remedy: &str) -> Error {
     }
 }
 
-/// Ends the stable part of a WSD schedule at `step`: the rest of the run is its decay.
+/// Ends the plateau of a WSD schedule at `step`: the rest of the run is its decay.
 fn decay_now(meta: &mut RunMeta, total_steps: u64, step: u64, steps: u64) -> Result<()> {
     let options = &mut meta.recipe.train;
     if !matches!(options.schedule, ScheduleKind::Wsd | ScheduleKind::Constant) {
         return Err(Error::Argument {
-            message: "--decay-now is for runs whose learning rate is still at its peak: train.schedule = \"wsd\" or \"constant\". This one \
-                      has been decaying since its warm-up"
+            message: "--decay-now needs a run whose learning rate is still at its peak: train.schedule = \
+                      \"wsd\" or \"constant\". The learning rate of this run has been decaying since its \
+                      warm-up"
                 .to_owned(),
         });
     }
     if options.phase.iter().any(|phase| phase.schedule.is_some()) {
         return Err(Error::Argument {
-            message: "--decay-now: the phases of this run say how its learning rate moves (train.phase); start a new run with another one"
+            message: "--decay-now: the phases of this run define its learning-rate schedule (train.phase); \
+                      start a new run instead"
                 .to_owned(),
         });
     }
@@ -270,11 +273,12 @@ fn decay_now(meta: &mut RunMeta, total_steps: u64, step: u64, steps: u64) -> Res
     if step < warmup_steps {
         return Err(Error::Argument {
             message: format!(
-                "--decay-now: the warm-up is over at step {warmup_steps}, and the checkpoint is of step {step}: train on first"
+                "--decay-now: the checkpoint of step {step} is within the warm-up, which ends at step \
+                 {warmup_steps}: train further first"
             ),
         });
     }
-    // A ratio would move it with the run's new length.
+    // A ratio would change with the run's length.
     options.warmup_steps = Some(warmup_steps);
     options.schedule = ScheduleKind::Wsd;
     options.extend(total_steps, longer(step, steps)?, Some(step));
@@ -282,7 +286,7 @@ fn decay_now(meta: &mut RunMeta, total_steps: u64, step: u64, steps: u64) -> Res
     Ok(())
 }
 
-/// The step that a resume goes on from.
+/// The step that a resume starts from.
 fn checkpoint_step(run: &RunDir, which: Which) -> Result<u64> {
     let newest =
         || train::Checkpoints::new(&RealFs, &run.checkpoints()).steps().map(|steps| steps.last().copied());
@@ -292,7 +296,9 @@ fn checkpoint_step(run: &RunDir, which: Which) -> Result<u64> {
             message: format!("run {} has no checkpoint to decay from yet", run.id()),
         }),
         Which::Best => Err(Error::Argument {
-            message: "--decay-now: name the checkpoint by its step (--checkpoint N), or leave it out for the newest".to_owned(),
+            message: "--decay-now: select the checkpoint by its step (--checkpoint N), or omit --checkpoint \
+                      for the newest one"
+                .to_owned(),
         }),
     }
 }
@@ -323,7 +329,7 @@ fn summary(outcome: &train::Outcome) -> String {
     format!("{} steps{loss}{validation}{speed}", outcome.step)
 }
 
-/// Fills in what is known once the text is tokenized.
+/// Fills in values that are known once the text is tokenized.
 fn describe(meta: &mut RunMeta, prepared: &Prepared) {
     meta.model = Some(prepared.model.clone());
     meta.parameters = Some(prepared.model.parameter_count().total as u64);
@@ -338,7 +344,7 @@ fn inputs(prepared: &Prepared) -> RunInputs {
     }
 }
 
-/// Refuses to continue a run on other text than it began with; nothing of the run is touched.
+/// Returns an error if a run would be continued on other text; the run is not changed.
 fn same_inputs(run: &RunDir, meta: &RunMeta, prepared: &Prepared) -> Result<()> {
     let (was, is) = (&meta.inputs, inputs(prepared));
     if was.tokens == is.tokens && was.tokenizer == is.tokenizer {
@@ -350,8 +356,8 @@ fn same_inputs(run: &RunDir, meta: &RunMeta, prepared: &Prepared) -> Result<()> 
 fn other_data(run_id: &str, what: &str) -> Error {
     Error::Argument {
         message: format!(
-            "run {run_id} began with other data: the {what} has changed since. Put back what it was (the run stays as it is), or \
-             start a new run by leaving --resume out"
+            "run {run_id} was started with other data: the {what} has changed since. Restore it (the run was \
+             not changed), or start a new run without --resume"
         ),
     }
 }
@@ -369,13 +375,13 @@ fn copy_metrics(run: &RunDir, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One call of the training loop.
+/// A session of training.
 struct Session<'a> {
     run: &'a RunDir,
     lock: &'a RunLock,
     meta: &'a RunMeta,
     project: &'a Project,
-    /// What goes on with it after it was stopped.
+    /// The command that continues it after a stop.
     resume_command: String,
     start: Start,
     target: Target,
@@ -383,10 +389,9 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn train(&self, stop: &StopFlag, reporter: &mut dyn Reporter) -> Result<train::Outcome> {
-        let config =
-            self.meta.model.clone().ok_or_else(|| Error::Argument {
-                message: format!("run {} has no shape yet", self.run.id()),
-            })?;
+        let config = self.meta.model.clone().ok_or_else(|| Error::Argument {
+            message: format!("run {} has no model shape yet", self.run.id()),
+        })?;
         let options = &self.meta.recipe.train;
         prerequisites::check_device(options, self.target)?;
         let training = open(&self.project.tokens(), Split::Train, self.meta)?;
@@ -400,7 +405,7 @@ impl Session<'_> {
         if validation.is_none() {
             reporter.warning(
                 Phase::Training,
-                "there is no validation text: the best checkpoint cannot be told from the last",
+                "there is no validation text: the best checkpoint is unknown, the last one is used",
             );
         }
         let done = match self.start {
@@ -429,7 +434,7 @@ impl Session<'_> {
         };
         let outcome = train::train(&mut model, &job, Some(&mut sampler), reporter);
         drop(model);
-        // A run that failed has a history too. Its error is what must be heard, not one of copying.
+        // A failed run has a history too. Its error is reported, not one of copying.
         let copied = copy_metrics(self.run, &self.project.training_metrics());
         let outcome = outcome?;
         copied?;
@@ -437,7 +442,7 @@ impl Session<'_> {
             forecast.compare(&outcome, reporter);
         }
         if let Err(error) = curves::draw(self.run, &self.meta.recipe.name) {
-            // A picture is not worth a finished training.
+            // A failed plot must not fail a finished training.
             reporter.warning(Phase::Training, &format!("the loss curve could not be drawn: {error}"));
         }
         match outcome.ending {
@@ -451,8 +456,8 @@ impl Session<'_> {
     }
 }
 
-/// Samples during training. The decoding model is made for each sample and dropped, so that it takes no
-/// memory between.
+/// Samples during training. The decoding model is created for each sample and dropped, so that it takes no
+/// memory in between.
 struct Sampler<'a> {
     run: &'a RunDir,
     meta: &'a RunMeta,
@@ -482,7 +487,7 @@ impl train::Sampler<AnyDevice> for Sampler<'_> {
         let mut texts = Vec::new();
         for prompt in prompts {
             let text = generator.generate(prompt, &options, &mut |_| !self.stop.is_raised())?.text;
-            // What was cut off is not what the model writes: the samples of this step are left out.
+            // Interrupted samples are not what the model would write, so they are dropped.
             if self.stop.is_raised() {
                 return Ok(Vec::new());
             }

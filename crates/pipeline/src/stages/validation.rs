@@ -1,5 +1,5 @@
-//! The gates after training: losses measured again on the chosen checkpoint, samples in each language,
-//! repetition, and the memory and latency of generating, in a process that does nothing else.
+//! The validation phase: losses of the selected checkpoint, samples in each language, repetition, and memory
+//! and latency of generation in a separate process.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -24,48 +24,48 @@ use crate::measure::{self, Generation};
 use crate::{Error, Result};
 use recipe::{CheckpointChoice, ValidateOptions};
 
-/// The stage's name in its manifest; the number changes when the meaning of a figure does.
+/// Name of the stage; the number changes when the meaning of a value does.
 pub(super) const STAGE: &str = "evaluation-1";
 
-/// `evals/results.json`.
+/// The content of `evals/results.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// The run.
+    /// Id of the run.
     pub run_id: String,
-    /// The checkpoint that was measured.
+    /// Step of the evaluated checkpoint.
     pub checkpoint_step: u64,
-    /// The hash of its manifest.
+    /// Hash of its manifest.
     pub checkpoint_hash: String,
-    /// Mean over the validation set, in nats a token.
+    /// Mean loss over the validation set, in nats per token.
     pub validation_loss: Option<f64>,
     /// exp(validation_loss).
     pub perplexity: Option<f64>,
-    /// Over as much of the training set, with the same weights, in nats a token.
+    /// Mean loss over as much of the training set, with the same weights, in nats per token.
     pub training_loss: Option<f64>,
     /// validation_loss − training_loss.
     pub loss_gap: Option<f64>,
-    /// Validation loss in bits a byte of text, which does not depend on the tokenizer.
+    /// Validation loss in bits per byte of text, which does not depend on the tokenizer.
     pub bits_per_byte: Option<f64>,
-    /// Share of 4-grams of tokens in the samples that came before.
+    /// Fraction of token 4-grams in the samples that occurred before.
     pub repetition: f64,
-    /// Memory and speed of generating.
+    /// Memory and speed of generation.
     pub generation: Generation,
-    /// Texts.
+    /// Samples.
     pub samples: Vec<Sample>,
-    /// The limits that held when this was measured.
+    /// The limits at the time of measurement.
     pub limits: ValidateOptions,
-    /// Figures beyond their limits.
+    /// Values that exceed their limits.
     pub unmet: Vec<String>,
 }
 
-/// One text.
+/// A sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// ISO 639-1, where the prompt came from a document whose language is known.
+    /// ISO 639-1 code, if the prompt is from a document with a known language.
     pub language: Option<String>,
-    /// What the model was given.
+    /// The prompt.
     pub prompt: String,
-    /// What it wrote, without the prompt.
+    /// The generated text, without the prompt.
     pub text: String,
 }
 
@@ -96,7 +96,8 @@ pub(super) fn validate(
         && let Ok(evaluation) = store::atomic::read_json::<Evaluation>(&RealFs, &folder.join("results.json"))
         && evaluation.unmet.is_empty()
     {
-        let reason = format!("the checkpoint of step {step} was measured before: {}", summary(&evaluation));
+        let reason =
+            format!("the checkpoint of step {step} has already been evaluated: {}", summary(&evaluation));
         return Ok((evaluation, Done::Reused(reason)));
     }
 
@@ -147,7 +148,7 @@ pub(super) fn validate(
     Ok((evaluation, Done::Worked(summary)))
 }
 
-/// The step and the manifest's hash of the checkpoint that the recipe chooses.
+/// The step and the manifest hash of the checkpoint that the recipe selects.
 fn chosen(trained: &Trained, choice: CheckpointChoice, reporter: &mut dyn Reporter) -> Result<(u64, String)> {
     let folder = trained.run.checkpoints();
     let checkpoints = Checkpoints::new(&RealFs, &folder);
@@ -175,7 +176,7 @@ struct Losses {
 /// Measures both losses with the same weights and code; the training loss over as many sequences as the
 /// validation set has, spread evenly over the training tokens.
 fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u64) -> Result<Losses> {
-    // In f32, as whoever loads the exported weights will run them; the cut does not change the figures.
+    // In f32, like programs that load the exported weights; the micro-batch does not affect the values.
     let options = train::TrainOptions {
         precision: Some(Precision::F32),
         micro_batch_size: 0,
@@ -204,7 +205,7 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
     let on_training = train::evaluate(|batch| model.evaluate(batch), batches, stop)?;
     trained.check_stop()?;
     let bits_per_byte = on_validation.map(|evaluation| {
-        // Nats over the whole set, told in bits over the bytes of its text.
+        // Nats over the whole set, converted to bits per byte of its text.
         evaluation.loss * evaluation.tokens / std::f64::consts::LN_2 / prepared.validation_bytes.max(1) as f64
     });
     Ok(Losses {
@@ -214,7 +215,7 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
     })
 }
 
-/// The recipe's prompts, or the opening words of a validation document of each language, with the language.
+/// The recipe's prompts, or the first words of a validation document per language, with the language.
 fn sample_prompts(prepared: &Prepared, limits: &ValidateOptions) -> Vec<(Option<String>, String)> {
     if limits.prompts.is_empty() {
         prepared.openings.clone()
@@ -223,7 +224,7 @@ fn sample_prompts(prepared: &Prepared, limits: &ValidateOptions) -> Vec<(Option<
     }
 }
 
-/// Texts from those prompts, and the share of repeated 4-grams in them.
+/// Samples for those prompts, and the fraction of repeated 4-grams in them.
 fn samples(
     generator: &mut Generator,
     prompts: Vec<(Option<String>, String)>,
@@ -257,9 +258,9 @@ fn unmet(evaluation: &Evaluation) -> Vec<Unmet> {
             "maximum_validation_loss",
             evaluation.validation_loss,
             limits.maximum_validation_loss,
-            "nats a token",
+            "nats per token",
         ),
-        ("maximum_loss_gap", evaluation.loss_gap, limits.maximum_loss_gap, "nats a token"),
+        ("maximum_loss_gap", evaluation.loss_gap, limits.maximum_loss_gap, "nats per token"),
         ("maximum_repetition", Some(evaluation.repetition), limits.maximum_repetition, "of all 4-grams"),
         ("maximum_rss_mb", Some(evaluation.generation.rss_mb), limits.maximum_rss_mb, "MB"),
         ("maximum_p95_ms", Some(evaluation.generation.p95_ms), limits.maximum_p95_ms, "ms"),
@@ -267,19 +268,19 @@ fn unmet(evaluation: &Evaluation) -> Vec<Unmet> {
     figures
         .into_iter()
         .filter_map(|(key, value, limit, unit)| Some(Unmet { key, value: value?, limit: limit?, unit }))
-        // A figure that is no number meets no limit.
+        // NaN exceeds any limit.
         .filter(|gate| gate.value.is_nan() || gate.value > gate.limit)
         .collect()
 }
 
 fn summary(evaluation: &Evaluation) -> String {
     let loss = match (evaluation.validation_loss, evaluation.loss_gap) {
-        (Some(loss), Some(gap)) => format!("validation loss {loss:.4} ({gap:+.3} over training), "),
+        (Some(loss), Some(gap)) => format!("validation loss {loss:.4} ({gap:+.3} vs. training), "),
         (Some(loss), None) => format!("validation loss {loss:.4}, "),
         _ => String::new(),
     };
     format!(
-        "{loss}repetition {:.2}, generating: {:.0} MB resident, p95 {:.0} ms for {} tokens",
+        "{loss}repetition {:.2}, generation: {:.0} MB resident, p95 {:.0} ms for {} tokens",
         evaluation.repetition,
         evaluation.generation.rss_mb,
         evaluation.generation.p95_ms,
@@ -289,60 +290,67 @@ fn summary(evaluation: &Evaluation) -> String {
 
 fn report(evaluation: &Evaluation, name: &str) -> String {
     let mut text = format!(
-        "# Evaluation of {name}\n\nRun {}, checkpoint of step {}.\n\n| figure | value | limit |\n|---|---|---|\n",
+        "# Evaluation of {name}\n\nRun {}, checkpoint of step {}.\n\n| metric | value | limit \
+         |\n|---|---|---|\n",
         evaluation.run_id, evaluation.checkpoint_step
     );
     let limits = &evaluation.limits;
     let mut row = |figure: &str, value: Option<f64>, unit: &str, limit: Option<f64>, key: &str| {
         let Some(value) = value else { return };
         let limit = limit.map_or_else(|| "–".to_owned(), |limit| format!("≤ {limit}"));
-        let mark = if evaluation.unmet.iter().any(|unmet| unmet == key) { " **not met**" } else { "" };
+        let mark = if evaluation.unmet.iter().any(|unmet| unmet == key) { " **exceeded**" } else { "" };
         text.push_str(&format!("| {figure} | {value:.4} {unit} | {limit}{mark} |\n"));
     };
     row(
         "validation loss",
         evaluation.validation_loss,
-        "nats a token",
+        "nats per token",
         limits.maximum_validation_loss,
         "maximum_validation_loss",
     );
     row("perplexity", evaluation.perplexity, "", None, "");
-    row("validation loss in bits a byte", evaluation.bits_per_byte, "bits", None, "");
-    row("training loss, same weights", evaluation.training_loss, "nats a token", None, "");
-    row("gap to training", evaluation.loss_gap, "nats a token", limits.maximum_loss_gap, "maximum_loss_gap");
+    row("validation loss, bits per byte", evaluation.bits_per_byte, "bits", None, "");
+    row("training loss, same weights", evaluation.training_loss, "nats per token", None, "");
+    row(
+        "gap to training loss",
+        evaluation.loss_gap,
+        "nats per token",
+        limits.maximum_loss_gap,
+        "maximum_loss_gap",
+    );
     row(
         "repeated 4-grams",
         Some(evaluation.repetition),
-        "of all",
+        "of all 4-grams",
         limits.maximum_repetition,
         "maximum_repetition",
     );
     let generation = &evaluation.generation;
     row(
-        "resident memory while generating",
+        "resident memory during generation",
         Some(generation.rss_mb),
         "MB",
         limits.maximum_rss_mb,
         "maximum_rss_mb",
     );
     row(
-        &format!("p95 time of {} tokens", generation.tokens),
+        &format!("p95 latency of {} tokens", generation.tokens),
         Some(generation.p95_ms),
         "ms",
         limits.maximum_p95_ms,
         "maximum_p95_ms",
     );
-    row("median of the same", Some(generation.median_ms), "ms", None, "");
+    row("median latency", Some(generation.median_ms), "ms", None, "");
     text.push_str(&format!(
-        "\nGenerating was measured {} times {}.\n",
+        "\nGeneration was measured {} times {}.\n",
         generation.runs,
-        if generation.own_process { "in a process of its own" } else { "in the process that trained" }
+        if generation.own_process { "in a separate process" } else { "in the training process" }
     ));
-    text.push_str("\n## Samples\n\nNeither chosen nor edited.\n");
+    text.push_str("\n## Samples\n\nNeither selected nor edited.\n");
     for sample in &evaluation.samples {
         let language = sample.language.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
         text.push_str(&format!("\nPrompt{language}: {}\n\n", json!(sample.prompt)));
-        // Indented, so that nothing a model writes can end the block.
+        // Indented, so that no generated text can end the block.
         for line in format!("{}{}", sample.prompt, sample.text).lines() {
             text.push_str(&format!("    {line}\n"));
         }

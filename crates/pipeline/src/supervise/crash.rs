@@ -1,4 +1,4 @@
-//! What a worker's end means: done, stopped, hopeless, or a crash that is worth a resume.
+//! Classifies a worker's exit: completed, stopped, hopeless, or a crash that is worth a resume.
 
 use std::fmt;
 use std::process::ExitStatus;
@@ -6,20 +6,20 @@ use std::process::ExitStatus;
 use runs::run::RunState;
 use serde::{Deserialize, Serialize};
 
-/// Why a worker crashed.
+/// Kinds of crashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CrashKind {
-    /// The system killed it for want of memory, or refused it some.
+    /// Killed by the system for lack of memory, or a failed allocation.
     OutOfMemory,
     /// A full or failing disk.
     Disk,
-    /// A signal: somebody killed it, or the machine failed.
+    /// Killed by a signal: by a user, or because the machine failed.
     Signal,
-    /// It lived on and got nowhere, and was killed for it.
+    /// It hung, and was killed for it.
     Hang,
-    /// The program itself went wrong.
+    /// A bug in the program.
     Bug,
 }
 
@@ -36,60 +36,64 @@ impl fmt::Display for CrashKind {
 }
 
 impl CrashKind {
-    /// What a person can do about it.
+    /// A remedy for the user.
     pub fn remedy(self) -> &'static str {
         match self {
             CrashKind::OutOfMemory => {
-                "close what else takes memory, or take less of it: --set train.recompute=true changes no bit of the run; a smaller \
-                 train.micro_batch_size, train.sequence_length or model.size need a new one"
+                "close other programs that use memory, or use less of it: --set train.recompute=true keeps \
+                 the run bit-identical; a smaller train.micro_batch_size, train.sequence_length or \
+                 model.size needs a new run"
             }
             CrashKind::Disk => {
                 "free space on the disk of the run, or keep fewer checkpoints (train.keep_last)"
             }
             CrashKind::Signal => {
-                "see the system's log (`dmesg`, `journalctl`) for who killed it; a process that uses too much memory is killed so too"
+                "see the system's log (`dmesg`, `journalctl`) for what killed it; processes that use too \
+                 much memory are killed this way too"
             }
             CrashKind::Hang => {
-                "see whether the disk of the project and the GPU answer (`df`, `nvidia-smi`), and the system's log (`dmesg`)"
+                "check that the project's disk and the GPU respond (`df`, `nvidia-smi`), and see the \
+                 system's log (`dmesg`)"
             }
             CrashKind::Bug => {
-                "this is a mistake of text2llm or of the machine's memory: report it with job/console.log and train.log of the run"
+                "this is a bug in text2llm or faulty memory: report it with job/console.log and train.log of \
+                 the run"
             }
         }
     }
 }
 
-/// How a worker ended.
+/// A classified exit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// All is done.
+    /// The job is completed.
     Completed,
-    /// Somebody asked it to stop, in whatever phase.
+    /// A requested stop, in any phase.
     Stopped,
-    /// It would end so again, since training is exact: the exit code and why.
+    /// The error would repeat, since training is exact: the exit code and the reason.
     Hopeless(u8, String),
-    /// Worth a resume.
+    /// A crash that is worth a resume.
     Crashed(CrashKind, String),
 }
 
-/// What the supervisor saw of a worker.
+/// The supervisor's observations of a worker.
 #[derive(Clone, Debug)]
 pub struct Witness<'a> {
-    /// The process's end.
+    /// Exit status of the process.
     pub status: ExitStatus,
-    /// The run's `state.json` after it, if there is a run.
+    /// The run's `state.json` after the exit, if there is a run.
     pub state: Option<&'a RunState>,
-    /// What it last wrote.
+    /// Its last output.
     pub console_tail: &'a str,
-    /// Whether the system killed a process for want of memory as this one ended.
+    /// Whether the system killed a process for lack of memory at that moment.
     pub killed_for_memory: bool,
-    /// Why the supervisor ended it, if it did.
+    /// Why the supervisor killed it, if it did.
     pub hung: Option<&'a str>,
-    /// Whether the supervisor passed on a request to stop.
+    /// Whether the supervisor forwarded a stop request.
     pub asked_to_stop: bool,
 }
 
-/// Decides what an end means.
+/// Classifies an exit.
 pub fn classify(witness: &Witness<'_>) -> End {
     let Witness { status, state, console_tail, killed_for_memory, hung, asked_to_stop } = witness;
     let last_words = last_error(console_tail);
@@ -104,21 +108,21 @@ pub fn classify(witness: &Witness<'_>) -> End {
     if let Some(why) = hung {
         return End::Crashed(CrashKind::Hang, (*why).to_owned());
     }
-    // By the signal itself: asked before it listened.
+    // By the signal itself: it arrived before the handler was installed.
     if matches!(code, Some(130 | 143)) || matches!(signal(status), Some(2 | 15)) {
         return End::Stopped;
     }
     match (code, signal(status)) {
         (_, Some(9)) if *killed_for_memory => {
-            End::Crashed(CrashKind::OutOfMemory, "the system killed it for want of memory".to_owned())
+            End::Crashed(CrashKind::OutOfMemory, "killed by the system: out of memory".to_owned())
         }
         (_, Some(6)) if last_words.contains("memory allocation of") => {
             End::Crashed(CrashKind::OutOfMemory, last_words)
         }
         (_, Some(number @ (4 | 6 | 7 | 8 | 11))) => {
-            End::Crashed(CrashKind::Bug, format!("it was ended by signal {number}: {last_words}"))
+            End::Crashed(CrashKind::Bug, format!("crashed with signal {number}: {last_words}"))
         }
-        (_, Some(number)) => End::Crashed(CrashKind::Signal, format!("it was ended by signal {number}")),
+        (_, Some(number)) => End::Crashed(CrashKind::Signal, format!("killed by signal {number}")),
         (Some(4), _) => match state.and_then(|state| state.failure.as_deref()) {
             Some("storage_full" | "io") => End::Crashed(CrashKind::Disk, last_words),
             Some("bug") => End::Crashed(CrashKind::Bug, last_words),
@@ -127,13 +131,13 @@ pub fn classify(witness: &Witness<'_>) -> End {
         },
         (Some(code @ (1 | 3 | 5)), _) => End::Hopeless(code as u8, last_words),
         (code, _) => {
-            let code = code.map_or_else(|| "no exit code".to_owned(), |code| format!("exit code {code}"));
-            End::Crashed(CrashKind::Bug, format!("it ended with {code}: {last_words}"))
+            let code = code.map_or_else(|| "without a code".to_owned(), |code| format!("with code {code}"));
+            End::Crashed(CrashKind::Bug, format!("exited {code}: {last_words}"))
         }
     }
 }
 
-/// From the last line that tells of an error on.
+/// The output from the last line that reports an error.
 fn last_error(console: &str) -> String {
     let lines: Vec<&str> = console.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let tells = |line: &&str| {
@@ -142,7 +146,7 @@ fn last_error(console: &str) -> String {
     let from = lines.iter().rposition(tells).unwrap_or(lines.len().saturating_sub(1));
     let text = lines[from..].join(" ");
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    if text.is_empty() { "it said nothing".to_owned() } else { text.chars().take(600).collect() }
+    if text.is_empty() { "it printed nothing".to_owned() } else { text.chars().take(600).collect() }
 }
 
 #[cfg(unix)]
@@ -199,7 +203,7 @@ mod tests {
         assert_eq!(kind(end(ExitStatus::from_raw(9), None, "", true)), CrashKind::OutOfMemory);
         let refused = "memory allocation of 4000000000 bytes failed";
         assert_eq!(kind(end(ExitStatus::from_raw(6), None, refused, false)), CrashKind::OutOfMemory);
-        // Another process was killed, or it said so long ago.
+        // Another process was killed, or the output is older.
         assert_eq!(kind(end(ExitStatus::from_raw(11), None, "", true)), CrashKind::Bug);
         let long_ago = "memory allocation of 7 bytes failed\nthread 'main' panicked at x.rs:1";
         assert_eq!(kind(end(ExitStatus::from_raw(6), None, long_ago, false)), CrashKind::Bug);
@@ -208,7 +212,7 @@ mod tests {
         assert_eq!(kind(end(exited(4), failed("storage_full"), "", false)), CrashKind::Disk);
         assert_eq!(kind(end(exited(4), failed("bug"), "", false)), CrashKind::Bug);
         assert_eq!(kind(end(exited(4), failed("out_of_memory"), "", false)), CrashKind::OutOfMemory);
-        // A limit does not lift by itself.
+        // A limit does not go away by itself.
         assert!(matches!(end(exited(4), failed("limit"), "", false), End::Hopeless(4, _)));
     }
 

@@ -1,4 +1,4 @@
-//! When memory runs out: whether it was the worker's end, and what would take less of it.
+//! Out of memory: whether it caused the worker's exit, and which settings need less.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,12 @@ use crate::meta::RunMeta;
 use crate::plan::{self, Plan};
 use crate::project::Project;
 
-/// A worker that was killed ends within so long of the count's rise.
+/// Maximum time between a rise of the count and the exit of the killed worker.
 const TOGETHER: Duration = Duration::from_secs(10);
-/// Less of it is not worth the time that recomputing takes.
+/// Smaller savings are not worth the time of recomputation.
 const WORTH_SHARE: f64 = 0.05;
 
-/// The system's count of processes killed for want of memory, watched: a kill while the worker lived on was
-/// another's.
+/// Watches the system's count of out-of-memory kills: a kill while the worker lived on was another process's.
 pub(super) struct Kills {
     count: u64,
     rose: Option<Instant>,
@@ -35,7 +34,7 @@ impl Kills {
         self.count = count;
     }
 
-    /// Whether one came just before now.
+    /// Whether one occurred just before now.
     pub fn came_just_now(&mut self) -> bool {
         self.look();
         self.rose.is_some_and(|at| at.elapsed() <= TOGETHER)
@@ -49,7 +48,7 @@ fn plan(project: &Project, run: &RunDir, target: Target, recompute: bool) -> Opt
     Some(plan::of_shape(&meta.recipe, meta.model?, tokens, target))
 }
 
-/// Switches recomputation on in the run's record, where that is off and takes less memory; says so.
+/// Enables recomputation in the run's record if it is off and saves memory; returns a message.
 pub(super) fn recompute_from_now_on(project: &Project, run: &RunDir, target: Target) -> Option<String> {
     let mut meta = RunMeta::read(&RealFs, run).ok()?;
     if meta.recipe.train.recompute {
@@ -60,19 +59,20 @@ pub(super) fn recompute_from_now_on(project: &Project, run: &RunDir, target: Tar
     if recomputed as f64 > (1.0 - WORTH_SHARE) * kept as f64 {
         return None;
     }
-    // The worker is gone; whoever took its place has its own say.
+    // The worker has exited; if another one has started, it decides itself.
     let _lock = run.lock().ok()?;
     meta.recipe.train.recompute = true;
     meta.write(&RealFs, run).ok()?;
     Some(format!(
-        "memory ran out: from here on layers are computed again in the backward (train.recompute), which takes about {} MB instead of \
-         {} MB and about a quarter more time, and changes no bit of the run",
+        "out of memory: activations are recomputed in the backward pass from here on (train.recompute), \
+         which needs about {} MB instead of {} MB and about a quarter more time, and keeps the run \
+         bit-identical",
         recomputed / 1_000_000,
         kept / 1_000_000
     ))
 }
 
-/// What the run needs and which settings would fit, for a diagnosis.
+/// The run's memory need and settings that would fit, for a diagnosis.
 pub(super) fn remedy(project: &Project, run: &RunDir, target: Target) -> Option<String> {
     let recompute = RunMeta::read(&RealFs, run).ok()?.recipe.train.recompute;
     let plan = plan(project, run, target, recompute)?;
@@ -80,11 +80,12 @@ pub(super) fn remedy(project: &Project, run: &RunDir, target: Target) -> Option<
     let free = plan.memory.available_bytes? / 1_000_000;
     Some(match (&plan.fits_with, plan.memory_shortage()) {
         (Some(flags), _) => {
-            format!("it needs about {needed} MB and {free} MB are free: a new run fits with {flags}")
+            format!("training needs about {needed} MB, and {free} MB are free: a new run fits with {flags}")
         }
         (None, Some(shortage)) => shortage,
         (None, None) => format!(
-            "it needs about {needed} MB and {free} MB are free now: another program took the memory then, so keep that one away"
+            "training needs about {needed} MB, and {free} MB are free now: another program used the memory \
+             at that time; do not run both at once"
         ),
     })
 }

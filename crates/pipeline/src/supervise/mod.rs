@@ -1,10 +1,9 @@
-//! A job in the background: a worker process, and this supervisor that resumes it after a crash and knows
-//! when to stop.
+//! Background jobs: a worker process, and this supervisor, which resumes it after a crash and gives up on
+//! crash loops.
 //!
-//! The supervisor trains nothing and holds no state of the run; all it does is start the program again with
-//! `--resume`, so what it brings back is what the checkpoints hold. Reading order: `crash` (what an end
-//! means), `policy` (whether to resume), this file, `watchdog` (whether it still gets somewhere), `memory`
-//! (when that runs out), then `record` and `notify`.
+//! The supervisor keeps no state of the run: it starts the program again with `--resume`, so a resume
+//! restores what the checkpoints contain. Reading order: `crash` (classifies an exit), `policy` (whether to
+//! resume), this file, `watchdog` (hangs), `memory` (out of memory), then `record` and `notify`.
 
 mod crash;
 mod memory;
@@ -45,54 +44,54 @@ use policy::Decision;
 use record::CrashRecord;
 use watchdog::{Sighting, Watchdog};
 
-/// Between two looks whether the worker lives.
+/// Time between two checks whether the worker is running.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Between two looks whether it gets somewhere.
+/// Time between two checks of its progress.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-/// For a worker that hangs to end by itself.
+/// Time for a hung worker to stop by itself.
 const HANG_GRACE: Duration = Duration::from_secs(30);
-/// What of the worker's words is read after its end.
+/// Bytes of the worker's output read after its exit.
 const TAIL_BYTES: u64 = 8 << 10;
 
-/// What to do in the background.
+/// A background job.
 #[derive(Clone, Debug)]
 pub struct Job<'a> {
-    /// Where.
+    /// The project.
     pub project: &'a Project,
     /// The program.
     pub program: PathBuf,
-    /// Its arguments the first time.
+    /// Arguments of the first worker.
     pub first: Vec<String>,
-    /// Its arguments after a crash, once there is something to resume.
+    /// Arguments of a resumed worker.
     pub again: Vec<String>,
-    /// The run, where it is an existing one.
+    /// Id of the run, if it exists already.
     pub run_id: Option<String>,
-    /// Before the first resume.
+    /// Pause before the first resume.
     pub pause: Duration,
-    /// The least patience with a worker that does nothing.
+    /// Minimum time without activity before a worker counts as hung.
     pub hang_after: Duration,
-    /// Where it computes.
+    /// Device and threads.
     pub target: Target,
-    /// Whom to tell. Settled by whoever starts the job: a project that was received must not run commands by
-    /// itself.
+    /// Notification options, set by whoever starts the job: a project from someone else must not run commands
+    /// by itself.
     pub notify: NotifyOptions,
 }
 
-/// The file that worker and supervisor write to, `job/console.log`.
+/// The output file of worker and supervisor, `job/console.log`.
 pub fn console_path(project: &Project) -> PathBuf {
     project.job().join("console.log")
 }
 
-/// Works until the job is done, stopped, or given up; returns the exit code. Whoever raises `stop` lets the
+/// Supervises until the job is done, stopped, or given up; returns the exit code. Raising `stop` lets the
 /// worker save first.
 ///
 /// # Errors
-/// Another supervisor is at work on the project, or the program cannot be started.
+/// Another supervisor works on the project, or the program cannot be started.
 pub fn supervise(job: &Job<'_>, stop: &StopFlag, reporter: &mut dyn Reporter) -> Result<u8> {
     let folder = job.project.job();
     RealFs.create_private_dir_all(&folder).map_err(store::Error::io("create the folder", &folder))?;
     let _lock = RunLock::acquire(&folder)?;
-    // A worker that lost its supervisor, or one that never had any: its record stays what it is.
+    // A worker without a supervisor keeps its record.
     let data = job.project.data();
     if RunLock::is_held(&data) {
         return Err(store::Error::Locked { path: data.clone(), pid: RunLock::holder(&data) }.into());
@@ -114,7 +113,7 @@ pub fn supervise(job: &Job<'_>, stop: &StopFlag, reporter: &mut dyn Reporter) ->
     supervisor.work(stop)
 }
 
-/// That `job/` holds no file of a user's own under a name that a job writes to.
+/// Checks that `job/` has no file of the user with the name of one of the job's files.
 ///
 /// # Errors
 /// Names the file.
@@ -123,22 +122,23 @@ pub fn check_folder(project: &Project) -> Result<()> {
     ours::check_json(&JobRecord::path(project), &JobRecord::KEYS)
 }
 
-/// Whom a run wants to tell, by its record. That may have come from somebody else.
+/// Notification options in a run's record, which may come from someone else.
 ///
 /// # Errors
-/// A record that cannot be read.
+/// An unreadable record.
 pub fn recorded_notify(run: &RunDir) -> Result<NotifyOptions> {
     let mut notify = RunMeta::read(&RealFs, run)?.recipe.notify;
-    // As recipes must have it: a run may have come from somebody else, whose URL is not this user's word.
+    // Only in the form allowed in recipes: a run may come from someone else, whose URL is not the user's
+    // choice.
     notify.webhook = notify.webhook.filter(|webhook| webhook.starts_with("env:"));
     Ok(notify)
 }
 
-/// Asks whoever works on a run to stop after saving: its supervisor, if it has one, since that would take a
-/// worker's end for a crash, else the worker. `None` where nobody works on it.
+/// Asks the process that works on a run to stop after saving: its supervisor if it has one, since that would
+/// take a worker's exit for a crash, or else the worker. `None` if no process works on it.
 ///
 /// # Errors
-/// What the disk says.
+/// I/O errors.
 pub fn ask_to_stop(project: &Project, run: &RunDir) -> Result<Option<Asked>> {
     let asked = match responsible(project, run) {
         Some(asked) => asked,
@@ -153,25 +153,25 @@ pub fn ask_to_stop(project: &Project, run: &RunDir) -> Result<Option<Asked>> {
     Ok(Some(asked))
 }
 
-/// Who works on a run and can be asked, with its process number where it is known. That is for people: it may
-/// be of another container.
+/// The process that works on a run, with its id if known. The id is for display: it may be of another
+/// container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// The supervisor.
+    /// A supervisor.
     Supervisor(Option<u32>),
-    /// A worker that nobody supervises.
+    /// A worker without a supervisor.
     Worker(Option<u32>),
 }
 
 impl Asked {
-    /// Its process.
+    /// Its process id.
     pub fn process(self) -> Option<u32> {
         let (Asked::Supervisor(process) | Asked::Worker(process)) = self;
         process
     }
 }
 
-/// Who works on a run now.
+/// The process that works on a run now.
 pub fn responsible(project: &Project, run: &RunDir) -> Option<Asked> {
     let supervised =
         JobRecord::read(project).is_some_and(|record| record.run_id.as_deref() == Some(run.id().as_str()));
@@ -184,14 +184,14 @@ pub fn responsible(project: &Project, run: &RunDir) -> Option<Asked> {
 struct Supervisor<'a, 'r> {
     job: &'a Job<'a>,
     record: JobRecord,
-    /// The run's record as it was before the first worker, for [`Supervisor::has_begun`].
+    /// The run's record before the first worker, for [`Supervisor::has_begun`].
     began: Option<serde_json::Value>,
-    /// Whether layers are computed again since memory ran out.
+    /// Whether recomputation was enabled after running out of memory.
     recomputing: bool,
     reporter: &'r mut dyn Reporter,
 }
 
-/// How a worker's life went, as far as the supervisor had a part in it.
+/// The supervisor's part in a worker's life.
 #[derive(Default)]
 struct Watched {
     asked_to_stop: bool,
@@ -208,13 +208,13 @@ impl Supervisor<'_, '_> {
             let mut kills = Kills::watch();
             let mut worker = match self.start() {
                 Ok(worker) => worker,
-                // The program was replaced or removed: that must not go unheard.
+                // The program may have been replaced or removed, which must be reported.
                 Err(error) => return Ok(self.end(JobStatus::Failed, 1, error.to_string())),
             };
             let watched = self.wait(&mut worker, &mut kills, stop)?;
             let status = worker.wait().map_err(|error| cannot("wait for the worker", &error))?;
             self.find_run_of(worker.id());
-            // A worker that failed before it wrote its state has left that of another.
+            // A worker that failed before writing its state has left the previous one's.
             let state = self.run().and_then(|run| run.read_state(&RealFs).ok());
             let state = state.filter(|state| state.pid == worker.id());
             let end = classify(&Witness {
@@ -265,7 +265,7 @@ impl Supervisor<'_, '_> {
         let arguments = if self.has_begun() { &self.job.again } else { &self.job.first };
         let mut command = Command::new(&self.job.program);
         if self.recomputing {
-            // A recipe that is named on the command line would switch it off again.
+            // A recipe named on the command line would disable it again.
             command.env("TEXT2LLM_TRAIN_RECOMPUTE", "true");
         }
         let child = command
@@ -283,8 +283,8 @@ impl Supervisor<'_, '_> {
         Ok(child)
     }
 
-    /// Whether there is something to resume: a new run is begun, or an existing one was changed by what was
-    /// asked of it (asking for more steps twice would add up).
+    /// Whether there is something to resume: a new run was created, or an existing one was extended
+    /// (extending twice would add up).
     fn has_begun(&self) -> bool {
         let Some(run) = self.run() else { return false };
         match (&self.job.run_id, &self.began) {
@@ -299,7 +299,7 @@ impl Supervisor<'_, '_> {
         }
     }
 
-    /// Until the worker has ended, by itself or because it was asked to stop or hung.
+    /// Waits until the worker has exited, by itself, on request, or because it hung.
     fn wait(&mut self, worker: &mut Child, kills: &mut Kills, stop: &StopFlag) -> Result<Watched> {
         let began = Instant::now();
         let mut watched = Watched::default();
@@ -315,7 +315,7 @@ impl Supervisor<'_, '_> {
             }
             if !watched.asked_to_stop && self.is_asked_to_stop(stop) {
                 watched.asked_to_stop = true;
-                self.say("asked to stop: the worker saves a checkpoint and ends");
+                self.say("stop requested: the worker saves a checkpoint and exits");
                 self.ask(worker);
             }
             if Instant::now() >= watch_at {
@@ -325,7 +325,7 @@ impl Supervisor<'_, '_> {
                 if watched.hung.is_none()
                     && let Some(why) = watchdog.look(seen)
                 {
-                    self.say(&format!("the worker hangs: {why}. It is asked to end, and then killed"));
+                    self.say(&format!("the worker hangs: {why}. Asking it to stop, then killing it"));
                     self.ask(worker);
                     kill_at = Some(Instant::now() + HANG_GRACE.min(self.job.hang_after));
                     watched.hung = Some(why);
@@ -333,7 +333,7 @@ impl Supervisor<'_, '_> {
             }
             if kill_at.is_some_and(|at| Instant::now() >= at) {
                 kill_at = None;
-                worker.kill().map_err(|error| cannot("end the worker", &error))?;
+                worker.kill().map_err(|error| cannot("kill the worker", &error))?;
             }
             std::thread::sleep(LOOK_EVERY);
         }
@@ -344,17 +344,17 @@ impl Supervisor<'_, '_> {
         stop.is_raised() || runs::stop::is_requested(&self.job.project.job())
     }
 
-    /// Asks the worker to save and end.
+    /// Asks the worker to save and exit.
     fn ask(&self, worker: &mut Child) {
         if store::process::terminate(worker).is_err()
             && runs::stop::request(&self.job.project.data()).is_err()
         {
-            // No gentle way; the last checkpoint is what stays.
+            // There is no graceful way here; the last checkpoint is kept.
             let _ = worker.kill();
         }
     }
 
-    /// What can be seen of the worker now.
+    /// Observes the worker.
     fn sighting(&self, worker: &Child, began: Instant) -> Sighting {
         let run = self.run();
         let usage = store::process::usage(worker);
@@ -381,7 +381,7 @@ impl Supervisor<'_, '_> {
         }
     }
 
-    /// Once: less memory for the same bits, where that is to be had.
+    /// Once: saves memory with bit-identical results, if possible.
     fn take_less_memory(&mut self) {
         let chosen =
             |arguments: &[String]| arguments.iter().any(|argument| argument.contains("train.recompute"));
@@ -393,20 +393,21 @@ impl Supervisor<'_, '_> {
         if let Some(told) = memory::recompute_from_now_on(self.job.project, &run, self.job.target) {
             self.recomputing = true;
             if untouched {
-                // What was asked of an existing run is still to be asked.
+                // The extension of an existing run is still to be requested.
                 self.began = run.read_meta(&RealFs).ok();
             }
             self.say(&told);
         }
     }
 
-    /// A worker that ended sooner than it was looked at has left its number in the run it began.
+    /// A worker that exited before the next check has left its process id in the run it created.
     fn find_run_of(&mut self, worker: u32) {
         if self.record.run_id.is_some() {
             return;
         }
         let runs = runs::run::list(&RealFs, &self.job.project.runs()).unwrap_or_default();
-        // Numbers come again, in containers soon: what was written before this job began was another's.
+        // Process ids are reused, in containers soon: one recorded before this job started was another
+        // process's.
         let worked = |run: &&runs::run::RunSummary| {
             let mine = |state: &RunState| state.pid == worker && state.updated_at >= self.record.started_at;
             run.state.as_ref().is_some_and(mine)
@@ -457,8 +458,8 @@ impl Supervisor<'_, '_> {
             .and_then(|run| memory::remedy(self.job.project, &run, self.job.target))
             .unwrap_or_else(|| kind.remedy().to_owned());
         let diagnosis = format!(
-            "crash loop: {RESUMES_WITHOUT_PROGRESS} resumes in a row brought no checkpoint beyond step {step}. The last crash: {kind}: \
-             {message}. What to do: {remedy}. Then go on with `{}`",
+            "crash loop: {RESUMES_WITHOUT_PROGRESS} resumes in a row saved no checkpoint after step {step}. \
+             Last crash ({kind}): {message}. To fix it: {remedy}. Then continue with `{}`",
             self.job.project.command(&match &self.record.run_id {
                 Some(id) => format!("resume {id} --detach"),
                 None => "run --detach".to_owned(),
@@ -475,15 +476,15 @@ impl Supervisor<'_, '_> {
                     failure: Some("crash_loop".to_owned()),
                     ..state
                 };
-                // The record of the job tells the same.
+                // The job's record has the same message.
                 let _ = run.write_state(&RealFs, state);
             }
         }
         self.end(JobStatus::GivenUp, 2, diagnosis)
     }
 
-    /// Tells a stop, and marks the run where its worker did not come to it: one that was gone before it
-    /// listened, or between two workers.
+    /// Reports a stop, and marks the run if its worker could not: one that exited before it handled signals,
+    /// or between two workers.
     fn stopped(&mut self, exit_code: u8) -> u8 {
         let Some(run) = self.run() else {
             return self.end(JobStatus::Stopped, exit_code, "stopped on request".to_owned());
@@ -509,8 +510,8 @@ impl Supervisor<'_, '_> {
         self.record.worker_pid = None;
         self.record.exit_code = Some(exit_code);
         match status {
-            // The worker has just told why.
-            JobStatus::Failed => self.say("the worker is not resumed: it would end the same way"),
+            // The worker has just reported the reason.
+            JobStatus::Failed => self.say("not resuming the worker: it would fail the same way again"),
             _ => self.say(&message),
         }
         self.set(status, &message);
@@ -528,7 +529,7 @@ impl Supervisor<'_, '_> {
         self.record.write(self.job.project);
     }
 
-    /// To the console, and to the run's log, where whoever comes back looks first.
+    /// Writes to the console and to the run's log, where users look first.
     fn say(&mut self, message: &str) {
         self.reporter.note(Phase::Training, &format!("supervisor: {message}"));
         if let Some(run) = self.run()
@@ -543,7 +544,7 @@ impl Supervisor<'_, '_> {
         let state = self.run().and_then(|run| run.read_state(&RealFs).ok()).unwrap_or_default();
         let text = match &self.record.run_id {
             Some(id) => format!("text2llm: run {id} {what} (step {} of {})", state.step, state.total_steps),
-            // It ended before there was a run: no text, a wrong key.
+            // It exited before there was a run: no text, a wrong key.
             None => format!("text2llm: the job in {} {what}", self.job.project.root().display()),
         };
         let message = notify::Message {

@@ -1,7 +1,9 @@
-//! Telling somebody: a command with the event on its standard input, or a post to a URL by the system's curl.
+//! Notifications: runs a command with the event on its standard input, or posts it to a URL with the system's
+//! curl.
 //!
-//! Own TLS would bring a C library or a dozen crates into every build for three posts a run; curl is part of
-//! all three systems. The URL goes to it on standard input, where no list of processes shows it.
+//! TLS in this program would add a C library or a dozen crates to every build for three requests per run;
+//! curl is part of all three systems. The URL is passed on standard input, so that it does not appear in
+//! process lists.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -11,27 +13,27 @@ use serde::Serialize;
 
 use recipe::NotifyOptions;
 
-/// Longest time for one message.
+/// Time limit per notification.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What is told.
+/// A notification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Message {
     /// "resumed", "stopped", "completed", "failed".
     pub event: &'static str,
-    /// In a sentence, as chat programs want it.
+    /// A sentence, as chat services expect.
     pub text: String,
-    /// The run.
+    /// Id of the run.
     pub run_id: String,
     /// Steps done.
     pub step: u64,
-    /// Steps in all.
+    /// Total steps.
     pub total_steps: u64,
-    /// When (UTC, RFC 3339).
+    /// Time (UTC, RFC 3339).
     pub time: String,
 }
 
-/// Tells all who want to know; what did not work comes back in words.
+/// Sends a notification everywhere; returns failures as messages.
 pub fn tell(options: &NotifyOptions, message: &Message) -> Vec<String> {
     let mut failed = Vec::new();
     let json = serde_json::to_string(message).unwrap_or_default();
@@ -44,7 +46,7 @@ pub fn tell(options: &NotifyOptions, message: &Message) -> Vec<String> {
     }
     if let Some(url) = &options.webhook {
         match url.strip_prefix("env:").map_or(Ok(url.clone()), std::env::var) {
-            Err(_) => failed.push(format!("notify.webhook: the variable of `{url}` is not set")),
+            Err(_) => failed.push(format!("notify.webhook: the environment variable of `{url}` is not set")),
             Ok(url) => {
                 store::secret::keep(&url);
                 if let Err(why) = post(&url, &json) {
@@ -58,7 +60,7 @@ pub fn tell(options: &NotifyOptions, message: &Message) -> Vec<String> {
 
 fn post(url: &str, json: &str) -> Result<(), String> {
     if !url.starts_with("https://") && !url.starts_with("http://") {
-        return Err("it is not an http or https URL".to_owned());
+        return Err("not an http or https URL".to_owned());
     }
     let quoted =
         |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"));
@@ -82,16 +84,16 @@ fn post(url: &str, json: &str) -> Result<(), String> {
     feed(command, &configuration)
 }
 
-/// Runs a command with `input`, for a bounded time.
+/// Runs a command with `input`, with a time limit.
 fn feed(mut command: Command, input: &str) -> Result<(), String> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())
         .spawn()
-        .map_err(|error| format!("it cannot be started: {error}"))?;
+        .map_err(|error| format!("cannot start it: {error}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A command that does not read its input is fine.
+        // A command may ignore its input.
         let _ = stdin.write_all(input.as_bytes());
     }
     let started = Instant::now();

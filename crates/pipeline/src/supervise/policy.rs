@@ -1,30 +1,30 @@
-//! When to resume, after how long, and when to give up. Pure, so that it can be tried over thousands of
+//! Decides when to resume, after which pause, and when to give up. Pure, so that tests can run thousands of
 //! histories.
 
 use std::time::Duration;
 
-/// Resumes in a row that may end without a newer checkpoint before the run is given up.
+/// Consecutive resumes without a newer checkpoint before the run is given up.
 pub const RESUMES_WITHOUT_PROGRESS: u64 = 3;
 
-/// How far a job has come; more is further. Compared, never added.
+/// Progress of a job, for comparisons.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Progress {
-    /// Parts that are done: the run begun, its training begun.
+    /// Number of milestones reached: run created, training started.
     pub parts: u8,
     /// Step of the newest checkpoint.
     pub checkpoint_step: u64,
 }
 
-/// What to do after a crash.
+/// The decision after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Resume after a pause.
     Resume(Duration),
-    /// Resuming leads nowhere.
+    /// Give up: resumes bring no progress.
     GiveUp,
 }
 
-/// Counts resumes and what they brought.
+/// Counts resumes and their progress.
 #[derive(Clone, Debug)]
 pub struct Policy {
     pause: Duration,
@@ -33,20 +33,19 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// `pause` before the first resume; four times as long before each further one that follows no progress.
+    /// `pause` before the first resume; four times as long before each further one without progress.
     pub fn new(pause: Duration, begun_at: Progress) -> Policy {
         Policy { pause, furthest: begun_at, without_progress: 0 }
     }
 
-    /// Resumes in a row that brought nothing.
+    /// Consecutive resumes without progress.
     pub fn without_progress(&self) -> u64 {
         self.without_progress
     }
 
-    /// The worker crashed when the job had come so far; `resumed` says whether it had been resumed.
+    /// Records a crash at this progress; `resumed`: whether the worker had been resumed.
     pub fn crashed(&mut self, progress: Progress, resumed: bool) -> Decision {
-        // The first worker may have been sent back to an earlier checkpoint: that is where its progress
-        // begins.
+        // The first worker may have been sent back to an earlier checkpoint: its progress starts there.
         if progress > self.furthest || !resumed {
             self.furthest = progress;
             self.without_progress = 0;

@@ -1,5 +1,4 @@
-//! What the supervisor leaves on the disk: `job/job.json` of the project, and `resume_metadata.json` of the
-//! run.
+//! Records of the supervisor: `job/job.json` of the project, and `resume_metadata.json` of the run.
 
 use std::path::PathBuf;
 
@@ -11,22 +10,22 @@ use store::lock::RunLock;
 use super::crash::CrashKind;
 use crate::project::Project;
 
-/// How a job in the background stands.
+/// State of a background job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobStatus {
-    /// A worker works.
+    /// A worker is running.
     #[default]
     Running,
     /// Waiting before the next resume.
     Pausing,
-    /// All is done.
+    /// The job is done.
     Completed,
-    /// Somebody asked it to stop.
+    /// Stopped on request.
     Stopped,
-    /// It ended with an error that would come again.
+    /// It failed with an error that would repeat.
     Failed,
-    /// Resuming led nowhere.
+    /// Given up after a crash loop.
     GivenUp,
 }
 
@@ -34,7 +33,7 @@ impl std::fmt::Display for JobStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             JobStatus::Running => "running",
-            JobStatus::Pausing => "pausing before a resume",
+            JobStatus::Pausing => "waiting to resume",
             JobStatus::Completed => "completed",
             JobStatus::Stopped => "stopped",
             JobStatus::Failed => "failed",
@@ -43,76 +42,76 @@ impl std::fmt::Display for JobStatus {
     }
 }
 
-/// `job/job.json`.
+/// The content of `job/job.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobRecord {
-    /// Where it stands.
+    /// State of the job.
     pub status: JobStatus,
-    /// The supervisor.
+    /// Process id of the supervisor.
     pub pid: u32,
-    /// The process that does the work.
+    /// Process id of the worker.
     pub worker_pid: Option<u32>,
-    /// The run, once it is begun.
+    /// Id of the run, once it exists.
     pub run_id: Option<String>,
-    /// When it was started (UTC, RFC 3339).
+    /// Start time (UTC, RFC 3339).
     pub started_at: String,
-    /// Times that the worker was resumed.
+    /// Number of resumes.
     pub resumes: u64,
-    /// What happened last.
+    /// Last message.
     pub message: String,
-    /// The exit code, once it ended.
+    /// Exit code, once it has ended.
     pub exit_code: Option<u8>,
 }
 
 impl JobRecord {
-    /// Keys by which the file is told from others.
+    /// Keys that identify the file.
     pub(super) const KEYS: [&str; 6] = ["status", "pid", "worker_pid", "started_at", "resumes", "exit_code"];
 
     pub(super) fn path(project: &Project) -> PathBuf {
         project.job().join("job.json")
     }
 
-    /// The project's newest job in the background, if there was one.
+    /// The project's latest background job, if any.
     pub fn read(project: &Project) -> Option<JobRecord> {
         store::atomic::read_json(&RealFs, &JobRecord::path(project)).ok()
     }
 
-    /// Writes it. The work it tells of must not fail for want of a record.
+    /// Writes it. Errors are ignored, since the job must not fail for its record.
     pub(super) fn write(&self, project: &Project) {
         let _ = store::atomic::write_json(&RealFs, &JobRecord::path(project), self);
     }
 }
 
-/// The supervisor of the project that lives now, if one does.
+/// Process id of the project's running supervisor, if any.
 pub fn living_supervisor(project: &Project) -> Option<u32> {
     RunLock::holder(&project.job())
 }
 
-/// A crash, as the run remembers it.
+/// A crash in a run's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CrashRecord {
-    /// Its class.
+    /// Kind of crash.
     pub kind: CrashKind,
-    /// What is known of it.
+    /// Message.
     pub message: String,
-    /// When it was noticed.
+    /// Time of detection.
     pub time: String,
 }
 
-/// `resume_metadata.json`.
+/// The content of `resume_metadata.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ResumeMetadata {
-    /// Step of the checkpoint that the last resume went on from.
+    /// Step of the checkpoint of the last resume.
     pub last_step: u64,
-    /// Resumes in all.
+    /// Total number of resumes.
     pub resume_count: u64,
-    /// When the last one was (UTC, RFC 3339).
+    /// Time of the last one (UTC, RFC 3339).
     pub last_resume_time: Option<String>,
-    /// Resumes in a row that ended without a newer checkpoint.
+    /// Consecutive resumes without a newer checkpoint.
     pub resumes_without_progress: u64,
-    /// Why the last one was needed.
+    /// The crash before the last one.
     pub last_crash: Option<CrashRecord>,
     /// Why the run was given up, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,13 +119,13 @@ pub struct ResumeMetadata {
 }
 
 impl ResumeMetadata {
-    /// Of a run; empty where there is none or it cannot be read.
+    /// Reads a run's file; empty if it is missing or unreadable.
     pub fn read(run: &RunDir) -> ResumeMetadata {
         store::atomic::read_json(&RealFs, &run.resume_metadata()).unwrap_or_default()
     }
 
     pub(super) fn write(&self, run: &RunDir) {
-        // A run folder that was deleted must not come back as a shell.
+        // A deleted run folder must not be created again as an empty shell.
         if RealFs.exists(run.path()) {
             let _ = store::atomic::write_json(&RealFs, &run.resume_metadata(), self);
         }

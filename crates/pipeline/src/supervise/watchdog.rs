@@ -1,32 +1,32 @@
-//! Whether a worker still gets somewhere. Pure: it is told what can be seen of the worker and when.
+//! Detects hung workers. Pure: it gets observations of the worker with their times.
 //!
-//! A sign of progress is a changed file (state, metrics, console, the heartbeat of its loop) or a byte read
-//! or written. A worker is hung when it gives no sign and uses no processor either (stopped, deadlocked,
-//! waiting for a disk that does not answer), or when it trains and computes without a sign for so long that
-//! its loop cannot be going round (a GPU that does not answer is waited for so). Preparing data, validating
-//! and saving use the processor or the disk, and so are never taken for a hang.
+//! A sign of progress is a changed file (state, metrics, console, the loop's heartbeat) or a byte read or
+//! written. A worker hangs if it shows no sign and uses no CPU time (stopped, deadlocked, waiting for a disk
+//! that does not respond), or if it trains and uses CPU time without a sign for so long that its loop cannot
+//! be running (waiting for a GPU that does not respond looks like this). Preparing data, validating and
+//! saving use the CPU or the disk, and so are never taken for a hang.
 
 use std::time::Duration;
 
-/// No sign and no processor time for so many steps.
+/// Limit without a sign and without CPU time, in steps.
 const IDLE_STEPS: f64 = 20.0;
-/// No sign for so many steps, of a worker that computes.
+/// Limit without a sign, with CPU time, in steps.
 const BUSY_STEPS: f64 = 100.0;
-/// The least patience with one that computes, as a multiple of that with one that does not.
+/// Minimum limit for a worker that uses CPU time, as a multiple of that for one that does not.
 const BUSY_PATIENCE: u32 = 6;
-/// A share of one processor that a process has also when it only waits.
+/// CPU use of a waiting process, as a fraction of one CPU.
 const IDLE_SHARE: f64 = 0.02;
 
-/// What can be seen of a worker at one moment.
+/// An observation of a worker.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sighting {
-    /// On a clock that never jumps.
+    /// Monotonic time.
     pub at: Duration,
     /// Changes with any sign of progress.
     pub signs: u64,
-    /// Processor time so far, where the system tells.
+    /// CPU time so far, if the system reports it.
     pub cpu_s: Option<f64>,
-    /// Whether it is between two steps that it has measured, and how long one takes.
+    /// Duration of a step, if the worker is between two measured steps.
     pub step_s: Option<f64>,
 }
 
@@ -40,12 +40,12 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// `least`: the patience with a worker that does nothing at all, whatever its steps take.
+    /// `least`: the minimum limit for a worker that does nothing, whatever its step time.
     pub fn new(least: Duration, at: Duration) -> Watchdog {
         Watchdog { least, last: Sighting { at, ..Sighting::default() }, sign_at: at, alive_at: at }
     }
 
-    /// What is wrong, once something is.
+    /// Adds an observation; returns the problem once there is one.
     pub fn look(&mut self, seen: Sighting) -> Option<String> {
         if seen.signs != self.last.signs {
             (self.sign_at, self.alive_at) = (seen.at, seen.at);
@@ -53,7 +53,7 @@ impl Watchdog {
         let interval_s = seen.at.saturating_sub(self.last.at).as_secs_f64();
         match (seen.cpu_s, self.last.cpu_s) {
             (Some(now), Some(before)) if now - before <= IDLE_SHARE * interval_s => {}
-            // It computes, or nobody knows.
+            // It uses CPU time, or that is unknown.
             _ => self.alive_at = seen.at,
         }
         let (step_s, training) = (seen.step_s.unwrap_or(0.0), seen.step_s.is_some());
@@ -63,14 +63,11 @@ impl Watchdog {
         let patience =
             |least: Duration, steps: f64| least.max(Duration::from_secs_f64((steps * step_s).min(1e7)));
         if idle >= patience(self.least, IDLE_STEPS) {
-            return Some(format!(
-                "it has done nothing for {} s: no step, no word, no computing",
-                idle.as_secs()
-            ));
+            return Some(format!("no activity for {} s (no step, no output, no CPU time)", idle.as_secs()));
         }
         if training && silent >= patience(BUSY_PATIENCE * self.least, BUSY_STEPS) {
             return Some(format!(
-                "it has computed for {} s without finishing a step, where one takes {step_s:.1} s",
+                "no step finished in {} s of computing, and a step takes {step_s:.1} s",
                 silent.as_secs()
             ));
         }

@@ -1,4 +1,4 @@
-//! Many kills at random moments, over as many runs as that takes.
+//! Kills runs at random moments, over as many runs as needed.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,38 +12,38 @@ use train::Checkpoints;
 use super::{Compared, Scratch, Trial, compare};
 use crate::{Error, Result};
 
-/// What came of it.
+/// The result of the test.
 #[derive(Clone, Debug, Serialize)]
 pub struct Chaos {
-    /// Times that the process was killed.
+    /// Number of kills.
     pub kills: u64,
-    /// Of these, how many left a half-written checkpoint behind.
+    /// Kills that left a half-written checkpoint.
     pub kills_in_a_save: u64,
-    /// Runs that it took; each was compared at its end.
+    /// Number of runs; each was compared at its end.
     pub runs: u64,
-    /// Steps of a run.
+    /// Steps per run.
     pub steps: u64,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
-    /// Most steps that a kill cost.
+    /// Maximum number of steps lost by a kill.
     pub most_steps_lost: u64,
-    /// Of the last run.
+    /// Comparison of the last run.
     pub compared: Vec<Compared>,
-    /// Whether every run ended in the bits of one that nobody killed, every checkpoint verified, and no kill
+    /// Whether every run ended bit-identical to an uninterrupted one, every checkpoint verified, and no kill
     /// cost more than an interval.
     pub sound: bool,
-    /// What was not, in words.
+    /// Violations, as messages.
     pub violations: Vec<String>,
-    /// All of it.
+    /// Total seconds.
     pub seconds: f64,
-    /// Where the runs are, kept only where something was not sound.
+    /// Path of the runs, kept only after a violation.
     pub kept: Option<PathBuf>,
 }
 
-/// Kills a training `kills` times. `progress` hears of each.
+/// Kills training `kills` times. `progress` is called after each.
 ///
 /// # Errors
-/// A run that fails for another reason than being killed.
+/// A run that fails without being killed.
 pub fn chaos(trial: &Trial<'_>, kills: u64, seed: u64, mut progress: impl FnMut(u64)) -> Result<Chaos> {
     let started = Instant::now();
     let checkpoint_every = (trial.steps / 40).max(2);
@@ -70,11 +70,11 @@ pub fn chaos(trial: &Trial<'_>, kills: u64, seed: u64, mut progress: impl FnMut(
         let mut arguments = vec!["train"];
         loop {
             let mut child = scratch.start(&arguments)?;
-            // Some kills come before the first step, most while it trains and saves.
+            // Some kills come before the first step, most during training and saving.
             let share = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
             let last_kill = found.kills == kills;
             let deadline = Instant::now() + Duration::from_secs_f64(0.6 * share * training_s);
-            // Nobody reads its words: with the pipe closed they are dropped, and it works on.
+            // Its output is not read: with the pipe closed it is dropped, and the run continues.
             drop(child.stdout.take());
             let status = loop {
                 if let Some(status) =
@@ -98,7 +98,7 @@ pub fn chaos(trial: &Trial<'_>, kills: u64, seed: u64, mut progress: impl FnMut(
                     scratch.keep = true;
                     return Err(Error::Environment {
                         message: format!(
-                            "a run ended by itself with {status} after {} kills; see {}",
+                            "a run exited by itself ({status}) after {} kills; see {}",
                             found.kills,
                             scratch.project.root().display()
                         ),
@@ -110,8 +110,8 @@ pub fn chaos(trial: &Trial<'_>, kills: u64, seed: u64, mut progress: impl FnMut(
                     found.kills += 1;
                     progress(found.kills);
                     look(&scratch, &whole, &mut found)?;
-                    // A run that was killed before it was begun leaves nothing to resume; a new one begins
-                    // then.
+                    // A run that was killed before it was created leaves nothing to resume; a new one is
+                    // started.
                     arguments =
                         if begun(&scratch, &whole)? { vec!["train", "--resume"] } else { vec!["train"] };
                 }
@@ -134,7 +134,7 @@ pub fn chaos(trial: &Trial<'_>, kills: u64, seed: u64, mut progress: impl FnMut(
     Ok(found)
 }
 
-/// Whether the newest run is one to resume.
+/// Whether the newest run can be resumed.
 fn begun(scratch: &Scratch, whole: &RunDir) -> Result<bool> {
     let run = scratch.newest_run()?;
     Ok(run != *whole
@@ -142,7 +142,7 @@ fn begun(scratch: &Scratch, whole: &RunDir) -> Result<bool> {
         && run.state(&RealFs)?.status != RunStatus::Completed)
 }
 
-/// After a kill: every checkpoint that is there must verify, and no more than one interval may be lost.
+/// Checks after a kill: every checkpoint must verify, and no more than one interval may be lost.
 fn look(scratch: &Scratch, whole: &RunDir, found: &mut Chaos) -> Result<()> {
     let run = scratch.newest_run()?;
     if run == *whole {
@@ -169,12 +169,12 @@ fn look(scratch: &Scratch, whole: &RunDir, found: &mut Chaos) -> Result<()> {
     let lost = reached.saturating_sub(steps.last().copied().unwrap_or(0));
     found.most_steps_lost = found.most_steps_lost.max(lost);
     if lost > found.checkpoint_every {
-        found.violations.push(format!("run {}: {lost} steps are lost, from step {reached} on", run.id()));
+        found.violations.push(format!("run {}: {lost} steps before step {reached} were lost", run.id()));
     }
     Ok(())
 }
 
-/// How long the whole run trained, by its own clock, with what a start takes.
+/// Time of an uninterrupted run by its own clock, including its start.
 fn run_seconds(run: &RunDir) -> f64 {
     let metrics = runs::metrics::read(&RealFs, &run.metrics()).unwrap_or_default();
     let trained = metrics.iter().rev().find_map(|metric| match metric {

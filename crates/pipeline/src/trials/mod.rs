@@ -1,9 +1,8 @@
-//! Promises tried on this machine, with the program itself: exact resume after kill -9 (`verify`), and many
-//! kills at random moments (`chaos`).
+//! Tests of guarantees on this machine, with the program itself: exact resume after SIGKILL (`verify`), and
+//! many kills at random moments (`chaos`).
 //!
-//! A trial makes a scratch project beside the real one, trains the same recipe without and with kills in
-//! processes of their own, and compares what is on the disk byte for byte. Nothing of the real project is
-//! touched.
+//! A test creates a scratch project next to the real one, trains the same recipe with and without kills in
+//! separate processes, and compares the files byte for byte. The real project is not touched.
 
 mod chaos;
 mod verify;
@@ -27,33 +26,33 @@ use recipe::Recipe;
 pub use chaos::{Chaos, chaos};
 pub use verify::{VerifiedResume, verify_resume};
 
-/// What to try, and with what.
+/// Options of a test.
 #[derive(Clone, Debug)]
 pub struct Trial<'a> {
-    /// The scratch project is made in its folder, on its disk.
+    /// The scratch project is created in this project's folder, on its disk.
     pub project: &'a Project,
-    /// What to train; its steps, checkpoints and samples are set by the trial.
+    /// The recipe; the test sets its steps, checkpoints and samples.
     pub recipe: &'a Recipe,
     /// The folder that relative corpus paths start from.
     pub base_dir: &'a Path,
-    /// The program to run.
+    /// Path of the program.
     pub program: PathBuf,
-    /// Optimizer steps of a run.
+    /// Optimizer steps per run.
     pub steps: u64,
-    /// Where to compute.
+    /// Device and threads.
     pub target: Target,
-    /// Raised by whoever does not want to wait for the end; nothing is left behind then either.
+    /// Raised to cancel the test; nothing is left behind then either.
     pub stop: StopFlag,
 }
 
-/// One thing that must be equal.
+/// The comparison of one part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Compared {
     /// "weights", "moments", "loader and state", "metrics".
     pub what: &'static str,
-    /// How much was compared.
+    /// Bytes compared.
     pub bytes: u64,
-    /// Whether no bit differs.
+    /// Whether they are equal.
     pub equal: bool,
 }
 
@@ -66,7 +65,7 @@ struct Scratch {
     keep: bool,
 }
 
-/// Names what a recipe reads so that it is found from any folder.
+/// Makes a recipe's paths absolute, so that they are found from any folder.
 fn take_along(recipe: &mut Recipe, base_dir: &Path) {
     let absolute = |path: &str| {
         let there = base_dir.join(path);
@@ -87,7 +86,7 @@ fn take_along(recipe: &mut Recipe, base_dir: &Path) {
 }
 
 impl Scratch {
-    /// Writes the trial's recipe into a new folder.
+    /// Writes the test's recipe to a new folder.
     fn new(trial: &Trial<'_>, checkpoint_every: u64) -> Result<Scratch> {
         let root = trial.project.root().join(format!("{}{}", crate::sweep::TRIAL, std::process::id()));
         let mut recipe = trial.recipe.clone();
@@ -96,7 +95,7 @@ impl Scratch {
         options.set_steps(trial.steps);
         (options.checkpoint_every, options.validate_every) = (checkpoint_every, (trial.steps / 3).max(1));
         (options.sample_every, options.sample_prompts) = (0, Vec::new());
-        // It is to come to its end.
+        // It must run to its end.
         options.early_stopping = 0;
         recipe.notify = recipe::NotifyOptions::default();
         let project = Project::new(root);
@@ -113,7 +112,7 @@ impl Scratch {
     fn start(&self, arguments: &[&str]) -> Result<Child> {
         let mut command = Command::new(&self.program);
         for (name, _) in std::env::vars_os() {
-            // Settings of the caller's would change the recipe of the trial.
+            // Environment settings would change the test's recipe.
             if name.to_string_lossy().starts_with("TEXT2LLM_") && name != "TEXT2LLM_CPU" {
                 command.env_remove(name);
             }
@@ -132,7 +131,7 @@ impl Scratch {
             })
     }
 
-    /// Runs to the end.
+    /// Runs a command to its end.
     fn finish(&self, arguments: &[&str]) -> Result<()> {
         let mut last_error = String::new();
         let mut child = self.start(arguments)?;
@@ -143,7 +142,7 @@ impl Scratch {
             !self.stop.is_raised()
         });
         if self.stop.is_raised() {
-            // Ctrl-C reaches it too; SIGTERM does not.
+            // Ctrl-C reaches the child too; SIGTERM does not.
             let _ = child.kill();
         }
         let ended = child.wait();
@@ -159,7 +158,7 @@ impl Scratch {
         }
     }
 
-    /// Somebody does not want to wait for the end.
+    /// The error of a cancelled test.
     fn check_stop(&self) -> Result<()> {
         if self.stop.is_raised() {
             // Its scratch folder is removed.
@@ -176,15 +175,15 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = match self.keep {
-            // Or the next command would take it for what a kill has left.
+            // Otherwise the next command would take it for a leftover of a kill.
             true => std::fs::write(self.project.root().join(store::sweep::KEPT), ""),
-            // What is left of a trial is only space on the disk.
+            // Leftovers of a test only use disk space.
             false => RealFs.remove_dir_all(self.project.root()),
         };
     }
 }
 
-/// Hands over each event until the callback has seen enough.
+/// Passes each event to the callback until it returns.
 fn each_line(child: &mut Child, mut heard: impl FnMut(&serde_json::Value) -> bool) {
     let Some(stdout) = child.stdout.take() else { return };
     for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
@@ -196,7 +195,7 @@ fn each_line(child: &mut Child, mut heard: impl FnMut(&serde_json::Value) -> boo
     }
 }
 
-/// Compares the ends of two runs.
+/// Compares the final states of two runs.
 fn compare(whole: &RunDir, other: &RunDir, step: u64) -> Result<Vec<Compared>> {
     let read = |run: &RunDir, file: &str| {
         let path = Checkpoints::new(&RealFs, &run.checkpoints()).path(step).join(file);
@@ -205,7 +204,7 @@ fn compare(whole: &RunDir, other: &RunDir, step: u64) -> Result<Vec<Compared>> {
     let mut compared = Vec::new();
     let averaged =
         Checkpoints::new(&RealFs, &whole.checkpoints()).path(step).join("average.safetensors").exists();
-    let average = averaged.then_some(("average of the weights", "average.safetensors"));
+    let average = averaged.then_some(("weight average", "average.safetensors"));
     let files = [
         ("weights", "weights.safetensors"),
         ("moments", "moments.safetensors"),
@@ -221,7 +220,7 @@ fn compare(whole: &RunDir, other: &RunDir, step: u64) -> Result<Vec<Compared>> {
     Ok(compared)
 }
 
-/// A run's metrics without what a clock or the system says.
+/// A run's metrics without times and system values.
 fn timeless(run: &RunDir) -> Result<Vec<Metric>> {
     let mut metrics = runs::metrics::read(&RealFs, &run.metrics())?;
     for metric in &mut metrics {

@@ -1,4 +1,4 @@
-//! N steps against N/2 steps, kill -9, and the rest.
+//! Compares N uninterrupted steps with N/2 steps, SIGKILL, and the rest.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -10,32 +10,32 @@ use train::Checkpoints;
 use super::{Compared, Scratch, Trial, compare, each_line};
 use crate::{Error, Result};
 
-/// What came of it.
+/// The result of the test.
 #[derive(Clone, Debug, Serialize)]
 pub struct VerifiedResume {
-    /// Steps of a run.
+    /// Steps per run.
     pub steps: u64,
-    /// The last step that was heard of before the kill.
+    /// The last step reported before the kill.
     pub killed_at: u64,
-    /// Step of the checkpoint that was resumed from; 0 where there was none yet.
+    /// Step of the checkpoint of the resume; 0 if there was none yet.
     pub resumed_from: u64,
-    /// What was compared.
+    /// The comparisons.
     pub compared: Vec<Compared>,
-    /// Whether all is equal.
+    /// Whether everything is equal.
     pub equal: bool,
-    /// All of it.
+    /// Total seconds.
     pub seconds: f64,
-    /// Where both runs are, kept only where they differ.
+    /// Path of both runs, kept only if they differ.
     pub kept: Option<PathBuf>,
 }
 
-/// Trains twice, once killed in the middle, and compares.
+/// Trains twice, once with a kill in the middle, and compares.
 ///
 /// # Errors
-/// A run that fails for another reason.
+/// A run that fails without being killed.
 pub fn verify_resume(trial: &Trial<'_>) -> Result<VerifiedResume> {
     let started = Instant::now();
-    // Not a divisor of the middle, so that some steps are lost and done again.
+    // Not a divisor of the middle, so that some steps are lost and repeated.
     let mut scratch = Scratch::new(trial, (trial.steps / 5).max(1))?;
     scratch.finish(&["train"])?;
     let whole = scratch.newest_run()?;
@@ -48,13 +48,13 @@ pub fn verify_resume(trial: &Trial<'_>) -> Result<VerifiedResume> {
         }
         killed_at < trial.steps.div_ceil(2) && !trial.stop.is_raised()
     });
-    // SIGKILL: nothing in the process can prepare for it. It has ended itself only where its run failed.
+    // SIGKILL, which no process can handle. A child that has exited by itself has failed.
     let killed = child.kill();
     let status = child.wait().map_err(|error| Error::Environment { message: error.to_string() })?;
     scratch.check_stop()?;
     if killed.is_err() || status.code().is_some() || killed_at == 0 {
         return Err(Error::Environment {
-            message: format!("the run that was to be killed ended by itself: {status}"),
+            message: format!("the run that should have been killed exited by itself: {status}"),
         });
     }
     let resumed = scratch.newest_run()?;

@@ -131,7 +131,8 @@ fn a_written_out_recipe_reads_back_equal() {
 
 #[test]
 fn a_flag_replaces_what_the_file_says_in_another_way() {
-    let text = "[model]\nhidden_size = 64\nnum_hidden_layers = 2\nnum_attention_heads = 3\nhead_dim = 20\n[train]\nsteps = 9\n";
+    let text = "[model]\nhidden_size = 64\nnum_hidden_layers = 2\nnum_attention_heads = 3\nhead_dim = \
+                20\n[train]\nsteps = 9\n";
     let layers = ["model.depth=4", "train.epochs=3"].map(|set| Override::set(set).expect("well formed"));
     let recipe = Recipe::load("r.toml", text, &layers).expect("valid");
     assert_eq!((recipe.model.depth, recipe.model.hidden_size, recipe.model.head_dim), (Some(4), None, None));
@@ -146,7 +147,8 @@ fn two_flags_that_contradict_each_other() {
 
 #[test]
 fn options_of_other_sections() {
-    let text = "[data]\nvalidation_fraction = 0.1\n[tokenizer]\nvocab_size = 256\nchat_tokens = [\"a b\"]\n[train]\nbatch_size = 6\nmicro_batch_size = 4\n";
+    let text = "[data]\nvalidation_fraction = 0.1\n[tokenizer]\nvocab_size = 256\nchat_tokens = [\"a \
+                b\"]\n[train]\nbatch_size = 6\nmicro_batch_size = 4\n";
     insta::assert_snapshot!(errors(text, &[]));
 }
 

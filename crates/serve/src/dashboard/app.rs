@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::hub::Hub;
 use crate::http::guard::Guard;
 
-/// The guard, the runs, and what is read of them.
+/// Shared state of request handlers: the guard, the runs, and what was read of them.
 pub(crate) struct App {
     pub guard: Guard,
     pub hub: Arc<Hub>,

@@ -1,5 +1,4 @@
-//! What one client is told: first everything, then what changes. Its memory of what it knows is a few
-//! numbers.
+//! The event stream of one client: first everything, then changes. A client's state is a few numbers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,37 +12,37 @@ use tokio::sync::watch;
 use super::hub::{Hub, RECENT, Seen, SeenRun, Subscription};
 use crate::http::body::Body;
 
-/// Runs that one client can look at together: as many as there are colours to tell them apart.
+/// Maximum number of runs per client: as many as there are distinguishable colors.
 const MOST_RUNS: usize = 8;
-/// A word now and then, so that both sides notice when the other is gone.
+/// Interval of keep-alive comments, so that both sides detect a lost connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// A client's place.
+/// The state of a client.
 struct Feed {
     hub: Arc<Hub>,
     looks: watch::Receiver<u64>,
     _subscription: Subscription,
-    /// The look up to which it has been told of the list and the machine.
+    /// The last read of the list and the machine that it was sent.
     told: u64,
     runs: Vec<(String, Place)>,
 }
 
-/// What it has been told of a run.
+/// What it was sent of a run.
 #[derive(Default)]
 struct Place {
     standing: u64,
     metrics: Option<Reached>,
 }
 
-/// Where in a run's metrics.
+/// Position in a run's metrics.
 struct Reached {
     generation: u64,
     next: u64,
-    /// Points since the last whole curve; too many of them are replaced by a new one.
+    /// Points since the last whole curve; too many are replaced by a new one.
     since: usize,
 }
 
-/// A body of events that goes on until the client leaves.
+/// An event stream that lasts until the client disconnects.
 pub fn follow(hub: &Arc<Hub>, runs: impl Iterator<Item = String>) -> Body {
     let mut chosen: Vec<String> = Vec::new();
     for run in runs {
@@ -71,17 +70,17 @@ impl Feed {
             if !words.is_empty() {
                 return words;
             }
-            // The hub lives as long as the server; a comment is what pages do not see.
+            // The hub lives as long as the server; pages ignore comments.
             if !matches!(tokio::time::timeout(HEARTBEAT, self.looks.changed()).await, Ok(Ok(()))) {
                 return ":\n\n".to_owned();
             }
         }
     }
 
-    /// What was not told yet, of one run at most: the rest is made when this has gone out.
+    /// The next events, of at most one run: the rest is made when they have been sent.
     fn news(&mut self) -> String {
         let mut words = String::new();
-        // None: a look is going on, and is told of when it is done.
+        // `None`: a read is in progress, and its end will be notified.
         let Some(seen) = self.hub.seen().filter(|seen| seen.look > 0) else { return words };
         if self.told < seen.look {
             self.tell_project(&seen, &mut words);
@@ -148,7 +147,7 @@ fn tell_metrics(id: &str, run: &SeenRun, reached: &mut Option<Reached>, words: &
     words.push_str(&event("points", points));
 }
 
-/// Everything of a run's metrics.
+/// All of a run's metrics.
 fn curves(id: &str, run: &SeenRun) -> Value {
     let metrics = &run.metrics;
     json!({
@@ -160,12 +159,12 @@ fn curves(id: &str, run: &SeenRun) -> Value {
     })
 }
 
-/// As precisely as a screen shows it, in half the bytes.
+/// Rounded to the precision of a screen, which halves the size.
 fn point<const N: usize>(point: [f64; N]) -> Value {
     point.into_iter().map(|value| format!("{value:.6e}").parse::<f64>().unwrap_or(value)).collect()
 }
 
-/// An event as it goes over the wire; JSON has no line breaks of its own.
+/// An event in wire format; JSON has no line breaks.
 fn event(kind: &str, mut value: Value) -> String {
     value["kind"] = json!(kind);
     format!("data: {value}\n\n")

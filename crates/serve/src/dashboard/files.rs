@@ -1,5 +1,4 @@
-//! Which files of runs may be read: those of folders that really lie in `runs/`, plain, and of a size that
-//! fits.
+//! Access to files of runs: only in folders that are really in `runs/`, regular, and of bounded size.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,11 +8,11 @@ use runs::run::RunDir;
 use serde_json::Value;
 use store::fs::{Fs, RealFs};
 
-/// Of a small file of a run.
+/// Size limit of a run's small files.
 const MOST_BYTES: u64 = 4 << 20;
 
-/// The run of that name. A name is looked up among the folders that are there, never made into a path first,
-/// so `..`, links, and whatever a system may understand by other characters lead nowhere.
+/// Finds a run by name among the existing folders; a name is never used to build a path, so `..`, links and
+/// special characters lead nowhere.
 pub fn find(runs: &Path, name: &str) -> Option<RunDir> {
     let entries = RealFs.list(runs).ok()?;
     let entry =
@@ -21,7 +20,7 @@ pub fn find(runs: &Path, name: &str) -> Option<RunDir> {
     RunDir::open(&RealFs, &runs.join(entry.name)).ok()
 }
 
-/// `meta.json` of a run; `None` where there is none that can be read.
+/// `meta.json` of a run; `None` if it cannot be read.
 pub fn meta(run: &RunDir) -> Option<Value> {
     let path = run.path().join("meta.json");
     let plain = std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());

@@ -1,7 +1,7 @@
-//! What is read of the disk, once for all clients, and only while somebody looks.
+//! Reads the disk once for all clients, and only while there are clients.
 //!
-//! A client holds a place in it, not a copy of it: what it has not been told yet is found by numbers
-//! (`feed`), so a thousand clients, or slow ones, cost no memory.
+//! A client has a position in the data, not a copy: `feed` finds what it was not sent yet by numbers, so many
+//! or slow clients cost no memory.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
@@ -18,23 +18,23 @@ use tokio::sync::{Notify, watch};
 use super::files;
 use super::shown::Shown;
 
-/// Between two looks at the runs that are shown.
+/// Time between two reads of the shown runs.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Between two looks at the list of runs: at least, and as a multiple of what one takes.
+/// Time between two reads of the list of runs: a minimum, and a multiple of its duration.
 const LIST_EVERY: Duration = Duration::from_secs(1);
 const LIST_SHARE: u32 = 100;
-/// Between two looks at the machine.
+/// Time between two reads of the machine's load.
 const MACHINE_EVERY: Duration = Duration::from_secs(5);
-/// Of a run, newest metrics that are kept for clients that know what was before.
+/// Number of a run's newest metrics kept for clients that have the earlier ones.
 pub const RECENT: usize = 4096;
 
-/// Read once, told to all.
+/// Data read once for all clients.
 pub struct Hub {
     pub shown: Shown,
-    /// Runs that clients look at, and how many do; also how many clients there are.
+    /// Runs that clients show, with the number of clients of each; also the total number of clients.
     wanted: Mutex<Wanted>,
     seen: Mutex<Seen>,
-    /// Counts the looks.
+    /// Number of reads.
     looked: watch::Sender<u64>,
     wake: Notify,
 }
@@ -45,7 +45,7 @@ struct Wanted {
     runs: HashMap<String, usize>,
 }
 
-/// What was seen. Each thing has the number of the look at which it changed last.
+/// The data. Each item has the number of the read at which it last changed.
 #[derive(Default)]
 pub struct Seen {
     pub look: u64,
@@ -56,11 +56,11 @@ pub struct Seen {
     pub runs: HashMap<String, SeenRun>,
 }
 
-/// A run that clients look at.
+/// A run that clients show.
 #[derive(Default)]
 pub struct SeenRun {
     pub metrics: MetricsWatch,
-    /// Counts how often its metrics began anew.
+    /// Number of times that its metrics started again.
     pub generation: u64,
     /// Newest metrics, and the number of the first.
     pub recent: VecDeque<Metric>,
@@ -69,20 +69,20 @@ pub struct SeenRun {
 }
 
 impl SeenRun {
-    /// The number of the metric that comes next.
+    /// The number of the next metric.
     pub fn next(&self) -> u64 {
         self.first + self.recent.len() as u64
     }
 }
 
-/// A client's share in what is wanted; ends with it.
+/// A client's registration; dropped with it.
 pub struct Subscription {
     hub: Arc<Hub>,
     runs: Vec<String>,
 }
 
 impl Subscription {
-    /// From now on these runs are read.
+    /// Registers the runs to read.
     pub fn new(hub: &Arc<Hub>, runs: &[String]) -> Subscription {
         let mut wanted = held(&hub.wanted);
         wanted.clients += 1;
@@ -108,7 +108,7 @@ impl Drop for Subscription {
     }
 }
 
-/// A lock whose holder cannot have left half a change behind.
+/// Locks; a panicked holder cannot have left a partial change.
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -124,12 +124,12 @@ impl Hub {
         }
     }
 
-    /// Tells of each look.
+    /// Notifies of each read.
     pub fn looks(&self) -> watch::Receiver<u64> {
         self.looked.subscribe()
     }
 
-    /// What was seen, unless a look is going on: the thread that answers must not wait for a disk.
+    /// The data, unless a read is in progress: the answering thread must not wait for a disk.
     pub fn seen(&self) -> Option<MutexGuard<'_, Seen>> {
         match self.seen.try_lock() {
             Ok(seen) => Some(seen),
@@ -138,13 +138,13 @@ impl Hub {
         }
     }
 
-    /// Looks again and again while there are clients.
+    /// Reads repeatedly while there are clients.
     pub async fn look_on(self: Arc<Hub>) {
         let mut due = Due { list: Instant::now(), machine: Instant::now() };
         loop {
             let left = held(&self.wanted).clients == 0;
             if left {
-                // What nobody looks at takes no memory.
+                // Runs that no client shows take no memory.
                 held(&self.seen).runs.clear();
                 self.wake.notified().await;
                 continue;
@@ -154,7 +154,7 @@ impl Hub {
                 let look = hub.look(&mut due);
                 (due, look)
             });
-            // A look that panicked is a defect that its thread has told; the next one goes on.
+            // A panic in a read is a bug that the panic hook has reported; the next read goes on.
             let more = match looked.await {
                 Ok((next, more)) => {
                     due = next;
@@ -167,13 +167,13 @@ impl Hub {
             };
             self.looked.send_modify(|looks| *looks += 1);
             if !more {
-                // A client that comes is not kept waiting.
+                // A new client does not have to wait.
                 let _ = tokio::time::timeout(LOOK_EVERY, self.wake.notified()).await;
             }
         }
     }
 
-    /// Reads what is due; whether there is more to read already.
+    /// Reads what is due; returns whether there is more to read.
     fn look(&self, due: &mut Due) -> bool {
         let wanted: Vec<String> = held(&self.wanted).runs.keys().cloned().collect();
         let mut seen = held(&self.seen);
@@ -201,7 +201,7 @@ impl Hub {
     }
 
     fn look_at_list(&self, seen: &mut Seen, look: u64) {
-        // A folder that cannot be read shows no runs.
+        // An unreadable folder shows no runs.
         let list = runs::run::list(&RealFs, &self.shown.runs).unwrap_or_default();
         let ids: Vec<String> = list.iter().map(|run| run.run_id.clone()).collect();
         for run in list {
@@ -237,7 +237,7 @@ impl Hub {
     }
 }
 
-/// When to look next.
+/// Time of the next read.
 #[derive(Clone, Copy)]
 struct Due {
     list: Instant,
@@ -245,7 +245,7 @@ struct Due {
 }
 
 fn machine(runs: &std::path::Path) -> Value {
-    // Rounded, so that clients are not told of every page that is used.
+    // Rounded, so that clients do not get an event for every memory page.
     let rounded = |bytes: Option<u64>| bytes.map(|bytes| bytes / 10_000_000 * 10_000_000);
     json!({
         "cpu": store::system::cpu_model(),

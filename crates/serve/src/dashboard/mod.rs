@@ -1,8 +1,8 @@
-//! `text2llm dashboard`: the project's runs in a browser, live. It only reads, and only from the runs' files,
-//! so that a dead run is shown like a live one.
+//! `text2llm dashboard`: monitors the project's runs in a browser. It only reads, and only the runs' files,
+//! so that a finished run is shown like a running one.
 //!
-//! Reading order: `routes` (what can be asked for), `hub` (what is read, once for all clients), `feed` (what
-//! a client is told of it), `files` (which files may be read), `page/` (what runs in the browser).
+//! Reading order: `routes`, `hub` (reads once for all clients), `feed` (events for one client), `files`
+//! (access to files), `page/` (code in the browser).
 
 mod app;
 mod feed;
@@ -24,10 +24,11 @@ use app::App;
 use hub::Hub;
 pub use shown::{Shown, Standing};
 
-/// At once. Browsers take one for each tab that is looked at, and half a dozen while a page loads.
+/// Maximum number of event streams. Browsers use one per visible tab, and half a dozen connections while a
+/// page loads.
 const LIMITS: Limits = Limits { known: 256, strangers: 64 };
 
-/// A dashboard that has its address, and answers once [`Dashboard::serve`] is called.
+/// A dashboard that is bound to its address; it answers once [`Dashboard::serve`] is called.
 pub struct Dashboard {
     listener: TcpListener,
     address: SocketAddr,
@@ -35,10 +36,10 @@ pub struct Dashboard {
 }
 
 impl Dashboard {
-    /// Takes the address; port 0 takes a free one.
+    /// Binds the address; port 0 picks a free one.
     ///
     /// # Errors
-    /// An address that cannot be had, or a system without random bytes.
+    /// An unavailable address, or a system without random bytes.
     pub fn bind(address: SocketAddr, shown: Shown) -> Result<Dashboard> {
         let refused = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).map_err(refused)?;
@@ -49,12 +50,12 @@ impl Dashboard {
         Ok(Dashboard { listener, address, app: App { guard, hub: Arc::new(Hub::new(shown)), runs } })
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What to open in a browser of this machine: the address with this start's token.
+    /// The URL to open in a browser on this machine, with this session's token.
     pub fn url(&self) -> String {
         let mut address = self.address;
         if address.ip().is_unspecified() {
@@ -66,13 +67,13 @@ impl Dashboard {
         format!("http://{address}/?token={}", self.app.guard.token())
     }
 
-    /// Answers until the process ends.
+    /// Serves until the process ends.
     ///
     /// # Errors
-    /// A system that gives no threads or timers.
+    /// Threads or timers are not available.
     pub fn serve(self) -> Result<std::convert::Infallible> {
         let start = |source| Error::Start { source };
-        // One thread answers; two more read files, so that a slow disk holds up nothing else.
+        // One thread answers; two more read files, so that a slow disk delays nothing else.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(2)
@@ -90,7 +91,7 @@ impl Dashboard {
     }
 }
 
-/// The only way in: nothing is routed that the guard has not passed.
+/// The only entry point: no request is routed without passing the guard.
 async fn answer<B>(app: Arc<App>, request: Request<B>) -> body::Answer {
     let mut answer = match app.guard.check(&request) {
         Err(Refused(status, why)) => body::sentence(status, why),

@@ -1,4 +1,4 @@
-//! What can be asked for. The table is all there is: what answers and what the tests try come from it.
+//! The routes. Handlers and tests use the same constant table.
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{StatusCode, Uri};
@@ -10,14 +10,14 @@ use crate::http::body::{Answer, answer as whole, events, sentence};
 use crate::http::guard::Guard;
 use crate::http::target;
 
-/// What a path leads to.
+/// The target of a route.
 #[derive(Clone, Copy)]
 pub enum Place {
-    /// A part of the page: its type and its text.
+    /// A part of the page: its content type and text.
     Part(&'static str, &'static str),
-    /// What happens, from now on: Server-Sent Events.
+    /// The event stream (Server-Sent Events).
     Events,
-    /// What a run was asked to do.
+    /// The recipe of a run.
     Meta,
 }
 
@@ -49,7 +49,7 @@ pub const ROUTES: &[Route] = &[
     Route { pattern: "/api/runs/{run}/meta", place: Place::Meta },
 ];
 
-/// Answers a request that was let in.
+/// Answers an authorized request.
 pub(crate) async fn answer(app: &App, uri: &Uri) -> Answer {
     let found = ROUTES.iter().find_map(|route| Some((route.place, matched(route.pattern, uri.path())?)));
     match found {
@@ -59,11 +59,11 @@ pub(crate) async fn answer(app: &App, uri: &Uri) -> Answer {
             events(feed::follow(&app.hub, runs))
         }
         Some((Place::Meta, run)) => meta(app, run).await,
-        None => sentence(StatusCode::NOT_FOUND, "there is nothing here"),
+        None => sentence(StatusCode::NOT_FOUND, "not found"),
     }
 }
 
-/// What `{run}` stands for in `path` (empty where the pattern has none), if `path` fits.
+/// The value of `{run}` in `path` (empty if the pattern has none), if `path` matches.
 fn matched(pattern: &str, path: &str) -> Option<String> {
     let mut run = String::new();
     let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
@@ -82,11 +82,11 @@ async fn meta(app: &App, name: String) -> Answer {
     let read = tokio::task::spawn_blocking(move || files::meta(&files::find(&folder, &name)?));
     match read.await {
         Ok(Some(meta)) => json_answer(&shown(&meta)),
-        _ => sentence(StatusCode::NOT_FOUND, "there is no such run, or its meta.json cannot be read"),
+        _ => sentence(StatusCode::NOT_FOUND, "no such run, or its meta.json cannot be read"),
     }
 }
 
-/// What the page shows of `meta.json`.
+/// The part of `meta.json` that the page shows.
 fn shown(meta: &Value) -> Value {
     let keys = [
         "program_version",
@@ -106,24 +106,23 @@ fn json_answer(value: &Value) -> Answer {
     whole(StatusCode::OK, "application/json", value.to_string())
 }
 
-/// Sets the cookie and goes on to the address without the token. A page that moves on by itself instead of a
-/// redirection: after a click in a terminal that is itself a web page, a browser would follow a redirection
-/// without the cookie.
+/// Sets the cookie and continues to the address without the token, with a page instead of a redirect: after a
+/// click in a web-based terminal, a browser would follow a redirect without the cookie.
 pub fn welcome(guard: &Guard) -> Answer {
-    let page = "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=\"0;url=/\"><title>text2llm</title>";
+    let page = "<!doctype html><meta charset=utf-8><meta http-equiv=refresh \
+                content=\"0;url=/\"><title>text2llm</title>";
     let mut answer = whole(StatusCode::OK, "text/html; charset=utf-8", page);
     answer.headers_mut().insert(header::SET_COOKIE, guard.set_cookie());
     answer
 }
 
-/// What every answer says to the browser: take nothing from elsewhere, show this nowhere else, keep and tell
-/// nothing.
+/// Security headers of every response: no external content, no embedding, no caching, no referrer.
 pub fn harden(headers: &mut HeaderMap) {
     for (name, value) in [
         (
             "content-security-policy",
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
-             form-action 'none'; frame-ancestors 'none'",
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         ),
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "DENY"),

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use runs::run::RunDir;
 use serde_json::Value;
 
-/// Tells where a run stands.
+/// Returns the state of a run.
 pub type Standing = dyn Fn(&RunDir) -> Option<Value> + Send + Sync;
 
-/// What the dashboard shows.
+/// The subject of a dashboard.
 pub struct Shown {
-    /// What to call the project.
+    /// Display name of the project.
     pub project: String,
     /// Its `runs/`.
     pub runs: PathBuf,
-    /// Where a run stands, as `status --json` tells it; `None` where it cannot be read.
+    /// The state of a run, as in `status --json`; `None` if it cannot be read.
     pub standing: Box<Standing>,
 }

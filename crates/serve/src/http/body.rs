@@ -1,4 +1,4 @@
-//! Bodies of answers: bytes, or pieces that come as they are made, and only as fast as the client takes them.
+//! Response bodies: bytes, or streams whose pieces are made as fast as the client reads.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -9,27 +9,27 @@ use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
-/// What a handler gives back.
+/// The result of a handler.
 pub type Answer = Response<Body>;
 
-/// A body. The next piece of a stream is asked for when the one before has gone out, so nothing piles up for
-/// a slow client.
+/// A body. The next piece of a stream is made when the previous one has been sent, so nothing piles up for a
+/// slow client.
 pub enum Body {
-    /// All of it.
+    /// A complete body.
     Whole(Option<Bytes>),
-    /// Piece by piece.
+    /// A stream.
     Stream(Pin<Box<dyn Pieces>>),
 }
 
-/// Pieces of a body.
+/// The pieces of a stream.
 pub trait Pieces: Send {
-    /// The next one; `None` at the end.
+    /// Returns the next piece; `None` at the end.
     fn poll_piece(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>>;
 }
 
 type Waiting<S> = Pin<Box<dyn Future<Output = Option<(S, Bytes)>> + Send>>;
 
-/// `next` gives a piece and itself back, or `None` at the end.
+/// `next` returns a piece and itself, or `None` at the end.
 struct Unfold<S, F> {
     next: F,
     waiting: Option<Waiting<S>>,
@@ -59,7 +59,7 @@ where
 }
 
 impl Body {
-    /// A body whose pieces `next` makes from a state, one after the other.
+    /// A body whose pieces `next` makes from a state.
     pub fn stream<S, F, W>(state: S, mut next: F) -> Body
     where
         S: Send + 'static,
@@ -98,17 +98,17 @@ impl HttpBody for Body {
     }
 }
 
-/// An answer with a body of that type.
+/// A response with a body of this content type.
 pub fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     typed(status, content_type, Body::Whole(Some(body.into())))
 }
 
-/// A sentence, for a person who looks into what went wrong.
+/// A plain-text response with a message.
 pub fn sentence(status: StatusCode, text: &str) -> Answer {
     answer(status, "text/plain; charset=utf-8", format!("{text}\n"))
 }
 
-/// Server-Sent Events.
+/// A response with Server-Sent Events.
 pub fn events(body: Body) -> Answer {
     typed(StatusCode::OK, "text/event-stream", body)
 }

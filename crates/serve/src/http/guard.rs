@@ -1,8 +1,8 @@
-//! Who may ask. Other pages in the same browser must not: neither by a name that was made to point here (DNS
-//! rebinding), nor by a request from their own page (CSRF); nor may other users of the machine, who do not
-//! know the token.
+//! Authorizes requests. Other pages in the same browser are refused, whether they use a name that resolves to
+//! this machine (DNS rebinding) or send cross-site requests (CSRF); so are other users of the machine, who do
+//! not know the token.
 //!
-//! Every request passes here before anything looks at its path.
+//! Every request passes here before its path is examined.
 
 use std::net::IpAddr;
 
@@ -14,43 +14,43 @@ use crate::{Error, Result};
 
 const TOKEN_BYTES: usize = 32;
 
-/// The rule of one server.
+/// The guard of a server.
 pub struct Guard {
     token: String,
     cookie: String,
-    /// Whether it can be reached from this machine only.
+    /// Whether it is reachable from this machine only.
     loopback: bool,
 }
 
-/// Who asks.
+/// How a request is authorized.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Passed {
-    /// With the cookie.
+    /// By the cookie.
     Known,
-    /// With the token in the address, as the terminal shows it: it is to get the cookie.
+    /// By the token in the address, as shown in the terminal: it then gets the cookie.
     New,
 }
 
-/// Why a request is refused.
+/// A refused request: status and reason.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused(pub StatusCode, pub &'static str);
 
 impl Guard {
-    /// With a fresh token, for a server that listens at this address.
+    /// A guard with a new token, for a server at this address.
     pub fn new(address: IpAddr, port: u16) -> Result<Guard> {
         let mut bytes = [0; TOKEN_BYTES];
         getrandom::fill(&mut bytes).map_err(|error| Error::Random { message: error.to_string() })?;
         let token = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        // Cookies do not know ports: two servers of one machine must not overwrite each other's.
+        // Cookies are shared between ports: two servers on one machine must not overwrite each other's.
         Ok(Guard { token, cookie: format!("text2llm_{port}"), loopback: address.is_loopback() })
     }
 
-    /// For the address that a person opens.
+    /// The path and query of the address to open.
     pub fn token(&self) -> &str {
         &self.token
     }
 
-    /// Lets the browser come back without the token in the address.
+    /// The cookie that authorizes later requests without the token in the address.
     pub fn set_cookie(&self) -> HeaderValue {
         let cookie = format!("{}={}; Path=/; HttpOnly; SameSite=Strict", self.cookie, self.token);
         HeaderValue::from_str(&cookie).expect("invariant: hexadecimal digits and a number")
@@ -59,33 +59,36 @@ impl Guard {
     /// Checks a request.
     ///
     /// # Errors
-    /// The answer it gets instead.
+    /// The response to send instead.
     pub fn check<B>(&self, request: &Request<B>) -> std::result::Result<Passed, Refused> {
         let headers = request.headers();
         let host = only(headers, &header::HOST)
-            .ok_or(Refused(StatusCode::BAD_REQUEST, "a request wants exactly one Host"))?;
+            .ok_or(Refused(StatusCode::BAD_REQUEST, "a request must have exactly one Host header"))?;
         if !self.is_ours(host) {
-            return Err(Refused(StatusCode::MISDIRECTED_REQUEST, "this server does not go by that name"));
+            return Err(Refused(
+                StatusCode::MISDIRECTED_REQUEST,
+                "this server does not serve that host name",
+            ));
         }
-        // A request's target may name a host too; it would win over the header in other programs.
+        // The request target may contain a host too, which other programs prefer over the header.
         if request.uri().authority().is_some_and(|authority| authority.as_str() != host) {
-            return Err(Refused(StatusCode::BAD_REQUEST, "the target and Host differ"));
+            return Err(Refused(StatusCode::BAD_REQUEST, "the request target and the Host header differ"));
         }
-        let foreign = Refused(StatusCode::FORBIDDEN, "requests of other pages are refused");
+        let foreign = Refused(StatusCode::FORBIDDEN, "requests from other sites are refused");
         if headers.contains_key(header::ORIGIN)
             && only(headers, &header::ORIGIN).and_then(|origin| origin.strip_prefix("http://")) != Some(host)
         {
             return Err(foreign);
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Err(Refused(StatusCode::METHOD_NOT_ALLOWED, "this page only shows"));
+            return Err(Refused(StatusCode::METHOD_NOT_ALLOWED, "this server is read-only"));
         }
         if request.uri().path() == "/"
             && target::query(request.uri()).iter().any(|(name, value)| name == "token" && self.fits(value))
         {
             return Ok(Passed::New);
         }
-        // Browsers tell this of every request, also of those without an Origin, such as an image's.
+        // Browsers send this with every request, also those without an Origin, such as for images.
         let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
         if !matches!(site, None | Some(b"same-origin" | b"none")) {
             return Err(foreign);
@@ -100,18 +103,19 @@ impl Guard {
         }
         Err(Refused(
             StatusCode::UNAUTHORIZED,
-            "Open the address that `text2llm dashboard` shows in its terminal: it holds this start's token.",
+            "Open the address that `text2llm dashboard` printed in its terminal: it contains the token of \
+             this session.",
         ))
     }
 
-    /// Compares in a time that does not depend on where they differ.
+    /// Compares in constant time.
     fn fits(&self, token: &str) -> bool {
         let (ours, theirs) = (self.token.as_bytes(), token.as_bytes());
         let different = ours.iter().zip(theirs).fold(0, |different, (a, b)| different | (a ^ b));
         ours.len() == theirs.len() && std::hint::black_box(different) == 0
     }
 
-    /// A name that nobody else can own. The port is free, since `ssh -L` may map it to another one.
+    /// Whether a name belongs to this machine for certain. Any port is accepted, since `ssh -L` may map it.
     fn is_ours(&self, host: &str) -> bool {
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.parse::<u16>().is_ok() => name,

@@ -1,7 +1,7 @@
-//! Connections: taken, limited in number and patience, handed to hyper.
+//! Accepts connections, limits their number and time, and hands them to hyper.
 //!
-//! Whoever has shown the token keeps a place of its own. All others share a small number of places, for a
-//! short time: where those are taken, the connection that has waited longest is answered 429 and closed, so
+//! Connections that have sent the token have slots of their own. All others share a small number of slots for
+//! a short time: if those are in use, the connection that has waited longest is answered 429 and closed, so
 //! that the owner, whose browser sends its request at once, always gets in.
 
 use std::collections::VecDeque;
@@ -25,31 +25,31 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use super::body::{Answer, sentence};
 use super::stall::Impatient;
 
-/// Until a connection has shown the token.
+/// Time until a connection must have sent the token.
 const STRANGER_PATIENCE: Duration = Duration::from_secs(5);
-/// Until a request's head is there; also how long an idle connection is kept.
+/// Time until the head of a request must have arrived; also the idle time of a connection.
 const HEAD_PATIENCE: Duration = Duration::from_secs(15);
-/// Until a client that takes nothing is given up.
+/// Time until a client that does not read is disconnected.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
-/// After the system had no connection to give, say for want of file numbers.
+/// Pause after a failed accept, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Of a request's head, and of an answer waiting to go out.
+/// Size limit of a request's head, and of buffered output.
 const BUFFER_BYTES: usize = 32 << 10;
-/// What a connection hears that gives its place to a newer one.
+/// The response to an evicted connection.
 const TOO_MANY: &[u8] =
     b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nConnection: close\r\nCache-Control: no-store\r\n\
-    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 28\r\n\r\ntoo many connections at once";
+      Content-Type: text/plain; charset=utf-8\r\nContent-Length: 28\r\n\r\ntoo many connections at once";
 
-/// Connections at once.
+/// Limits on the number of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// That have shown the token.
+    /// With the token.
     pub known: usize,
-    /// That have not.
+    /// Without the token.
     pub strangers: usize,
 }
 
-/// Answers requests with `handle` until the process ends. `knows` says whether a request shows the token.
+/// Answers requests with `handle` until the process ends. `knows` returns whether a request has the token.
 pub async fn serve<K, H, W>(listener: TcpListener, limits: Limits, knows: K, handle: H) -> Infallible
 where
     K: Fn(&Request<hyper::body::Incoming>) -> bool + Clone + Send + Sync + 'static,
@@ -72,12 +72,12 @@ where
         };
         doors.let_in(&guest);
         tokio::spawn(attend(connection, guest, Arc::clone(&doors), knows.clone(), handle.clone()));
-        // A request that has come with its connection is heard before the next connection is taken.
+        // A request that arrived with its connection is handled before the next connection is accepted.
         tokio::task::yield_now().await;
     }
 }
 
-/// One connection, from its first byte to its end.
+/// Serves one connection.
 async fn attend<K, H, W>(connection: TcpStream, guest: Arc<Guest>, doors: Arc<Doors>, knows: K, handle: H)
 where
     K: Fn(&Request<hyper::body::Incoming>) -> bool + Send + Sync + 'static,
@@ -108,7 +108,7 @@ where
     );
     let mut turned_away = pin!(guest.turned_away.notified());
     let mut too_late = pin!(tokio::time::sleep(STRANGER_PATIENCE));
-    // How a connection ends is its client's affair.
+    // Errors of a connection only concern its client.
     poll_fn(|context| {
         if served.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
@@ -127,9 +127,10 @@ fn too_many() -> Answer {
     answer
 }
 
-/// A connection and what it may take.
+/// A connection and its slot.
 struct Guest {
-    /// The same socket once more, to answer on while hyper has the other; given up once the token is shown.
+    /// A second handle of the socket, to answer on while hyper has the first; dropped once the token was
+    /// sent.
     socket: Mutex<Option<std::net::TcpStream>>,
     turned_away: Notify,
     place: Mutex<Option<OwnedSemaphorePermit>>,
@@ -137,7 +138,7 @@ struct Guest {
 
 impl Guest {
     fn new(connection: TcpStream) -> std::io::Result<(TcpStream, Arc<Guest>)> {
-        // Events are small and should not wait for each other.
+        // Events are small and should not be delayed.
         let _ = connection.set_nodelay(true);
         let socket = connection.into_std()?;
         let spare = socket.try_clone()?;
@@ -152,7 +153,7 @@ impl Guest {
 
     fn turn_away(&self) {
         if let Some(mut socket) = held(&self.socket).take() {
-            // Whoever does not take it is closed all the same.
+            // It is closed even if the client does not read the response.
             let _ = socket.write(TOO_MANY);
             let _ = socket.shutdown(Shutdown::Both);
         }
@@ -160,11 +161,11 @@ impl Guest {
     }
 }
 
-/// Who is in.
+/// The current connections.
 struct Doors {
     places: Arc<Semaphore>,
     most_strangers: usize,
-    /// Oldest first.
+    /// Connections without the token, oldest first.
     strangers: Mutex<VecDeque<Arc<Guest>>>,
 }
 
@@ -179,7 +180,7 @@ impl Doors {
         }
     }
 
-    /// Gives a connection that has shown the token a place of its own; `false` where there is none.
+    /// Gives a connection with the token a slot of its own; `false` if none is free.
     fn recognise(&self, guest: &Arc<Guest>) -> bool {
         let mut place = held(&guest.place);
         if place.is_none() {

@@ -1,4 +1,4 @@
-//! Plumbing over hyper: what any server of this program needs, whatever it serves.
+//! HTTP infrastructure over hyper, for any server of this program.
 
 pub mod body;
 pub mod guard;

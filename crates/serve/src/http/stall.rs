@@ -1,5 +1,5 @@
-//! A connection that is given up when its client takes nothing for too long: it would hold its place for
-//! ever.
+//! A connection that is closed when its client does not read for too long, since it would keep its slot
+//! forever.
 
 use std::future::Future;
 use std::io;
@@ -19,12 +19,12 @@ pub struct Impatient {
 }
 
 impl Impatient {
-    /// Over a connection.
+    /// Wraps a connection.
     pub fn new(connection: TcpStream, patience: Duration) -> Impatient {
         Impatient { connection, patience, waiting: None }
     }
 
-    /// `wrote` as it is, or an error once it has been pending for too long.
+    /// Returns `wrote` unchanged, or an error once it has been pending for too long.
     fn judge<T>(&mut self, wrote: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if wrote.is_ready() {
             self.waiting = None;

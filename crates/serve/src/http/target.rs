@@ -1,8 +1,8 @@
-//! What a request asks for: the segments of its path and the pairs of its query, decoded.
+//! Decodes the segments of a request's path and the pairs of its query.
 
 use hyper::Uri;
 
-/// The pairs of a query, in order. A pair that does not decode to text is left out.
+/// The pairs of a query, in order. Pairs that do not decode to text are skipped.
 pub fn query(uri: &Uri) -> Vec<(String, String)> {
     let pairs = uri.query().unwrap_or_default().split('&');
     pairs
@@ -13,7 +13,7 @@ pub fn query(uri: &Uri) -> Vec<(String, String)> {
         .collect()
 }
 
-/// `%41` is A. `None` for what is cut off or no UTF-8.
+/// Percent-decodes a text (`%41` is A); `None` if it is truncated or not UTF-8.
 pub fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

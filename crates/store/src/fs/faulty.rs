@@ -1,8 +1,9 @@
-//! A disk in memory that fails and crashes on demand, for tests.
+//! An in-memory disk that fails and crashes on demand, for tests.
 //!
-//! It keeps two states: what a running program sees, and what a power cut is sure to leave. File bytes become
-//! durable with a file sync, names with a sync of their folder; until then a crash keeps any subset of the
-//! name changes and any prefix of a file's bytes. That is harsher than most journals, which is the point.
+//! It keeps two states: what a running program sees, and what a power failure is certain to leave. File bytes
+//! become durable with a sync of the file, names with a sync of their folder; until then a crash keeps any
+//! subset of the name changes and any prefix of a file's bytes. This is stricter than most journals, on
+//! purpose.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,18 +13,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Entry, FileKind, Fs, FsFile, FsReader};
 
-/// What happens at a chosen call.
+/// A fault at a selected call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The call fails with this error and does nothing.
     Error(io::ErrorKind),
     /// A write stores half of its bytes, then fails; any other call fails with `StorageFull`.
     ShortWrite,
-    /// The power goes: this call and all later ones fail. See [`MemoryFs::after_crash`].
+    /// Power failure: this call and all later ones fail. See [`MemoryFs::after_crash`].
     Crash,
 }
 
-/// The disk. Clones share it.
+/// The disk; clones share it.
 #[derive(Clone, Default)]
 pub struct MemoryFs {
     state: Arc<Mutex<State>>,
@@ -34,7 +35,7 @@ enum Inode {
     Folder { names: BTreeMap<String, usize>, synced: BTreeMap<String, usize> },
 }
 
-/// Name changes that are atomic together: (folder, name, what it now names).
+/// Name changes that are atomic together: (folder, name, what it now refers to).
 type NameChange = Vec<(usize, String, Option<usize>)>;
 
 struct State {
@@ -78,17 +79,17 @@ impl MemoryFs {
         self.lock().fault = Some((call, fault));
     }
 
-    /// Bytes that files may take together; `None` for no limit.
+    /// Limit on the total bytes of files; `None`: no limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock().capacity = bytes;
     }
 
-    /// Bytes that files take.
+    /// Total bytes of files.
     pub fn used_bytes(&self) -> u64 {
         self.lock().used_bytes(ROOT)
     }
 
-    /// Changes a file behind the program's back, as a decaying disk would.
+    /// Changes a file without the program's knowledge, like a decaying disk.
     pub fn mutate(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.lock();
         let id = state.find(path).expect("the file to mutate exists");
@@ -98,7 +99,7 @@ impl MemoryFs {
         }
     }
 
-    /// A disk as a power cut now would leave it; `seed` chooses among what is legal. 0: nothing that was not
+    /// The disk after a power failure now; `seed` selects among the legal states. 0: nothing that was not
     /// synced survives; 1: everything does.
     pub fn after_crash(&self, seed: u64) -> MemoryFs {
         let state = self.lock();
@@ -121,7 +122,7 @@ impl MemoryFs {
                     let left = match keep(()) {
                         _ if bytes == synced => bytes.clone(),
                         0 => synced.clone(),
-                        // What was synced before an append stays.
+                        // Data synced before an append are kept.
                         1 if bytes.starts_with(synced) => bytes[..(synced.len() + bytes.len()) / 2].to_vec(),
                         1 => bytes[..bytes.len() / 2].to_vec(),
                         _ => bytes.clone(),
@@ -177,7 +178,7 @@ fn dead() -> io::Error {
 }
 
 impl State {
-    /// Counts a changing call and lets its fault happen.
+    /// Counts a changing call and triggers its fault.
     fn enter(&mut self) -> io::Result<Option<Fault>> {
         if self.crashed {
             return Err(dead());
@@ -195,7 +196,7 @@ impl State {
         }
     }
 
-    /// For calls that are not writes: a short write is a full disk there.
+    /// For calls other than writes, for which a short write is a full disk.
     fn enter_whole(&mut self) -> io::Result<()> {
         match self.enter()? {
             None => Ok(()),

@@ -1,8 +1,8 @@
-//! The seam between this program and the disk.
+//! The interface between this program and the disk.
 //!
-//! Whatever must survive a crash is written through [`Fs`], so that a test can put a failing or crashing disk
-//! under it (`faulty`, behind the feature `fault-injection`). Bulk reads of verified data (memory maps) do
-//! not pass here. Non-goal: a general virtual file system.
+//! Everything that must survive a crash is written through [`Fs`], so that tests can use a failing or
+//! crashing disk (`faulty`, behind the feature `fault-injection`). Bulk reads of verified data do not pass
+//! here. Non-goal: a general virtual file system.
 
 #[cfg(any(test, feature = "fault-injection"))]
 pub mod faulty;
@@ -17,7 +17,7 @@ pub use real::RealFs;
 
 /// A file being written.
 pub trait FsFile: Write + Send {
-    /// Forces what was written down to the disk.
+    /// Syncs written data to disk.
     fn sync(&mut self) -> io::Result<()>;
 }
 
@@ -26,10 +26,10 @@ pub trait FsReader: Read + Seek + Send {}
 
 impl<T: Read + Seek + Send> FsReader for T {}
 
-/// One name in a folder.
+/// An entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
-    /// The name alone. Names that are not UTF-8 are not listed: this program writes none.
+    /// The file name. Names that are not UTF-8 are not listed: this program writes none.
     pub name: String,
     /// A folder (links are not followed).
     pub is_dir: bool,
@@ -37,46 +37,46 @@ pub struct Entry {
     pub bytes: u64,
 }
 
-/// What a name stands for, without following links.
+/// The type of an entry; links are not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
     File,
     /// A folder.
     Folder,
-    /// A symbolic link, a device, a pipe: nothing that this program makes.
+    /// A symbolic link, a device, a pipe: types that this program does not create.
     Other,
 }
 
-/// What the program asks of a disk. Paths are whole; nothing is relative to a hidden state. What is written
-/// is a regular file: the real disk follows no link that lies under a file's name (see [`regular`]).
+/// File-system operations. Paths are absolute or relative to the current folder. Written files are regular
+/// files: the real disk follows no link with a file's name (see [`regular`]).
 pub trait Fs: Send + Sync {
-    /// A new empty file, or an existing one cut to nothing.
+    /// Creates a file, or truncates an existing one.
     fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
-    /// A new empty file in place of whatever has its name: for temporary names, which others can predict.
+    /// Creates a file, replacing whatever has its name: for temporary names, which others can predict.
     fn replace(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         self.create(path)
     }
-    /// A file opened for writing from its start, made when missing. What it held is not cut: a full disk
-    /// might not give the space again.
+    /// Opens a file for writing from its start, creating it if missing, without truncating: a full disk might
+    /// not give the space again.
     fn overwrite(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         self.create(path)
     }
-    /// A file opened for appending, made when missing.
+    /// Opens a file for appending, creating it if missing.
     fn append(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
-    /// A file opened for reading from its start.
+    /// Opens a file for reading from its start.
     fn open(&self, path: &Path) -> io::Result<Box<dyn FsReader>>;
-    /// Forces a file's bytes to the disk.
+    /// Syncs a file's bytes to disk.
     fn sync_file(&self, path: &Path) -> io::Result<()>;
-    /// Cuts or extends a file.
+    /// Truncates or extends a file.
     fn set_len(&self, path: &Path, bytes: u64) -> io::Result<()>;
-    /// Forces a folder's names to the disk: without it, a rename may be undone by a crash.
+    /// Syncs a folder's names to disk: without it, a crash may undo a rename.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Renames a file (over an existing one) or a folder.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Makes a folder and those above it.
+    /// Creates a folder and its parents.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// The same, open to this user alone where they are new.
+    /// Like `create_dir_all`; new folders are accessible to this user only.
     fn create_private_dir_all(&self, path: &Path) -> io::Result<()> {
         self.create_dir_all(path)
     }
@@ -84,22 +84,22 @@ pub trait Fs: Send + Sync {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty folder.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
-    /// Removes a folder with all it holds. Links within it are removed, never followed.
+    /// Removes a folder with its content. Links within it are removed, never followed.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// What a folder holds, sorted by name.
+    /// Lists a folder, sorted by name.
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
-    /// Size of a file; an error of kind `NotFound` where there is none.
+    /// Size of a file; an error of kind `NotFound` if it does not exist.
     fn file_bytes(&self, path: &Path) -> io::Result<u64>;
-    /// Whether a file or folder is there.
+    /// Whether a file or folder exists.
     fn exists(&self, path: &Path) -> bool;
-    /// What `path` itself is, links not followed; `None` where there is nothing.
+    /// The type of `path`, without following links; `None` if it does not exist.
     fn kind(&self, path: &Path) -> Option<FileKind>;
-    /// Every name in a folder, those that are no UTF-8 included, sorted.
+    /// All names in a folder, including those that are not UTF-8, sorted.
     fn names(&self, path: &Path) -> io::Result<Vec<(OsString, FileKind)>>;
-    /// Space left for this user on the disk that holds `path`.
+    /// Free space for this user on the disk of `path`, in bytes.
     fn free_space_bytes(&self, path: &Path) -> io::Result<u64>;
 
-    /// A whole file.
+    /// Reads a whole file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(usize::try_from(self.file_bytes(path)?).unwrap_or(0));
         self.open(path)?.read_to_end(&mut bytes)?;

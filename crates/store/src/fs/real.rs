@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{Entry, FileKind, Fs, FsFile, FsReader, regular};
 
-/// `std::fs`, with folder syncs where the system has them.
+/// `std::fs`, with folder syncs if the system supports them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealFs;
 
@@ -61,7 +61,7 @@ impl Fs for RealFs {
     }
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
-        // Windows wants write access to flush.
+        // Windows needs write access to flush.
         regular::open(OpenOptions::new().read(true).write(cfg!(windows)), path)?.sync_all()
     }
 
@@ -142,7 +142,7 @@ impl Fs for RealFs {
     #[cfg(not(unix))]
     fn free_space_bytes(&self, path: &Path) -> io::Result<u64> {
         let path = fs::canonicalize(path)?;
-        // Windows spells a canonical path `\\?\C:\…`, and a disk's mount point `C:\`.
+        // On Windows a canonical path is `\\?\C:\…`, and the mount point of a disk `C:\`.
         let spelled = path.to_string_lossy().replace(r"\\?\", "");
         let disks = sysinfo::Disks::new_with_refreshed_list().map_err(io::Error::other)?;
         disks

@@ -1,20 +1,20 @@
-//! Opening files inside folders that may have come from somebody else.
+//! Opens files in folders that may come from someone else.
 //!
-//! A name that the program writes to may already be there as a symbolic link to a file of the user, as a
-//! named pipe that blocks whoever opens it, or as a device. What is opened for writing here is a regular file
-//! of that very name or nothing; what is opened for reading may be a link (model folders in caches are full
-//! of them), but never blocks. Links to *folders* on the way are followed: `runs/` may lie on another disk.
-//! Non-goal: a folder that others change while the program runs.
+//! A name that the program writes to may exist as a symbolic link to a file of the user, as a named pipe that
+//! blocks, or as a device. Files opened for writing here are regular files of that name or new; files opened
+//! for reading may be links (model folders in caches contain many), but opening never blocks. Links to
+//! *folders* on the path are followed: `runs/` may be on another disk. Non-goal: a folder that others change
+//! while the program runs.
 
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Opens `path` with `options` where it is a regular file or does not exist; the last component is not
-/// followed when it is a link. A file that this makes is as private as its folder.
+/// Opens `path` with `options` if it is a regular file or does not exist; a link as the last component is not
+/// followed. A new file is as private as its folder.
 ///
 /// # Errors
-/// The system's, and `InvalidInput` with what lies there and the remedy for anything but a regular file.
+/// System errors, and `InvalidInput` with the type and the remedy for anything but a regular file.
 pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     as_private_as_its_folder(options, path);
     #[cfg(unix)]
@@ -38,7 +38,7 @@ pub fn read(path: &Path) -> io::Result<File> {
     checked(options.open(path), || fs::metadata(path).ok().map(|metadata| metadata.file_type()))
 }
 
-/// A new empty file, readable and writable by its owner alone, or cut to nothing where it is there.
+/// Creates or truncates a file that only its owner can read and write.
 ///
 /// # Errors
 /// As [`open`].
@@ -50,7 +50,7 @@ pub fn create_private(path: &Path) -> io::Result<File> {
     open(&mut options, path)
 }
 
-/// A file to append to, made where it is missing.
+/// Opens a file for appending, creating it if missing.
 ///
 /// # Errors
 /// As [`open`].
@@ -60,7 +60,7 @@ pub fn append(path: &Path) -> io::Result<File> {
     open(&mut options, path)
 }
 
-/// A new empty file, or one cut to nothing.
+/// Creates or truncates a file.
 ///
 /// # Errors
 /// As [`open`].
@@ -70,10 +70,10 @@ pub fn create(path: &Path) -> io::Result<File> {
     open(&mut options, path)
 }
 
-/// A file that was not there before; a leftover or a link of that name is removed first.
+/// Creates a new file; a leftover or a link of that name is removed first.
 ///
 /// # Errors
-/// The system's, such as for a folder of that name.
+/// System errors, for example for a folder of that name.
 pub fn replace(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -87,10 +87,11 @@ pub fn replace(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Removes a link, a pipe or a device from where another program, which would follow it, is about to write.
+/// Removes a link, a pipe or a device at a path where another program, which would follow it, is about to
+/// write.
 ///
 /// # Errors
-/// The system's, such as for a folder of that name.
+/// System errors, for example for a folder of that name.
 pub fn clear_the_way(path: &Path) -> io::Result<()> {
     match kind_of(path) {
         Some(there) if !there.is_file() => fs::remove_file(path).map_err(|_| refusal(there)),
@@ -98,10 +99,11 @@ pub fn clear_the_way(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A folder and those above it that are missing, open to their owner alone. One that is there stays as it is.
+/// Creates a folder and its missing parents, accessible to their owner only. An existing folder is not
+/// changed.
 ///
 /// # Errors
-/// The system's.
+/// System errors.
 pub fn create_private_folder(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -113,8 +115,8 @@ pub fn create_private_folder(path: &Path) -> io::Result<()> {
 #[cfg(unix)]
 const PRIVATE_FILE: u32 = 0o600;
 
-/// Without permissions for others where the folder gives others none: what lies in a run's folder can be
-/// moved or packed, and its own permissions go with it.
+/// Removes permissions of others if the folder gives others none: files of a run's folder can be moved or
+/// packed, and take their permissions along.
 fn as_private_as_its_folder(options: &mut OpenOptions, path: &Path) {
     #[cfg(unix)]
     {
@@ -128,7 +130,7 @@ fn as_private_as_its_folder(options: &mut OpenOptions, path: &Path) {
     let _ = (options, path);
 }
 
-/// No blocking on a pipe, and no terminal that becomes the process's own.
+/// Does not block on a pipe, and does not acquire a controlling terminal.
 #[cfg(unix)]
 fn custom(options: &mut OpenOptions, flags: rustix::fs::OFlags) {
     use rustix::fs::OFlags;
@@ -136,8 +138,7 @@ fn custom(options: &mut OpenOptions, flags: rustix::fs::OFlags) {
     std::os::unix::fs::OpenOptionsExt::custom_flags(options, flags.bits().cast_signed());
 }
 
-/// Checks that what was opened is a regular file; `there` is what lies at the path where it could not be
-/// opened.
+/// Checks that an opened file is regular; `there` is the type of the path if it could not be opened.
 fn checked(opened: io::Result<File>, there: impl FnOnce() -> Option<FileType>) -> io::Result<File> {
     let opened = opened.map_err(|error| match there() {
         Some(there) if !there.is_file() => refusal(there),
@@ -147,7 +148,7 @@ fn checked(opened: io::Result<File>, there: impl FnOnce() -> Option<FileType>) -
     if there.is_file() { Ok(opened) } else { Err(refusal(there)) }
 }
 
-/// What lies at `path` itself, links not followed; `None` where that is unknown.
+/// The type of `path`, without following links; `None` if unknown.
 fn kind_of(path: &Path) -> Option<FileType> {
     fs::symlink_metadata(path).ok().map(|metadata| metadata.file_type())
 }
@@ -160,7 +161,8 @@ fn refusal(there: FileType) -> io::Error {
         () => "a device or a socket",
     };
     let message = format!(
-        "it is {what} and not a regular file; the program did not make it. Move it away and run the same command again"
+        "it is {what}, not a regular file, and was not created by this program. Move it away and run the \
+         same command again"
     );
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }

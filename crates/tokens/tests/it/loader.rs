@@ -207,7 +207,7 @@ fn epochs_and_seeds_differ_and_order_can_be_kept() {
 fn too_little_data_and_foreign_cursors_are_refused() {
     let dataset = dataset(&[102]);
     for (shape, wanted) in
-        [(options(1, 1000), "fewer than one sequence of 1000"), (options(8, 50), "one batch takes 8")]
+        [(options(1, 1000), "fewer than one sequence of 1000"), (options(8, 50), "one batch needs 8")]
     {
         let error = Loader::new(&dataset, shape).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Data);

@@ -43,7 +43,7 @@ fn damage_to_any_file_is_an_error_that_names_it_and_what_is_wrong() {
         let mut flipped = good.clone();
         flipped[good.len() / 2] ^= 1;
         let cut = good[..good.len() - 1].to_vec();
-        for (bytes, wanted) in [(Some(flipped), "BLAKE3"), (Some(cut), "bytes where"), (None, "is missing")] {
+        for (bytes, wanted) in [(Some(flipped), "BLAKE3"), (Some(cut), "bytes, but"), (None, "is missing")] {
             match bytes {
                 Some(bytes) => std::fs::write(folder.join(&name), bytes).unwrap(),
                 None => std::fs::remove_file(folder.join(&name)).unwrap(),

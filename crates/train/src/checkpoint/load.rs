@@ -1,4 +1,4 @@
-//! Reading a checkpoint back: verify, then trust; fall back to the one before, saying so.
+//! Loads checkpoints: verifies them first, and falls back to the previous one with a warning.
 
 use formats::safetensors::Reader;
 use model::StateKind;
@@ -11,13 +11,13 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result};
 
-/// Which checkpoint is wanted.
+/// The selected checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Which {
-    /// The newest that is whole.
+    /// The newest intact one.
     #[default]
     Latest,
-    /// The one with the lowest validation loss.
+    /// The checkpoint with the lowest validation loss.
     Best,
     /// The one of this step.
     Step(u64),
@@ -38,7 +38,7 @@ impl std::str::FromStr for Which {
     }
 }
 
-/// What of the tensors to read.
+/// The tensors to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     All,
@@ -46,7 +46,7 @@ enum Part {
 }
 
 impl Checkpoints<'_> {
-    /// Finishes or removes what a crash left in the folder.
+    /// Completes or removes unfinished checkpoints that a crash left in the folder.
     pub fn repair(&self) -> Result<()> {
         if !self.fs.exists(&self.folder) {
             return Ok(());
@@ -70,11 +70,11 @@ impl Checkpoints<'_> {
         Ok(())
     }
 
-    /// Reads the wanted checkpoint into `tensors`. `None` only where the run has no checkpoint at all.
+    /// Loads the selected checkpoint into `tensors`. Returns `None` only if the run has no checkpoint.
     ///
     /// # Errors
-    /// `NoneWhole` where all are damaged, `NotFound` or `Corrupt` where one that was named is. `Latest` falls
-    /// back to the one before, with a warning that names the damaged file.
+    /// `NoneWhole` if all are damaged; `NotFound` or `Corrupt` for a checkpoint selected by step. `Latest`
+    /// falls back to the previous one, with a warning that names the damaged file.
     pub fn load(
         &self,
         which: Which,
@@ -84,7 +84,7 @@ impl Checkpoints<'_> {
         self.load_part(which, Part::All, tensors, reporter)
     }
 
-    /// As [`Checkpoints::load`], the weights alone, or their average where the run keeps one: for sampling
+    /// Like [`Checkpoints::load`] for the weights alone, or their average if the run keeps one: for sampling
     /// and export.
     pub fn load_weights(
         &self,
@@ -95,7 +95,7 @@ impl Checkpoints<'_> {
         self.load_part(which, Part::Weights, tensors, reporter)
     }
 
-    /// The state of the newest whole checkpoint without its tensors.
+    /// The state of the newest intact checkpoint, without tensors.
     pub fn latest_state(&self, reporter: &mut dyn Reporter) -> Result<Option<TrainerState>> {
         self.newest(reporter, |step| self.read_state(step))
     }
@@ -107,8 +107,8 @@ impl Checkpoints<'_> {
         tensors: &mut dyn TensorStore,
         reporter: &mut dyn Reporter,
     ) -> Result<Option<TrainerState>> {
-        // Weights are also read beside a run that is training, whose unfinished checkpoint is not this
-        // reader's to clean up.
+        // Weights are also read while the run is training; its unfinished checkpoint must not be cleaned up
+        // here.
         if part == Part::All {
             self.repair()?;
         }
@@ -130,7 +130,7 @@ impl Checkpoints<'_> {
             let there: Vec<String> = steps.iter().map(u64::to_string).collect();
             return Err(Error::NotFound {
                 message: format!(
-                    "there is no checkpoint of step {step} in `{}`; there is: {}",
+                    "there is no checkpoint of step {step} in `{}`; available steps: {}",
                     self.folder.display(),
                     if there.is_empty() { "none".to_owned() } else { there.join(", ") }
                 ),
@@ -139,7 +139,7 @@ impl Checkpoints<'_> {
         self.load_step(step, part, tensors).map(Some)
     }
 
-    /// What `read` gives for the newest checkpoint for which it gives something.
+    /// The result of `read` for the newest checkpoint that it succeeds for.
     fn newest<T>(
         &self,
         reporter: &mut dyn Reporter,
@@ -152,12 +152,12 @@ impl Checkpoints<'_> {
                 Ok(found) => return Ok(Some(found)),
                 Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
                     let next = match i.checked_sub(1) {
-                        Some(i) => format!("trying the one before, of step {}", steps[i]),
-                        None => "there is none before it".to_owned(),
+                        Some(i) => format!("trying the previous one, of step {}", steps[i]),
+                        None => "there is no earlier one".to_owned(),
                     };
                     reporter.warning(
                         Phase::Training,
-                        &format!("the checkpoint of step {step} cannot be used: {error}; {next}"),
+                        &format!("the checkpoint of step {step} is unusable: {error}; {next}"),
                     );
                     first.get_or_insert(error);
                 }
@@ -178,21 +178,21 @@ impl Checkpoints<'_> {
         self.read_verified(step).map(|(state, _)| state)
     }
 
-    /// Every byte is checked before the first is used.
+    /// Verifies every byte before the first is used.
     fn read_verified(&self, step: u64) -> Result<(TrainerState, Manifest)> {
         let manifest = self.verify(step)?;
         let path = self.path(step).join(TRAINER);
         let state: TrainerState = store::atomic::read_json(self.fs, &path)?;
         if state.format != TrainerState::FORMAT {
             let message = format!(
-                "it has format {} and this program reads {}: use the version of text2llm that wrote it",
+                "it has format {}, and this program reads {}: use the version of text2llm that wrote it",
                 state.format,
                 TrainerState::FORMAT
             );
             return Err(Error::Corrupt { path, message });
         }
         if state.step != step {
-            let message = format!("it is of step {}", state.step);
+            let message = format!("it belongs to step {}", state.step);
             return Err(Error::Corrupt { path, message });
         }
         Ok((state, manifest))
@@ -222,7 +222,8 @@ impl Checkpoints<'_> {
                     what: "the number of tensors".to_owned(),
                     was: reader.tensors().len().to_string(),
                     now: wanted.len().to_string(),
-                    remedy: "the recipe's [model], train.optimizer or train.ema_decay was changed: start a new run, or restore it",
+                    remedy: "the recipe's [model], train.optimizer or train.ema_decay was changed: start a \
+                             new run, or restore it",
                 });
             }
             for tensor in wanted {

@@ -1,8 +1,8 @@
-//! Checkpoints: everything that decides the next step, in a folder that is whole or does not exist.
+//! Checkpoints: everything that determines the next step, in a folder that is complete or does not exist.
 //!
-//! `checkpoints/step-00000500/` holds `weights.safetensors`, `moments.safetensors` (`….exp_avg`,
+//! `checkpoints/step-00000500/` contains `weights.safetensors`, `moments.safetensors` (`….exp_avg`,
 //! `….exp_avg_sq`), with `train.ema_decay` `average.safetensors`, `trainer.json` ([`TrainerState`]) and
-//! `manifest.json`, written last. Nothing in it is a time, so the same training gives the same bytes. Reading
+//! `manifest.json`, written last. It contains no times, so the same training gives the same bytes. Reading
 //! order: `state`, `save`, `load`, `retain`.
 
 mod load;
@@ -28,23 +28,24 @@ pub use state::{Best, EpochLoss, EpochSummary, LeftStream, Rollbacks, TrainerSta
 const STAGE: &str = "checkpoint";
 const WEIGHTS: &str = "weights.safetensors";
 const MOMENTS: &str = "moments.safetensors";
-/// Only where the run keeps an average.
+/// Only if the run keeps an average.
 const AVERAGE: &str = "average.safetensors";
 const TRAINER: &str = "trainer.json";
-/// All that a checkpoint may consist of.
+/// All files that a checkpoint may have.
 const FILES: [&str; 5] = [WEIGHTS, MOMENTS, AVERAGE, TRAINER, store::manifest::FILE_NAME];
 
-/// A folder on its way out: renamed first, so that a crash never leaves half a checkpoint under its own name.
+/// A folder being deleted: it is renamed first, so that a crash never leaves half a checkpoint under its own
+/// name.
 const DELETING: &str = "deleting";
 
-/// One tensor that a checkpoint holds.
+/// Describes one tensor of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavedTensor {
     /// The parameter's name.
     pub name: String,
-    /// What of it.
+    /// Which of the parameter's values.
     pub kind: StateKind,
-    /// Its sizes.
+    /// Its shape.
     pub shape: Vec<usize>,
 }
 
@@ -67,13 +68,13 @@ impl SavedTensor {
     }
 }
 
-/// Whatever has tensors to save and restore: the model, or a stand-in.
+/// A source and target of tensors: the model, or a stand-in in tests.
 pub trait TensorStore {
-    /// All of them, in a fixed order.
+    /// All tensors, in a fixed order.
     fn saved_tensors(&self) -> Vec<SavedTensor>;
-    /// The values of one.
+    /// The values of a tensor.
     fn read_tensor(&mut self, tensor: &SavedTensor) -> Result<Vec<f32>>;
-    /// Replaces the values of one.
+    /// Replaces the values of a tensor.
     fn write_tensor(&mut self, tensor: &SavedTensor, values: &[f32]) -> Result<()>;
 }
 
@@ -84,17 +85,17 @@ pub struct Checkpoints<'a> {
 }
 
 impl<'a> Checkpoints<'a> {
-    /// Those in `folder`, usually [`runs::run::RunDir::checkpoints`].
+    /// The checkpoints in `folder`, usually [`runs::run::RunDir::checkpoints`].
     pub fn new(fs: &'a dyn Fs, folder: &Path) -> Checkpoints<'a> {
         Checkpoints { fs, folder: folder.to_owned() }
     }
 
-    /// The folder of a step, there or not.
+    /// The folder of a step, which may not exist.
     pub fn path(&self, step: u64) -> PathBuf {
         self.folder.join(format!("step-{step:08}"))
     }
 
-    /// The steps that have a folder, ascending; none of them is verified by this.
+    /// The steps that have a folder, ascending, without verifying them.
     pub fn steps(&self) -> Result<Vec<u64>> {
         if !self.fs.exists(&self.folder) {
             return Ok(Vec::new());
@@ -112,10 +113,10 @@ impl<'a> Checkpoints<'a> {
         Ok(steps)
     }
 
-    /// What a checkpoint's folder holds that no checkpoint consists of.
+    /// Files in a checkpoint's folder that do not belong to a checkpoint.
     ///
     /// # Errors
-    /// What the disk says.
+    /// I/O errors.
     pub fn strays(fs: &dyn Fs, folder: &Path) -> Result<Vec<PathBuf>> {
         let names = fs.names(folder).map_err(store::Error::io("list", folder))?;
         let is_ours = |name: &std::ffi::OsStr, kind: FileKind| {
@@ -126,30 +127,30 @@ impl<'a> Checkpoints<'a> {
         Ok(strays.map(|(name, _)| folder.join(name)).collect())
     }
 
-    /// Checks every byte of a checkpoint against its manifest.
+    /// Verifies every byte of a checkpoint against its manifest.
     pub fn verify(&self, step: u64) -> Result<Manifest> {
         let path = self.path(step);
         let manifest = Manifest::read(self.fs, &path)?;
         let damaged =
             |message: String| Error::Corrupt { path: path.join(store::manifest::FILE_NAME), message };
         if manifest.stage != STAGE {
-            return Err(damaged(format!("it describes a {} and not a checkpoint", manifest.stage)));
+            return Err(damaged(format!("it describes a {}, not a checkpoint", manifest.stage)));
         }
         if manifest.options["step"].as_u64() != Some(step) {
-            return Err(damaged(format!("it is of step {}", manifest.options["step"])));
+            return Err(damaged(format!("it belongs to step {}", manifest.options["step"])));
         }
         for name in [WEIGHTS, MOMENTS, TRAINER] {
             if !manifest.outputs.contains_key(name) {
                 return Err(damaged(format!("it does not list `{name}`")));
             }
         }
-        // Of a file that somebody has put there, nothing is read.
+        // Files that do not belong to it are not read.
         manifest.verify_outputs(self.fs, &path)?;
         Ok(manifest)
     }
 }
 
-/// Whether a name in `checkpoints/` is a checkpoint's folder, or what a crash can leave of one.
+/// Whether a name in `checkpoints/` is that of a checkpoint or of an unfinished one.
 pub fn is_folder_name(name: &std::ffi::OsStr) -> bool {
     let left = |name: &str| {
         let (name, suffix) = name.strip_prefix('.')?.rsplit_once('.')?;

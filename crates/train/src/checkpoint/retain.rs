@@ -1,4 +1,4 @@
-//! Which checkpoints stay: the newest k that verify, and the best one.
+//! Retention: keeps the newest k checkpoints that verify, and the best one.
 
 use runs::report::{Phase, Reporter};
 use store::ownership;
@@ -7,15 +7,15 @@ use super::{Checkpoints, DELETING, FILES};
 use crate::{ErrorKind, Result};
 
 impl Checkpoints<'_> {
-    /// Removes the checkpoints of steps beyond `newest`, which was just saved: the run went back to an
-    /// earlier one, and would go on from what it has left behind.
+    /// Removes checkpoints of later steps than `newest`, which was just saved: the run has rolled back to an
+    /// earlier one and would otherwise continue from a superseded one.
     pub fn supersede(&self, newest: u64) -> Result<()> {
         self.steps()?.into_iter().filter(|&step| step > newest).try_for_each(|step| self.remove(step))
     }
 
-    /// Removes checkpoints beyond the newest `keep_last` whole ones, sparing some: the best, the one to roll
-    /// back to. `newest` was just saved and verified; those of later steps are superseded by it. A checkpoint
-    /// that does not verify counts for nothing and is removed only once `keep_last` others are whole.
+    /// Removes checkpoints other than the newest `keep_last` intact ones, sparing some: the best, and those
+    /// to roll back to. `newest` was just saved and verified; later steps are superseded. A checkpoint that
+    /// does not verify is not counted, and is removed only once `keep_last` others are intact.
     pub fn prune(
         &self,
         newest: u64,
@@ -61,7 +61,7 @@ impl Checkpoints<'_> {
         let aside = self.folder.join(format!(".step-{step:08}.{DELETING}"));
         ownership::discard_known(self.fs, &aside, &path, &FILES)?;
         self.fs.rename(&path, &aside).map_err(store::Error::io("remove", &path))?;
-        // By name and not by hash: gigabytes that are to go need not be read. What is none of ours stays, in
+        // By name, not by hash: gigabytes that are deleted need not be read. Files of the user are kept in
         // `step-….kept`.
         ownership::discard_known(self.fs, &aside, &path, &FILES)?;
         Ok(())

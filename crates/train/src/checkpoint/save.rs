@@ -1,4 +1,4 @@
-//! Writing a checkpoint: staged, hashed, swapped in, and read back before it counts.
+//! Saves checkpoints: staged, hashed, swapped in, and read back before they count.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,19 +18,18 @@ use crate::{Error, ErrorKind, Result};
 pub struct Saved {
     /// Its folder.
     pub path: PathBuf,
-    /// Its size, without the manifest.
+    /// Its size in bytes, without the manifest.
     pub bytes: u64,
     /// Its manifest.
     pub manifest: Manifest,
 }
 
 impl Checkpoints<'_> {
-    /// Writes the checkpoint of `state.step` and verifies it on the disk. A checkpoint of the same step is
-    /// replaced.
+    /// Writes the checkpoint of `state.step` and verifies it on disk, replacing one of the same step.
     ///
     /// # Errors
-    /// `NonFiniteWeights` before anything is written; otherwise what the disk says. Older checkpoints are
-    /// untouched.
+    /// `NonFiniteWeights` before anything is written; otherwise I/O errors. Older checkpoints are not
+    /// touched.
     pub fn save(&self, state: &TrainerState, tensors: &mut dyn TensorStore) -> Result<Saved> {
         let options = json!({ "step": state.step, "train": state.options.hash() });
         let list = tensors.saved_tensors();
@@ -52,17 +51,17 @@ impl Checkpoints<'_> {
         let manifest = made.manifest;
         let found = self.verify(state.step)?;
         if found != manifest {
-            let message = "what was read back differs from what was written".to_owned();
+            let message = "the data read back differs from the data written".to_owned();
             return Err(Error::Corrupt { path: self.path(state.step), message });
         }
         let bytes = manifest.outputs.values().map(|record| record.bytes).sum();
         Ok(Saved { path: self.path(state.step), bytes, manifest })
     }
 
-    /// Copies the checkpoint of `step` into another run's folder, every byte verified.
+    /// Copies the checkpoint of `step` to another run's folder, verifying every byte.
     ///
     /// # Errors
-    /// `NotFound` or `Corrupt` where it is not whole; what the disk says.
+    /// `NotFound` or `Corrupt` if it is not intact; I/O errors.
     pub fn copy_to(&self, step: u64, other: &Checkpoints<'_>) -> Result<()> {
         let manifest = self.verify(step)?;
         let staged = StagedFolder::begin(other.fs, &other.path(step), STAGE)?;
@@ -76,8 +75,8 @@ impl Checkpoints<'_> {
         Ok(())
     }
 
-    /// Removes a damaged checkpoint of `step`, or one with files of others in it, which are kept beside it:
-    /// the run went back before it and now makes it again.
+    /// Removes a checkpoint of `step` that is damaged or contains other files, which are kept next to it: the
+    /// run rolled back before it and now makes it again.
     fn remove_unusable(&self, step: u64) -> Result<()> {
         let path = self.path(step);
         if !self.fs.exists(&path) {
@@ -91,7 +90,7 @@ impl Checkpoints<'_> {
         if is_whole { Ok(()) } else { self.remove(step) }
     }
 
-    /// About how many bytes a checkpoint of these tensors takes.
+    /// Approximate size in bytes of a checkpoint of these tensors.
     pub fn size_bytes(tensors: &dyn TensorStore) -> u64 {
         let values: usize =
             tensors.saved_tensors().iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
@@ -109,7 +108,7 @@ impl Checkpoints<'_> {
         let by_name: BTreeMap<String, &SavedTensor> =
             list.iter().map(|&tensor| (tensor.name_in_file(), tensor)).collect();
         let specs = by_name.iter().map(|(name, tensor)| TensorSpec::f32(name, &tensor.shape)).collect();
-        // The writer's closure speaks the errors of `formats`; ours are carried around it.
+        // The writer's closure returns errors of `formats`; errors of this crate are passed around it.
         let mut refused = None;
         let written = safetensors::write(self.fs, path, specs, &safetensors::pytorch_metadata(), |spec| {
             let error = match tensors.read_tensor(by_name[&spec.name]) {

@@ -1,7 +1,7 @@
-//! `trainer.json`: everything beside the tensors that decides the next step.
+//! `trainer.json`: everything except tensors that determines the next step.
 //!
-//! Random numbers need no place here: every stream is derived from the seed and counters. Times are kept out
-//! (they are in `metrics.jsonl`), so that the same training gives the same file.
+//! Random state is not included: every stream is derived from the seed and counters. Times are not included
+//! either (they are in `metrics.jsonl`), so that the same training gives the same file.
 
 use std::collections::BTreeMap;
 
@@ -12,32 +12,32 @@ use tokens::LoaderCursor;
 use crate::TrainOptions;
 use crate::spike::SpikeWindow;
 
-/// Where a run stands after a step.
+/// The state of a run after a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerState {
-    /// Version of this structure.
+    /// Version of the file format.
     pub format: u32,
     /// Steps done.
     pub step: u64,
-    /// Optimizer updates done: steps less those skipped because something was not finite. AdamW's bias
+    /// Optimizer updates done: steps minus those skipped because a value was not finite. AdamW's bias
     /// correction counts these.
     pub updates: u64,
-    /// Steps of the whole run, by the options below.
+    /// Steps of the whole run, according to the options below.
     pub total_steps: u64,
-    /// Validation, epoch end and samples of `step` are still to be done: the run was stopped in the middle of
-    /// them.
+    /// Whether validation, end of epoch and samples of `step` are still to be done, because the run was
+    /// stopped before them.
     pub duties_due: bool,
-    /// The next sequence.
+    /// Position of the loader: the next sequence.
     pub cursor: LoaderCursor,
-    /// Whose data the cursor is of: of the phase of this index, or of all that have no mix of their own.
+    /// The data of the cursor: those of the phase with this index, or `None` for the run's own data.
     pub stream: Option<usize>,
-    /// Where loaders were left that serve other phases' mixes, by the index of the first such phase; "all"
-    /// for the run's own data.
+    /// Positions of the loaders of other data, by the index of the first phase that uses them; "all" for the
+    /// run's own data.
     pub left: BTreeMap<String, LeftStream>,
     /// Trained tokens so far.
     pub tokens_seen: u64,
-    /// The epoch under way.
+    /// The current epoch.
     pub epoch: EpochLoss,
     /// Epochs done.
     pub history: Vec<EpochSummary>,
@@ -47,23 +47,24 @@ pub struct TrainerState {
     pub validation_loss: Option<f64>,
     /// The lowest validation loss.
     pub best: Option<Best>,
-    /// Validations since then, none of them better.
+    /// Validations since then without improvement.
     pub validations_since_best: u64,
-    /// There were so many of them that the run has ended.
+    /// Whether early stopping has ended the run.
     pub stopped_early: bool,
-    /// The step after which they made the final decay begin, earlier than planned: the run ends with it.
+    /// The step at which early stopping started the final decay; the run ends with it.
     pub decaying_after: Option<u64>,
-    /// Steps in a row, up to this one, whose loss or gradient was not finite.
+    /// Consecutive steps, up to this one, with a loss or gradient that was not finite.
     pub non_finite_in_a_row: u64,
-    /// All such steps.
+    /// Total number of such steps.
     pub non_finite_steps: u64,
-    /// The last two checkpoints to roll back to: those that every course of this run has, stopped or not.
+    /// The last two anchors: checkpoints to roll back to, which exist in every run of this recipe, stopped or
+    /// not.
     pub anchors: Vec<u64>,
-    /// Recent losses, by which a spike is noticed.
+    /// Recent losses, for spike detection.
     pub spikes: SpikeWindow,
-    /// What was rolled back so far.
+    /// Rollbacks so far.
     pub rollbacks: Rollbacks,
-    /// The options, with what the program chose written out.
+    /// The options, with automatic choices resolved.
     pub options: TrainOptions,
     /// The model's shape.
     pub model: Value,
@@ -73,53 +74,53 @@ pub struct TrainerState {
     pub tokenizer_hash: String,
 }
 
-/// Where a loader was left.
+/// Position of a loader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LeftStream {
-    /// Its next sequence.
+    /// The next sequence.
     pub cursor: LoaderCursor,
-    /// Its epoch under way.
+    /// Its current epoch.
     pub epoch: EpochLoss,
 }
 
-/// Rollbacks of a run.
+/// Counts of rollbacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rollbacks {
-    /// All.
+    /// Total.
     pub count: u64,
-    /// In a row, without a stretch of sound steps between them.
+    /// Consecutive ones, without enough good steps between them.
     pub tries: u64,
-    /// The step that the last one began at.
+    /// The step at which the last one started.
     pub last_trouble: u64,
 }
 
-/// Sums over the epoch under way.
+/// Sums over the current epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochLoss {
-    /// From 0, as the loader counts.
+    /// Number of the epoch, from 0.
     pub epoch: u64,
-    /// Of the weighted losses.
+    /// Sum of weighted losses.
     pub loss_sum: f64,
-    /// Of the weights.
+    /// Sum of weights.
     pub weight_sum: f64,
     /// Trained tokens.
     pub tokens: u64,
 }
 
-/// An epoch that is done.
+/// A finished epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochSummary {
-    /// From 1.
+    /// Number of the epoch, from 1.
     pub epoch: u64,
     /// The step that ended it.
     pub step: u64,
-    /// Mean over its trained tokens, each under the weights of its step.
+    /// Mean training loss over its tokens, each with the weights of its step.
     pub train_loss: f64,
-    /// After it.
+    /// Validation loss after the epoch.
     pub validation_loss: Option<f64>,
     /// Trained tokens.
     pub tokens: u64,
@@ -129,13 +130,13 @@ pub struct EpochSummary {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Best {
-    /// After which step.
+    /// Its step.
     pub step: u64,
     /// Its loss.
     pub loss: f64,
 }
 
 impl TrainerState {
-    /// The version that this program writes and reads.
+    /// The format version that this program writes and reads.
     pub const FORMAT: u32 = 3;
 }

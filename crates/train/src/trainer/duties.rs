@@ -1,4 +1,4 @@
-//! What a step brings with it besides itself: validation, the end of an epoch, samples, a checkpoint.
+//! Work after a step: validation, end of epoch, samples, checkpoint.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::checkpoint::{Best, EpochLoss, EpochSummary};
 use crate::evaluate::{Evaluation, evaluate};
 
 impl<D: Device> Trainer<'_, '_, '_, D> {
-    /// What `self.state.step` brings with it besides itself.
+    /// Does the work that is due after `self.state.step`.
     pub(super) fn duties(&mut self, reporter: &mut dyn Reporter) -> Result<Flow> {
         let step = self.state.step;
         let options = &self.state.options;
@@ -22,7 +22,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         let epoch_done = self.state.cursor.epoch > self.state.epoch.epoch;
         let phase_done = !last && self.phases.iter().any(|phase| phase.until == step);
         let sample_due = every(options.sample_every) || last;
-        // A longer run can be continued from there.
+        // A longer run can continue from there.
         let plateau_done = self.schedule.plateau_end() == Some(step);
         let mut save_due = every(options.checkpoint_every)
             || phase_done
@@ -39,7 +39,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
             self.finish_epoch(reporter);
         }
         if phase_done {
-            // Other data have other losses, and so has another context.
+            // Other data and other sequence lengths have other losses.
             self.state.spikes.forget();
         }
         save_due |= self.stop_early(reporter);
@@ -56,7 +56,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         Ok(Flow::Continue)
     }
 
-    /// Whether the model is better than ever; `None` when stopped before the end.
+    /// Validates; returns whether the loss is the best so far, or `None` if stopped before the end.
     pub(super) fn validate(&mut self, reporter: &mut dyn Reporter) -> Result<Option<bool>> {
         let Some(dataset) = self.job.validation else { return Ok(Some(false)) };
         let began = Instant::now();
@@ -103,8 +103,8 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         Ok(Some(best))
     }
 
-    /// Where validation has not improved for as long as was asked for: begins the final decay of a plateau,
-    /// and else ends the run. Whether the plateau's last checkpoint is due.
+    /// Early stopping: starts the final decay of a plateau, or else ends the run, after too many validations
+    /// without improvement. Returns whether the plateau's last checkpoint is due.
     fn stop_early(&mut self, reporter: &mut dyn Reporter) -> bool {
         let (patience, since) = (self.state.options.early_stopping, self.state.validations_since_best);
         let is_over = self.state.stopped_early || self.state.decaying_after.is_some();
@@ -113,8 +113,10 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
             return false;
         }
         let step = self.state.step;
-        let why = format!("{since} validations in a row were no better than {loss:.4}, of step {best_step}");
-        // Phases may learn from other data after this one, so that none of them is left out.
+        let why = format!(
+            "no improvement in {since} validations since step {best_step} (validation loss {loss:.4})"
+        );
+        // Later phases may use other data, so none of them is skipped.
         let decaying = self.schedule.decaying_after(step).filter(|_| self.phases.len() == 1);
         let is_decaying = decaying.is_some();
         let message = match decaying {
@@ -125,12 +127,13 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
                 self.schedule = schedule;
                 let last = self.state.total_steps;
                 format!(
-                    "early stopping: the learning rate decays from step {step} to {last}, where the run ends: {why}"
+                    "early stopping: {why}; the learning rate decays from step {step} to step {last}, where \
+                     the run ends"
                 )
             }
             None => {
                 self.state.stopped_early = true;
-                format!("stopping early at step {step} of {}: {why}", self.state.total_steps)
+                format!("early stopping at step {step} of {}: {why}", self.state.total_steps)
             }
         };
         self.ledger.note(message, reporter);
@@ -140,7 +143,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
     pub(super) fn finish_epoch(&mut self, reporter: &mut dyn Reporter) {
         let state = &mut self.state;
         let sums = std::mem::take(&mut state.epoch);
-        // Epochs of other phases' mixes count on.
+        // Epochs of other phases' mixes are counted separately.
         let epoch = state.history.last().map_or(0, |last| last.epoch).max(sums.epoch) + 1;
         state.epoch = EpochLoss { epoch: state.cursor.epoch, ..EpochLoss::default() };
         if sums.weight_sum <= 0.0 {
@@ -182,7 +185,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
                     self.ledger.tell(&Event::Sample { step, prompt, text }, reporter);
                 }
             }
-            Err(error) => self.ledger.warning(format!("no samples: {error}"), reporter),
+            Err(error) => self.ledger.warning(format!("cannot generate samples: {error}"), reporter),
         }
     }
 }

@@ -1,10 +1,9 @@
-//! The loop: step, validate, sample, save, until the steps are done or somebody asks to stop.
+//! The training loop: step, validate, sample, save, until the steps are done or a stop is requested.
 //!
-//! After each step its duties follow in a fixed order: validation, end of epoch, samples, checkpoint. A stop
-//! in the middle of a step drops the step (nothing but gradients has changed); a stop in the middle of the
-//! duties saves them as due, and the next session begins with them. A loss that spikes or is not finite sends
-//! the run back to a checkpoint. So a run that was stopped anywhere goes through the same sequence as one
-//! that was not.
+//! Work after a step has a fixed order: validation, end of epoch, samples, checkpoint. A stop within a step
+//! drops the step (only gradients have changed); a stop within the work after it saves it as due, and the
+//! next session starts with it. A spike or a non-finite loss rolls the run back to a checkpoint. So a run
+//! that was stopped anywhere goes through the same sequence as one that was not.
 //!
 //! Reading order: this file, `duties`, `record`, `rollback`.
 
@@ -29,11 +28,11 @@ use crate::meter::Meter;
 use crate::schedule::Schedule;
 use crate::{Error, Result, TrainOptions, begin, phase};
 
-/// Trains until done or stopped. The state is on the disk when it returns `Ok`; after an error the newest
-/// whole checkpoint is.
+/// Trains until done or stopped. The state is on disk when it returns `Ok`; after an error, that of the
+/// newest intact checkpoint is.
 ///
 /// # Errors
-/// See [`Error`]; the run's `state.json` then says failed and why.
+/// See [`Error`]; the run's `state.json` then has status failed and the reason.
 pub fn train<D: Device>(
     model: &mut TrainingModel<D>,
     job: &Job,
@@ -58,7 +57,7 @@ struct Trainer<'a, 'j, 's, D: Device> {
     job: &'a Job<'j>,
     sampler: Option<&'s mut dyn Sampler<D>>,
     loader: Loader<'a>,
-    /// The micro-batches of one step; their weights must be known before the first goes through the model.
+    /// The micro-batches of a step; their weights must be known before the first is processed.
     batches: Vec<Batch>,
     schedule: Schedule,
     phases: Vec<phase::Phase>,
@@ -66,7 +65,7 @@ struct Trainer<'a, 'j, 's, D: Device> {
     ledger: Ledger<'a>,
     meter: Meter,
     state: TrainerState,
-    /// What the newest checkpoint of this session holds.
+    /// The state in the newest checkpoint of this session.
     saved: Option<TrainerState>,
     /// The state of step 0, to roll back to before there is a checkpoint.
     fresh: TrainerState,
@@ -78,7 +77,7 @@ struct Trainer<'a, 'j, 's, D: Device> {
     session_step_s: f64,
 }
 
-/// The phase of `step` where it has data of its own.
+/// The phase of `step`, if it has data of its own.
 fn stream_of(job: &Job, phases: &[phase::Phase], step: u64) -> Option<usize> {
     let index = phases.iter().position(|phase| step <= phase.until)?;
     job.phases.get(index).is_some_and(Option::is_some).then_some(index)
@@ -93,14 +92,14 @@ fn open_loader<'a>(job: &'a Job, options: &TrainOptions, stream: Option<usize>) 
     let loader = LoaderOptions {
         batch_size: options.micro_batch_size,
         sequence_length: options.sequence_length,
-        // The same text in another phase comes in another order.
+        // Another phase reads the same text in another order.
         seed: options.seed.wrapping_add(stream.map_or(0, |index| index as u64 + 1)),
         shuffle: true,
     };
     Ok(Loader::new(own.unwrap_or(job.training), loader)?)
 }
 
-/// Whether to go on.
+/// Whether to continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Continue,
@@ -170,7 +169,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
                 }
                 self.write_state(RunStatus::Running, "training", reporter);
             }
-            // Weights that are not finite send the run back.
+            // Non-finite weights cause a rollback.
             self.save_as_anchor(reporter)?;
             if self.state.step == self.state.total_steps || self.state.stopped_early {
                 return Ok(Ending::Completed);
@@ -182,7 +181,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         self.phases.iter().find(|phase| step <= phase.until)
     }
 
-    /// Lets the loader serve what the phase of `step` learns from, from where that was left.
+    /// Switches the loader to the data of the phase of `step`, at their last position.
     fn turn_to_stream_of(&mut self, step: u64) -> Result<()> {
         let stream = stream_of(self.job, &self.phases, step);
         let state = &mut self.state;
@@ -199,12 +198,12 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         Ok(())
     }
 
-    /// Says in which phase the run is, where it has several.
+    /// Reports the current phase, if there are several.
     fn tell_phase(&mut self, reporter: &mut dyn Reporter) {
         let (next, count) = (self.state.step + 1, self.phases.len());
         if let Some(phase) = self.phase_of(next).filter(|_| count > 1) {
             let message = format!(
-                "phase \"{}\": steps {} to {}, {} tokens a sequence",
+                "phase \"{}\": steps {} to {}, sequence length {}",
                 phase.name,
                 phase.after + 1,
                 phase.until,
@@ -214,7 +213,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         }
     }
 
-    /// One optimizer step. On `Stop` nothing has been learned.
+    /// One optimizer step. On `Stop` nothing was updated.
     fn step(&mut self, reporter: &mut dyn Reporter) -> Result<Flow> {
         let began = Instant::now();
         let step = self.state.step + 1;
@@ -230,7 +229,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
             tokens += batch.weights.iter().filter(|&&weight| weight > 0.0).count() as u64;
         }
         let learning_rate = self.schedule.learning_rate(step);
-        // Nothing to learn from, such as a part of the data whose every token is masked: no update.
+        // No trained tokens, for example if all are masked: no update.
         let outcome = match weight_sum > 0.0 {
             true => match self.update(step, weight_sum, learning_rate) {
                 Some(outcome) => Some(outcome),
@@ -289,10 +288,10 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         Ok(Flow::Continue)
     }
 
-    /// Gradients and the update; `None` when stopped before the update.
+    /// Computes gradients and the update; `None` if stopped before the update.
     fn update(&mut self, step: u64, weight_sum: f64, learning_rate: f64) -> Option<StepOutcome> {
-        // Weighted by trained tokens over the whole step, so that how it is cut into micro-batches does not
-        // matter.
+        // Weighted by trained tokens over the whole step, so that the result does not depend on the
+        // micro-batches.
         let gradient_scale = (1.0 / weight_sum) as f32;
         self.model.begin_step();
         for (i, batch) in self.batches.iter().enumerate() {
@@ -306,7 +305,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         let (options, updates) = (&self.state.options, self.state.updates + 1);
         self.model.optimizer_step(&options.update(learning_rate, updates));
         let outcome = self.model.step_outcome();
-        // Weights that a skipped update left as they were must not count twice.
+        // A skipped update must not enter the average twice.
         if options.ema_decay > 0.0 && !outcome.skipped_non_finite {
             self.model.average_weights(options.ema_decay_at(updates) as f32);
         }
@@ -314,8 +313,8 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
     }
 
     fn interrupt(&mut self, reporter: &mut dyn Reporter) -> Result<Ending> {
-        self.ledger.note("asked to stop: saving a checkpoint".to_owned(), reporter);
-        // Verifying old checkpoints can wait; whoever asked to stop may not.
+        self.ledger.note("stop requested: saving a checkpoint".to_owned(), reporter);
+        // Verifying old checkpoints can wait; a requested stop cannot.
         self.save(false, reporter)?;
         Ok(Ending::Stopped)
     }

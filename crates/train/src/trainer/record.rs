@@ -1,4 +1,4 @@
-//! What is written: checkpoints, the run's state, its figures and its end.
+//! Writes checkpoints and the run's records.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::{Error, Result};
 const ANCHORS: usize = 2;
 
 impl<D: Device> Trainer<'_, '_, '_, D> {
-    /// Writes a checkpoint that is due by the schedule alone; weights that are not finite send the run back
+    /// Writes an anchor, a checkpoint that is due by the schedule; non-finite weights cause a rollback
     /// instead.
     pub(super) fn save_as_anchor(&mut self, reporter: &mut dyn Reporter) -> Result<()> {
         let before = self.state.anchors.clone();
@@ -36,7 +36,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         }
     }
 
-    /// Writes a checkpoint unless the newest one holds the same.
+    /// Writes a checkpoint unless the newest one has the same state.
     pub(super) fn save(&mut self, prune: bool, reporter: &mut dyn Reporter) -> Result<()> {
         if self.saved.as_ref() == Some(&self.state) {
             return Ok(());
@@ -52,13 +52,14 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
             let place = run.checkpoints();
             let why = match full {
                 true => format!(
-                    "disk full, needs {:.1} MB on `{}`; goes on by itself when space is free",
+                    "disk full: {:.1} MB needed on `{}`; training continues by itself when space is \
+                     available",
                     needed_bytes as f64 / 1e6,
                     place.display()
                 ),
-                false => format!("{what} cannot be written to `{}`; it is tried again", place.display()),
+                false => format!("{what} cannot be written to `{}`; retrying", place.display()),
             };
-            // Without it `status` says "running", and the log why it does not get on.
+            // Without it `status` shows "running", and only the log has the reason for the pause.
             let _ = runs::pause::tell(disk, run.path(), Some(&why));
         };
         let mut paused = false;
@@ -82,7 +83,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
                     folder: self.job.run.checkpoints(),
                     needed_bytes,
                     last_good: match self.checkpoint_step {
-                        Some(step) => format!("The last good checkpoint is that of step {step}."),
+                        Some(step) => format!("The last good checkpoint is of step {step}."),
                         None => "There is no earlier checkpoint.".to_owned(),
                     },
                     source: Box::new(source),
@@ -95,7 +96,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         self.ledger.tell(&event, reporter);
         if !prune {
             if let Err(error) = self.checkpoints.supersede(step) {
-                self.ledger.warning(format!("superseded checkpoints were not removed: {error}"), reporter);
+                self.ledger.warning(format!("cannot remove superseded checkpoints: {error}"), reporter);
             }
         } else {
             let best = self.state.best.map(|best| best.step);
@@ -104,7 +105,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
                 best.into_iter().chain(plateau_end).chain(self.state.anchors.iter().copied()).collect();
             let keep_last = self.state.options.keep_last;
             if let Err(error) = self.checkpoints.prune(step, keep_last, &spared, reporter) {
-                self.ledger.warning(format!("old checkpoints were not removed: {error}"), reporter);
+                self.ledger.warning(format!("cannot remove old checkpoints: {error}"), reporter);
             }
         }
         Ok(())
@@ -115,9 +116,9 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
             Ending::Completed if self.state.stopped_early || self.state.decaying_after.is_some() => {
                 (RunStatus::Completed, format!("stopped early at step {}", self.state.step))
             }
-            Ending::Completed => (RunStatus::Completed, "all steps are done".to_owned()),
+            Ending::Completed => (RunStatus::Completed, "all steps done".to_owned()),
             Ending::Stopped => {
-                let message = format!("stopped at step {}: go on with `text2llm resume`", self.state.step);
+                let message = format!("stopped at step {}: continue with `text2llm resume`", self.state.step);
                 (RunStatus::Stopped, message)
             }
         };
@@ -200,7 +201,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         if self.session_step_s > 0.0 { self.session_tokens as f64 / self.session_step_s } else { 0.0 }
     }
 
-    /// Epochs done, with the fraction.
+    /// Epochs done, with the fraction of the current one.
     pub(super) fn epoch(&self) -> f64 {
         self.loader.epochs_at(&self.state.cursor)
     }

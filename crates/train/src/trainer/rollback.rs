@@ -1,4 +1,4 @@
-//! Trouble: numbers that are not finite, losses that spike, and the way back to a checkpoint.
+//! Rollbacks: after non-finite values and loss spikes the run returns to a checkpoint.
 
 use compute::Device;
 use model::StepOutcome;
@@ -8,9 +8,9 @@ use super::{Flow, Trainer, open_loader, stream_name};
 use crate::checkpoint::{EpochLoss, LeftStream, TrainerState, Which};
 use crate::{Error, Result};
 
-/// Steps in a row without a finite loss and gradient before the run counts as diverged.
+/// Consecutive steps without a finite loss and gradient before the run counts as diverged.
 const NON_FINITE_LIMIT: u64 = 10;
-/// Steps after a trouble within which the next one is the same, even where a checkpoint came between.
+/// A problem within this many steps after another one counts as the same, even with a checkpoint in between.
 const ROLLBACKS_APART: u64 = 64;
 
 impl<D: Device> Trainer<'_, '_, '_, D> {
@@ -30,8 +30,8 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
             "not finite"
         };
         let message = format!(
-            "step {step}: loss {loss}, gradient norm {}: {consequence} ({count} in a row; the run stops at \
-             {NON_FINITE_LIMIT})",
+            "step {step}: loss {loss}, gradient norm {}: {consequence} ({count} consecutive; the run stops \
+             at {NON_FINITE_LIMIT})",
             outcome.gradient_norm
         );
         self.ledger.warning(message, reporter);
@@ -41,12 +41,12 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         Ok(Flow::Continue)
     }
 
-    /// Back to the last good state, to go on from there with the batches after the trouble: what was met
-    /// between is left out. Gives `trouble` back as the error when that was tried often enough.
+    /// Rolls back to the last good state and skips the batches up to the problem. Returns `trouble` as the
+    /// error if that was attempted often enough.
     pub(super) fn roll_back(&mut self, trouble: Error, reporter: &mut dyn Reporter) -> Result<()> {
         let at = self.state.step;
         let mut rollbacks = self.state.rollbacks;
-        // Only a checkpoint beyond the last trouble shows that the run is past it.
+        // Only a checkpoint after the last problem shows that the run is past it.
         let passed = self.state.anchors.last().is_some_and(|&step| step > rollbacks.last_trouble);
         let again = rollbacks.tries > 0 && !(passed && at > rollbacks.last_trouble + ROLLBACKS_APART);
         rollbacks.tries = if again { rollbacks.tries + 1 } else { 1 };
@@ -56,15 +56,15 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         (rollbacks.count, rollbacks.last_trouble) = (rollbacks.count + 1, at);
         let mut state = self.load_anchor(rollbacks.tries, reporter)?;
         let message = format!(
-            "{}. Rolled back to step {} (try {} of {}); the batches up to step {at} are left out",
+            "{}. Rolled back to step {} (attempt {} of {}); the batches up to step {at} are skipped",
             self.told(&trouble),
             state.step,
             rollbacks.tries,
             self.state.options.rollbacks
         );
         state.rollbacks = rollbacks;
-        // All data go on from where they were left last, also where the checkpoint is of a phase with other
-        // data.
+        // All loaders continue from their latest position, also if the checkpoint belongs to a phase with
+        // other data.
         let now = &self.state;
         let epoch = EpochLoss { epoch: now.cursor.epoch, ..EpochLoss::default() };
         state.left.clone_from(&now.left);
@@ -76,7 +76,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
             self.loader = open_loader(self.job, &now.options, state.stream)?;
             self.loader.seek(&state.cursor)?;
         }
-        // What a resume may have changed since that checkpoint.
+        // Values that a resume may have changed since that checkpoint.
         (state.options, state.total_steps) = (self.state.options.clone(), self.state.total_steps);
         state.decaying_after = self.state.decaying_after;
         self.checkpoint_step = (state.step > 0).then_some(state.step);
@@ -88,23 +88,22 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         Ok(())
     }
 
-    /// In a sentence; the remedies in an error's message are for when it has come to the worst.
+    /// The problem as a sentence, without the remedies of the error's message.
     pub(super) fn told(&self, trouble: &Error) -> String {
         match trouble {
             Error::Spike { step, loss, median, .. } => {
-                format!("step {step}: the loss has spiked to {loss:.3}, where {median:.3} was usual")
+                format!("step {step}: the loss spiked to {loss:.3} (recent median {median:.3})")
             }
             Error::Diverged { step, count, .. } => {
-                format!("step {step}: loss or gradient was not finite in {count} steps in a row")
+                format!("step {step}: loss or gradient was not finite in {count} consecutive steps")
             }
             other => other.to_string(),
         }
     }
 
-    /// The state to roll back to, with the model's weights and moments. It is one that every course of the
-    /// run comes by, whether it was stopped or not, or else a stop would change the bits. The second try goes
-    /// one further back, before the first to the beginning: what ruined the run may have been saved before it
-    /// showed.
+    /// The state to roll back to, with weights and moments. It is one that every run of this recipe has,
+    /// stopped or not; otherwise a stop would change the bits. The second attempt goes one state further
+    /// back, before the first one to the start: the cause may have been saved before it showed.
     pub(super) fn load_anchor(&mut self, tries: u64, reporter: &mut dyn Reporter) -> Result<TrainerState> {
         let anchors = &self.state.anchors;
         let there = |step: &&u64| self.job.fs.exists(&self.checkpoints.path(**step));
@@ -115,7 +114,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
                 Ok(Some(state)) => return Ok(state),
                 Ok(None) => {}
                 Err(error) => {
-                    let message = format!("the checkpoint to roll back to cannot be used: {error}");
+                    let message = format!("the checkpoint to roll back to is unusable: {error}");
                     self.ledger.warning(message, reporter);
                     if let Some(state) = self.checkpoints.load(Which::Latest, self.model, reporter)? {
                         return Ok(state);

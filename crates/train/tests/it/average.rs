@@ -10,8 +10,8 @@ use crate::support::Bench;
 /// Of every parameter.
 type Values = Vec<Vec<f32>>;
 
-/// Ruins the weights after one step and mends them after the next; notes both states after each. While samples
-/// are asked for, the average is in the weights' place, and the weights in that of the average.
+/// Ruins the weights after one step and mends them after the next; notes both states after each. While
+/// samples are asked for, the average is in the weights' place, and the weights in that of the average.
 #[derive(Default)]
 struct Watch {
     ruin_after: usize,

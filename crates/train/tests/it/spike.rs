@@ -111,7 +111,7 @@ fn after_three_rollbacks_in_a_row_the_run_stops_and_says_why() {
     let error =
         bench.train_with(Start::Fresh, &StopFlag::new(), Some(&mut throw), &mut recorder).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Diverged);
-    assert!(error.to_string().contains("3 rollbacks in a row did not"), "{error}");
+    assert!(error.to_string().contains("3 consecutive rollbacks did not"), "{error}");
     assert_eq!(recorder.warnings().iter().filter(|text| text.contains("Rolled back to step")).count(), 3);
     assert_eq!(bench.state().failure.as_deref(), Some("diverged"));
 }

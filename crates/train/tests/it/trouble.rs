@@ -51,7 +51,7 @@ fn after_ten_steps_that_are_not_finite_the_run_stops_with_its_checkpoints_sound(
         .train_with(Start::Fresh, &StopFlag::new(), Some(&mut Poison(u64::MAX)), &mut recorder)
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Diverged);
-    assert!(error.to_string().contains("10 steps in a row, up to step 15"), "{error}");
+    assert!(error.to_string().contains("10 consecutive steps, up to step 15"), "{error}");
     assert_eq!(recorder.warnings().iter().filter(|text| text.contains("was skipped")).count(), 10);
     assert_eq!(bench.state().status, RunStatus::Failed);
     assert!(bench.state().message.contains("diverged"), "{}", bench.state().message);
@@ -174,10 +174,10 @@ fn a_full_disk_pauses_and_goes_on_when_there_is_space() {
     // A disk without a free byte takes the word that tells of it, and the word is taken back.
     for notice in &notices {
         let notice = notice.as_deref().expect("told while it pauses");
-        assert!(notice.starts_with("disk full, needs ") && notice.contains("when space is free"), "{notice}");
+        assert!(notice.starts_with("disk full: ") && notice.contains("when space is available"), "{notice}");
     }
     assert_eq!(runs::pause::read(&bench.disk, bench.run_dir().path()), None);
-    assert!(warnings[0].contains("metrics wait in memory"), "{warnings:?}");
+    assert!(warnings[0].contains("metrics are kept in memory"), "{warnings:?}");
     assert_eq!(bench.fingerprint(), whole.fingerprint());
     assert_eq!(bench.metrics(), whole.metrics(), "no line was lost");
 }
@@ -194,7 +194,7 @@ fn a_disk_that_stays_full_ends_the_run_with_the_old_checkpoint_whole() {
     let error = bench.train(Start::Fresh, &StopFlag::new(), &mut reporter).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageFull);
     let text = error.to_string();
-    assert!(text.contains("text2llm resume") && text.contains("that of step 6"), "{text}");
+    assert!(text.contains("text2llm resume") && text.contains("of step 6"), "{text}");
     assert!(bench.checkpoints().verify(6).is_ok());
 
     bench.disk.set_capacity(None);
@@ -219,7 +219,7 @@ fn a_damaged_newest_checkpoint_costs_one_interval() {
     bench.train(LATEST, &StopFlag::new(), &mut recorder).unwrap();
     let warnings = recorder.warnings().join("\n");
     assert!(
-        warnings.contains("moments.safetensors") && warnings.contains("trying the one before"),
+        warnings.contains("moments.safetensors") && warnings.contains("trying the previous one"),
         "{warnings}"
     );
     assert_eq!(bench.fingerprint(), whole.fingerprint());

@@ -189,12 +189,12 @@ pub fn manifest() -> Vec<Seed> {
 /// Pages made here, and some of the labelled ones.
 pub fn html() -> Result<Vec<Seed>> {
     let page = "<!DOCTYPE html><html lang=en><head><meta charset=utf-8><title>A page</title>\
-        <meta property=\"article:published_time\" content=\"2020-02-30T25:61:00Z\"></head><body>\
-        <nav><a href=/>home</a></nav><article><h1>Of rivers</h1>\
-        <p>The river runs over stones &amp; under &#x1F600; bridges, where children count boats.</p>\
-        <ul><li>one<li>two</ul><table><tr><td>a<td>b</table><pre>x  y</pre>\
-        <script>let a = '</p>'</script><!-- c --></article>\
-        <footer>&copy; 2020</footer></body></html>";
+                <meta property=\"article:published_time\" content=\"2020-02-30T25:61:00Z\"></head><body>\
+                <nav><a href=/>home</a></nav><article><h1>Of rivers</h1>\
+                <p>The river runs over stones &amp; under &#x1F600; bridges, where children count boats.</p>\
+                <ul><li>one<li>two</ul><table><tr><td>a<td>b</table><pre>x  y</pre>\
+                <script>let a = '</p>'</script><!-- c --></article>\
+                <footer>&copy; 2020</footer></body></html>";
     let mut seeds = vec![plain(page)];
     for number in ["0551", "0180", "0488"] {
         let path = python::repository().join(format!("crates/corpus/tests/data/pages/{number}.html.gz"));
@@ -314,7 +314,10 @@ fn packed_warc(page: &[u8]) -> Vec<u8> {
 pub fn corpus() -> Result<Vec<(&'static str, Vec<Seed>)>> {
     let prose = text(3000, &mut Rng::from_parts(1, "prose", &[])) + "Été, naïve “quotes” \u{1F600} ÃƒÂ©tÃ©\n";
     let lines: String = (0..40)
-        .map(|number| json!({ "text": format!("line {number} of été"), "language": "en", "url": "https://x.org" }))
+        .map(|number| {
+            json!({ "text": format!("line {number} of \
+                                     été"), "language": "en", "url": "https://x.org" })
+        })
         .map(|line| format!("{line}\n"))
         .collect();
     let array = format!("[{}]", lines.trim_end().replace('\n', ",\n"));
@@ -324,8 +327,8 @@ pub fn corpus() -> Result<Vec<(&'static str, Vec<Seed>)>> {
     });
     let tsv = csv.replace(',', "\t");
     let xml = "<?xml version=\"1.0\" encoding=\"utf-8\"?><!DOCTYPE a [<!ENTITY e \"x\">]><a b=\"c\">\
-        <p>one &amp; &#233;</p>\
-        <![CDATA[two <b>]]><!-- c --><?pi x?><p>three</p></a>";
+               <p>one &amp; &#233;</p>\
+               <![CDATA[two <b>]]><!-- c --><?pi x?><p>three</p></a>";
     let word = "<?xml version=\"1.0\"?><w:document xmlns:w=\"w\"><w:body>\
         <w:p><w:r><w:t>one</w:t><w:tab/><w:t>two</w:t></w:r></w:p>\
         <w:tbl><w:tr><w:tc><w:p><w:r><w:t>cell</w:t></w:r></w:p></w:tc></w:tr></w:tbl></w:body></w:document>";

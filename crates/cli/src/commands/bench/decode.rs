@@ -1,4 +1,4 @@
-//! `text2llm bench decode`: reading a prompt and continuing it.
+//! `text2llm bench decode`: throughput of prompt processing and of generation.
 
 use std::path::PathBuf;
 
@@ -11,38 +11,60 @@ use crate::arguments::{GlobalArguments, WeightDtype};
 use crate::failure::Outcome;
 use crate::output::Console;
 
-/// Time reading a prompt, continuing it, and continuing several sequences at once.
+/// Benchmark decoding: prompt processing (prefill), generation, and generation of several sequences at once.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without --model: random weights in the shape of SmolLM2-135M. Several sequences begin with 64 tokens each, as\n\
-                  `llama-batched-bench -npp 64` has them; their speed counts new tokens over the whole time, prompts included."
+    after_help = "Without --model, random weights with the shape of SmolLM2-135M are used. With several\n\
+                  sequences, each has a prompt of 64 tokens (as in `llama-batched-bench -npp 64`), and the \
+                  speed is\n\
+                  new tokens divided by the total time, prompts included."
 )]
 pub struct Arguments {
-    /// Model folder in Hugging Face's form, or a GGUF file
+    /// Model folder in Hugging Face format, or a GGUF file
     #[arg(long, value_name = "PATH")]
     pub model: Option<PathBuf>,
-    /// Type of the weights [default: what the model holds; bf16 for random weights]
+    /// Data type of the weights [default: as stored in the model; bf16 for random weights]
     #[arg(long, value_name = "DTYPE")]
     pub dtype: Option<WeightDtype>,
-    /// Tokens of the prompt
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    /// Tokens in the prompt
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 512,
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000)
+    )]
     pub prompt_tokens: u64,
-    /// Tokens to write after it
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    /// Tokens to generate
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 128,
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000)
+    )]
     pub new_tokens: u64,
-    /// How many sequences to continue at once, as a list
-    #[arg(long, value_name = "N,N", default_value = "4,16", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=1024))]
+    /// Batch sizes to measure, as a list of numbers of sequences
+    #[arg(
+        long,
+        value_name = "N,N",
+        default_value = "4,16",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u64).range(1..=1024)
+    )]
     pub sequences: Vec<u64>,
-    /// Measurements of each figure, of which the median counts
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    /// Repetitions of each measurement; the median is reported
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 3,
+        value_parser = clap::value_parser!(u64).range(1..=1000)
+    )]
     pub runs: u64,
-    /// Show where a token's time goes, kernel by kernel: of one sequence, or of N with --sequences N; prompts
-    /// are left out
+    /// Show the time per token by kernel, without prompts, for one sequence or for --sequences N
     #[arg(long, conflicts_with_all = ["prompt_tokens", "runs"])]
     pub profile: bool,
 }
 
-/// Times and prints.
+/// Runs the benchmark and prints its figures.
 pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Console) -> Outcome {
     let options = DecodeOptions {
         prompt_tokens: arguments.prompt_tokens as usize,
@@ -78,14 +100,14 @@ pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Consol
         figures.decode_tokens_per_s
     ))?;
     console.data(&format!(
-        "                 {:>10.1} GB/s of weights; reading alone {:.1} GB/s ({:.0} %)",
+        "                 {:>10.1} GB/s of weights; memory read bandwidth {:.1} GB/s ({:.0} %)",
         figures.weight_gbs,
         figures.read_gbs,
         100.0 * figures.weight_gbs / figures.read_gbs
     ))?;
     for batch in &figures.batches {
         console.data(&format!(
-            "{:<4} sequences   {:>10.1} new tokens/s, {:.1} after the prompts",
+            "{:<4} sequences   {:>10.1} new tokens/s, {:.1} without prompt time",
             batch.sequences, batch.new_tokens_per_s, batch.decode_tokens_per_s
         ))?;
     }

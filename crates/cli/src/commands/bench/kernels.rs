@@ -1,4 +1,5 @@
-//! A step kernel by kernel: `--profile` (all shapes together) and `bench kernels` (each shape).
+//! The time of a training step by kernel: `--profile` (per kernel) and `bench kernels` (per kernel and
+//! shape).
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use super::figures::told_a_program;
 use crate::failure::Outcome;
 use crate::output::Console;
 
-/// One line for each kernel and shape.
+/// Prints one line per kernel and shape.
 pub fn by_shape(figures: &StepFigures, console: &mut Console) -> Outcome {
     if told_a_program(figures, console)? {
         return Ok(());
@@ -16,7 +17,7 @@ pub fn by_shape(figures: &StepFigures, console: &mut Console) -> Outcome {
     heading(figures, console);
     console.data(&format!(
         "{:<22} {:<18} {:<5} {:>5} {:>9} {:>9} {:>8} {:>9}",
-        "kernel", "shape", "dtype", "calls", "ms a step", "GFLOP/s", "GB/s", "of limit"
+        "kernel", "shape", "dtype", "calls", "ms/step", "GFLOP/s", "GB/s", "of limit"
     ))?;
     for k in &figures.kernels {
         let rate = |rate: Option<f64>| rate.map_or(String::new(), |rate| format!("{rate:.1}"));
@@ -35,7 +36,7 @@ pub fn by_shape(figures: &StepFigures, console: &mut Console) -> Outcome {
     Ok(())
 }
 
-/// One line for each kernel, all shapes together.
+/// Prints one line per kernel, summed over shapes.
 pub fn by_kernel(figures: &StepFigures, console: &mut Console) -> Outcome {
     if told_a_program(figures, console)? {
         return Ok(());
@@ -52,7 +53,7 @@ pub fn by_kernel(figures: &StepFigures, console: &mut Console) -> Outcome {
     rows.push(("all kernels", (timed, figures.limit_ms)));
     console.data(&format!(
         "{:<22} {:>10} {:>8} {:>10} {:>9}",
-        "kernel", "ms a step", "share", "limit, ms", "of limit"
+        "kernel", "ms/step", "share", "limit, ms", "of limit"
     ))?;
     for (kernel, (ms, limit)) in rows {
         let share = ms / figures.step_ms;
@@ -70,11 +71,11 @@ fn heading(figures: &StepFigures, console: &mut Console) {
     let peaks = &figures.peaks;
     let bf16 = peaks.bf16_gflops.map_or(String::new(), |rate| format!(", bf16 {rate:.0} GFLOP/s"));
     console.prose(&format!(
-        "{} at most: f32 {:.0} GFLOP/s{bf16}, reading memory {:.1} GB/s",
+        "measured peak of {}: f32 {:.0} GFLOP/s{bf16}, memory read {:.1} GB/s",
         figures.device, peaks.f32_gflops, peaks.read_gbs
     ));
     console.prose(&format!(
-        "{}: {:.2} ms, {:.0} model GFLOP/s; every kernel at its limit: {:.2} ms\n",
+        "{}: {:.2} ms, {:.0} model GFLOP/s; with every kernel at its limit: {:.2} ms\n",
         figures.name, figures.step_ms, figures.model_gflops, figures.limit_ms
     ));
 }

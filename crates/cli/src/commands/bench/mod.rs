@@ -1,5 +1,5 @@
-//! `text2llm bench`: the time of one whole training step, for comparison with a peer on the same machine;
-//! where it goes; and how fast a model continues texts.
+//! `text2llm bench`: the time of a training step, by kernel if asked, and of decoding. The figures can be
+//! compared with those of other programs on the same machine.
 
 mod decode;
 mod figures;
@@ -14,70 +14,78 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 use figures::told_a_program;
 
-/// Time one training step: forward, backward, gradient clipping, AdamW, on random tokens.
+/// Benchmark a training step (forward, backward, gradient clipping, optimizer) on random tokens.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Presets (width, layers, heads, key/value heads, feed-forward, vocabulary, T, B):\n  \
-    tiny   256  4  4  4  768  4096 128 32   (4.5M parameters)\n  \
-    small  384  6  6  6 1024  8192 256 16   (13.8M)\n  \
-    base   768 12 12  4 2048 32000 512  4   (100M)\n  \
-    gpu124m  768 12 12 12 2048 50304 1024 32  (for a GPU)\n  \
-    gpu350m 1024 24 16 16 2816 50304 1024 16\n  \
-    gpu1b5  2048 28 16 16 5632 32000 2048  8\n\
-    The step time is the median after three warm-up steps. Model FLOPs a token, as in the PaLM paper: 6·N + 12·layers·heads·head size·T."
+                  tiny   256  4  4  4  768  4096 128 32   (4.5M parameters)\n  \
+                  small  384  6  6  6 1024  8192 256 16   (13.8M)\n  \
+                  base   768 12 12  4 2048 32000 512  4   (100M)\n  \
+                  gpu124m  768 12 12 12 2048 50304 1024 32  (for a GPU)\n  \
+                  gpu350m 1024 24 16 16 2816 50304 1024 16\n  \
+                  gpu1b5  2048 28 16 16 5632 32000 2048  8\n\
+                  The step time is the median after three warm-up steps. Model FLOPs per token, as in the \
+                  PaLM paper:\n\
+                  6·N + 12·layers·heads·head size·T."
 )]
 pub struct Arguments {
-    /// What to time instead of a training step
+    /// What to measure instead of a training step
     #[command(subcommand)]
     pub what: Option<What>,
-    /// The step
+    /// The training step to measure
     #[command(flatten)]
     pub step: StepArguments,
-    /// Show where the step's time goes, kernel by kernel, beside what this machine could do
+    /// Show the time per kernel, compared with the limit set by this machine's measured peak
     #[arg(long)]
     pub profile: bool,
 }
 
-/// Other things to time.
+/// What can be measured other than a whole step.
 #[derive(Debug, Subcommand)]
 pub enum What {
-    /// Every kernel of a training step at its real shapes, beside this machine's measured peak
+    /// Benchmark each kernel of a training step at its real shapes, against this machine's measured peak
     Kernels(StepArguments),
-    /// Reading a prompt and continuing it, alone and with several sequences at once
+    /// Benchmark prompt processing and generation, for one sequence and for several at once
     Decode(decode::Arguments),
 }
 
-/// A training step.
+/// Flags that define the measured training step.
 #[derive(Clone, Debug, Args)]
 pub struct StepArguments {
-    /// Shape to time
+    /// Model shape and batch
     #[arg(long, value_name = "PRESET", default_value = "small")]
     pub preset: PresetName,
-    /// Arithmetic
+    /// Precision of matrix products
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     pub dtype: StepDtype,
-    /// Tokens of a sequence instead of the preset's
+    /// Sequence length in tokens [default: the preset's]
     #[arg(long, value_name = "T", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub sequence_length: Option<u64>,
-    /// Sequences of a batch instead of the preset's
+    /// Sequences per batch [default: the preset's]
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub batch_size: Option<u64>,
-    /// Parameters instead of the preset's, such as 3M: width and layers are solved for as `plan --size` does
+    /// Number of parameters, such as 3M, instead of the preset's: width and layers are chosen as in `plan
+    /// --size`
     #[arg(long, value_name = "N", value_parser = parameters)]
     pub size: Option<u64>,
-    /// Compute layers again in the backward instead of keeping their activations (train.recompute)
+    /// Recompute activations in the backward pass instead of storing them (train.recompute)
     #[arg(long)]
     pub recompute: bool,
-    /// Update the layers' matrices by Muon instead of AdamW (train.optimizer)
+    /// Update the layers' matrices with Muon instead of AdamW (train.optimizer)
     #[arg(long)]
     pub muon: bool,
-    /// Steps in all; the first three are warm-up
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(4..=100_000))]
+    /// Number of steps; the first three are warm-up
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 8,
+        value_parser = clap::value_parser!(u64).range(4..=100_000)
+    )]
     pub steps: u64,
 }
 
-/// The shapes.
+/// Presets: model shape, sequence length and batch size.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum PresetName {
     /// 4.5M parameters.
@@ -94,12 +102,12 @@ pub enum PresetName {
     Gpu1b5,
 }
 
-/// Number formats.
+/// Precisions that a step can be measured in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum StepDtype {
     /// 32-bit floats.
     F32,
-    /// bfloat16 operands.
+    /// bfloat16 operands, f32 accumulation.
     Bf16,
 }
 
@@ -117,7 +125,8 @@ impl StepArguments {
         let target = global.target();
         if precision == Precision::Bf16 && !target.has_bf16() {
             return Err(Failure::message(
-                "bench: bf16 needs a CPU with AVX512-BF16, which this one is not; measure f32 with `text2llm bench --dtype f32`",
+                "bench: bf16 needs a CPU with AVX512-BF16, which this CPU does not have; measure f32 with \
+                 `text2llm bench --dtype f32`",
             ));
         }
         let preset = match self.preset {
@@ -143,7 +152,7 @@ impl StepArguments {
     }
 }
 
-/// Times what is asked for and prints the figures.
+/// Runs the selected benchmark and prints its figures.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     crate::stopping::listen(console)?;
     match arguments.what {
@@ -165,11 +174,11 @@ fn step(options: &BenchOptions, console: &mut Console) -> Outcome {
         return Ok(());
     }
     console.prose(&format!(
-        "{} ({} parameters), {}{}, on {}, {} tokens a step",
+        "{} ({} parameters), {}{}, on {}, {} tokens per step",
         figures.preset,
         figures.params,
         figures.dtype.dtype().name(),
-        if figures.recompute { " with layers computed again" } else { "" },
+        if figures.recompute { " with activation recomputation" } else { "" },
         figures.device,
         figures.tokens_per_step
     ));
@@ -177,12 +186,12 @@ fn step(options: &BenchOptions, console: &mut Console) -> Outcome {
     console.data(&format!("speed      {:>10.0} tokens/s", figures.tokens_per_s))?;
     console.data(&format!("compute    {:>10.1} model GFLOP/s", figures.model_gflops))?;
     if let Some(mfu) = figures.mfu {
-        console.data(&format!("MFU        {:>10.1} % of the GPU's stated bf16 rate", 100.0 * mfu))?;
+        console.data(&format!("MFU        {:>10.1} % of the GPU's specified bf16 peak", 100.0 * mfu))?;
     }
     let (place, taken) = match figures.gpu_mb {
         Some(taken) => ("GPU memory", taken),
         None => ("peak RSS  ", figures.peak_rss_mb),
     };
     console.data(&format!("{place} {taken:>10.0} MB ({:.0} planned)", figures.planned_mb))?;
-    console.data(&format!("loss       {:>10.4} nats a token", figures.loss))
+    console.data(&format!("loss       {:>10.4} nats per token", figures.loss))
 }

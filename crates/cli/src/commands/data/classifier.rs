@@ -1,4 +1,4 @@
-//! `text2llm data classifier`: a judge of quality, trained on examples.
+//! `text2llm data classifier`: train a quality classifier on examples.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,10 @@ use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Console, count};
 
-/// Before the process's number, in the names of folders for texts that are being read.
+/// Prefix of the names of temporary folders that examples are read into; the process id follows.
 const SCRATCH: &str = ".text2llm-classifier-";
 
-/// Train a judge of quality, for data.classifier.
+/// Train a quality classifier for data.classifier.
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Arguments {
@@ -24,39 +24,49 @@ pub struct Arguments {
     pub what: What,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum What {
-    /// Train on labelled texts, or on good and bad ones
+    /// Train a classifier on labelled texts, or on good and bad texts
     Train(TrainArguments),
 }
 
-/// Train a classifier on labelled texts (--labelled), or on good and bad ones (--positive, --negative), and
-/// measure it on a tenth of them that is held out. Its scores are from 0 to 5; data.classifier uses it as a
-/// filter or a weight.
+/// Train a quality classifier on labelled texts (--labelled), or on good and bad texts (--positive,
+/// --negative), and evaluate it on a tenth of them that is held out. It scores documents from 0 to 5;
+/// data.classifier uses the score to filter or to weight documents.
 #[derive(Debug, Args)]
 pub struct TrainArguments {
-    /// JSON lines with `text` and `score`, a number from 0 to 5
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["positive", "negative"], required_unless_present = "positive")]
+    /// Labelled texts: JSON lines with `text` and `score`, a number from 0 to 5
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["positive", "negative"],
+        required_unless_present = "positive"
+    )]
     pub labelled: Option<PathBuf>,
-    /// Good texts: files, folders or patterns on this machine
+    /// High-quality texts: local files, folders or glob patterns
     #[arg(long, value_name = "PATH", requires = "negative", num_args = 1..)]
     pub positive: Vec<String>,
-    /// Bad or ordinary texts
+    /// Low-quality or average texts: local files, folders or glob patterns
     #[arg(long, value_name = "PATH", requires = "positive", num_args = 1..)]
     pub negative: Vec<String>,
-    /// Where to write the model
+    /// File to write the classifier to
     #[arg(long, value_name = "FILE", default_value = "quality.classifier")]
     pub model: PathBuf,
-    /// Passes over the examples
+    /// Number of passes over the examples
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub epochs: usize,
-    /// Weights are 2 to the power of BITS
-    #[arg(long, value_name = "BITS", default_value_t = 18, value_parser = clap::value_parser!(u32).range(8..=26))]
+    /// Number of weights, as a power of two: 2^BITS
+    #[arg(
+        long,
+        value_name = "BITS",
+        default_value_t = 18,
+        value_parser = clap::value_parser!(u32).range(8..=26)
+    )]
     pub bits: u32,
 }
 
-/// Carries it out.
+/// Runs the subcommand.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     crate::stopping::listen(console)?;
     let What::Train(arguments) = arguments.what;
@@ -81,12 +91,12 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         return console.result("classifier", &json!({ "model": arguments.model, "fit": fit }));
     }
     console.data(&format!(
-        "learned from {} examples, held out {}",
+        "trained on {} examples, evaluated on {}",
         count(fit.examples as u64),
         count(fit.held_out as u64)
     ))?;
     console.data(&format!(
-        "of those held out: {:.1} % on the right side, area under the curve {:.3}, scores {:.2} off",
+        "held-out examples: accuracy {:.1} %, area under the ROC curve {:.3}, mean absolute error {:.2}",
         100.0 * fit.accuracy,
         fit.area_under_curve,
         fit.mean_absolute_error
@@ -94,17 +104,17 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     console.data(&format!("model {}", arguments.model.display()))
 }
 
-/// Lines with a text and its score.
+/// Reads labelled examples: JSON lines with a text and its score.
 fn labelled(file: &Path) -> Result<Vec<Example>, Failure> {
     let shown = file.display();
     let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::message(format!("`{shown}` cannot be read: {error}")))?;
+        .map_err(|error| Failure::message(format!("cannot read `{shown}`: {error}")))?;
     let example = |(number, line): (usize, &str)| {
         let value: Value = serde_json::from_str(line).unwrap_or_default();
         match (value["text"].as_str(), value["score"].as_f64()) {
             (Some(text), Some(score)) => Ok(Example { text: text.to_owned(), score }),
             _ => Err(Failure::message(format!(
-                "`{shown}` line {}: needs a JSON object with `text` and `score`, a number from 0 to 5",
+                "`{shown}` line {}: expected a JSON object with `text` and `score`, a number from 0 to 5",
                 number + 1
             ))),
         }
@@ -112,14 +122,14 @@ fn labelled(file: &Path) -> Result<Vec<Example>, Failure> {
     text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(example).collect()
 }
 
-/// All documents of some paths, read as a recipe's are, each with a score.
+/// Reads all documents of some paths, as data.paths are read, and gives each the same score.
 fn texts(paths: &[String], score: f64, reporter: &mut dyn Reporter) -> Result<Vec<Example>, Failure> {
     let options = corpus::CorpusOptions {
         paths: paths.to_vec(),
         validation_fraction: 0.0,
         ..corpus::CorpusOptions::default()
     };
-    // A stop leaves it, to be removed by the next one.
+    // If the process is stopped this folder stays; the next start removes it.
     let above = std::env::temp_dir();
     store::sweep::numbered(&above, SCRATCH);
     let folder =

@@ -12,19 +12,19 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::output::{Console, bytes, count};
 
-/// Compare two versions of prepared text: which documents came, went, changed or moved between splits, and
-/// what each filter dropped.
+/// Compare two versions of prepared text: documents added, removed, changed or moved between splits, and what
+/// each filter dropped.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The earlier: a project folder or its data/documents
+    /// Old version: a project folder or its data/documents
     #[arg(value_name = "EARLIER")]
     pub earlier: PathBuf,
-    /// The later
+    /// New version: a project folder or its data/documents
     #[arg(value_name = "LATER")]
     pub later: PathBuf,
 }
 
-/// Prints counts, drops side by side, and some examples.
+/// Prints both versions' counts and drops side by side, and some examples.
 pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Console) -> Outcome {
     let earlier = prepared::folder(global, Some(&arguments.earlier))?;
     let later = prepared::folder(global, Some(&arguments.later))?;
@@ -58,17 +58,16 @@ pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Consol
         console.data(&format!("{step:<20} {:>12} {:>12} {change:>10}", count(*earlier), count(*later)))?;
     }
     console.data(&format!(
-        "same text            {:>12}, {} of them in another split",
+        "unchanged            {:>12}, {} of them in another split",
         count(difference.same),
         difference.moved
     ))?;
-    for (what, (documents, size)) in
-        [("only in the earlier", difference.removed), ("only in the later", difference.added)]
+    for (what, (documents, size)) in [("only in old", difference.removed), ("only in new", difference.added)]
     {
         console.data(&format!("{what:<20} {:>12}  {}", count(documents), bytes(size)))?;
     }
     console.data(&format!(
-        "changed              {:>12}, from the same place with another text",
+        "changed              {:>12}, same source with different text",
         count(difference.changed)
     ))?;
     for (what, examples) in &difference.examples {

@@ -1,4 +1,4 @@
-//! `data prepare --executor`: the flags of many processes, and which executor they choose.
+//! `data prepare --executor`: flags for preparing data with many processes, and the executor they select.
 
 use std::path::PathBuf;
 
@@ -15,67 +15,67 @@ use serde_json::json;
 use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 
-/// Who starts ranks.
+/// What starts the ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ExecutorChoice {
-    /// Processes of this machine.
+    /// Processes on this machine.
     Local,
-    /// Job arrays of Slurm.
+    /// Slurm job arrays.
     Slurm,
-    /// Tasks of Ray; RAY_ADDRESS names a cluster.
+    /// Ray tasks; set RAY_ADDRESS to use a cluster.
     Ray,
-    /// Writes manifests of Kubernetes Indexed Jobs, and applies nothing.
+    /// Kubernetes Indexed Jobs; writes their manifests without applying them.
     Kubernetes,
 }
 
-/// Preparing data with many processes.
+/// Flags for preparing data with many processes.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Many machines")]
 pub struct ExecutorArguments {
-    /// Share the work among ranks; all must see the project folder; with --share, only Slurm's nodes must,
-    /// for their logs
+    /// Distribute the work over ranks with this executor. All ranks must see the project folder; with
+    /// --share, only Slurm nodes must, for their logs
     #[arg(long, value_name = "WHO")]
     pub executor: Option<ExecutorChoice>,
-    /// Object storage that passes on what ranks make, where they see no common folder: s3://BUCKET/PREFIX.
-    /// Without --executor, what is there is brought, and the rest is made here and pushed
+    /// Object storage to exchange results through if ranks have no common folder: s3://BUCKET/PREFIX. Without
+    /// --executor, finished results are downloaded and the rest is computed here and uploaded
     #[arg(long, value_name = "ADDRESS", env = "TEXT2LLM_SHARE", hide_env = true)]
     pub share: Option<String>,
-    /// Processes that share the work
+    /// Number of ranks (processes)
     #[arg(long, value_name = "N", default_value_t = 2, requires = "executor")]
     pub ranks: usize,
-    /// How often a rank that failed is tried again
+    /// How often to retry a failed rank
     #[arg(long, value_name = "N", default_value_t = 2, requires = "executor")]
     pub retries: usize,
-    /// local: at most so many ranks at once [default: as many as there are threads]
+    /// local: number of ranks to run at once [default: the number of threads]
     #[arg(long, value_name = "K", requires = "executor")]
     pub parallel: Option<usize>,
-    /// ray, kubernetes: processors of a rank
+    /// ray, kubernetes: CPUs per rank
     #[arg(long, value_name = "N", default_value_t = 1, requires = "executor")]
     pub cpus: usize,
-    /// slurm: an option for sbatch, such as --time=2:00:00; may be given more than once
+    /// slurm: option for sbatch, such as --time=2:00:00; can be repeated
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true, requires = "executor")]
     pub sbatch_option: Vec<String>,
-    /// ray: a Python that has Ray
+    /// ray: Python interpreter that has Ray installed
     #[arg(long, value_name = "PROGRAM", default_value = "python3", requires = "executor")]
     pub python: String,
-    /// kubernetes: an image that holds this program
+    /// kubernetes: container image that contains this program
     #[arg(long, value_name = "IMAGE", requires = "executor", required_if_eq("executor", "kubernetes"))]
     pub image: Option<String>,
-    /// kubernetes: the claim of the volume that holds the project; with --share none is needed
+    /// kubernetes: persistent volume claim that holds the project; not needed with --share
     #[arg(long, value_name = "NAME", requires = "executor")]
     pub volume_claim: Option<String>,
-    /// kubernetes: where pods find the volume [default: the project folder]
+    /// kubernetes: mount path of the volume in the pods [default: the project folder]
     #[arg(long, value_name = "DIR", requires = "executor")]
     pub mount_path: Option<PathBuf>,
-    /// kubernetes: the Secret whose keys become variables of the pods, such as AWS_ACCESS_KEY_ID
+    /// kubernetes: Secret to expose as environment variables of the pods, such as AWS_ACCESS_KEY_ID
     #[arg(long, value_name = "NAME", requires = "executor")]
     pub secret: Option<String>,
-    /// kubernetes: the namespace
+    /// kubernetes: namespace of the Jobs
     #[arg(long, value_name = "NAME", default_value = "default", requires = "executor")]
     pub namespace: String,
 }
 
-/// Prepares by many processes; `None` where others are to start them.
+/// Prepares data with many processes; `None` if the executor only writes manifests for others to start.
 pub fn run(
     which: ExecutorChoice,
     arguments: &ExecutorArguments,
@@ -124,6 +124,9 @@ fn write_manifests(launch: &Launch<'_>, cluster: &Cluster, console: &mut Console
         return console
             .result("kubernetes", &json!({ "files": manifests.files, "script": manifests.script }));
     }
-    console.prose("Nothing is applied. Look at the Jobs; this applies them in order, each once the one before is complete:");
+    console.prose(
+        "Nothing was applied. Review the Jobs, then run this; it applies each one after the \
+         previous has completed:",
+    );
     console.data(&manifests.command)
 }

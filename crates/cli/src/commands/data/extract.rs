@@ -1,4 +1,4 @@
-//! `text2llm data extract`: the main text of one page.
+//! `text2llm data extract`: print the main text of one HTML page.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -9,38 +9,38 @@ use corpus::extract::{self, ExtractionMode};
 use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 
-/// Print the main text of an HTML page, without what surrounds it on its site. With --json, also its title,
-/// address, date and language.
+/// Print the main text of an HTML page, without navigation, advertising and other boilerplate. With --json,
+/// also print its title, address, date and language.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The page; - reads it from stdin
+    /// HTML file; - reads standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// What to prefer where a part may or may not belong to the text
+    /// How to treat parts of the page that may or may not belong to the text
     #[arg(long, value_name = "MODE", default_value = "balanced")]
     pub mode: Mode,
 }
 
-/// What to prefer.
+/// Extraction modes.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Mode {
-    /// The best balance
+    /// Balance precision and recall
     Balanced,
-    /// Less text, more surely the page's own
+    /// Favor precision: extract less text and less boilerplate
     Precision,
-    /// More text
+    /// Favor recall: extract more text
     Recall,
-    /// All visible text
+    /// Extract all visible text
     Everything,
 }
 
-/// A larger page is none.
+/// Larger inputs are refused.
 const LARGEST_PAGE_BYTES: u64 = 256 << 20;
 
-/// Prints the text.
+/// Prints the extracted text.
 pub fn run(arguments: Arguments, console: &mut Console) -> Outcome {
     let shown = arguments.file.display();
-    let unreadable = |error: std::io::Error| Failure::message(format!("`{shown}` cannot be read: {error}"));
+    let unreadable = |error: std::io::Error| Failure::message(format!("cannot read `{shown}`: {error}"));
     let mut bytes = Vec::new();
     let source: Box<dyn Read> = if arguments.file.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
@@ -49,10 +49,12 @@ pub fn run(arguments: Arguments, console: &mut Console) -> Outcome {
     };
     source.take(LARGEST_PAGE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > LARGEST_PAGE_BYTES {
-        return Err(Failure::message(format!("`{shown}` is larger than 256 MB: give one HTML page")));
+        return Err(Failure::message(format!("`{shown}` is larger than 256 MB; pass a single HTML page")));
     }
     if extract::is_binary(&bytes) {
-        return Err(Failure::message(format!("`{shown}` is no HTML page: unpack it, or give a page")));
+        return Err(Failure::message(format!(
+            "`{shown}` is not an HTML page; unpack it first, or pass a page"
+        )));
     }
     let mode = match arguments.mode {
         Mode::Balanced => ExtractionMode::Balanced,
@@ -66,7 +68,9 @@ pub fn run(arguments: Arguments, console: &mut Console) -> Outcome {
         return console.result("extraction", &serde_json::to_value(&found)?);
     }
     if found.text.is_empty() {
-        console.prose("no text found: try --mode everything; what a page loads by scripts is not seen");
+        console.prose(
+            "no text found; try --mode everything (content that a page loads by scripts is not available)",
+        );
         return Ok(());
     }
     console.text(&found.text)

@@ -1,4 +1,4 @@
-//! `text2llm data inspect`: prepared documents one by one, and what was dropped, by filter and reason.
+//! `text2llm data inspect`: browse prepared documents, and dropped ones by filter and reason.
 
 use std::path::PathBuf;
 
@@ -13,55 +13,55 @@ use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Console, count, plain_line};
 
-/// Browse prepared documents. Without --dropped, those that were kept; with it, those that were not: all of
-/// them where the recipe has data.keep_dropped, else the report's samples.
+/// Browse prepared documents: the ones kept, or with --dropped the ones dropped. All dropped documents are
+/// available if the recipe sets data.keep_dropped, otherwise only the samples in the report.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A project folder or its data/documents, if not the project at hand
+    /// Project folder or its data/documents [default: the current project]
     #[arg(value_name = "FOLDER")]
     pub folder: Option<PathBuf>,
-    /// Show what was dropped, by FILTER if one is named (c4, near_duplicate, contamination, ...)
+    /// Show dropped documents, only those of FILTER if given (c4, near_duplicate, contamination, ...)
     #[arg(long, value_name = "FILTER", num_args = 0..=1, default_missing_value = "")]
     pub dropped: Option<String>,
-    /// Only documents dropped for this reason
+    /// Show only documents dropped for this reason
     #[arg(long, value_name = "REASON", requires = "dropped")]
     pub reason: Option<String>,
-    /// Only documents that hold this text
+    /// Show only documents that contain this text
     #[arg(long, value_name = "TEXT")]
     pub search: Option<String>,
-    /// Only documents from places that hold this text
+    /// Show only documents whose source contains this text
     #[arg(long, value_name = "TEXT")]
     pub source: Option<String>,
-    /// Only documents in this language (ISO 639-1)
+    /// Show only documents in this language (ISO 639-1 code)
     #[arg(long, value_name = "CODE", conflicts_with = "dropped")]
     pub language: Option<String>,
-    /// Only documents kept for validation
+    /// Show only documents of the validation split
     #[arg(long, conflicts_with = "dropped")]
     pub validation: bool,
-    /// Pass over the first N that match
+    /// Skip the first N matching documents
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub skip: usize,
-    /// Show so many
+    /// Number of documents to show
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub count: usize,
-    /// Show all of each text, not its beginning
+    /// Show the full text of each document instead of its beginning
     #[arg(long)]
     pub full: bool,
-    /// Write an HTML page with histograms, drops and documents instead
+    /// Write an HTML report with histograms, drops and documents to this file instead
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dropped", "skip", "full"])]
     pub html: Option<PathBuf>,
 }
 
-/// Characters of a text that are shown without --full.
+/// Characters shown per document without --full.
 const SHOWN_CHARACTERS: usize = 600;
 
-/// Prints the documents that match, or writes the page.
+/// Prints the matching documents, or writes the HTML report.
 pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Console) -> Outcome {
     let folder = prepared::folder(global, arguments.folder.as_deref())?;
     if let Some(page) = &arguments.html {
         let html = corpus::inspection_page(&RealFs, &folder, arguments.count)?;
         std::fs::write(page, html)
-            .map_err(|error| Failure::message(format!("`{}` cannot be written: {error}", page.display())))?;
+            .map_err(|error| Failure::message(format!("cannot write `{}`: {error}", page.display())))?;
         return match console.is_human() {
             true => console.data(&page.display().to_string()),
             false => console.result("inspect", &json!({ "page": page })),
@@ -104,7 +104,7 @@ pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Consol
         stats::lengths(&corpus::survey::survey(&RealFs, &folder, split)?.lengths, console)?;
         let report = prepared::report(&folder)?;
         stats::halves(
-            "classifier's score",
+            "classifier score",
             &report.scores,
             |half| format!("{:.1}", half as f64 / 2.0),
             console,
@@ -135,7 +135,7 @@ pub fn run(global: &GlobalArguments, arguments: &Arguments, console: &mut Consol
     Ok(())
 }
 
-/// How many documents each filter dropped, and for what.
+/// Prints how many documents each filter dropped, by reason.
 fn drops(report: &corpus::CorpusSummary, console: &mut Console) -> Outcome {
     for (filter, drops) in &report.drops {
         console.data(&format!("{filter:<34} {:>9}", count(drops.documents)))?;
@@ -149,7 +149,7 @@ fn drops(report: &corpus::CorpusSummary, console: &mut Console) -> Outcome {
     Ok(())
 }
 
-/// A text, or its beginning.
+/// Prints a text, or without `full` its first `EXCERPT` characters.
 fn shown(text: &str, full: bool) -> String {
     let limit = if full { usize::MAX } else { SHOWN_CHARACTERS };
     let mut shown: String = text.chars().take(limit).collect();

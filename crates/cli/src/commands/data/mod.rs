@@ -1,4 +1,4 @@
-//! `text2llm data`: the corpus alone.
+//! `text2llm data`: commands for training text, without a model.
 
 mod classifier;
 mod diff;
@@ -16,7 +16,7 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::output::Console;
 
-/// Work on the corpus alone.
+/// Prepare, inspect and compare training text.
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Arguments {
@@ -24,26 +24,26 @@ pub struct Arguments {
     pub what: What,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum What {
-    /// Text to token shards: corpus and tokenizer, no training
+    /// Prepare text and tokenizer and write token shards, without training
     Prepare(prepare::Arguments),
-    /// One stage of it, or one rank's share: for many machines
+    /// Run a single stage of `data prepare`, or one rank's share of it, for use on many machines
     Stage(stage::Arguments),
     /// Print the main text of an HTML page
     Extract(extract::Arguments),
-    /// Train a judge of quality
+    /// Train a quality classifier
     Classifier(classifier::Arguments),
     /// Browse prepared documents and what was dropped
     Inspect(inspect::Arguments),
-    /// Prepared text in numbers
+    /// Show statistics of prepared text
     Stats(stats::Arguments),
     /// Compare two versions of prepared text
     Diff(diff::Arguments),
 }
 
-/// Carries it out.
+/// Runs the subcommand.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     match arguments.what {
         What::Prepare(arguments) => prepare::run(global, arguments, console),

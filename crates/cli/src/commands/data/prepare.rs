@@ -1,4 +1,4 @@
-//! `text2llm data prepare`: from raw files to token shards, without a model.
+//! `text2llm data prepare`: turn raw files into token shards, without a model.
 
 use clap::Args;
 use pipeline::project::Project;
@@ -12,8 +12,8 @@ use crate::failure::Outcome;
 use crate::output::{Console, bytes, count};
 use crate::select::{self, Selected};
 
-/// Read, clean, filter and deduplicate the recipe's text, train its tokenizer and cut the text into token
-/// shards. What is done already and still verifies is skipped; a later run goes on from here.
+/// Read, clean, filter and deduplicate the recipe's text, train its tokenizer and write token shards. Stages
+/// that are done and verify are skipped. A later `text2llm run` uses the result.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -22,7 +22,7 @@ pub struct Arguments {
     pub executor: ExecutorArguments,
 }
 
-/// Carries out the phases before the model.
+/// Runs the phases before training and prints a summary of the text.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
     let selected = select::recipe(global, &arguments.recipe, &[], &project)?;
@@ -76,7 +76,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         bytes(summary.bytes())
     ))?;
     if summary.quarantined > 0 {
-        console.data(&format!("{:<18} {:>12}  see the report", "not usable", count(summary.quarantined)))?;
+        console.data(&format!("{:<18} {:>12}  see the report", "unreadable", count(summary.quarantined)))?;
     }
     let tokens = done.tokens.train.tokens + done.tokens.validation.tokens;
     console.data(&format!("{:<18} {:>12}", "tokens", count(tokens)))?;
@@ -94,7 +94,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     console.data(&format!("{:<18} {}", "report", done.report.display()))
 }
 
-/// What the data stages ask for.
+/// The request for the data stages.
 pub fn request<'a>(global: &GlobalArguments, selected: Selected, project: &'a Project) -> Request<'a> {
     Request {
         project,

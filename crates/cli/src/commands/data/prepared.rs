@@ -1,4 +1,4 @@
-//! Where prepared documents lie: in the project, or in a folder that a user names.
+//! Finds prepared documents, in the project or in a folder given by the user.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Failure;
 use crate::select;
 
-/// The report's name in a folder of documents.
+/// File name of the report in a folder of documents.
 const REPORT_FILE: &str = "report.json";
 
-/// A folder of prepared documents: the one named, or below it, or the project's.
+/// Finds the folder of prepared documents: `place`, its data/documents, or by default the project's.
 pub fn folder(global: &GlobalArguments, named: Option<&Path>) -> Result<PathBuf, Failure> {
     let Some(named) = named else {
         let folder = select::existing_project(global)?.documents();
@@ -27,13 +27,13 @@ pub fn folder(global: &GlobalArguments, named: Option<&Path>) -> Result<PathBuf,
     let places = [named.to_owned(), named.join("data/documents"), named.join("documents")];
     places.into_iter().find(|place| place.join(REPORT_FILE).exists()).ok_or_else(|| {
         Failure::message(format!(
-            "`{}` holds no prepared text: name a project folder, or its data/documents",
+            "`{}` has no prepared text: pass a project folder or its data/documents",
             named.display()
         ))
     })
 }
 
-/// What the data stage told of it.
+/// Reads the report that the data stage wrote.
 pub fn report(folder: &Path) -> Result<CorpusSummary, Failure> {
     Ok(store::atomic::read_json(&RealFs, &folder.join(REPORT_FILE))?)
 }

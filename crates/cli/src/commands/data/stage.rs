@@ -1,4 +1,4 @@
-//! `text2llm data stage`: one of the stages of `data prepare`, or a rank's share of one.
+//! `text2llm data stage`: run one stage of `data prepare`, or one rank's share of it.
 
 use clap::Args;
 use pipeline::share::Share;
@@ -10,30 +10,29 @@ use crate::failure::Outcome;
 use crate::output::Console;
 use crate::select;
 
-/// Run one stage of `data prepare`. Over a folder that all machines share, or over object storage with
-/// --share, `judge` and `encode` are shared among ranks, each a process with its number; the others are one
-/// process each: judge, documents, tokenizer, encode, tokens. What is done already and still verifies is
-/// skipped; the result is that of `data prepare`, byte for byte, whatever the number of ranks.
+/// Run one stage of `data prepare`. The stages are, in order: filter, documents, tokenizer, encode, tokens.
+/// `filter` and `encode` are split among ranks, which exchange results through a common folder or, with
+/// --share, object storage; the other stages run in one process. A stage that is done and verifies is
+/// skipped. The result is byte-identical to that of `data prepare`, whatever the number of ranks.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// judge, documents, tokenizer, encode or tokens
+    /// filter, documents, tokenizer, encode or tokens
     #[arg(value_name = "STAGE")]
     pub stage: DataStage,
     #[command(flatten)]
     pub recipe: RecipeArguments,
-    /// Which share of `judge` or `encode`, counted from 0
+    /// Rank of this process for `filter` or `encode`, from 0
     #[arg(long, value_name = "I", default_value_t = 0)]
     pub rank: usize,
-    /// Of how many; the same for all stages
+    /// Number of ranks; the same for all stages
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub of: usize,
-    /// Object storage that passes on what the stages make, where machines see no common folder:
-    /// s3://BUCKET/PREFIX
+    /// Object storage to exchange results through if machines have no common folder: s3://BUCKET/PREFIX
     #[arg(long, value_name = "ADDRESS", env = "TEXT2LLM_SHARE", hide_env = true)]
     pub share: Option<String>,
 }
 
-/// Runs it.
+/// Runs the stage.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     crate::stopping::listen(console)?;
     let rank = corpus::Rank::new(arguments.rank, arguments.of)?;

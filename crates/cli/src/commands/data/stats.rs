@@ -1,4 +1,4 @@
-//! `text2llm data stats`: prepared text in numbers.
+//! `text2llm data stats`: statistics of prepared text.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,16 +14,16 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::output::{Console, bytes, count, plain_line};
 
-/// Prepared text in numbers: documents, words, languages, entries of the paths, hosts, and how long documents
-/// are.
+/// Show statistics of prepared text: documents, words, languages, entries of data.paths, hosts, and document
+/// lengths.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A project folder or its data/documents, if not the project at hand
+    /// Project folder or its data/documents [default: the current project]
     #[arg(value_name = "FOLDER")]
     pub folder: Option<PathBuf>,
 }
 
-/// Cells of the longest bar.
+/// Width of the longest bar, in terminal cells.
 const BAR: u64 = 40;
 
 /// Prints counts and a histogram of lengths for each split.
@@ -56,11 +56,11 @@ fn print(split: Split, survey: &Survey, console: &mut Console) -> Outcome {
     shares("host", &hosts, survey.bytes, console)?;
     let percentiles: Vec<String> =
         survey.length_percentiles.iter().map(|(percent, length)| format!("{percent} % {length}")).collect();
-    console.data(&format!("  length in characters, below which are: {}", percentiles.join(", ")))?;
+    console.data(&format!("  length in characters, percentiles: {}", percentiles.join(", ")))?;
     lengths(&survey.lengths, console)
 }
 
-/// The largest parts of a whole.
+/// Prints the ten largest parts of a whole, with their shares of the bytes.
 fn shares(what: &str, parts: &BTreeMap<String, (u64, u64)>, total: u64, console: &mut Console) -> Outcome {
     let mut sorted: Vec<_> = parts.iter().collect();
     sorted.sort_by(|a, b| b.1.1.cmp(&a.1.1).then_with(|| a.0.cmp(b.0)));
@@ -75,7 +75,7 @@ fn shares(what: &str, parts: &BTreeMap<String, (u64, u64)>, total: u64, console:
     Ok(())
 }
 
-/// A bar for each half of a scale, all documents that were judged counted, dropped ones too.
+/// Prints a histogram of scores in steps of one half, over all scored documents, dropped ones included.
 pub(super) fn halves(
     what: &str,
     counts: &[u64],
@@ -92,7 +92,7 @@ pub(super) fn halves(
     Ok(())
 }
 
-/// A bar for each power of two.
+/// Prints a histogram of lengths by powers of two.
 pub(super) fn lengths(lengths: &BTreeMap<u32, (u64, u64)>, console: &mut Console) -> Outcome {
     let most = lengths.values().map(|&(documents, _)| documents).max().unwrap_or(0).max(1);
     for (power, &(documents, _)) in lengths {

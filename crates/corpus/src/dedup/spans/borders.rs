@@ -1,4 +1,4 @@
-//! Where a text may be cut, so that neither a character nor a word is left in halves.
+//! Finds where a text can be cut without splitting a character or a word.
 //!
 //! A border is beside white space, and behind the marks that end clauses where words are written together:
 //! without a dictionary no more is known of Chinese or Japanese. So what is cut may be up to a word, or a
@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use unicode_normalization::char::is_combining_mark;
 
-/// What is cut of the part of `text` that came before: the whole words in it, and white space so that one
-/// separation is left, the one with more lines, where the part holds the other. None: there is no whole word.
+/// The part of a repeated range of `text` that is removed: its whole words, and white space so that one
+/// separator is left, the one with more line breaks. `None` if it has no whole word.
 pub fn cut(text: &str, repeated: Range<usize>) -> Option<Range<usize>> {
     let mut start = text.ceil_char_boundary(repeated.start);
     // Not past the end: a megabyte without white space has thousands of parts.
@@ -146,7 +146,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_left_in_halves(text in "[ab é\u{301}漢。」\r\n]{0,24}", from in 0usize..80, bytes in 0usize..80) {
+        fn nothing_is_left_in_halves(text in "[ab \
+                                              é\u{301}漢。」\r\n]{0,24}", from in 0usize..80, bytes in 0usize..80) {
             let words = |text: &str| -> Vec<String> {
                 text.split_inclusive(|mark: char| mark.is_whitespace() || ends_clause(mark))
                     .map(|word| word.trim().to_owned())
@@ -161,7 +162,8 @@ mod tests {
                 let left = words(&(before.to_owned() + after));
                 prop_assert_eq!(&left, &[words(before), words(after)].concat(), "no word is put together");
                 let all = words(&text);
-                prop_assert_eq!([words(before), words(&text[cut]), words(after)].concat(), all, "none is halved");
+                prop_assert_eq!([words(before), words(&text[cut]), words(after)].concat(), all, "none is \
+                                                                                                 halved");
             }
         }
     }

@@ -1,27 +1,28 @@
-//! Spans of bytes that came before, in any document, wherever they begin: quoted passages, terms of use,
-//! templates (ExactSubstr of Lee et al. 2022, "Deduplicating Training Data Makes Language Models Better").
+//! Repeated spans of bytes, in any document, wherever they start: quoted passages, terms of use, templates
+//! (ExactSubstr of Lee et al. 2022, "Deduplicating Training Data Makes Language Models Better").
 //!
-//! A window of [`SpanOptions::minimum_bytes`] of a document is repeated if the same bytes came before, in an
-//! earlier document or in this one. All repeated windows together are cut, so the first of equal spans stays.
-//! What is found is what a suffix array over the documents would find, up to collisions of 122-bit hashes,
-//! without holding the documents, let alone the array, in memory:
+//! A window of [`SpanOptions::minimum_bytes`] of a document is repeated if the same bytes occurred before, in
+//! an earlier document or in this one. All repeated windows are removed, so the first of equal spans is kept.
+//! The result is that of a suffix array over the documents, up to collisions of 122-bit hashes, but neither
+//! the documents nor the array are held in memory:
 //!
-//! 1. All documents go by: the anchors of their windows ([`winnowing`]) are sorted. Windows whose anchor
-//!    comes once come once.
-//! 2. Documents with an anchor that comes again go by: the hashes of the windows with such anchors are
-//!    sorted. The first of equal ones is the one that stays, the others are repeated.
-//! 3. All documents go by: each loses what its repeated windows cover, in whole words ([`borders`]).
+//! 1. First pass over all documents: the anchors of their windows ([`winnowing`]) are sorted. A window whose
+//!    anchor occurs once occurs once.
+//! 2. Second pass, over documents with an anchor that occurs again: the hashes of the windows with such
+//!    anchors are sorted. The first of equal ones is kept, the others are repeated.
+//! 3. Third pass over all documents: each loses what its repeated windows cover, in whole words
+//!    ([`borders`]).
 //!
-//! A document that would keep too little is dropped, unless [`SpanOptions::minimum_bytes`] of it are the
-//! first of their kind: they are cut wherever they come again.
+//! A document that would keep too little is dropped, unless [`SpanOptions::minimum_bytes`] of it occur there
+//! for the first time: those are removed wherever they occur again.
 //!
-//! Sorting takes the memory it is granted and goes on in files. They hold 16 bytes an anchor, of which there
-//! is one in fifty bytes of text, and 40 bytes for each byte of passages that come more than once, the first
-//! of each included. Of 10¹¹ such windows of 200 bytes a wrong pair is found with a probability of 10⁻¹⁰ at
-//! most.
+//! Sorting uses the memory it is granted and continues in files. They take 16 bytes per anchor, of which
+//! there is one per fifty bytes of text, and 40 bytes per byte of passages that occur more than once, first
+//! occurrences included. Among 10¹¹ such windows of 200 bytes, the probability of a wrong match is at most
+//! 10⁻¹⁰.
 //!
-//! Non-goal: texts made so that their hashes collide; they can have a passage of other documents taken for
-//! theirs.
+//! Non-goal: texts crafted so that their hashes collide; they can cause passages of other documents to be
+//! taken for repeats.
 
 mod borders;
 mod rolling;
@@ -41,21 +42,21 @@ use crate::{Error, Result};
 use rolling::Rolling;
 use winnowing::Winnower;
 
-/// Two numbers below 2⁶¹ − 1, drawn once.
+/// Two numbers below 2⁶¹ − 1, drawn at random once.
 const BASES: [u64; 2] = [0x1a73_5c0e_64b9_8f25, 0x05e8_d1f6_2b47_903b];
 
 /// The recipe's `[data.duplicate_spans]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpanOptions {
-    /// Shorter spans may repeat. The default is about the 50 tokens of the paper and of RefinedWeb, in
-    /// English.
+    /// Minimum length of a span in bytes; shorter repeats are kept. The default is about the 50 tokens of the
+    /// paper and of RefinedWeb, in English.
     #[schemars(range(min = 16, max = 65536))]
     pub minimum_bytes: usize,
-    /// A document that keeps less of its text than this is dropped.
+    /// Drop documents of which less than this fraction of the text remains.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub minimum_fraction_left: f64,
-    /// Memory for sorting, in MB; what does not fit is sorted on disk.
+    /// Memory limit for sorting, in MB; data beyond it are sorted on disk.
     #[schemars(range(min = 1, max = 65536))]
     pub memory_mb: usize,
 }
@@ -67,48 +68,48 @@ impl Default for SpanOptions {
 }
 
 impl SpanOptions {
-    /// What the outcome depends on.
+    /// The options that the result depends on.
     pub fn without_memory(&self) -> SpanOptions {
         SpanOptions { memory_mb: SpanOptions::default().memory_mb, ..self.clone() }
     }
 
-    /// What is wrong with them.
+    /// The first invalid value, with its correction; `None` if there is none.
     pub fn problem(&self) -> Option<String> {
         if !(16..=65536).contains(&self.minimum_bytes) {
-            return Some(format!("minimum_bytes = {} is not between 16 and 65,536", self.minimum_bytes));
+            return Some(format!("minimum_bytes = {} must be from 16 to 65,536", self.minimum_bytes));
         }
         if !(1..=65536).contains(&self.memory_mb) {
-            return Some(format!("memory_mb = {} is not between 1 and 65,536", self.memory_mb));
+            return Some(format!("memory_mb = {} must be from 1 to 65,536", self.memory_mb));
         }
         let least = self.minimum_fraction_left;
         (!(0.0..=1.0).contains(&least))
-            .then(|| format!("minimum_fraction_left = {least} is not between 0 and 1"))
+            .then(|| format!("minimum_fraction_left = {least} must be from 0 to 1"))
     }
 }
 
-/// A document's number and a place in it, in the order in which text came.
+/// A document's number and a byte position in it, ordered as the text is read.
 fn place(document: u64, at: usize) -> u64 {
     document << 32 | at as u64
 }
 
-/// What of a text is looked at: places have 32 bits.
+/// The part of a text that is compared: positions have 32 bits.
 fn within_reach(text: &str) -> &[u8] {
     &text.as_bytes()[..text.len().min(u32::MAX as usize)]
 }
 
-/// Takes all documents in their order, then tells what of them is repeated.
+/// Takes all documents in order, then finds what is repeated in them.
 pub struct DuplicateSpans<'a> {
     fs: &'a dyn Fs,
     folder: PathBuf,
     options: SpanOptions,
     winnower: Winnower,
-    /// Hash and place.
+    /// Hash and position of each anchor.
     anchors: Sorter<'a, [u64; 2]>,
     documents: u64,
 }
 
 impl<'a> DuplicateSpans<'a> {
-    /// Sorts in files in `folder` what is too much for memory.
+    /// `folder` is for files of data that exceed the memory limit.
     pub fn new(fs: &'a dyn Fs, folder: &Path, options: &SpanOptions) -> DuplicateSpans<'a> {
         DuplicateSpans {
             fs,
@@ -120,7 +121,7 @@ impl<'a> DuplicateSpans<'a> {
         }
     }
 
-    /// Takes the next document's text.
+    /// Adds the text of the next document.
     pub fn push(&mut self, text: &str) -> Result<()> {
         let document = self.documents;
         if document > u64::from(u32::MAX) {
@@ -131,13 +132,12 @@ impl<'a> DuplicateSpans<'a> {
         self.winnower.each(within_reach(text), |found| anchors.push([found.hash, place(document, found.at)]))
     }
 
-    /// How many documents it has taken.
+    /// Number of documents added.
     pub fn documents(&self) -> u64 {
         self.documents
     }
 
-    /// Finds what is repeated. `text_after` gives the text that comes after so many others, which are passed
-    /// over.
+    /// Finds repeated spans. `text_after(n)` returns the next text after skipping `n` others.
     pub fn find(mut self, mut text_after: impl FnMut(u64) -> Result<String>) -> Result<SpanCutter<'a>> {
         let (fs, folder, memory_bytes) = (self.fs, &self.folder, memory_bytes(&self.options));
         let mut candidates = Sorter::new(fs, folder, "candidates", memory_bytes);
@@ -178,7 +178,7 @@ impl<'a> DuplicateSpans<'a> {
             })?;
         }
 
-        // No more than three sorters' memory is held at a time.
+        // At most three sorters' memory is in use at a time.
         drop(candidates);
         let mut repeated = Sorter::new(fs, folder, "repeated", memory_bytes);
         let mut firsts = Sorter::new(fs, folder, "firsts", memory_bytes);
@@ -205,12 +205,12 @@ impl<'a> DuplicateSpans<'a> {
     }
 }
 
-/// One of three sorters: one is emptied while others are filled.
+/// One of three sorters: one is read while others are filled.
 fn memory_bytes(options: &SpanOptions) -> usize {
     (options.memory_mb << 20) / 3
 }
 
-/// Places in their order, as documents go by.
+/// Positions in order, consumed as documents are read.
 struct Places<'a> {
     sorted: Sorted<'a, [u64; 1]>,
     next: Option<u64>,
@@ -228,12 +228,12 @@ impl<'a> Places<'a> {
         Ok(())
     }
 
-    /// The document that the next place is in.
+    /// The document of the next position.
     fn document(&self) -> Option<u64> {
         self.next.map(|place| place >> 32)
     }
 
-    /// What windows of so many bytes at the next document's places cover.
+    /// The ranges covered by windows of `window` bytes at the next document's positions.
     fn covered(&mut self, document: u64, bytes: usize) -> Result<Vec<Range<usize>>> {
         let mut covered: Vec<Range<usize>> = Vec::new();
         while let Some(at) = self.next_of(document)? {
@@ -245,7 +245,7 @@ impl<'a> Places<'a> {
         Ok(covered)
     }
 
-    /// The next place, if it is in this document.
+    /// The next position, if it is in this document.
     fn next_of(&mut self, document: u64) -> Result<Option<usize>> {
         let Some(place) = self.next.filter(|place| place >> 32 == document) else { return Ok(None) };
         self.advance()?;
@@ -253,7 +253,7 @@ impl<'a> Places<'a> {
     }
 }
 
-/// How many bytes of some ranges are in none of others. Both are in order and apart.
+/// The number of bytes of some ranges that others do not cover. Both are sorted and disjoint.
 fn outside(ranges: &[Range<usize>], others: &[Range<usize>]) -> usize {
     let shared = |range: &Range<usize>| -> usize {
         let from = others.partition_point(|other| other.end <= range.start);
@@ -263,12 +263,12 @@ fn outside(ranges: &[Range<usize>], others: &[Range<usize>]) -> usize {
     ranges.iter().map(|range| range.len() - shared(range)).sum()
 }
 
-/// The hashes of a text's windows, asked for in their order.
+/// The hashes of a text's windows, requested in order.
 struct WindowHash<'t> {
     text: &'t [u8],
     bytes: usize,
     rolling: &'t [Rolling; 2],
-    /// Where the last one began, and its hashes.
+    /// The start of the last window, and its hashes.
     last: Option<(usize, [u64; 2])>,
 }
 
@@ -296,10 +296,10 @@ impl<'t> WindowHash<'t> {
     }
 }
 
-/// Takes all documents again, in the same order, and cuts what is repeated.
+/// Takes all documents again, in the same order, and removes repeated spans.
 pub struct SpanCutter<'a> {
     repeated: Places<'a>,
-    /// The windows that repeated ones repeat.
+    /// First occurrences of repeated windows.
     firsts: Places<'a>,
     options: SpanOptions,
     document: u64,
@@ -307,7 +307,7 @@ pub struct SpanCutter<'a> {
 }
 
 impl SpanCutter<'_> {
-    /// The text without repeated spans; `None`: too little is left.
+    /// The text without repeated spans; `None` if too little remains.
     pub fn clean<'t>(&mut self, text: &'t str) -> Result<Option<Cow<'t, str>>> {
         let bytes = self.options.minimum_bytes;
         let repeated = self.repeated.covered(self.document, bytes)?;
@@ -331,7 +331,7 @@ impl SpanCutter<'_> {
         Ok(stays.then_some(left.into()))
     }
 
-    /// What was removed in all.
+    /// Totals of removed spans.
     pub fn report(self) -> Repeated {
         self.removals.report()
     }

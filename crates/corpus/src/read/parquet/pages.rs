@@ -85,7 +85,7 @@ impl Pages {
                     false => Some(prefixes.count),
                 };
                 if counts.ok_or("a page's lengths are damaged")? > most {
-                    return Err("a page claims more values than it has room for");
+                    return Err("a page claims more values than fit into it");
                 }
                 // A value is put together of others' bytes and its own, all of the page.
                 if is_shared { values.len() } else { 0 }

@@ -1,8 +1,8 @@
-// The page: which runs there are and which are chosen, and what the server tells of them.
+// The page: the list of runs, the selected runs, and their data from the server.
 //
-// All that is shown comes over one stream of events; a new choice opens a new one. After a break the browser
-// connects again by itself and is told everything anew, so nothing here has to remember what it missed.
-// Reading order: this, then curves.js, chart.js.
+// All data come over one event stream; a new selection opens a new one. After an interruption the browser
+// reconnects by itself and gets everything again, so nothing here has to track what was missed. Reading order:
+// this file, then curves.js, chart.js.
 
 import { bytes, count, duration, element, labels, loss, name, small } from "./format.js";
 import { Curves, Metrics } from "./curves.js";
@@ -15,9 +15,9 @@ for (const found of document.querySelectorAll("[id]")) page[found.id.replace(/-(
 
 const rows = new Map();
 let ids = [];
-// Chosen ids, with the number of the colour that each keeps while it is chosen.
+// Selected ids, with the number of the color that each keeps while it is selected.
 const chosen = new Map();
-// Until somebody chooses, the newest run is shown, also one that begins later.
+// Until the user selects runs, the newest run is shown, also one that starts later.
 let following = true;
 const metrics = new Map();
 const standings = new Map();
@@ -36,8 +36,8 @@ function connect() {
   stream.onmessage = ({ data }) => hear(JSON.parse(data));
   stream.onopen = () => say("live", "live");
   stream.onerror = ({ target }) => {
-    if (target.readyState === EventSource.CLOSED) say("lost", "The dashboard was started again, or has ended: open the address its terminal shows");
-    else say("lost", "connection lost, trying again…");
+    if (target.readyState === EventSource.CLOSED) say("lost", "The dashboard was restarted or has stopped: open the address shown in its terminal");
+    else say("lost", "connection lost, reconnecting…");
   };
 }
 
@@ -93,8 +93,7 @@ function choose(next) {
   draw();
 }
 
-// The list of runs, newest first. Chosen ones that are gone stay chosen until they are unticked, and are told
-// as gone.
+// The list of runs, newest first. Selected runs that were deleted stay selected, marked as gone, until deselected.
 function list() {
   if (following) {
     const newest = ids.at(-1);
@@ -113,7 +112,7 @@ function list() {
   page.hint.hidden = ids.length < 2;
 }
 
-// Items are kept and changed in place: one that is replaced while it is clicked would not hear of it.
+// Items are updated in place: one that is replaced during a click would miss the click.
 const listed = new Map();
 
 function row(id) {
@@ -176,7 +175,7 @@ function card({ id, mark, metrics, state }) {
   const head = element("h3", "", element("span", "", short), element("span", "pill " + status, status));
   made.append(head, element("p", "when", [when && "begun " + when, state?.alive && "process " + state.pid].filter(Boolean).join(" · ")));
   if (!state) {
-    if (heard) made.append(element("p", "message", ids.includes(id) ? "Its state.json cannot be read." : "Its folder is gone."));
+    if (heard) made.append(element("p", "message", ids.includes(id) ? "Cannot read its state.json." : "Its folder was deleted."));
     return made;
   }
   const bar = element("progress");
@@ -192,7 +191,7 @@ function card({ id, mark, metrics, state }) {
     ["learning rate", small(state.learning_rate)],
     ["tokens/s", state.tokens_per_s ? count(Math.round(state.tokens_per_s)) : "–"],
     ["left", state.status === "running" && state.eta_s > 0 ? duration(state.eta_s) : "–"],
-    ["trained for", duration(last("elapsed_s"))],
+    ["training time", duration(last("elapsed_s"))],
     ["checkpoint", state.checkpoint_step == null ? "–" : "step " + count(state.checkpoint_step)],
     ["device", state.device || "–"],
     ["memory", bytes(last("rss_bytes"))],
@@ -208,11 +207,11 @@ function card({ id, mark, metrics, state }) {
     made.append(element("p", "message", `Trained; ${state.missing.join(" and ")} missing: text2llm resume ${id}`));
   } else if (["interrupted", "stopped"].includes(state.status) && !state.alive) {
     const command = state.checkpoint_step == null ? "run --resume" : `resume ${id}`;
-    made.append(element("p", "message", `To go on: text2llm ${command}`));
+    made.append(element("p", "message", `To continue: text2llm ${command}`));
   }
   if (state.diagnosis && state.diagnosis !== state.message) made.append(element("p", "message bad", state.diagnosis));
   if (state.job && ["pausing", "failed", "given_up"].includes(state.job.status) && state.job.message !== state.message) {
-    made.append(element("p", "message", `job in the background, ${state.job.status.replace("_", " ")}: ${state.job.message}`));
+    made.append(element("p", "message", `background job, ${state.job.status.replace("_", " ")}: ${state.job.message}`));
   }
   return made;
 }
@@ -226,6 +225,6 @@ function machine(now) {
 }
 
 page.filter.addEventListener("input", list);
-// A tab that nobody sees costs nothing; it is told everything when it is looked at again.
+// A hidden tab costs nothing; it gets all data when it becomes visible again.
 document.addEventListener("visibilitychange", connect);
 connect();

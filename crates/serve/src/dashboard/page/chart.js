@@ -1,4 +1,4 @@
-// One chart on two canvases: curves below, crosshair above, so that moving the pointer draws no curve again.
+// A chart on two canvases: curves below, crosshair above, so that moving the pointer does not redraw curves.
 //
 // A series is { name, mark, x, y, faint, dots }: arrays of the same length, x ascending. All charts of the
 // page share one view: { logX, logY, zoom: [from, to] or null }.
@@ -70,7 +70,7 @@ export class Chart {
     this.plot.addEventListener("dblclick", () => this.events.zoom(null));
   }
 
-  // Bounds of what is seen, in values.
+  // Bounds of the visible range, in values.
   bounds() {
     let [x0, x1, y0, y1] = [Infinity, -Infinity, Infinity, -Infinity];
     const { zoom, logX, logY } = this.view;
@@ -102,8 +102,8 @@ export class Chart {
       this.hover(null, null);
       pen.fillStyle = color("--faint");
       pen.textAlign = "center";
-      pen.fillText("nothing yet", box.width / 2, box.height / 2);
-      this.curves.setAttribute("aria-label", this.title + ": nothing yet");
+      pen.fillText("no data yet", box.width / 2, box.height / 2);
+      this.curves.setAttribute("aria-label", this.title + ": no data yet");
       return;
     }
     const scale = (this.scale = scaled(bounds, this.view, box));
@@ -133,12 +133,12 @@ export class Chart {
     line(pen, color("--line"), LEFT, box.height - BOTTOM + 0.5, box.width - RIGHT, box.height - BOTTOM + 0.5);
     pen.save();
     pen.beginPath();
-    // A little wider, for the marks of first and last points.
+    // Slightly wider, for the markers of the first and last points.
     pen.rect(LEFT - 4, TOP - 3, box.width - LEFT - RIGHT + 8, box.height - TOP - BOTTOM + 6);
     pen.clip();
     for (const series of this.series) this.trace(pen, series, color(series.mark));
     pen.restore();
-    // New points must not take the pointer's words away.
+    // New points must not remove the tooltip at the pointer.
     this.hover(this.at, this.pointed);
     const told = this.series.filter((one) => !one.faint && one.y.length);
     this.curves.setAttribute("aria-label", this.title + ": " + told.map((one) => `${one.name} ${this.format(one.y.at(-1))}`).join(", "));
@@ -171,7 +171,7 @@ export class Chart {
     pen.globalAlpha = 1;
   }
 
-  // The crosshair at x, in values; words only in the chart that the pointer is in.
+  // The crosshair at x, in values; the tooltip is only shown in the chart that has the pointer.
   hover(x, pointed) {
     [this.at, this.pointed] = [x, pointed];
     const pen = fitted(this.cross, { width: this.width, height: this.height });
@@ -185,7 +185,7 @@ export class Chart {
     for (const series of this.series) {
       if (series.faint) continue;
       const i = nearest(series.x, x);
-      // A run that ended before, or began later, has no value here.
+      // A run that ended before or started later has no value here.
       const outside = i >= 0 && (x < series.x[0] || x > series.x.at(-1));
       if (i < 0 || (outside && Math.abs(this.scale.x(series.x[i]) - at) > 8)) continue;
       pen.fillStyle = style.getPropertyValue(series.mark);
@@ -249,8 +249,8 @@ function scaled({ x0, x1, y0, y1 }, { logX, logY }, { width, height }) {
   };
 }
 
-// About `most` round values from low to high. A logarithmic axis over decades gets 1, 2, 5; over less, it is
-// marked like a linear one.
+// About `most` round values from low to high. A logarithmic axis over decades gets 1, 2, 5; over less, it gets
+// the ticks of a linear axis.
 export function ticks(low, high, log, most) {
   if (log && low > 0 && high / low >= 8) {
     const decades = Math.log10(high / low);

@@ -1,15 +1,15 @@
-// The charts: which there are, what of the chosen runs they show, and what the controls above them do.
+// The charts: their series from the selected runs, and the controls above them.
 
 import { Chart } from "./chart.js";
 import { bytes, count, duration, small } from "./format.js";
 
 const CHARTS = [
-  { column: "loss", title: "Training loss", unit: "nats a token", format: small },
-  { column: "validation", title: "Validation loss", unit: "nats a token", format: small, dots: true },
+  { column: "loss", title: "Training loss", unit: "nats per token", format: small },
+  { column: "validation", title: "Validation loss", unit: "nats per token", format: small, dots: true },
   { column: "learning_rate", title: "Learning rate", unit: "", format: small, plain: true },
   { column: "gradient_norm", title: "Gradient norm", unit: "before clipping", format: small },
   { column: "tokens_per_s", title: "Speed", unit: "tokens/s", format: count, linear: true },
-  { column: "rss_bytes", title: "Memory of the process", unit: "", format: bytes, linear: true, plain: true },
+  { column: "rss_bytes", title: "Resident memory", unit: "", format: bytes, linear: true, plain: true },
 ];
 
 export class Curves {
@@ -42,7 +42,7 @@ export class Curves {
     });
     whole.addEventListener("click", () => this.zoom(null));
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.zoom(null));
-    // Colours are read when drawing.
+    // Colors are read when drawing.
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
 
@@ -56,7 +56,7 @@ export class Curves {
     this.set("zoom", range);
   }
 
-  // Runs as { label, mark, metrics }, where metrics may still be on its way.
+  // Runs as { label, mark, metrics }, where metrics may not have arrived yet.
   show(runs) {
     this.runs = runs;
     this.draw();
@@ -84,7 +84,7 @@ export class Curves {
   }
 }
 
-// Exponential mean without the bias towards the first value (as Adam corrects it).
+// Exponential moving average with Adam's bias correction.
 export function smoothed(values, share) {
   let [sum, weight] = [0, 0];
   return values.map((value) => {
@@ -114,7 +114,7 @@ export class Metrics {
     const y = this.validations.map((point) => point[1]);
     const steps = this.validations.map((point) => point[0]);
     if (axis === "step") return { x: steps, y };
-    // The time of the step at whose end it was.
+    // The time of the step that it followed.
     const { step, elapsed_s } = this.columns;
     let i = 0;
     const x = steps.map((at) => {

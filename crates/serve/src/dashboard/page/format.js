@@ -1,4 +1,4 @@
-// Numbers as a person reads them. A value that is not there is a dash.
+// Numbers formatted for people. A missing value is a dash.
 
 const NONE = "–";
 const known = (value) => typeof value === "number" && Number.isFinite(value);
@@ -37,7 +37,7 @@ export function duration(seconds) {
   return Math.floor(whole / 86400) + " d " + Math.floor((whole % 86400) / 3600) + " h";
 }
 
-// A run's id is a time and a name.
+// A run's id consists of a time and a name.
 export function name(id) {
   const parts = /^(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)(?:-(.+))?$/.exec(id);
   if (!parts) return { short: id, when: "" };
@@ -45,7 +45,7 @@ export function name(id) {
   return { short: parts[7] || id, when };
 }
 
-// What tells these runs apart: names, with the time where two have the same.
+// Labels that distinguish runs: names, with the time if two have the same name.
 export function labels(ids) {
   const names = ids.map((id) => name(id).short);
   return names.map((short, i) => {
@@ -54,7 +54,7 @@ export function labels(ids) {
   });
 }
 
-// An element with text in it. Text of runs becomes a text node, whatever it holds, and never markup.
+// An element with text. Text of runs always becomes a text node, never markup.
 export function element(tag, className, ...children) {
   const made = document.createElement(tag);
   if (className) made.className = className;

@@ -1,4 +1,4 @@
-// Recipes and machines of the chosen runs, as tables: a row a key, a column a run, what differs marked.
+// Recipes and machines of the selected runs, as tables: one row per key, one column per run, differences marked.
 
 import { element } from "./format.js";
 
@@ -6,12 +6,12 @@ export class Recipes {
   constructor(page) {
     this.page = page;
     this.runs = [];
-    // By id: what the server told, and for which state of the run it was asked.
+    // By id: the server's response, and the state of the run it belongs to.
     this.known = new Map();
     page.allKeys.addEventListener("change", () => this.draw());
   }
 
-  // `asOf` changes when what a run was asked to do may have changed.
+  // `asOf` changes when the recipe of a run may have changed.
   show(runs) {
     this.runs = runs;
     for (const { id, asOf } of runs) {
@@ -30,15 +30,15 @@ export class Recipes {
       if (this.known.has(id)) this.known.set(id, { asOf, meta });
       this.draw();
     } catch {
-      // The connection is gone, which the page tells; the next one asks again.
+      // The connection is lost, which the page shows; the next one requests it again.
       this.known.delete(id);
     }
   }
 
   draw() {
-    // A run of which nothing is recorded would differ in every key.
+    // A run without records would differ in every key.
     const told = this.runs.map(({ id, label, mark }) => ({ label, mark, meta: this.known.get(id)?.meta })).filter(({ meta }) => meta);
-    // What is the same stays: somebody may have scrolled, or be selecting.
+    // An unchanged table is kept: the user may have scrolled or be selecting text.
     const shown = JSON.stringify([told, this.page.allKeys.checked]);
     if (shown === this.shown) return;
     this.shown = shown;
@@ -47,9 +47,9 @@ export class Recipes {
     const part = (choose) => told.map(({ meta }) => flat(choose(meta)));
     const recipe = part(({ recipe, model, parameters, recipe_source, inputs }) => ({ parameters, recipe_source, ...recipe, "model (settled)": model, inputs }));
     const only = several && !this.page.allKeys.checked;
-    this.page.recipe.replaceChildren(table(told, recipe, only, several ? "These runs were asked for the same." : "Nothing is recorded yet."));
+    this.page.recipe.replaceChildren(table(told, recipe, only, several ? "The recipes of these runs are equal." : "Nothing recorded yet."));
     const machine = part(({ environment }) => environment);
-    this.page.environment.replaceChildren(table(told, machine, false, "Nothing is recorded yet."));
+    this.page.environment.replaceChildren(table(told, machine, false, "Nothing recorded yet."));
   }
 }
 
@@ -74,7 +74,7 @@ function table(told, columns, onlyDifferent, nothing) {
   return element("div", "scroll", element("table", "", element("thead", "", element("tr", "", element("th", "", ""), ...heads)), body));
 }
 
-// Nested objects as rows of dotted keys; what is null is not there.
+// Nested objects as rows of dotted keys; null values are omitted.
 export function flat(value, prefix = "", into = new Map()) {
   for (const [key, inner] of Object.entries(value ?? {})) {
     if (inner === null || inner === undefined) continue;

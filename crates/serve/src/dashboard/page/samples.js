@@ -1,5 +1,4 @@
-// What the models wrote, side by side at one step: each run's newest samples up to the step that the slider
-// stands at.
+// Samples of the models, side by side: each run's newest samples up to the step of the slider.
 
 import { count, element } from "./format.js";
 
@@ -7,7 +6,7 @@ export class Samples {
   constructor(page) {
     this.page = page;
     this.runs = [];
-    // The step looked at; null follows the newest.
+    // The selected step; null follows the newest.
     this.at = null;
     page.sampleStep.addEventListener("input", () => {
       const i = Number(page.sampleStep.value);
@@ -31,11 +30,11 @@ export class Samples {
     sampleStep.value = this.at === null ? sampleStep.max : this.steps.findLastIndex((step) => step <= at);
     sampleIs.textContent = this.steps.length ? count(at) + (this.at === null ? " (newest)" : "") : "";
     const texts = this.runs.map((run) => upTo(run, at)).filter(Boolean);
-    // What is the same stays: somebody may be reading, or selecting.
+    // Unchanged samples are kept: the user may be reading or selecting text.
     const shown = JSON.stringify(texts);
     if (shown === this.shown) return;
     this.shown = shown;
-    const none = element("p", "note", "No samples. train.sample_every and train.sample_prompts of the recipe ask for them.");
+    const none = element("p", "note", "No samples. Set train.sample_every and train.sample_prompts in the recipe to get some.");
     samples.replaceChildren(...(texts.length ? texts.map(panel) : [none]));
   }
 }

@@ -48,11 +48,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
     let options = FilterOptions::of_fineweb();
     let mut scratch = Scratch::default();
-    let mut verdicts = Vec::with_capacity(rows.len());
+    let mut decisions = Vec::with_capacity(rows.len());
     for rows in rows.chunk_by(|a, b| folder(a) == folder(b)) {
-        let texts = &texts[verdicts.len()..][..rows.len()];
+        let texts = &texts[decisions.len()..][..rows.len()];
         let start = Instant::now();
-        verdicts.extend(texts.iter().map(|text| filter::judge(text, &options, &mut scratch).map(drop)));
+        decisions.extend(texts.iter().map(|text| filter::filter(text, &options, &mut scratch).map(drop)));
         rate(&format!("filters, {}", folder(&rows[0]).as_deref().unwrap_or("others")), texts, start);
     }
 
@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let survivors = (0..).zip(&roots).filter(|&(index, &root)| index == root).count();
     println!(
         "kept {} by the filters, {survivors} of {} by minhash",
-        verdicts.iter().filter(|v| v.is_ok()).count(),
+        decisions.iter().filter(|v| v.is_ok()).count(),
         rows.len()
     );
     if arguments.every > 1 {
@@ -82,7 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let (mut kept_alike, mut steps_alike, mut shown) = (0, 0, 0);
     let mut differences: BTreeMap<String, u64> = BTreeMap::new();
-    for ((row, verdict), known) in rows.iter().zip(&verdicts).zip(golden("filters.jsonl.zst")?) {
+    for ((row, verdict), known) in rows.iter().zip(&decisions).zip(golden("filters.jsonl.zst")?) {
         anyhow::ensure!(row["id"] == known["id"], "the documents are not those of the decisions");
         let ours = verdict.as_ref().err().map(|dropped| (dropped.filter, dropped.reason));
         let step = known["step"].as_str().map(|step| step.replace("_quality", ""));

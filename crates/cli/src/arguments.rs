@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use compute::{Place, Target};
+use compute::{DeviceKind, Target};
 use store::plain;
 
 /// Flags that every command accepts.
@@ -100,7 +100,7 @@ impl GlobalArguments {
         match self.device {
             DeviceChoice::Auto => Target::best(self.threads),
             DeviceChoice::Cpu => Target::cpu(self.threads),
-            DeviceChoice::Cuda => Target { place: Place::Cuda(0), threads: self.threads },
+            DeviceChoice::Cuda => Target { place: DeviceKind::Cuda(0), threads: self.threads },
         }
     }
 }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pipeline::stop::{Place, place};
+use pipeline::stop::{Progress, place};
 use store::time::Timestamp;
 
 use crate::failure::{Failure, Outcome};
@@ -23,7 +23,7 @@ struct Heard {
     traces: usize,
     file: Option<(File, PathBuf)>,
     /// Phase and message of the first panic that was not caught.
-    fatal: Option<(Place, String)>,
+    fatal: Option<(Progress, String)>,
 }
 
 static HEARD: Mutex<Option<Heard>> = Mutex::new(None);
@@ -98,7 +98,7 @@ fn tell(console: &mut Console, panic: &PanicHookInfo<'_>) {
 }
 
 /// A new file in the run's folder, or else in the cache folder, or else in the system's temporary folder.
-fn trace_file(place: &Place) -> Option<(File, PathBuf)> {
+fn trace_file(place: &Progress) -> Option<(File, PathBuf)> {
     let name = format!("panic-{}-{}.log", Timestamp::now().compact(), std::process::id());
     let folders =
         [place.run_folder().map(Path::to_owned), Some(pipeline::cache_folder()), Some(std::env::temp_dir())];

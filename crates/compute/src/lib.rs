@@ -22,5 +22,5 @@ pub mod tensor;
 pub use batch::Batch;
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
-pub use target::{AnyDevice, Place, Target};
+pub use target::{AnyDevice, DeviceKind, Target};
 pub use tensor::{DType, Layout, Tensor};

@@ -9,7 +9,7 @@ use crate::tensor::{DType, Tensor};
 
 /// A kind of device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum DeviceKind {
     /// The CPU.
     Cpu,
     /// The NVIDIA GPU of a number.
@@ -20,7 +20,7 @@ pub enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The device of training and decoding.
-    pub place: Place,
+    pub place: DeviceKind,
     /// Threads of the CPU, there and for everything else; 0: all.
     pub threads: usize,
 }
@@ -28,7 +28,7 @@ pub struct Target {
 impl Target {
     /// The CPU with so many threads; 0: all.
     pub fn cpu(threads: usize) -> Target {
-        Target { place: Place::Cpu, threads }
+        Target { place: DeviceKind::Cpu, threads }
     }
 
     /// The first GPU that the kernels run on where all is there that they need, else the CPU.
@@ -39,7 +39,7 @@ impl Target {
             let complete = survey.libraries.iter().all(|(part, found)| found.is_some() || part.is_optional());
             let gpu = survey.gpus.iter().flatten().position(|gpu| gpu.is_supported());
             if let (true, Some(index)) = (complete, gpu) {
-                return Target { place: Place::Cuda(index as u32), threads };
+                return Target { place: DeviceKind::Cuda(index as u32), threads };
             }
         }
         Target::cpu(threads)
@@ -51,15 +51,15 @@ impl Target {
     /// What is missing.
     pub fn check(&self) -> Result<()> {
         match self.place {
-            Place::Cpu => Ok(()),
+            DeviceKind::Cpu => Ok(()),
             #[cfg(feature = "cuda")]
-            Place::Cuda(index) => match Target::best(self.threads).place {
-                Place::Cuda(_) => Ok(()),
+            DeviceKind::Cuda(index) => match Target::best(self.threads).place {
+                DeviceKind::Cuda(_) => Ok(()),
                 // It says what is missing.
-                Place::Cpu => Cuda::new(index).map(drop),
+                DeviceKind::Cpu => Cuda::new(index).map(drop),
             },
             #[cfg(not(feature = "cuda"))]
-            Place::Cuda(_) => Err(crate::Error::WithoutCuda),
+            DeviceKind::Cuda(_) => Err(crate::Error::WithoutCuda),
         }
     }
 
@@ -69,19 +69,19 @@ impl Target {
     /// What is missing.
     pub fn open(&self) -> Result<AnyDevice> {
         match self.place {
-            Place::Cpu => Ok(AnyDevice::Cpu(Box::new(Cpu::new(self.threads)))),
+            DeviceKind::Cpu => Ok(AnyDevice::Cpu(Box::new(Cpu::new(self.threads)))),
             #[cfg(feature = "cuda")]
-            Place::Cuda(index) => Ok(AnyDevice::Cuda(Box::new(Cuda::new(index)?))),
+            DeviceKind::Cuda(index) => Ok(AnyDevice::Cuda(Box::new(Cuda::new(index)?))),
             #[cfg(not(feature = "cuda"))]
-            Place::Cuda(_) => Err(crate::Error::WithoutCuda),
+            DeviceKind::Cuda(_) => Err(crate::Error::WithoutCuda),
         }
     }
 
     /// Whether products of bfloat16 are what the device is fastest with, or multiplies at all.
     pub fn has_bf16(&self) -> bool {
         match self.place {
-            Place::Cpu => InstructionSet::detect().has_bf16(),
-            Place::Cuda(_) => true,
+            DeviceKind::Cpu => InstructionSet::detect().has_bf16(),
+            DeviceKind::Cuda(_) => true,
         }
     }
 
@@ -89,27 +89,27 @@ impl Target {
     /// kind of device and not what is free now, since the cut decides the order of sums.
     pub fn activations_bytes(&self) -> usize {
         match self.place {
-            Place::Cpu => 1 << 30,
-            Place::Cuda(_) => 8 << 30,
+            DeviceKind::Cpu => 1 << 30,
+            DeviceKind::Cuda(_) => 8 << 30,
         }
     }
 
     /// Room for a chunk of logits, at least: more where launching a kernel costs more than the memory.
     pub fn logits_bytes(&self) -> usize {
         match self.place {
-            Place::Cpu => 32 << 20,
-            Place::Cuda(_) => 512 << 20,
+            DeviceKind::Cpu => 32 << 20,
+            DeviceKind::Cuda(_) => 512 << 20,
         }
     }
 
     /// Memory that kernels take beside the arena, in bytes.
     pub fn workspace_bytes(&self, work: &Work) -> usize {
         match self.place {
-            Place::Cpu => Cpu::workspace_bytes(self.threads, work),
+            DeviceKind::Cpu => Cpu::workspace_bytes(self.threads, work),
             #[cfg(feature = "cuda")]
-            Place::Cuda(_) => Cuda::workspace_bytes(work),
+            DeviceKind::Cuda(_) => Cuda::workspace_bytes(work),
             #[cfg(not(feature = "cuda"))]
-            Place::Cuda(_) => 0,
+            DeviceKind::Cuda(_) => 0,
         }
     }
 
@@ -121,25 +121,25 @@ impl Target {
     /// Memory of the GPU that is free; `None` for the CPU, and for a GPU that does not tell.
     pub fn free_bytes(&self) -> Option<u64> {
         match self.place {
-            Place::Cpu => None,
+            DeviceKind::Cpu => None,
             #[cfg(feature = "cuda")]
-            Place::Cuda(index) => Cuda::free_bytes(index),
+            DeviceKind::Cuda(index) => Cuda::free_bytes(index),
             #[cfg(not(feature = "cuda"))]
-            Place::Cuda(_) => None,
+            DeviceKind::Cuda(_) => None,
         }
     }
 
     /// The word for it in flags and records.
     pub fn word(&self) -> &'static str {
         match self.place {
-            Place::Cpu => "cpu",
-            Place::Cuda(_) => "cuda",
+            DeviceKind::Cpu => "cpu",
+            DeviceKind::Cuda(_) => "cuda",
         }
     }
 
     /// Whether the arena lies in the memory of this process, not of a GPU.
     pub fn is_cpu(&self) -> bool {
-        self.place == Place::Cpu
+        self.place == DeviceKind::Cpu
     }
 }
 

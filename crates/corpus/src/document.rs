@@ -98,24 +98,24 @@ const PACKED_BUFFER_BYTES: usize = 128 << 10;
 pub(crate) const PASSING_LEVEL: i32 = 1;
 
 /// Writes documents one by one.
-pub(crate) struct DocumentWriter {
+pub(crate) struct JsonLinesWriter {
     path: PathBuf,
     encoder: zstd::Encoder<'static, Box<dyn FsFile>>,
 }
 
-impl DocumentWriter {
-    pub fn create(fs: &dyn Fs, path: &Path) -> Result<DocumentWriter> {
-        DocumentWriter::create_at(LEVEL, fs, path)
+impl JsonLinesWriter {
+    pub fn create(fs: &dyn Fs, path: &Path) -> Result<JsonLinesWriter> {
+        JsonLinesWriter::create_at(LEVEL, fs, path)
     }
 
-    pub fn create_at(level: i32, fs: &dyn Fs, path: &Path) -> Result<DocumentWriter> {
+    pub fn create_at(level: i32, fs: &dyn Fs, path: &Path) -> Result<JsonLinesWriter> {
         let begin = || {
             let mut encoder = zstd::Encoder::new(fs.create(path)?, level)?;
             encoder.include_checksum(true)?;
             Ok(encoder)
         };
         let encoder = begin().map_err(zstandard::told).map_err(store::Error::io("write", path))?;
-        Ok(DocumentWriter { path: path.to_owned(), encoder })
+        Ok(JsonLinesWriter { path: path.to_owned(), encoder })
     }
 
     pub fn write(&mut self, document: &Document) -> Result<()> {

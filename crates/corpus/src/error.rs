@@ -274,7 +274,7 @@ pub enum Fault {
     /// Documents changed while a rank encoded them.
     DocumentsChanged,
     /// A rank's decisions are of other sources than its share.
-    Verdicts,
+    Decisions,
     /// It is not a readable classifier: the reason.
     Classifier(String),
 }
@@ -286,7 +286,7 @@ impl fmt::Display for Fault {
             Fault::Documents(message) => write!(f, "is damaged ({message})"),
             Fault::OtherStage(stage) => write!(f, "contains `{stage}`, not documents"),
             Fault::DocumentsChanged => f.write_str("changed during encoding"),
-            Fault::Verdicts => f.write_str("does not contain the sources of its rank"),
+            Fault::Decisions => f.write_str("does not contain the sources of its rank"),
             Fault::Classifier(message) => f.write_str(message),
         }
     }

@@ -95,7 +95,7 @@ fn words_and_filters_take_linear_time() {
     ];
     for (name, options) in filters {
         let mut scratch = Scratch::default();
-        check(name, |text| drop(filter::judge(text, &options, &mut scratch)));
+        check(name, |text| drop(filter::filter(text, &options, &mut scratch)));
     }
     check("language", |text| drop((language::detect(text), language::likeliest(text))));
 }

@@ -7,7 +7,7 @@ use whatlang::Lang;
 /// Bytes used for detection; more only costs time.
 const LOOKED_AT_BYTES: usize = 800;
 /// A document may be dropped for it, so more is looked at.
-const JUDGED_BYTES: usize = 4096;
+const CLASSIFIED_BYTES: usize = 4096;
 
 /// English function words: about half of English text, and rare in other languages.
 const FUNCTION_WORDS: [&str; 56] = [
@@ -73,7 +73,7 @@ fn known(text: &str, tell: impl FnOnce() -> Option<&'static str>) -> Option<&'st
 
 /// The likeliest language and how likely it is, by a longer look.
 pub fn likeliest(text: &str) -> Option<(&'static str, f64)> {
-    let start = &text[..text.floor_char_boundary(JUDGED_BYTES)];
+    let start = &text[..text.floor_char_boundary(CLASSIFIED_BYTES)];
     let info = whatlang::detect(start)?;
     Some((short_code(info.lang()), info.confidence()))
 }

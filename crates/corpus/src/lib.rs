@@ -6,22 +6,23 @@
 //! function of inputs and options alone.
 //!
 //! Reading order: `options`, `sources` (which files), `kind`, `read` (bytes to raw documents), `extract`,
-//! `clean`, `repair`, `filter`, `contamination`, `dedup`, `redact`, `judge` (one document), `verdicts` (all
-//! of them, in order), `keeper`, `prepare`, `split`, then `tokenize`, and `ranks` (the same on many
+//! `clean`, `repair`, `filter`, `contamination`, `dedup`, `redact`, `document_filter` (one document), `decisions` (all
+//! of them, in order), `document_writer`, `prepare`, `split`, then `tokenize`, and `ranks` (the same on many
 //! machines).
 
 pub mod classifier;
 mod clean;
 pub mod contamination;
+mod decisions;
 pub mod dedup;
 mod document;
+mod document_filter;
+mod document_writer;
 mod error;
 pub mod extract;
 pub mod filter;
 #[cfg(test)]
 mod growth;
-mod judge;
-mod keeper;
 mod kind;
 mod language;
 mod nfc;
@@ -44,7 +45,6 @@ mod split;
 mod stdin;
 pub mod survey;
 mod tokenize;
-mod verdicts;
 mod words;
 mod zstandard;
 
@@ -53,10 +53,10 @@ pub use document::{
 };
 pub use error::{Error, ErrorKind, Fault, NothingLeft, RankFault, Result};
 pub use options::{CorpusOptions, Normalize, RemoteEntry, RemoteFile};
-pub use prepare::{documents_by, documents_stage, prepare, prepare_judged};
+pub use prepare::{documents_by, documents_stage, prepare, prepare_filtered};
 pub use quarantine::{NotFollowed, Quarantined};
 pub use ranks::encode::{ENCODE_STAGE, EncodeSummary, encode_rank, encode_stage};
-pub use ranks::judge::{FILTER_STAGE, JudgeSummary, judge_by, judge_rank, judge_stage, sources_of_rank};
+pub use ranks::filter::{FILTER_STAGE, FilterSummary, filter_by, filter_rank, filter_stage, sources_of_rank};
 pub use ranks::{Rank, Ranks};
 pub use report::{Cluster, CorpusSummary, Drops, Redactions, Sample, SplitCounts, UnicodeRepairs};
 pub use report_page::inspection_page;

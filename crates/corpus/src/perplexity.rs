@@ -131,7 +131,7 @@ impl Perplexity {
     }
 
     /// The reason to drop a text of this perplexity; `None` to keep it.
-    pub fn judge(&self, perplexity: f64) -> Option<&'static str> {
+    pub fn filter(&self, perplexity: f64) -> Option<&'static str> {
         // NaN counts as too high.
         if self.options.maximum.is_some_and(|maximum| perplexity.is_nan() || perplexity > maximum) {
             return Some("maximum");
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn an_untrained_model_s_perplexity_is_its_vocabulary() {
         let project = tempfile::tempdir().unwrap();
-        let path = project.path().join("judge");
+        let path = project.path().join("filter");
         std::fs::create_dir(&path).unwrap();
         let options = TokenizerOptions { kind: Kind::Byte, ..TokenizerOptions::default() };
         let tokenizer = tokenizer::train([""; 0], &options, &mut NoReport).unwrap();
@@ -198,20 +198,23 @@ mod tests {
         folder::save(&RealFs, &path, model.weights_mut(), ids).unwrap();
         tokenizer.save(&RealFs, &path, None).unwrap();
 
-        let options =
-            PerplexityOptions { model: "judge".into(), maximum: Some(400.0), ..PerplexityOptions::default() };
+        let options = PerplexityOptions {
+            model: "filter".into(),
+            maximum: Some(400.0),
+            ..PerplexityOptions::default()
+        };
         assert_eq!(options.problem(), None);
-        let judge = Perplexity::open(&RealFs, project.path(), &options).unwrap();
+        let filter = Perplexity::open(&RealFs, project.path(), &options).unwrap();
         let vocabulary = tokenizer.vocab_size() as f64;
         for text in ["A short text.", &"A text that is longer than what the model sees at once. ".repeat(20)]
         {
-            let found = judge.of(text).unwrap().unwrap();
+            let found = filter.of(text).unwrap().unwrap();
             assert!((found / vocabulary - 1.0).abs() < 0.2, "{found}, not {vocabulary}");
-            assert_eq!(judge.of(text).unwrap(), Some(found), "a model that was used is as good as new");
-            assert_eq!(judge.judge(found), None);
+            assert_eq!(filter.of(text).unwrap(), Some(found), "a model that was used is as good as new");
+            assert_eq!(filter.filter(found), None);
         }
-        assert_eq!(judge.of("").unwrap(), None);
-        assert_eq!((judge.judge(401.0), judge.judge(f64::NAN)), (Some("maximum"), Some("maximum")));
+        assert_eq!(filter.of("").unwrap(), None);
+        assert_eq!((filter.filter(401.0), filter.filter(f64::NAN)), (Some("maximum"), Some("maximum")));
         let error = Perplexity::open(&RealFs, &project.path().join("nowhere"), &options).err().unwrap();
         assert!(error.to_string().starts_with("data.perplexity.model"), "{error}");
     }

@@ -10,14 +10,14 @@ use store::fs::Fs;
 use store::stage::Stage;
 
 use crate::DOCUMENTS_STAGE;
+use crate::decisions::filter_sources;
 use crate::dedup::DuplicateOptions;
 use crate::dedup::spans::SpanOptions;
-use crate::keeper::{Keeper, Kept};
+use crate::document_writer::{DocumentWriter, Kept};
 use crate::ranks::Ranks;
-use crate::ranks::judge::{Inputs, JudgedRanks};
+use crate::ranks::filter::{FilteredRanks, Inputs};
 use crate::rules::{self, Rules};
 use crate::sources::Resolved;
-use crate::verdicts::judge_sources;
 use crate::{CorpusOptions, CorpusSummary, Error, NothingLeft, Result, report_page, sources, split};
 
 const REPORT_FILE: &str = "report.json";
@@ -44,11 +44,11 @@ pub fn prepare(
     prepare_by(fs, options, project, None, out, reporter)
 }
 
-/// Prepares the byte-identical folder from the decisions of ranks ([`crate::judge_rank`]).
+/// Prepares the byte-identical folder from the decisions of ranks ([`crate::filter_rank`]).
 ///
 /// # Errors
 /// Errors of [`prepare`]; ranks that are missing, or that processed other files or options.
-pub fn prepare_judged(
+pub fn prepare_filtered(
     fs: &dyn Fs,
     options: &CorpusOptions,
     project: &Path,
@@ -110,17 +110,19 @@ fn prepare_by(
         None => {
             let rules = Rules::open(fs, options, project)?;
             staged = stage.begin(fs, out)?;
-            let mut keeper = Keeper::new(fs, staged.path(), options, rules.evaluations.as_ref(), &resolved)?;
-            judge_sources(fs, &resolved.sources, &rules, reporter, &mut |verdict| keeper.take(verdict))?;
-            kept = keeper.finish(reporter)?;
+            let mut writer =
+                DocumentWriter::new(fs, staged.path(), options, rules.evaluations.as_ref(), &resolved)?;
+            filter_sources(fs, &resolved.sources, &rules, reporter, &mut |decision| writer.take(decision))?;
+            kept = writer.finish(reporter)?;
         }
         Some(ranks) => {
-            let judged = JudgedRanks::verify(fs, options, ranks, &resolved.sources, &inputs)?;
+            let filtered = FilteredRanks::verify(fs, options, ranks, &resolved.sources, &inputs)?;
             let evaluations = rules::evaluations(options, project)?;
             staged = stage.begin(fs, out)?;
-            let mut keeper = Keeper::new(fs, staged.path(), options, evaluations.as_ref(), &resolved)?;
-            judged.read(fs, reporter, &mut |verdict| keeper.take(verdict))?;
-            kept = keeper.finish(reporter)?;
+            let mut writer =
+                DocumentWriter::new(fs, staged.path(), options, evaluations.as_ref(), &resolved)?;
+            filtered.read(fs, reporter, &mut |decision| writer.take(decision))?;
+            kept = writer.finish(reporter)?;
         }
     }
     let Kept { mut summary, borderline, warnings } = kept;

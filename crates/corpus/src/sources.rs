@@ -53,7 +53,7 @@ fn original(name: &str) -> &str {
 pub struct Source {
     /// As the recipe reaches it; `/` between parts.
     pub name: String,
-    pub place: Place,
+    pub place: SourceData,
     pub kind: Kind,
     /// The column of the text, if the entry names one.
     pub text_field: Option<String>,
@@ -68,7 +68,7 @@ pub struct Source {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum SourceData {
     File(PathBuf),
     /// The bundled corpus.
     Bundled,
@@ -98,7 +98,7 @@ pub fn resolve(options: &CorpusOptions, project: &Path) -> Result<Resolved> {
         finder.entry = index;
         let before = finder.sources.len() + finder.files.len();
         if entry == SAMPLE {
-            if !finder.sources.iter().any(|source| source.place == Place::Bundled) {
+            if !finder.sources.iter().any(|source| source.place == SourceData::Bundled) {
                 finder.sources.push(bundled(index));
             }
             continue;
@@ -163,8 +163,8 @@ pub fn text_bytes(fs: &dyn Fs, options: &CorpusOptions, project: &Path) -> Resul
     options.validate()?;
     let bytes = |source: &Source| {
         let bytes = match &source.place {
-            Place::Bundled => sample::BYTES.len() as u64,
-            Place::File(path) => match source.known_bytes {
+            SourceData::Bundled => sample::BYTES.len() as u64,
+            SourceData::File(path) => match source.known_bytes {
                 Some(bytes) => bytes,
                 None => fs.file_bytes(path).map_err(store::Error::io("read", path))?,
             },
@@ -182,8 +182,8 @@ pub fn hashes(fs: &dyn Fs, sources: &[Source]) -> Result<BTreeMap<String, String
     let hash = |source: &Source| -> Result<String> {
         Ok(match (&source.identity, &source.place) {
             (Some(identity), _) => identity.clone(),
-            (None, Place::Bundled) => manifest::hash_bytes(sample::BYTES),
-            (None, Place::File(path)) => manifest::hash_file(fs, path)?,
+            (None, SourceData::Bundled) => manifest::hash_bytes(sample::BYTES),
+            (None, SourceData::File(path)) => manifest::hash_file(fs, path)?,
         })
     };
     sources.iter().map(|source| Ok((source.name.clone(), hash(source)?))).collect()
@@ -193,7 +193,7 @@ fn bundled(entry: usize) -> Source {
     let kind = Kind { format: Format::JsonLines, packing: Packing::Zstd };
     Source {
         name: SAMPLE.to_owned(),
-        place: Place::Bundled,
+        place: SourceData::Bundled,
         kind,
         text_field: None,
         rows_are_lines: false,
@@ -282,7 +282,7 @@ fn push(files: &mut HashSet<PathBuf>, sources: &mut Vec<Source>, entry: usize, f
     }
     sources.push(Source {
         name,
-        place: Place::File(path),
+        place: SourceData::File(path),
         kind,
         text_field: None,
         rows_are_lines: false,

@@ -1,6 +1,6 @@
 //! Which documents are kept for validation.
 //!
-//! Each document is judged by the hash of its text and the seed alone, so adding or removing others moves
+//! Each document is filtered by the hash of its text and the seed alone, so adding or removing others moves
 //! none across. Of two or more documents at least one is on each side. A corpus of one document is cut in
 //! two: the last `validation_fraction` of its characters is kept for validation, the cut at floor(n · (1 −
 //! fraction)) characters, which is nanoGPT's.
@@ -10,7 +10,7 @@ use std::path::Path;
 use store::fs::Fs;
 use tokens::Split;
 
-use crate::document::{DocumentWriter, documents, documents_file, read_documents};
+use crate::document::{JsonLinesWriter, documents, documents_file, read_documents};
 use crate::{CorpusSummary, Document, Result, SplitCounts};
 
 /// A document's place in [0, 1): below the fraction is validation.
@@ -96,7 +96,7 @@ fn cut_only(
             domain: whole.domain.clone(),
             ..Document::new(text.to_owned(), source, whole.language.clone())
         };
-        let mut writer = DocumentWriter::create(fs, &folder.join(documents_file(split)))?;
+        let mut writer = JsonLinesWriter::create(fs, &folder.join(documents_file(split)))?;
         writer.write(&document)?;
         writer.finish()?;
         counts(summary, split).add(&document);
@@ -109,8 +109,8 @@ fn move_one(fs: &dyn Fs, folder: &Path, from: Split, index: u64, summary: &mut C
     let path = folder.join(documents_file(from));
     let all = folder.join("all.tmp");
     fs.rename(&path, &all).map_err(store::Error::io("move", &path))?;
-    let mut rest = DocumentWriter::create(fs, &path)?;
-    let mut moved = DocumentWriter::create(fs, &folder.join(documents_file(to)))?;
+    let mut rest = JsonLinesWriter::create(fs, &path)?;
+    let mut moved = JsonLinesWriter::create(fs, &folder.join(documents_file(to)))?;
     for (at, document) in (0..).zip(read_documents(fs, &all)?) {
         let document = document?;
         if at == index {

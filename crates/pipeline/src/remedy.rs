@@ -208,7 +208,7 @@ fn of_fault(fault: &corpus::Fault) -> Option<&'static str> {
             Some(MAKE_AGAIN)
         }
         corpus::Fault::DocumentsChanged => Some("Run this rank again"),
-        corpus::Fault::Verdicts => Some("Remove its folder and run the rank again"),
+        corpus::Fault::Decisions => Some("Remove its folder and run the rank again"),
         corpus::Fault::Classifier(_) => Some("Train it again with `text2llm data classifier train`"),
         _ => None,
     }

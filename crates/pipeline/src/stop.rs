@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The current work of the process.
 #[derive(Debug)]
-struct Work {
+struct CurrentWork {
     phase: Option<Phase>,
     run: Option<RunDir>,
     command: Option<String>,
@@ -34,9 +34,9 @@ struct Work {
 
 /// One job per process at a time; whoever ends the process keeps the lock, so that nothing is recorded
 /// afterwards.
-static WORK: Mutex<Option<Work>> = Mutex::new(None);
+static WORK: Mutex<Option<CurrentWork>> = Mutex::new(None);
 
-fn work() -> MutexGuard<'static, Option<Work>> {
+fn work() -> MutexGuard<'static, Option<CurrentWork>> {
     // A panic elsewhere leaves the value intact.
     WORK.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -58,7 +58,7 @@ pub(crate) fn stopped() -> Stopped {
     of(work().as_ref())
 }
 
-fn of(work: Option<&Work>) -> Stopped {
+fn of(work: Option<&CurrentWork>) -> Stopped {
     Stopped {
         phase: work.and_then(|work| work.phase),
         steps: None,
@@ -68,23 +68,23 @@ fn of(work: Option<&Work>) -> Stopped {
 
 /// The current position of a process, for reports about its end.
 #[derive(Clone, Debug, Default)]
-pub struct Place {
+pub struct Progress {
     /// The phase, if a job is running.
     pub phase: Option<Phase>,
     run: Option<RunDir>,
 }
 
 /// The current position of this process. Never blocks, since it is used during panics.
-pub fn place() -> Place {
+pub fn place() -> Progress {
     let work = match WORK.try_lock() {
         Ok(work) => work,
         Err(TryLockError::Poisoned(work)) => work.into_inner(),
-        Err(TryLockError::WouldBlock) => return Place::default(),
+        Err(TryLockError::WouldBlock) => return Progress::default(),
     };
-    work.as_ref().map_or_else(Place::default, |work| Place { phase: work.phase, run: work.run.clone() })
+    work.as_ref().map_or_else(Progress::default, |work| Progress { phase: work.phase, run: work.run.clone() })
 }
 
-impl Place {
+impl Progress {
     /// The exit code of a failure there.
     pub fn exit_code(&self) -> u8 {
         self.phase.map_or(ErrorKind::Environment, ErrorKind::of_phase).exit_code()
@@ -127,7 +127,7 @@ pub(crate) struct Working;
 impl Working {
     /// Starts a job; `command` continues it, if a short command can.
     pub fn begin(command: Option<String>) -> Working {
-        *work() = Some(Work { phase: None, run: None, command, done: false });
+        *work() = Some(CurrentWork { phase: None, run: None, command, done: false });
         Working
     }
 
@@ -147,7 +147,7 @@ impl Working {
 }
 
 /// Whether the current job is done.
-fn is_done(work: Option<&Work>) -> bool {
+fn is_done(work: Option<&CurrentWork>) -> bool {
     work.is_some_and(|work| work.done)
 }
 

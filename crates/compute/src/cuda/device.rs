@@ -4,7 +4,7 @@ use super::driver::{Driver, Memory, Staging};
 use super::kernels::{Arguments, Forms, Function, Functions, Kernels, Matrix, launch};
 use super::libraries::{NEEDED_CAPABILITY, Part};
 use super::products::{Products, Shape, Side, Start, WORKSPACE_BYTES};
-use super::queue::{Queue, Work};
+use super::queue::{Command, Queue};
 use crate::device::*;
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
@@ -109,7 +109,7 @@ impl Cuda {
     }
 
     /// Memory that kernels take beside the arena for this work, in bytes.
-    pub fn workspace_bytes(work: &crate::device::Work) -> usize {
+    pub fn workspace_bytes(work: &Work) -> usize {
         let (rows, width) = work.stream;
         // The largest room of a call: sorted ids and pieces of runs, sums of attention's gradients, sums of
         // norms' gradients, losses.
@@ -139,7 +139,7 @@ impl Cuda {
         shared: u32,
         arguments: Arguments,
     ) {
-        self.queue.push(Work::Launch(launch(function, grid, block, shared, arguments)));
+        self.queue.push(Command::Launch(launch(function, grid, block, shared, arguments)));
     }
 
     /// Launches a kernel whose threads stride over `count` items.
@@ -247,7 +247,7 @@ impl Cuda {
         }
         let addresses = [a.address, b.address, start.unwrap_or(out).address, out.address];
         let product = self.products.product(&self.driver, shape, addresses);
-        self.queue.push(Work::Product(product));
+        self.queue.push(Command::Product(product));
     }
 
     /// Adds the column sums of a matrix to the one row `to`.
@@ -272,7 +272,7 @@ impl Device for Cuda {
         self.queue.forget();
         self.arena = Memory::NONE;
         self.arena = Memory::new(&self.driver, bytes)?;
-        self.queue.push(Work::Clear { address: self.arena.address, bytes });
+        self.queue.push(Command::Clear { address: self.arena.address, bytes });
         self.flush();
         Ok(())
     }
@@ -330,7 +330,7 @@ impl Device for Cuda {
         let at = self.matrix(x);
         if x.is_contiguous() && value.to_bits() == 0 {
             let bytes = x.dtype.bytes(x.rows, x.columns);
-            return self.queue.push(Work::Clear { address: at.address, bytes });
+            return self.queue.push(Command::Clear { address: at.address, bytes });
         }
         self.over(self.functions().fill, x.len(), Arguments::default().matrix(at).float(value));
     }

@@ -26,7 +26,7 @@ pub struct Launch {
 
 /// Something that the GPU is to do.
 #[derive(Clone, Debug)]
-pub enum Work {
+pub enum Command {
     Launch(Launch),
     Product(Product),
     /// Sets bytes to zero.
@@ -36,26 +36,28 @@ pub enum Work {
     },
 }
 
-impl Work {
+impl Command {
     /// All but the arguments that a graph can have replaced.
     fn shape<H: Hasher>(&self, state: &mut H) {
         match self {
-            Work::Launch(launch) => {
+            Command::Launch(launch) => {
                 (0, launch.function as usize, launch.grid, launch.block, launch.shared_bytes).hash(state);
             }
-            Work::Product(product) => (1, product).hash(state),
-            Work::Clear { address, bytes } => (2, address, bytes).hash(state),
+            Command::Product(product) => (1, product).hash(state),
+            Command::Clear { address, bytes } => (2, address, bytes).hash(state),
         }
     }
 
-    fn is_like(&self, other: &Work) -> bool {
+    fn is_like(&self, other: &Command) -> bool {
         match (self, other) {
-            (Work::Launch(a), Work::Launch(b)) => {
+            (Command::Launch(a), Command::Launch(b)) => {
                 (a.function, a.grid, a.block, a.shared_bytes, a.arguments.len())
                     == (b.function, b.grid, b.block, b.shared_bytes, b.arguments.len())
             }
-            (Work::Product(a), Work::Product(b)) => a == b,
-            (Work::Clear { address: a, bytes: m }, Work::Clear { address: b, bytes: n }) => (a, m) == (b, n),
+            (Command::Product(a), Command::Product(b)) => a == b,
+            (Command::Clear { address: a, bytes: m }, Command::Clear { address: b, bytes: n }) => {
+                (a, m) == (b, n)
+            }
             _ => false,
         }
     }
@@ -68,7 +70,7 @@ struct Graph {
     /// What it was made of; the nodes are its, and go with it.
     graph: sys::CUgraph,
     /// As it was launched last.
-    works: Vec<Work>,
+    works: Vec<Command>,
     /// The graph's node of each launch.
     nodes: Vec<Option<sys::CUgraphNode>>,
     used: u64,
@@ -82,7 +84,7 @@ const KEPT: usize = 32;
 /// The sequence being collected, and the graphs of those seen before.
 #[derive(Debug, Default)]
 pub struct Queue {
-    works: Vec<Work>,
+    works: Vec<Command>,
     graphs: HashMap<u64, Graph>,
     /// Sequences that came once.
     seen: HashMap<u64, u32>,
@@ -91,7 +93,7 @@ pub struct Queue {
 
 impl Queue {
     /// Adds something to do after all before it.
-    pub fn push(&mut self, work: Work) {
+    pub fn push(&mut self, work: Command) {
         self.works.push(work);
     }
 
@@ -109,7 +111,7 @@ impl Queue {
         works.iter().for_each(|work| work.shape(&mut hasher));
         let key = hasher.finish();
         if let Some(graph) = self.graphs.get_mut(&key) {
-            let alike = |(a, b): (&Work, &Work)| a.is_like(b);
+            let alike = |(a, b): (&Command, &Command)| a.is_like(b);
             if graph.works.len() == works.len() && graph.works.iter().zip(&works).all(alike) {
                 graph.used = self.flushes;
                 return graph.launch(driver, works);
@@ -147,7 +149,7 @@ impl Queue {
 }
 
 impl Graph {
-    fn capture(driver: &Driver, works: Vec<Work>, used: u64) -> Graph {
+    fn capture(driver: &Driver, works: Vec<Command>, used: u64) -> Graph {
         let mut nodes = Vec::with_capacity(works.len());
         let (mut graph, mut executable) = (null_mut(), null_mut());
         // SAFETY: the stream is alive and ours alone; pointers live through their calls.
@@ -156,7 +158,7 @@ impl Graph {
             expect("cuStreamBeginCapture", sys::cuStreamBeginCapture_v2(driver.stream, mode));
             for work in &works {
                 enqueue(driver, work);
-                nodes.push(matches!(work, Work::Launch(_)).then(|| last_node(driver)));
+                nodes.push(matches!(work, Command::Launch(_)).then(|| last_node(driver)));
             }
             expect("cuStreamEndCapture", sys::cuStreamEndCapture(driver.stream, &mut graph));
             expect("cuGraphInstantiate", sys::cuGraphInstantiateWithFlags(&mut executable, graph, 0));
@@ -164,9 +166,9 @@ impl Graph {
         Graph { executable, graph, works, nodes, used }
     }
 
-    fn launch(&mut self, driver: &Driver, works: Vec<Work>) {
+    fn launch(&mut self, driver: &Driver, works: Vec<Command>) {
         for ((before, now), node) in self.works.iter().zip(&works).zip(&self.nodes) {
-            if let (Work::Launch(before), Work::Launch(now), Some(node)) = (before, now, node)
+            if let (Command::Launch(before), Command::Launch(now), Some(node)) = (before, now, node)
                 && before.arguments != now.arguments
             {
                 self.replace(*node, now);
@@ -238,13 +240,13 @@ fn last_node(driver: &Driver) -> sys::CUgraphNode {
     }
 }
 
-fn enqueue_all(driver: &Driver, works: &[Work]) {
+fn enqueue_all(driver: &Driver, works: &[Command]) {
     works.iter().for_each(|work| enqueue(driver, work));
 }
 
-fn enqueue(driver: &Driver, work: &Work) {
+fn enqueue(driver: &Driver, work: &Command) {
     match work {
-        Work::Launch(launch) => {
+        Command::Launch(launch) => {
             let mut parameters = [launch.arguments.as_ptr().cast_mut().cast()];
             let [x, y, z] = launch.grid;
             let [block_x, block_y, block_z] = launch.block;
@@ -267,8 +269,8 @@ fn enqueue(driver: &Driver, work: &Work) {
             };
             expect("a launch", launched);
         }
-        Work::Product(product) => product.enqueue(driver),
-        Work::Clear { address, bytes } => {
+        Command::Product(product) => product.enqueue(driver),
+        Command::Clear { address, bytes } => {
             // SAFETY: whoever asked owns the memory.
             expect("a clear", unsafe { sys::cuMemsetD8Async(*address, 0, *bytes, driver.stream) });
         }

@@ -7,7 +7,7 @@ use super::hints;
 use super::tags::Tag;
 use super::tree::{Node, Tree};
 
-/// The ancestors of an element, as bits of [`Place::within`].
+/// The ancestors of an element, as bits of [`Surroundings::within`].
 pub mod within {
     macro_rules! bits {
         ($($name:ident)*) => { bits!(@ 0, $($name)*); };
@@ -21,7 +21,7 @@ pub mod within {
 
 /// The context of an element, inherited from its parent.
 #[derive(Clone, Copy, Default)]
-pub struct Place {
+pub struct Surroundings {
     pub within: u32,
     /// Groups of hints in its own class and id, and in all above.
     pub own_names: u32,
@@ -59,7 +59,7 @@ pub struct Block {
 /// A page as blocks.
 pub struct Page<'a> {
     pub tree: Tree<'a>,
-    pub places: Vec<Place>,
+    pub places: Vec<Surroundings>,
     pub text: String,
     pub blocks: Vec<Block>,
     /// Blocks, words and link words that share an element's path signature.
@@ -84,7 +84,7 @@ impl<'a> Page<'a> {
     pub fn new(tree: Tree<'a>) -> Page<'a> {
         let mut places = places(&tree);
         // One past the end, so that sums of every subtree are differences.
-        places.push(Place::default());
+        places.push(Surroundings::default());
         let mut finder = Finder {
             tree: &tree,
             places: &places,
@@ -167,11 +167,11 @@ pub fn mix(mut x: u64) -> u64 {
     x ^ (x >> 33)
 }
 
-fn places(tree: &Tree<'_>) -> Vec<Place> {
-    let mut places: Vec<Place> = Vec::with_capacity(tree.nodes.len());
+fn places(tree: &Tree<'_>) -> Vec<Surroundings> {
+    let mut places: Vec<Surroundings> = Vec::with_capacity(tree.nodes.len());
     for (index, node) in tree.nodes.iter().enumerate() {
         let above = if index == 0 {
-            Place { to_content: u8::MAX, to_boilerplate: u8::MAX, ..Place::default() }
+            Surroundings { to_content: u8::MAX, to_boilerplate: u8::MAX, ..Surroundings::default() }
         } else {
             places[node.parent as usize]
         };
@@ -180,7 +180,7 @@ fn places(tree: &Tree<'_>) -> Vec<Place> {
     places
 }
 
-fn place(tree: &Tree<'_>, node: &Node, above: &Place) -> Place {
+fn place(tree: &Tree<'_>, node: &Node, above: &Surroundings) -> Surroundings {
     use within::*;
     let mut own = match node.tag {
         Tag::Nav => NAV,
@@ -251,7 +251,7 @@ fn place(tree: &Tree<'_>, node: &Node, above: &Place) -> Place {
         }
     }
     let nearer = |is: bool, steps: u8| if is { 0 } else { steps.saturating_add(1) };
-    Place {
+    Surroundings {
         within: above.within | own,
         own_names: names,
         all_names: above.all_names | names,
@@ -259,13 +259,13 @@ fn place(tree: &Tree<'_>, node: &Node, above: &Place) -> Place {
         to_content: nearer(names & CONTENT_NAMES != 0, above.to_content),
         to_boilerplate: nearer(names & BOILERPLATE_NAMES != 0, above.to_boilerplate),
         signature: mix(signature),
-        ..Place::default()
+        ..Surroundings::default()
     }
 }
 
 struct Finder<'p, 'a> {
     tree: &'p Tree<'a>,
-    places: &'p [Place],
+    places: &'p [Surroundings],
     text: String,
     blocks: Vec<Block>,
     current: Option<Block>,

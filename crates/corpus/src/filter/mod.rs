@@ -60,21 +60,21 @@ pub struct Dropped {
 }
 
 /// The text that the quality filters leave, or which of them dropped it.
-pub fn judge<'t>(
+pub fn filter<'t>(
     text: &'t str,
     options: &FilterOptions,
     scratch: &mut Scratch,
 ) -> Result<Cow<'t, str>, Dropped> {
-    let verdict = |filter, reason: Option<&'static str>| match reason {
+    let decision = |filter, reason: Option<&'static str>| match reason {
         Some(reason) => Err(Dropped { filter, reason }),
         None => Ok(()),
     };
     scratch.begin(text);
     if let Some(options) = &options.gopher_repetition {
-        verdict(names::GOPHER_REPETITION, repetition::judge(text, options, scratch))?;
+        decision(names::GOPHER_REPETITION, repetition::filter(text, options, scratch))?;
     }
     if let Some(options) = &options.gopher_quality {
-        verdict(names::GOPHER_QUALITY, quality::gopher(text, options, scratch))?;
+        decision(names::GOPHER_QUALITY, quality::gopher(text, options, scratch))?;
     }
     let (mut text, mut words) = (Cow::Borrowed(text), None);
     if let Some(options) = &options.c4 {
@@ -87,14 +87,14 @@ pub fn judge<'t>(
         }
     }
     if let Some(options) = &options.fineweb {
-        verdict(names::FINEWEB, quality::fineweb(&text, words, options, scratch))?;
+        decision(names::FINEWEB, quality::fineweb(&text, words, options, scratch))?;
     }
     Ok(text)
 }
 
 /// The same for a text with more words than may be held at once: in parts of `most_words`. A dropped part
 /// drops the text; limits on the number of words apply to the whole text.
-pub fn judge_in_parts<'t>(
+pub fn filter_in_parts<'t>(
     text: &'t str,
     most_words: usize,
     options: &FilterOptions,
@@ -109,7 +109,7 @@ pub fn judge_in_parts<'t>(
     }
     let (mut cleaned, mut at): (Option<String>, usize) = (None, 0);
     for part in words::parts(text, most_words) {
-        match (&mut cleaned, judge(part, &options, scratch)?) {
+        match (&mut cleaned, filter(part, &options, scratch)?) {
             // As long as all of it stays, nothing is copied.
             (None, Cow::Borrowed(_)) => {}
             (None, Cow::Owned(kept)) => cleaned = Some(text[..at].to_owned() + &kept),
@@ -141,8 +141,8 @@ mod tests {
         let text = lines(1000);
         let mut scratch = Scratch::default();
         let mut both = |text: &str, options: &FilterOptions| {
-            let whole = judge(text, options, &mut scratch).map(Cow::into_owned);
-            let parts = judge_in_parts(text, 1000, options, &mut scratch).map(Cow::into_owned);
+            let whole = filter(text, options, &mut scratch).map(Cow::into_owned);
+            let parts = filter_in_parts(text, 1000, options, &mut scratch).map(Cow::into_owned);
             assert!(parts == whole, "{:?}", parts.map(|_| ()));
             whole
         };
@@ -236,7 +236,7 @@ mod tests {
         for text in &patterns {
             let start = std::time::Instant::now();
             for options in &all {
-                let _ = judge(text, options, &mut scratch);
+                let _ = filter(text, options, &mut scratch);
             }
             let seconds = start.elapsed().as_secs_f64();
             assert!(seconds < 10.0, "{seconds:.2} s for {:?}…", text.chars().take(8).collect::<String>());

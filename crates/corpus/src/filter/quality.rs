@@ -224,12 +224,12 @@ mod tests {
         let mut options =
             GopherQuality { minimum_stop_words: 3, minimum_words: 0, stop_words, ..Default::default() };
         options.maximum_mean_word_length = 0.0;
-        let judge = |text: &str| {
+        let filter = |text: &str| {
             let mut scratch = Scratch::default();
             scratch.begin(text);
             gopher(text, &options, &mut scratch)
         };
-        assert_eq!(judge("stop64 stop69 stop66"), None);
-        assert_eq!(judge("stop64 stop69 stop64"), Some("too_few_stop_words"));
+        assert_eq!(filter("stop64 stop69 stop66"), None);
+        assert_eq!(filter("stop64 stop69 stop64"), Some("too_few_stop_words"));
     }
 }

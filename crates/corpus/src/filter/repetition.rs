@@ -5,7 +5,7 @@ use super::options::GopherRepetition;
 use super::scratch::{Scratch, characters};
 
 /// Why a text is dropped; `None`: it passes.
-pub fn judge(text: &str, options: &GopherRepetition, scratch: &mut Scratch) -> Option<&'static str> {
+pub fn filter(text: &str, options: &GopherRepetition, scratch: &mut Scratch) -> Option<&'static str> {
     if text.is_empty() {
         return Some("empty");
     }
@@ -174,17 +174,17 @@ mod tests {
 
     #[test]
     fn a_text_that_repeats_itself_is_dropped() {
-        let judge = |text: &str| {
+        let filter = |text: &str| {
             let mut scratch = Scratch::default();
             scratch.begin(text);
-            judge(text, &GopherRepetition::default(), &mut scratch)
+            filter(text, &GopherRepetition::default(), &mut scratch)
         };
         let words: Vec<String> = (0..200).map(|i| format!("word{}", i * 7919 % 1000)).collect();
-        assert_eq!(judge(&words.join(" ")), None);
-        assert_eq!(judge("a line of text\na line of text\nb"), Some("duplicate_line_fraction"));
-        assert_eq!(judge(&"again and again ".repeat(20)), Some("top_2_gram"));
+        assert_eq!(filter(&words.join(" ")), None);
+        assert_eq!(filter("a line of text\na line of text\nb"), Some("duplicate_line_fraction"));
+        assert_eq!(filter(&"again and again ".repeat(20)), Some("top_2_gram"));
         let long = words[..40].join(" ");
-        assert_eq!(judge(&format!("{long} x {long}")), Some("duplicated_5_grams"));
+        assert_eq!(filter(&format!("{long} x {long}")), Some("duplicated_5_grams"));
     }
 
     #[test]

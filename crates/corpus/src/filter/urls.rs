@@ -28,7 +28,7 @@ impl UrlFilter {
     }
 
     /// Why an address is blocked.
-    pub fn judge(&self, url: &str) -> Option<&'static str> {
+    pub fn filter(&self, url: &str) -> Option<&'static str> {
         let address = bare(url);
         let host = address.split(['/', '?', '#']).next().unwrap_or_default();
         let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
@@ -69,7 +69,7 @@ mod tests {
         let options =
             FilterOptions { url_block_words: vec!["Casino".to_owned()], ..FilterOptions::default() };
         let filter = UrlFilter::new(&options, "# a list\nbad.org\nhttps://x.org/ads/\n\n".lines());
-        let check = |url, wanted| assert_eq!(filter.judge(url), wanted, "{url}");
+        let check = |url, wanted| assert_eq!(filter.filter(url), wanted, "{url}");
         check("https://www.bad.org/page", Some("blocked_domain"));
         check("http://sub.bad.org:80/", Some("blocked_domain"));
         check("https://notbad.org/", None);

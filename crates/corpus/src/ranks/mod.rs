@@ -3,10 +3,10 @@
 //!
 //! A share is a contiguous part of the sources or documents, a function of their list and N alone. A folder
 //! whose manifest matches and verifies is the mark that its rank is done; nothing else is asked. Reading
-//! order: this file, `judge`, then `encode`.
+//! order: this file, `filter`, then `encode`.
 
 pub mod encode;
-pub mod judge;
+pub mod filter;
 
 use std::fmt;
 use std::ops::Range;

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use store::fs::FsReader;
 use tar::EntryType;
 
-use super::outcome::{Failure, Level, Outcome, Verdict, unusable};
+use super::outcome::{Failure, Level, Outcome, Readable, unusable};
 use super::sink::Sink;
 use super::unpack::{Guard, claims_a_bomb, damage};
 use crate::Result;
@@ -25,7 +25,7 @@ const LONGEST_NAME_BYTES: usize = 4096;
 const MOST_HEADER_BYTES: u64 = 1 << 20;
 
 /// Reads a tar archive as it streams by.
-pub fn tar(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>) -> Outcome<Verdict> {
+pub fn tar(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>) -> Outcome<Readable> {
     if let Some(reason) = too_deep(level) {
         return unusable(reason);
     }
@@ -74,7 +74,7 @@ pub fn tar(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>)
 }
 
 /// Reads a zip archive by its directory.
-pub fn zip(file: Box<dyn FsReader>, name: &str, level: &Level, sink: &mut Sink<'_>) -> Outcome<Verdict> {
+pub fn zip(file: Box<dyn FsReader>, name: &str, level: &Level, sink: &mut Sink<'_>) -> Outcome<Readable> {
     if let Some(reason) = too_deep(level) {
         return unusable(reason);
     }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 
 use csv_core::ReadRecordResult;
 
-use super::outcome::{Outcome, Unusable, Verdict, unusable};
+use super::outcome::{Outcome, Readable, Unusable, unusable};
 use super::sink::{Row, Sink};
 use crate::clean;
 
@@ -23,7 +23,7 @@ struct Columns {
 
 /// Reads a table; a file without its column is unusable. `delimiter` may turn out to be another: spreadsheets
 /// of countries with a decimal comma write semicolons.
-pub fn read(bytes: &mut dyn Read, delimiter: u8, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
+pub fn read(bytes: &mut dyn Read, delimiter: u8, name: &str, sink: &mut Sink<'_>) -> Outcome<Readable> {
     let mut bytes = BufReader::with_capacity(256 << 10, bytes);
     let first = bytes.fill_buf()?;
     let first_line = &first[..memchr::memchr(b'\n', first).unwrap_or(first.len())];

@@ -6,7 +6,7 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 use store::fs::FsReader;
 
-use super::outcome::{Level, Outcome, Verdict, unusable};
+use super::outcome::{Level, Outcome, Readable, unusable};
 use super::sink::Sink;
 use super::unpack::{Guard, claims_a_bomb};
 
@@ -14,7 +14,7 @@ use super::unpack::{Guard, claims_a_bomb};
 const DEEPEST: usize = 10_000;
 
 /// Reads the document whole; one larger than a document may be is passed over.
-pub fn read(file: Box<dyn FsReader>, name: &str, level: &Level, sink: &mut Sink<'_>) -> Outcome<Verdict> {
+pub fn read(file: Box<dyn FsReader>, name: &str, level: &Level, sink: &mut Sink<'_>) -> Outcome<Readable> {
     let mut archive = match zip::ZipArchive::new(file) {
         Ok(archive) => archive,
         Err(error) => return unusable(format!("is not a .docx file, or is damaged: {error}")),

@@ -4,12 +4,12 @@
 use std::io::{BufRead, BufReader, Read};
 
 use super::json_lines;
-use super::outcome::{Outcome, Unusable, Verdict};
+use super::outcome::{Outcome, Readable, Unusable};
 use super::sink::Sink;
 
 /// Reads a file of JSON. A value that cannot be used is passed over and listed; a file without a usable one
 /// is unusable.
-pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
+pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Readable> {
     // JSON may need six bytes for one of text, and indents what it nests.
     let longest = sink.options.maximum_document_bytes.saturating_mul(6);
     let mut values = Values { bytes: BufReader::with_capacity(1 << 20, bytes), longest, in_array: None };

@@ -6,14 +6,14 @@ use std::io::{BufRead, BufReader, Read};
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::outcome::{Outcome, Unusable, Verdict};
+use super::outcome::{Outcome, Readable, Unusable};
 use super::sink::{Row, Sink};
 use super::text::skip_line;
 use crate::clean;
 
 /// Reads a file of JSON lines. A line that cannot be used is passed over and listed; a file without a usable
 /// line is unusable.
-pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
+pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Readable> {
     // JSON may need six bytes for one of text ("\u00e9" for é).
     let longest_line = sink.options.maximum_document_bytes.saturating_mul(6);
     let mut lines = BufReader::with_capacity(1 << 20, bytes);

@@ -33,11 +33,11 @@ use std::sync::Arc;
 use store::fs::{Fs, FsReader};
 
 use crate::kind::{Format, Kind, Packing};
-use crate::sources::{Place, Source};
+use crate::sources::{Source, SourceData};
 use crate::zstandard::shortage;
 use crate::{Result, clean, sample};
 use outcome::{Failure, Level, Outcome, unusable};
-pub use outcome::{Unusable, Verdict};
+pub use outcome::{Readable, Unusable};
 pub use sink::{Article, Content, Found, LONGEST_ADDRESS_BYTES, RawDocument, ReadCounts, Sink};
 pub use unpack::Budget;
 use unpack::SNIFFED_BYTES;
@@ -48,11 +48,11 @@ use watch::Watch;
 const LARGEST_HELD_BYTES: u64 = 256 << 20;
 
 /// Reads one file. The inner error is for files of which nothing, or not all, could be read.
-pub fn read(fs: &dyn Fs, source: &Source, position: &Position, sink: &mut Sink<'_>) -> Result<Verdict> {
+pub fn read(fs: &dyn Fs, source: &Source, position: &Position, sink: &mut Sink<'_>) -> Result<Readable> {
     let before = sink.documents;
     let (file, bytes): (Box<dyn FsReader>, u64) = match &source.place {
-        Place::Bundled => (Box::new(Cursor::new(sample::BYTES)), sample::BYTES.len() as u64),
-        Place::File(path) => {
+        SourceData::Bundled => (Box::new(Cursor::new(sample::BYTES)), sample::BYTES.len() as u64),
+        SourceData::File(path) => {
             let io = store::Error::io("read", path);
             let open = || Ok((fs.open(path)?, fs.file_bytes(path)?));
             open().map_err(io)?
@@ -71,20 +71,20 @@ pub fn read(fs: &dyn Fs, source: &Source, position: &Position, sink: &mut Sink<'
         stream(source.kind, &mut file, &source.name, &level, sink)
     };
     // Readers of damaged archives go on past errors; the disk's own must not be taken for damage.
-    if let (Some(error), Place::File(path)) = (watch.failure(), &source.place) {
+    if let (Some(error), SourceData::File(path)) = (watch.failure(), &source.place) {
         return Err(store::Error::io("read", path)(error).into());
     }
     // Nor must a system that gives no memory: what is prepared does not depend on the machine.
     if level.budget.is_short_of_memory() {
         let path = match &source.place {
-            Place::File(path) => path.as_path(),
-            Place::Bundled => Path::new(&source.name),
+            SourceData::File(path) => path.as_path(),
+            SourceData::Bundled => Path::new(&source.name),
         };
         return Err(store::Error::io("unpack", path)(shortage("the decompression library")).into());
     }
     match outcome {
         Ok(Ok(())) if level.budget.is_crowded() => Ok(Err(Unusable(unpack::Crowd.to_string()))),
-        Ok(verdict) => Ok(verdict),
+        Ok(decision) => Ok(decision),
         Err(Failure::Ours(error)) => Err(error),
         Err(Failure::Io(error)) => Ok(Err(Unusable(unpack::damage(&error, sink.documents - before)))),
     }
@@ -97,7 +97,7 @@ fn stream(
     name: &str,
     level: &Level,
     sink: &mut Sink<'_>,
-) -> Outcome<Verdict> {
+) -> Outcome<Readable> {
     let mut bytes = match (kind.format, kind.packing) {
         (Format::Warc, Packing::Gzip) => unpack::members(packed, &level.budget),
         _ => unpack::unpack(kind.packing, packed, &level.budget)?,
@@ -159,7 +159,7 @@ fn seekable(
     name: &str,
     level: &Level,
     sink: &mut Sink<'_>,
-) -> Outcome<Verdict> {
+) -> Outcome<Readable> {
     match format {
         Format::Parquet => parquet::read(file, bytes, name, level, sink),
         Format::Docx => docx::read(file, name, level, sink),

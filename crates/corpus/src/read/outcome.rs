@@ -12,10 +12,10 @@ use crate::kind::Kind;
 pub struct Unusable(pub String);
 
 /// Whether a file could be read whole.
-pub type Verdict = std::result::Result<(), Unusable>;
+pub type Readable = std::result::Result<(), Unusable>;
 
 /// A file that gives nothing, for this reason.
-pub fn unusable(reason: impl Into<String>) -> Outcome<Verdict> {
+pub fn unusable(reason: impl Into<String>) -> Outcome<Readable> {
     Ok(Err(Unusable(reason.into())))
 }
 
@@ -50,4 +50,4 @@ pub struct Level {
 }
 
 /// Reads a stream of a kind, of a name, at a level.
-pub type ReadMember = fn(Kind, &mut dyn Read, &str, &Level, &mut Sink<'_>) -> Outcome<Verdict>;
+pub type ReadMember = fn(Kind, &mut dyn Read, &str, &Level, &mut Sink<'_>) -> Outcome<Readable>;

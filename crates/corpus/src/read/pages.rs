@@ -2,12 +2,12 @@
 
 use std::io::Read;
 
-use super::outcome::{Outcome, Verdict, unusable};
+use super::outcome::{Outcome, Readable, unusable};
 use super::sink::{Content, RawDocument, Sink};
 use crate::extract;
 
 /// Reads a page whole; one larger than a document may be is passed over.
-pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
+pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Readable> {
     let limit = sink.options.maximum_document_bytes as u64;
     let mut page = Vec::new();
     bytes.take(limit + 1).read_to_end(&mut page)?;

@@ -21,7 +21,7 @@ use parquet::file::reader::{ChunkReader, FileReader, Length};
 use parquet::file::serialized_reader::{ReadOptionsBuilder, SerializedFileReader};
 use store::fs::FsReader;
 
-use super::outcome::{Level, Outcome, Verdict, unusable};
+use super::outcome::{Level, Outcome, Readable, unusable};
 use super::sink::{LONGEST_ADDRESS_BYTES, Row, Sink};
 use super::unpack::Crowd;
 use crate::clean;
@@ -49,7 +49,7 @@ pub fn read(
     name: &str,
     level: &Level,
     sink: &mut Sink<'_>,
-) -> Outcome<Verdict> {
+) -> Outcome<Readable> {
     let file = Shared { file: Arc::new(Mutex::new(file)), bytes };
     let mut rows = match guarded(|| Rows::open(file, sink)) {
         Ok(rows) => rows,
@@ -270,8 +270,8 @@ impl Shared {
         Ok(out)
     }
 
-    fn place(&self, at: u64) -> Place {
-        Place { file: self.clone(), at }
+    fn place(&self, at: u64) -> FileRegion {
+        FileRegion { file: self.clone(), at }
     }
 
     /// Looks at the schema before the crate recurses into it.
@@ -357,7 +357,7 @@ impl Length for Shared {
 }
 
 impl ChunkReader for Shared {
-    type T = BufReader<Place>;
+    type T = BufReader<FileRegion>;
 
     fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
         Ok(BufReader::with_capacity(64 << 10, self.place(start)))
@@ -369,12 +369,12 @@ impl ChunkReader for Shared {
 }
 
 /// A place in the file, to read on from.
-struct Place {
+struct FileRegion {
     file: Shared,
     at: u64,
 }
 
-impl Read for Place {
+impl Read for FileRegion {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.file.read_at(self.at, buffer)?;
         self.at += read as u64;

@@ -4,14 +4,14 @@ use std::io::Read;
 
 use store::fs::FsReader;
 
-use super::outcome::{Outcome, Verdict, unusable};
+use super::outcome::{Outcome, Readable, unusable};
 use super::sink::{Content, RawDocument, Sink};
 
 /// How far into a file its mark may stand: some begin with other bytes.
 const MARK_WITHIN_BYTES: usize = 1024;
 
 /// Reads a file whole; one larger than a document may be is passed over.
-pub fn read(file: Box<dyn FsReader>, bytes: u64, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
+pub fn read(file: Box<dyn FsReader>, bytes: u64, name: &str, sink: &mut Sink<'_>) -> Outcome<Readable> {
     let limit = sink.options.maximum_document_bytes as u64;
     if bytes > limit {
         return unusable("is a PDF larger than data.maximum_document_bytes");

@@ -3,12 +3,12 @@
 use std::io::{BufRead, BufReader, Read};
 
 use super::cut::cut_place;
-use super::outcome::{Outcome, Verdict};
+use super::outcome::{Outcome, Readable};
 use super::sink::Sink;
 
 /// Reads a plain text file. A line longer than a document may be is passed over and listed. Where the file
 /// breaks off, the documents that end before are kept.
-pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
+pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Readable> {
     let limit = sink.options.maximum_document_bytes;
     let separator = sink.options.document_separator.clone();
     let mut bytes = BufReader::with_capacity(256 << 10, bytes);

@@ -9,7 +9,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use super::outcome::{Level, Outcome, Verdict, unusable};
+use super::outcome::{Level, Outcome, Readable, unusable};
 use super::sink::{Content, LONGEST_ADDRESS_BYTES, RawDocument, Sink};
 use super::unpack::{Guard, is_bomb};
 
@@ -24,7 +24,7 @@ const MOST_BREAKS: u32 = 1000;
 const LOOKED_ON_BYTES: usize = 1 << 10;
 
 /// Reads an archive.
-pub fn read(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>) -> Outcome<Verdict> {
+pub fn read(bytes: &mut dyn Read, name: &str, level: &Level, sink: &mut Sink<'_>) -> Outcome<Readable> {
     let mut archive = Ahead::of(BufReader::with_capacity(256 << 10, bytes));
     let (mut number, mut found_records) = (0u64, false);
     let (mut line, mut breaks) = (Vec::new(), 0);

@@ -5,7 +5,7 @@ use std::io::Read;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use super::outcome::{Outcome, Verdict, unusable};
+use super::outcome::{Outcome, Readable, unusable};
 use super::sink::Sink;
 use crate::extract;
 
@@ -13,7 +13,7 @@ use crate::extract;
 const DEEPEST: usize = 10_000;
 
 /// Reads a document whole; one larger than a document may be is passed over.
-pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Verdict> {
+pub fn read(bytes: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Outcome<Readable> {
     let limit = sink.options.maximum_document_bytes as u64;
     let mut document = Vec::new();
     bytes.take(limit + 1).read_to_end(&mut document)?;

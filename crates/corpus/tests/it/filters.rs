@@ -55,8 +55,8 @@ fn decisions_are_those_of_datatrove() {
     let mut others = Vec::new();
     for line in lines.lines() {
         let known: serde_json::Value = serde_json::from_str(line).unwrap();
-        let verdict = filter::judge(known["text"].as_str().unwrap(), &options, &mut scratch);
-        let ours = verdict.as_ref().err().map(|dropped| dropped.filter.replace("_quality", ""));
+        let decision = filter::filter(known["text"].as_str().unwrap(), &options, &mut scratch);
+        let ours = decision.as_ref().err().map(|dropped| dropped.filter.replace("_quality", ""));
         let theirs = known["step"].as_str().map(|step| step.replace("_quality", ""));
         if ours != theirs {
             others.push(format!("{}: {ours:?}, not {theirs:?}", known["id"]));

@@ -103,10 +103,12 @@ impl Project {
         self.path("data/ranks")
     }
 
-    fn judge(&self, options: &CorpusOptions, number: usize, of: usize) -> bool {
+    fn filter(&self, options: &CorpusOptions, number: usize, of: usize) -> bool {
         let rank = Rank::new(number, of).unwrap();
         let folder = self.ranks_folder();
-        corpus::judge_rank(&RealFs, options, self.folder.path(), &folder, rank, &mut NoReport).unwrap().reused
+        corpus::filter_rank(&RealFs, options, self.folder.path(), &folder, rank, &mut NoReport)
+            .unwrap()
+            .reused
     }
 
     fn put_together(
@@ -117,18 +119,18 @@ impl Project {
         reporter: &mut dyn Reporter,
     ) -> corpus::Result<CorpusSummary> {
         let ranks = Ranks { folder: &self.ranks_folder(), of };
-        corpus::prepare_judged(&RealFs, options, self.folder.path(), &ranks, out, reporter)
+        corpus::prepare_filtered(&RealFs, options, self.folder.path(), &ranks, out, reporter)
     }
 }
 
 /// The ranks that have left no verdicts by these options, by their marks.
-fn unjudged(options: &CorpusOptions, ranks: &Ranks<'_>) -> Vec<usize> {
-    let is_judged = |number: &usize| {
-        let stage = corpus::judge_by(options, Rank::new(*number, ranks.of).unwrap());
+fn unfiltered(options: &CorpusOptions, ranks: &Ranks<'_>) -> Vec<usize> {
+    let is_filtered = |number: &usize| {
+        let stage = corpus::filter_by(options, Rank::new(*number, ranks.of).unwrap());
         let mark = Manifest::read(&RealFs, &ranks.of_rank(stage.name, *number));
         mark.is_ok_and(|mark| stage.has_options_of(&mark))
     };
-    (0..ranks.of).filter(|number| !is_judged(number)).collect()
+    (0..ranks.of).filter(|number| !is_filtered(number)).collect()
 }
 
 #[test]
@@ -167,12 +169,12 @@ fn any_number_of_ranks_gives_the_bytes_of_one_process() {
         .unwrap();
         for of in [1, 2, 3, 8, 30] {
             for number in (0..of).rev() {
-                assert!(!project.judge(
+                assert!(!project.filter(
                     &CorpusOptions { threads: 1 + number % 2, ..options.clone() },
                     number,
                     of
                 ));
-                assert!(project.judge(&options, number, of), "done already");
+                assert!(project.filter(&options, number, of), "done already");
             }
             let (folder, mut heard) = (project.path("by-ranks/documents"), Recorder::default());
             drop(std::fs::remove_dir_all(&folder));
@@ -215,29 +217,29 @@ fn ranks_that_are_missing_stale_or_damaged_are_named() {
     };
     let folder = project.ranks_folder();
     let ranks = Ranks { folder: &folder, of: 3 };
-    let unjudged = || unjudged(&options, &ranks);
-    (0..2).for_each(|number| assert!(!project.judge(&options, number, 3)));
+    let unfiltered = || unfiltered(&options, &ranks);
+    (0..2).for_each(|number| assert!(!project.filter(&options, number, 3)));
     refused(&["rank 2 is missing", "not all 3 ranks have finished the stage `filter`"]);
-    assert_eq!(unjudged(), [2]);
-    project.judge(&CorpusOptions { minimum_characters: 21, ..options.clone() }, 2, 3);
+    assert_eq!(unfiltered(), [2]);
+    project.filter(&CorpusOptions { minimum_characters: 21, ..options.clone() }, 2, 3);
     refused(&["rank 2 is out of date"]);
-    assert_eq!(unjudged(), [2]);
-    assert!(!project.judge(&options, 2, 3));
-    assert!(unjudged().is_empty());
+    assert_eq!(unfiltered(), [2]);
+    assert!(!project.filter(&options, 2, 3));
+    assert!(unfiltered().is_empty());
     // The same size, other bytes.
     project.write("lines.txt", (prose(9, 1) + &prose(3, 2)).replace("river", "rover").as_bytes());
     refused(&["rank 2 is out of date"]);
-    assert!(!project.judge(&options, 2, 3));
+    assert!(!project.filter(&options, 2, 3));
     let verdicts = ranks.of_rank("filter", 0).join("decisions.jsonl.zst");
     let mut bytes = std::fs::read(&verdicts).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&verdicts, bytes).unwrap();
     refused(&["rank 0 is damaged"]);
-    assert!(!project.judge(&options, 0, 3), "what is damaged is made again");
+    assert!(!project.filter(&options, 0, 3), "what is damaged is made again");
     // What is done with verdicts does not make them stale.
     let split = CorpusOptions { validation_fraction: 0.3, seed: 5, deduplicate: false, ..options.clone() };
-    assert!((0..3).all(|number| project.judge(&split, number, 3)));
+    assert!((0..3).all(|number| project.filter(&split, number, 3)));
     project.put_together(&options, 3, &out, &mut NoReport).unwrap();
 
     let tokenizer = byte_tokenizer();
@@ -277,12 +279,12 @@ fn a_rank_that_is_killed_leaves_no_mark_and_is_made_again() {
     for number in 0..2 {
         let rank = Rank::new(number, 2).unwrap();
         let judge = |reporter: &mut dyn Reporter| {
-            corpus::judge_rank(&RealFs, &options, project.folder.path(), &folder, rank, reporter)
+            corpus::filter_rank(&RealFs, &options, project.folder.path(), &folder, rank, reporter)
         };
         if number == 0 {
             assert!(catch_unwind(AssertUnwindSafe(|| judge(&mut Killer(0)))).is_err());
             assert!(folder.join(".filter-00000-of-00002.partial/decisions.jsonl.zst").exists());
-            assert_eq!(unjudged(&options, &ranks), [0, 1]);
+            assert_eq!(unfiltered(&options, &ranks), [0, 1]);
         }
         assert!(!judge(&mut NoReport).unwrap().reused);
     }
@@ -299,7 +301,7 @@ fn what_one_process_refuses_ranks_refuse() {
         Project::new(&[("a.txt", prose(30, 1).as_bytes()), ("none/b.txt", b""), ("none/c.txt", b"\0\0")]);
     let options = options(&["a.txt", "none"]);
     let alone = project.prepare(&options).unwrap_err().to_string();
-    (0..2).for_each(|number| assert!(!project.judge(&options, number, 2)));
+    (0..2).for_each(|number| assert!(!project.filter(&options, number, 2)));
     let together = project.put_together(&options, 2, &project.documents_folder(), &mut NoReport).unwrap_err();
     assert_eq!(together.to_string(), alone);
     assert!(alone.contains("none of its 2 files contains a document"), "{alone}");
@@ -309,7 +311,7 @@ fn what_one_process_refuses_ranks_refuse() {
 fn ranks_folders_are_no_text() {
     let project = Project::new(&[("a.txt", prose(30, 1).as_bytes())]);
     let options = options(&["."]);
-    project.judge(&options, 0, 1);
+    project.filter(&options, 0, 1);
     project.write("data/ranks/logs/filter-0.txt", b"words of a rank");
-    assert!(project.judge(&options, 0, 1), "its own output is not read as input");
+    assert!(project.filter(&options, 0, 1), "its own output is not read as input");
 }

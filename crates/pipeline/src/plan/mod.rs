@@ -4,7 +4,7 @@ mod memory;
 
 use std::path::Path;
 
-use compute::{Place, Target};
+use compute::{DeviceKind, Target};
 use model::{MemoryPlan, ModelConfig, Optimizer, ParameterCount, Precision, Purpose, Training};
 use serde::Serialize;
 use tokenizer::Kind;
@@ -333,7 +333,7 @@ impl Plan {
 
     /// The plan of the same recipe on a rented GPU of this kind: its memory, hours and price.
     pub fn on_gpu(mut self, recipe: &Recipe, gpu: &'static Gpu) -> Plan {
-        let target = Target { place: Place::Cuda(0), threads: 0 };
+        let target = Target { place: DeviceKind::Cuda(0), threads: 0 };
         self.precision = recipe.train.settled_precision(target);
         self.memory = Memory::new(&self.model, recipe, !self.tokens.estimated, target);
         self.memory.available_bytes = Some(gpu.memory_bytes());

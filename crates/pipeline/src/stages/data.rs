@@ -115,7 +115,7 @@ pub(super) fn documents(
             }
             corpus::prepare(&RealFs, data, base_dir, &folder, reporter)?
         }
-        Some(ranks) => corpus::prepare_judged(&RealFs, data, base_dir, ranks, &folder, reporter)?,
+        Some(ranks) => corpus::prepare_filtered(&RealFs, data, base_dir, ranks, &folder, reporter)?,
     };
     let manifest = Manifest::read(&RealFs, &folder).map_err(Error::disk(Phase::Corpus))?;
     let mut words = in_words(&summary);

@@ -14,7 +14,7 @@ use super::data;
 use super::expected::Expected;
 use super::phase::Done;
 use super::request::Request;
-use super::stage::{DataStage, Definition, Making, Place};
+use super::stage::{DataStage, Definition, Making, OutputFolder};
 use crate::{Error, Result};
 
 impl DataStage {
@@ -44,13 +44,13 @@ impl FromStr for DataStage {
 static FILTER: Definition = Definition {
     name: corpus::FILTER_STAGE,
     phase: Phase::Corpus,
-    place: Place::Ranks,
+    place: OutputFolder::Ranks,
     inputs: &[],
     is_left_out: |_| false,
     expected: |before, rank| {
-        let by = |options: &corpus::CorpusOptions| corpus::judge_by(options, rank);
+        let by = |options: &corpus::CorpusOptions| corpus::filter_by(options, rank);
         before
-            .of_text(by, |options, base_dir| corpus::judge_stage(&RealFs, options, base_dir, rank))
+            .of_text(by, |options, base_dir| corpus::filter_stage(&RealFs, options, base_dir, rank))
             .map(|expected| Some(vec![expected]))
     },
     make: |making, reporter| judge(making.request, making.rank, reporter),
@@ -60,7 +60,7 @@ static FILTER: Definition = Definition {
 static DOCUMENTS: Definition = Definition {
     name: corpus::DOCUMENTS_STAGE,
     phase: Phase::Corpus,
-    place: Place::Project(|request| vec![request.project.documents()]),
+    place: OutputFolder::Project(|request| vec![request.project.documents()]),
     inputs: &[DataStage(&FILTER)],
     is_left_out: |request| request.skip_corpus,
     expected: |before, _| {
@@ -77,7 +77,7 @@ static DOCUMENTS: Definition = Definition {
 static TOKENIZER: Definition = Definition {
     name: data::TOKENIZER_STAGE,
     phase: Phase::Tokenizer,
-    place: Place::Project(|request| vec![request.project.tokenizer()]),
+    place: OutputFolder::Project(|request| vec![request.project.tokenizer()]),
     inputs: &[DataStage(&DOCUMENTS)],
     is_left_out: |request| request.skip_tokenizer,
     expected: |before, _| {
@@ -96,7 +96,7 @@ static TOKENIZER: Definition = Definition {
 static ENCODE: Definition = Definition {
     name: corpus::ENCODE_STAGE,
     phase: Phase::Model,
-    place: Place::Ranks,
+    place: OutputFolder::Ranks,
     inputs: &[DataStage(&DOCUMENTS), DataStage(&TOKENIZER)],
     is_left_out: |_| false,
     expected: |before, rank| {
@@ -110,7 +110,7 @@ static ENCODE: Definition = Definition {
 static TOKENS: Definition = Definition {
     name: tokens::TOKENS_STAGE,
     phase: Phase::Model,
-    place: Place::Project(|request| {
+    place: OutputFolder::Project(|request| {
         data::token_folders(request).into_iter().map(|(folder, _)| folder).collect()
     }),
     inputs: &[DataStage(&DOCUMENTS), DataStage(&TOKENIZER), DataStage(&ENCODE)],
@@ -146,11 +146,11 @@ fn judge(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Resu
     let sources = data::corpus_sources(request, reporter)?;
     let folder = request.project.ranks();
     let out = &DataStage(&FILTER).folders(request, rank)[0];
-    let wanted = || corpus::judge_stage(&RealFs, &sources.options, &request.base_dir, rank);
+    let wanted = || corpus::filter_stage(&RealFs, &sources.options, &request.base_dir, rank);
     if sources.has_objects() && !data::is_whole(out, wanted)? {
         sources.fetch(&request.base_dir, rank, reporter)?;
     }
-    let done = corpus::judge_rank(&RealFs, &sources.options, &request.base_dir, &folder, rank, reporter)?;
+    let done = corpus::filter_rank(&RealFs, &sources.options, &request.base_dir, &folder, rank, reporter)?;
     let words = format!(
         "{rank}: {} documents from {} files, {:.1} MB",
         done.documents,

@@ -25,7 +25,7 @@ pub(super) struct Definition {
     /// The phase of a job that it belongs to.
     pub phase: Phase,
     /// Where it leaves what it makes.
-    pub place: Place,
+    pub place: OutputFolder,
     /// The stages whose folders it reads.
     pub inputs: &'static [DataStage],
     /// Whether what is there is used as it is, whatever it was made of.
@@ -37,7 +37,7 @@ pub(super) struct Definition {
 }
 
 /// Where a stage leaves what it makes.
-pub(super) enum Place {
+pub(super) enum OutputFolder {
     /// Ranks share it: each has a folder in `data/ranks/`.
     Ranks,
     /// One process makes these folders of the project.
@@ -64,18 +64,18 @@ impl DataStage {
 
     /// Whether it is split among ranks.
     pub fn is_shared(self) -> bool {
-        matches!(self.0.place, Place::Ranks)
+        matches!(self.0.place, OutputFolder::Ranks)
     }
 
     /// The folders that it leaves; where ranks share it, that of a rank.
     pub(super) fn folders(self, request: &Request<'_>, rank: Rank) -> Vec<PathBuf> {
         match self.0.place {
-            Place::Ranks => {
+            OutputFolder::Ranks => {
                 let folder = request.project.ranks();
                 let ranks = Ranks { folder: &folder, of: rank.of() };
                 vec![ranks.of_rank(self.name(), rank.number())]
             }
-            Place::Project(folders) => folders(request),
+            OutputFolder::Project(folders) => folders(request),
         }
     }
 

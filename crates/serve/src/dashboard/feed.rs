@@ -24,12 +24,12 @@ struct Feed {
     _subscription: Subscription,
     /// The last read of the list and the machine that it was sent.
     told: u64,
-    runs: Vec<(String, Place)>,
+    runs: Vec<(String, MetricsCursor)>,
 }
 
 /// What it was sent of a run.
 #[derive(Default)]
-struct Place {
+struct MetricsCursor {
     standing: u64,
     metrics: Option<Reached>,
 }
@@ -55,7 +55,7 @@ pub fn follow(hub: &Arc<Hub>, runs: impl Iterator<Item = String>) -> Body {
         _subscription: Subscription::new(hub, &chosen),
         hub: Arc::clone(hub),
         told: 0,
-        runs: chosen.into_iter().map(|run| (run, Place::default())).collect(),
+        runs: chosen.into_iter().map(|run| (run, MetricsCursor::default())).collect(),
     };
     Body::stream(feed, |mut feed: Feed| async move {
         let words = feed.next().await;

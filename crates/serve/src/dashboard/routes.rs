@@ -12,7 +12,7 @@ use crate::http::target;
 
 /// The target of a route.
 #[derive(Clone, Copy)]
-pub enum Place {
+pub enum Resource {
     /// A part of the page: its content type and text.
     Part(&'static str, &'static str),
     /// The event stream (Server-Sent Events).
@@ -24,14 +24,14 @@ pub enum Place {
 /// A path, with `{run}` for a run's id.
 pub struct Route {
     pub pattern: &'static str,
-    pub place: Place,
+    pub place: Resource,
 }
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 macro_rules! part {
     ($pattern:literal, $kind:expr, $file:literal) => {
-        Route { pattern: $pattern, place: Place::Part($kind, include_str!(concat!("page/", $file))) }
+        Route { pattern: $pattern, place: Resource::Part($kind, include_str!(concat!("page/", $file))) }
     };
 }
 
@@ -45,20 +45,20 @@ pub const ROUTES: &[Route] = &[
     part!("/recipe.js", SCRIPT, "recipe.js"),
     part!("/samples.js", SCRIPT, "samples.js"),
     part!("/icon.svg", "image/svg+xml", "icon.svg"),
-    Route { pattern: "/api/events", place: Place::Events },
-    Route { pattern: "/api/runs/{run}/meta", place: Place::Meta },
+    Route { pattern: "/api/events", place: Resource::Events },
+    Route { pattern: "/api/runs/{run}/meta", place: Resource::Meta },
 ];
 
 /// Answers an authorized request.
 pub(crate) async fn answer(app: &App, uri: &Uri) -> Answer {
     let found = ROUTES.iter().find_map(|route| Some((route.place, matched(route.pattern, uri.path())?)));
     match found {
-        Some((Place::Part(kind, text), _)) => whole(StatusCode::OK, kind, text),
-        Some((Place::Events, _)) => {
+        Some((Resource::Part(kind, text), _)) => whole(StatusCode::OK, kind, text),
+        Some((Resource::Events, _)) => {
             let runs = target::query(uri).into_iter().filter(|(name, _)| name == "run").map(|(_, id)| id);
             events(feed::follow(&app.hub, runs))
         }
-        Some((Place::Meta, run)) => meta(app, run).await,
+        Some((Resource::Meta, run)) => meta(app, run).await,
         None => sentence(StatusCode::NOT_FOUND, "not found"),
     }
 }
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn the_page_takes_nothing_from_elsewhere() {
         for route in ROUTES {
-            if let Place::Part(_, text) = route.place {
+            if let Resource::Part(_, text) = route.place {
                 for (at, _) in text.match_indices("http") {
                     assert!(
                         text[at..].starts_with("http://www.w3.org/"),

@@ -13,17 +13,17 @@ use store::fs::Fs;
 use tokens::Split;
 
 use crate::contamination::{EvaluationItems, Overlap};
+use crate::decisions::{FilterDecision, SourceEnd};
 use crate::dedup::NearDuplicates;
 use crate::dedup::lines::LineFilter;
 use crate::dedup::spans::DuplicateSpans;
 use crate::document::{
-    DROPPED_FILE, DocumentWriter, DroppedDocument, PASSING_LEVEL, documents_file, read_documents,
+    DROPPED_FILE, DroppedDocument, JsonLinesWriter, PASSING_LEVEL, documents_file, read_documents,
 };
+use crate::document_filter::{Cause, FilteredDocument};
 use crate::filter::{Dropped, names};
-use crate::judge::{Cause, Judged};
 use crate::sources::Resolved;
 use crate::split::{self, Borderline};
-use crate::verdicts::{SourceEnd, Verdict};
 use crate::{CorpusOptions, CorpusSummary, Document, Error, Quarantined, Result};
 
 const WAITING_FILE: &str = "waiting.tmp";
@@ -34,7 +34,7 @@ const LISTED_OVERLAPS: usize = 1000;
 const BYTES_PER_REPAIR: u64 = 200;
 
 /// Consumes filter decisions and writes the kept documents.
-pub struct Keeper<'a> {
+pub struct DocumentWriter<'a> {
     fs: &'a dyn Fs,
     folder: PathBuf,
     options: &'a CorpusOptions,
@@ -46,14 +46,14 @@ pub struct Keeper<'a> {
     at: usize,
     source_repairs: u64,
     entry: EntryRead,
-    writers: [DocumentWriter; 2],
-    dropped: Option<DocumentWriter>,
+    writers: [JsonLinesWriter; 2],
+    dropped: Option<JsonLinesWriter>,
     /// Evaluation items found in any document.
     items_found: HashSet<u32>,
     /// 128 bits of each text's hash: 16 bytes a document is what deduplication costs.
     seen: HashSet<u128>,
-    near: Option<(NearDuplicates<'a>, DocumentWriter)>,
-    spans: Option<(DuplicateSpans<'a>, DocumentWriter)>,
+    near: Option<(NearDuplicates<'a>, JsonLinesWriter)>,
+    spans: Option<(DuplicateSpans<'a>, JsonLinesWriter)>,
     lines: Option<LineFilter>,
     borderline: Borderline,
 }
@@ -65,35 +65,35 @@ pub struct Kept {
     pub warnings: Vec<String>,
 }
 
-impl<'a> Keeper<'a> {
+impl<'a> DocumentWriter<'a> {
     pub fn new(
         fs: &'a dyn Fs,
         folder: &Path,
         options: &'a CorpusOptions,
         evaluations: Option<&'a EvaluationItems>,
         resolved: &'a Resolved,
-    ) -> Result<Keeper<'a>> {
+    ) -> Result<DocumentWriter<'a>> {
         let [train, validation] =
-            Split::ALL.map(|split| DocumentWriter::create(fs, &folder.join(documents_file(split))));
+            Split::ALL.map(|split| JsonLinesWriter::create(fs, &folder.join(documents_file(split))));
         let near = match &options.near_duplicates {
             Some(near) => Some((
                 NearDuplicates::new(fs, folder, near),
-                DocumentWriter::create(fs, &folder.join(WAITING_FILE))?,
+                JsonLinesWriter::create(fs, &folder.join(WAITING_FILE))?,
             )),
             None => None,
         };
         let spans = match &options.duplicate_spans {
             Some(spans) => Some((
                 DuplicateSpans::new(fs, folder, spans),
-                DocumentWriter::create_at(PASSING_LEVEL, fs, &folder.join(WAITING_FOR_SPANS_FILE))?,
+                JsonLinesWriter::create_at(PASSING_LEVEL, fs, &folder.join(WAITING_FOR_SPANS_FILE))?,
             )),
             None => None,
         };
         let dropped = match options.keep_dropped {
-            true => Some(DocumentWriter::create(fs, &folder.join(DROPPED_FILE))?),
+            true => Some(JsonLinesWriter::create(fs, &folder.join(DROPPED_FILE))?),
             false => None,
         };
-        Ok(Keeper {
+        Ok(DocumentWriter {
             fs,
             folder: folder.to_owned(),
             options,
@@ -120,19 +120,19 @@ impl<'a> Keeper<'a> {
     }
 
     /// Adds the next decision. All decisions of a source come before those of the next.
-    pub fn take(&mut self, verdict: Verdict) -> Result<()> {
-        match verdict {
-            Verdict::Document(judged) => {
-                self.entry.documents += u64::from(judged.unreadable.is_none());
-                self.source_repairs += judged.repaired;
-                self.admit(*judged)
+    pub fn take(&mut self, decision: FilterDecision) -> Result<()> {
+        match decision {
+            FilterDecision::Document(filtered) => {
+                self.entry.documents += u64::from(filtered.unreadable.is_none());
+                self.source_repairs += filtered.repaired;
+                self.admit(*filtered)
             }
-            Verdict::PassedOver(quarantined) => {
+            FilterDecision::PassedOver(quarantined) => {
                 self.summary.quarantine(&quarantined.source, &quarantined.reason);
                 self.entry.last_passed_over = Some(quarantined);
                 Ok(())
             }
-            Verdict::End(end) => self.end_source(end),
+            FilterDecision::End(end) => self.end_source(end),
         }
     }
 
@@ -206,23 +206,23 @@ impl<'a> Keeper<'a> {
         self.options.paths.get(entry).cloned()
     }
 
-    fn admit(&mut self, judged: Judged) -> Result<()> {
+    fn admit(&mut self, filtered: FilteredDocument) -> Result<()> {
         let summary = &mut self.summary;
-        summary.repaired_sequences += judged.repaired;
-        summary.normalized_documents += u64::from(judged.normalized);
-        if let Some(reason) = judged.unreadable {
-            summary.quarantine(&judged.source, &reason);
+        summary.repaired_sequences += filtered.repaired;
+        summary.normalized_documents += u64::from(filtered.normalized);
+        if let Some(reason) = filtered.unreadable {
+            summary.quarantine(&filtered.source, &reason);
             return Ok(());
         }
         summary.documents_read += 1;
-        summary.see_score(judged.score);
-        summary.see_perplexity(judged.perplexity);
-        summary.see_repairs(&judged.source, &judged.repairs);
-        let mut document = match judged.outcome {
+        summary.see_score(filtered.score);
+        summary.see_perplexity(filtered.perplexity);
+        summary.see_repairs(&filtered.source, &filtered.repairs);
+        let mut document = match filtered.outcome {
             Ok(document) => document,
             Err(cause) => {
-                self.see_overlaps(&judged.source, judged.overlaps);
-                return self.drop(cause, judged.source, judged.start);
+                self.see_overlaps(&filtered.source, filtered.overlaps);
+                return self.drop(cause, filtered.source, filtered.start);
             }
         };
         document.domain = self.domain();
@@ -232,10 +232,10 @@ impl<'a> Keeper<'a> {
             let dropped = Dropped { filter: names::EXACT_DUPLICATE, reason: "same_text" };
             return self.write_dropped(dropped.into(), document.source, document.text);
         }
-        self.summary.see_redactions(&document.source, judged.redacted);
+        self.summary.see_redactions(&document.source, filtered.redacted);
         match &mut self.near {
             Some((near, waiting)) => {
-                near.push(judged.bands.as_deref())?;
+                near.push(filtered.bands.as_deref())?;
                 waiting.write(&document)
             }
             None => self.keep(&document),

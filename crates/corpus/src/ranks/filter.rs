@@ -12,11 +12,11 @@ use store::fs::Fs;
 use store::stage::Stage;
 
 use super::{Rank, Ranks, shares};
+use crate::decisions::{FilterDecision, bytes_of, filter_sources};
 use crate::dedup::DuplicateOptions;
-use crate::document::{self, DocumentWriter, Documents, PASSING_LEVEL};
+use crate::document::{self, Documents, JsonLinesWriter, PASSING_LEVEL};
 use crate::rules::{self, Rules};
 use crate::sources::{self, Source};
-use crate::verdicts::{Verdict, bytes_of, judge_sources};
 use crate::{CorpusOptions, Error, Fault, Result};
 
 /// The stage's name in its manifests.
@@ -29,7 +29,7 @@ const STAGE_VERSION: u32 = 3;
 
 /// `report.json` of a rank.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JudgeSummary {
+pub struct FilterSummary {
     /// Number of files in its share.
     pub files: u64,
     /// Their size in bytes.
@@ -61,38 +61,38 @@ impl Inputs {
 /// # Errors
 /// Invalid options; a missing path; I/O errors. An unreadable file is recorded as a decision, not returned
 /// as an error.
-pub fn judge_rank(
+pub fn filter_rank(
     fs: &dyn Fs,
     options: &CorpusOptions,
     project: &Path,
     folder: &Path,
     rank: Rank,
     reporter: &mut dyn Reporter,
-) -> Result<JudgeSummary> {
+) -> Result<FilterSummary> {
     let share = &share(fs, options, project, rank)?;
-    let stage = Stage { inputs: share_inputs(fs, options, project, share)?, ..judge_by(options, rank) };
+    let stage = Stage { inputs: share_inputs(fs, options, project, share)?, ..filter_by(options, rank) };
     let out = Ranks { folder, of: rank.of() }.of_rank(FILTER_STAGE, rank.number());
     if stage.current(fs, &out)?.is_some() {
-        let summary: JudgeSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
-        return Ok(JudgeSummary { reused: true, ..summary });
+        let summary: FilterSummary = atomic::read_json(fs, &out.join(REPORT_FILE))?;
+        return Ok(FilterSummary { reused: true, ..summary });
     }
     // What is stale must not be taken for done while this one works.
     store::stage::remove(fs, &out, FILTER_STAGE)?;
 
     let rules = Rules::open(fs, options, project)?;
     let staged = stage.begin(fs, &out)?;
-    let mut writer = DocumentWriter::create_at(PASSING_LEVEL, fs, &staged.path().join(DECISIONS_FILE))?;
-    let mut summary = JudgeSummary::default();
-    judge_sources(fs, share, &rules, reporter, &mut |verdict| {
-        match &verdict {
-            Verdict::Document(_) => summary.documents += 1,
-            Verdict::PassedOver(_) => {}
-            Verdict::End(end) => {
+    let mut writer = JsonLinesWriter::create_at(PASSING_LEVEL, fs, &staged.path().join(DECISIONS_FILE))?;
+    let mut summary = FilterSummary::default();
+    filter_sources(fs, share, &rules, reporter, &mut |decision| {
+        match &decision {
+            FilterDecision::Document(_) => summary.documents += 1,
+            FilterDecision::PassedOver(_) => {}
+            FilterDecision::End(end) => {
                 summary.files += 1;
                 summary.bytes += end.bytes;
             }
         }
-        writer.write_line(&verdict)
+        writer.write_line(&decision)
     })?;
     writer.finish()?;
     atomic::write_json(fs, &staged.path().join(REPORT_FILE), &summary)?;
@@ -117,13 +117,13 @@ pub fn sources_of_rank(
 ///
 /// # Errors
 /// Invalid options; a missing path; I/O errors.
-pub fn judge_stage(fs: &dyn Fs, options: &CorpusOptions, project: &Path, rank: Rank) -> Result<Stage> {
+pub fn filter_stage(fs: &dyn Fs, options: &CorpusOptions, project: &Path, rank: Rank) -> Result<Stage> {
     let share = share(fs, options, project, rank)?;
-    Ok(Stage { inputs: share_inputs(fs, options, project, &share)?, ..judge_by(options, rank) })
+    Ok(Stage { inputs: share_inputs(fs, options, project, &share)?, ..filter_by(options, rank) })
 }
 
 /// The stage of a rank's decisions with these options, whatever the files.
-pub fn judge_by(options: &CorpusOptions, rank: Rank) -> Stage {
+pub fn filter_by(options: &CorpusOptions, rank: Rank) -> Stage {
     Stage { name: FILTER_STAGE, options: stage_options(options, rank), inputs: BTreeMap::new() }
 }
 
@@ -168,13 +168,13 @@ fn source_shares(fs: &dyn Fs, sources: &[Source], of: usize) -> Vec<Range<usize>
 }
 
 /// The decisions of all ranks, for the current files and options.
-pub struct JudgedRanks<'a> {
+pub struct FilteredRanks<'a> {
     ranks: &'a Ranks<'a>,
     sources: &'a [Source],
     shares: Vec<Range<usize>>,
 }
 
-impl<'a> JudgedRanks<'a> {
+impl<'a> FilteredRanks<'a> {
     /// Checks every byte of every rank.
     pub fn verify(
         fs: &dyn Fs,
@@ -182,13 +182,13 @@ impl<'a> JudgedRanks<'a> {
         ranks: &'a Ranks<'a>,
         sources: &'a [Source],
         inputs: &Inputs,
-    ) -> Result<JudgedRanks<'a>> {
+    ) -> Result<FilteredRanks<'a>> {
         let shares = source_shares(fs, sources, ranks.of);
         ranks.verify(fs, |rank| {
             let inputs = inputs.of(&sources[shares[rank.number()].clone()]);
-            Stage { inputs, ..judge_by(options, rank) }
+            Stage { inputs, ..filter_by(options, rank) }
         })?;
-        Ok(JudgedRanks { ranks, sources, shares })
+        Ok(FilteredRanks { ranks, sources, shares })
     }
 
     /// Passes all decisions to `deliver`, in the order of the sources.
@@ -196,24 +196,24 @@ impl<'a> JudgedRanks<'a> {
         &self,
         fs: &dyn Fs,
         reporter: &mut dyn Reporter,
-        deliver: &mut dyn FnMut(Verdict) -> Result<()>,
+        deliver: &mut dyn FnMut(FilterDecision) -> Result<()>,
     ) -> Result<()> {
         let total = self.sources.iter().map(|source| bytes_of(fs, source)).sum();
         let mut done = 0;
         for (number, share) in self.shares.iter().enumerate() {
             let path = self.ranks.of_rank(FILTER_STAGE, number).join(DECISIONS_FILE);
             let mut left = self.sources[share.clone()].iter();
-            let verdicts: Documents<Verdict> = document::open(fs, &path)?;
-            for verdict in verdicts {
-                let verdict = verdict?;
-                if let Verdict::End(end) = &verdict {
+            let decisions: Documents<FilterDecision> = document::open(fs, &path)?;
+            for decision in decisions {
+                let decision = decision?;
+                if let FilterDecision::End(end) = &decision {
                     if left.next().is_none_or(|source| source.name != end.source) {
                         return Err(out_of_order(&path));
                     }
                     done += end.bytes;
                     reporter.progress(Phase::Corpus, done, total, "bytes");
                 }
-                deliver(verdict)?;
+                deliver(decision)?;
             }
             if left.next().is_some() {
                 return Err(out_of_order(&path));
@@ -224,5 +224,5 @@ impl<'a> JudgedRanks<'a> {
 }
 
 fn out_of_order(path: &Path) -> Error {
-    Error::corrupt(path, Fault::Verdicts)
+    Error::corrupt(path, Fault::Decisions)
 }

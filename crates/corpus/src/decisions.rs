@@ -1,8 +1,8 @@
 //! All items of the sources as one stream of filter decisions, in order.
 //!
-//! A verdict depends on its document and the options alone, so where it is reached, and beside which others,
+//! A decision depends on its document and the options alone, so where it is reached, and beside which others,
 //! changes nothing: threads here, and ranks on other machines, are ways to the same stream. What depends on
-//! order (duplicates, the split, the report) is [`crate::keeper`]'s.
+//! order (duplicates, the split, the report) is [`crate::document_writer`]'s.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -14,10 +14,10 @@ use runs::report::{Phase, Reporter};
 use serde::{Deserialize, Serialize};
 use store::fs::Fs;
 
-use crate::judge::{Judge, Judged};
+use crate::document_filter::{DocumentFilter, FilteredDocument};
 use crate::read::{self, Article, Content, Found, Position, RawDocument, ReadCounts, Sink};
 use crate::rules::Rules;
-use crate::sources::{Place, Source};
+use crate::sources::{Source, SourceData};
 use crate::{CorpusOptions, Quarantined, Result};
 
 /// So many documents or bytes of them are under way at once: with the threads, or waiting for one before
@@ -33,8 +33,8 @@ const TOLD_EVERY: Duration = Duration::from_millis(200);
 /// The decision for one item of a source.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    Document(Box<Judged>),
+pub enum FilterDecision {
+    Document(Box<FilteredDocument>),
     PassedOver(Quarantined),
     /// The end of a source.
     End(SourceEnd),
@@ -53,12 +53,12 @@ pub struct SourceEnd {
 
 /// Reads `sources` in order and passes their decisions to `deliver`, in order. This thread reads and
 /// delivers; the others filter.
-pub fn judge_sources(
+pub fn filter_sources(
     fs: &dyn Fs,
     sources: &[Source],
     rules: &Rules<'_>,
     reporter: &mut dyn Reporter,
-    deliver: &mut dyn FnMut(Verdict) -> Result<()>,
+    deliver: &mut dyn FnMut(FilterDecision) -> Result<()>,
 ) -> Result<()> {
     let threads = match rules.options.threads {
         0 => store::system::available_threads(),
@@ -69,13 +69,13 @@ pub fn judge_sources(
     }
     // Documents differ in length a hundredfold: each thread takes the next ones that are left.
     let (jobs, waiting) = mpsc::channel();
-    let (done, verdicts) = mpsc::channel();
+    let (done, decisions) = mpsc::channel();
     let waiting = &Mutex::new(waiting);
     std::thread::scope(|scope| {
         let start = |_: &usize| {
             let done = done.clone();
-            let judge = std::thread::Builder::new().name("judge".to_owned());
-            judge.spawn_scoped(scope, move || work(waiting, &done, rules)).is_ok()
+            let filter = std::thread::Builder::new().name("filter".to_owned());
+            filter.spawn_scoped(scope, move || work(waiting, &done, rules)).is_ok()
         };
         // If a thread cannot be started, the work continues without it.
         if (0..threads).take_while(start).count() == 0 {
@@ -83,9 +83,9 @@ pub fn judge_sources(
         }
         drop(done);
         let (next, slots) = (Job::default(), VecDeque::new());
-        let mut line = Line { jobs, verdicts, next, slots, first: 0, bytes: 0, deliver };
-        read_all(fs, sources, rules.options, reporter, &mut |pending| line.push(pending))?;
-        line.finish()
+        let mut buffer = ReorderBuffer { jobs, decisions, next, slots, first: 0, bytes: 0, deliver };
+        read_all(fs, sources, rules.options, reporter, &mut |pending| buffer.push(pending))?;
+        buffer.finish()
     })
 }
 
@@ -95,19 +95,19 @@ fn alone(
     sources: &[Source],
     rules: &Rules<'_>,
     reporter: &mut dyn Reporter,
-    deliver: &mut dyn FnMut(Verdict) -> Result<()>,
+    deliver: &mut dyn FnMut(FilterDecision) -> Result<()>,
 ) -> Result<()> {
-    let mut judge = Judge::new(rules);
-    read_all(fs, sources, rules.options, reporter, &mut |found| deliver(found.settled(&mut judge)))
+    let mut filter = DocumentFilter::new(rules);
+    read_all(fs, sources, rules.options, reporter, &mut |found| deliver(found.settled(&mut filter)))
 }
 
 /// A thread's work: the next documents that wait, until no more will come.
 fn work(waiting: &Mutex<Receiver<Job>>, done: &Sender<Done>, rules: &Rules<'_>) {
-    let mut judge = Judge::new(rules);
+    let mut filter = DocumentFilter::new(rules);
     loop {
         let Ok(Ok(job)) = waiting.lock().map(|waiting| waiting.recv()) else { return };
-        let judged = |(number, raw)| (number, Verdict::Document(Box::new(judge.judge(raw))));
-        if done.send(job.documents.into_iter().map(judged).collect()).is_err() {
+        let filtered = |(number, raw)| (number, FilterDecision::Document(Box::new(filter.filter(raw))));
+        if done.send(job.documents.into_iter().map(filtered).collect()).is_err() {
             return;
         }
     }
@@ -133,7 +133,7 @@ fn read_all(
             }
             take(match found {
                 Found::Document(raw) => Pending::Document(raw),
-                Found::PassedOver(quarantined) => Pending::Settled(Verdict::PassedOver(quarantined)),
+                Found::PassedOver(quarantined) => Pending::Settled(FilterDecision::PassedOver(quarantined)),
             })
         };
         let text_field = source.text_field.as_deref().unwrap_or(&options.text_field);
@@ -149,7 +149,7 @@ fn read_all(
             unusable: outcome.err().map(|unusable| unusable.0),
             counts: sink.counts,
         };
-        take(Pending::Settled(Verdict::End(end)))?;
+        take(Pending::Settled(FilterDecision::End(end)))?;
         // What was read twice, or not to its end, counts once.
         done += bytes;
         position.store(done, Relaxed);
@@ -161,23 +161,23 @@ fn read_all(
 /// Size of a file, for progress and shares. Errors are reported when it is read.
 pub fn bytes_of(fs: &dyn Fs, source: &Source) -> u64 {
     match (&source.place, source.known_bytes) {
-        (Place::Bundled, _) => crate::sample::BYTES.len() as u64,
-        (Place::File(_), Some(bytes)) => bytes,
-        (Place::File(path), None) => fs.file_bytes(path).unwrap_or(0),
+        (SourceData::Bundled, _) => crate::sample::BYTES.len() as u64,
+        (SourceData::File(_), Some(bytes)) => bytes,
+        (SourceData::File(path), None) => fs.file_bytes(path).unwrap_or(0),
     }
 }
 
 /// An item that waits for its decision, or for its turn.
 enum Pending {
     Document(RawDocument),
-    Settled(Verdict),
+    Settled(FilterDecision),
 }
 
 impl Pending {
-    fn settled(self, judge: &mut Judge<'_>) -> Verdict {
+    fn settled(self, filter: &mut DocumentFilter<'_>) -> FilterDecision {
         match self {
-            Pending::Document(raw) => Verdict::Document(Box::new(judge.judge(raw))),
-            Pending::Settled(verdict) => verdict,
+            Pending::Document(raw) => FilterDecision::Document(Box::new(filter.filter(raw))),
+            Pending::Settled(decision) => decision,
         }
     }
 }
@@ -191,26 +191,26 @@ struct Job {
 }
 
 /// The decisions of a batch, with their documents' numbers.
-type Done = Vec<(usize, Verdict)>;
+type Done = Vec<(usize, FilterDecision)>;
 
 /// All that is under way, in the order in which it was read.
-struct Line<'a> {
+struct ReorderBuffer<'a> {
     jobs: Sender<Job>,
-    verdicts: Receiver<Done>,
+    decisions: Receiver<Done>,
     /// The current batch, which is not full yet.
     next: Job,
     /// What is known of each, and the bytes it was; the first is the next to be delivered.
-    slots: VecDeque<(Option<Verdict>, usize)>,
+    slots: VecDeque<(Option<FilterDecision>, usize)>,
     /// The number of the first slot.
     first: usize,
     bytes: usize,
-    deliver: &'a mut dyn FnMut(Verdict) -> Result<()>,
+    deliver: &'a mut dyn FnMut(FilterDecision) -> Result<()>,
 }
 
-impl Line<'_> {
+impl ReorderBuffer<'_> {
     fn push(&mut self, pending: Pending) -> Result<()> {
         match pending {
-            Pending::Settled(verdict) => self.slots.push_back((Some(verdict), 0)),
+            Pending::Settled(decision) => self.slots.push_back((Some(decision), 0)),
             Pending::Document(raw) => {
                 let bytes = bytes_held(&raw);
                 self.bytes += bytes;
@@ -222,7 +222,7 @@ impl Line<'_> {
                 }
             }
         }
-        while let Ok(done) = self.verdicts.try_recv() {
+        while let Ok(done) = self.decisions.try_recv() {
             self.place(done);
         }
         self.deliver_settled()?;
@@ -253,7 +253,7 @@ impl Line<'_> {
             return Ok(());
         }
         self.hand_over();
-        match self.verdicts.recv() {
+        match self.decisions.recv() {
             Ok(done) => self.place(done),
             // All threads have died, which is told where they are waited for.
             Err(_) => {
@@ -265,19 +265,19 @@ impl Line<'_> {
     }
 
     fn place(&mut self, done: Done) {
-        for (number, verdict) in done {
+        for (number, decision) in done {
             if let Some((slot, _)) = self.slots.get_mut(number - self.first) {
-                *slot = Some(verdict);
+                *slot = Some(decision);
             }
         }
     }
 
     fn deliver_settled(&mut self) -> Result<()> {
         while let Some((Some(_), _)) = self.slots.front() {
-            if let Some((Some(verdict), bytes)) = self.slots.pop_front() {
+            if let Some((Some(decision), bytes)) = self.slots.pop_front() {
                 self.first += 1;
                 self.bytes -= bytes;
-                (self.deliver)(verdict)?;
+                (self.deliver)(decision)?;
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::{CorpusOptions, Document, clean, extract, language, words};
 
 /// The filter decision for a document. Ranks write it to disk; values at their defaults are omitted.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub struct Judged {
+pub struct FilteredDocument {
     pub outcome: Result<Document, Cause>,
     /// Why it could not be read at all, where that only shows here.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -79,7 +79,7 @@ const KEPT_FOR_BYTES: usize = 1 << 20;
 const REDACTED_BYTES: usize = 4096;
 
 /// A thread's working memory.
-pub struct Judge<'a> {
+pub struct DocumentFilter<'a> {
     rules: &'a Rules<'a>,
     options: &'a CorpusOptions,
     scratch: Scratch,
@@ -88,115 +88,115 @@ pub struct Judge<'a> {
     features: Vec<u32>,
 }
 
-impl<'a> Judge<'a> {
-    pub fn new(rules: &'a Rules<'a>) -> Judge<'a> {
+impl<'a> DocumentFilter<'a> {
+    pub fn new(rules: &'a Rules<'a>) -> DocumentFilter<'a> {
         let options = rules.options;
         let signer = options.near_duplicates.as_ref().map(Signer::new);
         let redactor = options.redact.as_ref().map(Redactor::new);
-        Judge { rules, options, scratch: Scratch::default(), signer, redactor, features: Vec::new() }
+        DocumentFilter { rules, options, scratch: Scratch::default(), signer, redactor, features: Vec::new() }
     }
 
     /// Decides on a document. A document that causes a panic is quarantined; the others go on.
-    pub fn judge(&mut self, raw: RawDocument) -> Judged {
+    pub fn filter(&mut self, raw: RawDocument) -> FilteredDocument {
         let source = raw.source.clone();
-        let verdict = store::panics::catch(|| self.verdict(raw));
-        verdict.unwrap_or_else(|| {
+        let decision = store::panics::catch(|| self.decision(raw));
+        decision.unwrap_or_else(|| {
             self.scratch = Scratch::default();
             self.signer = self.options.near_duplicates.as_ref().map(Signer::new);
             self.redactor = self.options.redact.as_ref().map(Redactor::new);
             let reason = "caused an internal error: please report it with the file".to_owned();
-            Judged { unreadable: Some(reason), ..Judged::undecided(source) }
+            FilteredDocument { unreadable: Some(reason), ..FilteredDocument::undecided(source) }
         })
     }
 
-    fn verdict(&mut self, raw: RawDocument) -> Judged {
-        let mut judged = Judged::undecided(raw.source);
+    fn decision(&mut self, raw: RawDocument) -> FilteredDocument {
+        let mut filtered = FilteredDocument::undecided(raw.source);
         let (mut url, mut title, mut date, mut told) = (raw.url, None, None, raw.language);
         let text = match raw.content {
             Content::Text(text) => text,
             Content::Html(bytes, charset) => {
                 let (page, repaired) = extract::decode(&bytes, charset.as_deref());
-                judged.repaired = repaired;
+                filtered.repaired = repaired;
                 let found = extract::extract(&page, self.options.extraction);
                 if found.flattened_elements > MOST_FLATTENED_ELEMENTS {
                     let flattened = found.flattened_elements;
-                    judged.unreadable = Some(format!("has {flattened} elements nested too deeply"));
-                    return judged;
+                    filtered.unreadable = Some(format!("has {flattened} elements nested too deeply"));
+                    return filtered;
                 }
                 if found.is_cut {
-                    judged.unreadable = Some("has too many elements for a page: split it".to_owned());
-                    return judged;
+                    filtered.unreadable = Some("has too many elements for a page: split it".to_owned());
+                    return filtered;
                 }
                 url = url.or(found.metadata.url).filter(|url| url.len() <= LONGEST_ADDRESS_BYTES);
                 (title, date) = (found.metadata.title, found.metadata.date);
                 let (text, changed) = clean::normalize(found.text, self.options.normalize);
-                judged.normalized = changed;
+                filtered.normalized = changed;
                 text
             }
             #[cfg(feature = "pdf")]
             Content::Pdf(bytes) => match crate::pdf::text(&bytes) {
                 Ok(text) => {
                     let (text, changed) = clean::normalize(text, self.options.normalize);
-                    judged.normalized = changed;
+                    filtered.normalized = changed;
                     text
                 }
                 Err(reason) => {
-                    judged.unreadable = Some(reason);
-                    return judged;
+                    filtered.unreadable = Some(reason);
+                    return filtered;
                 }
             },
         };
-        let text = self.repaired(text, &mut judged);
-        if let Some(reason) = url.as_deref().and_then(|url| self.rules.urls.judge(url)) {
-            return self.dropped(judged, &text, names::URL, reason);
+        let text = self.repaired(text, &mut filtered);
+        if let Some(reason) = url.as_deref().and_then(|url| self.rules.urls.filter(url)) {
+            return self.dropped(filtered, &text, names::URL, reason);
         }
         if text.trim().chars().count() < self.options.minimum_characters.max(1) {
-            return self.dropped(judged, &text, names::TOO_SHORT, "minimum_characters");
+            return self.dropped(filtered, &text, names::TOO_SHORT, "minimum_characters");
         }
         if let Err(reason) = self.language(&text, &mut told) {
-            return self.dropped(judged, &text, names::LANGUAGE, reason);
+            return self.dropped(filtered, &text, names::LANGUAGE, reason);
         }
         let most_words = MOST_WORDS.min(FREE_WORDS + text.len() / BYTES_PER_WORD);
         let filters = &self.options.filters;
-        let filtered = if filters.count_words() && words::are_more_than(&text, most_words) {
-            filter::judge_in_parts(&text, FREE_WORDS, filters, &mut self.scratch)
+        let cleaned = if filters.count_words() && words::are_more_than(&text, most_words) {
+            filter::filter_in_parts(&text, FREE_WORDS, filters, &mut self.scratch)
         } else {
-            filter::judge(&text, filters, &mut self.scratch)
+            filter::filter(&text, filters, &mut self.scratch)
         };
         if text.len() > KEPT_FOR_BYTES {
             self.scratch = Scratch::default();
         }
-        let text = match filtered {
+        let text = match cleaned {
             Ok(Cow::Owned(cleaned)) => cleaned,
             Ok(Cow::Borrowed(_)) => text,
-            Err(dropped) => return self.dropped(judged, &text, dropped.filter, dropped.reason),
+            Err(dropped) => return self.dropped(filtered, &text, dropped.filter, dropped.reason),
         };
-        if let Some(reason) = self.score(&text, &mut judged) {
-            return self.dropped(judged, &text, names::CLASSIFIER, reason);
+        if let Some(reason) = self.score(&text, &mut filtered) {
+            return self.dropped(filtered, &text, names::CLASSIFIER, reason);
         }
-        match self.perplexity(&text, &mut judged) {
+        match self.perplexity(&text, &mut filtered) {
             Ok(None) => {}
-            Ok(Some(reason)) => return self.dropped(judged, &text, names::PERPLEXITY, reason),
+            Ok(Some(reason)) => return self.dropped(filtered, &text, names::PERPLEXITY, reason),
             Err(error) => {
-                judged.unreadable = Some(format!("could not be filtered: {error}"));
-                return judged;
+                filtered.unreadable = Some(format!("could not be filtered: {error}"));
+                return filtered;
             }
         }
         if let Some(items) = &self.rules.evaluations {
-            judged.overlaps =
+            filtered.overlaps =
                 items.find(&text).into_iter().map(|(item, words)| (item, words.to_owned())).collect();
-            if !judged.overlaps.is_empty() {
-                return self.dropped(judged, &text, names::CONTAMINATION, "ngram_overlap");
+            if !filtered.overlaps.is_empty() {
+                return self.dropped(filtered, &text, names::CONTAMINATION, "ngram_overlap");
             }
         }
-        judged.bands = self.signer.as_mut().and_then(|signer| signer.sign(&text));
+        filtered.bands = self.signer.as_mut().and_then(|signer| signer.sign(&text));
         let language = told.or_else(|| language::detect(&text));
         let text = match &mut self.redactor {
             Some(redactor) => {
                 title = title.map(|title| redactor.redact(&title).0.into_owned());
                 url = url.map(|url| redactor.redact_address(&url));
                 let (redacted, done) = redactor.redact(&text);
-                judged.redacted = done;
+                filtered.redacted = done;
                 match redacted {
                     Cow::Owned(redacted) => redacted,
                     Cow::Borrowed(_) => text,
@@ -204,17 +204,17 @@ impl<'a> Judge<'a> {
             }
             None => text,
         };
-        let source = judged.source.clone();
-        judged.outcome =
-            Ok(Document { url, title, date, score: judged.score, ..Document::new(text, source, language) });
-        judged
+        let source = filtered.source.clone();
+        filtered.outcome =
+            Ok(Document { url, title, date, score: filtered.score, ..Document::new(text, source, language) });
+        filtered
     }
 
     /// Notes the classifier's score; why a document goes for it.
-    fn score(&mut self, text: &str, judged: &mut Judged) -> Option<&'static str> {
+    fn score(&mut self, text: &str, filtered: &mut FilteredDocument) -> Option<&'static str> {
         let (model, options) = self.rules.classifier.as_ref().zip(self.options.classifier.as_ref())?;
         let score = model.score(text, &mut self.features);
-        judged.score = Some(score as f32);
+        filtered.score = Some(score as f32);
         if score < options.minimum_score() {
             return Some("minimum_score");
         }
@@ -227,23 +227,23 @@ impl<'a> Judge<'a> {
     }
 
     /// Notes the perplexity under the recipe's model; why a document goes for it.
-    fn perplexity(&self, text: &str, judged: &mut Judged) -> crate::Result<Option<&'static str>> {
+    fn perplexity(&self, text: &str, filtered: &mut FilteredDocument) -> crate::Result<Option<&'static str>> {
         let Some(model) = &self.rules.perplexity else { return Ok(None) };
         let Some(perplexity) = model.of(text)? else { return Ok(None) };
         // Not finite is no number in JSON, where ranks write it down.
-        judged.perplexity =
+        filtered.perplexity =
             Some(if perplexity.is_nan() { f32::MAX } else { perplexity.min(f64::from(f32::MAX)) as f32 });
-        Ok(model.judge(perplexity))
+        Ok(model.filter(perplexity))
     }
 
     /// The repaired text, if the recipe enables repair.
-    fn repaired(&self, text: String, judged: &mut Judged) -> String {
+    fn repaired(&self, text: String, filtered: &mut FilteredDocument) -> String {
         let Some(options) = &self.options.repair else { return text };
         match repair(&text, options, self.redactor.is_none()) {
             (Cow::Owned(repaired), repairs) => {
-                judged.repairs = repairs;
+                filtered.repairs = repairs;
                 let (text, changed) = clean::normalize(repaired, self.options.normalize);
-                judged.normalized |= changed;
+                filtered.normalized |= changed;
                 text
             }
             (Cow::Borrowed(_), _) => text,
@@ -253,22 +253,25 @@ impl<'a> Judge<'a> {
     /// Kept parts of a dropped document are redacted too.
     fn dropped(
         &mut self,
-        mut judged: Judged,
+        mut filtered: FilteredDocument,
         text: &str,
         filter: &'static str,
         reason: &'static str,
-    ) -> Judged {
+    ) -> FilteredDocument {
         let kept = if self.options.keep_dropped { text.len() } else { SHOWN_BYTES + REDACTED_BYTES };
         let text = &text[..text.floor_char_boundary(kept)];
         let redacted = self.redactor.as_mut().map(|redactor| redactor.redact(text).0);
         let text = redacted.as_deref().unwrap_or(text);
         let shown = if self.options.keep_dropped { text.len() } else { SHOWN_BYTES };
-        judged.start = text[..text.floor_char_boundary(shown)].to_owned();
+        filtered.start = text[..text.floor_char_boundary(shown)].to_owned();
         if let Some(redactor) = &mut self.redactor {
-            judged.overlaps.iter_mut().for_each(|(_, words)| *words = redactor.redact(words).0.into_owned());
+            filtered
+                .overlaps
+                .iter_mut()
+                .for_each(|(_, words)| *words = redactor.redact(words).0.into_owned());
         }
-        judged.outcome = Err(Dropped { filter, reason }.into());
-        judged
+        filtered.outcome = Err(Dropped { filter, reason }.into());
+        filtered
     }
 
     /// Whether a text's language is wanted; a language given by the source is not checked.
@@ -292,9 +295,9 @@ impl<'a> Judge<'a> {
     }
 }
 
-impl Judged {
-    fn undecided(source: String) -> Judged {
-        Judged {
+impl FilteredDocument {
+    fn undecided(source: String) -> FilteredDocument {
+        FilteredDocument {
             outcome: Err(Dropped { filter: names::TOO_SHORT, reason: "minimum_characters" }.into()),
             unreadable: None,
             bands: None,

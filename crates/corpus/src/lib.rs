@@ -6,9 +6,9 @@
 //! function of inputs and options alone.
 //!
 //! Reading order: `options`, `sources` (which files), `kind`, `read` (bytes to raw documents), `extract`,
-//! `clean`, `repair`, `filter`, `contamination`, `dedup`, `redact`, `document_filter` (one document), `decisions` (all
-//! of them, in order), `document_writer`, `prepare`, `split`, then `tokenize`, and `ranks` (the same on many
-//! machines).
+//! `clean`, `repair`, `filter`, `contamination`, `dedup`, `redact`, `document_filter` (one document),
+//! `decisions` (all of them, in order), `document_writer`, `prepare`, `split`, then `tokenize`, and `ranks`
+//! (the same on many machines).
 
 pub mod classifier;
 mod clean;

@@ -4,8 +4,9 @@ use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::forward::{Pass, Positions, Rows, upload_batch, upload_rope_tables};
 use crate::layout::EvaluationLayout;
+use crate::layout::MemoryPlan;
 use crate::parameters::{Trainable, WeightTypes};
-use crate::plan::{Evaluation, MemoryPlan};
+use crate::purpose::Evaluation;
 use crate::weights::Weights;
 use compute::{Batch, Device};
 

@@ -3,8 +3,26 @@
 use crate::config::ModelConfig;
 use crate::network::{Network, RegionBytes, Regions};
 use crate::parameters::{Parameter, Role, Trainable, WeightTypes};
-use crate::plan::{Decoding, Evaluation, MemoryPlan, Optimizer, Precision, Training};
+use crate::purpose::{Decoding, Evaluation, Optimizer, Precision, Training};
 use compute::{DType, Layout, Tensor};
+use serde::Serialize;
+
+/// Bytes of the arena by part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// Weights, rounded copies for products included.
+    pub parameters_bytes: usize,
+    /// Gradients of trained weights.
+    pub gradients_bytes: usize,
+    /// Optimizer state: moments, and the weight average.
+    pub moments_bytes: usize,
+    /// Activations stored for the backward pass; the key/value cache for decoding.
+    pub activations_bytes: usize,
+    /// Buffers shared by all layers, rotary tables, inputs.
+    pub scratch_bytes: usize,
+    /// The arena.
+    pub total_bytes: usize,
+}
 
 /// Bytes reserved since the last question.
 struct Taken(usize);

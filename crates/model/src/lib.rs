@@ -2,11 +2,11 @@
 //! decoding.
 //!
 //! Reading order: [`config`] (the shape), [`parameters`] (names, roles, what is trained), `network` (the walk
-//! that places them), `linear`, [`plan`] and `layout` (every byte of the arena, before the first step),
-//! `weights` (what all models share), then a model for each purpose: `forward`, `backward`, `optimizer` and
-//! `training`; `evaluator`; `decoder` (with a key/value cache). [`sampling`] picks tokens, [`folder`] is
-//! Hugging Face's form on disk, [`stored`] that or GGUF. Non-goals: a graph, other architectures, the loop
-//! around a step.
+//! that places them), `linear`, [`purpose`], `layout` and [`plan`] (every byte of the arena, before the first
+//! step), `weights` (what all models share), then a model for each purpose: `forward`, `backward`,
+//! `optimizer` and `training`; `evaluator`; `decoder` (with a key/value cache). [`sampling`] picks tokens,
+//! [`folder`] is Hugging Face's form on disk, [`stored`] that or GGUF. Non-goals: a graph, other
+//! architectures, the loop around a step.
 //!
 //! Legend of shape suffixes: B batch, T time, N = B·T, D model width, H query heads, K key/value heads, F
 //! feed-forward, V vocabulary.
@@ -18,12 +18,14 @@ mod error;
 mod evaluator;
 pub mod folder;
 mod forward;
+mod groups;
 mod layout;
 mod linear;
 mod network;
 mod optimizer;
 pub mod parameters;
 pub mod plan;
+pub mod purpose;
 mod rope;
 pub mod sampling;
 pub mod stored;
@@ -35,9 +37,11 @@ pub use config::{ModelConfig, ParameterCount};
 pub use decoder::Decoder;
 pub use error::{Error, ErrorKind, Result};
 pub use evaluator::Evaluator;
-pub use optimizer::{LearningRateScales, Update};
+pub use groups::LearningRateScales;
+pub use optimizer::Update;
 pub use parameters::{Parameter, Role, Trainable, WeightTypes};
-pub use plan::{Decoding, Evaluation, MemoryPlan, Optimizer, Precision, Purpose, Training};
+pub use plan::MemoryPlan;
+pub use purpose::{Decoding, Evaluation, Optimizer, Precision, Purpose, Training};
 pub use stored::Stored;
 pub use training::{StateKind, StepOutcome, TrainingModel};
 pub use weights::Weights;

@@ -6,17 +6,13 @@
 //! (Amsel et al. 2025). The length of a step is that of an AdamW step (Liu et al. 2025, "Muon is Scalable for
 //! LLM Training"), so that one learning rate serves both.
 
+use crate::groups::{Group, LearningRateScales};
 use crate::layout::MuonBuffers;
 use crate::linear::product;
-use crate::parameters::{Parameter, Role};
-use crate::plan::Optimizer;
 use crate::training::TrainingModel;
-use crate::weights::{Weights, vector};
+use crate::weights::vector;
 use compute::device::{AdamW, Axpby, Gemm, Momentum, SgdStep};
 use compute::{DType, Device, Tensor};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use std::ops::Range;
 
 /// Options of one optimizer step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,73 +37,6 @@ pub struct Update {
     pub scales: LearningRateScales,
 }
 
-/// Multipliers of the learning rate by kind of parameter.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct LearningRateScales {
-    /// Token embedding, and the output layer if it shares the embedding's weights.
-    #[schemars(range(min = 0.0, max = 1000.0))]
-    pub embedding: f64,
-    /// Output layer, if it has its own weights.
-    #[schemars(range(min = 0.0, max = 1000.0))]
-    pub head: f64,
-    /// Weight matrices of the layers.
-    #[schemars(range(min = 0.0, max = 1000.0))]
-    pub hidden: f64,
-    /// Norms and biases.
-    #[schemars(range(min = 0.0, max = 1000.0))]
-    pub vectors: f64,
-    /// Multiplier from each layer to the layer below it: layer i of L gets this to the power of L − 1 − i,
-    /// the embedding to the power of L (discriminative fine-tuning, Howard & Ruder 2018); 0.8 to 0.95 is
-    /// typical for fine-tuning.
-    #[schemars(range(min = 0.01, max = 1.0))]
-    pub layer_decay: f64,
-}
-
-impl Default for LearningRateScales {
-    fn default() -> LearningRateScales {
-        LearningRateScales { embedding: 1.0, head: 1.0, hidden: 1.0, vectors: 1.0, layer_decay: 1.0 }
-    }
-}
-
-impl LearningRateScales {
-    fn of(&self, parameter: &Parameter, layers: usize) -> f32 {
-        let role = match parameter.role {
-            Role::Embedding => self.embedding,
-            Role::Head => self.head,
-            Role::Hidden => self.hidden,
-            Role::Vector => self.vectors,
-        };
-        let from_end = match (parameter.layer, parameter.role) {
-            (Some(layer), _) => layers - 1 - layer,
-            (None, Role::Embedding) => layers,
-            (None, _) => 0,
-        };
-        role as f32 * (self.layer_decay as f32).powi(from_end as i32)
-    }
-}
-
-/// Consecutive trained parameters that one call updates.
-#[derive(Clone, Copy, Debug)]
-struct Group {
-    /// First element in the master weights.
-    weight: usize,
-    /// First element in each region of gradients and moments.
-    state: usize,
-    len: usize,
-    scale: f32,
-    is_decayed: bool,
-    /// Rows and columns of a matrix that Muon updates.
-    matrix: Option<(usize, usize)>,
-}
-
-/// The groups of a model, made anew when the scales of the learning rate change.
-#[derive(Debug, Default)]
-pub(crate) struct Groups {
-    of: Option<LearningRateScales>,
-    groups: Vec<Group>,
-}
-
 /// p(X) = a·X + b·X·Xᵀ·X + c·(X·Xᵀ)²·X, one after the other: together they take singular values from 1e-3 to
 /// 1 near 1 (Amsel et al. 2025, for five steps and that lower end).
 const POLYNOMIALS: [(f32, f32, f32); 5] = [
@@ -125,9 +54,7 @@ impl<D: Device> TrainingModel<D> {
     /// Applies the accumulated gradients, which Muon uses up. When they are not finite nothing changes, which
     /// the outcome says.
     pub fn optimizer_step(&mut self, update: &Update) {
-        if self.groups.of != Some(update.scales) {
-            self.groups = Groups { of: Some(update.scales), groups: self.group(&update.scales) };
-        }
+        self.groups.update(&self.weights, self.training.optimizer, &update.scales);
         let gradients = self.gradients();
         let squared_norm = self.layout.squared_norm;
         self.weights.device.squared_norm(gradients, squared_norm);
@@ -223,61 +150,7 @@ impl<D: Device> TrainingModel<D> {
         let offset = self.weights.regions.rounded? + group.weight * DType::Bf16.size();
         Some(Tensor { offset, dtype: DType::Bf16, ..vector(0, group.len) })
     }
-
-    /// Trained parameters in order. Neighbors that are treated alike form one group, with the padding between
-    /// them.
-    fn group(&self, scales: &LearningRateScales) -> Vec<Group> {
-        let size = DType::F32.size();
-        let weights = &self.weights;
-        let muon = self.training().optimizer == Optimizer::Muon;
-        let mut groups: Vec<Group> = Vec::new();
-        for parameter in weights.parameters() {
-            let Some(tensor) = parameter.state else { continue };
-            let is_muon = muon && parameter.role == Role::Hidden;
-            let next = Group {
-                weight: (parameter.weight.offset - weights.regions.master) / size,
-                state: tensor.offset / size,
-                len: parameter.len(),
-                scale: scales.of(parameter, weights.config.num_hidden_layers),
-                is_decayed: parameter.is_matrix(),
-                matrix: is_muon.then_some((tensor.rows, tensor.columns)),
-            };
-            match groups.last_mut().filter(|last| last.is_continued_by(&next)) {
-                Some(last) => last.len = next.weight + next.len - last.weight,
-                None => groups.push(next),
-            }
-        }
-        groups
-    }
 }
-
-/// Ranges of trained elements in the master weights; padding between them is part of a range.
-pub(crate) fn trained_runs<D: Device>(weights: &Weights<D>) -> Vec<Range<usize>> {
-    let mut runs: Vec<Range<usize>> = Vec::new();
-    for parameter in weights.parameters().iter().filter(|parameter| parameter.is_trainable()) {
-        let first = (parameter.weight.offset - weights.regions.master) / DType::F32.size();
-        let end = first + parameter.len();
-        match runs.last_mut().filter(|last| first - last.end < PADDING) {
-            Some(last) => last.end = end,
-            None => runs.push(first..end),
-        }
-    }
-    runs
-}
-
-impl Group {
-    /// Whether one update can go over both: the same rule, and the same distance in every region, with at
-    /// most padding between them.
-    fn is_continued_by(&self, next: &Group) -> bool {
-        let alike = self.scale == next.scale && self.is_decayed == next.is_decayed;
-        let plain = self.matrix.is_none() && next.matrix.is_none();
-        let (weight, state) = (next.weight - self.weight, next.state - self.state);
-        alike && plain && weight == state && weight - self.len < PADDING
-    }
-}
-
-/// More f32 elements than lie between two tensors of a region.
-const PADDING: usize = 64 / size_of::<f32>();
 
 /// The semi-orthogonal factor of the (rows, columns) matrix in `buffers.x`, as one vector in one of the
 /// buffers. No singular value may be above 1.

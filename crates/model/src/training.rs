@@ -4,11 +4,12 @@ use crate::backward::Backward;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::forward::{Pass, Positions, Rows, upload_batch, upload_rope_tables};
+use crate::groups::{Groups, trained_runs};
+use crate::layout::MemoryPlan;
 use crate::layout::TrainingLayout;
 use crate::network::at;
-use crate::optimizer::{Groups, trained_runs};
 use crate::parameters::{Parameter, Role};
-use crate::plan::{MemoryPlan, Training};
+use crate::purpose::Training;
 use crate::weights::{Weights, check_len, vector};
 use compute::{Batch, DType, Device, Tensor};
 use std::ops::Range;
@@ -21,7 +22,7 @@ pub struct TrainingModel<D: Device> {
     pub(crate) groups: Groups,
     /// Of the master weights: all but what is frozen and fused with what is trained.
     pub(crate) trained_runs: Vec<Range<usize>>,
-    training: Training,
+    pub(crate) training: Training,
     positions: Positions,
 }
 

@@ -1,8 +1,8 @@
 // The page: the list of runs, the selected runs, and their data from the server.
 //
 // All data come over one event stream; a new selection opens a new one. After an interruption the browser
-// reconnects by itself and gets everything again, so nothing here has to track what was missed. Reading order:
-// this file, then curves.js, chart.js.
+// reconnects by itself and gets everything again, so nothing here has to track what was missed. Reading
+// order: this file, then curves.js, chart.js.
 
 import { bytes, count, duration, element, labels, loss, name, small } from "./format.js";
 import { Curves, Metrics } from "./curves.js";
@@ -93,7 +93,8 @@ function choose(next) {
   draw();
 }
 
-// The list of runs, newest first. Selected runs that were deleted stay selected, marked as gone, until deselected.
+// The list of runs, newest first. Selected runs that were deleted stay selected, marked as gone, until
+// deselected.
 function list() {
   if (following) {
     const newest = ids.at(-1);

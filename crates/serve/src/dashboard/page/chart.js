@@ -249,8 +249,8 @@ function scaled({ x0, x1, y0, y1 }, { logX, logY }, { width, height }) {
   };
 }
 
-// About `most` round values from low to high. A logarithmic axis over decades gets 1, 2, 5; over less, it gets
-// the ticks of a linear axis.
+// About `most` round values from low to high. A logarithmic axis over decades gets 1, 2, 5; over less, it
+// gets the ticks of a linear axis.
 export function ticks(low, high, log, most) {
   if (log && low > 0 && high / low >= 8) {
     const decades = Math.log10(high / low);

@@ -1,4 +1,5 @@
-// Recipes and machines of the selected runs, as tables: one row per key, one column per run, differences marked.
+// Recipes and machines of the selected runs, as tables: one row per key, one column per run, differences
+// marked.
 
 import { element } from "./format.js";
 

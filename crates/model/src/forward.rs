@@ -179,7 +179,7 @@ impl<D: Device> Pass<'_, D> {
         let hidden = rows.of(buffers.hidden);
         let streams = (rows.of(a.middle), rows.of(buffers.residual[index + 1]));
         self.device.swiglu(rows.of(a.gate_up), hidden);
-        self.into_residual(hidden, &self.network.layers[index].down, streams, dropout_seed, 2 * index + 2);
+        self.add_to_residual(hidden, &self.network.layers[index].down, streams, dropout_seed, 2 * index + 2);
     }
 
     /// A layer from the stream before it to `gate_up`: all that its backward reads.
@@ -202,7 +202,7 @@ impl<D: Device> Pass<'_, D> {
         let positions = rows.vector(buffers.positions);
         self.device.rope(rotation(self.config, qkv, [buffers.cos, buffers.sin], positions, false));
         self.device.attention(self.attention(a));
-        self.into_residual(rows.of(a.attention), &w.output, (x, middle), dropout_seed, 2 * index + 1);
+        self.add_to_residual(rows.of(a.attention), &w.output, (x, middle), dropout_seed, 2 * index + 1);
 
         let norm = rms_norm(self.config, middle, w.mlp_norm, rows.of(a.mlp_rstd));
         self.device.rmsnorm(norm, normed);
@@ -210,7 +210,7 @@ impl<D: Device> Pass<'_, D> {
     }
 
     /// `out = residual + dropout(linear(x))`; without dropout the residual is added by the product.
-    fn into_residual(
+    fn add_to_residual(
         &mut self,
         x: Tensor,
         linear: &Linear,

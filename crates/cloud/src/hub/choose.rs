@@ -135,7 +135,7 @@ mod tests {
         };
         let message = chosen("hf://a/b", &odd).unwrap_err().to_string();
         assert!(
-            message.contains("`data/train:1.parquet` is meant") && message.contains("PATTERN"),
+            message.contains("matches `data/train:1.parquet`") && message.contains("PATTERN"),
             "{message}"
         );
         let other = RemoteFile { path: ".odd:".into(), ..odd };

@@ -26,7 +26,7 @@ impl Storage {
     /// No response after several attempts; a refusal; an unexpected response.
     pub fn list(&self, prefix: &str) -> Result<Vec<Object>> {
         let place = self.place(prefix);
-        let broken = || broken(&place, "the answer is not what an object storage says");
+        let broken = || broken(&place, "unexpected response from the object storage");
         let (mut objects, mut token) = (Vec::new(), None::<String>);
         let (mut pages, mut tokens) = (0, HashSet::new());
         loop {

@@ -96,7 +96,7 @@ mod tests {
         });
         assert_eq!(done.unwrap(), 4);
         assert_eq!(recorder.warnings().len(), 3);
-        assert!(recorder.warnings()[0].contains("free some space"), "{}", recorder.warnings()[0]);
+        assert!(recorder.warnings()[0].contains("Training is paused"), "{}", recorder.warnings()[0]);
     }
 
     #[test]

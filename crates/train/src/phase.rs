@@ -330,8 +330,8 @@ mod tests {
             );
         };
         told("[[phase]]\nname = \"a\"", "one of share");
-        told("[[phase]]\nname = \"a\"\nshare = 0.5", "make 0.5");
-        told("[[phase]]\nname = \"a\"\nshare = 0.5\n[[phase]]\nname = \"b\"\nsteps = 2", "the same");
+        told("[[phase]]\nname = \"a\"\nshare = 0.5", "sum to 0.5");
+        told("[[phase]]\nname = \"a\"\nshare = 0.5\n[[phase]]\nname = \"b\"\nsteps = 2", "the same key");
         told("epochs = 3\n[[phase]]\nname = \"a\"\nsteps = 2", "remove train.epochs");
         told("steps = 1\n[[phase]]\nname = \"a\"\nsteps = 2", "remove train.steps");
         told("steps = 3\n[[phase]]\nname = \"a\"\nsteps = 2", "remove train.steps");

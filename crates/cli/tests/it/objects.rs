@@ -162,7 +162,7 @@ fn machines_that_share_a_bucket_make_the_bytes_of_one() {
 
     let flag =
         lab.on("flag", "data stage filter quickstart --corpus-path s3://lab/raw/more.jsonl --json").expect(0);
-    assert!(flag.last_line().contains("35 documents of 1 files"), "{}", flag.stdout);
+    assert!(flag.last_line().contains("35 documents from 1 files"), "{}", flag.stdout);
 
     // A launcher passes the share on.
     let other = "data prepare --executor local --ranks 3 --share s3://lab/run/1 --json";
@@ -199,12 +199,12 @@ fn machines_that_share_a_bucket_make_the_bytes_of_one() {
 #[test]
 fn a_push_that_breaks_leaves_no_mark_and_damage_is_told_by_name() {
     let Some(lab) = Lab::new() else { return };
-    let verdicts = "run/1/data/ranks/filter-00001-of-00002/decisions.jsonl.zst";
+    let decisions = "run/1/data/ranks/filter-00001-of-00002/decisions.jsonl.zst";
     let mark = "run/1/data/ranks/filter-00001-of-00002/manifest.json";
-    lab.server.fail("PUT", verdicts, Fault::Refuse(403, "AccessDenied"));
+    lab.server.fail("PUT", decisions, Fault::Refuse(403, "AccessDenied"));
     let refused = lab.stage("one", "filter --rank 1").expect(3);
     assert!(
-        refused.stderr.contains(verdicts) && refused.stderr.contains("check the keys"),
+        refused.stderr.contains(decisions) && refused.stderr.contains("check the keys"),
         "{}",
         refused.stderr
     );
@@ -215,7 +215,7 @@ fn a_push_that_breaks_leaves_no_mark_and_damage_is_told_by_name() {
     lab.done("zero", "filter", false);
 
     // One bad read is no damage.
-    lab.server.fail("GET", verdicts, Fault::Damage);
+    lab.server.fail("GET", decisions, Fault::Damage);
     lab.done("unlucky", "documents", false);
     assert!(lab.server.object(mark).is_some());
     lab.server.set("run/1/data/documents/manifest.json", "no manifest");
@@ -229,25 +229,26 @@ fn a_push_that_breaks_leaves_no_mark_and_damage_is_told_by_name() {
     drop(held);
 
     // One byte of the same size.
-    let mut bytes = lab.server.object(verdicts).expect("pushed");
+    let mut bytes = lab.server.object(decisions).expect("pushed");
     bytes[40] ^= 1;
-    lab.server.set(verdicts, bytes);
+    lab.server.set(decisions, bytes);
     let damaged = lab.stage("two", "documents").expect(3);
     for words in
-        [verdicts, "has a different BLAKE3 hash", "data stage filter --rank 1 --of 2 --share s3://lab/run/1"]
+        [decisions, "has a different BLAKE3 hash", "data stage filter --rank 1 --of 2 --share s3://lab/run/1"]
     {
         assert!(damaged.stderr.contains(words), "{}", damaged.stderr);
     }
     assert_eq!(lab.server.object(mark), None);
     lab.done("anywhere", "filter --rank 1", false);
     // What came before a break is not asked for again.
-    lab.server.fail("GET", verdicts, Fault::Refuse(403, "AccessDenied"));
-    assert!(lab.stage("late", "documents").expect(3).stderr.contains(verdicts));
+    let report = "run/1/data/ranks/filter-00001-of-00002/report.json";
+    lab.server.fail("GET", report, Fault::Refuse(403, "AccessDenied"));
+    assert!(lab.stage("late", "documents").expect(3).stderr.contains(report));
     lab.server.take_log();
     lab.done("late", "documents", false);
     let brought = lab.asked("GET", "run/1/data/ranks/filter-00001-of-00002/");
     let names: Vec<&str> = brought.iter().filter_map(|key| key.rsplit('/').next()).collect();
-    assert_eq!(names, ["manifest.json", "decisions.jsonl.zst"]);
+    assert_eq!(names, ["manifest.json", "report.json"]);
     lab.done("two", "documents", true);
 
     // A text that is another one by now.

@@ -234,7 +234,7 @@ fn a_folder_of_another_name_or_version_stops_no_run() {
     for command in ["run --set train.steps=9", "run --resume", "run --fresh --set train.steps=9"] {
         let told = sandbox.run(command).expect(0).stderr;
         assert!(
-            told.contains("20200101-000000-old is left out") && told.contains("another version"),
+            told.contains("20200101-000000-old is ignored") && told.contains("another version"),
             "{told}"
         );
         assert!(!told.contains("exp is"), "{told}");

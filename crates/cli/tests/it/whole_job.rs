@@ -169,7 +169,7 @@ fn damaged_shards_and_checkpoints_are_made_anew_or_passed_over() {
     bytes[2000] ^= 4;
     std::fs::write(&newest, bytes).expect("writable");
     let finished = sandbox.run("resume --more-steps 2 --json").expect(0);
-    assert!(finished.stdout.contains("step 40 cannot be used"), "{}", finished.stdout);
+    assert!(finished.stdout.contains("step 40 is unusable"), "{}", finished.stdout);
     assert!(finished.stdout.contains("\"step\":42"), "{}", finished.stdout);
 }
 
@@ -186,7 +186,7 @@ fn a_run_goes_on_beyond_its_end() {
     let results: Value = serde_json::from_slice(&sandbox.read("evals/results.json")).expect("JSON");
     assert_eq!(results["checkpoint_step"], 45, "what goes on is validated and exported too");
     let again = sandbox.run("run --json").expect(0);
-    assert!(again.stdout.contains("to step 45; reused"), "still the run of its recipe: {}", again.stdout);
+    assert!(again.stdout.contains("to step 45; reusing it"), "still the run of its recipe: {}", again.stdout);
     sandbox.run("resume --more-epochs 1 --checkpoint best").expect(0);
     assert!(sandbox.run("resume --checkpoint 9999").expect(4).stderr.contains("9999"));
     assert!(sandbox.run("resume --checkpoint soon").expect(1).stderr.contains("soon"));

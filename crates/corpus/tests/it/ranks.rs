@@ -123,7 +123,7 @@ impl Project {
     }
 }
 
-/// The ranks that have left no verdicts by these options, by their marks.
+/// The ranks that have left no decisions by these options, by their marks.
 fn unfiltered(options: &CorpusOptions, ranks: &Ranks<'_>) -> Vec<usize> {
     let is_filtered = |number: &usize| {
         let stage = corpus::filter_by(options, Rank::new(*number, ranks.of).unwrap());
@@ -230,14 +230,14 @@ fn ranks_that_are_missing_stale_or_damaged_are_named() {
     project.write("lines.txt", (prose(9, 1) + &prose(3, 2)).replace("river", "rover").as_bytes());
     refused(&["rank 2 is out of date"]);
     assert!(!project.filter(&options, 2, 3));
-    let verdicts = ranks.of_rank("filter", 0).join("decisions.jsonl.zst");
-    let mut bytes = std::fs::read(&verdicts).unwrap();
+    let decisions = ranks.of_rank("filter", 0).join("decisions.jsonl.zst");
+    let mut bytes = std::fs::read(&decisions).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    std::fs::write(&verdicts, bytes).unwrap();
+    std::fs::write(&decisions, bytes).unwrap();
     refused(&["rank 0 is damaged"]);
     assert!(!project.filter(&options, 0, 3), "what is damaged is made again");
-    // What is done with verdicts does not make them stale.
+    // What is done with decisions does not make them stale.
     let split = CorpusOptions { validation_fraction: 0.3, seed: 5, deduplicate: false, ..options.clone() };
     assert!((0..3).all(|number| project.filter(&split, number, 3)));
     project.put_together(&options, 3, &out, &mut NoReport).unwrap();

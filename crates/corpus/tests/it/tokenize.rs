@@ -87,7 +87,10 @@ fn damaged_documents_are_not_tokenized() {
     };
     let error = run().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(error.to_string().contains("train.jsonl.zst") && error.to_string().contains("again"), "{error}");
+    assert!(
+        error.to_string().contains("train.jsonl.zst") && error.to_string().contains("damaged"),
+        "{error}"
+    );
     std::fs::remove_dir_all(project.documents_folder()).unwrap();
     assert_eq!(run().unwrap_err().kind(), ErrorKind::Corrupt);
 }

@@ -84,7 +84,7 @@ fn links_to_other_disks_are_followed_once_and_links_to_nowhere_told() {
         texts.sort();
         assert_eq!(texts, ["far", "file", "near"], "{paths:?}");
         let nowhere = ["in/gone.txt", "in/self.txt"]
-            .map(|name| format!("{name} is a link that leads nowhere, or to itself"));
+            .map(|name| format!("{name} is a link to a missing target or to itself"));
         assert_eq!(told(&summary), nowhere, "{paths:?}");
     }
 }

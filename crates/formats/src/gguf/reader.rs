@@ -178,7 +178,7 @@ impl<R: Read + Seek> Reader<R> {
 
     fn unsupported_type(&self, tensor: &TensorInfo) -> Error {
         let message = format!(
-            "has type {}, which is not supported: use a file of F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, \
+            "is stored as {}, which is not supported: use a file of F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, \
              Q5_1, Q4_K, Q5_K or Q6_K",
             tensor.tensor_type
         );

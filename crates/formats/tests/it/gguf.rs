@@ -128,7 +128,7 @@ fn types_that_are_not_read_are_named() {
         .tensor("new", &[7], 99, vec![0; 7]);
     let mut reader = file.open().unwrap();
     assert_eq!(reader.read_bytes("q2").unwrap().len(), 84);
-    for (name, said) in [("q2", "Q2_K"), ("iq", "IQ4_XS (type 23)"), ("new", "holds type 99")] {
+    for (name, said) in [("q2", "Q2_K"), ("iq", "IQ4_XS (type 23)"), ("new", "stored as type 99")] {
         let error = reader.read_f32(name).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains(said), "{error}");

@@ -96,7 +96,7 @@ fn a_bias_that_the_model_has_no_place_for_is_refused() {
 fn damage_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let none = load(folder.path()).err().unwrap().to_string();
-    assert!(none.contains("there is no config.json here"), "{none}");
+    assert!(none.contains("there is no config.json"), "{none}");
     save(folder.path(), shape(false, false, true));
     let path = folder.path().join(folder::WEIGHTS_FILE);
     let bytes = RealFs.read(&path).unwrap();

@@ -198,6 +198,6 @@ mod tests {
             assert_eq!(stage.name().parse(), Ok(stage));
             assert!(stage.0.inputs.iter().all(|input| DataStage::ALL[..at].contains(input)), "{stage}");
         }
-        assert!("nothing".parse::<DataStage>().is_err_and(|told| told.contains("judge, documents")));
+        assert!("nothing".parse::<DataStage>().is_err_and(|told| told.contains("filter, documents")));
     }
 }

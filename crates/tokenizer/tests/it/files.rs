@@ -56,7 +56,7 @@ fn damage_is_told_with_the_file_and_the_remedy() {
         assert!(message.contains(file) && message.contains(wanted), "{message}");
         std::fs::write(&path, good).unwrap();
     };
-    check(TOKENIZER_FILE, &|text| text[..1000].to_owned(), "train the tokenizer again");
+    check(TOKENIZER_FILE, &|text| text[..1000].to_owned(), "is damaged");
     check(TOKENIZER_FILE, &|text| text.replace("\"BPE\"", "\"WordPiece\""), "WordPiece");
     check(TOKENIZER_FILE, &|text| text.replace("\"!\": 8", "\"!\": 9999"), "out of range");
     check(TOKENIZER_FILE, &|text| text.replace("\"<EOS>\": 2", "\"<EOT>\": 2"), "<EOS>");

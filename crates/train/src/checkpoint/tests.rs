@@ -147,7 +147,7 @@ fn what_is_saved_comes_back_and_is_the_same_every_time() {
     assert_eq!(weights.0.len(), shapes().len());
     let error = checkpoints(&disk).load(Which::Step(8), &mut weights, &mut NoReport).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert!(error.to_string().contains("there is: 7"), "{error}");
+    assert!(error.to_string().contains("available steps: 7"), "{error}");
 }
 
 #[test]

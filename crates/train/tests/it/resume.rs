@@ -205,5 +205,5 @@ fn a_changed_option_is_told() {
     bench.recorded = None;
     let mut recorder = Recorder::default();
     bench.train(LATEST, &StopFlag::new(), &mut recorder).unwrap();
-    assert!(format!("{:?}", recorder.events).contains("train.learning_rate was changed"));
+    assert!(format!("{:?}", recorder.events).contains("train.learning_rate has changed"));
 }

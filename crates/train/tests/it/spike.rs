@@ -98,7 +98,7 @@ fn a_rollback_across_a_border_meets_other_batches() {
     let outcome = bench.train_with(Start::Fresh, &StopFlag::new(), Some(&mut throw), &mut recorder).unwrap();
     assert_eq!((outcome.ending, outcome.step), (Ending::Completed, 400));
     let warnings = recorder.warnings().join("\n");
-    for told in ["Rolled back to step 200 (try 1 of 3)", "Rolled back to step 150 (try 2 of 3)"] {
+    for told in ["Rolled back to step 200 (attempt 1 of 3)", "Rolled back to step 150 (attempt 2 of 3)"] {
         assert!(warnings.contains(told), "{told}: {warnings}");
     }
 }
@@ -130,7 +130,7 @@ fn the_second_try_with_one_checkpoint_goes_back_to_the_beginning() {
     let outcome = bench.train_with(Start::Fresh, &StopFlag::new(), Some(&mut throw), &mut recorder).unwrap();
     assert_eq!((outcome.ending, outcome.step), (Ending::Completed, 100));
     let warnings = recorder.warnings().join("\n");
-    for told in ["Rolled back to step 60 (try 1 of 3)", "Rolled back to step 0 (try 2 of 3)"] {
+    for told in ["Rolled back to step 60 (attempt 1 of 3)", "Rolled back to step 0 (attempt 2 of 3)"] {
         assert!(warnings.contains(told), "{told}: {warnings}");
     }
 }

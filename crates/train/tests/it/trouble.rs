@@ -72,7 +72,7 @@ fn steps_that_are_not_finite_send_the_run_back_and_it_goes_on() {
         bench.train_with(Start::Fresh, &StopFlag::new(), Some(&mut Poison(1)), &mut recorder).unwrap();
     assert_eq!((outcome.ending, outcome.step), (Ending::Completed, 40));
     let warnings = recorder.warnings().join("\n");
-    assert!(warnings.contains("Rolled back to step 3 (try 1 of 3)"), "{warnings}");
+    assert!(warnings.contains("Rolled back to step 3 (attempt 1 of 3)"), "{warnings}");
     assert_eq!(outcome.training_metrics["rollbacks"], 1);
     assert!(bench.latest_weights_are_finite());
 

@@ -141,6 +141,6 @@ mod tests {
         let other = RemoteFile { path: ".odd:".into(), ..odd };
         assert!(chosen("hf://a/b", &other).unwrap_err().to_string().contains("no file of the data set"));
         let message = files("hf://a/b?split=dev").unwrap_err().to_string();
-        assert!(message.contains("it has: README.md"), "{message}");
+        assert!(message.contains("which has: README.md"), "{message}");
     }
 }

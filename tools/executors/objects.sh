@@ -130,7 +130,7 @@ mkdir "$work/bin"
 cat >"$work/bin/curl" <<SH
 #!/usr/bin/env bash
 case "\$*" in
-  *--upload-file*decisions*) touch '$work/reached'; exec sleep 600 ;;
+  *--upload-file*report.json*) touch '$work/reached'; exec sleep 600 ;;
 esac
 exec "$(command -v curl)" "\$@"
 SH
@@ -143,7 +143,7 @@ sleeper=$(pgrep -P "$rank")
 kill -9 "$rank" "$sleeper"
 wait "$rank" 2>/dev/null || true
 there=$(bucket list killed/)
-[ "$there" = killed/data/ranks/filter-00001-of-00002/report.json ] || { echo "in the bucket: $there" >&2; exit 1; }
+[ "$there" = killed/data/ranks/filter-00001-of-00002/decisions.jsonl.zst ] || { echo "in the bucket: $there" >&2; exit 1; }
 quietly killed-0 killed filter --rank 0 --of 2
 if stage killed-documents killed documents --of 2 >"$work/told" 2>&1; then echo "documents without rank 1" >&2; exit 1; fi
 grep -q 'rank 1 is missing' "$work/told" || { cat "$work/told"; exit 1; }

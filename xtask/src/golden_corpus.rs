@@ -82,9 +82,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let (mut kept_alike, mut steps_alike, mut shown) = (0, 0, 0);
     let mut differences: BTreeMap<String, u64> = BTreeMap::new();
-    for ((row, verdict), known) in rows.iter().zip(&decisions).zip(golden("filters.jsonl.zst")?) {
+    for ((row, decision), known) in rows.iter().zip(&decisions).zip(golden("filters.jsonl.zst")?) {
         anyhow::ensure!(row["id"] == known["id"], "the documents are not those of the decisions");
-        let ours = verdict.as_ref().err().map(|dropped| (dropped.filter, dropped.reason));
+        let ours = decision.as_ref().err().map(|dropped| (dropped.filter, dropped.reason));
         let step = known["step"].as_str().map(|step| step.replace("_quality", ""));
         let our_step = ours.map(|(filter, _)| filter.replace("_quality", ""));
         kept_alike += usize::from(ours.is_none() == known["kept"].as_bool().context("kept")?);

@@ -43,6 +43,21 @@ pub struct RmsNorm {
     pub eps: f32,
 }
 
+/// Gradients of [`RmsNorm`].
+#[derive(Clone, Copy, Debug)]
+pub struct RmsNormBackward {
+    /// What the forward saw and wrote.
+    pub forward: RmsNorm,
+    /// (rows, groups · width).
+    pub dout: Tensor,
+    /// (rows, groups · width): added to, or written with `overwrite`; `dout` itself only with `overwrite`.
+    pub dx: Tensor,
+    /// Write `dx` instead of adding to it.
+    pub overwrite: bool,
+    /// (1, width), accumulated; `None`: the weight is frozen.
+    pub dweight: Option<Tensor>,
+}
+
 /// Rotary position embedding, split halves (Su et al. 2021, in Hugging Face's layout).
 #[derive(Clone, Copy, Debug)]
 pub struct Rope {
@@ -309,16 +324,8 @@ pub trait Device {
     fn embedding_backward(&mut self, ids: Tensor, dout: Tensor, dtable: Tensor);
     /// Writes `out` and `op.rstd`.
     fn rmsnorm(&mut self, op: RmsNorm, out: Tensor);
-    /// ADDS the input's gradient to `dx`, and the weight's to `dweight` where there is one. `dx` may be
-    /// `dout` itself only with `overwrite`, which writes instead of adding.
-    fn rmsnorm_backward(
-        &mut self,
-        op: RmsNorm,
-        dout: Tensor,
-        dx: Tensor,
-        overwrite: bool,
-        dweight: Option<Tensor>,
-    );
+    /// Writes `dx` or adds to it, and adds to `dweight`.
+    fn rmsnorm_backward(&mut self, op: RmsNormBackward);
     /// Rotates in place.
     fn rope(&mut self, op: Rope);
     /// Writes `op.out` and `op.lse`.

@@ -191,18 +191,10 @@ impl<D: Device> Device for Profiled<D> {
         self.move_bytes("rmsnorm", out, &[op.x, out], |d| d.rmsnorm(op, out));
     }
 
-    fn rmsnorm_backward(
-        &mut self,
-        op: RmsNorm,
-        dout: Tensor,
-        dx: Tensor,
-        overwrite: bool,
-        dweight: Option<Tensor>,
-    ) {
-        let read_again = if overwrite { vec![] } else { vec![dx] };
-        let moved = [vec![op.x, dout, dx], read_again].concat();
-        let call = |d: &mut D| d.rmsnorm_backward(op, dout, dx, overwrite, dweight);
-        self.move_bytes("rmsnorm_backward", op.x, &moved, call);
+    fn rmsnorm_backward(&mut self, op: RmsNormBackward) {
+        let (x, read_again) = (op.forward.x, if op.overwrite { vec![] } else { vec![op.dx] });
+        let moved = [vec![x, op.dout, op.dx], read_again].concat();
+        self.move_bytes("rmsnorm_backward", x, &moved, |d| d.rmsnorm_backward(op));
     }
 
     fn rope(&mut self, op: Rope) {

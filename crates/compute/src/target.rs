@@ -250,7 +250,7 @@ impl Device for AnyDevice {
         fn embedding(ids: Tensor, table: Tensor, out: Tensor);
         fn embedding_backward(ids: Tensor, dout: Tensor, dtable: Tensor);
         fn rmsnorm(op: RmsNorm, out: Tensor);
-        fn rmsnorm_backward(op: RmsNorm, dout: Tensor, dx: Tensor, overwrite: bool, dweight: Option<Tensor>);
+        fn rmsnorm_backward(op: RmsNormBackward);
         fn rope(op: Rope);
         fn attention(op: Attention);
         fn attention_backward(op: AttentionBackward);

@@ -6,7 +6,9 @@
 
 use crate::forward::{Pass, qk_norms, rms_norm, rotation, split_qkv};
 use crate::layout::TrainingLayout;
-use compute::device::{AttentionBackward, LinearCrossEntropyGradient};
+use crate::linear::Linear;
+use crate::network::Norm;
+use compute::device::{AttentionBackward, LinearCrossEntropyGradient, RmsNormBackward};
 use compute::{Device, Tensor};
 
 /// A forward whose gradients are wanted.
@@ -34,7 +36,13 @@ impl<D: Device> Backward<'_, D> {
         let d_residual = rows.of(self.layout.d_residual);
         let norm = self.pass.final_norm(rows.of(self.pass.buffers.residual[layers]));
         let d_normed = rows.of(self.layout.d_normed);
-        self.pass.device.rmsnorm_backward(norm, d_normed, d_residual, true, network.norm.gradient);
+        self.pass.device.rmsnorm_backward(RmsNormBackward {
+            forward: norm,
+            dout: d_normed,
+            dx: d_residual,
+            overwrite: true,
+            dweight: network.norm.gradient,
+        });
         for index in (network.first_trained_layer..layers).rev() {
             // The last layer's activations are still there.
             if self.layout.recompute && index + 1 < layers {
@@ -54,7 +62,7 @@ impl<D: Device> Backward<'_, D> {
     /// of operands.
     fn block_gradient(&mut self, site: usize) -> Tensor {
         let d_residual = self.pass.rows.of(self.layout.d_residual);
-        if self.pass.config.dropout == 0.0 && !self.layout.is_mixed {
+        if self.pass.config.dropout == 0.0 && self.layout.regions.rounded.is_none() {
             return d_residual;
         }
         let masked = self.pass.rows.of(self.layout.d_normed);
@@ -70,19 +78,11 @@ impl<D: Device> Backward<'_, D> {
         let (w, a) = (&pass.network.layers[index], &buffers.layers[index]);
         let (gate_up, hidden, d_hidden) =
             (rows.of(a.gate_up), rows.of(buffers.hidden), rows.of(layout.d_hidden));
-        let (normed, d_normed) = (rows.of(buffers.normed), rows.of(layout.d_normed));
 
         w.down.input_gradient(pass.device, d_out, d_hidden);
         pass.device.swiglu_backward(gate_up, d_hidden, hidden);
         w.down.weight_gradients(pass.device, d_out, hidden);
-        let norm = rms_norm(pass.config, rows.of(a.middle), w.mlp_norm, rows.of(a.mlp_rstd));
-        if w.gate_up.needs_input() {
-            pass.device.rmsnorm(norm, normed);
-        }
-        w.gate_up.weight_gradients(pass.device, gate_up, normed);
-        w.gate_up.input_gradient(pass.device, gate_up, d_normed);
-        let d_residual = rows.of(layout.d_residual);
-        pass.device.rmsnorm_backward(norm, d_normed, d_residual, false, w.mlp_norm.gradient);
+        self.normed_linear(&w.gate_up, gate_up, w.mlp_norm, (rows.of(a.middle), rows.of(a.mlp_rstd)));
     }
 
     fn attention(&mut self, index: usize) {
@@ -90,7 +90,6 @@ impl<D: Device> Backward<'_, D> {
         let Backward { pass, layout, .. } = self;
         let (rows, buffers) = (pass.rows, pass.buffers);
         let (w, a) = (&pass.network.layers[index], &buffers.layers[index]);
-        let (normed, d_normed) = (rows.of(buffers.normed), rows.of(layout.d_normed));
         let (d_qkv, d_attention) = (rows.of(layout.d_qkv), rows.of(layout.d_attention));
 
         w.output.weight_gradients(pass.device, d_out, rows.of(a.attention));
@@ -102,17 +101,33 @@ impl<D: Device> Backward<'_, D> {
         pass.device.rope(rotation(pass.config, d_qkv, [buffers.cos, buffers.sin], positions, true));
         if let (Some((raw, rstd)), Some(norms)) = (a.qk_raw, w.qk_norm) {
             for (op, d, norm) in qk_norms(pass.config, rows.of(raw), rows.of(rstd), norms, d_qkv) {
-                pass.device.rmsnorm_backward(op, d, d, true, norm.gradient);
+                let (dout, dx, dweight) = (d, d, norm.gradient);
+                pass.device.rmsnorm_backward(RmsNormBackward {
+                    forward: op,
+                    dout,
+                    dx,
+                    overwrite: true,
+                    dweight,
+                });
             }
         }
-        let x = rows.of(buffers.residual[index]);
-        let norm = rms_norm(pass.config, x, w.attention_norm, rows.of(a.attention_rstd));
-        if w.qkv.needs_input() {
-            pass.device.rmsnorm(norm, normed);
+        let input = (rows.of(buffers.residual[index]), rows.of(a.attention_rstd));
+        self.normed_linear(&w.qkv, d_qkv, w.attention_norm, input);
+    }
+
+    /// The backward of a linear layer over the norm of the stream x, whose output's gradient is `d_out`: adds
+    /// to the gradients of both weights and of the stream.
+    fn normed_linear(&mut self, linear: &Linear, d_out: Tensor, norm: Norm, (x, rstd): (Tensor, Tensor)) {
+        let Backward { pass, layout, .. } = self;
+        let rows = pass.rows;
+        let (normed, d_normed) = (rows.of(pass.buffers.normed), rows.of(layout.d_normed));
+        let forward = rms_norm(pass.config, x, norm, rstd);
+        if linear.needs_input() {
+            pass.device.rmsnorm(forward, normed);
         }
-        w.qkv.weight_gradients(pass.device, d_qkv, normed);
-        w.qkv.input_gradient(pass.device, d_qkv, d_normed);
-        let d_residual = rows.of(layout.d_residual);
-        pass.device.rmsnorm_backward(norm, d_normed, d_residual, false, w.attention_norm.gradient);
+        linear.weight_gradients(pass.device, d_out, normed);
+        linear.input_gradient(pass.device, d_out, d_normed);
+        let (dout, dx, dweight) = (d_normed, rows.of(layout.d_residual), norm.gradient);
+        pass.device.rmsnorm_backward(RmsNormBackward { forward, dout, dx, overwrite: false, dweight });
     }
 }

@@ -2,9 +2,8 @@
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
-use crate::forward::{attention_scale, qk_norms, rms_norm, rotation, split_qkv, upload_rope_tables};
-use crate::layout::DecodingLayout;
-use crate::layout::MemoryPlan;
+use crate::forward::{attention_scale, qk_norms, rms_norm, rotation, split_qkv};
+use crate::layout::{DecodingLayout, MemoryPlan};
 use crate::parameters::Trainable;
 use crate::purpose::Decoding;
 use crate::weights::Weights;
@@ -32,12 +31,12 @@ impl<D: Device> Decoder<D> {
     ///
     /// # Errors
     /// A configuration that cannot be built; a device without the memory.
-    pub fn new(mut device: D, config: ModelConfig, decoding: Decoding) -> Result<Decoder<D>> {
+    pub fn new(device: D, config: ModelConfig, decoding: Decoding) -> Result<Decoder<D>> {
         config.validate()?;
         let layout = DecodingLayout::new(&config, &decoding);
-        device.allocate(layout.plan.total_bytes)?;
-        upload_rope_tables(&mut device, &config, layout.cos, layout.sin);
-        let weights = Weights::new(device, config, decoding.weights, Trainable::Nothing, layout.regions);
+        let kinds = (decoding.weights, Trainable::Nothing);
+        let (tables, bytes) = ([layout.cos, layout.sin], layout.plan.total_bytes);
+        let weights = Weights::allocate(device, config, kinds, layout.regions, tables, bytes)?;
         Ok(Decoder { weights, past: vec![0; layout.sequences], layout })
     }
 

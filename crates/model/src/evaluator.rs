@@ -2,9 +2,8 @@
 
 use crate::config::ModelConfig;
 use crate::error::Result;
-use crate::forward::{Pass, Positions, Rows, upload_batch, upload_rope_tables};
-use crate::layout::EvaluationLayout;
-use crate::layout::MemoryPlan;
+use crate::forward::{Pass, Positions, Rows, upload_batch};
+use crate::layout::{EvaluationLayout, MemoryPlan};
 use crate::parameters::{Trainable, WeightTypes};
 use crate::purpose::Evaluation;
 use crate::weights::Weights;
@@ -23,13 +22,13 @@ impl<D: Device> Evaluator<D> {
     ///
     /// # Errors
     /// A configuration that cannot be built; a device without the memory.
-    pub fn new(mut device: D, config: ModelConfig, evaluation: Evaluation) -> Result<Evaluator<D>> {
+    pub fn new(device: D, config: ModelConfig, evaluation: Evaluation) -> Result<Evaluator<D>> {
         config.validate()?;
         let layout = EvaluationLayout::new(&config, &evaluation);
-        device.allocate(layout.plan.total_bytes)?;
-        upload_rope_tables(&mut device, &config, layout.forward.cos, layout.forward.sin);
-        let types = WeightTypes::All(evaluation.precision.dtype());
-        let weights = Weights::new(device, config, types, Trainable::Nothing, layout.regions);
+        let kinds = (WeightTypes::All(evaluation.precision.dtype()), Trainable::Nothing);
+        let tables = [layout.forward.cos, layout.forward.sin];
+        let bytes = layout.plan.total_bytes;
+        let weights = Weights::allocate(device, config, kinds, layout.regions, tables, bytes)?;
         Ok(Evaluator { weights, layout, positions: Positions::default() })
     }
 

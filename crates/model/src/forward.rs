@@ -7,7 +7,6 @@ use crate::config::ModelConfig;
 use crate::layout::{ForwardBuffers, LayerActivations};
 use crate::linear::Linear;
 use crate::network::{Network, Norm};
-use crate::rope;
 use compute::device::{Attention, LinearCrossEntropy, LinearCrossEntropyGradient, RmsNorm, Rope};
 use compute::{Batch, Device, Tensor, rng};
 
@@ -56,13 +55,6 @@ pub(crate) struct Pass<'a, D: Device> {
     pub network: &'a Network,
     pub buffers: &'a ForwardBuffers,
     pub rows: Rows,
-}
-
-/// Fills a layout's rotary tables.
-pub(crate) fn upload_rope_tables<D: Device>(device: &mut D, config: &ModelConfig, cos: Tensor, sin: Tensor) {
-    let tables = rope::tables(config, cos.rows);
-    device.upload(cos, &tables.cos);
-    device.upload(sin, &tables.sin);
 }
 
 /// Views of Q, K and V inside a (rows, (H + 2K)·d) matrix.

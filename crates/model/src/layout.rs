@@ -182,8 +182,6 @@ pub(crate) struct TrainingLayout {
     pub state: StateRegions,
     pub muon: Option<MuonBuffers>,
     pub recompute: bool,
-    /// Whether activations are narrower than the stream.
-    pub is_mixed: bool,
     pub forward: ForwardBuffers,
     /// (N, D): gradient of the residual stream.
     pub d_residual: Tensor,
@@ -254,7 +252,6 @@ impl TrainingLayout {
             state: StateRegions { moment1, moment2, moment2_absent, average },
             muon,
             recompute,
-            is_mixed: element != DType::F32,
             forward,
             d_residual,
             d_normed,

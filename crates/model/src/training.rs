@@ -3,10 +3,9 @@
 use crate::backward::Backward;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
-use crate::forward::{Pass, Positions, Rows, upload_batch, upload_rope_tables};
+use crate::forward::{Pass, Positions, Rows, upload_batch};
 use crate::groups::{Groups, trained_runs};
-use crate::layout::MemoryPlan;
-use crate::layout::TrainingLayout;
+use crate::layout::{MemoryPlan, TrainingLayout};
 use crate::network::at;
 use crate::parameters::{Parameter, Role};
 use crate::purpose::Training;
@@ -61,7 +60,7 @@ impl<D: Device> TrainingModel<D> {
     ///
     /// # Errors
     /// A configuration that cannot be built; a device without the memory.
-    pub fn new(mut device: D, config: ModelConfig, training: Training) -> Result<TrainingModel<D>> {
+    pub fn new(device: D, config: ModelConfig, training: Training) -> Result<TrainingModel<D>> {
         config.validate()?;
         for (key, value) in
             [("batch_size", training.batch_size), ("sequence_length", training.sequence_length)]
@@ -71,10 +70,10 @@ impl<D: Device> TrainingModel<D> {
             }
         }
         let layout = TrainingLayout::new(&config, &training);
-        device.allocate(layout.plan.total_bytes)?;
-        upload_rope_tables(&mut device, &config, layout.forward.cos, layout.forward.sin);
-        let types = training.frozen_types();
-        let weights = Weights::new(device, config, types, training.trainable.clone(), layout.regions);
+        let kinds = (training.frozen_types(), training.trainable.clone());
+        let tables = [layout.forward.cos, layout.forward.sin];
+        let bytes = layout.plan.total_bytes;
+        let weights = Weights::allocate(device, config, kinds, layout.regions, tables, bytes)?;
         Ok(TrainingModel {
             trained_runs: trained_runs(&weights),
             weights,
@@ -135,6 +134,9 @@ impl<D: Device> TrainingModel<D> {
     /// # Errors
     /// No such parameter, or a state that is not kept of it.
     pub fn download(&mut self, name: &str, kind: StateKind) -> Result<Vec<f32>> {
+        if kind == StateKind::Weight {
+            return self.weights.download(name);
+        }
         let tensor = self.find(name, kind)?;
         Ok(self.weights.device.download(tensor))
     }

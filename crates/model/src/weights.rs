@@ -4,6 +4,7 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::network::{Network, Regions};
 use crate::parameters::{Parameter, Trainable, WeightTypes};
+use crate::rope;
 use compute::{DType, Device, Tensor};
 
 /// A model's weights by name, and the device whose arena they lie in. A model for a purpose adds to them what
@@ -20,16 +21,24 @@ pub struct Weights<D: Device> {
 }
 
 impl<D: Device> Weights<D> {
-    /// Over a device whose arena has the regions.
-    pub(crate) fn new(
-        device: D,
+    /// Allocates an arena of `bytes` with the regions in it, and fills the rotary tables, which are (T, d/2).
+    ///
+    /// # Errors
+    /// A device without the memory.
+    pub(crate) fn allocate(
+        mut device: D,
         config: ModelConfig,
-        types: WeightTypes,
-        trainable: Trainable,
+        (types, trainable): (WeightTypes, Trainable),
         regions: Regions,
-    ) -> Weights<D> {
+        [cos, sin]: [Tensor; 2],
+        bytes: usize,
+    ) -> Result<Weights<D>> {
+        device.allocate(bytes)?;
+        let tables = rope::tables(&config, cos.rows);
+        device.upload(cos, &tables.cos);
+        device.upload(sin, &tables.sin);
         let network = Network::new(&config, &types, &trainable, &regions);
-        Weights { device, config, network, regions, types, trainable, rounded_is_stale: true }
+        Ok(Weights { device, config, network, regions, types, trainable, rounded_is_stale: true })
     }
 
     /// The configuration.

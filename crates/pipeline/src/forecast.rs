@@ -48,14 +48,14 @@ pub(crate) fn before(
         || "training will be short".to_owned(),
         |time| format!("about {} of training, measured on this machine", duration(time.training_s * share)),
     );
-    reporter.note(Phase::Training, &format!("{}; {time}", verdict(&plan)));
+    reporter.note(Phase::Training, &format!("{}; {time}", assessment(&plan)));
     let memory_bytes = target.is_cpu().then_some(plan.memory.total_bytes);
     let file_bytes = store::system::resident_file_bytes().unwrap_or(0);
     Ok(Some(Forecast { memory_bytes, file_bytes, tokens_per_s }))
 }
 
 /// "fits: …" or "does not fit: …".
-pub fn verdict(plan: &Plan) -> String {
+pub fn assessment(plan: &Plan) -> String {
     if let Some(shortage) = plan.memory_shortage() {
         return format!("does not fit: {shortage}");
     }

@@ -193,6 +193,9 @@ impl Remedy for corpus::Error {
             corpus::Error::RanksMissing { .. } => of_ranks(self, "").map(Cow::from),
             corpus::Error::RanksEndEarly { .. } => Some("Remove their folders and run them again".into()),
             corpus::Error::Corrupt { fault, .. } => of_fault(fault).map(Cow::from),
+            corpus::Error::Store(error) if error.kind() == store::ErrorKind::Corrupt => {
+                Some(MAKE_AGAIN.into())
+            }
             corpus::Error::Store(error) => error.remedy(),
             corpus::Error::Tokens(error) => error.remedy(),
             corpus::Error::Tokenizer(error) => error.remedy(),
@@ -256,6 +259,18 @@ mod tests {
             fault: tokens::Fault::Changed { from: 0, to: 8 },
         };
         let full = || store::Error::io("write", Path::new("x"))(io::ErrorKind::StorageFull.into());
+        let damaged = || tokenizer::Error::File {
+            path: PathBuf::from("tokenizer.json"),
+            message: "cut off".to_owned(),
+        };
+        let other = || store::Error::Corrupt {
+            path: PathBuf::from("train.jsonl.zst"),
+            damage: store::Damage::Missing,
+        };
+        let documents = || corpus::Error::Corrupt {
+            path: PathBuf::from("train.jsonl.zst"),
+            fault: corpus::Fault::Documents("cut off".to_owned()),
+        };
         let nothing = runs::Error::NoRuns { folder: PathBuf::from("runs") };
         for (error, fact, remedy) in [
             (Error::from(memory()), "needs 7 bytes on CPU. ", "Lower train.micro_batch_size"),
@@ -266,6 +281,15 @@ mod tests {
             (train::Error::from(changed()).into(), "at bytes 0 to 8; ", "data prepare` with the same recipe"),
             (corpus::Error::from(full()).into(), "cannot write `x`", "Free some space"),
             (nothing.into(), "no runs in `runs`. ", "Start one with `text2llm run`"),
+            (tokenizer::Error::NoText.into(), "there is no text", "Check data.paths"),
+            (damaged().into(), "`tokenizer.json` is damaged: cut off. ", "Train the tokenizer again"),
+            (corpus::Error::from(damaged()).into(), "is damaged: cut off. ", "Train the tokenizer again"),
+            (documents().into(), "`train.jsonl.zst` is damaged", "data prepare` with the same recipe"),
+            (
+                corpus::Error::from(other()).into(),
+                "`train.jsonl.zst` is damaged",
+                "data prepare` with the same",
+            ),
         ] {
             let told = error.to_string();
             assert!(told.contains(fact) && told.contains(remedy), "{told}");

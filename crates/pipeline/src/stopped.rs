@@ -1,4 +1,4 @@
-//! A stop on request, as it is told.
+//! The message of a stop on request.
 
 use std::fmt;
 

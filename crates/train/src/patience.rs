@@ -53,11 +53,13 @@ impl Patience {
             if !mendable || left.is_zero() || stop.is_raised() {
                 return Err(error);
             }
+            // No command fails here that could name a remedy.
+            let remedy = if error.kind() == ErrorKind::StorageFull { ": free some space" } else { "" };
             reporter.warning(
                 Phase::Training,
                 &format!(
-                    "{what} cannot be written: {error}. Training is paused; older checkpoints are kept. \
-                     Retrying in {:.0} s, giving up in {:.0} s",
+                    "{what} cannot be written: {error}. Training is paused{remedy}; older checkpoints are \
+                     kept. Retrying in {:.0} s, giving up in {:.0} s",
                     self.retry_every.as_secs_f64(),
                     left.as_secs_f64()
                 ),
@@ -96,7 +98,7 @@ mod tests {
         });
         assert_eq!(done.unwrap(), 4);
         assert_eq!(recorder.warnings().len(), 3);
-        assert!(recorder.warnings()[0].contains("Training is paused"), "{}", recorder.warnings()[0]);
+        assert!(recorder.warnings()[0].contains("free some space"), "{}", recorder.warnings()[0]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use model::Precision;
 use schemars::{JsonSchema, SchemaGenerator, json_schema};
-use serde::de::value::{CowStrDeserializer, Error as Refused};
+use serde::de::{Error, IntoDeserializer, value};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const AUTO: &str = "auto";
@@ -19,7 +19,8 @@ impl JsonSchema for Schema {
 
     fn json_schema(generator: &mut SchemaGenerator) -> schemars::Schema {
         let mut schema = Precision::json_schema(generator);
-        let auto = json_schema!({ "const": AUTO, "type": "string", "description": "The fastest precision on this machine." });
+        let description = "The fastest precision on this machine.";
+        let auto = json_schema!({ "const": AUTO, "type": "string", "description": description });
         if let Some(alternatives) = schema.get_mut("oneOf").and_then(|value| value.as_array_mut()) {
             alternatives.insert(0, auto.to_value());
         }
@@ -39,7 +40,6 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     if word == AUTO {
         return Ok(None);
     }
-    let precision = Precision::deserialize(CowStrDeserializer::<Refused>::new(Cow::Borrowed(&word)));
-    let refuse = |_| serde::de::Error::unknown_variant(&word, &[AUTO, "f32", "bf16"]);
-    precision.map(Some).map_err(refuse)
+    let known: Result<_, value::Error> = Precision::deserialize(word.as_str().into_deserializer());
+    known.map(Some).map_err(|_| D::Error::unknown_variant(&word, &[AUTO, "f32", "bf16"]))
 }

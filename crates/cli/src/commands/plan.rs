@@ -137,7 +137,7 @@ fn print(plan: &Plan, console: &mut Console) -> Outcome {
              lower share",
         )?;
     }
-    console.data(&format!("Result      {}", pipeline::forecast::verdict(plan)))?;
+    console.data(&format!("Result      {}", pipeline::forecast::assessment(plan)))?;
     for warning in &plan.warnings {
         console.warning(warning);
     }

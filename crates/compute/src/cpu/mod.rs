@@ -36,7 +36,7 @@ mod workspace;
 
 use crate::device::{
     AdamW, Attention, AttentionBackward, Axpby, CachedAttention, Device, Gemm, LinearCrossEntropy, Momentum,
-    RmsNorm, Rope, SgdStep,
+    RmsNorm, RmsNormBackward, Rope, SgdStep,
 };
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
@@ -160,15 +160,8 @@ impl Device for Cpu {
         self.rmsnorm_rows(op, out);
     }
 
-    fn rmsnorm_backward(
-        &mut self,
-        op: RmsNorm,
-        dout: Tensor,
-        dx: Tensor,
-        overwrite: bool,
-        dweight: Option<Tensor>,
-    ) {
-        self.rmsnorm_backward_rows(op, dout, dx, overwrite, dweight);
+    fn rmsnorm_backward(&mut self, op: RmsNormBackward) {
+        self.rmsnorm_backward_rows(op);
     }
 
     fn rope(&mut self, op: Rope) {

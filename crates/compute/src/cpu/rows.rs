@@ -6,7 +6,7 @@ use super::buffer::Shared;
 use super::device::Cpu;
 use super::simd::{axpy, dot, dot3, exp, scaled_copy, simd};
 use super::vector::{Element, with_element};
-use crate::device::{RmsNorm, Rope};
+use crate::device::{RmsNorm, RmsNormBackward, Rope};
 use crate::reference::dropout_keeps;
 use crate::tensor::Tensor;
 use std::ops::Range;
@@ -217,14 +217,8 @@ impl Cpu {
         }));
     }
 
-    pub(super) fn rmsnorm_backward_rows(
-        &mut self,
-        op: RmsNorm,
-        dout: Tensor,
-        dx: Tensor,
-        overwrite: bool,
-        dweight: Option<Tensor>,
-    ) {
+    pub(super) fn rmsnorm_backward_rows(&mut self, op: RmsNormBackward) {
+        let RmsNormBackward { forward: op, dout, dx, overwrite, dweight } = op;
         let width = op.weight.columns;
         let shape = (op.x.rows, op.x.columns);
         assert_eq!(((dout.rows, dout.columns), (dx.rows, dx.columns)), (shape, shape));

@@ -469,14 +469,8 @@ impl Device for Cuda {
         }
     }
 
-    fn rmsnorm_backward(
-        &mut self,
-        op: RmsNorm,
-        dout: Tensor,
-        dx: Tensor,
-        overwrite: bool,
-        dweight: Option<Tensor>,
-    ) {
+    fn rmsnorm_backward(&mut self, op: RmsNormBackward) {
+        let RmsNormBackward { forward: op, dout, dx, overwrite, dweight } = op;
         let width = op.weight.columns;
         let groups = op.x.columns / width;
         let [x, weight, rstd, dout, dx] = [op.x, op.weight, op.rstd, dout, dx].map(|t| self.matrix(t));

@@ -1,7 +1,9 @@
 //! Every kernel but attention, as plain loops.
 
 use super::{Reference, bf16};
-use crate::device::{AdamW, Axpby, Gemm, LinearCrossEntropy, Momentum, RmsNorm, Rope, SgdStep};
+use crate::device::{
+    AdamW, Axpby, Gemm, LinearCrossEntropy, Momentum, RmsNorm, RmsNormBackward, Rope, SgdStep,
+};
 use crate::rng;
 use crate::tensor::{DType, Tensor};
 
@@ -69,14 +71,8 @@ impl Reference {
         }
     }
 
-    pub(super) fn rmsnorm_backward_kernel(
-        &mut self,
-        op: RmsNorm,
-        dout: Tensor,
-        dx: Tensor,
-        overwrite: bool,
-        dweight: Option<Tensor>,
-    ) {
+    pub(super) fn rmsnorm_backward_kernel(&mut self, op: RmsNormBackward) {
+        let RmsNormBackward { forward: op, dout, dx, overwrite, dweight } = op;
         let width = op.weight.columns;
         for r in 0..op.x.rows {
             for g in 0..op.x.columns / width {

@@ -9,7 +9,7 @@ pub use kernels::dropout_keeps;
 use crate::Result;
 use crate::device::{
     AdamW, Attention, AttentionBackward, Axpby, CachedAttention, Device, Gemm, LinearCrossEntropy, Momentum,
-    RmsNorm, Rope, SgdStep,
+    RmsNorm, RmsNormBackward, Rope, SgdStep,
 };
 use crate::tensor::{DType, Tensor};
 
@@ -183,15 +183,8 @@ impl Device for Reference {
         self.rmsnorm_kernel(op, out);
     }
 
-    fn rmsnorm_backward(
-        &mut self,
-        op: RmsNorm,
-        dout: Tensor,
-        dx: Tensor,
-        overwrite: bool,
-        dweight: Option<Tensor>,
-    ) {
-        self.rmsnorm_backward_kernel(op, dout, dx, overwrite, dweight);
+    fn rmsnorm_backward(&mut self, op: RmsNormBackward) {
+        self.rmsnorm_backward_kernel(op);
     }
 
     fn rope(&mut self, op: Rope) {

@@ -102,10 +102,12 @@ fn norms(element: DType, visit: &mut Visit) {
             let op = RmsNorm { x, weight, rstd, eps };
             visit(&c, &|d| {
                 d.rmsnorm(op, out);
-                d.rmsnorm_backward(op, dout, dx, overwrite, Some(dweight));
+                let backward = RmsNormBackward { forward: op, dout, dx, overwrite, dweight: Some(dweight) };
+                d.rmsnorm_backward(backward);
                 if overwrite {
-                    d.rmsnorm_backward(op, dout, dout, true, None);
+                    d.rmsnorm_backward(RmsNormBackward { dx: dout, ..backward });
                 }
+                d.rmsnorm_backward(RmsNormBackward { dweight: None, ..backward });
             });
         }
     }

@@ -84,7 +84,8 @@ fn rmsnorm() {
     let op = RmsNorm { x, weight, rstd, eps: 1e-5 };
     let seed = d.read(dout);
     d.rmsnorm(op, out);
-    d.rmsnorm_backward(op, dout, dx, true, Some(dweight));
+    let overwrite = true;
+    d.rmsnorm_backward(RmsNormBackward { forward: op, dout, dx, overwrite, dweight: Some(dweight) });
     let forward = |d: &mut Reference| d.rmsnorm(op, out);
     check("x", &mut d, (x, dx), out, &seed, &forward);
     check("weight", &mut d, (weight, dweight), out, &seed, &forward);

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use compute::cpu::{Cpu, InstructionSet};
-use compute::rng::Rng;
-use compute::{Batch, DType};
+use compute::Batch;
+use compute::cpu::Cpu;
 use model::{
     MemoryPlan, ModelConfig, Optimizer, Parameter, Precision, Purpose, StateKind, Trainable, Training,
     TrainingModel, Update,
 };
+
+use crate::training;
 
 fn config() -> ModelConfig {
     ModelConfig {
@@ -16,36 +17,18 @@ fn config() -> ModelConfig {
         hidden_size: 48,
         intermediate_size: 80,
         num_hidden_layers: 3,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
         head_dim: 16,
-        max_position_embeddings: 16,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
-        rms_norm_eps: 1e-5,
         tie_word_embeddings: false,
         attention_bias: true,
         qk_norm: true,
         dropout: 0.1,
         initializer_range: 0.1,
+        ..training::config()
     }
 }
 
 fn batch() -> Batch {
-    let mut rng = Rng::from_parts(1, "batch", &[]);
-    let mut batch = Batch::new(2, 12);
-    for id in batch.tokens.iter_mut().chain(&mut batch.targets) {
-        *id = rng.below(40) as u32;
-    }
-    batch.weights.fill(1.0);
-    batch
-}
-
-fn precisions() -> Vec<Precision> {
-    match InstructionSet::detect().has_bf16() {
-        true => vec![Precision::F32, Precision::Bf16],
-        false => vec![Precision::F32],
-    }
+    training::random_batch(&config(), 2, 12)
 }
 
 fn names(wanted: impl Fn(&Parameter) -> bool) -> BTreeSet<String> {
@@ -55,9 +38,7 @@ fn names(wanted: impl Fn(&Parameter) -> bool) -> BTreeSet<String> {
 }
 
 fn laid_out(training: Training) -> TrainingModel<Cpu> {
-    let mut model = TrainingModel::new(Cpu::new(2), config(), training).unwrap();
-    model.initialize(7);
-    model
+    training::laid_out(Cpu::new(2), config(), training)
 }
 
 /// Values that bfloat16 holds, so that frozen and trained matrices are the same numbers in either precision.
@@ -73,7 +54,7 @@ fn rounded_weights(model: &mut TrainingModel<Cpu>) {
 fn step(model: &mut TrainingModel<Cpu>, step: u64) -> f64 {
     model.begin_step();
     model.accumulate(&batch(), 1.0 / 24.0, step);
-    model.optimizer_step(&Update { step, ..crate::training::STEP });
+    model.optimizer_step(&Update { step, ..training::STEP });
     model.step_outcome().loss_sum
 }
 
@@ -128,7 +109,7 @@ fn check(trained: &BTreeSet<String>, training: Training) {
 #[test]
 fn norms_can_be_trained_alone() {
     let norms = names(|parameter| parameter.name.contains("norm"));
-    for precision in precisions() {
+    for &precision in training::precisions() {
         for average in [false, true] {
             check(&norms, Training { average, ..Training::new(2, 12, precision) });
         }
@@ -153,7 +134,7 @@ fn any_part_of_a_model_can_be_trained() {
     ];
     for parts in parts {
         let trained = names(|parameter| parts.iter().any(|part| parameter.name.contains(part)));
-        for precision in precisions() {
+        for &precision in training::precisions() {
             for recompute in [false, true] {
                 for optimizer in [Optimizer::AdamW, Optimizer::Muon] {
                     let training = Training::new(2, 12, precision);
@@ -195,5 +176,4 @@ fn an_evaluator_takes_weights_and_activations_alone() {
         assert!(each <= most, "{precision:?}: {each} bytes a parameter");
         assert_eq!((plan.gradients_bytes, plan.moments_bytes), (0, 0));
     }
-    assert_eq!(DType::Bf16.size(), 2);
 }

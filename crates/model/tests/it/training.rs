@@ -10,7 +10,7 @@ use model::{
     Precision, Purpose, Role, StateKind, Training, TrainingModel, Update,
 };
 
-fn config() -> ModelConfig {
+pub fn config() -> ModelConfig {
     ModelConfig {
         vocab_size: 23,
         hidden_size: 12,
@@ -31,7 +31,7 @@ fn config() -> ModelConfig {
     }
 }
 
-fn random_batch(config: &ModelConfig, batch_size: usize, sequence_length: usize) -> Batch {
+pub fn random_batch(config: &ModelConfig, batch_size: usize, sequence_length: usize) -> Batch {
     let mut rng = Rng::from_parts(1, "batch", &[]);
     let mut batch = Batch::new(batch_size, sequence_length);
     for id in batch.tokens.iter_mut().chain(&mut batch.targets) {
@@ -60,14 +60,14 @@ fn model_in<D: Device>(
     laid_out(device, config, Training::new(batch_size, sequence_length, precision))
 }
 
-fn laid_out<D: Device>(device: D, config: ModelConfig, training: Training) -> TrainingModel<D> {
+pub fn laid_out<D: Device>(device: D, config: ModelConfig, training: Training) -> TrainingModel<D> {
     let mut model = TrainingModel::new(device, config, training).unwrap();
     model.initialize(7);
     model
 }
 
 /// The precisions that this CPU has.
-fn precisions() -> &'static [Precision] {
+pub fn precisions() -> &'static [Precision] {
     if InstructionSet::detect().has_bf16() {
         return &[Precision::F32, Precision::Bf16];
     }

@@ -133,10 +133,7 @@ pub(super) fn documents(
             words.push_str(&format!(", {number} {what}"));
         }
     }
-    let done = match summary.reused {
-        true => Done::Reused(format!("unchanged: {words}")),
-        false => Done::Worked(words),
-    };
+    let done = Done::of(summary.reused, words);
     Ok((DocumentsReady { summary, hash: manifest.hash() }, done))
 }
 
@@ -290,11 +287,8 @@ pub(super) fn tokens(
     let phases = phase_shards(request, tokenizer, ranks, reporter)?;
     let words =
         format!("{} training tokens, {} for validation", tokens.train.tokens, tokens.validation.tokens);
-    let done = match tokens.reused && phases.iter().all(|tokens| tokens.reused) {
-        true => Done::Reused(format!("unchanged: {words}")),
-        false => Done::Worked(words),
-    };
-    Ok((tokens, done))
+    let reused = tokens.reused && phases.iter().all(|tokens| tokens.reused);
+    Ok((tokens, Done::of(reused, words)))
 }
 
 /// The model phase: token shards, the shape, and the amount of training.

@@ -53,7 +53,7 @@ static FILTER: Definition = Definition {
             .of_text(by, |options, base_dir| corpus::filter_stage(&RealFs, options, base_dir, rank))
             .map(|expected| Some(vec![expected]))
     },
-    make: |making, reporter| judge(making.request, making.rank, reporter),
+    make: |making, reporter| filter(making.request, making.rank, reporter),
 };
 
 /// Filter decisions to documents.
@@ -142,7 +142,7 @@ fn of_ids(
     Ok(Some(stages.map(Expected::exactly).collect()))
 }
 
-fn judge(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Result<Done> {
+fn filter(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Result<Done> {
     let sources = data::corpus_sources(request, reporter)?;
     let folder = request.project.ranks();
     let out = &DataStage(&FILTER).folders(request, rank)[0];
@@ -157,7 +157,7 @@ fn judge(request: &Request<'_>, rank: Rank, reporter: &mut dyn Reporter) -> Resu
         done.files,
         done.bytes as f64 / 1e6
     );
-    Ok(if done.reused { Done::Reused(format!("unchanged: {words}")) } else { Done::Worked(words) })
+    Ok(Done::of(done.reused, words))
 }
 
 fn encode(making: &Making<'_>, reporter: &mut dyn Reporter) -> Result<Done> {
@@ -166,7 +166,7 @@ fn encode(making: &Making<'_>, reporter: &mut dyn Reporter) -> Result<Done> {
     let (documents, folder) = (request.project.documents(), request.project.ranks());
     let done = corpus::encode_rank(&RealFs, &documents, &tokenizer, &folder, rank, reporter)?;
     let words = format!("{rank}: {} tokens from {} documents", done.tokens, done.documents);
-    Ok(if done.reused { Done::Reused(format!("unchanged: {words}")) } else { Done::Worked(words) })
+    Ok(Done::of(done.reused, words))
 }
 
 /// The documents' hash, and the tokenizer made from them. The documents' bytes are verified by their readers.

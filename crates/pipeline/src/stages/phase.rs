@@ -46,3 +46,10 @@ pub(super) enum Done {
     /// What was there already is used.
     Reused(String),
 }
+
+impl Done {
+    /// Output that was made or found unchanged, and a summary of it.
+    pub fn of(reused: bool, summary: String) -> Done {
+        if reused { Done::Reused(format!("unchanged: {summary}")) } else { Done::Worked(summary) }
+    }
+}

@@ -28,7 +28,7 @@ pub(super) struct Definition {
     pub place: OutputFolder,
     /// The stages whose folders it reads.
     pub inputs: &'static [DataStage],
-    /// Whether what is there is used as it is, whatever it was made of.
+    /// Whether the request skips it: existing output is used, whatever its inputs and options were.
     pub is_left_out: fn(&Request<'_>) -> bool,
     /// What its folders are made of, in their order; `None` where a stage before it is missing.
     pub expected: fn(&mut Before<'_>, Rank) -> Result<Option<Vec<Expected>>>,

@@ -43,7 +43,7 @@ fn a_saved_tokenizer_opens_as_the_same() {
 }
 
 #[test]
-fn damage_is_told_with_the_file_and_the_remedy() {
+fn damage_is_told_with_the_file() {
     let folder = tempfile::tempdir().unwrap();
     trained(&options(Kind::Bpe, 300)).save(&RealFs, folder.path(), None).unwrap();
     let check = |file: &str, change: &dyn Fn(String) -> String, wanted: &str| {

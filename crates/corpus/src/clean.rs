@@ -2,10 +2,7 @@
 
 use std::borrow::Cow;
 
-use unicode_normalization::{IsNormalized, is_nfc_quick};
-
 use crate::Normalize;
-use crate::nfc::nfc;
 
 /// Of a file's start, this share of bad bytes makes it no text.
 const BINARY_SHARE: f64 = 0.2;
@@ -28,23 +25,11 @@ pub fn repair(bytes: Vec<u8>) -> (String, u64) {
     (text, repaired)
 }
 
-/// NFC and line feeds, and whether that changed anything.
+/// The text normalized, and whether that changed anything.
 pub fn normalize(text: String, how: Normalize) -> (String, bool) {
-    if how == Normalize::None {
-        return (text, false);
-    }
-    let lines: Cow<'_, str> = match text.contains('\r') {
-        true => text.replace("\r\n", "\n").replace('\r', "\n").into(),
-        false => (&text).into(),
-    };
-    match (is_nfc_quick(lines.chars()), lines) {
-        (IsNormalized::Yes, Cow::Borrowed(_)) => (text, false),
-        (IsNormalized::Yes, Cow::Owned(lines)) => (lines, true),
-        (_, lines) => {
-            let normal = nfc(&lines);
-            let changed = normal != text;
-            (normal, changed)
-        }
+    match how.normalizer().normalize(&text) {
+        Cow::Borrowed(same) if same.len() == text.len() => (text, false),
+        normal => (normal.into_owned(), true),
     }
 }
 
@@ -103,6 +88,7 @@ mod tests {
         assert_eq!(run("été"), ("été".to_owned(), false));
         assert_eq!(run("a\r\nb\rc\n"), ("a\nb\nc\n".to_owned(), true));
         assert_eq!(run("a\r\ne\u{301}"), ("a\né".to_owned(), true));
+        assert_eq!(run("\u{feff}a"), ("a".to_owned(), true));
         assert_eq!(normalize("a\r\n".to_owned(), Normalize::None), ("a\r\n".to_owned(), false));
     }
 

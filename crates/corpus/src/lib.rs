@@ -25,7 +25,6 @@ pub mod filter;
 mod growth;
 mod kind;
 mod language;
-mod nfc;
 mod options;
 #[cfg(feature = "pdf")]
 mod pdf;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokenizer::Normalizer;
 use tokens::MixOptions;
 
 use crate::classifier::ClassifierOptions;
@@ -22,11 +23,22 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalize {
-    /// Unicode NFC, and line endings as line feeds: text that looks the same has the same characters.
+    /// Unicode NFC, line endings as line feeds, no byte order mark: text that looks the same has the same
+    /// characters. It is also the tokenizer's normalizer, so prompts are normalized like the text.
     #[default]
     Nfc,
     /// No normalization.
     None,
+}
+
+impl Normalize {
+    /// The normalizer of tokenizers trained on such texts.
+    pub fn normalizer(self) -> Normalizer {
+        match self {
+            Normalize::Nfc => Normalizer::text(),
+            Normalize::None => Normalizer::NONE,
+        }
+    }
 }
 
 /// The recipe's `[data]`.

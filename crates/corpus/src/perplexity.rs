@@ -162,7 +162,7 @@ mod tests {
     use model::folder::TokenIds;
     use runs::report::NoReport;
     use store::fs::RealFs;
-    use tokenizer::{Kind, TokenizerOptions};
+    use tokenizer::{Kind, Normalizer, TokenizerOptions};
 
     use super::*;
 
@@ -173,7 +173,7 @@ mod tests {
         let path = project.path().join("filter");
         std::fs::create_dir(&path).unwrap();
         let options = TokenizerOptions { kind: Kind::Byte, ..TokenizerOptions::default() };
-        let tokenizer = tokenizer::train([""; 0], &options, &mut NoReport).unwrap();
+        let tokenizer = tokenizer::train([""; 0], &options, &Normalizer::text(), &mut NoReport).unwrap();
         let config = ModelConfig {
             vocab_size: tokenizer.vocab_size(),
             hidden_size: 32,

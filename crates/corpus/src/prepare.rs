@@ -23,7 +23,7 @@ use crate::{CorpusOptions, CorpusSummary, Error, NothingLeft, Result, report_pag
 const REPORT_FILE: &str = "report.json";
 const REPORT_PAGE: &str = "report.html";
 /// Raised when the same options and files would give other documents.
-const STAGE_VERSION: u32 = 4;
+const STAGE_VERSION: u32 = 5;
 /// Number of quarantined files and lines that are reported one by one.
 const TOLD: usize = 5;
 

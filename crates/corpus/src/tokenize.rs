@@ -254,7 +254,7 @@ mod tests {
     use compute::Batch;
     use runs::report::NoReport;
     use store::fs::RealFs;
-    use tokenizer::{Kind, TokenizerOptions};
+    use tokenizer::{Kind, Normalizer, TokenizerOptions};
     use tokens::{Loader, LoaderOptions, TokenDataset};
 
     use super::*;
@@ -269,7 +269,8 @@ mod tests {
         let options = CorpusOptions { paths: vec!["a.jsonl".into()], ..CorpusOptions::default() };
         prepare(&RealFs, &options, root, &root.join("documents"), &mut NoReport).expect("documents");
         let options = TokenizerOptions { kind: Kind::Byte, ..TokenizerOptions::default() };
-        let tokenizer = tokenizer::train([""; 0], &options, &mut NoReport).expect("a tokenizer");
+        let tokenizer =
+            tokenizer::train([""; 0], &options, &Normalizer::text(), &mut NoReport).expect("a tokenizer");
 
         let mut streams = Vec::new();
         for (shard_tokens, shards) in [(1_000_000, 1), (100, 7), (1, 48)] {

@@ -377,7 +377,8 @@ impl Generator {
         });
         let tokenizer = &self.tokenizer;
         let mut decoder = StreamDecoder::new(tokenizer, true);
-        let mut gate = StopGate::new(&options.stop);
+        let stop: Vec<String> = options.stop.iter().map(|text| tokenizer.normalize(text).into()).collect();
+        let mut gate = StopGate::new(&stop);
         let mut written = 0;
         let mut stopped = Stopped::Length;
         self.model.reset();

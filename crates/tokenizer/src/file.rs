@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 use store::fs::Fs;
 use store::{Error as StoreError, atomic};
 
-use crate::{Error, Result, SpecialTokens, TokenizerOptions, split};
+use crate::{Error, Normalizer, Result, SpecialTokens, TokenizerOptions, split};
 
-/// Vocabulary, pre-tokenizer and decoder.
+/// Vocabulary, normalizer, pre-tokenizer and decoder.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// The class that loads it, and the special tokens.
 pub const CONFIG_FILE: &str = "tokenizer_config.json";
@@ -35,14 +35,14 @@ pub struct Definition {
 }
 
 impl Definition {
-    pub fn new(options: &TokenizerOptions, model: &Model) -> Definition {
+    pub fn new(options: &TokenizerOptions, normalizer: &Normalizer, model: &Model) -> Definition {
         let special = &options.special_tokens;
         let json = json!({
             "version": "1.0",
             "truncation": null,
             "padding": null,
             "added_tokens": added_tokens(&options.special_spellings()),
-            "normalizer": null,
+            "normalizer": normalizer.to_json(),
             "pre_tokenizer": match model {
                 Model::Char { .. } => Value::Null,
                 _ => split::to_json(options.pre_tokenizer),

@@ -9,7 +9,7 @@
 //! zero-filled memory is padding. `vocab_size` counts all of them. Chat rendering is not implemented yet: its
 //! control tokens are reserved so that a later fine-tuning needs no new rows.
 //!
-//! Reading order: `options`, `vocabulary`, `split`, `words`, `merges`, `pieces` (unigram), `file`,
+//! Reading order: `options`, `vocabulary`, `normalizer`, `split`, `words`, `merges`, `pieces` (unigram), `file`,
 //! `tokenizer`.
 
 mod byte_level;
@@ -17,6 +17,8 @@ mod classes;
 mod error;
 mod file;
 mod merges;
+mod nfc;
+mod normalizer;
 mod options;
 mod pieces;
 mod split;
@@ -31,6 +33,7 @@ mod words;
 pub use classes::unicode_ranges;
 pub use error::{Error, ErrorKind, Result};
 pub use file::{CONFIG_FILE, SPECIAL_TOKENS_FILE, TOKENIZER_FILE};
+pub use normalizer::Normalizer;
 pub use options::{Kind, PreTokenizer, SpecialTokens, TokenizerOptions};
 pub use split::LONGEST_PIECE_BYTES;
 pub use stream::StreamDecoder;

@@ -49,13 +49,14 @@ impl<'a> StreamDecoder<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Kind, TokenizerOptions};
+    use crate::{Kind, Normalizer, TokenizerOptions};
 
     /// A token may be of any bytes, and of as many as a file says.
     #[test]
     fn bytes_that_are_no_text_take_linear_time() {
         let options = TokenizerOptions { kind: Kind::Byte, ..TokenizerOptions::default() };
-        let tokenizer = crate::train([""; 0], &options, &mut runs::report::NoReport).expect("bytes");
+        let tokenizer =
+            crate::train([""; 0], &options, &Normalizer::text(), &mut runs::report::NoReport).expect("bytes");
         for (bytes, wanted) in [
             (&[0x80][..], "\u{fffd}"),
             (b"\xe2\x82", "\u{fffd}"),

@@ -1,5 +1,6 @@
 //! A trained tokenizer: encoding, decoding, and its folder.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,7 @@ use tokenizers::{Model as _, ModelWrapper};
 use crate::file::{Definition, TOKENIZER_FILE};
 use crate::split::{self, Splitter};
 use crate::threads;
-use crate::{Error, PreTokenizer, Result, byte_level};
+use crate::{Error, Normalizer, PreTokenizer, Result, byte_level};
 
 /// Longer pieces are rare enough not to be cached.
 const LONGEST_REMEMBERED_BYTES: usize = 64;
@@ -27,6 +28,7 @@ const TEXTS_PER_CHUNK: usize = 32;
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     definition: Definition,
+    normalizer: Normalizer,
     encoder: Encoder,
     /// The bytes of each id; for a special token, its text.
     bytes: Vec<Vec<u8>>,
@@ -102,6 +104,9 @@ impl Tokenizer {
                 false => Ok(spelling.clone().into_bytes()),
             })
             .collect::<Result<Vec<_>>>()?;
+        let normalizer = Normalizer::from_json(&definition.json["normalizer"]).ok_or_else(|| {
+            unknown("its normalizer has steps other than NFC, line feeds and the byte order mark's removal")
+        })?;
         let encoder = if byte_level {
             let pre_tokenizer = split::from_json(&definition.json["pre_tokenizer"])
                 .ok_or_else(|| unknown("its pre-tokenizer is none of gpt-2, smollm, qwen2 and llama-bpe"))?;
@@ -113,7 +118,7 @@ impl Tokenizer {
             Encoder::Characters(characters.collect())
         };
         let hash = blake3::hash(&definition.bytes).to_hex().to_string();
-        Ok(Tokenizer { definition, encoder, bytes, special, roles, hash })
+        Ok(Tokenizer { definition, normalizer, encoder, bytes, special, roles, hash })
     }
 
     /// Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json to `folder`.
@@ -125,15 +130,22 @@ impl Tokenizer {
         self.definition.write(fs, folder, model_max_length)
     }
 
-    /// Encodes `text`, without BOS or EOS. The text of a special token is ordinary text.
+    /// The normalizer's form of `text`, which [`Tokenizer::encode`] encodes and [`Tokenizer::decode`] gives
+    /// back.
+    pub fn normalize<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.normalizer.normalize(text)
+    }
+
+    /// Encodes `text`, normalized, without BOS or EOS. The text of a special token is ordinary text.
     pub fn encode(&self, text: &str) -> Vec<u32> {
+        let text = self.normalize(text);
         match &self.encoder {
             Encoder::Characters(ids) => {
                 text.chars().map(|c| ids.get(&c).copied().unwrap_or(self.roles.unk)).collect()
             }
             Encoder::Pieces(pieces) => {
                 let mut ids = Vec::with_capacity(text.len() / 3);
-                pieces.0.split(text, |piece| encode_piece(&pieces.1, piece, &mut ids));
+                pieces.0.split(&text, |piece| encode_piece(&pieces.1, piece, &mut ids));
                 ids
             }
         }
@@ -240,8 +252,9 @@ impl Batches<'_> {
             let encoded = texts
                 .iter()
                 .map(|text| {
-                    let mut ids = Vec::with_capacity(text.as_ref().len() / 3);
-                    splitter.split(text.as_ref(), |piece| known.encode(model, piece, &mut ids));
+                    let text = self.tokenizer.normalize(text.as_ref());
+                    let mut ids = Vec::with_capacity(text.len() / 3);
+                    splitter.split(&text, |piece| known.encode(model, piece, &mut ids));
                     ids
                 })
                 .collect();

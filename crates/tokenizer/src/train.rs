@@ -8,30 +8,31 @@ use crate::file::{self, Model};
 use crate::split::Splitter;
 use crate::vocabulary::Base;
 use crate::words::{Bounds, LeftOut, WordCounter, Words};
-use crate::{Error, Kind, Result, Tokenizer, TokenizerOptions, byte_level, merges, pieces};
+use crate::{Error, Kind, Normalizer, Result, Tokenizer, TokenizerOptions, byte_level, merges, pieces};
 
 /// Limits of BPE training: all words, and long pieces of up to a quarter of the text's bytes.
 const BPE_BOUNDS: Bounds = Bounds { bytes: usize::MAX, long_bytes: (4 << 20, 4) };
 /// The library's unigram trainer needs about 300 bytes of memory and 50 µs per byte of distinct pieces.
 const UNIGRAM_BOUNDS: Bounds = Bounds { bytes: 2 << 20, long_bytes: (128 << 10, 128) };
 
-/// Trains a tokenizer on `texts`.
+/// Trains a tokenizer with this normalizer on `texts`.
 ///
 /// # Errors
 /// Invalid options, no text, or a vocabulary larger than the text supports (with the size that was reached).
 pub fn train<S: AsRef<str>>(
     texts: impl IntoIterator<Item = S>,
     options: &TokenizerOptions,
+    normalizer: &Normalizer,
     reporter: &mut dyn Reporter,
 ) -> Result<Tokenizer> {
     options.validate()?;
     let model = match options.kind {
         Kind::Byte => byte_model(options),
-        Kind::Char => char_model(texts, options, reporter)?,
+        Kind::Char => char_model(texts, options, normalizer, reporter)?,
         Kind::Bpe | Kind::Unigram => {
             let mut counter = WordCounter::new(Splitter::new(options.pre_tokenizer));
             for text in texts {
-                counter.add(text.as_ref());
+                counter.add(&normalizer.normalize(text.as_ref()));
             }
             let bounds = if options.kind == Kind::Unigram { UNIGRAM_BOUNDS } else { BPE_BOUNDS };
             let Words { counts: words, left_out } = counter.finish(bounds);
@@ -48,7 +49,7 @@ pub fn train<S: AsRef<str>>(
             }
         }
     };
-    Tokenizer::from_definition(file::Definition::new(options, &model))
+    Tokenizer::from_definition(file::Definition::new(options, normalizer, &model))
 }
 
 /// Warns about pieces that were left out.
@@ -98,11 +99,12 @@ fn byte_model(options: &TokenizerOptions) -> Model {
 fn char_model<S: AsRef<str>>(
     texts: impl IntoIterator<Item = S>,
     options: &TokenizerOptions,
+    normalizer: &Normalizer,
     reporter: &mut dyn Reporter,
 ) -> Result<Model> {
     let mut counts: BTreeMap<char, u64> = BTreeMap::new();
     for text in texts {
-        for character in text.as_ref().chars() {
+        for character in normalizer.normalize(text.as_ref()).chars() {
             *counts.entry(character).or_default() += 1;
         }
     }

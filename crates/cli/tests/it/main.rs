@@ -57,8 +57,13 @@ latency_runs = 2
 "#;
 
 fn write_tiny(sandbox: &Sandbox) {
-    sandbox.write("text2llm.toml", TINY);
+    write_tiny_to(sandbox, "");
+}
+
+/// The tiny recipe with its corpus below `prefix`, a path that ends in `/`.
+fn write_tiny_to(sandbox: &Sandbox, prefix: &str) {
+    sandbox.write(&format!("{prefix}text2llm.toml"), TINY);
     for seed in 0..30 {
-        sandbox.write(&format!("corpus/{seed:02}.txt"), testkit::text(2000, seed));
+        sandbox.write(&format!("{prefix}corpus/{seed:02}.txt"), testkit::text(2000, seed));
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::{sandbox, write_tiny};
+use crate::{sandbox, write_tiny, write_tiny_to};
 
 /// Small numbers from a seed.
 struct Random(u64);
@@ -158,18 +158,17 @@ fn nothing_that_a_user_put_into_a_project_is_changed_or_lost() {
     for seed in 0..8 {
         let mut random = Random(seed * 7919 + 1);
         let sandbox = sandbox();
-        write_tiny(&sandbox);
+        write_tiny_to(&sandbox, "project/");
         let root = sandbox.path().join("project");
         // Every other project is empty but for what is planted where the program will write.
         match seed % 2 {
-            0 => drop(sandbox.run("run --set train.steps=9 --output-dir project").expect(0)),
+            0 => drop(sandbox.run("run --set train.steps=9 --project project").expect(0)),
             _ => {
                 for folder in ["data/documents", "data/tokens", "tokenizer", "evals", "model", "runs/mine"] {
                     if random.below(2) == 0 {
                         std::fs::create_dir_all(root.join(folder)).expect("a folder");
                     }
                 }
-                std::fs::create_dir_all(&root).expect("a folder");
             }
         }
         let elsewhere = sandbox.path().join("elsewhere");

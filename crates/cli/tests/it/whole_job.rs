@@ -124,6 +124,17 @@ fn generating_from_runs_folders_and_stdin() {
             .expect("JSON");
     assert_eq!(piped["text"], folder["text"]);
 
+    // A prompt as Windows and macOS write it is normalized like the training text, and so is a stop text.
+    let greedy = ["generate", "--json", "--temperature", "0", "--max-new-tokens", "12", "--prompt"];
+    let with = |prompt: &str, stop: &str| {
+        last(sandbox.run_with(greedy.into_iter().chain([prompt, "--stop", stop]), |_| {}).expect(0))
+    };
+    let normal = with("the café\nriver", "\n");
+    let decomposed = with("\u{feff}the cafe\u{301}\r\nriver", "\r\n");
+    for key in ["text", "prompt_tokens", "stopped"] {
+        assert_eq!(decomposed[key], normal[key], "{key}");
+    }
+
     // Another folder, another context: longer than the model's 32 tokens.
     let long = last(
         sandbox.run("generate --json --model model --max-new-tokens 100 --prompt the --seed 3").expect(0),

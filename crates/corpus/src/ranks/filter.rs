@@ -25,7 +25,7 @@ pub const FILTER_STAGE: &str = "filter";
 const DECISIONS_FILE: &str = "decisions.jsonl.zst";
 const REPORT_FILE: &str = "report.json";
 /// Raised when the same files and options give other decisions, or the same ones in another form.
-const STAGE_VERSION: u32 = 3;
+const STAGE_VERSION: u32 = 4;
 
 /// `report.json` of a rank.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

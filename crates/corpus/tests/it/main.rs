@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use corpus::{CorpusOptions, CorpusSummary, Document};
 use runs::report::NoReport;
 use store::fs::RealFs;
-use tokenizer::{Kind, Tokenizer, TokenizerOptions};
+use tokenizer::{Kind, Normalizer, Tokenizer, TokenizerOptions};
 use tokens::Split;
 
 /// A project folder with files in it.
@@ -82,7 +82,7 @@ fn undivided(paths: &[&str]) -> CorpusOptions {
 
 fn byte_tokenizer() -> Tokenizer {
     let options = TokenizerOptions { kind: Kind::Byte, ..TokenizerOptions::default() };
-    tokenizer::train([""; 0], &options, &mut NoReport).unwrap()
+    tokenizer::train([""; 0], &options, &Normalizer::text(), &mut NoReport).unwrap()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -12,7 +12,7 @@ use parquet::file::properties::WriterProperties;
 use runs::report::NoReport;
 use store::fs::RealFs;
 use testkit::runs::RUNS;
-use tokenizer::{Kind, PreTokenizer, Tokenizer, TokenizerOptions};
+use tokenizer::{Kind, Normalizer, PreTokenizer, Tokenizer, TokenizerOptions};
 use tokens::Split;
 
 use crate::samples::{flate, parquet_by, pdf, pdf_with_form};
@@ -92,7 +92,7 @@ fn child() {
             let trained = corpus::texts(&RealFs, &documents, Split::Train, |texts| {
                 let options = TokenizerOptions { kind, vocab_size: 1024, ..TokenizerOptions::default() };
                 // Of a run of one character there is not enough to learn.
-                drop(tokenizer::train(texts, &options, &mut NoReport));
+                drop(tokenizer::train(texts, &options, &Normalizer::text(), &mut NoReport));
             });
             trained.unwrap();
         }
@@ -162,7 +162,7 @@ fn a_run_of_one_class_takes_little_memory() {
         let options =
             TokenizerOptions { kind, pre_tokenizer, vocab_size: 320, ..TokenizerOptions::default() };
         let texts = RUNS.map(|run| run.text(1000));
-        tokenizer::train(texts, &options, &mut NoReport)
+        tokenizer::train(texts, &options, &Normalizer::text(), &mut NoReport)
             .unwrap()
             .save(&RealFs, &project.path(name), None)
             .unwrap();

@@ -275,7 +275,7 @@ fn texts_can_be_lent_to_a_trainer() {
     let folder = project.documents_folder();
     let options = tokenizer::TokenizerOptions { kind: tokenizer::Kind::Char, ..Default::default() };
     let tokenizer = corpus::texts(&RealFs, &folder, Split::Train, |texts| {
-        tokenizer::train(texts, &options, &mut NoReport)
+        tokenizer::train(texts, &options, &tokenizer::Normalizer::text(), &mut NoReport)
     })
     .unwrap()
     .unwrap();

@@ -3,7 +3,7 @@
 use corpus::{CorpusOptions, ErrorKind};
 use runs::report::NoReport;
 use store::fs::RealFs;
-use tokenizer::Tokenizer;
+use tokenizer::{Normalizer, Tokenizer};
 use tokens::{Split, TokenDataset};
 
 use crate::{Project, byte_tokenizer, options, snapshot, undivided};
@@ -69,7 +69,7 @@ fn the_stage_is_redone_when_documents_or_tokenizer_change() {
 
     let mut other = tokenizer::TokenizerOptions { kind: tokenizer::Kind::Byte, ..Default::default() };
     other.special_tokens.eos = "<END>".into();
-    let other = tokenizer::train([""; 0], &other, &mut NoReport).unwrap();
+    let other = tokenizer::train([""; 0], &other, &Normalizer::text(), &mut NoReport).unwrap();
     assert!(!tokenized(&project, &options(&["*.txt"]), &other).reused);
 }
 

@@ -22,7 +22,7 @@ use crate::{Error, Result, plan, record, remote};
 
 /// Name of the tokenizer stage; its number is raised when the same options and text give another vocabulary.
 pub(super) const TOKENIZER_STAGE: &str = "tokenizer";
-const TOKENIZER_STAGE_VERSION: u32 = 1;
+const TOKENIZER_STAGE_VERSION: u32 = 2;
 /// Number of words of a validation document used as a prompt.
 const OPENING_WORDS: usize = 4;
 /// Maximum number of languages with a sample.
@@ -201,7 +201,8 @@ pub(super) fn tokenizer(
         return Ok((tokenizer, Done::Reused(reason)));
     }
     let tokenizer = corpus::texts(&RealFs, &request.project.documents(), Split::Train, |texts| {
-        tokenizer::train(texts, &request.recipe.tokenizer, reporter)
+        let normalizer = request.recipe.data.normalize.normalizer();
+        tokenizer::train(texts, &request.recipe.tokenizer, &normalizer, reporter)
     })??;
     let stage = tokenizer_stage(request, &documents.hash);
     let staged = stage.begin(&RealFs, &folder).map_err(&disk)?;

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use runs::report::NoReport;
 use testkit::runs::{RUNS, Run, growth};
-use tokenizer::{Kind, LONGEST_PIECE_BYTES, PreTokenizer, Tokenizer, TokenizerOptions};
+use tokenizer::{Kind, LONGEST_PIECE_BYTES, Normalizer, PreTokenizer, Tokenizer, TokenizerOptions};
 
 use crate::{options, texts};
 
@@ -16,7 +16,9 @@ const MOST_GROWTH: f64 = 2.3;
 static ALL: LazyLock<Vec<(&str, Tokenizer)>> = LazyLock::new(|| {
     let mut texts = texts();
     texts.extend(RUNS.map(|run| run.text(2000)));
-    let train = |options: TokenizerOptions| tokenizer::train(&texts, &options, &mut NoReport).unwrap();
+    let train = |options: TokenizerOptions| {
+        tokenizer::train(&texts, &options, &Normalizer::text(), &mut NoReport).unwrap()
+    };
     let mut all =
         vec![("unigram", train(options(Kind::Unigram, 300))), ("char", train(options(Kind::Char, 400)))];
     for pre_tokenizer in PreTokenizer::ALL {
@@ -60,7 +62,7 @@ fn training_takes_linear_time_whatever_the_text_is_made_of() {
         for run in RUNS {
             let ratio = growth_alone(128 << 10, run, |text| {
                 // A run that supports no merge is refused once it is counted.
-                tokenizer::train([text], &options, &mut NoReport).is_ok()
+                tokenizer::train([text], &options, &Normalizer::text(), &mut NoReport).is_ok()
             });
             if ratio > MOST_GROWTH {
                 failed.push(format!("{}: {} grows by {ratio:.2}", pre_tokenizer.name(), run.name));
@@ -120,8 +122,8 @@ fn a_longer_piece_is_learned_from_in_parts() {
         (0..8).map(|part| &text[part * LONGEST_PIECE_BYTES..][..LONGEST_PIECE_BYTES]).collect();
     for kind in [Kind::Bpe, Kind::Unigram] {
         let options = options(kind, 300);
-        let whole = tokenizer::train([&text], &options, &mut NoReport).unwrap();
-        let in_parts = tokenizer::train(parts.iter(), &options, &mut NoReport).unwrap();
+        let whole = tokenizer::train([&text], &options, &Normalizer::text(), &mut NoReport).unwrap();
+        let in_parts = tokenizer::train(parts.iter(), &options, &Normalizer::text(), &mut NoReport).unwrap();
         assert_eq!(whole.hash(), in_parts.hash(), "{kind:?}");
     }
 }

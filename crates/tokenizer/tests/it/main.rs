@@ -8,7 +8,7 @@ mod training;
 mod transformers;
 
 use runs::report::NoReport;
-use tokenizer::{Kind, Tokenizer, TokenizerOptions};
+use tokenizer::{Kind, Normalizer, Tokenizer, TokenizerOptions};
 
 /// A small bilingual text with something of everything.
 fn texts() -> Vec<String> {
@@ -27,5 +27,5 @@ fn options(kind: Kind, vocab_size: usize) -> TokenizerOptions {
 }
 
 fn trained(options: &TokenizerOptions) -> Tokenizer {
-    tokenizer::train(texts(), options, &mut NoReport).unwrap()
+    tokenizer::train(texts(), options, &Normalizer::text(), &mut NoReport).unwrap()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use runs::report::{NoReport, Recorder};
-use tokenizer::{ErrorKind, Kind, PreTokenizer, TokenizerOptions, Usage};
+use tokenizer::{ErrorKind, Kind, Normalizer, PreTokenizer, TokenizerOptions, Usage};
 
 use crate::{options, texts, trained};
 
@@ -76,7 +76,8 @@ fn merges_are_those_of_the_library() {
 #[test]
 fn more_than_the_text_supports_is_refused_with_the_number_reached() {
     for kind in [Kind::Bpe, Kind::Unigram] {
-        let error = tokenizer::train(texts(), &options(kind, 60_000), &mut NoReport).unwrap_err();
+        let error = tokenizer::train(texts(), &options(kind, 60_000), &Normalizer::text(), &mut NoReport)
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Data);
         let message = error.to_string();
         let reached: usize =
@@ -91,10 +92,12 @@ fn more_than_the_text_supports_is_refused_with_the_number_reached() {
 #[test]
 fn no_text_and_bad_options_are_refused() {
     for kind in [Kind::Bpe, Kind::Unigram, Kind::Char] {
-        let error = tokenizer::train([""; 0], &options(kind, 300), &mut NoReport).unwrap_err();
+        let error =
+            tokenizer::train([""; 0], &options(kind, 300), &Normalizer::text(), &mut NoReport).unwrap_err();
         assert!(error.to_string().contains("there is no text"), "{error}");
     }
-    let error = tokenizer::train(texts(), &options(Kind::Bpe, 3), &mut NoReport).unwrap_err();
+    let error =
+        tokenizer::train(texts(), &options(Kind::Bpe, 3), &Normalizer::text(), &mut NoReport).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
@@ -102,9 +105,13 @@ fn no_text_and_bad_options_are_refused() {
 fn too_many_characters_fall_back_to_unknown_with_a_warning() {
     let many: String = ('\u{4e00}'..'\u{4f00}').collect();
     let mut events = Recorder::default();
-    let tokenizer =
-        tokenizer::train([format!("{many}aaa"), "ab".into()], &options(Kind::Char, 256), &mut events)
-            .unwrap();
+    let tokenizer = tokenizer::train(
+        [format!("{many}aaa"), "ab".into()],
+        &options(Kind::Char, 256),
+        &Normalizer::text(),
+        &mut events,
+    )
+    .unwrap();
     assert_eq!(tokenizer.vocab_size(), 256);
     assert!(events.warnings()[0].contains("258 distinct characters"), "{:?}", events.warnings());
     assert_eq!(tokenizer.decode(&tokenizer.encode("a"), true), "a");

@@ -42,6 +42,9 @@ fn transformers_gives_the_same_ids_and_text() {
                 "a  b\t\r\n  c   ",
                 "l'ÉTÉ «oui»…",
                 "x\u{301}",
+                "\u{feff}cafe\u{301}\r\nA\u{30a}ngstro\u{308}m\r",
+                "\u{feff}\u{feff}a\r\r\n\u{feff}",
+                "\u{1112}\u{1161}\u{11ab} \u{212b} \u{0f71}\u{0f72} q\u{0307}\u{0323}\r\n",
             ];
             texts.extend(more.map(String::from));
         }
@@ -50,6 +53,7 @@ fn transformers_gives_the_same_ids_and_text() {
             "vocab_size": tokenizer.vocab_size(),
             "special": {"bos": 1, "eos": 2, "pad": 0, "unk": 3},
             "ids": tokenizer.batches().encode(&texts),
+            "decoded": texts.iter().map(|text| tokenizer.normalize(text)).collect::<Vec<_>>(),
             "texts": texts,
             "spelled": spelled,
             "spelled_ids": tokenizer.encode(spelled),

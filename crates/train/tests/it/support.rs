@@ -13,7 +13,7 @@ use runs::run::{RunDir, RunState};
 use store::fs::faulty::MemoryFs;
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
-use tokenizer::{Kind, TokenizerOptions};
+use tokenizer::{Kind, Normalizer, TokenizerOptions};
 use tokens::{Split, TokenDataset};
 use train::checkpoint::TrainerState;
 use train::{
@@ -131,7 +131,7 @@ pub fn data() -> &'static Data {
             .collect();
         let options =
             TokenizerOptions { kind: Kind::Char, chat_tokens: Vec::new(), ..TokenizerOptions::default() };
-        let tokenizer = tokenizer::train(&texts, &options, &mut NoReport).unwrap();
+        let tokenizer = tokenizer::train(&texts, &options, &Normalizer::text(), &mut NoReport).unwrap();
         assert!(tokenizer.vocab_size() <= VOCAB, "{}", tokenizer.vocab_size());
         corpus::tokenize(&RealFs, &documents, &tokenizer, &tokens, &mut NoReport).unwrap();
         let open = |split| TokenDataset::open(&RealFs, &tokens, split, tokenizer.hash()).unwrap();

@@ -210,7 +210,11 @@ pub fn make_tokenizer(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let text = text(8000, &mut Rng::from_parts(1, "tokenizer", &[]));
     let options = TokenizerOptions { kind: Kind::Bpe, vocab_size: VOCABULARY, ..TokenizerOptions::default() };
-    Ok(tokenizer::train([text], &options, &mut NoReport)?.save(&RealFs, folder, Some(128))?)
+    Ok(tokenizer::train([text], &options, &tokenizer::Normalizer::text(), &mut NoReport)?.save(
+        &RealFs,
+        folder,
+        Some(128),
+    )?)
 }
 
 /// A file of such a folder.
@@ -222,7 +226,8 @@ pub fn tokenizer(campaign: &Campaign, file: &str) -> Result<Vec<Seed>> {
         let text = text(8000, &mut Rng::from_parts(1, "tokenizer", &[]));
         for kind in [Kind::Unigram, Kind::Char, Kind::Byte] {
             let options = TokenizerOptions { kind, vocab_size: VOCABULARY, ..TokenizerOptions::default() };
-            tokenizer::train([&text], &options, &mut NoReport)?.save(&RealFs, &folder, None)?;
+            tokenizer::train([&text], &options, &tokenizer::Normalizer::text(), &mut NoReport)?
+                .save(&RealFs, &folder, None)?;
             seeds.push(plain(std::fs::read(folder.join(file))?));
         }
     }

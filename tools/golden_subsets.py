@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Cuts the small test sets of crates/corpus/tests/data out of the whole ones: MedQuAD with datatrove's
-decisions, and labelled pages.
+decisions, and labeled pages.
 
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install zstandard
     /tmp/venv/bin/python tools/golden_subsets.py DATA

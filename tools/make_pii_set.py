@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the labelled set that `redact` is evaluated on: sentences with personal data at known positions, and
+"""Makes the labeled set that `redact` is evaluated on: sentences with personal data at known positions, and
 sentences with numbers that only look like it.
 
 Values come from Faker's providers for eleven countries and from python-stdnum, so forms and checksums are

@@ -41,11 +41,11 @@ enum Task {
     ParityGguf(parity_gguf::Arguments),
     /// Time text2llm beside PyTorch, in turn, and print the ratios
     BenchPeers(bench_peers::Arguments),
-    /// Time main-text extraction on labelled pages, and score it
+    /// Time main-text extraction on labeled pages, and score it
     BenchExtraction(bench_extraction::Arguments),
     /// Compare filters and near-duplicates with datatrove's decisions, and time them
     GoldenCorpus(golden_corpus::Arguments),
-    /// Write the features of labelled pages, for `tools/train_extraction.py`
+    /// Write the features of labeled pages, for `tools/train_extraction.py`
     ExtractionFeatures(extraction_features::Arguments),
     /// Check that no files of a crate use each other in a circle, that crates keep their order, and that
     /// comments and files are not too long

@@ -13,7 +13,7 @@ pub struct GlobalArguments {
     /// Project folder to work on [default: the current folder]
     #[arg(long, global = true, value_name = "DIR", env = "TEXT2LLM_PROJECT", hide_env = true)]
     pub project: Option<PathBuf>,
-    /// Print JSON lines to stdout, for programs
+    /// Print results and events as JSON Lines on stdout
     #[arg(
         long,
         global = true,
@@ -22,7 +22,7 @@ pub struct GlobalArguments {
         value_parser = clap::builder::FalseyValueParser::new()
     )]
     pub json: bool,
-    /// Output format: text for people, or stable tagged lines for agents and scripts
+    /// Output style: human, or agent (one tagged `[STAGE] key=value` line per event)
     #[arg(
         long,
         global = true,
@@ -32,7 +32,8 @@ pub struct GlobalArguments {
         default_value = "human"
     )]
     pub output: OutputStyle,
-    /// Answer yes to every question
+    /// Answer yes to all prompts, and proceed despite warnings that would otherwise stop the command, such as
+    /// too little memory
     #[arg(
         long,
         short = 'y',
@@ -150,13 +151,14 @@ pub struct RecipeArguments {
     /// Vocabulary size in tokens (tokenizer.vocab_size)
     #[arg(long, value_name = "N")]
     pub vocab_size: Option<String>,
-    /// Text to train on: file, folder or glob pattern; can be repeated (data.paths)
+    /// Training text: a file, folder, glob, `hf://` dataset, `s3://` URL, or `-` for standard input; can be
+    /// repeated (data.paths)
     #[arg(long, value_name = "PATH")]
     pub corpus_path: Vec<String>,
     /// Set any key of the recipe, as section.key=value; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Project folder to create or use: data, tokenizer, runs, evals and model are written there
+    /// Project folder to create or use (like --project, but created if missing)
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
 }

@@ -1,6 +1,6 @@
 //! The `text2llm` binary: the only place that prints, asks and decides the exit code.
 //!
-//! One file a subcommand in `commands/`; how things look in `output/`; errors and exit codes in `failure`.
+//! One file per subcommand in `commands/`; how things look in `output/`; errors and exit codes in `failure`.
 //! Everything else is in the libraries.
 
 mod arguments;
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         console.reporter().warning(runs::report::Phase::Prerequisites, &message);
     }
     tokenizer::set_threads(cli.global.threads);
-    // Checked here, since a misspelt TEXT2LLM_CPU would silently select something else.
+    // Checked here, since a misspelled TEXT2LLM_CPU would silently select something else.
     let allowed = InstructionSet::allowed().map_err(Failure::message);
     let outcome =
         panics::guard(&mut console, |console| allowed.and_then(|_| commands::dispatch(cli, console)));

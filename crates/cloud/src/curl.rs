@@ -1,8 +1,8 @@
 //! Bytes over HTTP by the system's `curl`: TLS, proxies and certificates are the system's, and no build gets
 //! longer.
 //!
-//! Redirects are followed by own code, so that a token is only sent to the server it is for. Addresses and
-//! tokens are passed on standard input, so that they do not appear in process lists.
+//! Redirects are followed by our own code, so that a token is only sent to the server it is for. Addresses
+//! and tokens are passed on standard input, so that they do not appear in process lists.
 
 use std::io::{Read, Write};
 use std::path::Path;

@@ -81,7 +81,7 @@ pub enum Error {
         delivered: u64,
     },
     /// A download differs from the announcement.
-    #[error("`{}` does not match what the hub announced ({message}): it was deleted; try \
+    #[error("`{}` does not match what the Hugging Face Hub announced ({message}): it was deleted; try \
              again", path.display())]
     Corrupt {
         /// The file.
@@ -105,12 +105,12 @@ fn words(code: &str, message: &str) -> String {
 fn refusal(status: u16) -> String {
     match status {
         401 | 403 => format!(
-            "the hub denied access ({status}): set HF_TOKEN to a token with read access, and accept the data \
-             set's terms on its page"
+            "the Hugging Face Hub denied access ({status}): set HF_TOKEN to a token with read access, and \
+             accept the dataset's terms on its page"
         ),
-        404 => "the hub has no such data set, revision or file (404): check the name".to_owned(),
-        429 => "too many requests to the hub (429): wait, or set HF_TOKEN".to_owned(),
-        _ => format!("the hub responded with status {status}: try again later"),
+        404 => "the Hugging Face Hub has no such dataset, revision or file (404): check the name".to_owned(),
+        429 => "too many requests to the Hugging Face Hub (429): wait, or set HF_TOKEN".to_owned(),
+        _ => format!("the Hugging Face Hub responded with status {status}: try again later"),
     }
 }
 

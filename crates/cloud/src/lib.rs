@@ -1,4 +1,4 @@
-//! Remote servers: data sets from a hub with Hugging Face's API, and object storage with the S3 protocol.
+//! Remote servers: datasets from a hub with Hugging Face's API, and object storage with the S3 protocol.
 //!
 //! Reading order: `hub/reference`, `hub/mod` (lists and files); `storage/address`, `storage/mod`
 //! (operations), `storage/request` and `storage/signature`; `curl` and `receive` (transfers).

@@ -1,9 +1,9 @@
 //! Devices and their kernels. Of the workspace it imports `quant` only.
 //!
 //! Reading order: [`tensor`] (handles into one arena), [`device`] (the trait: about twenty fused kernels),
-//! [`reference`] (the specification in f64), [`cpu`] (threads and SIMD). A device is a folder; nothing
-//! outside this crate names a kernel of one. Non-goals: autograd, broadcasting, dynamic shapes. The model
-//! family is fixed, its backward is written out.
+//! [`reference`] (the specification in f64), [`cpu`] (threads and SIMD). Each device is one folder; code
+//! outside this crate never names a device-specific kernel. Non-goals: autograd, broadcasting, dynamic
+//! shapes. The model family is fixed, its backward is written out.
 
 pub mod batch;
 pub mod counting;

@@ -1,9 +1,9 @@
 //! From files of text to token shards.
 //!
-//! [`prepare`] reads folders, globs and files, finds the main text of pages, repairs and normalises text,
-//! drops what filters and deduplication tell it to, splits off a validation set and leaves cleaned documents;
-//! [`tokenize`] makes token shards of them. Each stage is a folder with a manifest, and its bytes are a
-//! function of inputs and options alone.
+//! [`prepare`] reads folders, globs and files, extracts the main text of pages, repairs and normalizes text,
+//! applies filters and deduplication, splits off a validation set and writes the documents; [`tokenize`]
+//! writes token shards of them. The output of each stage is a folder with a manifest, and its bytes depend
+//! only on inputs and options.
 //!
 //! Reading order: `options`, `sources` (which files), `kind`, `read` (bytes to raw documents), `extract`,
 //! `clean`, `repair`, `filter`, `contamination`, `dedup`, `redact`, `document_filter` (one document),

@@ -46,12 +46,12 @@ impl Normalize {
 #[serde(deny_unknown_fields, default)]
 pub struct CorpusOptions {
     /// Texts to read: files, folders and globs, relative to the project folder. "sample" is the bundled
-    /// corpus, "-" is standard input. "hf://OWNER/NAME" is a data set of the Hugging Face hub (optionally
+    /// corpus, "-" is standard input. "hf://OWNER/NAME" is a dataset of the Hugging Face Hub (optionally
     /// with @REVISION, /PATTERN and ?split=, config=, column=); "wikitext-2", "wikitext-103" and
-    /// "tinystories" are short names of such sets. "s3://BUCKET/KEY", "s3://BUCKET/FOLDER/" and
+    /// "tinystories" are short names of such datasets. "s3://BUCKET/KEY", "s3://BUCKET/FOLDER/" and
     /// "s3://BUCKET/PATTERN" are in object storage. Folders and archives are searched for .txt, .md, .jsonl,
-    /// .csv, .tsv, .parquet, .html, .xml, .docx, .pdf, .warc, .wet, .tar and .zip, also compressed as .gz,
-    /// .zst, .bz2 or .xz.
+    /// .csv, .tsv, .parquet, .html, .xhtml, .xml, .docx, .pdf, .warc, .wet, .tar and .zip, also compressed as
+    /// .gz, .zst, .bz2 or .xz. A .json file is read only if it is named directly or by a glob.
     #[schemars(length(min = 1))]
     pub paths: Vec<String>,
     /// Field of a .jsonl line, or column of a .csv or .parquet file, that contains the text.
@@ -60,23 +60,24 @@ pub struct CorpusOptions {
     /// Field or column that contains the language of the text, if there is one.
     #[schemars(length(min = 1))]
     pub language_field: String,
-    /// Field or column that contains the address of the text, if there is one.
-    #[schemars(length(min = 1))]
+    /// Field or column that contains the URL of the text, if there is one.
+    #[schemars(length(min = 1), extend("default" = "url"))]
     #[serde(skip_serializing_if = "is_url_field")]
     pub url_field: String,
     /// How to extract the main text of HTML pages.
+    #[schemars(extend("default" = "balanced"))]
     #[serde(skip_serializing_if = "is_default")]
     pub extraction: ExtractionMode,
     /// Separator of documents within a plain text file ("\n\n" for blank lines). Empty: each file is one
     /// document.
     pub document_separator: String,
-    /// Longer documents are split at a line ending; a longer line, page or PDF is quarantined. Limits memory
-    /// use.
+    /// Maximum document size in bytes; limits memory use. Longer plain-text documents are split at a line
+    /// ending; longer lines, pages and PDFs are quarantined.
     #[schemars(range(min = 1024, max = 1073741824))]
     pub maximum_document_bytes: usize,
-    /// If more than this fraction of documents, lines and files cannot be read, the job stops after preparing
-    /// the others; 1 never stops it.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    /// Fail (exit code 3) if more than this fraction of the input is unreadable; the rest is still prepared.
+    /// 1: never fail.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.1))]
     #[serde(skip_serializing_if = "is_quarantine_limit")]
     pub quarantine_limit: f64,
     /// Drop documents with fewer characters.
@@ -95,8 +96,8 @@ pub struct CorpusOptions {
     /// Drop near-duplicates of earlier documents (MinHash); an empty table uses FineWeb's parameters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub near_duplicates: Option<DuplicateOptions>,
-    /// Remove passages that occurred before in any document, wherever they start; an empty table compares
-    /// spans of 200 bytes or more.
+    /// Remove spans that occurred before in any document, wherever they start; an empty table compares spans
+    /// of 200 bytes or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_spans: Option<SpanOptions>,
     /// Remove lines or paragraphs that occurred before in any document; an empty table compares lines of 40
@@ -117,13 +118,14 @@ pub struct CorpusOptions {
     pub redact: Option<RedactOptions>,
     /// Write dropped documents and the reasons to dropped.jsonl.zst next to the kept ones, for `data
     /// inspect`.
+    #[schemars(extend("default" = false))]
     #[serde(skip_serializing_if = "is_default")]
     pub keep_dropped: bool,
     /// Shares of the entries of `paths` in the training data. Default: all documents once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mix: Option<MixOptions>,
-    /// Fraction of documents in the validation split; 0 disables it. A corpus of one document uses the end of
-    /// it.
+    /// Fraction of documents in the validation split; 0 disables it. If the corpus is a single document, its
+    /// end is used for validation.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub validation_fraction: f64,
     /// Random seed that selects the documents of the validation split.

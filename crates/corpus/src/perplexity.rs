@@ -21,8 +21,8 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PerplexityOptions {
-    /// Model folder exported by `run`, relative to the project folder. Each thread holds a copy of the
-    /// weights at four times their size, so use a small model.
+    /// Model folder exported by `run`, relative to the project folder. Each thread loads its own f32
+    /// copy of the weights, so use a small model.
     pub model: String,
     /// Drop documents with a higher perplexity: noise, lists, other languages. Default: no limit; the report
     /// shows the distribution.

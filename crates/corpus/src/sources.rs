@@ -208,7 +208,7 @@ struct Finder {
     /// Canonical paths already taken, so that two entries or links do not read a file twice.
     files: HashSet<PathBuf>,
     sources: Vec<Source>,
-    /// Objects and files of data sets that were passed over for their extension.
+    /// Objects and files of datasets that were passed over for their extension.
     ignored_files: u64,
     entry: usize,
 }

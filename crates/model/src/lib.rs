@@ -1,12 +1,12 @@
 //! The Llama family, written once against [`compute::Device`]: sizes, parameters, forward and backward,
 //! decoding.
 //!
-//! Reading order: [`config`] (the shape), [`parameters`] (names, roles, what is trained), `network` (the walk
-//! that places them), `linear`, [`purpose`], `layout` and [`plan`] (every byte of the arena, before the first
-//! step), `weights` (what all models share), then a model for each purpose: `forward`, `backward`,
+//! Reading order: [`config`] (the shape), [`parameters`] (names, roles, what is trained), `network` (places
+//! parameters in order), `linear`, [`purpose`], `layout` and [`plan`] (every byte of the arena, before the
+//! first step), `weights` (what all models share), then a model for each purpose: `forward`, `backward`,
 //! `optimizer` and `training`; `evaluator`; `decoder` (with a key/value cache). [`sampling`] picks tokens,
-//! [`folder`] is Hugging Face's form on disk, [`stored`] that or GGUF. Non-goals: a graph, other
-//! architectures, the loop around a step.
+//! [`folder`] reads and writes Hugging Face folders; [`stored`] reads those or GGUF files. Non-goals: a
+//! graph, other architectures, the loop around a step.
 //!
 //! Legend of shape suffixes: B batch, T time, N = B·T, D model width, H query heads, K key/value heads, F
 //! feed-forward, V vocabulary.

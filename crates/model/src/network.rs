@@ -280,7 +280,7 @@ impl Walk<'_> {
         parts.iter().any(|(name, _)| self.trainable.contains(name))
     }
 
-    /// Gradients of the trained parts; neighbours share one. `shape`: (rows, columns) of so many outputs.
+    /// Gradients of the trained parts; neighbors share one. `shape`: (rows, columns) of so many outputs.
     fn gradients(&mut self, parts: &[Part], shape: impl Fn(usize) -> (usize, usize)) -> Vec<Gradient> {
         let mut runs: Vec<(usize, usize)> = Vec::new();
         let mut first = 0;

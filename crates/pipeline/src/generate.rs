@@ -40,7 +40,7 @@ pub enum Source {
 pub struct Options {
     /// Maximum number of new tokens.
     pub max_new_tokens: usize,
-    /// 0: always the most likely token.
+    /// 0 means greedy decoding.
     pub temperature: f64,
     /// 0: off.
     pub top_k: usize,

@@ -1,4 +1,4 @@
-//! Exchanges results of data stages between machines without a common file system, as folders in object
+//! Exchanges results of data stages between machines without a shared file system, as folders in object
 //! storage.
 //!
 //! Each machine works in its own project folder. A folder is uploaded file by file, with its manifest last:

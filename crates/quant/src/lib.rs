@@ -1,8 +1,8 @@
 //! Block-quantized weights: the formats of ggml, which GGUF files and kernels share.
 //!
-//! A row is a sequence of blocks, each of 32 or 256 neighbouring values that share scales. All numbers are
-//! little-endian, scales are IEEE halves, and a byte of two nibbles holds values half a block apart, so that
-//! one vector instruction unpacks each half. Layouts: `ggml-common.h` of
+//! A row is a sequence of blocks, each of 32 or 256 neighboring values that share scales. All numbers are
+//! little-endian, scales are IEEE half-precision floats (f16), and a byte of two nibbles holds values half a
+//! block apart, so that one vector instruction unpacks each half. Layouts: `ggml-common.h` of
 //! <https://github.com/ggml-org/llama.cpp>; arithmetic: its `dequantize_row_*` and `quantize_row_*_ref`, in
 //! the same order of operations, so that results are equal bit for bit. Non-goals: files, tensors, and
 //! kernels that compute on blocks. Reading order: [`BlockFormat`], `decode`, `encode`.

@@ -13,7 +13,7 @@ pub struct ValidateOptions {
     /// Number of tokens per sample.
     #[schemars(range(min = 1, max = 4096))]
     pub sample_tokens: usize,
-    /// Sampling temperature; 0 always takes the most likely token.
+    /// Sampling temperature; 0 means greedy decoding.
     #[schemars(range(min = 0.0, max = 5.0))]
     pub temperature: f64,
     /// Sample from the smallest set of most likely tokens with this total probability.
@@ -33,11 +33,12 @@ pub struct ValidateOptions {
     #[schemars(range(min = 0.0, max = 20.0))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum_loss_gap: Option<f64>,
-    /// Maximum fraction of repeated 4-grams in the samples (0: none repeats, 1: one phrase forever).
+    /// Maximum fraction of repeated 4-grams in the samples (0: no repetition; 1: one phrase repeated
+    /// throughout).
     #[schemars(range(min = 0.0, max = 1.0))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum_repetition: Option<f64>,
-    /// Maximum resident memory of a process that generates, in MB (10^6 bytes).
+    /// Maximum peak RSS while generating, in MB (10^6 bytes).
     #[schemars(range(min = 1.0, max = 1e7))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum_rss_mb: Option<f64>,
@@ -84,7 +85,7 @@ pub struct ExportOptions {
     pub enabled: bool,
     /// Checkpoint to validate and export.
     pub checkpoint: CheckpointChoice,
-    /// Licence in the model card (an SPDX identifier or Hugging Face's name). Empty: none.
+    /// License in the model card (an SPDX identifier or Hugging Face's name). Empty: none.
     pub license: String,
     /// Languages in the model card (ISO 639-1). Empty: those detected in the corpus.
     pub languages: Vec<String>,

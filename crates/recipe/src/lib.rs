@@ -5,7 +5,7 @@
 //! each with its line, column and remedy. Reading order: `document` (values and their origins), `check`, then
 //! `sections`.
 //!
-//! Not here: the cost of a shape (`pipeline::plan`), and anything that reads the data.
+//! Not here: estimating a model's memory and time (`pipeline::plan`), and anything that reads the data.
 
 mod check;
 mod diagnostic;
@@ -123,9 +123,10 @@ impl Recipe {
         if self.data.paths.iter().any(|path| secret::is_in_address(path)) {
             found.push(Problem::new(
                 "data.paths",
-                "`data.paths`: an address contains a password or a signature, which would be copied into the \
-                 record of every run".to_owned(),
-                "download the file and use its path, or use a data set (hf://OWNER/NAME) or a bucket \
+                "`data.paths`: a URL contains a password or a signature, which would be copied into the \
+                 record of every run"
+                    .to_owned(),
+                "download the file and use its path, or use a dataset (hf://OWNER/NAME) or a bucket \
                  (s3://BUCKET/KEY), whose keys come from the environment",
             ));
         }

@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use crate::problem::Problem;
 use crate::rope::RopeScalingOptions;
 
-/// `[model]`: set `depth`, or `size`, or the shape itself (`hidden_size` and `num_hidden_layers`). With none
-/// of them the size is chosen from the amount of training text.
+/// `[model]`: one of `depth`; `size`; or `hidden_size` with `num_hidden_layers`. If none is set, the size is
+/// chosen from the amount of training text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelOptions {
-    /// Number of layers, from which width, heads and feed-forward size follow (width = 64 · depth).
+    /// Number of layers; width (64 · depth), heads and feed-forward size are derived from it.
     #[schemars(range(min = 1, max = 128))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub depth: Option<usize>,

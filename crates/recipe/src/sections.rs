@@ -18,11 +18,12 @@ pub struct Recipe {
     pub data: corpus::CorpusOptions,
     /// Tokenizer.
     pub tokenizer: tokenizer::TokenizerOptions,
-    /// Model architecture.
+    /// Model architecture. Set one of: `depth`; `size`; or `hidden_size` with `num_hidden_layers`. If none is
+    /// set, the size is chosen from the amount of training text.
     pub model: ModelOptions,
     /// Training.
     pub train: train::TrainOptions,
-    /// Validation of the finished model.
+    /// Validation of the finished model. A value without a limit is measured but not enforced.
     pub validate: ValidateOptions,
     /// Export of the model folder.
     pub export: ExportOptions,

@@ -2,17 +2,19 @@
 
 use serde_json::Value;
 
-use crate::schema::{alternatives, json_schema, words};
+use crate::Recipe;
+use crate::schema::{alternatives, json_schema, types, words};
 
 const WIDTH: usize = 100;
 
 /// A commented recipe called `name`. Keys of `example` (a recipe's text) are active; all others are commented
-/// out with their defaults, so that removing a `#` activates one.
+/// out with their defaults. Every line of the form `#key = value` is valid when uncommented.
 pub fn commented(name: &str, example: &str) -> String {
     let chosen: toml::Table = toml::from_str(example).unwrap_or_default();
     let mut out = String::from(
-        "# A text2llm recipe. A line such as `#seed = 42` shows a key and its default; remove the `#` to \
-         change it.\n\
+        "# A text2llm recipe. A commented line such as `#seed = 42` shows a key's default. Uncomment it to\n\
+         # change the value. `#key =` has no default; give it a value. `#key = {}` is an optional table\n\
+         # with keys of its own.\n\
          # Estimate size, memory and time:   text2llm plan\n\
          # Train the model:                  text2llm run\n\n",
     );
@@ -34,11 +36,18 @@ pub fn commented(name: &str, example: &str) -> String {
             let default = schema.get("default").filter(|value| !value.is_null());
             match default.and_then(|value| toml::Value::try_from(value).ok()) {
                 Some(value) => out.push_str(&format!("#{key} = {value}\n")),
+                None if is_optional_table(section, key, schema) => out.push_str(&format!("#{key} = {{}}\n")),
                 None => out.push_str(&format!("#{key} =\n")),
             }
         }
     }
     out
+}
+
+/// Whether `key = {}` is valid: a table none of whose keys is required.
+fn is_optional_table(section: &str, key: &str, schema: &Value) -> bool {
+    alternatives(schema).iter().any(|schema| types(schema) == ["object"])
+        && Recipe::load("", &format!("[{section}]\n{key} = {{}}\n"), &[]).is_ok()
 }
 
 fn comment(out: &mut String, schema: &Value) {

@@ -1,5 +1,5 @@
 //! Shared test support: a temporary project folder, small texts, running the built program in it, a browser,
-//! object storage, long runs of one class of characters, and what a test does that cannot run here.
+//! object storage, long runs of one class of characters, and skipping tests that cannot run here.
 //!
 //! A dev-dependency only. Reading order: [`Sandbox`], [`Finished`], [`text`], [`skip`], [`browser`],
 //! [`objects`], [`runs`].
@@ -82,7 +82,7 @@ impl Sandbox {
         std::fs::create_dir_all(parent).and_then(|()| std::fs::write(&path, bytes)).expect("writable");
     }
 
-    /// The program, ready to run in the folder: none of the caller's settings, no colours, a fixed width.
+    /// The program, ready to run in the folder: none of the caller's settings, no colors, a fixed width.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.program);
         for (name, _) in std::env::vars_os() {

@@ -1,16 +1,16 @@
 //! Tokenizers: training, files for other programs, encoding and decoding.
 //!
-//! Encoding is Hugging Face's `tokenizers`; BPE merges are trained by own code (`merges`), because the
+//! Encoding is Hugging Face's `tokenizers`; BPE merges are trained by our own code (`merges`), because the
 //! library breaks ties by the iteration order of a randomly seeded map, and here a vocabulary is a function
 //! of the text alone.
 //!
 //! Ids are the same for every kind: `<PAD>` 0, `<BOS>` 1, `<EOS>` 2, `<UNK>` 3, then the reserved chat
 //! tokens, then the alphabet, then trained tokens. BOS and EOS are where `LlamaConfig` expects them, and
 //! zero-filled memory is padding. `vocab_size` counts all of them. Chat rendering is not implemented yet: its
-//! control tokens are reserved so that a later fine-tuning needs no new rows.
+//! control tokens are reserved so that a later fine-tuning needs no new embedding rows.
 //!
-//! Reading order: `options`, `vocabulary`, `normalizer`, `split`, `words`, `merges`, `pieces` (unigram), `file`,
-//! `tokenizer`.
+//! Reading order: `options`, `vocabulary`, `normalizer`, `split`, `words`, `merges`, `pieces` (unigram),
+//! `file`, `tokenizer`.
 
 mod byte_level;
 mod classes;

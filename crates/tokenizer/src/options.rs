@@ -62,7 +62,7 @@ impl PreTokenizer {
     }
 }
 
-/// Texts of the four special tokens.
+/// Strings of the four special tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpecialTokens {
@@ -96,9 +96,9 @@ pub struct TokenizerOptions {
     /// Minimum number of occurrences for a pair of tokens to be merged.
     #[schemars(range(min = 1))]
     pub min_frequency: u64,
-    /// Texts of the special tokens.
+    /// Special token strings.
     pub special_tokens: SpecialTokens,
-    /// Control tokens reserved for chat, so that fine-tuning needs no new tokens.
+    /// Control tokens reserved for chat, so that fine-tuning needs no new embedding rows.
     pub chat_tokens: Vec<String>,
 }
 

@@ -47,9 +47,9 @@ struct Roles {
 
 #[derive(Clone, Debug)]
 enum Encoder {
-    /// Pieces of text, each encoded by the library's model. The splitting is own code: the library tracks an
-    /// alignment of two words per byte through every step, which takes most of its time. Special tokens are
-    /// never recognized in text.
+    /// Pieces of text, each encoded by the library's model. The splitting is our own code: the library tracks
+    /// an alignment of two words per byte through every step, which takes most of its time. Special tokens
+    /// are never recognized in text.
     Pieces(Arc<(Splitter, ModelWrapper)>),
     /// One token per character.
     Characters(HashMap<char, u32>),

@@ -25,7 +25,7 @@ pub enum ErrorKind {
     Corrupt,
     /// There is no such checkpoint.
     NotFound,
-    /// A checkpoint belongs to another model, tokenizer, data set or batch shape.
+    /// A checkpoint belongs to another model, tokenizer, dataset or batch shape.
     Incompatible,
     /// Loss or gradients are not finite.
     Diverged,

@@ -87,15 +87,16 @@ pub struct TrainOptions {
     #[schemars(extend("x-change" = "tunable"), range(min = 0.0, max = 1e9))]
     pub gradient_clip: f64,
     /// Decay rate per step of an exponential moving average (EMA) of the weights. If set, the average is
-    /// validated, sampled and exported; typical values are 0.99 to 0.9999. 0: no average.
+    /// used for validation, samples and export; typical values are 0.99 to 0.9999. 0: no average.
     #[schemars(range(min = 0.0, max = 0.999_999_9))]
     pub ema_decay: f64,
-    /// Early stopping: end the run after this many consecutive validations without improvement. 0: never.
+    /// Early stopping: after this many consecutive validations without improvement, start the decay (wsd) or
+    /// end the run (other schedules). 0: disabled.
     #[schemars(extend("x-change" = "tunable"))]
     pub early_stopping: u64,
     /// Maximum number of consecutive rollbacks. If the loss spikes or is not finite, training rolls back to
-    /// the last good checkpoint and skips the batches since; after this many attempts the run fails. 0: never
-    /// roll back.
+    /// the last good checkpoint and skips the batches consumed since that checkpoint; after this many
+    /// attempts the run fails. 0: never roll back.
     #[schemars(extend("x-change" = "tunable"), range(min = 0, max = 100))]
     pub rollbacks: u64,
     /// Random seed of initial weights, data order and dropout.
@@ -118,7 +119,7 @@ pub struct TrainOptions {
     /// Steps between checkpoints; 0: only at the end of each epoch.
     #[schemars(extend("x-change" = "tunable"))]
     pub checkpoint_every: u64,
-    /// Number of latest verified checkpoints to keep, in addition to the best one.
+    /// Number of most recent checkpoints to keep, in addition to the best one.
     #[schemars(extend("x-change" = "reporting"), range(min = 1, max = 10_000))]
     pub keep_last: usize,
 }

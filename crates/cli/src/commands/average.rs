@@ -12,15 +12,17 @@ use crate::failure::Outcome;
 use crate::output::Console;
 use crate::select;
 
-/// Average the weights of several checkpoints of a run into one model, and compare its validation loss with
-/// that of the newest checkpoint. The average of checkpoints from the plateau of a run, where the learning
-/// rate is at its peak, often has a lower loss than any one of them.
+/// Average the weights of several checkpoints of a run into one model
+///
+/// Compares the validation loss of the average with that of the most recent of these checkpoints. The average
+/// of checkpoints from the plateau of a run, where the learning rate is at its peak, often has a lower loss
+/// than any one of them.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, a unique prefix or suffix of it, or `latest`
     #[arg(value_name = "RUN", default_value = "latest")]
     pub run: String,
-    /// Average the newest N checkpoints (train.keep_last sets how many a run keeps)
+    /// Number of most recent checkpoints to average; fewer if the run kept fewer (see train.keep_last)
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(2..))]
     pub last: u64,
     /// Average the checkpoints of these steps instead: 800,900,1000
@@ -48,7 +50,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     console.data(&format!("{}: average of the checkpoints of steps {}", out.display(), steps.join(", ")))?;
     let loss = |loss: Option<f64>| loss.map_or("not measured".to_owned(), |loss| format!("{loss:.4}"));
     console.data(&format!("validation loss {}", loss(found.validation_loss)))?;
-    console.data(&format!("  newest checkpoint {}", loss(found.newest_validation_loss)))?;
+    console.data(&format!("  most recent checkpoint {}", loss(found.newest_validation_loss)))?;
     console.prose(&format!("Next: text2llm generate --model {} --prompt \"The \"", out.display()));
     Ok(())
 }

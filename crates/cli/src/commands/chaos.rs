@@ -9,9 +9,11 @@ use crate::failure::Outcome;
 use crate::output::{Console, short_duration};
 use crate::select;
 
-/// Kill training with SIGKILL at random moments, resume it each time, and compare the result with that of an
-/// uninterrupted run. After each kill every checkpoint must verify, and no more than one checkpoint interval
-/// may be lost. Uses a scratch folder in the project.
+/// Test crash safety: kill a run at random moments and compare its result
+///
+/// Kills training with SIGKILL, resumes it each time, and compares the result with that of an uninterrupted
+/// run bit for bit. After each kill, every checkpoint must pass verification, and at most one checkpoint
+/// interval may be lost. Uses a scratch folder in the project.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without RECIPE, the example quick-test is used. --seed sets the moments of the kills."

@@ -16,15 +16,16 @@ use crate::select;
 
 const USUAL_PORT: u16 = 8427;
 
-/// Monitor the project's runs in a browser: compare curves, samples and recipes, and see the machine's load.
-/// Prints an address to open; press Ctrl-C to stop.
+/// Monitor runs in a browser: compare curves, samples and recipes
+///
+/// Also shows the machine's load. Prints a URL to open; press Ctrl-C to stop.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Port to listen on; 0 picks a free one [default: 8427, or a free one if 8427 is in use]
     #[arg(long, value_name = "N", env = "TEXT2LLM_PORT", hide_env = true)]
     pub port: Option<u16>,
-    /// Address to listen on. With an address other than loopback, any machine that has the token can connect.
-    /// Traffic is not encrypted
+    /// IP address to listen on. With an address other than loopback, any machine that has the token can
+    /// connect. Traffic is not encrypted
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -47,14 +48,14 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     if console.is_human() {
         console.data(&url)?;
         console.prose(&format!(
-            "Dashboard of {}. Open this address in a browser; anyone who has it can read the runs. Press \
-             Ctrl-C to stop.",
+            "Dashboard of {}. Open this URL in a browser; anyone who has it can read the runs. Press Ctrl-C \
+             to stop.",
             project.root().display()
         ));
         if address.ip().is_loopback() {
             console.prose(&format!(
-                "From another machine: run `ssh -L {port}:{address} THIS_MACHINE`, then open the same \
-                 address there.",
+                "From another machine: run `ssh -L {port}:{address} THIS_MACHINE`, then open the same URL \
+                 there.",
                 port = address.port()
             ));
         }

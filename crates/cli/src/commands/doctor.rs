@@ -1,4 +1,4 @@
-//! `text2llm doctor`: this machine's CPU, memory and GPU, and how to install what is missing.
+//! `text2llm doctor`: this machine's CPU, memory and GPUs, and how to install what is missing.
 
 use clap::Args;
 #[cfg(feature = "cuda")]
@@ -11,7 +11,9 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::output::{Console, bytes};
 
-/// Report this machine's CPU, memory and GPU, and how to install what is missing. Changes nothing.
+/// Report this machine's CPU and memory, and its GPU in a CUDA build, and how to install what is missing
+///
+/// In a CUDA build (`--features cuda`), lists the driver, the GPUs and NVIDIA's libraries. Changes nothing.
 #[derive(Debug, Args)]
 pub struct Arguments {}
 

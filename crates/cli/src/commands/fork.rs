@@ -11,15 +11,17 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 use crate::select;
 
-/// Create a new run from a checkpoint of another run, which stays unchanged. Train the new run with `resume`:
-/// to its end, beyond it (`--more-steps`), or starting the learning-rate decay at once (`--decay-now`).
+/// Create a new run from a checkpoint of another run
+///
+/// The other run stays unchanged. Train the new run with `text2llm resume`: to its end, beyond it
+/// (`--more-steps`), or with the learning-rate decay starting at once (`--decay-now`).
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, a unique prefix or suffix of it, or `latest`
     #[arg(value_name = "RUN", default_value = "latest")]
     pub run: String,
     /// Checkpoint to start from: latest, best, or a step
-    #[arg(long, value_name = "WHICH", default_value = "latest")]
+    #[arg(long, value_name = "CHECKPOINT", default_value = "latest")]
     pub from: String,
 }
 

@@ -12,7 +12,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 use crate::select;
 
-/// Generate text from a prompt with a trained model, streaming it to stdout.
+/// Generate text from a prompt with a trained model, streaming it to stdout
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without --run and --model, uses model/ of the project, or else the best checkpoint of its \
@@ -23,8 +23,8 @@ pub struct Arguments {
     /// Run to load the model from: id, a unique prefix or suffix of it, or `latest`
     #[arg(long, value_name = "RUN", conflicts_with = "model")]
     pub run: Option<String>,
-    /// Checkpoint of the run: best, latest, or a step
-    #[arg(long, value_name = "WHICH", default_value = "best")]
+    /// Checkpoint of --run: best, latest, or a step
+    #[arg(long, value_name = "CHECKPOINT", default_value = "best")]
     pub checkpoint: String,
     /// Model folder in Hugging Face format
     #[arg(long, value_name = "DIR")]
@@ -38,7 +38,7 @@ pub struct Arguments {
     /// Maximum number of tokens to generate
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub max_new_tokens: usize,
-    /// Sampling temperature; 0 always takes the most likely token, higher values are more varied
+    /// Sampling temperature; 0 means greedy decoding, higher values are more varied
     #[arg(long, value_name = "T", default_value_t = 0.8)]
     pub temperature: f64,
     /// Sample from the N most likely tokens; 0 disables the limit

@@ -13,7 +13,7 @@ use crate::failure::Outcome;
 use crate::output::{Console, short_duration};
 use crate::select;
 
-/// List the runs of the project and their state.
+/// List the runs of the project and their state
 #[derive(Debug, Args)]
 pub struct Arguments {}
 

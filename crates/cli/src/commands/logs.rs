@@ -18,8 +18,10 @@ use crate::select;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Show the log of a run: steps (not every one), validations, samples, checkpoints, warnings, and actions of
-/// its supervisor.
+/// Show the log of a run
+///
+/// The log contains steps (not every one), validations, samples, checkpoints, warnings, and actions of the
+/// supervisor.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, a unique prefix or suffix of it, or `latest`
@@ -31,7 +33,8 @@ pub struct Arguments {
     /// Number of last lines to show; 0 shows all
     #[arg(long, short = 'n', value_name = "N", default_value_t = 200)]
     pub lines: usize,
-    /// Show the console output of the background job instead: corpus, tokenizer, errors
+    /// Show the background job's console output (data preparation, tokenizer training, errors) instead of the
+    /// run's log
     #[arg(long)]
     pub console: bool,
 }

@@ -10,7 +10,9 @@ use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 
-/// Create a project: write NAME/text2llm.toml with every key of a recipe, its meaning, range and default.
+/// Create a project with a commented recipe
+///
+/// Writes NAME/text2llm.toml with every key of a recipe, its meaning, range and default.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Folder of the new project; its last component is the model's name

@@ -10,7 +10,9 @@ use crate::failure::Outcome;
 use crate::output::{Console, bytes, count, short_duration};
 use crate::select;
 
-/// Estimate the model size, memory, compute and time of a recipe. Writes nothing.
+/// Estimate a recipe's model size, memory, compute and time
+///
+/// Writes nothing.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -21,8 +23,8 @@ pub struct Arguments {
     /// Choose the width for this number of layers (model.depth)
     #[arg(long, value_name = "LAYERS")]
     pub depth: Option<String>,
-    /// Plan for a rented GPU instead of this machine: h200, h100, a100, l40s, rtx4090, a10g. Hours and price
-    /// are estimated from its specified peak
+    /// Plan for a rented GPU instead of this machine: h200, h100, a100, l40s, rtx4090, a10g. Time and cost
+    /// are estimated from its rated peak at 40 % MFU and an on-demand list price
     #[arg(long, value_name = "GPU", value_parser = pipeline::prices::Gpu::named)]
     pub gpu: Option<&'static pipeline::prices::Gpu>,
     /// Do not measure this machine's speed; the plan then shows no time

@@ -13,9 +13,11 @@ use crate::failure::Outcome;
 use crate::output::Console;
 use crate::{select, summary};
 
-/// Continue a run from a checkpoint. The resumed run is bit-identical to one that never stopped, unless a
-/// flag below changes its length. Runs started with `run`, and runs that have finished training, continue
-/// with validation and export.
+/// Resume a run bit for bit from a checkpoint, or extend it
+///
+/// The resumed run is bit-identical to one that was never interrupted, unless a flag below changes its
+/// length. Runs started with `run`, and runs that have finished training, continue with validation and
+/// export.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, a unique prefix or suffix of it, or `latest`
@@ -42,7 +44,7 @@ pub struct Arguments {
     )]
     pub decay_now: Option<u64>,
     /// Checkpoint to continue from: latest, best, or a step; later checkpoints are discarded
-    #[arg(long, value_name = "WHICH", default_value = "latest")]
+    #[arg(long, value_name = "CHECKPOINT", default_value = "latest")]
     pub checkpoint: String,
     /// Run in the background under a supervisor that resumes after a crash; returns once training has started
     #[arg(long)]

@@ -11,8 +11,9 @@ use crate::failure::{Failure, Outcome};
 use crate::output::{Console, bytes};
 use crate::select;
 
-/// Delete a run with its checkpoints, metrics and log, after asking. A running run is not deleted. Exported
-/// models are kept.
+/// Delete a run with its checkpoints, metrics and log
+///
+/// Asks first. A running run is not deleted. Exported models are kept.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, or a unique prefix or suffix of it

@@ -14,8 +14,9 @@ use crate::failure::Outcome;
 use crate::output::Console;
 use crate::{select, summary};
 
-/// Train a model from text: corpus, tokenizer, training, validation, export. Stages whose inputs have not
-/// changed are skipped.
+/// Train a model from text: data preparation, tokenizer, training, validation, export
+///
+/// Stages whose output is complete and up to date are skipped.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Running again with the same recipe and text reuses finished stages and finished training\n\
@@ -45,12 +46,12 @@ pub struct Arguments {
     pub detach: bool,
 }
 
-/// Runs all phases.
+/// Runs all stages.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     run_until(global, arguments, Until::Export, console)
 }
 
-/// Runs the phases up to `until`.
+/// Runs the stages up to `until`.
 pub fn run_until(
     global: &GlobalArguments,
     arguments: Arguments,

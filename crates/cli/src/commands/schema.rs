@@ -6,7 +6,7 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::output::Console;
 
-/// Print the JSON Schema of recipes, for editors and programs.
+/// Print the JSON Schema of recipes, for editors and programs
 #[derive(Debug, Args)]
 pub struct Arguments {}
 

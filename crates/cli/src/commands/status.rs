@@ -19,7 +19,7 @@ use crate::select;
 
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-/// Show the state of a run.
+/// Show the state of a run
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, a unique prefix or suffix of it, or `latest`

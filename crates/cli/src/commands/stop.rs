@@ -17,7 +17,10 @@ use crate::select;
 const SOON: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Stop a run in any phase. Training saves a checkpoint first; `resume` continues from it bit for bit.
+/// Stop a run after saving a checkpoint
+///
+/// A run can be stopped in any stage. Training saves a checkpoint first; `resume` continues from it bit for
+/// bit.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Run id, a unique prefix or suffix of it, or `latest`

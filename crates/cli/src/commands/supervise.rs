@@ -9,7 +9,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 use crate::select;
 
-/// Supervise a worker process and resume it after a crash.
+/// Run as the supervisor that --detach starts: resume a worker process after a crash
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Arguments of the first worker, as a JSON list

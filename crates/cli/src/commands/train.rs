@@ -8,8 +8,10 @@ use crate::arguments::{GlobalArguments, RecipeArguments};
 use crate::failure::Outcome;
 use crate::output::Console;
 
-/// Train a new run without the validation and export phases. Corpus and tokenizer are prepared if they are
-/// missing or out of date. A later `text2llm run` reuses the training and adds validation and export.
+/// Prepare data and train, without the final validation and export
+///
+/// Data and tokenizer are prepared if they are missing or out of date. A later `text2llm run` reuses the
+/// training and adds validation and export.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -32,7 +34,7 @@ pub struct Arguments {
     pub detach: bool,
 }
 
-/// Runs the phases up to training.
+/// Runs the stages up to training.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let Arguments { recipe, skip_corpus, skip_tokenizer, resume, accept_changes, detach } = arguments;
     let whole = run::Arguments {

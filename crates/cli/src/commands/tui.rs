@@ -6,8 +6,9 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::{select, tui};
 
-/// Monitor the project's runs in the terminal: curves, metrics, samples, log. Keys stop a run, resume it and
-/// generate text.
+/// Monitor runs in the terminal: curves, metrics, samples, log
+///
+/// Keys stop a run, resume it and generate text.
 #[derive(Debug, Args)]
 pub struct Arguments {}
 

@@ -9,9 +9,11 @@ use crate::failure::{Failure, Outcome};
 use crate::output::{Console, bytes, short_duration};
 use crate::select::{self, Selected};
 
-/// Train N steps without interruption; then train N/2 steps, kill the process with SIGKILL, resume and train
-/// the rest. Compare weights, optimizer state, loader state and metrics bit for bit. Uses a scratch folder in
-/// the project and removes it.
+/// Test that a killed and resumed run is bit-identical to an uninterrupted one
+///
+/// Trains N steps without interruption; then trains N/2 steps, kills the process with SIGKILL, resumes, and
+/// trains the rest. Compares weights, optimizer state, data loader state and metrics bit for bit. Uses a
+/// scratch folder in the project and removes it; if the runs differ, both are kept.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]

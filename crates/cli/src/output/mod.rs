@@ -250,7 +250,7 @@ fn usage_text(mut error: clap::Error) -> String {
     for (kind, value) in fields.collect::<Vec<_>>() {
         error.insert(kind, value);
     }
-    // Without clap's colours.
+    // Without clap's colors.
     let text = error.render().to_string();
     plain::text(&secret::masked_addresses(&secret::hidden(&text))).into_owned()
 }

@@ -170,7 +170,7 @@ impl App {
             arguments.extend([id, format!("--prompt={prompt}")]);
             arguments
         };
-        self.act(arguments, "generating from the newest checkpoint");
+        self.act(arguments, "generating from the most recent checkpoint");
     }
 
     /// Runs a command of this program as a child process; its last line becomes the message.

@@ -42,7 +42,7 @@ fn screenshots(browser: &mut Browser, name: &str) {
     browser.look(1360, 900, false);
 }
 
-/// Pixels of the first chart that have a run's colour, or nearly.
+/// Pixels of the first chart that have a run's color, or nearly.
 const DRAWN: &str = "(() => { const c = document.querySelector('.plot canvas'); \
                      const rgb = [0x3b, 0x5b, 0xdb]; \
                      const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0; \

@@ -77,16 +77,16 @@ fn a_recipe_cuts_passages_that_came_before() {
 }
 
 #[test]
-fn a_classifier_is_trained_from_labelled_lines() {
+fn a_classifier_is_trained_from_labeled_lines() {
     let sandbox = sandbox();
     let line = |number: usize| match number % 2 {
         0 => format!("{{\"text\": \"the proof of theorem {number} is careful\", \"score\": 5}}\n"),
         _ => format!("{{\"text\": \"click here to buy number {number}\", \"score\": 0}}\n"),
     };
-    sandbox.write("labelled.jsonl", (0..200).map(line).collect::<String>());
-    let trained = sandbox.run("data classifier train --labelled labelled.jsonl --json").expect(0);
+    sandbox.write("labeled.jsonl", (0..200).map(line).collect::<String>());
+    let trained = sandbox.run("data classifier train --labeled labeled.jsonl --json").expect(0);
     assert!(trained.last_line().contains("\"accuracy\":1.0"), "{}", trained.stdout);
     assert!(!sandbox.read("quality.classifier").is_empty());
     sandbox.write("bad.jsonl", "{\"text\": \"x\"}\n");
-    assert!(sandbox.run("data classifier train --labelled bad.jsonl").expect(1).stderr.contains("line 1"));
+    assert!(sandbox.run("data classifier train --labeled bad.jsonl").expect(1).stderr.contains("line 1"));
 }

@@ -1,10 +1,10 @@
-//! Which files of a data set are its text: those of the pattern, else those of one format and one split.
+//! Which files of a dataset are its text: those of the pattern, else those of one format and one split.
 
 use super::file::{Hash, RemoteFile};
 use super::reference::Reference;
 use crate::{Error, Result};
 
-/// Formats that contain text, the most structured first: a data set often has the same text in several.
+/// Formats that contain text, the most structured first: a dataset often has the same text in several.
 const FORMATS: [&[&str]; 6] = [
     &["parquet"],
     &["jsonl", "ndjson"],
@@ -55,7 +55,7 @@ pub fn files(reference: &Reference, all: Vec<RemoteFile>) -> Result<Vec<RemoteFi
         None => files.retain(|file| !OTHER_SPLITS.iter().any(|split| has_word(&file.path, split))),
     }
     if files.is_empty() {
-        return fail(format!("this matches no file of the data set, which has: {}", shown.join(", ")));
+        return fail(format!("this matches no file of the dataset, which has: {}", shown.join(", ")));
     }
     let unusable = files.iter().find_map(|file| match &file.hash {
         Hash::Unusable(reason) => Some((&file.path, reason)),
@@ -77,7 +77,7 @@ fn extension(path: &str) -> &str {
     if PACKINGS.contains(&last) { extensions.next().unwrap_or_default() } else { last }
 }
 
-/// Texts that describe the data set.
+/// Texts that describe the dataset.
 fn is_about(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default().to_lowercase();
     ["readme", "license", "changelog", "dataset_info"].iter().any(|about| name.starts_with(about))
@@ -139,7 +139,7 @@ mod tests {
             "{message}"
         );
         let other = RemoteFile { path: ".odd:".into(), ..odd };
-        assert!(chosen("hf://a/b", &other).unwrap_err().to_string().contains("no file of the data set"));
+        assert!(chosen("hf://a/b", &other).unwrap_err().to_string().contains("no file of the dataset"));
         let message = files("hf://a/b?split=dev").unwrap_err().to_string();
         assert!(message.contains("which has: README.md"), "{message}");
     }

@@ -1,11 +1,11 @@
-//! A file of a data set, as a hub announces it.
+//! A file of a dataset, as a hub announces it.
 
 use serde::{Deserialize, Serialize};
 
-/// A file of a data set.
+/// A file of a dataset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteFile {
-    /// Its path in the data set.
+    /// Its path in the dataset.
     pub path: String,
     /// Its size in bytes.
     pub bytes: u64,
@@ -22,6 +22,6 @@ pub enum Hash {
     /// Git's hash of a small one: SHA-1 over its length and bytes, hex.
     GitBlob(String),
     /// Why the file cannot be used: nothing to check it by, or a name that no folder takes. It is listed all
-    /// the same, so that a data set with it is not taken for a smaller one.
+    /// the same, so that a dataset with it is not taken for a smaller one.
     Unusable(String),
 }

@@ -1,4 +1,4 @@
-//! Data sets of a hub that speaks Hugging Face's routes: which files a set has, and those files, checked, in
+//! Datasets of a hub that speaks Hugging Face's routes: which files a set has, and those files, checked, in
 //! a cache.
 //!
 //! A revision is settled to its commit first, and files are fetched of that commit, so a name in a manifest
@@ -95,7 +95,7 @@ impl Hub {
     /// `note`.
     ///
     /// # Errors
-    /// No such data set, revision or file; no answer and nothing known from before.
+    /// No such dataset, revision or file; no answer and nothing known from before.
     pub fn list(&self, reference: &Reference, note: &mut dyn FnMut(&str)) -> Result<Listing> {
         let known = self.folder(&reference.id).join(format!("{}.json", encoded(&reference.revision, false)));
         let (commit, files) = match self.revision(reference) {
@@ -125,7 +125,7 @@ impl Hub {
         }
         let broken = |message: String| Error::Transport { url: shown(&url), message };
         let answer: Revision = serde_json::from_slice(&self.server.get(&url)?)
-            .map_err(|error| broken(format!("unexpected response from the hub: {error}")))?;
+            .map_err(|error| broken(format!("unexpected response from the Hugging Face Hub: {error}")))?;
         let is_hex = |text: &str, length| text.len() == length && text.chars().all(|c| c.is_ascii_hexdigit());
         if !is_hex(&answer.sha, 40) {
             return Err(broken("the response contains no commit".to_owned()));
@@ -136,11 +136,11 @@ impl Hub {
                 (Some(large), ..) if is_hex(&large.sha256, 64) => (large.size, Hash::Sha256(large.sha256)),
                 (None, Some(size), Some(id)) if is_hex(&id, 40) => (size, Hash::GitBlob(id)),
                 (_, size, _) => {
-                    let reason = "the hub provides no hash of it, so it cannot be verified";
+                    let reason = "the Hugging Face Hub provides no hash of it, so it cannot be verified";
                     (size.unwrap_or_default(), Hash::Unusable(reason.to_owned()))
                 }
             };
-            // What would be written outside of the cache is no file of a data set.
+            // What would be written outside of the cache is no file of a dataset.
             let is_inside =
                 path.split(['/', '\\']).all(|part| !part.is_empty() && part != "." && part != "..");
             let hash = match is_inside && !path.contains([':', '\0']) {
@@ -231,7 +231,7 @@ impl Hub {
     }
 }
 
-/// Prefix and suffix of the name of an incomplete file: a data set may have files of any other name.
+/// Prefix and suffix of the name of an incomplete file: a dataset may have files of any other name.
 const PART: (&str, &str) = (".text2llm-", ".part");
 
 fn part_file(path: &Path) -> PathBuf {
@@ -272,7 +272,7 @@ fn read_known(path: &Path) -> Option<(String, Vec<RemoteFile>)> {
 }
 
 /// State of a file when its hash was last verified: many processes need the same files, and hashing a large
-/// data set takes longer than reading a share of it.
+/// dataset takes longer than reading a share of it.
 fn fingerprint(path: &Path, file: &RemoteFile) -> Option<String> {
     let metadata = std::fs::metadata(path).ok()?;
     let modified = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;

@@ -1,4 +1,4 @@
-//! References to hub data sets in recipes:
+//! References to hub datasets in recipes:
 //! `hf://OWNER/NAME[@REVISION][/PATTERN][?split=…&config=…&column=…]`, or a short name.
 
 use crate::{Error, Result};
@@ -11,7 +11,7 @@ const NAMED: [(&str, &str); 3] = [
 ];
 const SCHEME: &str = "hf://";
 
-/// A data set, and which of its files.
+/// A dataset, and which of its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     /// As the recipe has it.
@@ -36,7 +36,7 @@ impl Reference {
     /// Reads an entry of `data.paths`; `None` where it means something else.
     ///
     /// # Errors
-    /// An entry that is meant for the hub and is misspelt.
+    /// An entry that is meant for the hub and is misspelled.
     pub fn parse(entry: &str) -> Result<Option<Reference>> {
         let lower = entry.to_lowercase();
         let named = NAMED.iter().find(|(name, _)| *name == lower).map(|(_, reference)| *reference);

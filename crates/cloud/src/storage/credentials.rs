@@ -116,10 +116,7 @@ impl Settings {
             && !(endpoint.starts_with("http://") || endpoint.starts_with("https://"))
         {
             let shown = store::secret::hidden(endpoint);
-            return fail(
-                "AWS_ENDPOINT_URL",
-                format!("`{shown}` is not a valid address: expected https://HOST"),
-            );
+            return fail("AWS_ENDPOINT_URL", format!("`{shown}` is not a valid URL: expected https://HOST"));
         }
         if endpoint.as_deref().is_some_and(store::secret::is_in_address) {
             let message = "it contains a password: use https://HOST, and set AWS_ACCESS_KEY_ID and \

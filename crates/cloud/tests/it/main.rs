@@ -56,7 +56,7 @@ fn files_come_checked_across_redirects_and_breaks() {
     assert_eq!(std::fs::read_to_string(path).unwrap(), SMALL);
 }
 
-/// Downloads that nobody has gone on with are removed; a file of a data set may have any name.
+/// Downloads that nobody has gone on with are removed; a file of a dataset may have any name.
 #[test]
 fn old_downloads_are_swept_and_no_file_of_a_data_set() {
     if !testkit::has_program("curl") {
@@ -91,7 +91,7 @@ fn refusals_and_lies_are_told() {
     let cache = tempfile::tempdir().unwrap();
     let hub = Hub::new(&fake.endpoint, None, cache.path(), false);
     let message = |entry: &str| hub.list(&reference(entry), &mut |_| {}).unwrap_err().to_string();
-    assert!(message("hf://owner/nowhere").contains("no such data set"));
+    assert!(message("hf://owner/nowhere").contains("no such dataset"));
     assert!(message("hf://owner/gated").contains("HF_TOKEN"));
     let lies = hub.list(&reference("hf://owner/set/lies.txt"), &mut |_| {}).unwrap();
     let error = hub.fetch(&lies, &lies.files[0], &mut |_| {}).unwrap_err();

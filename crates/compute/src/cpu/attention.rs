@@ -193,7 +193,7 @@ impl Cpu {
                 self.copy_rows(from.row_range(r, 1), to.row_range(sequence * op.capacity + position, 1));
             }
         }
-        // Neighbours of one sequence share a tile.
+        // Neighbors of one sequence share a tile.
         let mut tiles: Vec<CacheTile> = Vec::new();
         for r in 0..op.q.rows {
             let (sequence, position) = place(r);

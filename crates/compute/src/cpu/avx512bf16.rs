@@ -1,7 +1,7 @@
 //! bfloat16 products: packing for both kernels that multiply pairs, and the AVX512-BF16 micro-kernel, 14 rows
 //! × 32 columns of C.
 //!
-//! The instructions take two neighbours along k at once, so a panel's unit is a pair in 32 bits, the even k
+//! The instructions take two neighbors along k at once, so a panel's unit is a pair in 32 bits, the even k
 //! in the low half. Operands may be f32 in memory: they are rounded as they are packed. Sums are f32.
 
 use super::avx512::{mask, transpose};
@@ -165,7 +165,7 @@ pub(super) unsafe fn both_halves(view: View, k: usize, by_rows: bool, halves: &m
     }
 }
 
-/// Pairs from two lines of 32 neighbours, the even k and the odd one.
+/// Pairs from two lines of 32 neighbors, the even k and the odd one.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 unsafe fn interleave_lines(view: View, k: usize, halves: &mut [Block; 2]) {

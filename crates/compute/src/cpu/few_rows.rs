@@ -112,7 +112,7 @@ impl Cpu {
     }
 }
 
-/// Writes neighbouring outputs of row `i` from column `j` on.
+/// Writes neighboring outputs of row `i` from column `j` on.
 ///
 /// # Safety
 /// They exist, and nobody else reads or writes them.

@@ -1,4 +1,4 @@
-//! Weights in blocks as this device keeps them: 16 rows interleaved, so that a register holds four neighbours
+//! Weights in blocks as this device keeps them: 16 rows interleaved, so that a register holds four neighbors
 //! of each row.
 //!
 //! A cell is one block of 16 rows. Its first vectors hold four bytes a row: elements 4v to 4v + 3 in vector v

@@ -32,7 +32,7 @@ pub(super) trait Vector: Copy {
     /// Σ, in a fixed order.
     unsafe fn sum(self) -> f32;
 
-    /// Neighbours of any type.
+    /// Neighbors of any type.
     #[inline(always)]
     unsafe fn load<E: Element>(from: *const E) -> Self {
         // SAFETY: the caller's promise.
@@ -48,7 +48,7 @@ pub(super) trait Element: Copy + Send + Sync {
     fn get(self) -> f32;
     /// To the nearest.
     fn put(value: f32) -> Self;
-    /// Neighbours, widened.
+    /// Neighbors, widened.
     ///
     /// # Safety
     /// As [`Vector`].

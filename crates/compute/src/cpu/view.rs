@@ -38,7 +38,7 @@ impl View {
         self.pointer.wrapping_add((row * self.row_stride + column * self.column_stride) * self.dtype.size())
     }
 
-    /// Copies column `c`, whose elements must be neighbours: a weight's row.
+    /// Copies column `c`, whose elements must be neighbors: a weight's row.
     ///
     /// # Safety
     /// The view is valid.

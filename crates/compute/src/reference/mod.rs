@@ -1,5 +1,5 @@
 //! The specification: plain loops in f64, slow and obvious. Every other device is tested against it, and its
-//! own backward against central differences. Nothing here is ever optimised.
+//! own backward against central differences. Nothing here is ever optimized.
 
 mod attention;
 mod kernels;

@@ -30,7 +30,7 @@ pub struct LineOptions {
     pub unit: Unit,
     /// Minimum length in characters; shorter ones are kept, since in code and lists they often repeat.
     pub minimum_characters: usize,
-    /// Number of equal ones to keep.
+    /// Number of copies to keep.
     #[schemars(range(min = 1, max = 255))]
     pub kept: u8,
     /// Drop documents of which less than this fraction of the text remains.

@@ -35,7 +35,7 @@ struct Overview {
 const CORE_SHARES: [f32; 3] = [0.4, 0.65, 0.9];
 
 /// Gives the features of each of a page's blocks to `take`, in order. A page of short blocks has more numbers
-/// than bytes, a hundredfold: only the rows of neighbours are held.
+/// than bytes, a hundredfold: only the rows of neighbors are held.
 pub fn of_blocks(page: &Page<'_>, title: &str, structured: &Structured, mut take: impl FnMut(&[f32])) {
     let overview = Overview::new(page, title, structured);
     let own = |block: &Block| own_features(page, block, &overview);

@@ -3,7 +3,7 @@
 //! A page is parsed into a tree (`tree`), the tree is split into blocks of text (`page`), and each block gets
 //! a vector of features (`features`). Boosted trees (`forest`) give the probability that a block belongs to
 //! the main text. The blocks with the best expected F-measure are kept and rendered (`render`). Time is
-//! linear in the size of the page. The trees were trained on labelled pages by `tools/train_extraction.py`.
+//! linear in the size of the page. The trees were trained on labeled pages by `tools/train_extraction.py`.
 //!
 //! Scripts are not run, so content that a page loads later is missing.
 

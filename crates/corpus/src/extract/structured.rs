@@ -58,7 +58,7 @@ impl Structured {
         found
     }
 
-    /// The shares of a text's words that stand in descriptions and in bodies beside the same neighbour.
+    /// The shares of a text's words that stand in descriptions and in bodies beside the same neighbor.
     pub fn shares(&self, text: &str) -> [f32; 2] {
         if self.descriptions.is_empty() && self.bodies.is_empty() {
             return [0.0; 2];

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Document filters, applied in this order: languages, addresses, Gopher repetition, Gopher quality, C4,
+/// Document filters, applied in this order: languages, URLs, Gopher repetition, Gopher quality, C4,
 /// FineWeb. All are off by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -13,10 +13,10 @@ pub struct FilterOptions {
     /// Minimum probability of a detected language; a language given by the source is not checked.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub minimum_language_probability: f64,
-    /// Files with blocked addresses, one per line: a domain also blocks its subdomains, an address with a
-    /// path blocks everything below it.
+    /// URL block lists: files with one entry per line. A domain also blocks its subdomains, a URL with a path
+    /// blocks everything below it.
     pub url_block_lists: Vec<String>,
-    /// Drop documents whose address contains one of these words.
+    /// Drop documents whose URL contains one of these words.
     pub url_block_words: Vec<String>,
     /// Gopher's limits on repeated lines, paragraphs and n-grams (Rae et al. 2021, arXiv:2112.11446, table
     /// A1).
@@ -25,7 +25,7 @@ pub struct FilterOptions {
     pub gopher_quality: Option<GopherQuality>,
     /// C4's rules, which also drop lines (Raffel et al. 2020).
     pub c4: Option<C4>,
-    /// FineWeb's own rules (Penedo et al. 2024, arXiv:2406.17557).
+    /// FineWeb's additional filters (Penedo et al. 2024, arXiv:2406.17557).
     pub fineweb: Option<FineWeb>,
 }
 

@@ -1,4 +1,4 @@
-//! The encode stage: a rank turns its share of the documents into ids, which the tokens stage puts together.
+//! The encode stage: a rank turns its part of the documents into ids, which the tokens stage puts together.
 //!
 //! A file a split: for each document the number of its ids as little-endian u32, then the ids as they stand
 //! in shards. BOS and EOS are added with the shards, where mixes and reports are made too, so that this is
@@ -45,7 +45,7 @@ pub struct EncodeSummary {
     pub reused: bool,
 }
 
-/// Encodes a rank's share of the documents in `documents_folder`. If its folder is up to date, it is left
+/// Encodes a rank's part of the documents in `documents_folder`. If its folder is up to date, it is left
 /// unchanged.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The filter stage: a rank reads its share of the sources and writes its filter decisions.
+//! The filter stage: a rank reads its part of the sources and writes its filter decisions.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -56,7 +56,7 @@ impl Inputs {
     }
 }
 
-/// Processes a rank's share of the sources in `options`. If its folder is up to date, it is left unchanged.
+/// Processes a rank's part of the sources in `options`. If its folder is up to date, it is left unchanged.
 ///
 /// # Errors
 /// Invalid options; a missing path; I/O errors. An unreadable file is recorded as a decision, not returned

@@ -1,7 +1,7 @@
-//! The data stages on many machines: each of N ranks does a share of the work and leaves a folder, and one
+//! The data stages on many machines: each of N ranks does a part of the work and leaves a folder, and one
 //! process puts the folders together to the same bytes that it would have made alone.
 //!
-//! A share is a contiguous part of the sources or documents, a function of their list and N alone. A folder
+//! A part is a contiguous range of the sources or documents, a function of their list and N alone. A folder
 //! whose manifest matches and verifies is the mark that its rank is done; nothing else is asked. Reading
 //! order: this file, `filter`, then `encode`.
 

@@ -1,4 +1,4 @@
-//! A file's bytes to raw documents: unpacked, recognised as text, repaired and normalised. Memory stays
+//! A file's bytes to raw documents: unpacked, recognized as text, repaired and normalized. Memory stays
 //! within a few times `maximum_document_bytes` whatever the size of a file, and whatever the file claims.
 //!
 //! What cannot be read is quarantined, and the rest goes on: a file, an archive's member, a line, a record.

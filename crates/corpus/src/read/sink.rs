@@ -23,7 +23,7 @@ pub struct RawDocument {
 
 /// The content of a document before filtering.
 pub enum Content {
-    /// Text, repaired and normalised.
+    /// Text, repaired and normalized.
     Text(String),
     /// A page as it was sent, and the encoding that the server named. Its text is found later, on all
     /// threads.
@@ -153,7 +153,7 @@ impl Sink<'_> {
         Ok(())
     }
 
-    /// Repairs and normalises.
+    /// Repairs and normalizes.
     pub(super) fn clean(&mut self, bytes: Vec<u8>) -> String {
         let (text, repaired) = clean::repair(bytes);
         self.counts.repaired_sequences += repaired;

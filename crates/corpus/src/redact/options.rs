@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// API keys, tokens, private keys, passwords in addresses.
+    /// API keys, tokens, private keys, passwords in URLs.
     Secret,
     /// E-mail addresses.
     Email,

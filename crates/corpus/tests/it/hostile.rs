@@ -1,5 +1,5 @@
 //! Files made to hurt, and broken ones: each is quarantined with its reason in bounded time, and its
-//! neighbours pass.
+//! neighbors pass.
 
 use std::time::Instant;
 

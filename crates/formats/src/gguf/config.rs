@@ -49,7 +49,7 @@ const TAKEN: [&str; 22] = [
 ];
 
 /// The configuration of a model of architecture `llama`, `qwen2` or `qwen3`. Tied embeddings are those of a
-/// file without `output.weight`; a quantised model's `dtype` is F32.
+/// file without `output.weight`; a quantized model's `dtype` is F32.
 ///
 /// # Errors
 /// `Corrupt` for a key that is missing or contradicts another, `Unsupported` for a key or a tensor that asks

@@ -1,4 +1,4 @@
-//! GGUF, the file of llama.cpp and Ollama: keys and values, tensor infos, then blocks of quantised weights.
+//! GGUF, the file of llama.cpp and Ollama: keys and values, tensor infos, then blocks of quantized weights.
 //!
 //! [`Reader`] checks the whole header against the file's size before it reads a weight, and hands tensors out
 //! raw or as f32; [`config()`] and [`tensor_name`] put Hugging Face's names on what it holds. Versions 2 and

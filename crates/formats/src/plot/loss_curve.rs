@@ -16,7 +16,7 @@ const INK: Color = Color(0x1f, 0x29, 0x37, 255);
 const MUTED: Color = Color(0x5b, 0x65, 0x73, 255);
 const GRID: Color = Color(0xe5, 0xe7, 0xeb, 255);
 const FRAME: Color = Color(0x9c, 0xa3, 0xaf, 255);
-/// Distinguishable for colour-blind readers (after Okabe & Ito).
+/// Distinguishable for color-blind readers (after Okabe & Ito).
 const PALETTE: [Color; 6] = [
     Color(0x1d, 0x6f, 0xb8, 255),
     Color(0xd5, 0x5e, 0x00, 255),

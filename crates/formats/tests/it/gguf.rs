@@ -368,7 +368,7 @@ fn parameters_come_in_the_order_of_hugging_face() {
         assert_eq!(absent.to_string(), "`m/x.gguf`, tensor `output.weight`: is missing from the file");
     }
 
-    // Quantised rows move whole: four rows of one Q8_0 block each, as one head of keys.
+    // Quantized rows move whole: four rows of one Q8_0 block each, as one head of keys.
     let block = |i: u8| [&[0x00, 0x3C][..], &[i; 32]].concat();
     let file = model("llama").without("blk.0.attn_k.weight");
     let file = file.tensor("blk.0.attn_k.weight", &[4, 32], 8, (0..4).flat_map(block).collect());

@@ -87,7 +87,8 @@ pub fn write(launch: &Launch<'_>, cluster: &Cluster, reporter: &mut dyn Reporter
         }
     }
     if cluster.volume.is_none() && launch.share.is_none() {
-        let message = "pods need a common folder (--volume-claim) or object storage (--share)".to_owned();
+        let message =
+            "pods need a shared file system (--volume-claim) or object storage (--share)".to_owned();
         return Err(Error::Argument { message });
     }
     Rank::new(0, launch.ranks)?;

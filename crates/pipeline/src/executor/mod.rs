@@ -43,7 +43,7 @@ pub struct Launch<'a> {
     pub ranks: usize,
     /// How often to retry a failed rank.
     pub retries: usize,
-    /// Object storage for results, if machines have no common folder.
+    /// Object storage for results, if machines have no shared file system.
     pub share: Option<&'a Share>,
     /// Raised to stop the launch.
     pub stop: &'a StopFlag,

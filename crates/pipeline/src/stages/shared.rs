@@ -1,4 +1,4 @@
-//! Runs single data stages, on many machines with a common folder or object storage (`crate::share`).
+//! Runs single data stages, on many machines with a shared file system or object storage (`crate::share`).
 //! Together they write byte-identical output to `prepare_data`. Each is skipped if it is done already.
 //! `executor` starts them.
 

@@ -186,7 +186,7 @@ pub fn manifest() -> Vec<Seed> {
     vec![plain(written.unwrap_or_default())]
 }
 
-/// Pages made here, and some of the labelled ones.
+/// Pages made here, and some of the labeled ones.
 pub fn html() -> Result<Vec<Seed>> {
     let page = "<!DOCTYPE html><html lang=en><head><meta charset=utf-8><title>A page</title>\
                 <meta property=\"article:published_time\" content=\"2020-02-30T25:61:00Z\"></head><body>\

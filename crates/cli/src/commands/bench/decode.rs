@@ -11,7 +11,7 @@ use crate::arguments::{GlobalArguments, WeightDtype};
 use crate::failure::Outcome;
 use crate::output::Console;
 
-/// Benchmark decoding: prompt processing (prefill), generation, and generation of several sequences at once.
+/// Benchmark prompt processing (prefill) and generation, for one sequence and for several at once
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without --model, random weights with the shape of SmolLM2-135M are used. With several\n\

@@ -14,7 +14,9 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 use figures::told_a_program;
 
-/// Benchmark a training step (forward, backward, gradient clipping, optimizer) on random tokens.
+/// Benchmark a training step, its kernels, or decoding
+///
+/// A training step consists of forward, backward, gradient clipping and optimizer, on random tokens.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -27,7 +29,8 @@ use figures::told_a_program;
                   gpu1b5  2048 28 16 16 5632 32000 2048  8\n\
                   The step time is the median after three warm-up steps. Model FLOPs per token, as in the \
                   PaLM paper:\n\
-                  6·N + 12·layers·heads·head size·T."
+                  6·N + 12·layers·heads·head size·T (N: parameters, excluding an untied input \
+                  embedding)."
 )]
 pub struct Arguments {
     /// What to measure instead of a training step
@@ -36,7 +39,7 @@ pub struct Arguments {
     /// The training step to measure
     #[command(flatten)]
     pub step: StepArguments,
-    /// Show the time per kernel, compared with the limit set by this machine's measured peak
+    /// Show the time per kernel, with each kernel's roofline limit from this machine's measured peaks
     #[arg(long)]
     pub profile: bool,
 }
@@ -44,9 +47,9 @@ pub struct Arguments {
 /// What can be measured other than a whole step.
 #[derive(Debug, Subcommand)]
 pub enum What {
-    /// Benchmark each kernel of a training step at its real shapes, against this machine's measured peak
+    /// Benchmark each kernel of a training step at its real shapes, with its roofline limit from this
+    /// machine's measured peaks
     Kernels(StepArguments),
-    /// Benchmark prompt processing and generation, for one sequence and for several at once
     Decode(decode::Arguments),
 }
 

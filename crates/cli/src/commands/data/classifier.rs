@@ -16,7 +16,7 @@ use crate::output::{Console, count};
 /// Prefix of the names of temporary folders that examples are read into; the process id follows.
 const SCRATCH: &str = ".text2llm-classifier-";
 
-/// Train a quality classifier for data.classifier.
+/// Train a quality classifier for data.classifier
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Arguments {
@@ -27,23 +27,24 @@ pub struct Arguments {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum What {
-    /// Train a classifier on labelled texts, or on good and bad texts
     Train(TrainArguments),
 }
 
-/// Train a quality classifier on labelled texts (--labelled), or on good and bad texts (--positive,
-/// --negative), and evaluate it on a tenth of them that is held out. It scores documents from 0 to 5;
-/// data.classifier uses the score to filter or to weight documents.
+/// Train a quality classifier on labeled texts, or on good and bad texts
+///
+/// Labeled texts (--labeled) have a score from 0 to 5; otherwise texts are high-quality (--positive) or not
+/// (--negative). The classifier is evaluated on a tenth of the texts, which is held out. It scores documents
+/// from 0 to 5; data.classifier uses the score to filter or to weight documents.
 #[derive(Debug, Args)]
 pub struct TrainArguments {
-    /// Labelled texts: JSON lines with `text` and `score`, a number from 0 to 5
+    /// Labeled texts: JSON Lines with `text` and `score`, a number from 0 to 5
     #[arg(
         long,
         value_name = "FILE",
         conflicts_with_all = ["positive", "negative"],
         required_unless_present = "positive"
     )]
-    pub labelled: Option<PathBuf>,
+    pub labeled: Option<PathBuf>,
     /// High-quality texts: local files, folders or glob patterns
     #[arg(long, value_name = "PATH", requires = "negative", num_args = 1..)]
     pub positive: Vec<String>,
@@ -56,7 +57,7 @@ pub struct TrainArguments {
     /// Number of passes over the examples
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub epochs: usize,
-    /// Number of weights, as a power of two: 2^BITS
+    /// Hash features into 2^BITS weights
     #[arg(
         long,
         value_name = "BITS",
@@ -70,8 +71,8 @@ pub struct TrainArguments {
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     crate::stopping::listen(console)?;
     let What::Train(arguments) = arguments.what;
-    let examples = match &arguments.labelled {
-        Some(file) => labelled(file)?,
+    let examples = match &arguments.labeled {
+        Some(file) => labeled(file)?,
         None => {
             let mut reporter = console.reporter();
             let mut all = texts(&arguments.positive, HIGHEST_SCORE, reporter.as_mut())?;
@@ -104,8 +105,8 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     console.data(&format!("model {}", arguments.model.display()))
 }
 
-/// Reads labelled examples: JSON lines with a text and its score.
-fn labelled(file: &Path) -> Result<Vec<Example>, Failure> {
+/// Reads labeled examples: JSON lines with a text and its score.
+fn labeled(file: &Path) -> Result<Vec<Example>, Failure> {
     let shown = file.display();
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::message(format!("cannot read `{shown}`: {error}")))?;

@@ -12,8 +12,9 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::output::{Console, bytes, count};
 
-/// Compare two versions of prepared text: documents added, removed, changed or moved between splits, and what
-/// each filter dropped.
+/// Compare two versions of prepared text
+///
+/// Shows documents added, removed, changed or moved between splits, and what each filter dropped.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Old version: a project folder or its data/documents

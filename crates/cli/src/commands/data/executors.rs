@@ -34,11 +34,11 @@ pub enum ExecutorChoice {
 pub struct ExecutorArguments {
     /// Distribute the work over ranks with this executor. All ranks must see the project folder; with
     /// --share, only Slurm nodes must, for their logs
-    #[arg(long, value_name = "WHO")]
+    #[arg(long, value_name = "EXECUTOR")]
     pub executor: Option<ExecutorChoice>,
-    /// Object storage to exchange results through if ranks have no common folder: s3://BUCKET/PREFIX. Without
+    /// Exchange results through object storage instead of a shared file system: s3://BUCKET/PREFIX. Without
     /// --executor, finished results are downloaded and the rest is computed here and uploaded
-    #[arg(long, value_name = "ADDRESS", env = "TEXT2LLM_SHARE", hide_env = true)]
+    #[arg(long, value_name = "URL", env = "TEXT2LLM_SHARE", hide_env = true)]
     pub share: Option<String>,
     /// Number of ranks (processes)
     #[arg(long, value_name = "N", default_value_t = 2, requires = "executor")]

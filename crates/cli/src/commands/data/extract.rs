@@ -9,8 +9,10 @@ use corpus::extract::{self, ExtractionMode};
 use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 
-/// Print the main text of an HTML page, without navigation, advertising and other boilerplate. With --json,
-/// also print its title, address, date and language.
+/// Print the main text of an HTML page
+///
+/// Leaves out navigation, advertising and other boilerplate. With --json, also prints the page's title, URL,
+/// date and language.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// HTML file; - reads standard input

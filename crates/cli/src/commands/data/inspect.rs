@@ -13,8 +13,10 @@ use crate::arguments::GlobalArguments;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Console, count, plain_line};
 
-/// Browse prepared documents: the ones kept, or with --dropped the ones dropped. All dropped documents are
-/// available if the recipe sets data.keep_dropped, otherwise only the samples in the report.
+/// Browse prepared documents and what was dropped
+///
+/// Shows kept documents, or with --dropped the dropped ones. All dropped documents are available if the
+/// recipe sets data.keep_dropped, otherwise only the samples in the report.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Project folder or its data/documents [default: the current project]

@@ -16,7 +16,7 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::output::Console;
 
-/// Prepare, inspect and compare training text.
+/// Prepare, inspect and compare training text
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Arguments {
@@ -24,22 +24,15 @@ pub struct Arguments {
     pub what: What,
 }
 
-/// The subcommands.
+/// The subcommands. The help of each is the comment of its `Arguments`.
 #[derive(Debug, Subcommand)]
 pub enum What {
-    /// Prepare text and tokenizer and write token shards, without training
     Prepare(prepare::Arguments),
-    /// Run a single stage of `data prepare`, or one rank's share of it, for use on many machines
     Stage(stage::Arguments),
-    /// Print the main text of an HTML page
     Extract(extract::Arguments),
-    /// Train a quality classifier
     Classifier(classifier::Arguments),
-    /// Browse prepared documents and what was dropped
     Inspect(inspect::Arguments),
-    /// Show statistics of prepared text
     Stats(stats::Arguments),
-    /// Compare two versions of prepared text
     Diff(diff::Arguments),
 }
 

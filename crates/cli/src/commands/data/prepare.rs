@@ -12,8 +12,11 @@ use crate::failure::Outcome;
 use crate::output::{Console, bytes, count};
 use crate::select::{self, Selected};
 
-/// Read, clean, filter and deduplicate the recipe's text, train its tokenizer and write token shards. Stages
-/// that are done and verify are skipped. A later `text2llm run` uses the result.
+/// Prepare text and tokenizer and write token shards, without training
+///
+/// Reads, cleans, filters and deduplicates the recipe's text, trains its tokenizer and writes token shards.
+/// Stages whose output is up to date and passes verification are skipped. A later `text2llm run` uses the
+/// result.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -22,7 +25,7 @@ pub struct Arguments {
     pub executor: ExecutorArguments,
 }
 
-/// Runs the phases before training and prints a summary of the text.
+/// Runs the stages before training and prints a summary of the text.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
     let selected = select::recipe(global, &arguments.recipe, &[], &project)?;

@@ -1,4 +1,4 @@
-//! `text2llm data stage`: run one stage of `data prepare`, or one rank's share of it.
+//! `text2llm data stage`: run one stage of `data prepare`, or one rank's part of it.
 
 use clap::Args;
 use pipeline::share::Share;
@@ -10,13 +10,16 @@ use crate::failure::Outcome;
 use crate::output::Console;
 use crate::select;
 
-/// Run one stage of `data prepare`. The stages are, in order: filter, documents, tokenizer, encode, tokens.
-/// `filter` and `encode` are split among ranks, which exchange results through a common folder or, with
-/// --share, object storage; the other stages run in one process. A stage that is done and verifies is
-/// skipped. The result is byte-identical to that of `data prepare`, whatever the number of ranks.
+/// Run a single stage of `data prepare`, or one rank's part of it, for use on many machines
+///
+/// The stages are, in order: filter, documents, tokenizer, encode, tokens. `filter` and `encode` are split
+/// among ranks: run them once for each --rank. The other stages run once, in one process. Processes exchange
+/// results through a shared file system or, with --share, object storage. A stage whose output is up to date
+/// and passes verification is skipped. The result is byte-identical to that of `data prepare` for any number
+/// of ranks.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// filter, documents, tokenizer, encode or tokens
+    /// Stage: filter, documents, tokenizer, encode or tokens
     #[arg(value_name = "STAGE")]
     pub stage: DataStage,
     #[command(flatten)]
@@ -24,11 +27,11 @@ pub struct Arguments {
     /// Rank of this process for `filter` or `encode`, from 0
     #[arg(long, value_name = "I", default_value_t = 0)]
     pub rank: usize,
-    /// Number of ranks; the same for all stages
+    /// Total number of ranks (`--ranks` of `data prepare`); the same for all stages
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub of: usize,
-    /// Object storage to exchange results through if machines have no common folder: s3://BUCKET/PREFIX
-    #[arg(long, value_name = "ADDRESS", env = "TEXT2LLM_SHARE", hide_env = true)]
+    /// Exchange results through object storage instead of a shared file system: s3://BUCKET/PREFIX
+    #[arg(long, value_name = "URL", env = "TEXT2LLM_SHARE", hide_env = true)]
     pub share: Option<String>,
 }
 

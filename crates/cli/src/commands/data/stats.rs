@@ -14,8 +14,10 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::output::{Console, bytes, count, plain_line};
 
-/// Show statistics of prepared text: documents, words, languages, entries of data.paths, hosts, and document
-/// lengths.
+/// Show statistics of prepared text
+///
+/// These are counts of documents, words and lines, languages, entries of data.paths, hosts, and a histogram
+/// of document lengths.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Project folder or its data/documents [default: the current project]

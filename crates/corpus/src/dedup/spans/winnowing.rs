@@ -2,7 +2,7 @@
 //! agree on.
 //!
 //! A window's anchor is the part of half its length that has the least hash, the last one of equal ones. It
-//! depends on the window alone, so equal windows have equal anchors at the same distance; and neighbours
+//! depends on the window alone, so equal windows have equal anchors at the same distance; and neighbors
 //! mostly share theirs: of random text one in a quarter of a window's bytes is an anchor.
 
 use std::ops::Range;
@@ -14,7 +14,7 @@ const BASE: u64 = 0x0b5a_7c1e_93d2_4f87;
 /// Makes the order of hashes one of chance; odd, so that equal ones stay the only equal ones.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Windows that are neighbours and share their anchor.
+/// Windows that are neighbors and share their anchor.
 pub struct Anchored {
     /// The anchor's.
     pub hash: u64,

@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         console.reporter().warning(runs::report::Phase::Prerequisites, &message);
     }
     tokenizer::set_threads(cli.global.threads);
+    store::hash::set_threads(cli.global.threads);
     // Checked here, since a misspelled TEXT2LLM_CPU would silently select something else.
     let allowed = InstructionSet::allowed().map_err(Failure::message);
     let outcome =

@@ -16,7 +16,7 @@ use store::fs::{Fs, RealFs};
 use store::manifest::Manifest;
 use store::stage::StagedFolder;
 use tokens::{Split, TokenDataset};
-use train::checkpoint::{SavedTensor, TensorStore};
+use train::checkpoint::{Part, SavedTensor, TensorStore};
 use train::{Checkpoints, StopFlag, Which};
 
 use crate::meta::RunMeta;
@@ -92,8 +92,10 @@ pub fn average(
     let disk = Error::disk(Phase::Export);
     let tokenizer = record::tokenizer(run, &meta)?;
     let staged = StagedFolder::begin(&RealFs, to, STAGE).map_err(&disk)?;
-    write_model(staged.path(), model.weights_mut(), &tokenizer, GenerationConfig::default())?;
-    let hashes = steps.iter().map(|&step| Ok((format!("step-{step}"), checkpoints.verify(step)?.hash())));
+    write_model(&staged, model.weights_mut(), &tokenizer, GenerationConfig::default())?;
+    let hashes = steps
+        .iter()
+        .map(|&step| Ok((format!("step-{step}"), checkpoints.verify_part(step, Part::Weights)?.hash())));
     let inputs = hashes.collect::<Result<BTreeMap<String, String>>>()?;
     staged.commit(Manifest::new(STAGE, json!({ "run": run.id(), "steps": steps }), inputs)).map_err(&disk)?;
     Ok(Averaged { steps, validation_loss, newest_validation_loss })

@@ -3,6 +3,7 @@
 use runs::report::NoReport;
 use runs::run::{RunDir, RunState, RunStatus};
 use store::fs::{Fs, RealFs};
+use train::checkpoint::Part;
 use train::{Checkpoints, Which};
 
 use crate::meta::{ForkedFrom, RunMeta};
@@ -24,7 +25,7 @@ pub fn fork(project: &Project, run: &RunDir, which: Which) -> Result<(RunDir, Fo
             let missing = || Error::Argument {
                 message: format!("run {} has no checkpoint to fork from yet", run.id()),
             };
-            let state = checkpoints.latest_state(&mut NoReport)?.ok_or_else(missing)?;
+            let state = checkpoints.latest_state(Part::All, &mut NoReport)?.ok_or_else(missing)?;
             match (which, state.best) {
                 (Which::Best, Some(best)) => best.step,
                 (Which::Best, None) => {

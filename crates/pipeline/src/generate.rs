@@ -12,7 +12,7 @@ use serde::Serialize;
 use store::fs::RealFs;
 use store::manifest::Manifest;
 use tokenizer::{StreamDecoder, Tokenizer};
-use train::checkpoint::{Checkpoints, Which};
+use train::checkpoint::{Checkpoints, Part, Which};
 
 use crate::meta::RunMeta;
 use crate::project::Project;
@@ -234,9 +234,8 @@ impl Generator {
         extent: &Extent<'_>,
     ) -> Result<Generator> {
         if folder.join(store::manifest::FILE_NAME).exists() {
-            let mut manifest = Manifest::read(&RealFs, folder)?;
-            manifest.outputs.retain(|name, _| READ_FILES.contains(&name.as_str()));
-            manifest.verify_outputs(&RealFs, folder)?;
+            let manifest = Manifest::read(&RealFs, folder)?;
+            manifest.verify_selected(&RealFs, folder, |name| READ_FILES.contains(&name))?;
         }
         if folder.is_file() {
             return Err(Error::Argument {
@@ -538,7 +537,7 @@ pub(crate) fn load_weights(
     let folder = run.checkpoints();
     let checkpoints = Checkpoints::new(&RealFs, &folder);
     let which = match which {
-        Which::Best => match checkpoints.latest_state(&mut NoReport)? {
+        Which::Best => match checkpoints.latest_state(Part::State, &mut NoReport)? {
             Some(state) if state.best.is_none() => Which::Latest,
             _ => Which::Best,
         },

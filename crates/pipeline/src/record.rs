@@ -15,7 +15,7 @@ use store::manifest::Manifest;
 use store::stage::StagedFolder;
 use tokenizer::Tokenizer;
 use train::Checkpoints;
-use train::checkpoint::TrainerState;
+use train::checkpoint::{Part, TrainerState};
 
 use crate::meta::RunMeta;
 use crate::project::Project;
@@ -115,7 +115,7 @@ pub fn write_tokenizer(tokenizer: &Tokenizer, run: &RunDir, meta: &RunMeta) -> R
     let folder = run.path().join(TOKENIZER_FOLDER);
     let context = meta.model.as_ref().map(|model| model.max_position_embeddings);
     let staged = StagedFolder::begin(&RealFs, &folder, TOKENIZER_STAGE)?;
-    tokenizer.save(&RealFs, staged.path(), context)?;
+    tokenizer.save(staged.fs(), staged.path(), context)?;
     let options = serde_json::json!({ "tokenizer": tokenizer.hash() });
     staged.commit(Manifest::new(TOKENIZER_STAGE, options, Default::default()))?;
     Ok(())
@@ -164,7 +164,7 @@ fn is_unusable(error: &store::Error) -> bool {
 
 /// The state from the newest intact checkpoint, with every byte verified.
 fn rebuilt_state(run: &RunDir) -> Result<RunState> {
-    state_of(run, Checkpoints::new(&RealFs, &run.checkpoints()).latest_state(&mut NoReport)?)
+    state_of(run, Checkpoints::new(&RealFs, &run.checkpoints()).latest_state(Part::All, &mut NoReport)?)
 }
 
 /// The run state that follows from a trainer's state.

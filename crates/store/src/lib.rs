@@ -2,12 +2,14 @@
 //! machine.
 //!
 //! This crate knows nothing of tokenizers, models or runs. Every important write goes through [`fs::Fs`],
-//! where tests inject crashes and full disks. Reading order: `fs`, `atomic`, `manifest`, `stage`.
+//! where tests inject crashes and full disks. Reading order: `fs`, `atomic`, `hash`, `manifest`, `stage`.
 
 pub mod atomic;
 pub mod ending;
 mod error;
 pub mod fs;
+pub mod hash;
+pub mod hashing;
 pub mod limit;
 pub mod lock;
 pub mod manifest;
@@ -22,6 +24,7 @@ pub mod sweep;
 pub mod system;
 pub mod tail;
 pub mod time;
+mod verified;
 pub mod walk;
 
 pub use error::{Damage, Error, ErrorKind, Foreign, Result};

@@ -4,7 +4,6 @@
 //! no times: the same work gives the same bytes.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,8 @@ use serde_json::Value;
 
 use crate::fs::Fs;
 use crate::{Damage, Error, Result, atomic};
+
+pub use crate::hash::{hash_bytes, hash_file};
 
 /// File name of the manifest.
 pub const FILE_NAME: &str = "manifest.json";
@@ -116,7 +117,17 @@ impl Manifest {
     /// Verifies the size and hash of every output, ignoring other files: for readers that open outputs by
     /// name.
     pub fn verify_outputs(&self, fs: &dyn Fs, folder: &Path) -> Result<()> {
-        for (name, record) in &self.outputs {
+        self.verify_selected(fs, folder, |_| true)
+    }
+
+    /// Like [`Manifest::verify_outputs`] for the outputs that a reader needs.
+    pub fn verify_selected(
+        &self,
+        fs: &dyn Fs,
+        folder: &Path,
+        is_needed: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        for (name, record) in self.outputs.iter().filter(|(name, _)| is_needed(name)) {
             let path = folder.join(name);
             if !is_inside(name) {
                 return Err(Error::corrupt(&folder.join(FILE_NAME), Damage::OutsideName(name.clone())));
@@ -163,28 +174,6 @@ fn is_inside(name: &str) -> bool {
 /// BLAKE3 of the canonical JSON of a value: two values that differ only in the order of keys hash alike.
 pub fn hash_json(value: &Value) -> String {
     hash_bytes(canonical(value).as_bytes())
-}
-
-/// BLAKE3 in hex.
-pub fn hash_bytes(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex().to_string()
-}
-
-/// BLAKE3 of a file in hex, read in pieces.
-pub fn hash_file(fs: &dyn Fs, path: &Path) -> Result<String> {
-    let mut file = fs.open(path).map_err(Error::io("read", path))?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0u8; 1 << 18];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finalize().to_hex().to_string()),
-            Ok(count) => {
-                hasher.update(&buffer[..count]);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::io("read", path)(error)),
-        }
-    }
 }
 
 /// Whether a name is that of a file manager's file, which is not part of any result.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::fs::{FileKind, Fs};
 use crate::manifest::{self, FILE_NAME, FileRecord, Manifest};
-use crate::{Error, ErrorKind, Foreign, Result, atomic};
+use crate::{Error, ErrorKind, Foreign, Result, atomic, hash};
 
 /// Number of files named in an error.
 const NAMED: usize = 3;
@@ -173,7 +173,7 @@ fn discard_if(
 fn is_as_made(fs: &dyn Fs, path: &Path, record: &FileRecord) -> Result<bool> {
     let same =
         fs.kind(path) == Some(FileKind::File) && fs.file_bytes(path).is_ok_and(|bytes| bytes == record.bytes);
-    Ok(same && manifest::hash_file(fs, path)? == record.blake3)
+    Ok(same && hash::hash_file(fs, path)? == record.blake3)
 }
 
 /// Removes empty folders and temporary files below `folder`; returns whether nothing is left but `listing`.

@@ -1,10 +1,11 @@
 //! Staged folders: made completely or not at all.
-//! Work writes to `.{name}.partial` next to the target; `commit` hashes every file, writes the manifest last,
-//! and swaps the folder in. A folder cannot be renamed over a non-empty one, so the old one is first renamed
-//! to `.{name}.old`; a crash in between leaves the target missing, and [`repair`] moves the finished new
-//! folder in (or else the old one back). Every reader of a staged folder calls [`repair`] or
-//! [`Stage::current`] once at start. Only a folder made by the same stage is ever replaced, and files that
-//! were added or changed in it are kept ([`ownership`]).
+//! Work writes to `.{name}.partial` next to the target, through [`StagedFolder::fs`] if possible; `commit`
+//! hashes every file that was not hashed while it was written, writes the manifest last, and swaps the folder
+//! in. A folder cannot be renamed over a non-empty one, so the old one is first renamed to `.{name}.old`; a
+//! crash in between leaves the target missing, and [`repair`] moves the finished new folder in (or else the
+//! old one back). Every reader of a staged folder calls [`repair`] or [`Stage::current`] once at start. Only
+//! a folder made by the same stage is ever replaced, and files that were added or changed in it are kept
+//! ([`ownership`]).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::fs::{FileKind, Fs};
+use crate::hashing::HashingFs;
 use crate::manifest::{self, FileRecord, Manifest};
-use crate::{Error, ErrorKind, Result, atomic, ownership};
+use crate::{Error, ErrorKind, Result, atomic, hash, ownership};
 
 /// A stage as its folder's manifest records it. Skipping, remaking and finding a stage's folder elsewhere all
 /// use this value; the code that makes the folder belongs to the owner of the value.
@@ -86,7 +88,7 @@ impl Stage {
 /// A folder being made. Dropped without [`StagedFolder::commit`], it stays as `.{name}.partial` until the
 /// next `begin`.
 pub struct StagedFolder<'a> {
-    fs: &'a dyn Fs,
+    fs: HashingFs<'a>,
     target: PathBuf,
     partial: PathBuf,
     stage: String,
@@ -111,7 +113,14 @@ impl<'a> StagedFolder<'a> {
         ownership::check(fs, target, stage)?;
         let partial = sibling(target, "partial")?;
         fs.create_dir_all(&partial).map_err(Error::io("create the folder", &partial))?;
+        let fs = HashingFs::new(fs, &partial);
         Ok(StagedFolder { fs, target: target.to_owned(), partial, stage: stage.to_owned() })
+    }
+
+    /// The disk, to write to the folder through: files are hashed while they are written, and
+    /// [`StagedFolder::commit`] need not read them again.
+    pub fn fs(&self) -> &dyn Fs {
+        &self.fs
     }
 
     /// The folder to write to.
@@ -124,28 +133,34 @@ impl<'a> StagedFolder<'a> {
         &self.target
     }
 
-    /// Hashes and syncs all files, writes the manifest with them as outputs, and swaps the folder in. After
-    /// `Ok` it survives a power failure; after `Err` the old folder is unchanged, or [`repair`] restores it.
+    /// Syncs all files, hashing those that were not written through [`StagedFolder::fs`], writes the manifest
+    /// with them as outputs, and swaps the folder in. After `Ok` it survives a power failure; after `Err` the
+    /// old folder is unchanged, or [`repair`] restores it.
     pub fn commit(self, mut manifest: Manifest) -> Result<Committed> {
-        let (fs, partial) = (self.fs, &self.partial);
+        let (fs, partial) = (self.fs.inner(), &self.partial);
         manifest.outputs = BTreeMap::new();
         for name in manifest::list_files(fs, partial)? {
             let path = partial.join(&name);
-            let bytes = fs.file_bytes(&path).map_err(Error::io("read", &path))?;
-            let blake3 = manifest::hash_file(fs, &path)?;
-            manifest.outputs.insert(name, FileRecord { blake3, bytes });
+            let record = match self.fs.record(&path) {
+                Some(record) => record,
+                None => {
+                    let bytes = fs.file_bytes(&path).map_err(Error::io("read", &path))?;
+                    FileRecord { blake3: hash::hash_file(fs, &path)?, bytes }
+                }
+            };
+            manifest.outputs.insert(name, record);
         }
         self.place(manifest)
     }
 
     /// Swaps in a folder that was made elsewhere, after verifying it against its manifest.
     pub fn adopt(self, manifest: Manifest) -> Result<Committed> {
-        manifest.verify(self.fs, &self.partial)?;
+        manifest.verify(self.fs.inner(), &self.partial)?;
         self.place(manifest)
     }
 
     fn place(self, manifest: Manifest) -> Result<Committed> {
-        let (fs, partial, target) = (self.fs, &self.partial, &self.target);
+        let (fs, partial, target) = (self.fs.inner(), &self.partial, &self.target);
         if manifest.stage != self.stage {
             return Err(Error::WrongStage { begun: self.stage, made: manifest.stage });
         }

@@ -6,13 +6,13 @@
 //! file an error instead of a SIGBUS.
 
 use std::fmt;
-use std::io::SeekFrom;
+use std::io::{Read, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use store::Damage;
-use store::fs::{Fs, FsReader};
+use store::fs::{Fs, FsReader, fill};
 use store::manifest::FileRecord;
+use store::{Damage, hash};
 use twox_hash::XxHash64;
 
 use crate::{Error, Fault, Result};
@@ -20,6 +20,8 @@ use crate::{Error, Fault, Result};
 /// Bytes read and verified at once: a window of tokens needs one or two blocks, and the hashes take 1/2048 of
 /// the file.
 pub const BLOCK_BYTES: usize = 16 << 10;
+
+const _: () = assert!(hash::SECTION_BYTES.is_multiple_of(BLOCK_BYTES), "a section is whole blocks");
 
 /// A file, with the hash of each of its blocks.
 pub struct VerifiedFile {
@@ -39,36 +41,29 @@ struct Open {
 }
 
 impl VerifiedFile {
-    /// Reads the whole file once.
+    /// Reads the whole file once, with several threads.
     ///
     /// # Errors
     /// A file that is not what `record` says; what the disk says.
     pub fn open(fs: &dyn Fs, path: &Path, record: &FileRecord) -> Result<VerifiedFile> {
         let mut file = fs.open(path).map_err(store::Error::io("read", path))?;
-        let mut whole = blake3::Hasher::new();
-        let mut blocks = Vec::with_capacity(usize::try_from(record.bytes).unwrap_or(0) / BLOCK_BYTES + 1);
-        // BLAKE3 is fastest over many blocks at once.
-        let mut buffer = vec![0; 16 * BLOCK_BYTES];
-        let mut bytes = 0;
-        loop {
-            let count = fill(&mut file, &mut buffer).map_err(store::Error::io("read", path))?;
-            let read = &buffer[..count];
-            whole.update(read);
-            blocks.extend(read.chunks(BLOCK_BYTES).map(|block| XxHash64::oneshot(0, block)));
-            bytes += count as u64;
-            // A file that has grown does not match.
-            if count < buffer.len() || bytes > record.bytes {
-                break;
-            }
-        }
+        // A file that has grown does not match; the rest of it is not read.
+        let mut limited = (&mut file).take(record.bytes.saturating_add(1));
+        let of_blocks = |section: &[u8]| {
+            section.chunks(BLOCK_BYTES).map(|block| XxHash64::oneshot(0, block)).collect::<Vec<u64>>()
+        };
+        let hashed = hash::hash_reader(&mut limited, record.bytes, of_blocks)
+            .map_err(store::Error::io("read", path))?;
         let damaged = |damage| store::Error::Corrupt { path: path.to_owned(), damage };
+        let bytes = hashed.bytes;
         if bytes != record.bytes {
             return Err(damaged(Damage::Size { wanted: record.bytes, found: bytes }).into());
         }
-        let found = whole.finalize().to_hex().to_string();
+        let found = hashed.hash.to_hex().to_string();
         if found != record.blake3 {
             return Err(damaged(Damage::Hash { wanted: record.blake3.clone(), found }).into());
         }
+        let blocks = hashed.sections.concat();
         let open = Mutex::new(Open { file, number: None, block: Vec::new() });
         Ok(VerifiedFile { path: path.to_owned(), bytes, blocks, open })
     }
@@ -137,20 +132,6 @@ impl fmt::Debug for VerifiedFile {
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
-}
-
-/// Reads until `buffer` is full or the file ends; returns the number of bytes.
-fn fill(file: &mut dyn FsReader, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 #[cfg(test)]

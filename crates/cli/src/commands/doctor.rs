@@ -11,7 +11,7 @@ use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
 use crate::output::{Console, bytes};
 
-/// Report this machine's CPU and memory, and its GPU in a CUDA build, and how to install what is missing
+/// Report CPU, memory and GPU, and how to install what is missing
 ///
 /// In a CUDA build (`--features cuda`), lists the driver, the GPUs and NVIDIA's libraries. Changes nothing.
 #[derive(Debug, Args)]

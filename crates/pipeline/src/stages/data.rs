@@ -206,7 +206,7 @@ pub(super) fn tokenizer(
     })??;
     let stage = tokenizer_stage(request, &documents.hash);
     let staged = stage.begin(&RealFs, &folder).map_err(&disk)?;
-    tokenizer.save(&RealFs, staged.path(), None)?;
+    tokenizer.save(staged.fs(), staged.path(), None)?;
     reporter.kept(Phase::Tokenizer, &staged.commit(stage.manifest()).map_err(&disk)?);
     let summary = format!("{} tokens", tokenizer.vocab_size());
     Ok((tokenizer, Done::Worked(summary)))

@@ -12,7 +12,7 @@ use model::{Precision, Weights};
 use runs::report::{Phase, Reporter};
 use serde_json::json;
 use store::fs::RealFs;
-use store::stage::Stage;
+use store::stage::{Stage, StagedFolder};
 use tokenizer::Tokenizer;
 
 use super::data::Prepared;
@@ -64,7 +64,7 @@ pub(super) fn export(
     let extent = Extent::new(compared_prompts(evaluation), GREEDY_TOKENS);
     let mut checkpoint = Generator::open_run(&trained.run, &step, request.target, None, &extent)?;
     let staged = stage.begin(&RealFs, &target).map_err(&disk)?;
-    write(request, prepared, trained, evaluation, &mut checkpoint, staged.path())?;
+    write(request, prepared, trained, evaluation, &mut checkpoint, &staged)?;
     trained.check_stop()?;
     let difference = compare(&mut checkpoint, staged.path(), evaluation, request, &target)?;
     trained.check_stop()?;
@@ -82,7 +82,7 @@ pub(super) fn export(
 
 /// Writes weights, configuration, tokenizer and generation defaults for other programs.
 pub(crate) fn write_model(
-    to: &Path,
+    to: &StagedFolder<'_>,
     weights: &mut Weights<AnyDevice>,
     tokenizer: &Tokenizer,
     sampling: GenerationConfig,
@@ -92,15 +92,15 @@ pub(crate) fn write_model(
         eos: Some(tokenizer.eos_id()),
         pad: Some(tokenizer.pad_id()),
     };
-    folder::save(&RealFs, to, weights, ids)?;
-    tokenizer.save(&RealFs, to, Some(weights.config().max_position_embeddings))?;
+    folder::save(to.fs(), to.path(), weights, ids)?;
+    tokenizer.save(to.fs(), to.path(), Some(weights.config().max_position_embeddings))?;
     let generation = GenerationConfig {
         bos_token_id: ids.bos,
         eos_token_ids: ids.eos.into_iter().collect(),
         pad_token_id: ids.pad,
         ..sampling
     };
-    Ok(generation.write(&RealFs, &to.join("generation_config.json"))?)
+    Ok(generation.write(to.fs(), &to.path().join("generation_config.json"))?)
 }
 
 fn write(
@@ -109,7 +109,7 @@ fn write(
     trained: &Trained,
     evaluation: &Evaluation,
     checkpoint: &mut Generator,
-    to: &Path,
+    to: &StagedFolder<'_>,
 ) -> Result<()> {
     let sampling = GenerationConfig {
         do_sample: Some(true),
@@ -119,7 +119,8 @@ fn write(
     };
     write_model(to, checkpoint.weights_mut(), &prepared.tokenizer, sampling)?;
     let card = card(request, prepared, trained, evaluation).to_markdown();
-    store::atomic::write(&RealFs, &to.join("README.md"), card.as_bytes()).map_err(Error::disk(Phase::Export))
+    store::atomic::write(to.fs(), &to.path().join("README.md"), card.as_bytes())
+        .map_err(Error::disk(Phase::Export))
 }
 
 /// Prompts after which the export must generate the same text as the checkpoint.

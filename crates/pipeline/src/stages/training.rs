@@ -9,7 +9,7 @@ use runs::run::{RunDir, RunState, RunStatus};
 use store::fs::{Fs, RealFs};
 use store::lock::RunLock;
 use tokens::{Split, TokenDataset};
-use train::checkpoint::Which;
+use train::checkpoint::{Part, Which};
 use train::{Ending, Job, Patience, RunLength, ScheduleKind, Start, StopFlag, TrainOptions};
 
 use super::data::Prepared;
@@ -205,7 +205,7 @@ fn plateau(
 ) -> Result<Option<u64>> {
     let folder = run.checkpoints();
     let checkpoints = train::Checkpoints::new(&RealFs, &folder);
-    let Some(state) = checkpoints.latest_state(reporter)? else { return Ok(None) };
+    let Some(state) = checkpoints.latest_state(Part::All, reporter)? else { return Ok(None) };
     let planned = options.schedule(planned).plateau_end();
     let Some(end) = state.decaying_after.or(planned).filter(|&end| end < state.step) else {
         return Ok(None);

@@ -12,7 +12,7 @@ use store::fs::{Fs, RealFs};
 use store::stage::Stage;
 use tokens::{Split, TokenDataset};
 use train::StopFlag;
-use train::checkpoint::{Checkpoints, Which};
+use train::checkpoint::{Checkpoints, Part, Which};
 
 use super::data::Prepared;
 use super::phase::Done;
@@ -153,17 +153,23 @@ fn chosen(trained: &Trained, choice: CheckpointChoice, reporter: &mut dyn Report
     let folder = trained.run.checkpoints();
     let checkpoints = Checkpoints::new(&RealFs, &folder);
     checkpoints.repair()?;
-    let state = checkpoints.latest_state(reporter)?.ok_or_else(|| Error::Argument {
-        message: format!(
-            "run {} has no checkpoint: train again with `text2llm run --fresh`",
-            trained.run.id()
-        ),
-    })?;
-    let step = match (choice, state.best) {
-        (CheckpointChoice::Best, Some(best)) => best.step,
-        _ => state.step,
+    let mut newest = |part| {
+        checkpoints.latest_state(part, reporter)?.ok_or_else(|| Error::Argument {
+            message: format!(
+                "run {} has no checkpoint: train again with `text2llm run --fresh`",
+                trained.run.id()
+            ),
+        })
     };
-    let manifest = checkpoints.verify(step)?;
+    let best = match choice {
+        CheckpointChoice::Best => newest(Part::State)?.best,
+        CheckpointChoice::Latest => None,
+    };
+    let step = match best {
+        Some(best) => best.step,
+        None => newest(Part::Weights)?.step,
+    };
+    let manifest = checkpoints.verify_part(step, Part::Weights)?;
     Ok((step, manifest.hash()))
 }
 

@@ -5,6 +5,8 @@
 //! here. Non-goal: a general virtual file system.
 
 #[cfg(any(test, feature = "fault-injection"))]
+pub mod counting;
+#[cfg(any(test, feature = "fault-injection"))]
 pub mod faulty;
 mod real;
 pub mod regular;
@@ -12,6 +14,7 @@ pub mod regular;
 use std::ffi::OsString;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 pub use real::RealFs;
 
@@ -19,12 +22,69 @@ pub use real::RealFs;
 pub trait FsFile: Write + Send {
     /// Syncs written data to disk.
     fn sync(&mut self) -> io::Result<()>;
+    /// As [`Fs::identity`], of the open file.
+    fn identity(&self) -> Option<FileIdentity> {
+        None
+    }
 }
 
 /// A file being read.
 pub trait FsReader: Read + Seek + Send {}
 
 impl<T: Read + Seek + Send> FsReader for T {}
+
+/// Reads until `buffer` is full or the file ends; returns the number of bytes.
+///
+/// # Errors
+/// I/O errors.
+pub fn fill(reader: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// What tells a file from all others, and from itself before a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// Number of its disk.
+    pub device: u64,
+    /// Its number on that disk.
+    pub inode: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// Last change of its content. Programs can set it.
+    pub modified: FileTime,
+    /// Last change of its content or metadata (Unix's ctime). Programs cannot set it.
+    pub changed: FileTime,
+}
+
+/// A time of a file, since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileTime {
+    /// Whole seconds; negative before 1970.
+    pub seconds: i64,
+    /// Nanoseconds after them.
+    pub nanoseconds: u32,
+}
+
+impl FileTime {
+    /// As a time of the system's clock; `None` if that cannot represent it.
+    pub fn to_system(self) -> Option<SystemTime> {
+        let seconds = Duration::from_secs(self.seconds.unsigned_abs());
+        let whole = match self.seconds {
+            0.. => SystemTime::UNIX_EPOCH.checked_add(seconds),
+            _ => SystemTime::UNIX_EPOCH.checked_sub(seconds),
+        };
+        whole?.checked_add(Duration::from_nanos(self.nanoseconds.into()))
+    }
+}
 
 /// An entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +150,11 @@ pub trait Fs: Send + Sync {
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
     /// Size of a file; an error of kind `NotFound` if it does not exist.
     fn file_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// The identity of a regular file, or of the one that a link leads to. `None` if it does not exist, or if
+    /// the disk does not tell whether a file has changed: then nothing is remembered about its files.
+    fn identity(&self, _path: &Path) -> Option<FileIdentity> {
+        None
+    }
     /// Whether a file or folder exists.
     fn exists(&self, path: &Path) -> bool;
     /// The type of `path`, without following links; `None` if it does not exist.

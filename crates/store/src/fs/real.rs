@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{Entry, FileKind, Fs, FsFile, FsReader, regular};
+use super::{Entry, FileIdentity, FileKind, Fs, FsFile, FsReader, regular};
 
 /// `std::fs`, with folder syncs if the system supports them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,6 +27,32 @@ impl FsFile for RealFile {
     fn sync(&mut self) -> io::Result<()> {
         self.0.sync_all()
     }
+
+    fn identity(&self) -> Option<FileIdentity> {
+        identity_of(&self.0.metadata().ok()?)
+    }
+}
+
+#[cfg(unix)]
+fn identity_of(metadata: &fs::Metadata) -> Option<FileIdentity> {
+    use super::FileTime;
+    use std::os::unix::fs::MetadataExt;
+    let time =
+        |seconds, nanoseconds: i64| Some(FileTime { seconds, nanoseconds: u32::try_from(nanoseconds).ok()? });
+    Some(FileIdentity {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        bytes: metadata.is_file().then_some(metadata.len())?,
+        modified: time(metadata.mtime(), metadata.mtime_nsec())?,
+        changed: time(metadata.ctime(), metadata.ctime_nsec())?,
+    })
+}
+
+/// `std` tells neither the number of a file nor the time of its last change where programs can set the other
+/// times.
+#[cfg(not(unix))]
+fn identity_of(_: &fs::Metadata) -> Option<FileIdentity> {
+    None
 }
 
 fn kind_of(file_type: fs::FileType) -> FileKind {
@@ -113,6 +139,10 @@ impl Fs for RealFs {
 
     fn file_bytes(&self, path: &Path) -> io::Result<u64> {
         Ok(fs::metadata(path)?.len())
+    }
+
+    fn identity(&self, path: &Path) -> Option<FileIdentity> {
+        identity_of(&fs::metadata(path).ok()?)
     }
 
     fn exists(&self, path: &Path) -> bool {

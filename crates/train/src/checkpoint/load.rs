@@ -7,7 +7,7 @@ use store::manifest::Manifest;
 use store::{ownership, stage};
 
 use super::{
-    AVERAGE, Checkpoints, MOMENTS, SavedTensor, TRAINER, TensorStore, TrainerState, WEIGHTS, step_of,
+    AVERAGE, Checkpoints, MOMENTS, STAGE, SavedTensor, TRAINER, TensorStore, TrainerState, WEIGHTS, step_of,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -38,14 +38,64 @@ impl std::str::FromStr for Which {
     }
 }
 
-/// The tensors to read.
+/// What is needed of a checkpoint: only that is verified and read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    All,
+pub enum Part {
+    /// The trainer's state alone.
+    State,
+    /// Also the weights, or their average if the run keeps one: for sampling, validation and export.
     Weights,
+    /// Everything: for continuing the training.
+    All,
+}
+
+impl Part {
+    /// The files with tensors to read.
+    fn tensor_files(self, averaged: bool) -> &'static [&'static str] {
+        match (self, averaged) {
+            (Part::State, _) => &[],
+            (Part::Weights, false) => &[WEIGHTS],
+            (Part::Weights, true) => &[AVERAGE],
+            (Part::All, false) => &[WEIGHTS, MOMENTS],
+            (Part::All, true) => &[WEIGHTS, MOMENTS, AVERAGE],
+        }
+    }
+
+    /// Whether a file of the checkpoint must be intact.
+    pub(super) fn needs(self, file: &str, averaged: bool) -> bool {
+        self == Part::All || file == TRAINER || self.tensor_files(averaged).contains(&file)
+    }
 }
 
 impl Checkpoints<'_> {
+    /// Verifies every byte of a checkpoint against its manifest.
+    pub fn verify(&self, step: u64) -> Result<Manifest> {
+        self.verify_part(step, Part::All)
+    }
+
+    /// Verifies every byte of `part` of a checkpoint against its manifest.
+    pub fn verify_part(&self, step: u64, part: Part) -> Result<Manifest> {
+        let path = self.path(step);
+        let manifest = Manifest::read(self.fs, &path)?;
+        let damaged =
+            |message: String| Error::Corrupt { path: path.join(store::manifest::FILE_NAME), message };
+        if manifest.stage != STAGE {
+            return Err(damaged(format!("it describes a {}, not a checkpoint", manifest.stage)));
+        }
+        if manifest.options["step"].as_u64() != Some(step) {
+            return Err(damaged(format!("it belongs to step {}", manifest.options["step"])));
+        }
+        for name in [WEIGHTS, MOMENTS, TRAINER] {
+            if !manifest.outputs.contains_key(name) {
+                return Err(damaged(format!("it does not list `{name}`")));
+            }
+        }
+        // Files that do not belong to it are not read.
+        let averaged = manifest.outputs.contains_key(AVERAGE);
+        manifest.verify_selected(self.fs, &path, |file| part.needs(file, averaged))?;
+        Ok(manifest)
+    }
+
     /// Completes or removes unfinished checkpoints that a crash left in the folder.
     pub fn repair(&self) -> Result<()> {
         if !self.fs.exists(&self.folder) {
@@ -95,9 +145,9 @@ impl Checkpoints<'_> {
         self.load_part(which, Part::Weights, tensors, reporter)
     }
 
-    /// The state of the newest intact checkpoint, without tensors.
-    pub fn latest_state(&self, reporter: &mut dyn Reporter) -> Result<Option<TrainerState>> {
-        self.newest(reporter, |step| self.read_state(step))
+    /// The state of the newest checkpoint of which `part` is intact, without tensors.
+    pub fn latest_state(&self, part: Part, reporter: &mut dyn Reporter) -> Result<Option<TrainerState>> {
+        self.newest(reporter, |step| self.read_verified(step, part).map(|(state, _)| state))
     }
 
     fn load_part(
@@ -116,7 +166,7 @@ impl Checkpoints<'_> {
             Which::Latest => return self.newest(reporter, |step| self.load_step(step, part, tensors)),
             Which::Step(step) => step,
             Which::Best => {
-                let Some(state) = self.latest_state(reporter)? else { return Ok(None) };
+                let Some(state) = self.latest_state(Part::State, reporter)? else { return Ok(None) };
                 let Some(best) = state.best else {
                     let message =
                         "this run was never validated, so it has no best checkpoint: use `latest`".to_owned();
@@ -174,13 +224,9 @@ impl Checkpoints<'_> {
         }
     }
 
-    fn read_state(&self, step: u64) -> Result<TrainerState> {
-        self.read_verified(step).map(|(state, _)| state)
-    }
-
-    /// Verifies every byte before the first is used.
-    fn read_verified(&self, step: u64) -> Result<(TrainerState, Manifest)> {
-        let manifest = self.verify(step)?;
+    /// Verifies every byte of `part` before the first is used.
+    fn read_verified(&self, step: u64, part: Part) -> Result<(TrainerState, Manifest)> {
+        let manifest = self.verify_part(step, part)?;
         let path = self.path(step).join(TRAINER);
         let state: TrainerState = store::atomic::read_json(self.fs, &path)?;
         if state.format != TrainerState::FORMAT {
@@ -199,21 +245,14 @@ impl Checkpoints<'_> {
     }
 
     fn load_step(&self, step: u64, part: Part, tensors: &mut dyn TensorStore) -> Result<TrainerState> {
-        let (state, manifest) = self.read_verified(step)?;
-        let averaged = manifest.outputs.contains_key(AVERAGE);
-        let files: &[&str] = match part {
-            Part::All if averaged => &[WEIGHTS, MOMENTS, AVERAGE],
-            Part::All => &[WEIGHTS, MOMENTS],
-            Part::Weights if averaged => &[AVERAGE],
-            Part::Weights => &[WEIGHTS],
-        };
-        for &file in files {
+        let (state, manifest) = self.read_verified(step, part)?;
+        for &file in part.tensor_files(manifest.outputs.contains_key(AVERAGE)) {
             let path = self.path(step).join(file);
             let source = self.fs.open(&path).map_err(store::Error::io("open", &path))?;
             let mut reader = Reader::new(source, &path)?;
             let is_wanted = |tensor: &SavedTensor| match part {
                 Part::All => tensor.file() == file,
-                Part::Weights => tensor.kind == StateKind::Weight,
+                Part::State | Part::Weights => tensor.kind == StateKind::Weight,
             };
             let wanted: Vec<_> = tensors.saved_tensors().into_iter().filter(is_wanted).collect();
             if reader.tensors().len() != wanted.len() {

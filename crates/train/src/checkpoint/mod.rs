@@ -6,6 +6,8 @@
 //! order: `state`, `save`, `load`, `retain`.
 
 mod load;
+#[cfg(test)]
+mod real_disk;
 mod retain;
 mod save;
 mod state;
@@ -14,14 +16,12 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use crate::Result;
 use model::StateKind;
 use store::fs::{FileKind, Fs};
-use store::manifest::Manifest;
-
-use crate::{Error, Result};
 
 pub use crate::spike::{Spike, SpikeWindow};
-pub use load::Which;
+pub use load::{Part, Which};
 pub use state::{Best, EpochLoss, EpochSummary, LeftStream, Rollbacks, TrainerState};
 
 /// The stage's name in a checkpoint's manifest.
@@ -125,28 +125,6 @@ impl<'a> Checkpoints<'a> {
         };
         let strays = names.into_iter().filter(|(name, kind)| !is_ours(name, *kind));
         Ok(strays.map(|(name, _)| folder.join(name)).collect())
-    }
-
-    /// Verifies every byte of a checkpoint against its manifest.
-    pub fn verify(&self, step: u64) -> Result<Manifest> {
-        let path = self.path(step);
-        let manifest = Manifest::read(self.fs, &path)?;
-        let damaged =
-            |message: String| Error::Corrupt { path: path.join(store::manifest::FILE_NAME), message };
-        if manifest.stage != STAGE {
-            return Err(damaged(format!("it describes a {}, not a checkpoint", manifest.stage)));
-        }
-        if manifest.options["step"].as_u64() != Some(step) {
-            return Err(damaged(format!("it belongs to step {}", manifest.options["step"])));
-        }
-        for name in [WEIGHTS, MOMENTS, TRAINER] {
-            if !manifest.outputs.contains_key(name) {
-                return Err(damaged(format!("it does not list `{name}`")));
-            }
-        }
-        // Files that do not belong to it are not read.
-        manifest.verify_outputs(self.fs, &path)?;
-        Ok(manifest)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use formats::safetensors::{self, TensorSpec};
 use serde_json::json;
+use store::fs::Fs;
 use store::manifest::Manifest;
 use store::ownership;
 use store::stage::StagedFolder;
@@ -40,9 +41,9 @@ impl Checkpoints<'_> {
             if file == AVERAGE && of_file.is_empty() {
                 continue;
             }
-            self.write_tensors(&staged.path().join(file), &of_file, state.step, tensors)?;
+            write_tensors(staged.fs(), &staged.path().join(file), &of_file, state.step, tensors)?;
         }
-        store::atomic::write_json(self.fs, &staged.path().join(TRAINER), state)?;
+        store::atomic::write_json(staged.fs(), &staged.path().join(TRAINER), state)?;
         let inputs = BTreeMap::from([
             ("data".to_owned(), state.data_hash.clone()),
             ("tokenizer".to_owned(), state.tokenizer_hash.clone()),
@@ -97,32 +98,32 @@ impl Checkpoints<'_> {
         // Headers and trainer.json.
         4 * values as u64 + (1 << 18)
     }
+}
 
-    fn write_tensors(
-        &self,
-        path: &std::path::Path,
-        list: &[&SavedTensor],
-        step: u64,
-        tensors: &mut dyn TensorStore,
-    ) -> Result<()> {
-        let by_name: BTreeMap<String, &SavedTensor> =
-            list.iter().map(|&tensor| (tensor.name_in_file(), tensor)).collect();
-        let specs = by_name.iter().map(|(name, tensor)| TensorSpec::f32(name, &tensor.shape)).collect();
-        // The writer's closure returns errors of `formats`; errors of this crate are passed around it.
-        let mut refused = None;
-        let written = safetensors::write(self.fs, path, specs, &safetensors::pytorch_metadata(), |spec| {
-            let error = match tensors.read_tensor(by_name[&spec.name]) {
-                Ok(values) if values.iter().all(|value| value.is_finite()) => return Ok(Cow::Owned(values)),
-                Ok(_) => Error::NonFiniteWeights { step, tensor: spec.name.clone() },
-                Err(error) => error,
-            };
-            let message = error.to_string();
-            refused = Some(error);
-            Err(formats::Error::Invalid { message })
-        });
-        match refused {
-            Some(error) => Err(error),
-            None => written.map(|_| ()).map_err(Error::from),
-        }
+fn write_tensors(
+    fs: &dyn Fs,
+    path: &Path,
+    list: &[&SavedTensor],
+    step: u64,
+    tensors: &mut dyn TensorStore,
+) -> Result<()> {
+    let by_name: BTreeMap<String, &SavedTensor> =
+        list.iter().map(|&tensor| (tensor.name_in_file(), tensor)).collect();
+    let specs = by_name.iter().map(|(name, tensor)| TensorSpec::f32(name, &tensor.shape)).collect();
+    // The writer's closure returns errors of `formats`; errors of this crate are passed around it.
+    let mut refused = None;
+    let written = safetensors::write(fs, path, specs, &safetensors::pytorch_metadata(), |spec| {
+        let error = match tensors.read_tensor(by_name[&spec.name]) {
+            Ok(values) if values.iter().all(|value| value.is_finite()) => return Ok(Cow::Owned(values)),
+            Ok(_) => Error::NonFiniteWeights { step, tensor: spec.name.clone() },
+            Err(error) => error,
+        };
+        let message = error.to_string();
+        refused = Some(error);
+        Err(formats::Error::Invalid { message })
+    });
+    match refused {
+        Some(error) => Err(error),
+        None => written.map(|_| ()).map_err(Error::from),
     }
 }

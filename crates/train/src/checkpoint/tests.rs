@@ -62,7 +62,7 @@ impl TensorStore for StandIn {
     }
 }
 
-fn state(step: u64) -> TrainerState {
+pub(super) fn state(step: u64) -> TrainerState {
     TrainerState {
         format: TrainerState::FORMAT,
         step,

@@ -1,7 +1,7 @@
 //! Events that long work reports to its caller: typed, and rendered by the listener (a terminal, JSON lines,
 //! a log).
 //!
-//! Libraries never print; they call [`Reporter::event`]. Events also serialise as the lines of `--json`.
+//! Libraries never print; they call [`Reporter::event`]. Events also serialize as the lines of `--json`.
 
 use std::fmt;
 use std::path::PathBuf;

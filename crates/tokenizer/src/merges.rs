@@ -107,18 +107,18 @@ pub fn learn(
         places.words.dedup();
         for word in places.words {
             let times = i64::try_from(words[word as usize].1).unwrap_or(i64::MAX);
-            merge_in(&mut sequences[word as usize], narrow(pair), id as u16, |neighbours, sign| {
+            merge_in(&mut sequences[word as usize], narrow(pair), id as u16, |neighbors, sign| {
                 // The pair itself is being replaced ("aaa"): its positions have been removed from the table.
-                if neighbours == pair {
+                if neighbors == pair {
                     return;
                 }
-                let places = pairs.entry(neighbours).or_default();
+                let places = pairs.entry(neighbors).or_default();
                 places.count += sign * times;
                 if sign > 0 {
                     if places.words.last() != Some(&word) {
                         places.words.push(word);
                     }
-                    changed.push(neighbours);
+                    changed.push(neighbors);
                 }
             });
         }

@@ -25,7 +25,7 @@ pub enum Error {
     /// The data do not fill one sequence.
     #[error("the training data has {tokens} tokens, fewer than one sequence of {sequence_length}")]
     TooFewTokens {
-        /// Number of tokens or sequences available.
+        /// Number of tokens available.
         tokens: u64,
         /// Sequence length in tokens.
         sequence_length: usize,
@@ -36,9 +36,9 @@ pub enum Error {
          needs {batch_size}"
     )]
     TooFewSequences {
-        /// Number of tokens or sequences available.
+        /// Number of tokens available.
         tokens: u64,
-        /// Number of sequences.
+        /// Number of sequences available.
         sequences: u64,
         /// Sequence length in tokens.
         sequence_length: usize,
@@ -51,7 +51,7 @@ pub enum Error {
         u32::MAX
     )]
     TooManySequences {
-        /// Number of tokens or sequences available.
+        /// Number of sequences available.
         sequences: u64,
         /// Sequence length in tokens.
         sequence_length: usize,

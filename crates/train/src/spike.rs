@@ -67,13 +67,13 @@ impl SpikeWindow {
         if self.losses.len() < LEAST {
             return None;
         }
-        let centre = median(self.losses.clone());
+        let center = median(self.losses.clone());
         // From differences of neighbors, so that a steep curve does not look noisy. 1.4826 converts a median
         // absolute deviation to a standard deviation of a normal distribution; √2 since these are differences
         // of two values.
         let differences = self.losses.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
         let deviation = 1.4826 / std::f64::consts::SQRT_2 * median(differences);
-        Some((centre, centre + (DEVIATIONS * deviation).max(LEAST_RISE.0 + LEAST_RISE.1 * centre)))
+        Some((center, center + (DEVIATIONS * deviation).max(LEAST_RISE.0 + LEAST_RISE.1 * center)))
     }
 }
 

@@ -84,7 +84,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, app: &App) {
                 number(state.validation_loss),
                 eta,
             ])
-            .style(Style::new().fg(colour(state.status)))
+            .style(Style::new().fg(color(state.status)))
         }
     });
     let widths = [
@@ -106,7 +106,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, app: &App) {
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-fn colour(status: RunStatus) -> Color {
+fn color(status: RunStatus) -> Color {
     match status {
         RunStatus::Running => Color::Green,
         RunStatus::Failed => Color::Red,
@@ -163,7 +163,7 @@ fn figures(watched: &Watched) -> Vec<Line<'_>> {
         Span::raw("  "),
         match &state.paused {
             Some(_) => Span::styled("paused", Color::Yellow),
-            None => Span::styled(status.to_string(), colour(status)),
+            None => Span::styled(status.to_string(), color(status)),
         },
     ];
     if let Some(process) = watched.process {
@@ -217,12 +217,12 @@ fn draw_chart(frame: &mut Frame<'_>, area: Rect, app: &App, watched: &Watched) {
         frame.render_widget(Paragraph::new("no steps yet").block(block), area);
         return;
     };
-    let curve = |points, colour| {
+    let curve = |points, color| {
         Dataset::default()
             .data(points)
             .marker(Marker::Braille)
             .graph_type(GraphType::Line)
-            .style(Style::new().fg(colour))
+            .style(Style::new().fg(color))
     };
     let datasets = vec![
         curve(&drawn.raw, Color::DarkGray),

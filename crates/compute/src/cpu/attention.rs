@@ -259,7 +259,7 @@ impl Cpu {
                     for (i, sum) in sums.iter_mut().enumerate().take(tile.rows) {
                         let (seen, rest) = row::<f32>(scores, i).split_at_mut(tile.past + i + 1);
                         if few {
-                            simd::scores(seen, read::<f32>(q, i), neighbours::<C>(k), k.row_stride);
+                            simd::scores(seen, read::<f32>(q, i), neighbors::<C>(k), k.row_stride);
                         }
                         rest.fill(0.0);
                         let max = maximum(seen) * op.scale;
@@ -272,7 +272,7 @@ impl Cpu {
                         let to = row::<f32>(out, i);
                         if few {
                             let p = &read::<f32>(scores, i)[..=tile.past + i];
-                            simd::mix(to, p, neighbours::<C>(v), v.row_stride);
+                            simd::mix(to, p, neighbors::<C>(v), v.row_stride);
                         }
                         scale_in_place(to, 1.0 / sum);
                     }
@@ -299,7 +299,7 @@ const MULTIPLIED_ROWS: usize = 8;
 ///
 /// # Safety
 /// The view is valid and nobody writes its rows meanwhile.
-unsafe fn neighbours<'a, E: Element>(view: View) -> &'a [E] {
+unsafe fn neighbors<'a, E: Element>(view: View) -> &'a [E] {
     let len = (view.rows - 1) * view.row_stride + view.columns;
     // SAFETY: the caller's promise; what lies between are other heads of the same rows.
     unsafe { std::slice::from_raw_parts(view.elements::<E>(), len) }

@@ -27,7 +27,7 @@ fn masks_of_the_cpu() {
 pub fn check(device: &mut dyn Device) {
     the_mask_is_the_golden_one(device);
     shares_and_scales(device);
-    neighbours_are_independent(device);
+    neighbors_are_independent(device);
     rows_and_columns_are_independent(device);
     seeds_are_independent(device);
     the_backward_has_the_mask_of_the_forward(device);
@@ -90,7 +90,7 @@ fn shares_and_scales(device: &mut dyn Device) {
     assert_eq!(count(mask(device, N, 0.0, 3)), 0, "nothing is dropped at p = 0");
 }
 
-fn neighbours_are_independent(device: &mut dyn Device) {
+fn neighbors_are_independent(device: &mut dyn Device) {
     let both = f64::from(P) * f64::from(P);
     for seed in [0, 1, 99] {
         let mask = mask(device, N, P, seed);

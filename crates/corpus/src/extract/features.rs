@@ -54,9 +54,9 @@ pub fn of_blocks(page: &Page<'_>, title: &str, structured: &Structured, mut take
         row.extend(structured.shares(page.text_of(block)));
         place_features(page, block, index, words_before, &overview, &mut row);
         for step in [-2i64, -1, 1, 2] {
-            let neighbour =
+            let neighbor =
                 usize::try_from(index as i64 + step).ok().and_then(|at| Some((page.blocks.get(at)?, at)));
-            match neighbour {
+            match neighbor {
                 Some((other, at)) => {
                     let same_parent = parent(page, other) == parent(page, block);
                     let same_tag = element_tag(page, other) == element_tag(page, block);

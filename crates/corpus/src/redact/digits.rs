@@ -29,7 +29,7 @@ pub fn find(text: &str, options: &RedactOptions, found: &mut Vec<Finding>) {
         let (mut first, mut before) = (0, 0);
         while first < groups.len() {
             let numbers = Numbers { text, groups: &groups[first..], digits: &digits[before..] };
-            let taken = recognise(&numbers, options, found).max(1);
+            let taken = recognize(&numbers, options, found).max(1);
             before += groups[first..first + taken].iter().map(|group| group.end - group.start).sum::<usize>();
             first += taken;
         }
@@ -37,7 +37,7 @@ pub fn find(text: &str, options: &RedactOptions, found: &mut Vec<Finding>) {
 }
 
 /// How many of the groups are a value; 0: the first begins none.
-fn recognise(numbers: &Numbers<'_>, options: &RedactOptions, found: &mut Vec<Finding>) -> usize {
+fn recognize(numbers: &Numbers<'_>, options: &RedactOptions, found: &mut Vec<Finding>) -> usize {
     let start = numbers.groups[0].start;
     let mut take = |class, kind, start, groups: usize| {
         found.push(Finding { class, kind, start, end: numbers.groups[groups - 1].end });

@@ -27,9 +27,9 @@ pub fn is_told(text: &str, at: usize, words: &[&str]) -> bool {
     let before = text[start..at].to_lowercase();
     words.iter().any(|word| {
         before.match_indices(word).any(|(found, _)| {
-            let neighbour = before[..found].chars().next_back();
+            let neighbor = before[..found].chars().next_back();
             let next = before[found + word.len()..].chars().next();
-            !neighbour.is_some_and(char::is_alphanumeric) && !next.is_some_and(char::is_alphabetic)
+            !neighbor.is_some_and(char::is_alphanumeric) && !next.is_some_and(char::is_alphabetic)
         })
     })
 }

@@ -55,7 +55,7 @@ fn personal_data_is_replaced_and_nothing_of_it_is_left_in_the_folder() {
 
 /// By class: values, those found, findings, those that are right.
 #[test]
-fn precision_and_recall_on_the_labelled_set() {
+fn precision_and_recall_on_the_labeled_set() {
     let packed =
         std::fs::File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/pii.jsonl.zst")).unwrap();
     let lines = String::from_utf8(zstd::decode_all(packed).unwrap()).unwrap();

@@ -38,7 +38,7 @@ fn link(project: &Project, to: impl AsRef<Path>, name: &str) {
 
 #[cfg(unix)]
 #[test]
-fn links_in_circles_are_told_and_their_neighbours_read() {
+fn links_in_circles_are_told_and_their_neighbors_read() {
     let project = Project::new(&[("in/x.txt", b"one"), ("in/p/y.txt", b"two"), ("in/q/z.txt", b"three")]);
     for (to, name) in
         [(".", "in/a"), (".", "in/b"), ("../q", "in/p/q"), ("../p", "in/q/p"), ("..", "in/p/up")]
@@ -91,7 +91,7 @@ fn links_to_other_disks_are_followed_once_and_links_to_nowhere_told() {
 
 #[cfg(unix)]
 #[test]
-fn folders_nested_without_end_are_told_and_their_neighbours_read() {
+fn folders_nested_without_end_are_told_and_their_neighbors_read() {
     let project =
         Project::new(&[("in/x.txt", b"beside"), ("in/n/n/n/y.txt", b"not deep"), ("in/z/z.txt", b"after")]);
     std::fs::create_dir_all(project.path(&format!("in{}", "/n".repeat(1600)))).unwrap();

@@ -243,12 +243,12 @@ fn read_everything(bytes: Vec<u8>) {
 }
 
 fn small_files() -> [Vec<u8>; 2] {
-    let quantised = File::new()
+    let quantized = File::new()
         .key("general.alignment", u32_value(32))
         .key("x", array_value(8, 2, &[string("a"), string("b")].concat()))
         .tensor("q", &[1, 256], 12, vec![7; 144])
         .tensor("b", &[2], 30, vec![1; 4]);
-    [model("llama").bytes(), quantised.bytes()]
+    [model("llama").bytes(), quantized.bytes()]
 }
 
 #[test]

@@ -86,7 +86,7 @@ where
 {
     let service = service_fn(|request| {
         let is_known = knows(&request);
-        let has_place = is_known && doors.recognise(&guest);
+        let has_place = is_known && doors.recognize(&guest);
         let answer = (has_place || !is_known).then(|| handle(request));
         async move {
             let mut answer = match answer {
@@ -181,7 +181,7 @@ impl Doors {
     }
 
     /// Gives a connection with the token a slot of its own; `false` if none is free.
-    fn recognise(&self, guest: &Arc<Guest>) -> bool {
+    fn recognize(&self, guest: &Arc<Guest>) -> bool {
         let mut place = held(&guest.place);
         if place.is_none() {
             *place = Arc::clone(&self.places).try_acquire_owned().ok();

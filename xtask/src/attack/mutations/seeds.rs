@@ -356,9 +356,9 @@ pub fn corpus() -> Result<Vec<(&'static str, Vec<Seed>)>> {
     let archived =
         "<html><p>A page of an archive that is whole, with words enough to be kept by a reader.</html>";
     let mut pages = html()?;
-    let labelled = pages.swap_remove(1).bytes;
-    let warcs = vec![packed(archived, warc_of), packed(labelled.clone(), warc_of)];
-    let packed_warcs = vec![packed(archived, packed_warc), packed(labelled, packed_warc)];
+    let labeled = pages.swap_remove(1).bytes;
+    let warcs = vec![packed(archived, warc_of), packed(labeled.clone(), warc_of)];
+    let packed_warcs = vec![packed(archived, packed_warc), packed(labeled, packed_warc)];
     Ok(vec![
         ("txt", vec![plain(prose.as_str()), plain(text(200, &mut Rng::from_parts(2, "prose", &[])))]),
         ("jsonl", vec![plain(lines.as_str())]),

@@ -376,7 +376,8 @@ impl Generator {
         });
         let tokenizer = &self.tokenizer;
         let mut decoder = StreamDecoder::new(tokenizer, true);
-        let stop: Vec<String> = options.stop.iter().map(|text| tokenizer.normalize(text).into()).collect();
+        let stop: Vec<String> =
+            options.stop.iter().map(|text| tokenizer.normalize_within(text).into()).collect();
         let mut gate = StopGate::new(&stop);
         let mut written = 0;
         let mut stopped = Stopped::Length;
@@ -537,7 +538,7 @@ pub(crate) fn load_weights(
     let folder = run.checkpoints();
     let checkpoints = Checkpoints::new(&RealFs, &folder);
     let which = match which {
-        Which::Best => match checkpoints.latest_state(Part::State, &mut NoReport)? {
+        Which::Best => match checkpoints.latest_state(Part::Weights, &mut NoReport)? {
             Some(state) if state.best.is_none() => Which::Latest,
             _ => Which::Best,
         },

@@ -10,9 +10,9 @@ use crate::nfc::nfc;
 
 /// U+FEFF, which some programs write before UTF-8.
 const BYTE_ORDER_MARK: char = '\u{feff}';
-/// A byte order mark at the start of the text. Regex dialects differ in what `^` and `\A` mean, but not in
+/// Byte order marks at the start of the text. Regex dialects differ in what `^` and `\A` mean, but not in
 /// this.
-const LEADING_BYTE_ORDER_MARK: &str = "(?<![\\s\\S])\u{feff}";
+const LEADING_BYTE_ORDER_MARK: &str = "(?<![\\s\\S])\u{feff}+";
 /// Line ends of Windows and of old Macs.
 const CARRIAGE_RETURNS: &str = "\r\n?";
 /// The first byte of U+0300: every character whose encoding starts with a lower one is in NFC, whatever
@@ -27,7 +27,7 @@ pub struct Normalizer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// A leading byte order mark is removed.
+    /// Leading byte order marks are removed.
     ByteOrderMark,
     /// CRLF and CR become LF.
     LineEnds,
@@ -47,7 +47,16 @@ impl Normalizer {
 
     /// The normalized text; borrowed if it is normal already. Idempotent.
     pub fn normalize<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        self.steps.iter().fold(Cow::Borrowed(text), |text, step| match text {
+        Self::apply(self.steps.iter(), text)
+    }
+
+    /// As [`Normalizer::normalize`], for text that need not stand at the beginning of another.
+    pub fn normalize_within<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        Self::apply(self.steps.iter().filter(|&&step| step != Step::ByteOrderMark), text)
+    }
+
+    fn apply<'t, 's>(steps: impl Iterator<Item = &'s Step>, text: &'t str) -> Cow<'t, str> {
+        steps.fold(Cow::Borrowed(text), |text, step| match text {
             Cow::Borrowed(text) => step.apply(text),
             Cow::Owned(text) => match step.apply(&text) {
                 Cow::Borrowed(same) if same.len() == text.len() => Cow::Owned(text),
@@ -86,7 +95,7 @@ impl Step {
 
     fn apply(self, text: &str) -> Cow<'_, str> {
         match self {
-            Step::ByteOrderMark => text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).into(),
+            Step::ByteOrderMark => text.trim_start_matches(BYTE_ORDER_MARK).into(),
             Step::LineEnds if text.contains('\r') => text.replace("\r\n", "\n").replace('\r', "\n").into(),
             Step::LineEnds => text.into(),
             Step::Nfc if is_nfc(text) => text.into(),
@@ -125,7 +134,7 @@ mod tests {
         let normalizer = Normalizer::text();
         for (text, wanted) in [
             ("\u{feff}a\r\nb\rc\n", "a\nb\nc\n"),
-            ("\u{feff}\u{feff}a\u{feff}", "\u{feff}a\u{feff}"),
+            ("\u{feff}\u{feff}a\u{feff}", "a\u{feff}"),
             ("\u{feff}", ""),
             ("cafe\u{301}", "café"),
             ("\r\r\n\n", "\n\n\n"),
@@ -136,6 +145,7 @@ mod tests {
         for text in ["plain\n", "café — 日本語\n", "한국어", "x\u{338}"] {
             assert!(matches!(normalizer.normalize(text), Cow::Borrowed(same) if same == text), "{text:?}");
         }
+        assert_eq!(normalizer.normalize_within("\u{feff}e\u{301}\r\n"), "\u{feff}é\n");
         assert_eq!(Normalizer::NONE.normalize("\u{feff}e\u{301}\r"), "\u{feff}e\u{301}\r");
     }
 

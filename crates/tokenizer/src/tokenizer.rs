@@ -136,6 +136,11 @@ impl Tokenizer {
         self.normalizer.normalize(text)
     }
 
+    /// As [`Tokenizer::normalize`], for text that need not stand at the beginning of another.
+    pub fn normalize_within<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.normalizer.normalize_within(text)
+    }
+
     /// Encodes `text`, normalized, without BOS or EOS. The text of a special token is ordinary text.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let text = self.normalize(text);

@@ -162,7 +162,7 @@ fn chosen(trained: &Trained, choice: CheckpointChoice, reporter: &mut dyn Report
         })
     };
     let best = match choice {
-        CheckpointChoice::Best => newest(Part::State)?.best,
+        CheckpointChoice::Best => newest(Part::Weights)?.best,
         CheckpointChoice::Latest => None,
     };
     let step = match best {

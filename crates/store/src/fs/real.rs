@@ -29,8 +29,29 @@ impl FsFile for RealFile {
     }
 
     fn identity(&self) -> Option<FileIdentity> {
+        #[cfg(target_os = "linux")]
+        if !is_local(rustix::fs::fstatfs(&self.0).ok()?.f_type) {
+            return None;
+        }
         identity_of(&self.0.metadata().ok()?)
     }
+}
+
+/// Whether a file system (its magic number, as in Linux's `statfs(2)`) sets the times of its files itself, by
+/// this machine's clock, and answers from the disk. Network and FUSE file systems answer from caches, with
+/// the times of another machine or of a program.
+#[cfg(target_os = "linux")]
+fn is_local(kind: rustix::fs::FsWord) -> bool {
+    const EXT: u32 = 0xef53;
+    const XFS: u32 = 0x5846_5342;
+    const BTRFS: u32 = 0x9123_683e;
+    const F2FS: u32 = 0xf2f5_2010;
+    const ZFS: u32 = 0x2fc1_2fc1;
+    const BCACHEFS: u32 = 0xca45_1a4e;
+    const OVERLAY: u32 = 0x794c_7630;
+    const TMPFS: u32 = 0x0102_1994;
+    // The number is signed on some architectures.
+    [EXT, XFS, BTRFS, F2FS, ZFS, BCACHEFS, OVERLAY, TMPFS].contains(&(kind as u32))
 }
 
 #[cfg(unix)]
@@ -142,6 +163,10 @@ impl Fs for RealFs {
     }
 
     fn identity(&self, path: &Path) -> Option<FileIdentity> {
+        #[cfg(target_os = "linux")]
+        if !is_local(rustix::fs::statfs(path).ok()?.f_type) {
+            return None;
+        }
         identity_of(&fs::metadata(path).ok()?)
     }
 

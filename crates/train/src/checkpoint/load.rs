@@ -41,9 +41,7 @@ impl std::str::FromStr for Which {
 /// What is needed of a checkpoint: only that is verified and read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The trainer's state alone.
-    State,
-    /// Also the weights, or their average if the run keeps one: for sampling, validation and export.
+    /// The trainer's state and the weights, or their average if the run keeps one: for sampling, validation and export.
     Weights,
     /// Everything: for continuing the training.
     All,
@@ -53,7 +51,6 @@ impl Part {
     /// The files with tensors to read.
     fn tensor_files(self, averaged: bool) -> &'static [&'static str] {
         match (self, averaged) {
-            (Part::State, _) => &[],
             (Part::Weights, false) => &[WEIGHTS],
             (Part::Weights, true) => &[AVERAGE],
             (Part::All, false) => &[WEIGHTS, MOMENTS],
@@ -166,7 +163,7 @@ impl Checkpoints<'_> {
             Which::Latest => return self.newest(reporter, |step| self.load_step(step, part, tensors)),
             Which::Step(step) => step,
             Which::Best => {
-                let Some(state) = self.latest_state(Part::State, reporter)? else { return Ok(None) };
+                let Some(state) = self.latest_state(Part::Weights, reporter)? else { return Ok(None) };
                 let Some(best) = state.best else {
                     let message =
                         "this run was never validated, so it has no best checkpoint: use `latest`".to_owned();
@@ -252,7 +249,7 @@ impl Checkpoints<'_> {
             let mut reader = Reader::new(source, &path)?;
             let is_wanted = |tensor: &SavedTensor| match part {
                 Part::All => tensor.file() == file,
-                Part::State | Part::Weights => tensor.kind == StateKind::Weight,
+                Part::Weights => tensor.kind == StateKind::Weight,
             };
             let wanted: Vec<_> = tensors.saved_tensors().into_iter().filter(is_wanted).collect();
             if reader.tensors().len() != wanted.len() {

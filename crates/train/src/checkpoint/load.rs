@@ -41,7 +41,8 @@ impl std::str::FromStr for Which {
 /// What is needed of a checkpoint: only that is verified and read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The trainer's state and the weights, or their average if the run keeps one: for sampling, validation and export.
+    /// The trainer's state and the weights, or their average if the run keeps one: for sampling, validation
+    /// and export.
     Weights,
     /// Everything: for continuing the training.
     All,

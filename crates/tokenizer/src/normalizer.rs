@@ -111,13 +111,17 @@ impl Step {
     }
 
     fn to_json(self) -> Value {
-        let replace = |pattern: &str, content: &str| json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": content});
         match self {
             Step::ByteOrderMark => replace(LEADING_BYTE_ORDER_MARK, ""),
             Step::LineEnds => replace(CARRIAGE_RETURNS, "\n"),
             Step::Nfc => json!({"type": "NFC"}),
         }
     }
+}
+
+/// A step of tokenizer.json that replaces matches of a regular expression.
+fn replace(pattern: &str, content: &str) -> Value {
+    json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": content})
 }
 
 /// Whether `text` is certainly in NFC.

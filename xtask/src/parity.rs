@@ -1,4 +1,4 @@
-//! `cargo xtask parity`: the exported folder, loaded in transformers, computes what we compute.
+//! `cargo xtask parity`: the exported Stored, loaded in transformers, computes what we compute.
 //!
 //! Our side is computed here from the `model` and `tokenizer` crates and by the `text2llm generate` command;
 //! `parity.py` computes the other side and compares. Without `--model` a small model is trained first with
@@ -12,7 +12,7 @@ use clap::Args;
 use compute::Batch;
 use compute::cpu::Cpu;
 use formats::safetensors::{TensorSpec, write};
-use model::{Decoder, Decoding, Evaluation, Evaluator, Precision, folder};
+use model::{Decoder, Decoding, Evaluation, Evaluator, Precision, Stored};
 use serde_json::{Value, json};
 use store::fs::RealFs;
 use tokenizer::Tokenizer;
@@ -91,16 +91,17 @@ fn train_quick_test(binary: &Path, work: &Path) -> Result<PathBuf> {
 /// into `work`.
 fn write_ours(exported: &Path, binary: &Path, work: &Path) -> Result<()> {
     let tokenizer = Tokenizer::open(&RealFs, exported)?;
-    let (config, _) = folder::read_config(&RealFs, exported)?;
+    let mut stored = Stored::open(&RealFs, exported)?;
+    let config = stored.config().clone();
     let longest = config.max_position_embeddings.min(LONGEST);
     let whole = TEXTS.join("\n").repeat(4);
     let texts: Vec<&str> = TEXTS.iter().copied().chain([whole.as_str()]).collect();
 
     let evaluation = Evaluation::new(1, longest, Precision::F32);
     let mut full = Evaluator::new(Cpu::new(0), config.clone(), evaluation)?;
-    folder::load(&RealFs, exported, full.weights_mut())?;
+    stored.load(full.weights_mut())?;
     let mut decoding = Decoder::new(Cpu::new(0), config.clone(), Decoding::one(longest))?;
-    folder::load(&RealFs, exported, decoding.weights_mut())?;
+    stored.load(decoding.weights_mut())?;
 
     let (mut cases, mut logits): (Vec<Value>, Vec<Vec<f32>>) = (Vec::new(), Vec::new());
     for (i, text) in texts.iter().enumerate() {

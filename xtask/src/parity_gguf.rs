@@ -60,13 +60,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Command::new(&python).args(["-c", SCRIPT]).arg(&file).arg(serde_json::to_string(&ids)?),
         )?;
         let theirs: Vec<f32> = serde_json::from_str(output.lines().last().unwrap_or_default())?;
-        let own = stored.weight_types(&RealFs, None)?;
+        let own = stored.weight_types(None)?;
         for (weights, limit) in [(WeightTypes::All(DType::F32), LIMIT_F32), (own, LIMIT_OWN_TYPES)] {
             for (how, cut) in [("as a prompt", LENGTH), ("a token at a time", 1)] {
                 let decoding = Decoding { weights: weights.clone(), ..Decoding::one(LENGTH) };
                 let config = stored.config().clone();
                 let mut model = Decoder::new(Cpu::new(0), config, decoding)?;
-                stored.load(&RealFs, model.weights_mut())?;
+                stored.load(model.weights_mut())?;
                 let mut ours = Vec::new();
                 for part in ids.chunks(cut) {
                     ours = model.decode(part)?;

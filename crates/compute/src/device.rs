@@ -9,8 +9,8 @@
 use crate::tensor::{DType, Tensor};
 
 /// `out = op(a) · op(b)`, plus `residual` or plus `out` itself. Where one operand is bfloat16 the other may
-/// be rounded to it; sums are f32 either way, and rounded once where `out` is bfloat16 (which is then never
-/// accumulated to). Where `b` is in blocks (transposed, and `a` and `out` f32), `a` may be rounded to
+/// be rounded to it; sums are f32 either way, and rounded once where `out` is bfloat16 (k is at most 4096
+/// where that is accumulated to). Where `b` is in blocks (transposed, and `a` and `out` f32), `a` may be rounded to
 /// bfloat16 or to blocks of signed bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Gemm {
@@ -73,7 +73,8 @@ pub struct Rope {
     pub inverse: bool,
 }
 
-/// Causal grouped-query attention within documents: query t sees keys `document_starts[t]..=t` of its row.
+/// Causal grouped-query attention within documents: query t sees keys `document_starts[t]..=t` of its row. A
+/// sliding window is a later start.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention {
     /// (N, H·d).
@@ -82,7 +83,7 @@ pub struct Attention {
     pub k: Tensor,
     /// (N, K·d).
     pub v: Tensor,
-    /// (1, N) of u32: index within the row.
+    /// (1, N) of u32: index within the row; never decreases within it.
     pub document_starts: Tensor,
     /// (N, H·d), the forward's result.
     pub out: Tensor,
@@ -132,6 +133,8 @@ pub struct CachedAttention {
     /// (1, new) of u32: each token's position in it, which the cache holds everything before. Tokens of one
     /// sequence follow each other.
     pub positions: Tensor,
+    /// (1, new) of u32: the first position that each token sees, ascending within a sequence; `None`: 0.
+    pub first_positions: Option<Tensor>,
     /// (new, H·d), written.
     pub out: Tensor,
     /// Capacity per sequence, in tokens.

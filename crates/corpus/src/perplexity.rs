@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use compute::Batch;
 use compute::cpu::Cpu;
-use model::{Evaluation, Evaluator, ModelConfig, Precision, folder};
+use model::{Evaluation, Evaluator, ModelConfig, Precision, Stored, folder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::fs::Fs;
@@ -90,8 +90,8 @@ impl Perplexity {
             message: format!("`{}`: {error}", options.model),
         };
         let path = project.join(&options.model);
-        let (config, _) = folder::read_config(fs, &path).map_err(|error| unusable(&error))?;
-        folder::check_weights(fs, &path, &config).map_err(|error| unusable(&error))?;
+        let mut stored = Stored::open(fs, &path).map_err(|error| unusable(&error))?;
+        let config = stored.config().clone();
         let tokenizer = Tokenizer::open(fs, &path)?;
         if tokenizer.vocab_size() > config.vocab_size {
             return Err(unusable(&format!(
@@ -102,7 +102,7 @@ impl Perplexity {
         }
         let length = options.tokens.min(config.max_position_embeddings);
         let mut first = laid_out(&config, length).map_err(|error| unusable(&error))?;
-        folder::load(fs, &path, first.weights_mut()).map_err(|error| unusable(&error))?;
+        stored.load(first.weights_mut()).map_err(|error| unusable(&error))?;
         let (first, free) = (Mutex::new(first), Mutex::new(Vec::new()));
         Ok(Perplexity { tokenizer, length, first, free, options: options.clone() })
     }
@@ -189,6 +189,9 @@ mod tests {
             tie_word_embeddings: true,
             attention_bias: false,
             qk_norm: false,
+            sliding_window: None,
+            full_attention_layers: Vec::new(),
+            unrotated_layers: Vec::new(),
             dropout: 0.0,
             initializer_range: 0.02,
         };

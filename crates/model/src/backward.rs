@@ -4,9 +4,9 @@
 //! and swiglu's are computed again, which is cheaper than keeping them; with [`crate::Training::recompute`]
 //! only the stream before each layer is kept.
 
-use crate::forward::{Pass, qk_norms, rms_norm, rotation, split_qkv};
+use crate::forward::{Pass, Place, qk_norms, rms_norm, rotation, split_qkv};
 use crate::layout::TrainingLayout;
-use crate::linear::Linear;
+use crate::linear::{Linear, LinearPass};
 use crate::network::Norm;
 use compute::device::{AttentionBackward, LinearCrossEntropyGradient, RmsNormBackward};
 use compute::{Device, Tensor};
@@ -73,32 +73,37 @@ impl<D: Device> Backward<'_, D> {
 
     fn mlp(&mut self, index: usize) {
         let d_out = self.block_gradient(2 * index + 2);
+        let [down, gate_up_pass] = [Place::Down, Place::GateUp].map(|place| self.linear(index, place));
         let Backward { pass, layout, .. } = self;
         let (rows, buffers) = (pass.rows, pass.buffers);
         let (w, a) = (&pass.network.layers[index], &buffers.layers[index]);
         let (gate_up, hidden, d_hidden) =
             (rows.of(a.gate_up), rows.of(buffers.hidden), rows.of(layout.d_hidden));
 
-        w.down.input_gradient(pass.device, d_out, d_hidden);
+        w.down.input_gradient(pass.device, d_out, d_hidden, &down);
         pass.device.swiglu_backward(gate_up, d_hidden, hidden);
-        w.down.weight_gradients(pass.device, d_out, hidden);
-        self.normed_linear(&w.gate_up, gate_up, w.mlp_norm, (rows.of(a.middle), rows.of(a.mlp_rstd)));
+        w.down.weight_gradients(pass.device, d_out, hidden, &down);
+        let input = (rows.of(a.middle), rows.of(a.mlp_rstd));
+        self.normed_linear((&w.gate_up, gate_up_pass), gate_up, w.mlp_norm, input);
     }
 
     fn attention(&mut self, index: usize) {
         let d_out = self.block_gradient(2 * index + 1);
+        let [output, qkv_pass] = [Place::Output, Place::Qkv].map(|place| self.linear(index, place));
         let Backward { pass, layout, .. } = self;
         let (rows, buffers) = (pass.rows, pass.buffers);
         let (w, a) = (&pass.network.layers[index], &buffers.layers[index]);
         let (d_qkv, d_attention) = (rows.of(layout.d_qkv), rows.of(layout.d_attention));
 
-        w.output.weight_gradients(pass.device, d_out, rows.of(a.attention));
-        w.output.input_gradient(pass.device, d_out, d_attention);
+        w.output.input_gradient(pass.device, d_out, d_attention, &output);
+        w.output.weight_gradients(pass.device, d_out, rows.of(a.attention), &output);
         let [dq, dk, dv] = split_qkv(pass.config, d_qkv);
-        let forward = pass.attention(a);
+        let forward = pass.attention(index);
         pass.device.attention_backward(AttentionBackward { forward, dout: d_attention, dq, dk, dv });
-        let positions = rows.vector(buffers.positions);
-        pass.device.rope(rotation(pass.config, d_qkv, [buffers.cos, buffers.sin], positions, true));
+        if pass.config.is_rotated(index) {
+            let positions = rows.vector(buffers.positions);
+            pass.device.rope(rotation(pass.config, d_qkv, [buffers.cos, buffers.sin], positions, true));
+        }
         if let (Some((raw, rstd)), Some(norms)) = (a.qk_raw, w.qk_norm) {
             for (op, d, norm) in qk_norms(pass.config, rows.of(raw), rows.of(rstd), norms, d_qkv) {
                 let (dout, dx, dweight) = (d, d, norm.gradient);
@@ -112,12 +117,22 @@ impl<D: Device> Backward<'_, D> {
             }
         }
         let input = (rows.of(buffers.residual[index]), rows.of(a.attention_rstd));
-        self.normed_linear(&w.qkv, d_qkv, w.attention_norm, input);
+        self.normed_linear((&w.qkv, qkv_pass), d_qkv, w.attention_norm, input);
+    }
+
+    fn linear(&self, index: usize, place: Place) -> LinearPass {
+        self.pass.linear(index, place, Some(self.dropout_seed))
     }
 
     /// The backward of a linear layer over the norm of the stream x, whose output's gradient is `d_out`: adds
     /// to the gradients of both weights and of the stream.
-    fn normed_linear(&mut self, linear: &Linear, d_out: Tensor, norm: Norm, (x, rstd): (Tensor, Tensor)) {
+    fn normed_linear(
+        &mut self,
+        (linear, linear_pass): (&Linear, LinearPass),
+        d_out: Tensor,
+        norm: Norm,
+        (x, rstd): (Tensor, Tensor),
+    ) {
         let Backward { pass, layout, .. } = self;
         let rows = pass.rows;
         let (normed, d_normed) = (rows.of(pass.buffers.normed), rows.of(layout.d_normed));
@@ -125,8 +140,8 @@ impl<D: Device> Backward<'_, D> {
         if linear.needs_input() {
             pass.device.rmsnorm(forward, normed);
         }
-        linear.weight_gradients(pass.device, d_out, normed);
-        linear.input_gradient(pass.device, d_out, d_normed);
+        linear.input_gradient(pass.device, d_out, d_normed, &linear_pass);
+        linear.weight_gradients(pass.device, d_out, normed, &linear_pass);
         let (dout, dx, dweight) = (d_normed, rows.of(layout.d_residual), norm.gradient);
         pass.device.rmsnorm_backward(RmsNormBackward { forward, dout, dx, overwrite: false, dweight });
     }

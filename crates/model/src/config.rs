@@ -37,6 +37,15 @@ pub struct ModelConfig {
     pub attention_bias: bool,
     /// RMSNorm over each head's queries and keys before the rotation (Qwen3).
     pub qk_norm: bool,
+    /// Tokens that a query sees in layers with a sliding window, itself included (Mistral).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sliding_window: Option<usize>,
+    /// Layers without the window, if there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub full_attention_layers: Vec<usize>,
+    /// Layers whose queries and keys are not rotated (SmolLM3's NoPE).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unrotated_layers: Vec<usize>,
     /// Probability of dropping an element of the embeddings and of each block's two outputs, while training;
     /// 0 = off.
     pub dropout: f32,
@@ -96,6 +105,9 @@ impl ModelConfig {
                 format!("{} is odd; rotary embeddings need an even size", self.head_dim),
             );
         }
+        if self.sliding_window == Some(0) {
+            return refuse("sliding_window", "0 is not a window".to_owned());
+        }
         if !(0.0..1.0).contains(&self.dropout) {
             return refuse("dropout", format!("{} is outside 0..1", self.dropout));
         }
@@ -109,6 +121,16 @@ impl ModelConfig {
             }
         }
         Ok(())
+    }
+
+    /// The sliding window of a layer.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.sliding_window.filter(|_| !self.full_attention_layers.contains(&layer))
+    }
+
+    /// Whether a layer's queries and keys are rotated.
+    pub fn is_rotated(&self, layer: usize) -> bool {
+        !self.unrotated_layers.contains(&layer)
     }
 
     /// H·d.
@@ -174,6 +196,9 @@ impl ModelConfig {
             tie_word_embeddings: config.tie_word_embeddings,
             attention_bias: config.qkv_bias,
             qk_norm: config.qk_norm,
+            sliding_window: config.sliding_window,
+            full_attention_layers: config.full_attention_layers.clone(),
+            unrotated_layers: config.unrotated_layers.clone(),
             dropout: 0.0,
             initializer_range: config.initializer_range,
         }
@@ -196,6 +221,10 @@ impl ModelConfig {
             tie_word_embeddings: self.tie_word_embeddings,
             qkv_bias: self.attention_bias,
             qk_norm: self.qk_norm,
+            sliding_window: self.sliding_window,
+            full_attention_layers: self.full_attention_layers.clone(),
+            unrotated_layers: self.unrotated_layers.clone(),
+            fused_projections: false,
             initializer_range: self.initializer_range,
             dtype: Dtype::F32,
             bos_token_id: None,

@@ -4,7 +4,7 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::forward::{attention_scale, qk_norms, rms_norm, rotation, split_qkv};
 use crate::layout::{DecodingLayout, MemoryPlan};
-use crate::parameters::Trainable;
+use crate::linear::LinearPass;
 use crate::purpose::Decoding;
 use crate::weights::Weights;
 use compute::device::CachedAttention;
@@ -34,9 +34,9 @@ impl<D: Device> Decoder<D> {
     pub fn new(device: D, config: ModelConfig, decoding: Decoding) -> Result<Decoder<D>> {
         config.validate()?;
         let layout = DecodingLayout::new(&config, &decoding);
-        let kinds = (decoding.weights, Trainable::Nothing);
+        let storage = decoding.storage();
         let (tables, bytes) = ([layout.cos, layout.sin], layout.plan.total_bytes);
-        let weights = Weights::allocate(device, config, kinds, layout.regions, tables, bytes)?;
+        let weights = Weights::allocate(device, config, storage, layout.regions, tables, bytes)?;
         Ok(Decoder { weights, past: vec![0; layout.sequences], layout })
     }
 
@@ -148,7 +148,7 @@ impl<D: Device> Decoder<D> {
         let [last, normed, rstd, logits] =
             [layout.last, layout.normed, layout.rstd, layout.logits].map(|t| t.row_range(0, count));
         device.rmsnorm(rms_norm(config, last, network.norm, rstd), normed);
-        network.head.forward(device, normed, logits, None);
+        network.head.forward(device, normed, logits, None, &LinearPass::default());
         device.download(logits)
     }
 
@@ -162,21 +162,31 @@ impl<D: Device> Decoder<D> {
             (rows(layout.residual), rows(layout.normed), rows(layout.rstd), rows(layout.qkv));
         let (attention, gate_up, hidden) =
             (rows(layout.attention), rows(layout.gate_up), rows(layout.hidden));
+        let pass = LinearPass::of(&layout.linear, None);
         let column = |f: fn(&Row) -> u32| new.iter().map(f).collect::<Vec<u32>>();
         device.upload_ids(ids, &column(|row| row.token));
         device.upload_ids(sequences, &column(|row| row.sequence as u32));
         device.upload_ids(positions, &column(|row| row.position as u32));
+        let first_positions = layout.first_positions.map(|t| t.column_range(0, n));
+        if let (Some(window), Some(to)) = (config.sliding_window, first_positions) {
+            let firsts: Vec<u32> =
+                new.iter().map(|row| (row.position + 1).saturating_sub(window) as u32).collect();
+            device.upload_ids(to, &firsts);
+        }
         device.embedding(ids, network.embedding, x);
-        for (w, (key_cache, value_cache)) in network.layers.iter().zip(layout.cache.iter().copied()) {
+        let caches = layout.cache.iter().copied();
+        for (index, (w, (key_cache, value_cache))) in network.layers.iter().zip(caches).enumerate() {
             device.rmsnorm(rms_norm(config, x, w.attention_norm, rstd), normed);
-            w.qkv.forward(device, normed, qkv, None);
+            w.qkv.forward(device, normed, qkv, None, &pass);
             let [q, k, v] = split_qkv(config, qkv);
             if let Some(norms) = w.qk_norm {
                 for (norm, out, _) in qk_norms(config, qkv, rows(layout.qk_rstd), norms, qkv) {
                     device.rmsnorm(norm, out);
                 }
             }
-            device.rope(rotation(config, qkv, [layout.cos, layout.sin], positions, false));
+            if config.is_rotated(index) {
+                device.rope(rotation(config, qkv, [layout.cos, layout.sin], positions, false));
+            }
             device.cached_attention(CachedAttention {
                 q,
                 k,
@@ -185,16 +195,17 @@ impl<D: Device> Decoder<D> {
                 value_cache,
                 sequences,
                 positions,
+                first_positions: first_positions.filter(|_| config.window(index).is_some()),
                 out: attention,
                 capacity: layout.capacity,
                 head_dim: config.head_dim,
                 scale: attention_scale(config),
             });
-            w.output.forward(device, attention, x, Some(x));
+            w.output.forward(device, attention, x, Some(x), &pass);
             device.rmsnorm(rms_norm(config, x, w.mlp_norm, rstd), normed);
-            w.gate_up.forward(device, normed, gate_up, None);
+            w.gate_up.forward(device, normed, gate_up, None, &pass);
             device.swiglu(gate_up, hidden);
-            w.down.forward(device, hidden, x, Some(x));
+            w.down.forward(device, hidden, x, Some(x), &pass);
         }
     }
 }

@@ -28,6 +28,14 @@ pub enum Error {
         /// The mistake and its correction.
         message: String,
     },
+    /// A key of an adapter has a value that none can have.
+    #[error("adapter.{key}: {message}")]
+    Adapter {
+        /// The invalid key.
+        key: &'static str,
+        /// The mistake and its correction.
+        message: String,
+    },
     /// An error of the device.
     #[error(transparent)]
     Device(#[from] compute::Error),
@@ -70,7 +78,7 @@ impl Error {
     /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Configuration { .. } => ErrorKind::Configuration,
+            Error::Configuration { .. } | Error::Adapter { .. } => ErrorKind::Configuration,
             Error::Device(_) => ErrorKind::Device,
             Error::Format(_) | Error::Store(_) | Error::Tensor { .. } | Error::Folder { .. } => {
                 ErrorKind::Files

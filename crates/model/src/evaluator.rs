@@ -4,7 +4,6 @@ use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::forward::{Pass, Positions, Rows, upload_batch};
 use crate::layout::{EvaluationLayout, MemoryPlan};
-use crate::parameters::{Trainable, WeightTypes};
 use crate::purpose::Evaluation;
 use crate::weights::Weights;
 use compute::{Batch, Device};
@@ -25,10 +24,10 @@ impl<D: Device> Evaluator<D> {
     pub fn new(device: D, config: ModelConfig, evaluation: Evaluation) -> Result<Evaluator<D>> {
         config.validate()?;
         let layout = EvaluationLayout::new(&config, &evaluation);
-        let kinds = (WeightTypes::All(evaluation.precision.dtype()), Trainable::Nothing);
+        let storage = evaluation.storage();
         let tables = [layout.forward.cos, layout.forward.sin];
         let bytes = layout.plan.total_bytes;
-        let weights = Weights::allocate(device, config, kinds, layout.regions, tables, bytes)?;
+        let weights = Weights::allocate(device, config, storage, layout.regions, tables, bytes)?;
         Ok(Evaluator { weights, layout, positions: Positions::default() })
     }
 
@@ -77,6 +76,6 @@ impl<D: Device> Evaluator<D> {
 
     fn pass(&mut self, rows: Rows) -> Pass<'_, D> {
         let Weights { device, config, network, .. } = &mut self.weights;
-        Pass { device, config, network, buffers: &self.layout.forward, rows }
+        Pass { device, config, network, buffers: &self.layout.forward, rows, adapter_dropout: 0.0 }
     }
 }

@@ -1,5 +1,5 @@
-//! Model folders in Hugging Face form: `config.json` and `model.safetensors`, f32, names as transformers has
-//! them.
+//! Model folders in Hugging Face form: `config.json` and safetensors, names as transformers has them. Written
+//! as one file of f32; read from one or several, of any floating type, with projections fused or apart.
 //!
 //! The tokenizer's files and the model card are the caller's to add.
 
@@ -10,14 +10,14 @@ use crate::parameters::Parameter;
 use crate::weights::Weights;
 use compute::Device;
 use formats::hf::Config;
-use formats::safetensors::{self, Reader, TensorSpec, pytorch_metadata};
+use formats::safetensors::{self, TensorSpec, WeightFiles, pytorch_metadata};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use store::fs::Fs;
 
-/// File name of the weights.
-pub const WEIGHTS_FILE: &str = "model.safetensors";
+pub use formats::safetensors::WEIGHTS_FILE;
+
 /// File name of the shape.
 pub const CONFIG_FILE: &str = "config.json";
 
@@ -99,10 +99,120 @@ pub(crate) fn in_file(path: &Path) -> impl FnOnce(Error) -> Error + use<> {
 ///
 /// # Errors
 /// A missing tensor, or one of another shape; the message names the keys of `config.json` that ask for it.
-pub fn check_weights(fs: &dyn Fs, folder: &Path, config: &ModelConfig) -> Result<()> {
-    let path = folder.join(WEIGHTS_FILE);
-    let reader = Reader::open_with(fs, &path)?;
-    check_shapes(config, &path, |name| Ok(reader.find(name).map(|entry| entry.shape.clone())))
+pub(crate) fn check_weights(files: &WeightFiles, config: &ModelConfig, hf: &Config) -> Result<()> {
+    let mut refused = None;
+    check_shapes(config, files.path(), |name| {
+        let place = Place::of(name, hf);
+        let shape = files.find(&place.tensor).map(|entry| entry.shape.clone());
+        let Some(shape) = shape else { return Ok(None) };
+        Ok(match place.rows_in_all {
+            Some(all) if shape.first() == Some(&all) => Some([&[place.rows][..], &shape[1..]].concat()),
+            _ => Some(shape),
+        })
+    })?;
+    for tensor in files.tensors() {
+        if !is_known(&tensor.name, hf) {
+            refused.get_or_insert(&tensor.name);
+        }
+    }
+    match refused {
+        None => Ok(()),
+        Some(name) => Err(Error::Folder {
+            path: files.path().to_path_buf(),
+            message: format!(
+                "tensor {name} does not belong to a model of this configuration: weights and config.json do \
+                 not match, or the model has parts that are not supported"
+            ),
+        }),
+    }
+}
+
+/// Where a parameter lies in the files of a folder.
+pub(crate) struct Place {
+    /// The tensor it is, or is part of.
+    pub tensor: String,
+    /// Its first row there.
+    pub first_row: usize,
+    /// Its rows, where it is part of a larger tensor.
+    rows: usize,
+    /// Rows of that tensor.
+    rows_in_all: Option<usize>,
+}
+
+impl Place {
+    pub fn of(name: &str, hf: &Config) -> Place {
+        let whole = || Place { tensor: name.to_owned(), first_row: 0, rows: 0, rows_in_all: None };
+        if !hf.fused_projections {
+            return whole();
+        }
+        let (query, key_value) = (hf.num_attention_heads * hf.head_dim, hf.num_key_value_heads * hf.head_dim);
+        let (qkv, gate_up) = (query + 2 * key_value, 2 * hf.intermediate_size);
+        let parts = [
+            ("q_proj", "qkv_proj", 0, query, qkv),
+            ("k_proj", "qkv_proj", query, key_value, qkv),
+            ("v_proj", "qkv_proj", query + key_value, key_value, qkv),
+            ("gate_proj", "gate_up_proj", 0, hf.intermediate_size, gate_up),
+            ("up_proj", "gate_up_proj", hf.intermediate_size, hf.intermediate_size, gate_up),
+        ];
+        for (part, fused, first_row, rows, all) in parts {
+            let ending = format!(".{part}.weight");
+            if let Some(before) = name.strip_suffix(&ending) {
+                let tensor = format!("{before}.{fused}.weight");
+                return Place { tensor, first_row, rows, rows_in_all: Some(all) };
+            }
+        }
+        whole()
+    }
+}
+
+/// Whether a tensor of a folder is a parameter, or one that says nothing new.
+fn is_known(tensor: &str, hf: &Config) -> bool {
+    // A tied head is stored by some; frequencies were by old versions.
+    if (hf.tie_word_embeddings && tensor == "lm_head.weight") || tensor.ends_with(".rotary_emb.inv_freq") {
+        return true;
+    }
+    if matches!(tensor, "model.embed_tokens.weight" | "model.norm.weight" | "lm_head.weight") {
+        return true;
+    }
+    let Some((layer, part)) = tensor.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'))
+    else {
+        return false;
+    };
+    let Some((module, kind)) = part.rsplit_once('.') else { return false };
+    let is_layer = layer.parse::<usize>().is_ok_and(|layer| layer < hf.num_hidden_layers);
+    let modules: &[&str] = match (module, kind) {
+        (_, "bias") if hf.qkv_bias => {
+            &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"]
+        }
+        (_, "weight") if hf.fused_projections => &[
+            "input_layernorm",
+            "post_attention_layernorm",
+            "self_attn.qkv_proj",
+            "self_attn.o_proj",
+            "mlp.gate_up_proj",
+            "mlp.down_proj",
+        ],
+        ("self_attn.q_norm" | "self_attn.k_norm", "weight") => {
+            if hf.qk_norm {
+                &["self_attn.q_norm", "self_attn.k_norm"]
+            } else {
+                &[]
+            }
+        }
+        (_, "weight") => &[
+            "input_layernorm",
+            "post_attention_layernorm",
+            "self_attn.q_proj",
+            "self_attn.k_proj",
+            "self_attn.v_proj",
+            "self_attn.o_proj",
+            "mlp.gate_proj",
+            "mlp.up_proj",
+            "mlp.down_proj",
+        ],
+        _ => &[],
+    };
+    is_layer && modules.contains(&module)
 }
 
 /// The same for any file; `shape_of` gives the shape that a tensor has there.
@@ -134,24 +244,25 @@ pub(crate) fn check_shapes(
     Ok(())
 }
 
-/// Loads the weights of a model folder.
+/// The values of a parameter.
 ///
 /// # Errors
-/// A missing tensor, another shape, a corrupt file: the file is named. A bias on an output projection that is
-/// not zero, for which this model has no place.
-pub fn load<D: Device>(fs: &dyn Fs, folder: &Path, weights: &mut Weights<D>) -> Result<()> {
-    let path = folder.join(WEIGHTS_FILE);
-    let mut reader = Reader::open_with(fs, &path)?;
-    for layer in 0..weights.config().num_hidden_layers {
+/// A missing tensor, another shape, a corrupt file.
+pub(crate) fn read(files: &mut WeightFiles, hf: &Config, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    let place = Place::of(name, hf);
+    let mut values = vec![0.0; shape.iter().product()];
+    files.read_rows_into(&place.tensor, place.first_row, &mut values)?;
+    Ok(values)
+}
+
+/// Refuses biases on output projections that are not zero: the model has no place for them.
+pub(crate) fn check_zero_biases(files: &mut WeightFiles, layers: usize) -> Result<()> {
+    for layer in 0..layers {
         let name = format!("model.layers.{layer}.self_attn.o_proj.bias");
-        if reader.find(&name).is_some() && reader.read_f32(&name)?.iter().any(|&value| value != 0.0) {
+        if files.find(&name).is_some() && files.read_f32(&name)?.iter().any(|&value| value != 0.0) {
             let message = format!("{name} is not zero: this bias is not supported");
-            return Err(Error::Folder { path, message });
+            return Err(Error::Folder { path: files.path().to_path_buf(), message });
         }
-    }
-    for parameter in weights.parameters().to_vec() {
-        let values = reader.read_f32_shaped(&parameter.name, &parameter.shape)?;
-        weights.upload(&parameter.name, &values)?;
     }
     Ok(())
 }

@@ -4,8 +4,8 @@
 //! everything beside them is bfloat16.
 
 use crate::config::ModelConfig;
-use crate::layout::{ForwardBuffers, LayerActivations};
-use crate::linear::Linear;
+use crate::layout::ForwardBuffers;
+use crate::linear::{Linear, LinearPass};
 use crate::network::{Network, Norm};
 use compute::device::{Attention, LinearCrossEntropy, LinearCrossEntropyGradient, RmsNorm, Rope};
 use compute::{Batch, Device, Tensor, rng};
@@ -34,6 +34,8 @@ pub(crate) struct Positions {
     host: Vec<u32>,
     /// T of the batches that they are for.
     sequence_length: usize,
+    /// Of a batch: the first token that each token sees through the sliding window.
+    window_starts: Vec<u32>,
 }
 
 impl Positions {
@@ -55,6 +57,17 @@ pub(crate) struct Pass<'a, D: Device> {
     pub network: &'a Network,
     pub buffers: &'a ForwardBuffers,
     pub rows: Rows,
+    /// Probability of dropping an element of an adapter's input while training.
+    pub adapter_dropout: f32,
+}
+
+/// The four linear layers of a block, by which adapters' dropout tells them apart.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    Qkv,
+    Output,
+    GateUp,
+    Down,
 }
 
 /// Views of Q, K and V inside a (rows, (H + 2K)·d) matrix.
@@ -139,6 +152,15 @@ pub(crate) fn upload_batch<D: Device>(
     device.upload_ids(rows.vector(buffers.tokens), &batch.tokens);
     device.upload_ids(rows.vector(buffers.targets), &batch.targets);
     device.upload_ids(rows.vector(buffers.document_starts), &batch.document_starts);
+    if let (Some(window), Some(to)) = (config.sliding_window, buffers.window_starts) {
+        let first_seen = |(at, &start): (usize, &u32)| {
+            let within = at % batch.sequence_length;
+            start.max((within + 1).saturating_sub(window) as u32)
+        };
+        positions.window_starts.clear();
+        positions.window_starts.extend(batch.document_starts.iter().enumerate().map(first_seen));
+        device.upload_ids(rows.vector(to), &positions.window_starts);
+    }
     positions.upload(device, buffers.positions, batch.sequence_length);
     device.upload(rows.vector(buffers.token_weights), &batch.weights);
     rows
@@ -171,7 +193,17 @@ impl<D: Device> Pass<'_, D> {
         let hidden = rows.of(buffers.hidden);
         let streams = (rows.of(a.middle), rows.of(buffers.residual[index + 1]));
         self.device.swiglu(rows.of(a.gate_up), hidden);
-        self.add_to_residual(hidden, &self.network.layers[index].down, streams, dropout_seed, 2 * index + 2);
+        let down = (&self.network.layers[index].down, self.linear(index, Place::Down, dropout_seed));
+        self.add_to_residual(hidden, down, streams, dropout_seed, 2 * index + 2);
+    }
+
+    /// What a linear layer of block `index` needs.
+    pub fn linear(&self, index: usize, place: Place, dropout_seed: Option<u64>) -> LinearPass {
+        let p = self.adapter_dropout;
+        let seed = dropout_seed.filter(|_| p > 0.0);
+        // Apart from the seeds of the model's own sites.
+        let of_place = |seed: u64| rng::mix(!seed.wrapping_add((4 * index + place as usize) as u64));
+        LinearPass::of(&self.buffers.linear, seed.map(|seed| (p, of_place(seed))))
     }
 
     /// A layer from the stream before it to `gate_up`: all that its backward reads.
@@ -183,7 +215,8 @@ impl<D: Device> Pass<'_, D> {
 
         let norm = rms_norm(self.config, x, w.attention_norm, rows.of(a.attention_rstd));
         self.device.rmsnorm(norm, normed);
-        w.qkv.forward(self.device, normed, qkv, None);
+        let pass = self.linear(index, Place::Qkv, dropout_seed);
+        w.qkv.forward(self.device, normed, qkv, None, &pass);
         if let (Some((raw, rstd)), Some(norms)) = (a.qk_raw, w.qk_norm) {
             let raw = rows.of(raw);
             self.device.copy(qkv.column_range(0, raw.columns), raw);
@@ -191,31 +224,35 @@ impl<D: Device> Pass<'_, D> {
                 self.device.rmsnorm(norm, out);
             }
         }
-        let positions = rows.vector(buffers.positions);
-        self.device.rope(rotation(self.config, qkv, [buffers.cos, buffers.sin], positions, false));
-        self.device.attention(self.attention(a));
-        self.add_to_residual(rows.of(a.attention), &w.output, (x, middle), dropout_seed, 2 * index + 1);
+        if self.config.is_rotated(index) {
+            let positions = rows.vector(buffers.positions);
+            self.device.rope(rotation(self.config, qkv, [buffers.cos, buffers.sin], positions, false));
+        }
+        self.device.attention(self.attention(index));
+        let output = (&w.output, self.linear(index, Place::Output, dropout_seed));
+        self.add_to_residual(rows.of(a.attention), output, (x, middle), dropout_seed, 2 * index + 1);
 
         let norm = rms_norm(self.config, middle, w.mlp_norm, rows.of(a.mlp_rstd));
         self.device.rmsnorm(norm, normed);
-        w.gate_up.forward(self.device, normed, rows.of(a.gate_up), None);
+        let pass = self.linear(index, Place::GateUp, dropout_seed);
+        w.gate_up.forward(self.device, normed, rows.of(a.gate_up), None, &pass);
     }
 
     /// `out = residual + dropout(linear(x))`; without dropout the residual is added by the product.
     fn add_to_residual(
         &mut self,
         x: Tensor,
-        linear: &Linear,
+        (linear, pass): (&Linear, LinearPass),
         (residual, out): (Tensor, Tensor),
         dropout_seed: Option<u64>,
         site: usize,
     ) {
         if self.config.dropout == 0.0 || dropout_seed.is_none() {
-            linear.forward(self.device, x, out, Some(residual));
+            linear.forward(self.device, x, out, Some(residual), &pass);
             return;
         }
         let scratch = self.rows.of(self.buffers.normed);
-        linear.forward(self.device, x, scratch, None);
+        linear.forward(self.device, x, scratch, None, &pass);
         self.dropout(scratch, dropout_seed, site);
         self.device.copy(residual, out);
         self.device.add(out, scratch);
@@ -229,14 +266,18 @@ impl<D: Device> Pass<'_, D> {
     }
 
     /// The attention of a layer.
-    pub fn attention(&self, a: &LayerActivations) -> Attention {
-        let rows = self.rows;
+    pub fn attention(&self, index: usize) -> Attention {
+        let (rows, a) = (self.rows, &self.buffers.layers[index]);
+        let starts = match (self.config.window(index), self.buffers.window_starts) {
+            (Some(_), Some(starts)) => starts,
+            _ => self.buffers.document_starts,
+        };
         let [q, k, v] = split_qkv(self.config, rows.of(a.qkv));
         Attention {
             q,
             k,
             v,
-            document_starts: rows.vector(self.buffers.document_starts),
+            document_starts: rows.vector(starts),
             out: rows.of(a.attention),
             lse: rows.of(a.lse),
             batch_size: rows.batch_size,
@@ -284,7 +325,8 @@ impl<D: Device> Pass<'_, D> {
         for first in (0..self.rows.n).step_by(chunk) {
             let len = chunk.min(self.rows.n - first);
             let out = buffers.logits.row_range(0, len);
-            self.network.head.forward(self.device, buffers.normed.row_range(first, len), out, None);
+            let normed = buffers.normed.row_range(first, len);
+            self.network.head.forward(self.device, normed, out, None, &LinearPass::default());
             logits.extend(self.device.download(out));
         }
         logits

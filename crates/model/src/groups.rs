@@ -44,6 +44,7 @@ impl LearningRateScales {
             Role::Head => self.head,
             Role::Hidden => self.hidden,
             Role::Vector => self.vectors,
+            Role::Adapter => 1.0,
         };
         let from_end = match (parameter.layer, parameter.role) {
             (Some(layer), _) => layers - 1 - layer,

@@ -1,8 +1,9 @@
 //! Arenas, walked once: each purpose's handles, and the bytes of each part.
 
+use crate::adapter::AdapterScratch;
 use crate::config::ModelConfig;
-use crate::network::{Network, RegionBytes, Regions};
-use crate::parameters::{Parameter, Role, Trainable, WeightTypes};
+use crate::network::{Extremes, Network, RegionBytes, Regions};
+use crate::parameters::{Parameter, Role, Storage};
 use crate::purpose::{Decoding, Evaluation, Optimizer, Precision, Training};
 use compute::{DType, Layout, Tensor};
 use serde::Serialize;
@@ -37,8 +38,37 @@ fn region(layout: &mut Layout, bytes: usize) -> usize {
     layout.reserve(DType::F32, 1, bytes / DType::F32.size()).offset
 }
 
-fn region_bytes(config: &ModelConfig, types: &WeightTypes, trainable: &Trainable) -> RegionBytes {
-    Network::new(config, types, trainable, &Regions::default()).bytes
+fn sizes(config: &ModelConfig, storage: &Storage) -> (RegionBytes, Extremes) {
+    let network = Network::new(config, storage, &Regions::default());
+    (network.bytes, network.extremes)
+}
+
+/// Buffers that linear layers need beside their operands, for `rows` rows of this type.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LinearBuffers {
+    /// Of adapters, where there are any.
+    pub adapter: Option<AdapterScratch>,
+    /// As [`crate::linear::LinearPass::dequantized`].
+    pub dequantized: Option<Tensor>,
+}
+
+impl LinearBuffers {
+    /// `has_dropout`: whether adapters drop elements of their input; `is_trained`: whether there is a
+    /// backward.
+    fn adapters(
+        layout: &mut Layout,
+        (element, rows): (DType, usize),
+        extremes: &Extremes,
+        (has_dropout, is_trained): (bool, bool),
+    ) -> LinearBuffers {
+        let mut flat = |columns: usize| layout.reserve(element, 1, rows * columns);
+        let adapter = (extremes.adapter_rows > 0).then(|| {
+            let hidden = flat(extremes.adapter_rows);
+            let d_hidden = if is_trained { flat(extremes.adapter_rows) } else { hidden };
+            AdapterScratch { hidden, d_hidden, input: has_dropout.then(|| flat(extremes.adapter_input)) }
+        });
+        LinearBuffers { adapter, dequantized: None }
+    }
 }
 
 /// Activations of one layer stored for its backward pass. The residual streams are stored separately.
@@ -80,6 +110,8 @@ pub(crate) struct ForwardBuffers {
     pub tokens: Tensor,
     pub targets: Tensor,
     pub document_starts: Tensor,
+    /// (1, N): the same for layers with a sliding window, where the model has one.
+    pub window_starts: Option<Tensor>,
     pub positions: Tensor,
     pub token_weights: Tensor,
     /// (T, d/2) each.
@@ -87,6 +119,7 @@ pub(crate) struct ForwardBuffers {
     pub sin: Tensor,
     /// (1, 1) of f64.
     pub loss_sum: Tensor,
+    pub linear: LinearBuffers,
 }
 
 /// The sizes of a batch's buffers and their type.
@@ -200,8 +233,7 @@ pub(crate) struct TrainingLayout {
 impl TrainingLayout {
     pub fn new(config: &ModelConfig, training: &Training) -> TrainingLayout {
         let &Training { batch_size, sequence_length, precision, recompute, optimizer, .. } = training;
-        let network =
-            Network::new(config, &training.frozen_types(), &training.trainable, &Regions::default());
+        let network = Network::new(config, &training.storage(), &Regions::default());
         let bytes = network.bytes;
         let element = precision.dtype();
         let mut layout = Layout::new();
@@ -239,8 +271,14 @@ impl TrainingLayout {
         let mut matrix = |columns| layout.reserve_spaced(element, n, columns);
         let (normed, hidden, d_normed, d_hidden) = (matrix(d), matrix(f), matrix(d), matrix(f));
         let (d_qkv, d_attention) = (matrix(config.qkv_width()), matrix(config.query_width()));
-        let forward =
+        let has_dropout = training.adapter.as_ref().is_some_and(|adapter| adapter.dropout > 0.0);
+        let size = (element, n);
+        let mut linear = LinearBuffers::adapters(&mut layout, size, &network.extremes, (has_dropout, true));
+        let largest = network.extremes.block_matrix;
+        linear.dequantized = (largest > 0).then(|| layout.reserve(element, 1, largest));
+        let mut forward =
             extent.forward(config, &mut layout, (residual, activations, final_rstd), (normed, hidden));
+        forward.linear = linear;
         let squared_norm = layout.reserve(DType::F64, 1, 1);
         let muon = (optimizer == Optimizer::Muon)
             .then(|| MuonBuffers::new(&network.parameters, element, &mut layout));
@@ -278,6 +316,7 @@ impl Extent {
         let logits = self.logits(config, layout);
         let [tokens, targets, document_starts, positions] =
             [0; 4].map(|_| layout.reserve(DType::U32, 1, self.rows));
+        let window_starts = config.sliding_window.map(|_| layout.reserve(DType::U32, 1, self.rows));
         let token_weights = layout.reserve(DType::F32, 1, self.rows);
         let [cos, sin] =
             [0; 2].map(|_| layout.reserve(DType::F32, self.sequence_length, config.head_dim / 2));
@@ -292,11 +331,13 @@ impl Extent {
             tokens,
             targets,
             document_starts,
+            window_starts,
             positions,
             token_weights,
             cos,
             sin,
             loss_sum,
+            linear: LinearBuffers::default(),
         }
     }
 }
@@ -312,7 +353,7 @@ pub(crate) struct EvaluationLayout {
 impl EvaluationLayout {
     pub fn new(config: &ModelConfig, evaluation: &Evaluation) -> EvaluationLayout {
         let element = evaluation.precision.dtype();
-        let bytes = region_bytes(config, &WeightTypes::All(element), &Trainable::Nothing);
+        let (bytes, extremes) = sizes(config, &evaluation.storage());
         let mut layout = Layout::new();
         let frozen = region(&mut layout, bytes.frozen);
         let parameters_bytes = layout.bytes();
@@ -327,7 +368,8 @@ impl EvaluationLayout {
         let (normed, hidden) = (matrix(config.hidden_size), matrix(config.intermediate_size));
         let layers = config.num_hidden_layers;
         let kept = (vec![stream; layers + 1], vec![layer; layers], final_rstd);
-        let forward = extent.forward(config, &mut layout, kept, (normed, hidden));
+        let mut forward = extent.forward(config, &mut layout, kept, (normed, hidden));
+        forward.linear = LinearBuffers::adapters(&mut layout, (element, rows), &extremes, (false, false));
         let total_bytes = layout.bytes();
         let scratch_bytes = total_bytes - parameters_bytes;
         EvaluationLayout {
@@ -365,8 +407,11 @@ pub(crate) struct DecodingLayout {
     pub tokens: Tensor,
     pub token_sequences: Tensor,
     pub positions: Tensor,
+    /// The first position that each token sees in layers with a sliding window, where the model has one.
+    pub first_positions: Option<Tensor>,
     pub cos: Tensor,
     pub sin: Tensor,
+    pub linear: LinearBuffers,
 }
 
 /// Prompt tokens that go through the layers together.
@@ -374,7 +419,7 @@ const PREFILL_CHUNK: usize = 512;
 
 impl DecodingLayout {
     pub fn new(config: &ModelConfig, decoding: &Decoding) -> DecodingLayout {
-        let bytes = region_bytes(config, &decoding.weights, &Trainable::Nothing);
+        let (bytes, extremes) = sizes(config, &decoding.storage());
         let mut layout = Layout::new();
         let frozen = region(&mut layout, bytes.frozen);
         let parameters_bytes = layout.bytes();
@@ -398,7 +443,10 @@ impl DecodingLayout {
         let last = layout.reserve(DType::F32, sequences, config.hidden_size);
         let logits = layout.reserve(DType::F32, sequences, config.vocab_size);
         let [tokens, token_sequences, positions] = [0; 3].map(|_| layout.reserve(DType::U32, 1, chunk));
+        let first_positions = config.sliding_window.map(|_| layout.reserve(DType::U32, 1, chunk));
         let [cos, sin] = [0; 2].map(|_| layout.reserve(DType::F32, capacity, config.head_dim / 2));
+        let size = (DType::F32, chunk);
+        let linear = LinearBuffers::adapters(&mut layout, size, &extremes, (false, false));
         let total_bytes = layout.bytes();
         let plan = MemoryPlan {
             parameters_bytes,
@@ -426,8 +474,10 @@ impl DecodingLayout {
             tokens,
             token_sequences,
             positions,
+            first_positions,
             cos,
             sin,
+            linear,
         }
     }
 }

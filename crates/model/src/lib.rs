@@ -2,7 +2,7 @@
 //! decoding.
 //!
 //! Reading order: [`config`] (the shape), [`parameters`] (names, roles, what is trained), `network` (places
-//! parameters in order), `linear`, [`purpose`], `layout` and [`plan`] (every byte of the arena, before the
+//! parameters in order), `linear`, [`adapter`], [`purpose`], `layout` and [`plan`] (every byte of the arena, before the
 //! first step), `weights` (what all models share), then a model for each purpose: `forward`, `backward`,
 //! `optimizer` and `training`; `evaluator`; `decoder` (with a key/value cache). [`sampling`] picks tokens,
 //! [`folder`] reads and writes Hugging Face folders; [`stored`] reads those or GGUF files. Non-goals: a
@@ -11,6 +11,7 @@
 //! Legend of shape suffixes: B batch, T time, N = B·T, D model width, H query heads, K key/value heads, F
 //! feed-forward, V vocabulary.
 
+pub mod adapter;
 mod backward;
 pub mod config;
 mod decoder;
@@ -32,6 +33,7 @@ pub mod stored;
 mod training;
 mod weights;
 
+pub use adapter::{AdapterConfig, Module};
 pub use compute::{Batch, DType};
 pub use config::{ModelConfig, ParameterCount};
 pub use decoder::Decoder;

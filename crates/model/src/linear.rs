@@ -1,10 +1,12 @@
 //! A linear layer, forward and backward: the one form in which matrices enter the model.
 
+use crate::adapter::{Adapter, AdapterPass, shaped};
+use crate::layout::LinearBuffers;
 use compute::device::Gemm;
 use compute::{Device, Tensor};
 
 /// `y = x·Wᵀ + b`, with W of shape (out, in). Its rows may be several parameters one after the other
-/// (queries, keys and values; gate and up), each trained or frozen.
+/// (queries, keys and values; gate and up), each trained or frozen, with or without an adapter.
 #[derive(Clone, Debug)]
 pub(crate) struct Linear {
     /// W as it is stored: f32 where any part of it is trained.
@@ -17,6 +19,7 @@ pub(crate) struct Linear {
     pub bias: Option<Tensor>,
     /// Of the trained stretches of the bias.
     pub bias_gradients: Vec<Gradient>,
+    pub adapter: Option<Box<Adapter>>,
 }
 
 /// The gradient of consecutive outputs: rows of a matrix, or elements of a bias.
@@ -30,36 +33,121 @@ pub(crate) struct Gradient {
     pub tensor: Tensor,
 }
 
+/// What a product is added to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start {
+    Zero,
+    /// f32, of the output's shape.
+    Residual(Tensor),
+    /// The output itself.
+    Accumulate,
+}
+
+/// What linear layers need beside their operands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LinearPass {
+    /// Of the layer's adapter; `None`: it is left out.
+    pub adapter: Option<AdapterPass>,
+    /// (1, elements of the largest matrix): room for a matrix in blocks as products read it; `None`: products
+    /// read the blocks.
+    pub dequantized: Option<Tensor>,
+}
+
+impl LinearPass {
+    /// A pass that uses these buffers. `dropout`: the probability of dropping an element of an adapter's
+    /// input, and the seed that decides which.
+    pub fn of(buffers: &LinearBuffers, dropout: Option<(f32, u64)>) -> LinearPass {
+        let adapter = buffers.adapter.map(|scratch| AdapterPass { scratch, dropout });
+        LinearPass { adapter, dequantized: buffers.dequantized }
+    }
+}
+
 impl Linear {
     /// `out = x·Wᵀ + b (+ residual)`; x is (rows, in), out (rows, out).
-    pub fn forward<D: Device>(&self, device: &mut D, x: Tensor, out: Tensor, residual: Option<Tensor>) {
-        let weight = self.operand;
-        device.gemm(Gemm { b_transposed: true, residual, ..product(x, weight, out) });
+    pub fn forward<D: Device>(
+        &self,
+        device: &mut D,
+        x: Tensor,
+        out: Tensor,
+        residual: Option<Tensor>,
+        pass: &LinearPass,
+    ) {
+        let start = residual.map_or(Start::Zero, Start::Residual);
+        let weight = self.readable(device, pass);
+        multiply(device, x, weight, out, start);
+        if let (Some(adapter), Some(pass)) = (&self.adapter, &pass.adapter) {
+            adapter.forward(device, x, out, pass);
+        }
         if let Some(bias) = self.bias {
             device.add_bias(out, bias);
         }
     }
 
     /// `d_x = d_out·W`.
-    pub fn input_gradient<D: Device>(&self, device: &mut D, d_out: Tensor, d_x: Tensor) {
-        device.gemm(product(d_out, self.operand, d_x));
+    pub fn input_gradient<D: Device>(&self, device: &mut D, d_out: Tensor, d_x: Tensor, pass: &LinearPass) {
+        let weight = self.readable(device, pass);
+        device.gemm(product(d_out, weight, d_x));
+        if let (Some(adapter), Some(pass)) = (&self.adapter, &pass.adapter) {
+            adapter.input_gradient(device, d_out, d_x, pass);
+        }
     }
 
-    /// Adds `d_outᵀ·x` to the gradients of the trained rows, and column sums of `d_out` to those of the bias.
-    pub fn weight_gradients<D: Device>(&self, device: &mut D, d_out: Tensor, x: Tensor) {
+    /// Adds `d_outᵀ·x` to the gradients of the trained rows, and column sums of `d_out` to those of the bias;
+    /// follows [`Linear::input_gradient`].
+    pub fn weight_gradients<D: Device>(&self, device: &mut D, d_out: Tensor, x: Tensor, pass: &LinearPass) {
         for gradient in &self.bias_gradients {
             device.bias_backward(d_out.column_range(gradient.first, gradient.len), gradient.tensor);
         }
+        self.own_gradients(device, d_out, x);
+        if let (Some(adapter), Some(pass)) = (&self.adapter, &pass.adapter) {
+            adapter.weight_gradients(device, d_out, x, pass);
+        }
+    }
+
+    /// Whether [`Linear::weight_gradients`] reads x.
+    pub fn needs_input(&self) -> bool {
+        !self.gradients.is_empty() || self.adapter.as_ref().is_some_and(|adapter| adapter.a.needs_input())
+    }
+
+    /// `out = x·Wᵀ + start`, without bias and adapter.
+    pub fn multiply<D: Device>(&self, device: &mut D, x: Tensor, out: Tensor, start: Start) {
+        multiply(device, x, self.operand, out, start);
+    }
+
+    /// `out = x·W`, or `out += x·W`.
+    pub fn multiply_transposed<D: Device>(&self, device: &mut D, x: Tensor, out: Tensor, accumulate: bool) {
+        device.gemm(Gemm { accumulate, ..product(x, self.operand, out) });
+    }
+
+    /// Adds `d_outᵀ·x` to the gradients of the trained rows.
+    pub fn own_gradients<D: Device>(&self, device: &mut D, d_out: Tensor, x: Tensor) {
         for gradient in &self.gradients {
             let d_out = d_out.column_range(gradient.first, gradient.len);
             device.gemm(Gemm { a_transposed: true, accumulate: true, ..product(d_out, x, gradient.tensor) });
         }
     }
 
-    /// Whether [`Linear::weight_gradients`] reads x.
-    pub fn needs_input(&self) -> bool {
-        !self.gradients.is_empty()
+    /// W as products of many rows read it.
+    fn readable<D: Device>(&self, device: &mut D, pass: &LinearPass) -> Tensor {
+        match pass.dequantized {
+            Some(room) if self.operand.dtype.is_blocks() => {
+                let room = shaped(room, self.operand.rows, self.operand.columns);
+                device.copy(self.operand, room);
+                room
+            }
+            _ => self.operand,
+        }
     }
+}
+
+/// `out = x·weightᵀ + start`.
+fn multiply<D: Device>(device: &mut D, x: Tensor, weight: Tensor, out: Tensor, start: Start) {
+    let (residual, accumulate) = match start {
+        Start::Zero => (None, false),
+        Start::Residual(residual) => (Some(residual), false),
+        Start::Accumulate => (None, true),
+    };
+    device.gemm(Gemm { b_transposed: true, residual, accumulate, ..product(x, weight, out) });
 }
 
 /// `out = a·b`.

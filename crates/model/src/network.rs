@@ -4,9 +4,10 @@
 //! triple is one [`Linear`], by name they are separate parameters. The layers' matrices come first, then
 //! embedding and output layer, then norms and biases: what the optimizer treats alike lies together.
 
+use crate::adapter::{self, Adapter, Module, Part as AdapterPart};
 use crate::config::ModelConfig;
 use crate::linear::{Gradient, Linear};
-use crate::parameters::{InitialValues, Parameter, Role, Trainable, WeightTypes};
+use crate::parameters::{InitialValues, Parameter, Role, Storage};
 use compute::{DType, Layout, Tensor};
 
 /// Where the regions of weights begin in the arena, in bytes.
@@ -31,6 +32,17 @@ pub(crate) struct RegionBytes {
     pub state: usize,
     /// Of the layers' matrices, with which each region of gradients and moments begins.
     pub hidden_state: usize,
+}
+
+/// The longest of the buffers that adapters and matrices in blocks ask for, in elements.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extremes {
+    /// Rows of the A of one layer.
+    pub adapter_rows: usize,
+    /// Width of the input of a layer with an adapter.
+    pub adapter_input: usize,
+    /// Elements of a matrix in blocks.
+    pub block_matrix: usize,
 }
 
 /// A norm's weight.
@@ -78,33 +90,28 @@ pub(crate) struct Network {
     /// The first layer that the backward reaches: layers before it, and the embedding, are frozen.
     pub first_trained_layer: usize,
     pub bytes: RegionBytes,
+    pub extremes: Extremes,
 }
 
 impl Network {
     /// The walk. With regions that all begin at 0 it tells sizes, and places relative to each region.
-    pub fn new(
-        config: &ModelConfig,
-        types: &WeightTypes,
-        trainable: &Trainable,
-        regions: &Regions,
-    ) -> Network {
+    pub fn new(config: &ModelConfig, storage: &Storage, regions: &Regions) -> Network {
         let mut walk = Walk {
-            types,
-            trainable,
+            storage,
             regions,
             master: Layout::new(),
             frozen: Layout::new(),
             state: Layout::new(),
             parameters: Vec::new(),
             layer: None,
+            extremes: Extremes::default(),
         };
         walk.network(config)
     }
 
-    /// Names, shapes and roles of a configuration's parameters.
+    /// Names, shapes and roles of a configuration's parameters, without adapters.
     pub fn parameters_of(config: &ModelConfig) -> Vec<Parameter> {
-        let types = WeightTypes::All(DType::F32);
-        Network::new(config, &types, &Trainable::Nothing, &Regions::default()).parameters
+        Network::new(config, &Storage::frozen(DType::F32), &Regions::default()).parameters
     }
 }
 
@@ -112,8 +119,7 @@ impl Network {
 type HiddenMatrices = [Linear; 4];
 
 struct Walk<'a> {
-    types: &'a WeightTypes,
-    trainable: &'a Trainable,
+    storage: &'a Storage,
     regions: &'a Regions,
     master: Layout,
     frozen: Layout,
@@ -121,6 +127,7 @@ struct Walk<'a> {
     parameters: Vec<Parameter>,
     /// The layer that is walked.
     layer: Option<usize>,
+    extremes: Extremes,
 }
 
 /// A parameter's name and its rows, or its length.
@@ -175,6 +182,7 @@ impl Walk<'_> {
                 state: self.state.bytes(),
                 hidden_state,
             },
+            extremes: self.extremes,
             parameters: std::mem::take(&mut self.parameters),
         }
     }
@@ -189,16 +197,46 @@ impl Walk<'_> {
             ["gate_proj", "up_proj"].map(|part| (in_layer(layer, &format!("mlp.{part}.weight")), f));
         self.layer = Some(layer);
         [
-            self.matrix(Role::Hidden, &qkv_parts(config, layer, "weight"), d, normal),
-            self.matrix(
-                Role::Hidden,
-                &one("self_attn.o_proj.weight", d),
-                config.query_width(),
-                into_residual,
-            ),
-            self.matrix(Role::Hidden, &gate_up, d, normal),
-            self.matrix(Role::Hidden, &one("mlp.down_proj.weight", d), f, into_residual),
+            self.adapted(&qkv_parts(config, layer, "weight"), d, normal),
+            self.adapted(&one("self_attn.o_proj.weight", d), config.query_width(), into_residual),
+            self.adapted(&gate_up, d, normal),
+            self.adapted(&one("mlp.down_proj.weight", d), f, into_residual),
         ]
+    }
+
+    /// A layer's matrices, with their adapters.
+    fn adapted(&mut self, parts: &[Part], columns: usize, initial: InitialValues) -> Linear {
+        let linear = self.matrix(Role::Hidden, parts, columns, initial);
+        let adapter = self.adapter(parts, columns).map(Box::new);
+        Linear { adapter, ..linear }
+    }
+
+    /// The adapters of the parts that the configuration names.
+    fn adapter(&mut self, parts: &[Part], columns: usize) -> Option<Adapter> {
+        let config = self.storage.adapter.as_ref()?;
+        let mut first = 0;
+        let mut adapted = Vec::new();
+        for (name, rows) in parts {
+            if Module::of_weight(name).is_some_and(|module| config.target_modules.contains(&module)) {
+                adapted.push((first, name, *rows));
+            }
+            first += rows;
+        }
+        if adapted.is_empty() {
+            return None;
+        }
+        let named = |name: &String, matrix, rows| (adapter::parameter_name(name, matrix), rows);
+        let a: Vec<Part> = adapted.iter().map(|(_, name, _)| named(name, 'A', config.rank)).collect();
+        // Kaiming's uniform distribution with a = √5, as PEFT draws A.
+        let bound = 1.0 / (columns as f64).sqrt();
+        let a = self.matrix(Role::Adapter, &a, columns, InitialValues::Uniform { bound });
+        self.extremes.adapter_rows = self.extremes.adapter_rows.max(a.stored.rows);
+        self.extremes.adapter_input = self.extremes.adapter_input.max(columns);
+        let parts = adapted.iter().map(|&(first, name, rows)| {
+            let b = [named(name, 'B', rows)];
+            AdapterPart { first, b: self.matrix(Role::Adapter, &b, config.rank, InitialValues::Zeros) }
+        });
+        Some(Adapter { a, parts: parts.collect(), scale: config.scale() })
     }
 
     fn vectors(&mut self, config: &ModelConfig, layer: usize, matrices: HiddenMatrices) -> Layer {
@@ -230,8 +268,11 @@ impl Walk<'_> {
             let stored = at(relative, self.regions.master);
             (stored, self.regions.rounded.map_or(stored, |start| rounded(relative, start)))
         } else {
-            let stored = self.frozen.reserve(self.dtype(parts, columns), rows, columns);
-            let stored = at(stored, self.regions.frozen);
+            let dtype = self.dtype(role, parts, columns);
+            if dtype.is_blocks() && role == Role::Hidden {
+                self.extremes.block_matrix = self.extremes.block_matrix.max(rows * columns);
+            }
+            let stored = at(self.frozen.reserve(dtype, rows, columns), self.regions.frozen);
             (stored, stored)
         };
         let gradients = self.gradients(parts, |rows| (rows, columns));
@@ -248,7 +289,7 @@ impl Walk<'_> {
             });
             first += rows;
         }
-        Linear { stored, operand, gradients, bias: None, bias_gradients: Vec::new() }
+        Linear { stored, operand, gradients, bias: None, bias_gradients: Vec::new(), adapter: None }
     }
 
     /// Consecutive stretches of one vector, and the gradients of those that are trained.
@@ -277,7 +318,7 @@ impl Walk<'_> {
 
     /// Whether any of the parts is trained: what is fused lies together.
     fn is_master(&self, parts: &[Part]) -> bool {
-        parts.iter().any(|(name, _)| self.trainable.contains(name))
+        parts.iter().any(|(name, _)| self.storage.trainable.contains(name))
     }
 
     /// Gradients of the trained parts; neighbors share one. `shape`: (rows, columns) of so many outputs.
@@ -285,7 +326,7 @@ impl Walk<'_> {
         let mut runs: Vec<(usize, usize)> = Vec::new();
         let mut first = 0;
         for (name, len) in parts {
-            if self.trainable.contains(name) {
+            if self.storage.trainable.contains(name) {
                 match runs.last_mut() {
                     Some((from, run)) if *from + *run == first => *run += len,
                     _ => runs.push((first, *len)),
@@ -302,9 +343,12 @@ impl Walk<'_> {
     }
 
     /// The type of a frozen matrix: that of its parts where they agree and fit, else bfloat16, or f32 where
-    /// one of them is f32.
-    fn dtype(&self, parts: &[Part], columns: usize) -> DType {
-        let types: Vec<DType> = parts.iter().map(|(name, _)| self.types.of(name)).collect();
+    /// one of them is f32. An adapter's matrices are never in blocks.
+    fn dtype(&self, role: Role, parts: &[Part], columns: usize) -> DType {
+        let types: Vec<DType> = parts.iter().map(|(name, _)| self.storage.types.of(name)).collect();
+        if role == Role::Adapter && types[0].is_blocks() {
+            return DType::Bf16;
+        }
         let mut first = 0;
         let fit = parts.iter().all(|(_, rows)| {
             let fits = types[0].holds(first, columns);

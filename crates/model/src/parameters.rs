@@ -1,6 +1,7 @@
 //! The tensors of a model by their Hugging Face names: shapes, roles, initial values, the types they are
 //! stored in, and which of them are trained.
 
+use crate::adapter::{AdapterConfig, is_adapter};
 use compute::rng::Rng;
 use compute::{DType, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,12 +35,15 @@ pub enum Role {
     Head,
     /// A norm or a bias.
     Vector,
+    /// A matrix of an adapter.
+    Adapter,
 }
 
 /// The distribution that initial values are drawn from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum InitialValues {
     Normal { deviation: f64 },
+    Uniform { bound: f64 },
     Ones,
     Zeros,
 }
@@ -60,6 +64,16 @@ impl Parameter {
         self.role != Role::Vector
     }
 
+    /// Whether a name is that of an adapter's matrix.
+    pub fn is_adapter_name(name: &str) -> bool {
+        is_adapter(name)
+    }
+
+    /// Whether it is a matrix of an adapter.
+    pub fn is_adapter(&self) -> bool {
+        self.role == Role::Adapter
+    }
+
     /// Whether training updates it.
     pub fn is_trainable(&self) -> bool {
         self.state.is_some()
@@ -75,6 +89,10 @@ impl Parameter {
                 Rng::from_parts(seed, &self.name, &[]).fill_normal(&mut values, deviation);
                 values
             }
+            InitialValues::Uniform { bound } => {
+                let mut rng = Rng::from_parts(seed, &self.name, &[]);
+                (0..self.len()).map(|_| (bound * (2.0 * rng.uniform() - 1.0)) as f32).collect()
+            }
         }
     }
 }
@@ -89,6 +107,8 @@ pub enum Trainable {
     Nothing,
     /// The parameters of these names.
     Only(BTreeSet<String>),
+    /// The adapters.
+    Adapters,
 }
 
 impl Trainable {
@@ -97,7 +117,24 @@ impl Trainable {
             Trainable::All => true,
             Trainable::Nothing => false,
             Trainable::Only(names) => names.contains(name),
+            Trainable::Adapters => is_adapter(name),
         }
+    }
+}
+
+/// What a model's weights consist of, and how they are stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Storage {
+    /// Of frozen matrices.
+    pub types: WeightTypes,
+    pub trainable: Trainable,
+    pub adapter: Option<AdapterConfig>,
+}
+
+impl Storage {
+    /// Without adapters, nothing trained, all matrices of one type.
+    pub fn frozen(dtype: DType) -> Storage {
+        Storage { types: WeightTypes::All(dtype), trainable: Trainable::Nothing, adapter: None }
     }
 }
 
@@ -106,6 +143,13 @@ impl Trainable {
 pub enum WeightTypes {
     /// One type; beside matrices of four bits, the embedding and the output layer get eight, as is usual.
     All(DType),
+    /// One type for the matrices of layers, and one for the embedding and the output layer.
+    Layers {
+        /// Of the layers' matrices.
+        hidden: DType,
+        /// Of the embedding and the output layer.
+        ends: DType,
+    },
     /// By name; f32 for names that are missing.
     Each(BTreeMap<String, DType>),
 }
@@ -115,6 +159,8 @@ impl WeightTypes {
         match self {
             WeightTypes::All(DType::Q4_0) if ENDS.contains(&name) => DType::Q8_0,
             WeightTypes::All(dtype) => *dtype,
+            WeightTypes::Layers { ends, .. } if ENDS.contains(&name) => *ends,
+            WeightTypes::Layers { hidden, .. } => *hidden,
             WeightTypes::Each(types) => types.get(name).copied().unwrap_or(DType::F32),
         }
     }
@@ -123,6 +169,7 @@ impl WeightTypes {
     pub(crate) fn cache(&self) -> DType {
         let narrow = match self {
             WeightTypes::All(dtype) => *dtype != DType::F32,
+            WeightTypes::Layers { hidden, ends } => [*hidden, *ends] != [DType::F32; 2],
             WeightTypes::Each(types) => types.values().any(|&dtype| dtype != DType::F32),
         };
         if narrow { DType::Bf16 } else { DType::F32 }

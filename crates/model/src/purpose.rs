@@ -1,12 +1,13 @@
 //! What a model can be laid out for: training, evaluation or decoding, and how it computes.
 
-use crate::parameters::{Trainable, WeightTypes};
+use crate::adapter::AdapterConfig;
+use crate::parameters::{Storage, Trainable, WeightTypes};
 use compute::{DType, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The purpose of a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Purpose {
     /// A [`crate::TrainingModel`].
     Train(Training),
@@ -18,7 +19,7 @@ pub enum Purpose {
 
 /// Layout for training: micro-batches of at most `batch_size` × `sequence_length` tokens, and how they are
 /// computed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Training {
     /// B.
     pub batch_size: usize,
@@ -36,6 +37,10 @@ pub struct Training {
     pub average: bool,
     /// Which parameters are trained.
     pub trainable: Trainable,
+    /// Adapters, if the model has them.
+    pub adapter: Option<AdapterConfig>,
+    /// Types of frozen matrices; `None`: that of products.
+    pub frozen: Option<WeightTypes>,
     /// Minimum size of the logits of one chunk of rows. It grows with the output layer: each chunk reads it
     /// twice and adds to its gradient.
     pub logits_bytes: usize,
@@ -52,13 +57,19 @@ impl Training {
             optimizer: Optimizer::AdamW,
             average: false,
             trainable: Trainable::All,
+            adapter: None,
+            frozen: None,
             logits_bytes: Target::cpu(0).logits_bytes(),
         }
     }
 
-    /// The type of frozen matrices.
-    pub(crate) fn frozen_types(&self) -> WeightTypes {
-        WeightTypes::All(self.precision.dtype())
+    /// What the weights consist of.
+    pub(crate) fn storage(&self) -> Storage {
+        Storage {
+            types: self.frozen.clone().unwrap_or(WeightTypes::All(self.precision.dtype())),
+            trainable: self.trainable.clone(),
+            adapter: self.adapter.clone(),
+        }
     }
 }
 
@@ -74,7 +85,7 @@ pub enum Optimizer {
 }
 
 /// Layout for evaluation: batches of at most `batch_size` × `sequence_length` tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     /// B.
     pub batch_size: usize,
@@ -82,6 +93,8 @@ pub struct Evaluation {
     pub sequence_length: usize,
     /// Type of matrices and activations.
     pub precision: Precision,
+    /// Adapters, if the model has them.
+    pub adapter: Option<AdapterConfig>,
     /// As [`Training::logits_bytes`].
     pub logits_bytes: usize,
 }
@@ -89,12 +102,18 @@ pub struct Evaluation {
 impl Evaluation {
     /// Logits in chunks as the CPU has them.
     pub fn new(batch_size: usize, sequence_length: usize, precision: Precision) -> Evaluation {
-        Evaluation { batch_size, sequence_length, precision, logits_bytes: Target::cpu(0).logits_bytes() }
+        let logits_bytes = Target::cpu(0).logits_bytes();
+        Evaluation { batch_size, sequence_length, precision, adapter: None, logits_bytes }
+    }
+
+    /// What the weights consist of.
+    pub(crate) fn storage(&self) -> Storage {
+        Storage { adapter: self.adapter.clone(), ..Storage::frozen(self.precision.dtype()) }
     }
 }
 
 /// Layout for decoding.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Decoding {
     /// Number of sequences that are continued together.
     pub sequences: usize,
@@ -102,12 +121,19 @@ pub struct Decoding {
     pub max_sequence: usize,
     /// The types of its matrices.
     pub weights: WeightTypes,
+    /// Adapters, if the model has them.
+    pub adapter: Option<AdapterConfig>,
 }
 
 impl Decoding {
     /// One sequence, all in f32.
     pub fn one(max_sequence: usize) -> Decoding {
-        Decoding { sequences: 1, max_sequence, weights: WeightTypes::All(DType::F32) }
+        Decoding { sequences: 1, max_sequence, weights: WeightTypes::All(DType::F32), adapter: None }
+    }
+
+    /// What the weights consist of.
+    pub(crate) fn storage(&self) -> Storage {
+        Storage { types: self.weights.clone(), trainable: Trainable::Nothing, adapter: self.adapter.clone() }
     }
 }
 

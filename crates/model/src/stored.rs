@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use compute::{DType, Device};
 use formats::gguf::{self, TensorType};
-use formats::safetensors::{self, Dtype};
+use formats::hf;
+use formats::safetensors::{Dtype, WeightFiles};
 use quant::BlockFormat;
 use store::fs::Fs;
 
@@ -19,12 +20,13 @@ use crate::weights::Weights;
 /// A model to be loaded.
 pub struct Stored {
     form: Form,
+    hf: hf::Config,
     config: ModelConfig,
 }
 
 enum Form {
-    Folder(PathBuf),
-    Gguf(Box<gguf::Reader>, Box<formats::hf::Config>),
+    Folder(Box<WeightFiles>),
+    Gguf(Box<gguf::Reader>),
 }
 
 impl Stored {
@@ -34,11 +36,12 @@ impl Stored {
     /// Neither; a file that is damaged, or of another family; weights that are not those of its
     /// configuration.
     pub fn open(fs: &dyn Fs, path: &Path) -> Result<Stored> {
-        let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
-        if path.is_dir() || !is_gguf {
-            let (config, _) = folder::read_config(fs, path)?;
-            folder::check_weights(fs, path, &config)?;
-            return Ok(Stored { form: Form::Folder(path.to_path_buf()), config });
+        if !is_gguf(path) {
+            let (config, hf) = folder::read_config(fs, path)?;
+            let mut files = WeightFiles::open(fs, path)?;
+            folder::check_weights(&files, &config, &hf)?;
+            folder::check_zero_biases(&mut files, config.num_hidden_layers)?;
+            return Ok(Stored { form: Form::Folder(Box::new(files)), hf, config });
         }
         let mut reader = gguf::Reader::open(fs, path)?;
         let hf = gguf::config(&mut reader)?;
@@ -48,7 +51,7 @@ impl Stored {
             Some(name) => Ok(Some(reader.require(&name)?.shape.clone())),
             None => Ok(None),
         })?;
-        Ok(Stored { form: Form::Gguf(Box::new(reader), Box::new(hf)), config })
+        Ok(Stored { form: Form::Gguf(Box::new(reader)), hf, config })
     }
 
     /// The model's shape.
@@ -56,73 +59,117 @@ impl Stored {
         &self.config
     }
 
-    /// The types in which decoding keeps the weights: `dtype` for all of them, or those they are stored in.
-    /// Types without products of their own become f32, and so does a fused matrix whose parts differ
-    /// (bfloat16 where none of them is f32).
+    /// The shape as Hugging Face's `config.json` has it, with token ids.
+    pub fn hf(&self) -> &hf::Config {
+        &self.hf
+    }
+
+    /// The GGUF file's keys and values; `None` for a folder.
+    pub fn gguf_metadata(&self) -> Option<&gguf::Metadata> {
+        match &self.form {
+            Form::Folder(_) => None,
+            Form::Gguf(reader) => Some(reader.metadata()),
+        }
+    }
+
+    /// The files with weights.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match &self.form {
+            Form::Folder(files) => files.paths().map(Path::to_path_buf).collect(),
+            Form::Gguf(reader) => vec![reader.path().to_path_buf()],
+        }
+    }
+
+    /// The types in which the weights are kept: `dtype` for all of them, or those they are stored in. Types
+    /// without products of their own become f32, and so does a fused matrix whose parts differ (bfloat16
+    /// where none of them is f32).
     ///
     /// # Errors
     /// A file without a weight that the shape requires.
-    pub fn weight_types(&self, fs: &dyn Fs, dtype: Option<DType>) -> Result<WeightTypes> {
+    pub fn weight_types(&self, dtype: Option<DType>) -> Result<WeightTypes> {
         if let Some(dtype) = dtype {
             return Ok(WeightTypes::All(dtype));
         }
         let mut types = BTreeMap::new();
-        let matrices = Network::parameters_of(&self.config).into_iter().filter(Parameter::is_matrix);
-        match &self.form {
-            Form::Folder(path) => {
-                let reader = safetensors::Reader::open_with(fs, &path.join(folder::WEIGHTS_FILE))?;
-                for Parameter { name, .. } in matrices {
-                    let entry = reader.find(&name);
-                    let dtype =
-                        if entry.is_some_and(|e| e.dtype == Dtype::BF16) { DType::Bf16 } else { DType::F32 };
-                    types.insert(name, dtype);
+        for Parameter { name, .. } in
+            Network::parameters_of(&self.config).into_iter().filter(Parameter::is_matrix)
+        {
+            let dtype = match &self.form {
+                Form::Folder(files) => {
+                    let entry = files.find(&folder::Place::of(&name, &self.hf).tensor);
+                    if entry.is_some_and(|e| e.dtype == Dtype::BF16) { DType::Bf16 } else { DType::F32 }
                 }
-            }
-            Form::Gguf(reader, _) => {
-                for Parameter { name, .. } in matrices {
+                Form::Gguf(reader) => {
                     let tensor = gguf::tensor_name(&name).map(|name| reader.require(&name)).transpose()?;
-                    types.insert(name, tensor.map_or(DType::F32, |tensor| kept(tensor.tensor_type)));
+                    tensor.map_or(DType::F32, |tensor| kept(tensor.tensor_type))
                 }
-            }
+            };
+            types.insert(name, dtype);
         }
         Ok(WeightTypes::Each(types))
     }
 
-    /// Loads the weights. Blocks go over as they are where the model keeps them in the same type.
+    /// Loads the weights; adapters are left as they are. Blocks go over as they are where the model keeps
+    /// them in the same type.
     ///
     /// # Errors
     /// A missing tensor, another shape, a corrupt file: the file is named.
-    pub fn load<D: Device>(&mut self, fs: &dyn Fs, weights: &mut Weights<D>) -> Result<()> {
-        let (reader, hf) = match &mut self.form {
-            Form::Folder(path) => return folder::load(fs, path, weights),
-            Form::Gguf(reader, hf) => (reader, hf),
-        };
-        for parameter in weights.parameters().to_vec() {
+    pub fn load<D: Device>(&mut self, weights: &mut Weights<D>) -> Result<()> {
+        for parameter in weights.parameters().to_vec().iter().filter(|parameter| !parameter.is_adapter()) {
             let name = &parameter.name;
-            let file_name = gguf::tensor_name(name).ok_or_else(|| Error::Tensor {
-                name: name.clone(),
-                message: "GGUF has no name for this tensor".to_string(),
-            })?;
-            let tensor = reader.require(&file_name)?;
-            if tensor.shape != parameter.shape {
-                let message =
-                    format!("{file_name} has shape {:?}, the model has {:?}", tensor.shape, parameter.shape);
-                return Err(Error::Folder { path: reader.path().to_path_buf(), message });
-            }
-            let dtype = kept(tensor.tensor_type);
-            if dtype.is_blocks() && weights.is_stored_as(name, dtype)? {
-                let bytes = reader.read_parameter_bytes(name, hf)?;
-                weights.upload_blocks(name, &bytes)?;
-            } else {
-                let values = reader.read_parameter_f32(name, hf)?;
-                weights.upload(name, &values)?;
+            match self.blocks(parameter, |dtype| weights.is_stored_as(name, dtype).unwrap_or(false))? {
+                Some(blocks) => weights.upload_blocks(name, &blocks)?,
+                None => weights.upload(name, &self.read(name, &parameter.shape)?)?,
             }
         }
         Ok(())
     }
+
+    /// The values of a parameter, row-major in its shape.
+    ///
+    /// # Errors
+    /// As [`Stored::load`].
+    pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        match &mut self.form {
+            Form::Folder(files) => folder::read(files, &self.hf, name, shape),
+            Form::Gguf(reader) => {
+                check_shape(reader, name, shape)?;
+                Ok(reader.read_parameter_f32(name, &self.hf)?)
+            }
+        }
+    }
+
+    /// The blocks of a parameter, where it is stored in ones that the model keeps.
+    fn blocks(&mut self, parameter: &Parameter, keeps: impl Fn(DType) -> bool) -> Result<Option<Vec<u8>>> {
+        let Form::Gguf(reader) = &mut self.form else { return Ok(None) };
+        let dtype = kept(check_shape(reader, &parameter.name, &parameter.shape)?);
+        if !dtype.is_blocks() || !keeps(dtype) {
+            return Ok(None);
+        }
+        Ok(Some(reader.read_parameter_bytes(&parameter.name, &self.hf)?))
+    }
 }
 
-/// The type that decoding keeps a tensor in.
+/// Whether a path is that of a GGUF file.
+pub fn is_gguf(path: &Path) -> bool {
+    !path.is_dir() && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
+/// Checks the shape of a parameter in a GGUF file; returns its type there.
+fn check_shape(reader: &gguf::Reader, name: &str, shape: &[usize]) -> Result<TensorType> {
+    let file_name = gguf::tensor_name(name).ok_or_else(|| Error::Tensor {
+        name: name.to_owned(),
+        message: "GGUF has no name for this tensor".to_string(),
+    })?;
+    let tensor = reader.require(&file_name)?;
+    if tensor.shape != shape {
+        let message = format!("{file_name} has shape {:?}, the model has {:?}", tensor.shape, shape);
+        return Err(Error::Folder { path: reader.path().to_path_buf(), message });
+    }
+    Ok(tensor.tensor_type)
+}
+
+/// The type that a model keeps a tensor in.
 fn kept(tensor_type: TensorType) -> DType {
     match tensor_type {
         TensorType::BF16 => DType::Bf16,

@@ -70,10 +70,12 @@ impl<D: Device> TrainingModel<D> {
             }
         }
         let layout = TrainingLayout::new(&config, &training);
-        let kinds = (training.frozen_types(), training.trainable.clone());
+        if let Some(adapter) = &training.adapter {
+            adapter.validate()?;
+        }
         let tables = [layout.forward.cos, layout.forward.sin];
         let bytes = layout.plan.total_bytes;
-        let weights = Weights::allocate(device, config, kinds, layout.regions, tables, bytes)?;
+        let weights = Weights::allocate(device, config, training.storage(), layout.regions, tables, bytes)?;
         Ok(TrainingModel {
             trained_runs: trained_runs(&weights),
             weights,
@@ -195,7 +197,9 @@ impl<D: Device> TrainingModel<D> {
     pub fn accumulate(&mut self, batch: &Batch, gradient_scale: f32, dropout_seed: u64) {
         let rows = self.upload_batch(batch);
         let Weights { device, config, network, .. } = &mut self.weights;
-        let pass = Pass { device, config, network, buffers: &self.layout.forward, rows };
+        let adapter_dropout = self.training.adapter.as_ref().map_or(0.0, |adapter| adapter.dropout);
+        let buffers = &self.layout.forward;
+        let pass = Pass { device, config, network, buffers, rows, adapter_dropout };
         Backward { pass, layout: &self.layout, dropout_seed }.accumulate(gradient_scale);
     }
 
@@ -247,7 +251,7 @@ impl<D: Device> TrainingModel<D> {
 
     fn pass(&mut self, rows: Rows) -> Pass<'_, D> {
         let Weights { device, config, network, .. } = &mut self.weights;
-        Pass { device, config, network, buffers: &self.layout.forward, rows }
+        Pass { device, config, network, buffers: &self.layout.forward, rows, adapter_dropout: 0.0 }
     }
 
     fn find(&self, name: &str, kind: StateKind) -> Result<Tensor> {

@@ -3,7 +3,7 @@
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::network::{Network, Regions};
-use crate::parameters::{Parameter, Trainable, WeightTypes};
+use crate::parameters::{Parameter, Storage};
 use crate::rope;
 use compute::{DType, Device, Tensor};
 
@@ -14,8 +14,7 @@ pub struct Weights<D: Device> {
     pub(crate) config: ModelConfig,
     pub(crate) network: Network,
     pub(crate) regions: Regions,
-    types: WeightTypes,
-    trainable: Trainable,
+    storage: Storage,
     /// Master weights were replaced since their rounded copies were made.
     rounded_is_stale: bool,
 }
@@ -28,7 +27,7 @@ impl<D: Device> Weights<D> {
     pub(crate) fn allocate(
         mut device: D,
         config: ModelConfig,
-        (types, trainable): (WeightTypes, Trainable),
+        storage: Storage,
         regions: Regions,
         [cos, sin]: [Tensor; 2],
         bytes: usize,
@@ -37,8 +36,8 @@ impl<D: Device> Weights<D> {
         let tables = rope::tables(&config, cos.rows);
         device.upload(cos, &tables.cos);
         device.upload(sin, &tables.sin);
-        let network = Network::new(&config, &types, &trainable, &regions);
-        Ok(Weights { device, config, network, regions, types, trainable, rounded_is_stale: true })
+        let network = Network::new(&config, &storage, &regions);
+        Ok(Weights { device, config, network, regions, storage, rounded_is_stale: true })
     }
 
     /// The configuration.
@@ -140,10 +139,25 @@ impl<D: Device> Weights<D> {
     /// # Errors
     /// A parameter that the other does not have in this size, or stores in blocks.
     pub fn copy_from<E: Device>(&mut self, other: &mut Weights<E>) -> Result<()> {
+        self.copy(other, |_| true)
+    }
+
+    /// Copies every adapter from another model of the same configuration.
+    ///
+    /// # Errors
+    /// As [`Weights::copy_from`].
+    pub fn copy_adapters_from<E: Device>(&mut self, other: &mut Weights<E>) -> Result<()> {
+        self.copy(other, Parameter::is_adapter)
+    }
+
+    fn copy<E: Device>(&mut self, other: &mut Weights<E>, wanted: impl Fn(&Parameter) -> bool) -> Result<()> {
         for index in 0..self.network.parameters.len() {
-            let name = self.network.parameters[index].name.clone();
-            let values = other.download(&name)?;
-            self.upload(&name, &values)?;
+            let parameter = &self.network.parameters[index];
+            if wanted(parameter) {
+                let name = parameter.name.clone();
+                let values = other.download(&name)?;
+                self.upload(&name, &values)?;
+            }
         }
         Ok(())
     }
@@ -154,6 +168,19 @@ impl<D: Device> Weights<D> {
             self.device.upload(parameter.weight, &parameter.initial_values(seed));
         }
         self.rounded_is_stale = true;
+    }
+
+    /// Draws initial values of the adapters: A as PEFT does, B 0.
+    pub fn initialize_adapters(&mut self, seed: u64) {
+        for parameter in self.network.parameters.iter().filter(|parameter| parameter.is_adapter()) {
+            self.device.upload(parameter.weight, &parameter.initial_values(seed));
+        }
+        self.rounded_is_stale = true;
+    }
+
+    /// Whether the model has adapters.
+    pub fn has_adapters(&self) -> bool {
+        self.storage.adapter.is_some()
     }
 
     /// Updates the bfloat16 copies after master weights were replaced; the optimizer keeps them up to date
@@ -171,7 +198,7 @@ impl<D: Device> Weights<D> {
     /// Lets the master weights be those at another place.
     pub(crate) fn set_master(&mut self, start: usize) {
         self.regions.master = start;
-        self.network = Network::new(&self.config, &self.types, &self.trainable, &self.regions);
+        self.network = Network::new(&self.config, &self.storage, &self.regions);
         self.rounded_is_stale = true;
     }
 

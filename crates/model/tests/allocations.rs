@@ -25,6 +25,9 @@ fn config() -> ModelConfig {
         tie_word_embeddings: true,
         attention_bias: true,
         qk_norm: true,
+        sliding_window: None,
+        full_attention_layers: Vec::new(),
+        unrotated_layers: Vec::new(),
         dropout: 0.1,
         initializer_range: 0.02,
     }

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use compute::{AnyDevice, Device, Target};
 use model::sampling::{Sampler, SamplingOptions};
-use model::{DType, Decoder, Decoding, MemoryPlan, ModelConfig, Purpose, Stored, WeightTypes, Weights};
+use model::{
+    AdapterConfig, DType, Decoder, Decoding, MemoryPlan, ModelConfig, Purpose, Stored, WeightTypes, Weights,
+};
 use runs::report::NoReport;
 use runs::run::RunDir;
 use serde::Serialize;
@@ -14,6 +16,7 @@ use store::manifest::Manifest;
 use tokenizer::{StreamDecoder, Tokenizer};
 use train::checkpoint::{Checkpoints, Part, Which};
 
+use crate::base::BaseModel;
 use crate::meta::RunMeta;
 use crate::project::Project;
 use crate::stop_texts::StopGate;
@@ -160,10 +163,11 @@ impl<'a> Extent<'a> {
         &self,
         config: &ModelConfig,
         tokenizer: &Tokenizer,
+        adapter: Option<AdapterConfig>,
         target: Target,
     ) -> Result<Decoder<AnyDevice>> {
         let tokens = self.tokens(tokenizer, config.max_position_embeddings);
-        decoder(config, target, WeightTypes::All(DType::F32), tokens)
+        decoder(config, target, (WeightTypes::All(DType::F32), adapter), tokens)
     }
 }
 
@@ -249,12 +253,12 @@ impl Generator {
         }
         let mut stored = Stored::open(&RealFs, folder)?;
         let tokenizer = Tokenizer::open(&RealFs, folder)?;
-        let weights = stored.weight_types(&RealFs, dtype)?;
+        let weights = stored.weight_types(dtype)?;
         let tokens = extent.tokens(&tokenizer, stored.config().max_position_embeddings);
-        let mut model = decoder(stored.config(), target, weights, tokens).map_err(|error| {
+        let mut model = decoder(stored.config(), target, (weights, None), tokens).map_err(|error| {
             too_large(error, &folder.join(model::folder::CONFIG_FILE).display().to_string())
         })?;
-        stored.load(&RealFs, model.weights_mut())?;
+        stored.load(model.weights_mut())?;
         Generator::new(model, tokenizer, folder.display().to_string())
     }
 
@@ -283,8 +287,14 @@ impl Generator {
         let tokenizer = record::tokenizer(run, &meta)?;
         let weights = WeightTypes::All(dtype.unwrap_or(DType::F32));
         let tokens = extent.tokens(&tokenizer, config.max_position_embeddings);
-        let mut model = decoder(&config, target, weights, tokens)
+        let adapter = meta.recipe.tuning().adapter;
+        let mut model = decoder(&config, target, (weights, adapter.clone()), tokens)
             .map_err(|error| too_large(error, &format!("run {}", run.id())))?;
+        if adapter.is_some()
+            && let Some(base) = BaseModel::of_run(run, &meta)?
+        {
+            base.load(model.weights_mut())?;
+        }
         let step = load_weights(run, which, model.weights_mut())?.ok_or_else(nothing)?;
         Generator::new(model, tokenizer, format!("run {} step {step}", run.id()))
     }
@@ -492,10 +502,10 @@ fn decoding_target(config: &ModelConfig, target: Target) -> Target {
 fn decoder(
     config: &ModelConfig,
     target: Target,
-    weights: WeightTypes,
+    (weights, adapter): (WeightTypes, Option<AdapterConfig>),
     tokens: usize,
 ) -> Result<Decoder<AnyDevice>> {
-    let decoding = Decoding { weights, ..Decoding::one(tokens) };
+    let decoding = Decoding { weights, adapter, ..Decoding::one(tokens) };
     let needed_bytes = MemoryPlan::new(config, &Purpose::Decode(decoding.clone())).total_bytes;
     let device = decoding_target(config, target).open()?;
     // Systems overcommit memory, and kill processes that use it.

@@ -4,6 +4,7 @@
 //! nothing; progress goes to a `runs::report::Reporter`.
 
 pub mod average;
+pub mod base;
 pub mod bench;
 mod error;
 pub mod executor;

@@ -50,6 +50,7 @@ pub struct RunMeta {
     /// The folder that relative corpus paths start from.
     pub base_dir: PathBuf,
     /// The whole recipe, with all defaults.
+    #[serde(with = "recipe::value")]
     pub recipe: Recipe,
     /// The shape; known once the text is tokenized.
     pub model: Option<ModelConfig>,
@@ -86,6 +87,9 @@ pub struct RunInputs {
     pub tokenizer: String,
     /// Manifest of `data/tokens/`.
     pub tokens: String,
+    /// The model that it started from, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
 }
 
 /// Whether a record without its hash has a format that had none: its content is only used for the message.
@@ -208,6 +212,8 @@ impl RunMeta {
             "model": self.model,
             "tokens": self.inputs.tokens,
             "tokenizer": self.inputs.tokenizer,
+            "base": self.inputs.base,
+            "adapter": self.recipe.adapter,
         }))
     }
 }

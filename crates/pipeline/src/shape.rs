@@ -54,6 +54,9 @@ fn base(options: &ModelOptions, vocab_size: usize) -> ModelConfig {
         tie_word_embeddings: options.tie_word_embeddings,
         attention_bias: options.attention_bias,
         qk_norm: options.qk_norm,
+        sliding_window: None,
+        full_attention_layers: Vec::new(),
+        unrotated_layers: Vec::new(),
         dropout: options.dropout as f32,
         initializer_range: options.initializer_range,
     }

@@ -7,6 +7,7 @@
 //!
 //! Not here: estimating a model's memory and time (`pipeline::plan`), and anything that reads the data.
 
+mod adapter;
 mod check;
 mod diagnostic;
 mod document;
@@ -20,11 +21,13 @@ mod rope;
 mod schema;
 mod sections;
 mod template;
+pub mod value;
 
 use std::fmt;
 
 use store::secret;
 
+pub use adapter::{AdapterOptions, BaseFormat};
 pub use diagnostic::{Diagnostic, Origin, Place};
 pub use gates::{CheckpointChoice, ExportOptions, ValidateOptions};
 pub use model::{ModelOptions, ShapeChoice, parse_size};
@@ -76,10 +79,8 @@ impl Recipe {
             return Err(RecipeErrors(found));
         }
         // The schema has been checked; whatever serde still refuses has no better position than its message.
-        let values = toml::Value::Table(document.values.clone());
-        let recipe: Recipe = values.try_into().map_err(|error: toml::de::Error| {
-            document.diagnostic("", Aim::Key, format!("{file}: {}", error.message()), None)
-        })?;
+        let recipe = Recipe::from_value(value::of_table(&document.values).into())
+            .map_err(|error| document.diagnostic("", Aim::Key, format!("{file}: {error}"), None))?;
         let found: Vec<Diagnostic> = recipe
             .problems()
             .into_iter()

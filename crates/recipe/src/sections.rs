@@ -3,9 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::adapter::AdapterOptions;
 use crate::gates::{ExportOptions, ValidateOptions};
 use crate::model::ModelOptions;
 use crate::notify::NotifyOptions;
+use crate::value;
 
 /// The definition of a model. Omitted keys have the defaults shown in their sections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +25,9 @@ pub struct Recipe {
     pub model: ModelOptions,
     /// Training.
     pub train: train::TrainOptions,
+    /// Adapters to train on a frozen model. Without this section all weights are trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterOptions>,
     /// Validation of the finished model. A value without a limit is measured but not enforced.
     pub validate: ValidateOptions,
     /// Export of the model folder.
@@ -39,6 +44,7 @@ impl Default for Recipe {
             tokenizer: tokenizer::TokenizerOptions::default(),
             model: ModelOptions::default(),
             train: train::TrainOptions::default(),
+            adapter: None,
             validate: ValidateOptions::default(),
             export: ExportOptions::default(),
             notify: NotifyOptions::default(),
@@ -47,8 +53,19 @@ impl Default for Recipe {
 }
 
 impl Recipe {
+    /// What is trained.
+    pub fn tuning(&self) -> train::Tuning {
+        let adapter = self.adapter.as_ref();
+        train::Tuning {
+            adapter: adapter.map(AdapterOptions::config),
+            frozen: adapter.and_then(AdapterOptions::frozen),
+        }
+    }
+
     /// The recipe as TOML, with all defaults.
     pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).unwrap_or_default()
+        value::to_toml(self.to_value())
+            .and_then(|value| toml::to_string_pretty(&value).ok())
+            .unwrap_or_default()
     }
 }

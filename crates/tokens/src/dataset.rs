@@ -8,23 +8,46 @@ use store::fs::Fs;
 use store::manifest::Manifest;
 use store::{Damage, ErrorKind as StoreErrorKind};
 
-use crate::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
+use crate::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file, mask_file};
+use crate::packing::pack;
 use crate::verified::VerifiedFile;
 use crate::windows::{Span, Windows};
-use crate::{Error, Fault, Result, Split, TOKENS_STAGE};
+use crate::{Error, Fault, Loader, Result, Split, TOKENS_STAGE};
 
-/// The tokens of one split as one stream: documents end to end, each as BOS, its tokens, EOS.
+/// The tokens of one split: a stream of documents end to end, each as BOS, its tokens, EOS; or examples with
+/// masks.
 #[derive(Debug)]
 pub struct TokenDataset {
     header: Header,
     shards: Vec<OpenShard>,
+    /// Where each example ends in the stream; empty if documents are no examples.
+    example_ends: Vec<u64>,
     hash: String,
+}
+
+/// The rows of an epoch.
+#[derive(Clone, Debug)]
+pub(crate) enum Rows {
+    /// Windows over the stream.
+    Windows(Windows),
+    /// Examples of each row.
+    Packed(Vec<Vec<u32>>),
+}
+
+impl Rows {
+    pub fn count(&self) -> u64 {
+        match self {
+            Rows::Windows(windows) => windows.count(),
+            Rows::Packed(rows) => rows.len() as u64,
+        }
+    }
 }
 
 #[derive(Debug)]
 struct OpenShard {
     ids: VerifiedFile,
     ends: VerifiedFile,
+    mask: Option<VerifiedFile>,
     /// The last document end of each block of `ends`, to find the block of a position.
     last_ends: Vec<u64>,
     /// Number of tokens in the stream.
@@ -71,18 +94,23 @@ impl TokenDataset {
         }
         let mut first_token = 0;
         let mut shards = Vec::new();
+        let mut example_ends = Vec::new();
         for (number, counts) in header.shards.iter().enumerate() {
             let (ids, ends) = (ids_file(split, number), ends_file(split, number));
-            let shard =
-                OpenShard::new(open(&ids)?, open(&ends)?, first_token, counts, header.bytes_per_token)?
-                    .map_err(|fault| Error::corrupt(&folder.join(&ends), fault))?;
+            let mask = header.examples.then(|| open(&mask_file(split, number))).transpose()?;
+            let files = (open(&ids)?, open(&ends)?, mask);
+            let shard = OpenShard::new(files, first_token, counts, header.bytes_per_token)?
+                .map_err(|fault| Error::corrupt(&folder.join(&ends), fault))?;
+            if header.examples {
+                example_ends.extend(shard.all_ends()?.into_iter().map(|end| first_token + end));
+            }
             first_token += counts.tokens;
             shards.push(shard);
         }
         if first_token != header.tokens {
             return Err(Error::corrupt(&header_path, Fault::Counts));
         }
-        Ok(TokenDataset { header, shards, hash: manifest.hash() })
+        Ok(TokenDataset { header, shards, example_ends, hash: manifest.hash() })
     }
 
     /// Number of tokens, BOS and EOS included.
@@ -95,9 +123,34 @@ impl TokenDataset {
         self.header.documents
     }
 
-    /// Number of tokens that have a target: all but the last of each document.
+    /// Number of tokens that are predicted: all but the first of each document; of examples, those of the
+    /// masks.
     pub fn trained_token_count(&self) -> u64 {
-        self.header.tokens - self.header.documents
+        self.header.trained_tokens
+    }
+
+    /// Whether documents are examples, which are served whole.
+    pub fn has_examples(&self) -> bool {
+        self.header.examples
+    }
+
+    /// Sequences of T tokens that serve every token once; 0 if there are fewer tokens than one sequence.
+    pub fn sequences(&self, sequence_length: usize) -> u64 {
+        match self.rows(sequence_length) {
+            Rows::Packed(rows) => rows.len() as u64,
+            Rows::Windows(_) => Loader::windows_per_epoch(self.token_count(), sequence_length),
+        }
+    }
+
+    /// The rows that serve every token once, in order.
+    pub(crate) fn rows(&self, sequence_length: usize) -> Rows {
+        if !self.header.examples {
+            return Rows::Windows(Windows::in_order(self.token_count(), sequence_length));
+        }
+        let starts = std::iter::once(&0).chain(&self.example_ends);
+        let lengths: Vec<u32> =
+            self.example_ends.iter().zip(starts).map(|(end, start)| (end - start) as u32).collect();
+        Rows::Packed(pack(&lengths, sequence_length))
     }
 
     /// Vocabulary size.
@@ -133,8 +186,8 @@ impl TokenDataset {
         sequence_length: usize,
         sequences: u64,
     ) -> impl Iterator<Item = Result<Batch>> + use<'_> {
-        let windows = Windows::in_order(self.token_count(), sequence_length);
-        let all = windows.count();
+        let rows = self.rows(sequence_length);
+        let all = rows.count();
         let count = sequences.min(all);
         let window =
             move |number: u64| (u128::from(number) * u128::from(all) / u128::from(count.max(1))) as u64;
@@ -142,9 +195,7 @@ impl TokenDataset {
             let mut batch = Batch::new(batch_size, sequence_length);
             for row in 0..batch_size {
                 match first + row as u64 {
-                    number if number < count => {
-                        self.fill_row(windows.span(window(number)), &mut batch, row)?;
-                    }
+                    number if number < count => self.fill(&rows, window(number), &mut batch, row)?,
                     _ => self.pad_row(&mut batch, row, 0),
                 }
             }
@@ -179,8 +230,49 @@ impl TokenDataset {
         Ok(())
     }
 
+    /// Writes one of the rows to a row of a batch.
+    pub(crate) fn fill(&self, rows: &Rows, number: u64, batch: &mut Batch, row: usize) -> Result<()> {
+        match rows {
+            Rows::Windows(windows) => self.fill_window(windows.span(number), batch, row),
+            Rows::Packed(rows) => self.fill_examples(&rows[number as usize], batch, row),
+        }
+    }
+
+    /// Writes whole examples to a row, each from its beginning as far as the row reaches.
+    fn fill_examples(&self, examples: &[u32], batch: &mut Batch, row: usize) -> Result<()> {
+        let (first, capacity) = (row * batch.sequence_length, batch.sequence_length);
+        let mut at = 0;
+        for &example in examples {
+            let end = self.example_ends[example as usize];
+            let start = (example as usize).checked_sub(1).map_or(0, |before| self.example_ends[before]);
+            let len = ((end - start) as usize).min(capacity - at);
+            let place = first + at..first + at + len;
+            self.copy(start, &mut batch.tokens[place.clone()])?;
+            let trained = self.mask(start, len)?;
+            for (offset, to) in place.clone().enumerate() {
+                let next = (offset + 1 < len).then(|| (batch.tokens[to + 1], trained[offset + 1]));
+                let (target, is_trained) = next.unwrap_or((self.header.bos_id, false));
+                (batch.targets[to], batch.weights[to]) = (target, f32::from(u8::from(is_trained)));
+            }
+            batch.document_starts[place].fill(at as u32);
+            at += len;
+        }
+        self.pad_row(batch, row, at);
+        Ok(())
+    }
+
+    /// Which of the tokens from `position` are predicted in training; they must be within one example.
+    fn mask(&self, position: u64, len: usize) -> Result<Vec<bool>> {
+        let shard = self.shard(position);
+        let mut bytes = vec![0; len];
+        if let Some(mask) = &shard.mask {
+            mask.read(position - shard.first_token, &mut bytes)?;
+        }
+        Ok(bytes.into_iter().map(|byte| byte != 0).collect())
+    }
+
     /// Writes a window to a row: runs of tokens, each within one document.
-    pub(crate) fn fill_row(&self, span: Span, batch: &mut Batch, row: usize) -> Result<()> {
+    fn fill_window(&self, span: Span, batch: &mut Batch, row: usize) -> Result<()> {
         let first = row * batch.sequence_length;
         let (mut position, mut at) = (span.start, 0);
         while at < span.len {
@@ -230,8 +322,7 @@ impl TokenDataset {
 impl OpenShard {
     /// Opens a shard if its index and counts match its ids; otherwise returns the reason.
     fn new(
-        ids: VerifiedFile,
-        ends: VerifiedFile,
+        (ids, ends, mask): (VerifiedFile, VerifiedFile, Option<VerifiedFile>),
         first_token: u64,
         counts: &Shard,
         bytes_per_token: usize,
@@ -241,6 +332,9 @@ impl OpenShard {
         }
         if Some(ends.bytes()) != counts.documents.checked_mul(END_BYTES as u64) {
             return Ok(Err(Fault::Documents));
+        }
+        if mask.as_ref().is_some_and(|mask| mask.bytes() != counts.tokens) {
+            return Ok(Err(Fault::Masks));
         }
         let (mut before, mut rises) = (0, true);
         let mut last_ends = Vec::with_capacity(ends.blocks());
@@ -256,7 +350,16 @@ impl OpenShard {
         if !rises || before != counts.tokens || counts.documents == 0 {
             return Ok(Err(Fault::Ends));
         }
-        Ok(Ok(OpenShard { ids, ends, last_ends, first_token }))
+        Ok(Ok(OpenShard { ids, ends, mask, last_ends, first_token }))
+    }
+
+    /// The ends of all documents, in the shard.
+    fn all_ends(&self) -> Result<Vec<u64>> {
+        let mut ends = Vec::new();
+        for number in 0..self.ends.blocks() {
+            self.ends.with_block(number, |block| ends.extend(ends_of(block)))?;
+        }
+        Ok(ends)
     }
 
     /// The end of the document at token `position` of this shard, in the shard.

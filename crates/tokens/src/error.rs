@@ -87,6 +87,8 @@ pub enum Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
+    /// There is not one mask for each id.
+    Masks,
     /// The folder has no manifest.
     NoShards,
     /// The folder is the output of another stage, with its name.
@@ -140,6 +142,7 @@ impl fmt::Display for Fault {
                     short(wanted)
                 )
             }
+            Fault::Masks => f.write_str("has a number of ids that differs from that of its masks"),
             Fault::Ids => f.write_str("has a number of ids that differs from its header"),
             Fault::Documents => f.write_str("has a number of documents that differs from its header"),
             Fault::Ends => f.write_str("has document ends that are not in order"),

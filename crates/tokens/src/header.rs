@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::Split;
 
 /// Version of the header's format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The header of one split's shards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,10 +22,14 @@ pub struct Header {
     pub bos_id: u32,
     pub eos_id: u32,
     pub pad_id: u32,
+    /// Documents are examples: each has a mask and is served whole.
+    pub examples: bool,
     /// Documents of all shards.
     pub documents: u64,
     /// Tokens of all shards, BOS and EOS included.
     pub tokens: u64,
+    /// Tokens that are predicted in training.
+    pub trained_tokens: u64,
     pub shards: Vec<Shard>,
 }
 
@@ -35,6 +39,7 @@ pub struct Header {
 pub struct Shard {
     pub documents: u64,
     pub tokens: u64,
+    pub trained_tokens: u64,
 }
 
 pub fn header_file(split: Split) -> String {
@@ -43,6 +48,10 @@ pub fn header_file(split: Split) -> String {
 
 pub fn ids_file(split: Split, shard: usize) -> String {
     format!("{}-{shard:05}.bin", split.name())
+}
+
+pub fn mask_file(split: Split, shard: usize) -> String {
+    format!("{}-{shard:05}.mask", split.name())
 }
 
 pub fn ends_file(split: Split, shard: usize) -> String {

@@ -3,7 +3,8 @@
 //! An epoch cuts the stream, taken as a ring, into windows of T tokens from a random start below T, and
 //! serves them in random order. Every token is an input exactly once per epoch: the last window is padded if
 //! T does not divide the stream. Offset and order are functions of seed and epoch, so a cursor of two numbers
-//! resumes exactly. A batch that an epoch does not fill is filled from the next.
+//! resumes exactly. A batch that an epoch does not fill is filled from the next. Examples are packed into rows
+//! once, and the rows are served in another order each epoch.
 //!
 //! Within a row, attention and targets stop at document boundaries: `document_starts` has the start of each
 //! token's document, and the last token of a document has a target of weight 0.
@@ -12,6 +13,7 @@ use compute::Batch;
 use compute::rng::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::Rows;
 use crate::windows::Windows;
 use crate::{Error, Result, TokenDataset};
 
@@ -51,7 +53,7 @@ pub struct Loader<'a> {
 #[derive(Clone, Debug)]
 struct Epoch {
     number: u64,
-    windows: Windows,
+    rows: Rows,
     order: Vec<u32>,
 }
 
@@ -63,7 +65,7 @@ impl<'a> Loader<'a> {
     pub fn new(dataset: &'a TokenDataset, options: LoaderOptions) -> Result<Loader<'a>> {
         let LoaderOptions { batch_size, sequence_length, .. } = options;
         let tokens = dataset.token_count();
-        let windows = Loader::windows_per_epoch(tokens, sequence_length);
+        let windows = dataset.sequences(sequence_length);
         if batch_size == 0 || windows == 0 {
             return Err(Error::TooFewTokens { tokens, sequence_length });
         }
@@ -102,7 +104,7 @@ impl<'a> Loader<'a> {
                 self.epoch = Epoch::new(self.dataset, self.options, self.cursor.epoch);
             }
             let window = self.epoch.order[self.cursor.window as usize];
-            self.dataset.fill_row(self.epoch.windows.span(window.into()), batch, row)?;
+            self.dataset.fill(&self.epoch.rows, window.into(), batch, row)?;
             self.cursor.window += 1;
             if self.cursor.window == self.epoch.order.len() as u64 {
                 self.cursor = LoaderCursor { epoch: self.cursor.epoch + 1, window: 0 };
@@ -137,13 +139,16 @@ impl<'a> Loader<'a> {
 
 impl Epoch {
     fn new(dataset: &TokenDataset, options: LoaderOptions, number: u64) -> Epoch {
-        let mut windows = Windows::in_order(dataset.token_count(), options.sequence_length);
-        let mut order: Vec<u32> = (0..windows.count() as u32).collect();
+        let mut rows = dataset.rows(options.sequence_length);
+        let mut order: Vec<u32> = (0..rows.count() as u32).collect();
         if options.shuffle {
             let mut rng = Rng::from_parts(options.seed, "loader", &[number]);
-            windows.offset = rng.below(options.sequence_length as u64);
+            let offset = rng.below(options.sequence_length as u64);
+            if let Rows::Windows(windows) = &mut rows {
+                windows.offset = offset;
+            }
             rng.shuffle(&mut order);
         }
-        Epoch { number, windows, order }
+        Epoch { number, rows, order }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use store::atomic;
 use store::fs::{Fs, FsFile};
 
-use crate::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file};
+use crate::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file, mask_file};
 use crate::ids::{bytes_per_id, write_ids};
 use crate::{Result, Split};
 
@@ -18,6 +18,8 @@ pub struct TokenCounts {
     pub documents: u64,
     /// Number of ids, BOS and EOS included.
     pub tokens: u64,
+    /// Number of ids that are predicted in training.
+    pub trained_tokens: u64,
     /// Number of shards.
     pub shards: usize,
 }
@@ -50,6 +52,8 @@ pub struct ShardWriter<'a> {
 struct OpenShard {
     ids: (PathBuf, BufWriter<Box<dyn FsFile>>),
     ends: (PathBuf, BufWriter<Box<dyn FsFile>>),
+    /// Of examples.
+    mask: Option<(PathBuf, BufWriter<Box<dyn FsFile>>)>,
     counts: Shard,
 }
 
@@ -71,11 +75,20 @@ impl<'a> ShardWriter<'a> {
             bos_id: vocabulary.bos_id,
             eos_id: vocabulary.eos_id,
             pad_id: vocabulary.pad_id,
+            examples: false,
             documents: 0,
             tokens: 0,
+            trained_tokens: 0,
             shards: Vec::new(),
         };
         ShardWriter { fs, folder, split, header, open: None, shard_tokens }
+    }
+
+    /// A writer of examples, by [`ShardWriter::write_example`].
+    #[must_use]
+    pub fn of_examples(mut self) -> ShardWriter<'a> {
+        self.header.examples = true;
+        self
     }
 
     /// Writes one document's ids, between BOS and EOS.
@@ -87,11 +100,41 @@ impl<'a> ShardWriter<'a> {
         let shard = self.shard()?;
         shard.counts.documents += 1;
         shard.counts.tokens += ids.len() as u64 + 2;
+        shard.counts.trained_tokens += ids.len() as u64 + 1;
         let (path, file) = &mut shard.ids;
         let all = [bos_id].into_iter().chain(ids.iter().copied()).chain([eos_id]);
         write_ids(file, all, bytes_per_token).map_err(store::Error::io("write", path))?;
         let (path, file) = &mut shard.ends;
         file.write_all(&shard.counts.tokens.to_le_bytes()).map_err(store::Error::io("write", path))?;
+        if shard.counts.tokens >= self.shard_tokens {
+            self.close()?;
+        }
+        Ok(())
+    }
+
+    /// Writes one example as it is; `mask` says which of its ids are predicted in training. The first one
+    /// cannot be: nothing comes before it.
+    ///
+    /// # Errors
+    /// I/O errors.
+    ///
+    /// # Panics
+    /// If there is no id, or not one mask for each.
+    pub fn write_example(&mut self, ids: &[u32], mask: &[bool]) -> Result<()> {
+        assert!(!ids.is_empty() && ids.len() == mask.len(), "invariant: a mask for each id");
+        let bytes_per_token = self.header.bytes_per_token;
+        let shard = self.shard()?;
+        shard.counts.documents += 1;
+        shard.counts.tokens += ids.len() as u64;
+        shard.counts.trained_tokens += mask[1..].iter().filter(|&&trained| trained).count() as u64;
+        let (path, file) = &mut shard.ids;
+        write_ids(file, ids.iter().copied(), bytes_per_token).map_err(store::Error::io("write", path))?;
+        let (path, file) = &mut shard.ends;
+        file.write_all(&shard.counts.tokens.to_le_bytes()).map_err(store::Error::io("write", path))?;
+        if let Some((path, file)) = &mut shard.mask {
+            let bytes: Vec<u8> = mask.iter().map(|&trained| u8::from(trained)).collect();
+            file.write_all(&bytes).map_err(store::Error::io("write", path))?;
+        }
         if shard.counts.tokens >= self.shard_tokens {
             self.close()?;
         }
@@ -106,20 +149,22 @@ impl<'a> ShardWriter<'a> {
             Ok((path, BufWriter::with_capacity(1 << 20, file)))
         };
         if self.open.is_none() {
-            let counts = Shard { documents: 0, tokens: 0 };
+            let counts = Shard { documents: 0, tokens: 0, trained_tokens: 0 };
             let (ids, ends) = (create(ids_file(split, number))?, create(ends_file(split, number))?);
-            self.open = Some(OpenShard { ids, ends, counts });
+            let mask = self.header.examples.then(|| create(mask_file(split, number))).transpose()?;
+            self.open = Some(OpenShard { ids, ends, mask, counts });
         }
         Ok(self.open.as_mut().expect("invariant: just opened"))
     }
 
     fn close(&mut self) -> Result<()> {
         let Some(mut shard) = self.open.take() else { return Ok(()) };
-        for (path, file) in [&mut shard.ids, &mut shard.ends] {
+        for (path, file) in [&mut shard.ids, &mut shard.ends].into_iter().chain(&mut shard.mask) {
             file.flush().map_err(store::Error::io("write", path))?;
         }
         self.header.documents += shard.counts.documents;
         self.header.tokens += shard.counts.tokens;
+        self.header.trained_tokens += shard.counts.trained_tokens;
         self.header.shards.push(shard.counts);
         Ok(())
     }
@@ -131,7 +176,7 @@ impl<'a> ShardWriter<'a> {
     pub fn finish(mut self) -> Result<TokenCounts> {
         self.close()?;
         atomic::write_json(self.fs, &self.folder.join(header_file(self.split)), &self.header)?;
-        let Header { documents, tokens, shards, .. } = self.header;
-        Ok(TokenCounts { documents, tokens, shards: shards.len() })
+        let Header { documents, tokens, trained_tokens, shards, .. } = self.header;
+        Ok(TokenCounts { documents, tokens, trained_tokens, shards: shards.len() })
     }
 }

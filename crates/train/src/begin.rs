@@ -6,11 +6,12 @@ use compute::Device;
 use model::TrainingModel;
 use runs::report::Reporter;
 use serde_json::Value;
+use tokens::TokenDataset;
 
 use crate::checkpoint::{Checkpoints, EpochLoss, Rollbacks, SpikeWindow, TrainerState, Which};
 use crate::job::{Job, Start};
 use crate::schedule::Schedule;
-use crate::{Error, Result, RunLength, TrainOptions};
+use crate::{Base, Error, Result, RunLength, TrainOptions, tuning};
 
 pub(crate) struct Started {
     pub state: TrainerState,
@@ -33,9 +34,11 @@ pub(crate) fn begin<D: Device>(
     options.micro_batch_size = model.training().batch_size;
     options.precision = Some(model.training().precision);
     let shape = serde_json::to_value(model.config()).expect("invariant: a configuration is plain data");
-    let length = RunLength::new(&options, job.training.token_count());
+    let base = job.base.map(Base::hash);
+    let identity = tuning::identity(shape, base, model.training().adapter.as_ref());
+    let length = RunLength::of_dataset(&options, job.training);
     length.check()?;
-    let fresh = fresh_state(job, &options, shape, length.steps);
+    let fresh = fresh_state(job, &options, identity, length.steps);
 
     if let Start::Resume(which) = job.start {
         let checkpoints = Checkpoints::new(job.fs, &job.run.checkpoints());
@@ -47,16 +50,29 @@ pub(crate) fn begin<D: Device>(
                 // must not be the latest.
                 checkpoints.supersede(state.step)?;
             }
-            let (state, notes) = resumed(state, &fresh, which, job.training.token_count());
+            let (state, notes) = resumed(state, &fresh, which, job.training);
             return Ok(Started { resumed_from: Some(state.step), state, fresh, notes });
         }
     }
-    model.initialize(options.seed);
+    initialize(model, job, options.seed)?;
     let notes = match job.start {
         Start::Fresh => Vec::new(),
         Start::Resume(_) => vec!["this run has no checkpoint yet: starting again at step 0".to_owned()],
     };
     Ok(Started { state: fresh.clone(), fresh, resumed_from: None, notes })
+}
+
+/// Sets weights, moments and the average to those of step 0.
+pub(crate) fn initialize<D: Device>(model: &mut TrainingModel<D>, job: &Job, seed: u64) -> Result<()> {
+    match job.base {
+        None => model.initialize(seed),
+        Some(base) => {
+            model.weights_mut().initialize_adapters(seed);
+            base.write_trained(model)?;
+            model.clear_state();
+        }
+    }
+    Ok(())
 }
 
 /// Hash of all training data of the run.
@@ -113,7 +129,7 @@ fn check(state: &TrainerState, now: &TrainerState) -> Result<()> {
             "the model",
             state.model.to_string(),
             now.model.to_string(),
-            "restore the recipe's [model], or start a new run",
+            "restore the recipe's [model], [adapter] and base model, or start a new run",
         ),
         (
             "the tokenizer",
@@ -158,18 +174,17 @@ fn check_options(state: &TrainerState, now: &TrainerState, trained_with: &[Strin
     Err(Error::UnknownOptions { step: state.step, keys: changed(&state.options, &now.options) })
 }
 
-/// `tokens`: number of training tokens.
 fn resumed(
     mut state: TrainerState,
     now: &TrainerState,
     which: Which,
-    tokens: u64,
+    training: &TokenDataset,
 ) -> (TrainerState, Vec<String>) {
     let mut notes = Vec::new();
     let which = if which == Which::Latest { "latest intact" } else { "selected" };
     notes
         .push(format!("resuming from the {which} checkpoint, of step {} of {}", state.step, now.total_steps));
-    let was_planned = RunLength::new(&state.options, tokens).steps;
+    let was_planned = RunLength::of_dataset(&state.options, training).steps;
     if was_planned != now.total_steps {
         notes.push(format!(
             "the run now has {} steps instead of {}: the learning-rate schedule follows the new length from \

@@ -11,12 +11,12 @@ use store::lock::RunLock;
 use tokens::TokenDataset;
 
 use crate::checkpoint::{Best, EpochSummary, Which};
-use crate::{Patience, StopFlag, TrainOptions};
+use crate::{Base, Patience, StopFlag, TrainOptions};
 
 /// Where to start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// At step 0 with weights drawn from the seed.
+    /// At step 0.
     #[default]
     Fresh,
     /// From a checkpoint of this run, or at step 0 if it has none yet.
@@ -36,6 +36,8 @@ pub struct Job<'a> {
     pub options: &'a TrainOptions,
     /// Where to start.
     pub start: Start,
+    /// The weights that step 0 starts from; `None`: weights drawn from the seed.
+    pub base: Option<&'a dyn Base>,
     /// [`TrainOptions::hash`] of other options that this run has trained with. A checkpoint with options that
     /// are neither these nor `options` is refused.
     pub trained_with: &'a [String],

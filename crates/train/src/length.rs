@@ -1,6 +1,6 @@
 //! The length of a run: the one rule by which plans, checks and the training loop count steps and epochs.
 
-use tokens::Loader;
+use tokens::{Loader, TokenDataset};
 
 use crate::{Error, Result, TrainOptions};
 
@@ -25,8 +25,19 @@ pub struct RunLength {
 impl RunLength {
     /// The length of a run with these options over `tokens` training tokens.
     pub fn new(options: &TrainOptions, tokens: u64) -> RunLength {
+        let sequences = Loader::windows_per_epoch(tokens, options.sequence_length);
+        RunLength::of_sequences(options, tokens, sequences)
+    }
+
+    /// The length of a run with these options over a dataset; examples are packed into sequences.
+    pub fn of_dataset(options: &TrainOptions, dataset: &TokenDataset) -> RunLength {
+        let sequences = dataset.sequences(options.sequence_length);
+        RunLength::of_sequences(options, dataset.token_count(), sequences)
+    }
+
+    /// The length of a run over `tokens` tokens, which an epoch serves in so many sequences.
+    pub fn of_sequences(options: &TrainOptions, tokens: u64, sequences_per_epoch: u64) -> RunLength {
         let TrainOptions { batch_size, sequence_length, .. } = *options;
-        let sequences_per_epoch = Loader::windows_per_epoch(tokens, sequence_length);
         let of_epochs = || {
             let epochs = options.epochs_wanted().unwrap_or(1);
             epochs.saturating_mul(sequences_per_epoch).div_ceil(batch_size.max(1) as u64)

@@ -25,6 +25,7 @@ mod spike;
 mod summary;
 mod tensors;
 mod trainer;
+mod tuning;
 
 pub use change::Change;
 pub use checkpoint::{Checkpoints, Which};
@@ -44,3 +45,4 @@ pub use signals::{
 pub use summary::environment;
 pub use tensors::micro_batch_size;
 pub use trainer::train;
+pub use tuning::{Base, Tuning};

@@ -1,19 +1,24 @@
 //! `[train]` of the recipe: all options of the training loop, with their defaults.
 
 use compute::Target;
-use model::{LearningRateScales, Optimizer, Precision, Trainable, Training, Update};
+use model::{LearningRateScales, Optimizer, Precision, Training, Update};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::phase_options::PhaseOptions;
 use crate::precision;
 use crate::schedule::{DecayShape, ScheduleKind};
-use crate::{Error, Result};
+use crate::{Error, Result, Tuning};
 
 /// Options of training. Losses are in nats per token; a step is one optimizer update.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainOptions {
+    /// Model to start from instead of random weights: a folder in Hugging Face format, a GGUF file, a run's
+    /// folder or a checkpoint's, or hf://OWNER/NAME[@REVISION]. Its shape and tokenizer are used, so [model]
+    /// and [tokenizer] have no effect, except for a longer context and another scaling of rotary positions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<String>,
     /// Number of passes over the training data. Default: 1, unless `steps` is set.
     #[schemars(range(min = 1, max = 100_000))]
     pub epochs: Option<u64>,
@@ -127,6 +132,7 @@ pub struct TrainOptions {
 impl Default for TrainOptions {
     fn default() -> TrainOptions {
         TrainOptions {
+            init: None,
             epochs: None,
             steps: None,
             batch_size: 16,
@@ -172,7 +178,7 @@ impl TrainOptions {
     }
 
     /// The training configuration to lay out the model with on a device.
-    pub fn training(&self, micro_batch_size: usize, target: Target) -> Training {
+    pub fn training(&self, micro_batch_size: usize, target: Target, tuning: &Tuning) -> Training {
         Training {
             batch_size: micro_batch_size,
             sequence_length: self.sequence_length,
@@ -180,7 +186,9 @@ impl TrainOptions {
             recompute: self.recompute,
             optimizer: self.optimizer,
             average: self.ema_decay > 0.0,
-            trainable: Trainable::All,
+            trainable: tuning.trainable(),
+            adapter: tuning.adapter.clone(),
+            frozen: tuning.frozen.clone(),
             logits_bytes: target.logits_bytes(),
         }
     }

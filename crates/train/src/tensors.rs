@@ -4,7 +4,7 @@ use compute::{Device, Target};
 use model::{MemoryPlan, ModelConfig, Parameter, Purpose, StateKind, Training, TrainingModel, Weights};
 
 use crate::checkpoint::{SavedTensor, TensorStore};
-use crate::{Error, Result, TrainOptions};
+use crate::{Error, Result, TrainOptions, Tuning};
 
 fn saved(parameter: &Parameter, kind: StateKind) -> SavedTensor {
     SavedTensor { name: parameter.name.clone(), kind, shape: parameter.shape.clone() }
@@ -13,7 +13,9 @@ fn saved(parameter: &Parameter, kind: StateKind) -> SavedTensor {
 impl<D: Device> TensorStore for TrainingModel<D> {
     fn saved_tensors(&self) -> Vec<SavedTensor> {
         let of = |kind| {
-            let kept = self.weights().parameters().iter().filter(move |parameter| self.has(parameter, kind));
+            // Frozen weights are those of the run's base.
+            let kept = self.weights().parameters().iter().filter(|parameter| parameter.is_trainable());
+            let kept = kept.filter(move |parameter| self.has(parameter, kind));
             kept.map(move |parameter| saved(parameter, kind))
         };
         StateKind::ALL.into_iter().flat_map(of).collect()
@@ -28,10 +30,12 @@ impl<D: Device> TensorStore for TrainingModel<D> {
     }
 }
 
-/// Weights alone, of whatever model.
+/// Weights alone, of whatever model; of one with adapters, the adapters alone.
 impl<D: Device> TensorStore for Weights<D> {
     fn saved_tensors(&self) -> Vec<SavedTensor> {
-        self.parameters().iter().map(|parameter| saved(parameter, StateKind::Weight)).collect()
+        let adapters = self.has_adapters();
+        let kept = self.parameters().iter().filter(|parameter| !adapters || parameter.is_adapter());
+        kept.map(|parameter| saved(parameter, StateKind::Weight)).collect()
     }
 
     fn read_tensor(&mut self, tensor: &SavedTensor) -> Result<Vec<f32>> {
@@ -56,13 +60,18 @@ fn only_weights(tensor: &SavedTensor) -> Result<()> {
 /// `micro_batch_size`, or for 0 the largest divisor of `batch_size` whose activations fit in
 /// [`Target::activations_bytes`]: the same recipe and precision must give the same bits whatever else runs on
 /// the machine.
-pub fn micro_batch_size(config: &ModelConfig, options: &TrainOptions, target: Target) -> usize {
+pub fn micro_batch_size(
+    config: &ModelConfig,
+    options: &TrainOptions,
+    tuning: &Tuning,
+    target: Target,
+) -> usize {
     if options.micro_batch_size > 0 {
         return options.micro_batch_size;
     }
     // Recomputation saves memory and must not change any bit, so it does not affect the choice.
     let fits = |batch_size: usize| {
-        let training = Training { recompute: false, ..options.training(batch_size, target) };
+        let training = Training { recompute: false, ..options.training(batch_size, target, tuning) };
         let plan = MemoryPlan::new(config, &Purpose::Train(training));
         plan.activations_bytes + plan.scratch_bytes <= target.activations_bytes()
     };

@@ -185,8 +185,12 @@ impl Cpu {
         assert!(op.q.columns == group * op.k.columns && op.q.rows == op.k.rows, "{op:?}");
         let (sequences, positions) = (self.arena.ids(op.sequences), self.arena.ids(op.positions));
         assert_eq!((sequences.len(), positions.len()), (op.q.rows, op.q.rows), "{op:?}");
+        let firsts = op.first_positions.map(|firsts| self.arena.ids(firsts));
         let place = |r: usize| (sequences[r] as usize, positions[r] as usize);
         assert!((0..op.q.rows).all(|r| place(r).1 < op.capacity), "{op:?}");
+        if let Some(firsts) = firsts {
+            assert!(firsts.iter().zip(positions).all(|(first, position)| first <= position), "{op:?}");
+        }
         for (from, to) in [(op.k, op.key_cache), (op.v, op.value_cache)] {
             for r in 0..op.q.rows {
                 let (sequence, position) = place(r);
@@ -210,6 +214,7 @@ impl Cpu {
                     rows: 1,
                     first_key: sequence * op.capacity,
                     past: position,
+                    unseen: firsts.map_or(0, |firsts| firsts[r] as usize),
                 }),
             }
         }
@@ -221,6 +226,7 @@ impl Cpu {
         let heads = op.q.columns / d;
         let group = op.q.columns / op.k.columns;
         let views = Shared([op.q, op.key_cache, op.value_cache, op.out].map(|x| self.view(x)));
+        let firsts = op.first_positions.map(|firsts| self.arena.ids(firsts));
         let kernels = self.kernels;
         let workspaces = Shared(self.workspaces.as_mut_ptr());
         // Heads are shared among threads where there are few tiles.
@@ -229,9 +235,14 @@ impl Cpu {
             let tile = &tiles[item / parts];
             for head in (0..heads).filter(|head| head % parts == item % parts) {
                 let [q, k, v, out] = views.get();
-                let keys = tile.past + tile.rows;
+                // Of the keys from the first that any row sees on.
+                let keys = tile.past + tile.rows - tile.unseen;
+                let visible = |i: usize| {
+                    let first = firsts.map_or(0, |firsts| firsts[tile.first_row + i] as usize);
+                    first - tile.unseen..tile.past + i + 1 - tile.unseen
+                };
                 let queries = |x: View| x.block(tile.first_row, head * d, tile.rows, d);
-                let cached = |x: View| x.block(tile.first_key, head / group * d, keys, d);
+                let cached = |x: View| x.block(tile.first_key + tile.unseen, head / group * d, keys, d);
                 let (q, k, v, out) = (queries(q), cached(k), cached(v), queries(out));
                 // SAFETY: one workspace a thread; each item writes one head of its own rows; the caches are
                 // only read.
@@ -257,11 +268,15 @@ impl Cpu {
                     }
                     let mut sums = [0.0; TILE];
                     for (i, sum) in sums.iter_mut().enumerate().take(tile.rows) {
-                        let (seen, rest) = row::<f32>(scores, i).split_at_mut(tile.past + i + 1);
+                        let visible = visible(i);
+                        let (seen, after) = row::<f32>(scores, i).split_at_mut(visible.end);
+                        let (before, seen) = seen.split_at_mut(visible.start);
                         if few {
-                            simd::scores(seen, read::<f32>(q, i), neighbors::<C>(k), k.row_stride);
+                            let keys = &neighbors::<C>(k)[visible.start * k.row_stride..];
+                            simd::scores(seen, read::<f32>(q, i), keys, k.row_stride);
                         }
-                        rest.fill(0.0);
+                        before.fill(0.0);
+                        after.fill(0.0);
                         let max = maximum(seen) * op.scale;
                         *sum = exp_in_place(seen, op.scale, max);
                     }
@@ -271,8 +286,9 @@ impl Cpu {
                     for (i, &sum) in sums.iter().enumerate().take(tile.rows) {
                         let to = row::<f32>(out, i);
                         if few {
-                            let p = &read::<f32>(scores, i)[..=tile.past + i];
-                            simd::mix(to, p, neighbors::<C>(v), v.row_stride);
+                            let visible = visible(i);
+                            let values = &neighbors::<C>(v)[visible.start * v.row_stride..];
+                            simd::mix(to, &read::<f32>(scores, i)[visible], values, v.row_stride);
                         }
                         scale_in_place(to, 1.0 / sum);
                     }
@@ -290,6 +306,8 @@ struct CacheTile {
     first_key: usize,
     /// Position of the first row.
     past: usize,
+    /// Positions before the first one that any row sees.
+    unseen: usize,
 }
 
 /// From this many queries on, products beat dots of rows.

@@ -317,6 +317,10 @@ pub(super) unsafe fn store_row(c: Output, row: usize, sum: [__m512; 2], columns:
                 sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, from));
             }
             let to = c.pointer.cast::<u16>().wrapping_add(row * c.row_stride + half * 16);
+            if c.adds_to_bf16() {
+                let before = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, to.cast()));
+                sum = _mm512_add_ps(sum, _mm512_castsi512_ps(_mm512_slli_epi32::<16>(before)));
+            }
             _mm256_mask_storeu_epi16(to.cast(), mask, half_bits(_mm512_cvtneps_pbh(sum)));
         }
     }

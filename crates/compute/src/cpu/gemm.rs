@@ -114,6 +114,7 @@ pub(super) unsafe fn parallel<K: MicroKernel>(
         unsafe { blocked(kernel, pool, scratch, a, b, out) };
         return;
     }
+    assert!(!out.adds_to_bf16(), "a sum over more than {WHOLE_DEPTH} is not added to bfloat16");
     // Panels over all of k would leave the caches: sum blocks in f32, then round once.
     let (m, n) = (a.rows, b.columns);
     let mut sum = std::mem::take(&mut scratch.sum);

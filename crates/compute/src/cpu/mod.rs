@@ -125,7 +125,7 @@ impl Device for Cpu {
             start,
         };
         let bf16 = in_bf16(a, b);
-        assert!(op.out.dtype == DType::F32 || (bf16 && self.kernels.has_bf16() && !op.accumulate), "{op:?}");
+        assert!(op.out.dtype == DType::F32 || (bf16 && self.kernels.has_bf16()), "{op:?}");
         assert!(a.columns > 0, "a product over nothing: {op:?}");
         assert!(!b.dtype.is_blocks() || op.b_transposed, "{op:?}");
         // SAFETY: the arena holds all operands; the output overlaps no input.

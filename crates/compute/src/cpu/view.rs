@@ -76,7 +76,8 @@ impl View {
 #[derive(Clone, Copy)]
 pub(super) struct Output {
     pub pointer: *mut u8,
-    /// f32, or bfloat16 where the kernel can; a bfloat16 tile is written once, from a sum over all of k.
+    /// f32, or bfloat16 where the kernel can; a product's bfloat16 tile is written once, from a sum over all
+    /// of k.
     pub dtype: DType,
     pub row_stride: usize,
     /// What the product is added to: nothing, C itself, or another matrix.
@@ -103,14 +104,21 @@ impl Output {
         Output { pointer: self.pointer.wrapping_add(offset), start, ..self }
     }
 
-    /// What the product is added to, and how far its rows stand apart.
+    /// The f32 matrix that the product is added to, and how far its rows stand apart.
     #[inline(always)]
     pub fn added(self) -> Option<(*const f32, usize)> {
         match self.start {
             Start::Zero => None,
+            Start::Accumulate if self.dtype != DType::F32 => None,
             Start::Accumulate => Some((self.f32().cast_const(), self.row_stride)),
             Start::Residual { pointer, row_stride } => Some((pointer, row_stride)),
         }
+    }
+
+    /// Whether the product is added to a bfloat16 C, which [`Output::added`] leaves out.
+    #[inline(always)]
+    pub fn adds_to_bf16(self) -> bool {
+        matches!(self.start, Start::Accumulate) && self.dtype == DType::Bf16
     }
 
     /// Its elements, which must be f32.

@@ -838,7 +838,7 @@ impl Cuda {
             .matrix(self.matrix(op.out))
             .matrix(Matrix::NONE)
             .all(cache(self))
-            .long(0)
+            .long(op.first_positions.map_or(0, |starts| self.address(starts)))
             .int(0)
             .int(d)
             .int(op.q.columns / op.k.columns)

@@ -109,7 +109,8 @@ impl Reference {
             let (first, last) = place(self, row);
             for head in 0..op.q.columns / d {
                 let kv_head = head / group;
-                let keys = first..last + 1;
+                let start = op.first_positions.map_or(0, |starts| self.get(starts, 0, row) as usize);
+                let (first, keys) = (first + start, first + start..last + 1);
                 let key_cache = (op.key_cache, kv_head);
                 let (p, _) = self.probabilities((op.q, row, head), key_cache, keys, d, op.scale);
                 for c in 0..d {

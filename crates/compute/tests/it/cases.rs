@@ -57,7 +57,8 @@ fn products(element: DType, visit: &mut Visit) {
                 };
                 let a = if ta { c.input_of(first, k, m) } else { c.input_of(first, m, k) };
                 let b = if tb { c.input_of(second, n, k) } else { c.input_of(second, k, n) };
-                let out = c.in_out_of(if start == 0 { element } else { DType::F32 }, m, n);
+                // A bfloat16 output takes no f32 residual.
+                let out = c.in_out_of(if start == 1 { DType::F32 } else { element }, m, n);
                 let residual = (start == 1).then(|| c.input_of(DType::F32, m, n));
                 c.terms = k;
                 let op =
@@ -197,9 +198,11 @@ fn attentions(element: DType, visit: &mut Visit) {
 
 fn cached_attentions(visit: &mut Visit) {
     for (_, length, heads, kv_heads, d) in ATTENTIONS {
-        for cache in [DType::F32, DType::Bf16] {
+        let windows = [None, Some(1 + length / 4)];
+        for (cache, window) in [DType::F32, DType::Bf16].into_iter().flat_map(|c| windows.map(|w| (c, w))) {
             let (q_width, kv_width, scale) = (heads * d, kv_heads * d, 1.0 / (d as f32).sqrt());
-            let mut c = Case::new(format!("cached attention {length} {heads} {kv_heads} {d} {cache:?}"));
+            let name = format!("cached attention {length} {heads} {kv_heads} {d} {cache:?} {window:?}");
+            let mut c = Case::new(name);
             c.terms = length + d;
             c.rounds_between(cache);
             // One token of the last sequence, a long stretch of the first, a short one of the second.
@@ -216,7 +219,9 @@ fn cached_attentions(visit: &mut Visit) {
             let (k, v) = (c.input(n, kv_width), c.input(n, kv_width));
             let key_cache = c.in_out_of(cache, 3 * capacity, kv_width);
             let value_cache = c.in_out_of(cache, 3 * capacity, kv_width);
-            let [sequences, positions] = [expand(&|s, _| s), expand(&|_, at| at)].map(|values| {
+            let first = |_, at: usize| window.map_or(0, |window| (at + 1).saturating_sub(window));
+            let ids = [expand(&|s, _| s), expand(&|_, at| at), expand(&first)];
+            let [sequences, positions, first_positions] = ids.map(|values| {
                 let t = c.layout.reserve(DType::U32, 1, n);
                 c.ids.push((t, values));
                 t
@@ -229,6 +234,7 @@ fn cached_attentions(visit: &mut Visit) {
                 value_cache,
                 sequences,
                 positions,
+                first_positions: window.map(|_| first_positions),
                 out,
                 capacity,
                 head_dim: d,

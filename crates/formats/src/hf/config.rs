@@ -24,6 +24,12 @@ pub enum Architecture {
     Qwen2,
     /// `Qwen3ForCausalLM`: RMSNorm on each head's queries and keys.
     Qwen3,
+    /// `MistralForCausalLM`: Llama with a sliding window in every layer.
+    Mistral,
+    /// `SmolLM3ForCausalLM`: Llama with layers that are not rotated.
+    SmolLm3,
+    /// `Phi3ForCausalLM`: Llama with fused projections in its files. Read, never written.
+    Phi3,
 }
 
 impl Architecture {
@@ -33,6 +39,9 @@ impl Architecture {
             Architecture::Llama => "LlamaForCausalLM",
             Architecture::Qwen2 => "Qwen2ForCausalLM",
             Architecture::Qwen3 => "Qwen3ForCausalLM",
+            Architecture::Mistral => "MistralForCausalLM",
+            Architecture::SmolLm3 => "SmolLM3ForCausalLM",
+            Architecture::Phi3 => "Phi3ForCausalLM",
         }
     }
 
@@ -42,6 +51,9 @@ impl Architecture {
             Architecture::Llama => "llama",
             Architecture::Qwen2 => "qwen2",
             Architecture::Qwen3 => "qwen3",
+            Architecture::Mistral => "mistral",
+            Architecture::SmolLm3 => "smollm3",
+            Architecture::Phi3 => "phi3",
         }
     }
 }
@@ -78,6 +90,14 @@ pub struct Config {
     pub qkv_bias: bool,
     /// RMSNorm over each head's queries and keys before the rotation.
     pub qk_norm: bool,
+    /// Tokens that a query sees in layers with a sliding window, itself included.
+    pub sliding_window: Option<usize>,
+    /// Layers without the window, if there is one.
+    pub full_attention_layers: Vec<usize>,
+    /// Layers whose queries and keys are not rotated.
+    pub unrotated_layers: Vec<usize>,
+    /// The file stores queries, keys and values as one tensor, and gate and up as another.
+    pub fused_projections: bool,
     /// Standard deviation of the initial weights.
     pub initializer_range: f64,
     /// Element type of the weights.
@@ -93,7 +113,25 @@ pub struct Config {
 impl Config {
     /// The class to write: Llama wherever the maths allows, since most programs know it.
     pub fn architecture(&self) -> Architecture {
-        if self.qk_norm { Architecture::Qwen3 } else { Architecture::Llama }
+        match (self.qk_norm, self.unrotated_layers.is_empty(), self.sliding_window) {
+            (true, ..) => Architecture::Qwen3,
+            (false, false, _) => Architecture::SmolLm3,
+            (false, true, Some(_)) => Architecture::Mistral,
+            (false, true, None) => Architecture::Llama,
+        }
+    }
+
+    /// Whether [`Config::architecture`] has this shape.
+    fn check_architecture(&self) -> Result<()> {
+        let architecture = self.architecture();
+        let extra = match architecture {
+            Architecture::Qwen3 if !self.unrotated_layers.is_empty() => "layers that are not rotated",
+            Architecture::Mistral if self.qkv_bias => "biases on queries, keys and values",
+            Architecture::Mistral if !self.full_attention_layers.is_empty() => "layers without the window",
+            _ => return Ok(()),
+        };
+        let message = format!("a model of class {} cannot have {extra}", architecture.class_name());
+        Err(Error::Invalid { message })
     }
 
     /// Tensors that the written class has and the model has not, to be stored as zeros: `attention_bias` puts
@@ -152,13 +190,15 @@ impl Config {
             );
         }
         let max_position_embeddings = fields.size("max_position_embeddings")?.unwrap_or(2048);
+        let num_hidden_layers = fields.require_size("num_hidden_layers")?;
+        let (sliding_window, full_attention_layers) = window(&fields, architecture, num_hidden_layers)?;
         let (rope_theta, rope_scaling) = rope(&fields, max_position_embeddings)?;
         let first_id = |key| fields.token_ids(key).map(|ids| ids.first().copied());
         Ok(Config {
             vocab_size: fields.require_size("vocab_size")?,
             hidden_size,
             intermediate_size: fields.require_size("intermediate_size")?,
-            num_hidden_layers: fields.require_size("num_hidden_layers")?,
+            num_hidden_layers,
             num_attention_heads,
             num_key_value_heads,
             head_dim,
@@ -166,9 +206,15 @@ impl Config {
             rope_theta,
             rope_scaling,
             rms_norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-6),
-            tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
+            tie_word_embeddings: fields
+                .flag("tie_word_embeddings")?
+                .unwrap_or(architecture == Architecture::SmolLm3),
             qkv_bias: architecture == Architecture::Qwen2 || fields.flag("attention_bias")?.unwrap_or(false),
             qk_norm: architecture == Architecture::Qwen3,
+            sliding_window,
+            full_attention_layers,
+            unrotated_layers: unrotated_layers(&fields, architecture, num_hidden_layers)?,
+            fused_projections: architecture == Architecture::Phi3,
             initializer_range: fields.positive("initializer_range")?.unwrap_or(0.02),
             dtype: dtype(&fields)?,
             bos_token_id: first_id("bos_token_id")?,
@@ -182,6 +228,7 @@ impl Config {
     /// # Errors
     /// `Invalid` for a dtype that no model is stored in.
     pub fn to_json(&self) -> Result<Value> {
+        self.check_architecture()?;
         let architecture = self.architecture();
         let torch_dtype = match self.dtype {
             Dtype::F32 => "float32",
@@ -223,12 +270,35 @@ impl Config {
             "vocab_size": self.vocab_size,
         });
         map["attention_bias"] = json!(self.qkv_bias);
+        let windowed = self.sliding_window.is_some();
         match architecture {
-            Architecture::Qwen3 => map["use_sliding_window"] = json!(false),
+            Architecture::Qwen3 | Architecture::SmolLm3 => {
+                map["use_sliding_window"] = json!(windowed);
+                if windowed {
+                    map["sliding_window"] = json!(self.sliding_window);
+                    map["layer_types"] = self.layer_types();
+                }
+            }
+            Architecture::Mistral => map["sliding_window"] = json!(self.sliding_window),
             _ => map["mlp_bias"] = json!(false),
+        }
+        if architecture == Architecture::SmolLm3 {
+            map["mlp_bias"] = json!(false);
+            // 1 where a layer is rotated, whatever the key's name says.
+            let rotated =
+                (0..self.num_hidden_layers).map(|layer| u8::from(!self.unrotated_layers.contains(&layer)));
+            map["no_rope_layers"] = rotated.collect();
         }
         map.sort_all_objects();
         Ok(map)
+    }
+
+    fn layer_types(&self) -> Value {
+        let kind = |layer| match self.full_attention_layers.contains(&layer) {
+            true => FULL_ATTENTION,
+            false => SLIDING_ATTENTION,
+        };
+        (0..self.num_hidden_layers).map(kind).collect()
     }
 
     /// Writes `config.json`.
@@ -245,18 +315,83 @@ fn architecture(fields: &Fields) -> Result<Architecture> {
     let model_type =
         fields.text("model_type")?.ok_or_else(|| fields.corrupt("model_type", "is missing".to_owned()))?;
     match model_type {
-        // Mistral is Llama's maths with a window, which `refuse_other_maths` looks for.
-        "llama" | "mistral" => Ok(Architecture::Llama),
+        "llama" => Ok(Architecture::Llama),
+        "mistral" => Ok(Architecture::Mistral),
         "qwen2" => Ok(Architecture::Qwen2),
         "qwen3" => Ok(Architecture::Qwen3),
+        "smollm3" => Ok(Architecture::SmolLm3),
+        "phi3" => Ok(Architecture::Phi3),
         other => Err(fields.unsupported(
             "model_type",
             format!(
-                "`{other}` is not supported: supported model types are llama, mistral (without sliding \
-                 window), qwen2 and qwen3"
+                "`{other}` is not supported: supported model types are llama, mistral, qwen2, qwen3, smollm3 \
+                 and phi3"
             ),
         )),
     }
+}
+
+const FULL_ATTENTION: &str = "full_attention";
+const SLIDING_ATTENTION: &str = "sliding_attention";
+
+/// The sliding window, and the layers that do not have it, by the rules of each class in transformers.
+fn window(fields: &Fields, architecture: Architecture, layers: usize) -> Result<(Option<usize>, Vec<usize>)> {
+    let window = match architecture {
+        Architecture::Llama => None,
+        // Its class has a window where the key is absent, and none where it is null.
+        Architecture::Mistral if !fields.is_written("sliding_window") => Some(4096),
+        Architecture::Mistral | Architecture::Phi3 => fields.size("sliding_window")?,
+        Architecture::Qwen2 | Architecture::Qwen3 | Architecture::SmolLm3 => {
+            let switch = fields.flag("use_sliding_window")?.unwrap_or(false);
+            let default = (architecture != Architecture::SmolLm3).then_some(4096);
+            if switch { fields.size("sliding_window")?.or(default) } else { None }
+        }
+    };
+    let full: Vec<usize> = match fields.texts("layer_types")? {
+        Some(types) => {
+            if types.len() != layers {
+                let message = format!("has {} entries for {layers} layers", types.len());
+                return Err(fields.corrupt("layer_types", message));
+            }
+            let known = [FULL_ATTENTION, SLIDING_ATTENTION];
+            if let Some(other) = types.iter().find(|kind| !known.contains(kind)) {
+                let message = format!("`{other}` is not supported: only {} are", known.join(" and "));
+                return Err(fields.unsupported("layer_types", message));
+            }
+            if window.is_none() && types.contains(&SLIDING_ATTENTION) {
+                let message = format!("has {SLIDING_ATTENTION} without a sliding_window");
+                return Err(fields.corrupt("layer_types", message));
+            }
+            (0..layers).filter(|&layer| types[layer] == FULL_ATTENTION).collect()
+        }
+        // Below this layer attention is full.
+        None if matches!(architecture, Architecture::Qwen2 | Architecture::Qwen3) => {
+            (0..fields.count("max_window_layers")?.unwrap_or(28).min(layers)).collect()
+        }
+        // Every layer that is rotated has the window.
+        None if architecture == Architecture::SmolLm3 => unrotated_layers(fields, architecture, layers)?,
+        None => Vec::new(),
+    };
+    Ok(match window {
+        Some(window) if full.len() < layers => (Some(window), full),
+        _ => (None, Vec::new()),
+    })
+}
+
+/// Layers whose queries and keys are not rotated.
+fn unrotated_layers(fields: &Fields, architecture: Architecture, layers: usize) -> Result<Vec<usize>> {
+    if architecture != Architecture::SmolLm3 {
+        return Ok(Vec::new());
+    }
+    let Some(rotated) = fields.counts("no_rope_layers")? else {
+        let interval = fields.size("no_rope_layer_interval")?.unwrap_or(4);
+        return Ok((0..layers).filter(|layer| (layer + 1).is_multiple_of(interval)).collect());
+    };
+    if rotated.len() != layers {
+        let message = format!("has {} entries for {layers} layers", rotated.len());
+        return Err(fields.corrupt("no_rope_layers", message));
+    }
+    Ok((0..layers).filter(|&layer| rotated[layer] == 0).collect())
 }
 
 /// Keys that change the computation, at unsupported values.
@@ -270,19 +405,6 @@ fn refuse_other_maths(fields: &Fields) -> Result<()> {
         return Err(
             fields.unsupported("mlp_bias", "true is not supported: only attention biases are".to_owned())
         );
-    }
-    // Mistral has no switch: its window counts whenever it is set. Qwen's counts only with the switch.
-    let windowed = match fields.flag("use_sliding_window")? {
-        Some(switch) => switch,
-        None => fields.text("model_type")? == Some("mistral"),
-    };
-    if windowed && let Some(window) = fields.size("sliding_window")? {
-        let longest = fields.size("max_position_embeddings")?.unwrap_or(2048);
-        if window < longest {
-            let message =
-                format!("a window of {window} below max_position_embeddings ({longest}) is not supported");
-            return Err(fields.unsupported("sliding_window", message));
-        }
     }
     if let Some(fraction) = fields.number("partial_rotary_factor")?.filter(|&fraction| fraction != 1.0) {
         let message = format!("{fraction} is not supported: every dimension of a head is rotated");

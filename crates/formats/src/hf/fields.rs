@@ -26,6 +26,11 @@ impl<'a> Fields<'a> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
+    /// Whether the key is there, even as `null`.
+    pub(super) fn is_written(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
     pub(super) fn object(&self, key: &str, prefix: &'static str) -> Result<Option<Fields<'a>>> {
         match self.get(key) {
             None => Ok(None),
@@ -89,6 +94,38 @@ impl<'a> Fields<'a> {
             Some(size) => Err(self.corrupt(key, format!("must be from 1 to {LARGEST_SIZE}, not {size}"))),
             None => Err(self.wrong_type(key, "an integer", value)),
         }
+    }
+
+    /// An integer of at least 0.
+    pub(super) fn count(&self, key: &str) -> Result<Option<usize>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(value) => match value.as_u64().filter(|&count| count <= LARGEST_SIZE) {
+                Some(count) => Ok(Some(count as usize)),
+                None => Err(self.wrong_type(key, "an integer from 0 on", value)),
+            },
+        }
+    }
+
+    /// A list of integers of at least 0.
+    pub(super) fn counts(&self, key: &str) -> Result<Option<Vec<u64>>> {
+        self.list(key, "a list of integers from 0 on", Value::as_u64)
+    }
+
+    /// A list of strings.
+    pub(super) fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>> {
+        self.list(key, "a list of strings", Value::as_str)
+    }
+
+    fn list<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        item: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let items = value.as_array().and_then(|items| items.iter().map(item).collect());
+        items.map(Some).ok_or_else(|| self.wrong_type(key, expected, value))
     }
 
     pub(super) fn require_size(&self, key: &str) -> Result<usize> {

@@ -145,10 +145,30 @@ impl<R: Read + Seek> Reader<R> {
     /// As [`Reader::read_f32`]; `Corrupt` where the number of values differs from `values.len()`.
     pub fn read_f32_into(&mut self, name: &str, values: &mut [f32]) -> Result<()> {
         let entry = self.require(name)?;
-        let (dtype, begin, elements) = (entry.dtype, entry.begin, entry.elements());
+        let elements = entry.elements();
         if elements != values.len() {
             let message =
                 format!("has {elements} values of shape {:?}, expected {}", entry.shape, values.len());
+            return Err(self.tensor_error(name, ErrorKind::Corrupt, message));
+        }
+        self.read_rows_into(name, 0, values)
+    }
+
+    /// As [`Reader::read_f32_into`], for as many values as there is memory, from a row on.
+    ///
+    /// # Errors
+    /// As [`Reader::read_f32`]; `Corrupt` where the tensor does not reach that far.
+    pub fn read_rows_into(&mut self, name: &str, first_row: usize, values: &mut [f32]) -> Result<()> {
+        let entry = self.require(name)?;
+        let (dtype, begin, elements) = (entry.dtype, entry.begin, entry.elements());
+        let row: usize = entry.shape.iter().skip(1).product();
+        let first = first_row.saturating_mul(row);
+        if first.saturating_add(values.len()) > elements {
+            let message = format!(
+                "has {elements} values of shape {:?}, expected {} from row {first_row} on",
+                entry.shape,
+                values.len()
+            );
             return Err(self.tensor_error(name, ErrorKind::Corrupt, message));
         }
         let convert = match dtype {
@@ -168,6 +188,7 @@ impl<R: Read + Seek> Reader<R> {
             }
         };
         let width = dtype.bitsize() / 8;
+        let begin = begin + (first * width) as u64;
         let mut buffer = vec![0; (values.len() * width).min(CHUNK_BYTES)];
         let path = &self.path;
         let io = |source| Error::Io { action: "read", path: path.clone(), source };

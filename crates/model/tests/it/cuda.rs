@@ -35,6 +35,9 @@ fn config() -> ModelConfig {
         tie_word_embeddings: true,
         attention_bias: true,
         qk_norm: true,
+        sliding_window: None,
+        full_attention_layers: Vec::new(),
+        unrotated_layers: Vec::new(),
         dropout: 0.1,
         initializer_range: 0.02,
     }
@@ -163,7 +166,7 @@ fn decoding_agrees_with_the_cpu() {
         [(DType::F32, 2e-5), (DType::Bf16, 3e-2), (DType::Q8_0, 5e-2), (DType::Q4_0, 0.4)]
     {
         let Some(gpu) = gpu() else { return };
-        let room = |dtype| Decoding { sequences: 2, max_sequence: 96, weights: WeightTypes::All(dtype) };
+        let room = |dtype| Decoding { sequences: 2, weights: WeightTypes::All(dtype), ..Decoding::one(96) };
         let plain = ModelConfig { vocab_size: 272, ..config() };
         let mut trained = Decoder::new(Cpu::new(2), plain.clone(), room(DType::F32)).unwrap();
         trained.weights_mut().initialize(3);

@@ -36,6 +36,9 @@ fn config() -> ModelConfig {
         tie_word_embeddings: false,
         attention_bias: false,
         qk_norm: false,
+        sliding_window: None,
+        full_attention_layers: Vec::new(),
+        unrotated_layers: Vec::new(),
         dropout: P as f32,
         initializer_range: 0.1,
     }

@@ -281,7 +281,7 @@ fn sequences_side_by_side_agree_with_pytorch() {
             [(DType::F32, 1e-5), (DType::Bf16, 2e-2), (DType::Q8_0, 4e-2), (DType::Q4_0, 0.4)]
         {
             let weights = WeightTypes::All(dtype);
-            let decoding = Decoding { sequences: 3, max_sequence: length, weights };
+            let decoding = Decoding { sequences: 3, weights, ..Decoding::one(length) };
             let mut model = golden.decoder(Cpu::new(2), decoding);
             let mut found = vec![Vec::new(); 3];
             for (sequence, cut) in [(0, length / 2), (2, 3)] {

@@ -1,6 +1,7 @@
 //! The model against what PyTorch computes, its training, its folders.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test says what broke by panicking
 
+mod adapter;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod dropout;

@@ -26,6 +26,9 @@ pub fn config() -> ModelConfig {
         tie_word_embeddings: true,
         attention_bias: false,
         qk_norm: false,
+        sliding_window: None,
+        full_attention_layers: Vec::new(),
+        unrotated_layers: Vec::new(),
         dropout: 0.0,
         initializer_range: 0.3,
     }

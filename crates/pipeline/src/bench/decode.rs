@@ -112,7 +112,7 @@ impl Subject {
     /// A missing or damaged model.
     pub fn stored(path: &Path, dtype: Option<DType>) -> Result<Subject> {
         let stored = Stored::open(&RealFs, path)?;
-        let weights = stored.weight_types(&RealFs, dtype)?;
+        let weights = stored.weight_types(dtype)?;
         let (name, config) = (path.display().to_string(), stored.config().clone());
         Ok(Subject { name, config, weights, stored: Some(stored) })
     }
@@ -132,10 +132,10 @@ impl Subject {
             );
             return Err(Error::Argument { message });
         }
-        let decoding = Decoding { sequences, max_sequence: tokens, weights: self.weights.clone() };
+        let decoding = Decoding { sequences, weights: self.weights.clone(), ..Decoding::one(tokens) };
         let mut model = Decoder::new(device, self.config.clone(), decoding)?;
         match &mut self.stored {
-            Some(stored) => stored.load(&RealFs, model.weights_mut())?,
+            Some(stored) => stored.load(model.weights_mut())?,
             None => model.weights_mut().initialize(0),
         }
         Ok(model)

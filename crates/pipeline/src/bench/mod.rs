@@ -75,6 +75,9 @@ impl Preset {
             tie_word_embeddings: true,
             attention_bias: false,
             qk_norm: false,
+            sliding_window: None,
+            full_attention_layers: Vec::new(),
+            unrotated_layers: Vec::new(),
             dropout: 0.0,
             initializer_range: 0.02,
         };

@@ -51,8 +51,9 @@ fn workspace_bytes(config: &ModelConfig, training: &Training, target: Target) ->
 impl Memory {
     /// Memory of a recipe's training. `prepared`: whether the text was tokenized already, by another process.
     pub(super) fn new(config: &ModelConfig, recipe: &Recipe, prepared: bool, target: Target) -> Memory {
-        let micro_batch_size = train::micro_batch_size(config, &recipe.train, target);
-        let training = recipe.train.training(micro_batch_size, target);
+        let tuning = recipe.tuning();
+        let micro_batch_size = train::micro_batch_size(config, &recipe.train, &tuning, target);
+        let training = recipe.train.training(micro_batch_size, target, &tuning);
         let plan = MemoryPlan::new(config, &Purpose::Train(training.clone()));
         let subwords = matches!(recipe.tokenizer.kind, Kind::Bpe | Kind::Unigram);
         let tokenizer_bytes = if subwords { TOKENIZER_BYTES_A_TOKEN * config.vocab_size as u64 } else { 0 };

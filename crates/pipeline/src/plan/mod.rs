@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokenizer::Kind;
 use train::RunLength;
 
+use crate::base::BaseModel;
 use crate::bench::time_parts;
 use crate::prices::{Gpu, Rent};
 use crate::project::Project;
@@ -159,30 +160,41 @@ pub struct Time {
 pub fn plan(recipe: &Recipe, project: &Project, base_dir: &Path, target: Target) -> Result<Plan> {
     // Checked even if there are tokens: a missing path must be reported now.
     let estimate = text::estimate_train_tokens(recipe, project, base_dir)?;
+    let shape = BaseModel::shape_of(recipe, base_dir)?;
     match text::prepared_tokens(project).filter(|prepared| text::is_of_recipe(prepared, recipe)) {
-        Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false, target),
-        None => of_tokens(recipe, expected_vocab_size(recipe), estimate, true, target),
+        Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false, shape, target),
+        None => of_tokens(recipe, expected_vocab_size(recipe), estimate, true, shape, target),
     }
 }
 
 /// The plan of a recipe whose text may be missing, from its prepared tokens.
-pub(crate) fn of_prepared(recipe: &Recipe, project: &Project, target: Target) -> Result<Plan> {
+pub(crate) fn of_prepared(
+    recipe: &Recipe,
+    project: &Project,
+    base_dir: &Path,
+    target: Target,
+) -> Result<Plan> {
+    let shape = BaseModel::shape_of(recipe, base_dir)?;
     match text::prepared_tokens(project) {
-        Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false, target),
-        None => of_tokens(recipe, expected_vocab_size(recipe), 0, true, target),
+        Some(prepared) => of_tokens(recipe, prepared.vocab_size, prepared.train_tokens, false, shape, target),
+        None => of_tokens(recipe, expected_vocab_size(recipe), 0, true, shape, target),
     }
 }
 
-/// The plan for a known number of training tokens.
+/// The plan for a known number of training tokens. `shape`: that of the model that the run starts from.
 pub(crate) fn of_tokens(
     recipe: &Recipe,
     vocab_size: usize,
     available: u64,
     estimated: bool,
+    shape: Option<ModelConfig>,
     target: Target,
 ) -> Result<Plan> {
     let length = RunLength::new(&recipe.train, available);
-    let model = shape::design(recipe, vocab_size, length.tokens_trained())?;
+    let model = match shape {
+        Some(shape) => shape,
+        None => shape::design(recipe, vocab_size, length.tokens_trained())?,
+    };
     Ok(of_design(recipe, model, Available { tokens: available, estimated }, target))
 }
 
@@ -218,7 +230,7 @@ fn of_design(recipe: &Recipe, model: ModelConfig, available: Available, target: 
     let each = if options.ema_decay > 0.0 { 16 } else { 12 };
     let checkpoints = each * parameters.total * (options.keep_last as u64 + 2);
     let disk_bytes = checkpoints + 4 * parameters.total + 4 * available + (16 << 20);
-    let training = options.training(options.batch_size, target);
+    let training = options.training(options.batch_size, target, &recipe.tuning());
     let mut plan = Plan {
         name: recipe.name.clone(),
         sequence_length: options.sequence_length,
@@ -415,7 +427,7 @@ mod tests {
 
     fn planned(text: &str, available: u64) -> Plan {
         let recipe = Recipe::load("r.toml", text, &[]).expect("valid");
-        of_tokens(&recipe, 4096, available, false, Target::cpu(1)).expect("a plan")
+        of_tokens(&recipe, 4096, available, false, None, Target::cpu(1)).expect("a plan")
     }
 
     #[test]
@@ -463,7 +475,7 @@ mod tests {
         let text = "[model]\ndepth = 8\n[train]\nsteps = 10\nbatch_size = 8\nmicro_batch_size = \
                     8\nsequence_length = 256\n";
         let recipe = Recipe::load("r.toml", text, &[]).expect("valid");
-        let mut plan = of_tokens(&recipe, 4096, 1_000_000, false, Target::cpu(1)).expect("a plan");
+        let mut plan = of_tokens(&recipe, 4096, 1_000_000, false, None, Target::cpu(1)).expect("a plan");
         let whole = plan.memory.total_bytes;
         let mut with = |available_bytes: u64| {
             plan.memory.available_bytes = Some(available_bytes);

@@ -18,6 +18,7 @@ use train::RunLength;
 use super::phase::Done;
 use super::request::Request;
 use super::trained::Trained;
+use crate::base::BaseModel;
 use crate::{Error, Result, plan, record, remote};
 
 /// Name of the tokenizer stage; its number is raised when the same options and text give another vocabulary.
@@ -42,6 +43,8 @@ pub(super) struct Prepared {
     pub model: ModelConfig,
     pub documents_hash: String,
     pub tokens_hash: String,
+    /// Of the model that the run starts from.
+    pub base_hash: Option<String>,
     pub validation_bytes: u64,
     /// ISO 639-1, most text first.
     pub languages: Vec<String>,
@@ -200,10 +203,13 @@ pub(super) fn tokenizer(
         let reason = format!("unchanged: {} tokens", tokenizer.vocab_size());
         return Ok((tokenizer, Done::Reused(reason)));
     }
-    let tokenizer = corpus::texts(&RealFs, &request.project.documents(), Split::Train, |texts| {
-        let normalizer = request.recipe.data.normalize.normalizer();
-        tokenizer::train(texts, &request.recipe.tokenizer, &normalizer, reporter)
-    })??;
+    let tokenizer = match BaseModel::of_recipe(&request.recipe, &request.base_dir)? {
+        Some(base) => base.tokenizer().clone(),
+        None => corpus::texts(&RealFs, &request.project.documents(), Split::Train, |texts| {
+            let normalizer = request.recipe.data.normalize.normalizer();
+            tokenizer::train(texts, &request.recipe.tokenizer, &normalizer, reporter)
+        })??,
+    };
     let stage = tokenizer_stage(request, &documents.hash);
     let staged = stage.begin(&RealFs, &folder).map_err(&disk)?;
     tokenizer.save(staged.fs(), staged.path(), None)?;
@@ -222,7 +228,12 @@ pub(super) fn token_folders<'a>(request: &'a Request<'_>) -> Vec<(PathBuf, Optio
 
 /// The tokenizer of these documents and this recipe, as its manifest has it.
 pub(super) fn tokenizer_stage(request: &Request<'_>, documents_hash: &str) -> Stage {
-    let options = json!({ "stage_version": TOKENIZER_STAGE_VERSION, "tokenizer": request.recipe.tokenizer });
+    let options = match &request.recipe.train.init {
+        None => {
+            json!({ "stage_version": TOKENIZER_STAGE_VERSION, "tokenizer": request.recipe.tokenizer })
+        }
+        Some(init) => json!({ "stage_version": TOKENIZER_STAGE_VERSION, "init": init }),
+    };
     let inputs = BTreeMap::from([("documents".to_owned(), documents_hash.to_owned())]);
     Stage { name: TOKENIZER_STAGE, options, inputs }
 }
@@ -308,8 +319,11 @@ pub(super) fn model(
     for tokens in phase_shards(request, &tokenizer, None, reporter)? {
         RunLength::new(&request.recipe.train, tokens.train.tokens).check()?;
     }
-    let plan =
-        plan::of_tokens(&request.recipe, tokenizer.vocab_size(), tokens.train.tokens, false, request.target)?;
+    let base = BaseModel::of_recipe(&request.recipe, &request.base_dir)?;
+    let shape = base.as_ref().map(|base| base.config().clone());
+    let vocab_size = tokenizer.vocab_size();
+    let (recipe, target) = (&request.recipe, request.target);
+    let plan = plan::of_tokens(recipe, vocab_size, tokens.train.tokens, false, shape, target)?;
     let summary = format!(
         "{:.1}M parameters ({} layers, width {}, {} heads, vocabulary {}), {} training tokens, {} steps, \
          {:.1} tokens per parameter",
@@ -325,6 +339,7 @@ pub(super) fn model(
     let prepared = Prepared {
         documents_hash: documents.hash.clone(),
         tokens_hash: manifest.hash(),
+        base_hash: base.map(|base| train::Base::hash(&base).to_owned()),
         validation_bytes: documents.summary.validation.bytes,
         languages: languages(&documents.summary),
         openings: openings(request, &documents.summary)?,
@@ -357,6 +372,7 @@ pub(super) fn existing(request: &Request<'_>, trained: &Trained) -> Result<Prepa
             .ok_or_else(|| Error::Data { message: format!("run {} has no model shape", trained.run.id()) })?,
         documents_hash: inputs.documents.clone(),
         tokens_hash: inputs.tokens.clone(),
+        base_hash: inputs.base.clone(),
         validation_bytes: known.validation.bytes,
         languages: languages(&known),
         openings,

@@ -15,7 +15,7 @@ pub(super) fn check(request: &Request<'_>, reporter: &mut dyn Reporter) -> Resul
     check_device(&request.recipe.train, request.target)?;
     let plan = if request.skip_corpus {
         // The text may be missing; prepared data are checked when they are opened.
-        plan::of_prepared(&request.recipe, request.project, request.target)?
+        plan::of_prepared(&request.recipe, request.project, &request.base_dir, request.target)?
     } else {
         plan::plan(&request.recipe, request.project, &request.base_dir, request.target)?
     };

@@ -18,6 +18,7 @@ use super::phase::Done;
 use super::request::{More, Request, ResumeRequest};
 use super::trained::Trained;
 use super::{curves, prerequisites};
+use crate::base::BaseModel;
 use crate::generate::{Extent, Generator, Options};
 use crate::meta::{RunInputs, RunMeta};
 use crate::project::Project;
@@ -341,14 +342,18 @@ fn inputs(prepared: &Prepared) -> RunInputs {
         documents: prepared.documents_hash.clone(),
         tokenizer: prepared.tokenizer.hash().to_owned(),
         tokens: prepared.tokens_hash.clone(),
+        base: prepared.base_hash.clone(),
     }
 }
 
 /// Returns an error if a run would be continued on other text; the run is not changed.
 fn same_inputs(run: &RunDir, meta: &RunMeta, prepared: &Prepared) -> Result<()> {
     let (was, is) = (&meta.inputs, inputs(prepared));
-    if was.tokens == is.tokens && was.tokenizer == is.tokenizer {
+    if was.tokens == is.tokens && was.tokenizer == is.tokenizer && was.base == is.base {
         return Ok(());
+    }
+    if was.base != is.base {
+        return Err(other_data(&run.id(), "model that it starts from"));
     }
     Err(other_data(&run.id(), if was.tokenizer == is.tokenizer { "text" } else { "text or the tokenizer" }))
 }
@@ -414,9 +419,15 @@ impl Session<'_> {
         };
         let forecast =
             forecast::before(self.meta, training.token_count() as u64, done, self.target, reporter)?;
-        let micro_batch_size = train::micro_batch_size(&config, options, self.target);
-        let laid_out = options.training(micro_batch_size, self.target);
+        let tuning = self.meta.recipe.tuning();
+        let base = BaseModel::of_run(self.run, self.meta)?;
+        let micro_batch_size = train::micro_batch_size(&config, options, &tuning, self.target);
+        let laid_out = options.training(micro_batch_size, self.target, &tuning);
         let mut model = TrainingModel::new(self.target.open()?, config.clone(), laid_out)?;
+        if let Some(base) = &base {
+            base.load(model.weights_mut())?;
+            reporter.note(Phase::Training, &trained_parameters(&model));
+        }
         let mut sampler = Sampler { run: self.run, meta: self.meta, target: self.target, stop };
         let job = Job {
             fs: &RealFs,
@@ -424,6 +435,7 @@ impl Session<'_> {
             lock: self.lock,
             options,
             start: self.start,
+            base: base.as_ref().map(|base| base as &dyn train::Base),
             trained_with: &self.meta.trained_with,
             training: &training,
             phases: &phases,
@@ -456,6 +468,20 @@ impl Session<'_> {
     }
 }
 
+/// How many of a model's parameters are trained.
+fn trained_parameters(model: &TrainingModel<AnyDevice>) -> String {
+    let count = |trained: bool| -> usize {
+        let counted = model.weights().parameters().iter().filter(|p| !trained || p.is_trainable());
+        counted.map(|parameter| parameter.len()).sum()
+    };
+    let (trained, all) = (count(true), count(false));
+    format!(
+        "training {trained} of {all} parameters ({:.2} %); frozen weights are kept as {}",
+        100.0 * trained as f64 / all.max(1) as f64,
+        model.weights().type_names()
+    )
+}
+
 /// Samples during training. The decoding model is created for each sample and dropped, so that it takes no
 /// memory in between.
 struct Sampler<'a> {
@@ -474,8 +500,15 @@ impl train::Sampler<AnyDevice> for Sampler<'_> {
         let tokenizer = record::tokenizer(self.run, self.meta)?;
         let new_tokens = self.meta.recipe.train.sample_max_new_tokens;
         let extent = Extent::new(prompts.iter().map(String::as_str), new_tokens);
-        let mut decoding = extent.decoder(model.config(), &tokenizer, self.target)?;
-        decoding.weights_mut().copy_from(model.weights_mut())?;
+        let adapter = model.training().adapter.clone();
+        let mut decoding = extent.decoder(model.config(), &tokenizer, adapter.clone(), self.target)?;
+        match (adapter, BaseModel::of_run(self.run, self.meta)?) {
+            (Some(_), Some(base)) => {
+                base.load(decoding.weights_mut())?;
+                decoding.weights_mut().copy_adapters_from(model.weights_mut())?;
+            }
+            _ => decoding.weights_mut().copy_from(model.weights_mut())?,
+        }
         let mut generator = Generator::new(decoding, tokenizer, "the model in training".to_owned())?;
         let train = &self.meta.recipe.train;
         let options = Options {

@@ -18,6 +18,7 @@ use super::data::Prepared;
 use super::phase::Done;
 use super::request::Request;
 use super::trained::Trained;
+use crate::base::BaseModel;
 use crate::error::Unmet;
 use crate::generate::{Extent, Generator, Options};
 use crate::measure::{self, Generation};
@@ -188,13 +189,19 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
         micro_batch_size: 0,
         ..trained.meta.recipe.train.clone()
     };
-    let micro_batch_size = train::micro_batch_size(&prepared.model, &options, request.target);
+    let micro_batch_size =
+        train::micro_batch_size(&prepared.model, &options, &request.recipe.tuning(), request.target);
     let sequence_length = options.sequence_length;
+    let adapter = trained.meta.recipe.tuning().adapter;
     let evaluation = model::Evaluation {
+        adapter: adapter.clone(),
         logits_bytes: request.target.logits_bytes(),
         ..model::Evaluation::new(micro_batch_size, sequence_length, Precision::F32)
     };
     let mut model = Evaluator::new(request.target.open()?, prepared.model.clone(), evaluation)?;
+    if let Some(base) = BaseModel::of_run(&trained.run, &trained.meta)?.filter(|_| adapter.is_some()) {
+        base.load(model.weights_mut())?;
+    }
     crate::generate::load_weights(&trained.run, Which::Step(step), model.weights_mut())?;
     let stop = &trained.stop;
     let tokens = request.project.tokens();

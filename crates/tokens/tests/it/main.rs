@@ -1,6 +1,7 @@
 //! Shards, mixes and the loader.
 #![allow(clippy::unwrap_used)] // a test says what broke by panicking
 
+mod examples;
 mod loader;
 mod shards;
 

@@ -6,7 +6,7 @@ use runs::report::Reporter;
 
 use super::{Flow, Trainer, open_loader, stream_name};
 use crate::checkpoint::{EpochLoss, LeftStream, TrainerState, Which};
-use crate::{Error, Result};
+use crate::{Error, Result, begin};
 
 /// Consecutive steps without a finite loss and gradient before the run counts as diverged.
 const NON_FINITE_LIMIT: u64 = 10;
@@ -122,7 +122,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
                 }
             }
         }
-        self.model.initialize(self.state.options.seed);
+        begin::initialize(self.model, self.job, self.state.options.seed)?;
         Ok(self.fresh.clone())
     }
 }

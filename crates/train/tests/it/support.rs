@@ -18,7 +18,7 @@ use tokens::{Split, TokenDataset};
 use train::checkpoint::TrainerState;
 use train::{
     Checkpoints, Job, Outcome, Patience, PhaseOptions, Result, Sampler, ScheduleKind, Start, StopFlag,
-    TrainOptions, Which,
+    TrainOptions, Tuning, Which,
 };
 
 pub const VOCAB: usize = 24;
@@ -43,6 +43,9 @@ pub fn config() -> ModelConfig {
         tie_word_embeddings: true,
         attention_bias: false,
         qk_norm: false,
+        sliding_window: None,
+        full_attention_layers: Vec::new(),
+        unrotated_layers: Vec::new(),
         dropout: 0.1,
         initializer_range: 0.02,
     }
@@ -65,7 +68,7 @@ pub fn options() -> TrainOptions {
 }
 
 pub fn model(config: &ModelConfig, options: &TrainOptions, threads: usize) -> TrainingModel<Cpu> {
-    let training = options.training(options.micro_batch_size, Target::cpu(threads));
+    let training = options.training(options.micro_batch_size, Target::cpu(threads), &Tuning::default());
     TrainingModel::new(Cpu::new(threads), config.clone(), training).unwrap()
 }
 
@@ -225,6 +228,7 @@ impl Bench {
             lock: &lock,
             options: &self.options,
             start,
+            base: None,
             trained_with: &self.recorded.clone().unwrap_or_else(|| self.options_of_checkpoints()),
             training: &self.data.training,
             phases: &phases,

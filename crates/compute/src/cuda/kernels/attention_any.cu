@@ -35,9 +35,9 @@ struct AttentionAny {
     Matrix lse;
     // Of the training rows, or the cache.
     Cache cache;
-    // Training: (N) of the first key each query sees, as index within its row of T; null: the cache's
-    // sequences and positions.
+    // (N): the first key each query sees, as index within its row of T or its sequence of the cache; null: 0.
     const unsigned* document_starts;
+    // T in training; 0: the cache's sequences and positions.
     int length;
     int head_dim;
     int group;
@@ -63,13 +63,14 @@ __device__ __forceinline__ void attention_any_of(const AttentionAny& p) {
     int d = p.head_dim, head = blockIdx.y, column = head / p.group * d;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
     i64 row = blockIdx.x, first, last;
-    if (p.document_starts) {
-        first = row / p.length * p.length + p.document_starts[row];
+    if (p.length > 0) {
+        first = row / p.length * p.length;
         last = row;
     } else {
         first = p.cache.sequences[row] * p.cache.capacity;
         last = first + p.cache.positions[row];
     }
+    if (p.document_starts) first += p.document_starts[row];
     for (int c = threadIdx.x; c < d; c += blockDim.x) query[c] = get(p.q, row, head * d + c) * p.scale;
     __syncthreads();
 

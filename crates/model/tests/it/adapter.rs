@@ -1,0 +1,198 @@
+//! Adapters: what they add, their gradients, and that nothing else is trained.
+
+use std::collections::BTreeSet;
+
+use compute::Batch;
+use compute::cpu::Cpu;
+use model::{
+    AdapterConfig, Evaluation, Evaluator, MemoryPlan, ModelConfig, Module, Precision, Purpose, StateKind,
+    Trainable, Training, TrainingModel, Update,
+};
+
+use crate::training;
+
+fn config() -> ModelConfig {
+    ModelConfig {
+        vocab_size: 40,
+        hidden_size: 48,
+        intermediate_size: 80,
+        num_hidden_layers: 3,
+        head_dim: 16,
+        attention_bias: true,
+        qk_norm: true,
+        initializer_range: 0.1,
+        ..training::config()
+    }
+}
+
+fn adapter(dropout: f32) -> AdapterConfig {
+    AdapterConfig { rank: 4, alpha: 6.0, dropout, ..AdapterConfig::default() }
+}
+
+fn batch() -> Batch {
+    training::random_batch(&config(), 2, 12)
+}
+
+fn adapted(adapter: AdapterConfig, precision: Precision) -> Training {
+    let (trainable, adapter) = (Trainable::Adapters, Some(adapter));
+    Training { trainable, adapter, ..Training::new(2, 12, precision) }
+}
+
+/// A model with weights from a seed, and B's that are not zero.
+fn laid_out(training: Training) -> TrainingModel<Cpu> {
+    let mut model = training::laid_out(Cpu::new(2), config(), training);
+    model.initialize(7);
+    for parameter in model.weights().parameters().to_vec() {
+        if parameter.name.contains("lora_B") {
+            let values = (0..parameter.len()).map(|at| ((at * 37 % 29) as f32 - 14.0) / 100.0);
+            let values: Vec<f32> = values.collect();
+            model.weights_mut().upload(&parameter.name, &values).unwrap();
+        }
+    }
+    model.clear_state();
+    model
+}
+
+fn names(model: &TrainingModel<Cpu>, part: &str) -> Vec<String> {
+    let parameters = model.weights().parameters().iter();
+    parameters.map(|p| p.name.clone()).filter(|name| name.contains(part)).collect()
+}
+
+/// W + s·B·A in every layer, without adapters.
+fn merged(adapted: &mut TrainingModel<Cpu>, config: &AdapterConfig) -> Evaluator<Cpu> {
+    let evaluation = Evaluation::new(2, 12, Precision::F32);
+    let mut merged = Evaluator::new(Cpu::new(1), self::config(), evaluation).unwrap();
+    for parameter in merged.weights().parameters().to_vec() {
+        let mut weight = adapted.weights_mut().download(&parameter.name).unwrap();
+        let module = parameter.name.trim_end_matches(".weight");
+        let a = adapted.weights_mut().download(&format!("{module}.lora_A.weight"));
+        let b = adapted.weights_mut().download(&format!("{module}.lora_B.weight"));
+        if let (Ok(a), Ok(b)) = (a, b) {
+            let (columns, rank) = (parameter.shape[1], config.rank);
+            for (at, value) in weight.iter_mut().enumerate() {
+                let (row, column) = (at / columns, at % columns);
+                let sum: f32 = (0..rank).map(|r| b[row * rank + r] * a[r * columns + column]).sum();
+                *value += config.scale() * sum;
+            }
+        }
+        merged.weights_mut().upload(&parameter.name, &weight).unwrap();
+    }
+    merged
+}
+
+#[test]
+fn an_adapter_adds_the_product_of_its_matrices() {
+    let some = [Module::KProj, Module::UpProj, Module::DownProj];
+    for (targets, rank_stabilized) in [(Module::ALL.to_vec(), false), (some.to_vec(), true)] {
+        let target_modules: BTreeSet<Module> = targets.into_iter().collect();
+        let config = AdapterConfig { target_modules, rank_stabilized, ..adapter(0.1) };
+        let mut model = laid_out(adapted(config.clone(), Precision::F32));
+        let (found, expected) = (model.evaluate(&batch()), merged(&mut model, &config).evaluate(&batch()));
+        assert!((found / expected - 1.0).abs() < 1e-6, "{found}, merged {expected}");
+
+        let evaluation =
+            Evaluation { adapter: Some(config.clone()), ..Evaluation::new(2, 12, Precision::F32) };
+        let mut evaluator = Evaluator::new(Cpu::new(1), self::config(), evaluation).unwrap();
+        evaluator.weights_mut().copy_from(model.weights_mut()).unwrap();
+        let evaluated = evaluator.evaluate(&batch());
+        assert!((evaluated / expected - 1.0).abs() < 1e-6, "{evaluated}, merged {expected}");
+    }
+}
+
+/// The loss of one accumulation: dropout drops the same elements for the same seed.
+fn loss(model: &mut TrainingModel<Cpu>) -> f64 {
+    model.begin_step();
+    model.accumulate(&batch(), 1.0, 3);
+    model.step_outcome().loss_sum
+}
+
+#[test]
+fn gradients_are_finite_differences_with_and_without_dropout() {
+    for dropout in [0.0, 0.2] {
+        let mut model = laid_out(adapted(adapter(dropout), Precision::F32));
+        loss(&mut model);
+        for name in names(&model, "layers.1.").iter().filter(|name| name.contains("lora_")) {
+            loss(&mut model);
+            let gradient = model.gradient(name).unwrap();
+            let weights = model.weights_mut().download(name).unwrap();
+            for at in [0, weights.len() / 2, weights.len() - 1] {
+                let mut at_offset = |offset: f32| {
+                    let mut moved = weights.clone();
+                    moved[at] += offset;
+                    model.weights_mut().upload(name, &moved).unwrap();
+                    loss(&mut model)
+                };
+                let (epsilon, difference) = (4e-3, at_offset(4e-3) - at_offset(-4e-3));
+                let (found, expected) = (f64::from(gradient[at]), difference / (2.0 * epsilon));
+                let close = (found - expected).abs() < 2e-2 * expected.abs().max(0.05);
+                assert!(close, "{name} {at}, dropout {dropout}: {found}, difference {expected}");
+                model.weights_mut().upload(name, &weights).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn only_adapters_are_trained_and_only_they_take_memory() {
+    for &precision in training::precisions() {
+        let training = adapted(adapter(0.05), precision);
+        let mut model = laid_out(training.clone());
+        let before: Vec<_> = model.weights().parameters().to_vec();
+        let mut values = Vec::new();
+        for parameter in &before {
+            values.push(model.weights_mut().download(&parameter.name).unwrap());
+        }
+        let mut losses = Vec::new();
+        for step in 1..=20 {
+            model.begin_step();
+            model.accumulate(&batch(), 1.0 / 24.0, step);
+            model.optimizer_step(&Update { step, learning_rate: 5e-3, ..training::STEP });
+            losses.push(model.step_outcome().loss_sum);
+        }
+        assert!(losses[19] < losses[0], "{precision:?}: {losses:?}");
+        for (parameter, before) in before.iter().zip(&values) {
+            let moved = &model.weights_mut().download(&parameter.name).unwrap() != before;
+            let is_adapter = parameter.name.contains("lora_");
+            assert_eq!((moved, parameter.is_trainable()), (is_adapter, is_adapter), "{}", parameter.name);
+            assert_eq!(model.download(&parameter.name, StateKind::Moment1).is_ok(), is_adapter);
+        }
+        let adapters: usize = before.iter().filter(|p| p.is_trainable()).map(|p| p.len()).sum();
+        let padding = 64 * before.len();
+        let plan = MemoryPlan::new(&config(), &Purpose::Train(training));
+        assert!(plan.gradients_bytes <= 4 * adapters + padding, "{plan:?}");
+        assert!(plan.moments_bytes <= 8 * adapters + padding, "{plan:?}");
+    }
+}
+
+/// In bfloat16 the loss and the gradients stay near those of f32.
+#[test]
+fn bfloat16_is_close_to_f32() {
+    if !training::precisions().contains(&Precision::Bf16) {
+        testkit::skip("this CPU has no bfloat16");
+        return;
+    }
+    let [mut exact, mut rounded] =
+        [Precision::F32, Precision::Bf16].map(|precision| laid_out(adapted(adapter(0.0), precision)));
+    let (expected, found) = (loss(&mut exact), loss(&mut rounded));
+    assert!((found / expected - 1.0).abs() < 5e-3, "{found}, f32 {expected}");
+    for name in names(&exact, "lora_") {
+        let (expected, found) = (exact.gradient(&name).unwrap(), rounded.gradient(&name).unwrap());
+        let norm = |values: &[f32]| values.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let difference: Vec<f32> = expected.iter().zip(&found).map(|(x, y)| x - y).collect();
+        assert!(norm(&difference) < 0.05 * norm(&expected), "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_be_an_adapter_is_refused() {
+    for (config, key) in [
+        (AdapterConfig { rank: 0, ..adapter(0.0) }, "rank"),
+        (AdapterConfig { alpha: f64::NAN, ..adapter(0.0) }, "alpha"),
+        (AdapterConfig { dropout: 1.0, ..adapter(0.0) }, "dropout"),
+        (AdapterConfig { target_modules: BTreeSet::new(), ..adapter(0.0) }, "target_modules"),
+    ] {
+        let refused = TrainingModel::new(Cpu::new(1), self::config(), adapted(config, Precision::F32));
+        let Err(error) = refused else { panic!("{key} was accepted") };
+        assert!(error.to_string().starts_with(&format!("adapter.{key}")), "{error}");
+    }
+}

@@ -1,0 +1,181 @@
+//! The model that a run starts from: weights, shape and tokenizer of `train.init`.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use model::{ModelConfig, Parameter, StateKind, Stored};
+use recipe::Recipe;
+use runs::run::RunDir;
+use store::fs::{Fs, RealFs};
+use tokenizer::Tokenizer;
+use train::checkpoint::TensorStore;
+
+use crate::meta::RunMeta;
+use crate::{Error, Result};
+
+/// Files of a model folder beside the weights that decide what it computes.
+const DECIDING_FILES: [&str; 2] = [model::folder::CONFIG_FILE, tokenizer::TOKENIZER_FILE];
+
+/// An open base model.
+pub struct BaseModel {
+    path: PathBuf,
+    stored: Mutex<Stored>,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    hash: String,
+}
+
+impl BaseModel {
+    /// Opens what a recipe's `train.init` names, relative to `base_dir`; `None` if it names nothing.
+    ///
+    /// # Errors
+    /// A model that is missing, damaged, of another family, or with a tokenizer that does not fit it.
+    pub fn of_recipe(recipe: &Recipe, base_dir: &Path) -> Result<Option<BaseModel>> {
+        let Some(path) = path_of(recipe, base_dir)? else { return Ok(None) };
+        let base = BaseModel::open(&path)?;
+        let config = adjusted(&base.config, &path, recipe)?;
+        Ok(Some(BaseModel { config, ..base }))
+    }
+
+    /// Opens the base of a run, which must be the one that it started from.
+    ///
+    /// # Errors
+    /// As [`BaseModel::of_recipe`]; another model than the run's.
+    pub fn of_run(run: &RunDir, meta: &RunMeta) -> Result<Option<BaseModel>> {
+        let base = BaseModel::of_recipe(&meta.recipe, &meta.base_dir)?;
+        if let (Some(base), Some(wanted)) = (&base, &meta.inputs.base)
+            && base.hash != *wanted
+        {
+            return Err(Error::Data {
+                message: format!(
+                    "run {} was started from another model than `{}` is now (BLAKE3 {} instead of {wanted}): \
+                     restore it",
+                    run.id(),
+                    base.path.display(),
+                    base.hash
+                ),
+            });
+        }
+        Ok(base)
+    }
+
+    /// Opens a model folder.
+    ///
+    /// # Errors
+    /// As [`BaseModel::of_recipe`].
+    pub fn open(path: &Path) -> Result<BaseModel> {
+        let stored = Stored::open(&RealFs, path)?;
+        let tokenizer = Tokenizer::open(&RealFs, path)?;
+        let config = stored.config().clone();
+        if tokenizer.vocab_size() > config.vocab_size {
+            return Err(Error::Data {
+                message: format!(
+                    "`{}`: the tokenizer has {} tokens and the model {}: they do not match",
+                    path.display(),
+                    tokenizer.vocab_size(),
+                    config.vocab_size
+                ),
+            });
+        }
+        let mut hasher = blake3::Hasher::new();
+        let beside = DECIDING_FILES.map(|name| path.join(name)).into_iter();
+        for file in stored.files().into_iter().chain(beside.filter(|file| RealFs.exists(file))) {
+            hasher.update(store::hash::hash_file(&RealFs, &file)?.as_bytes());
+        }
+        let hash = hasher.finalize().to_hex().to_string();
+        Ok(BaseModel { path: path.to_owned(), stored: Mutex::new(stored), config, tokenizer, hash })
+    }
+
+    /// The shape of a recipe's base, without reading its weights; `None` if it has none.
+    ///
+    /// # Errors
+    /// As [`BaseModel::of_recipe`].
+    pub fn shape_of(recipe: &Recipe, base_dir: &Path) -> Result<Option<ModelConfig>> {
+        let Some(path) = path_of(recipe, base_dir)? else { return Ok(None) };
+        Ok(Some(adjusted(Stored::open(&RealFs, &path)?.config(), &path, recipe)?))
+    }
+
+    /// Its folder or file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its shape, as the recipe trains it.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Loads all weights; adapters are left as they are.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn load<D: compute::Device>(&self, weights: &mut model::Weights<D>) -> Result<()> {
+        Ok(self.stored().load(weights)?)
+    }
+
+    fn stored(&self) -> std::sync::MutexGuard<'_, Stored> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl train::Base for BaseModel {
+    fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    fn write_trained(&self, tensors: &mut dyn TensorStore) -> train::Result<()> {
+        for tensor in tensors.saved_tensors() {
+            let is_weight = tensor.kind == StateKind::Weight && !Parameter::is_adapter_name(&tensor.name);
+            if is_weight {
+                let values = self.stored().read(&tensor.name, &tensor.shape)?;
+                tensors.write_tensor(&tensor, &values)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a recipe's base is; `None` if it has none.
+fn path_of(recipe: &Recipe, base_dir: &Path) -> Result<Option<PathBuf>> {
+    let Some(init) = &recipe.train.init else { return Ok(None) };
+    let path = base_dir.join(init);
+    if RealFs.exists(&path) {
+        return Ok(Some(path));
+    }
+    let message = format!(
+        "train.init: `{}` does not exist: name a model folder in Hugging Face format or a GGUF file",
+        path.display()
+    );
+    Err(Error::Argument { message })
+}
+
+/// A base's shape with the recipe's longer context, scaling of rotary positions, and dropout.
+fn adjusted(config: &ModelConfig, path: &Path, recipe: &Recipe) -> Result<ModelConfig> {
+    let options = &recipe.model;
+    let mut config = config.clone();
+    if let Some(context) = options.max_position_embeddings {
+        config.max_position_embeddings = context;
+    }
+    if let Some(scaling) = options.rope_scaling.clone() {
+        config.rope_scaling = Some(scaling.into());
+    }
+    config.dropout = options.dropout as f32;
+    if recipe.train.sequence_length > config.max_position_embeddings {
+        return Err(Error::Argument {
+            message: format!(
+                "train.sequence_length = {} is longer than the context of `{}`, {} tokens: lower it, or set \
+                 model.max_position_embeddings and model.rope_scaling",
+                recipe.train.sequence_length,
+                path.display(),
+                config.max_position_embeddings
+            ),
+        });
+    }
+    config.validate()?;
+    Ok(config)
+}

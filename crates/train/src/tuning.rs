@@ -1,0 +1,43 @@
+//! Where a run's weights start, and which of them it trains.
+
+use model::{AdapterConfig, Trainable, WeightTypes};
+use serde_json::{Value, json};
+
+use crate::Result;
+use crate::checkpoint::TensorStore;
+
+/// Fine-tuning: what is trained of given weights. The default trains all weights.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tuning {
+    /// Adapters to train instead of the weights.
+    pub adapter: Option<AdapterConfig>,
+    /// Types in which frozen matrices are kept; `None`: that of products.
+    pub frozen: Option<WeightTypes>,
+}
+
+impl Tuning {
+    /// The parameters that are trained.
+    pub fn trainable(&self) -> Trainable {
+        if self.adapter.is_some() { Trainable::Adapters } else { Trainable::All }
+    }
+}
+
+/// Weights of another model that a run starts from.
+pub trait Base {
+    /// Identifies the weights: a checkpoint of a run with another base is not continued.
+    fn hash(&self) -> &str;
+    /// Writes the initial values of all weights that are trained, adapters aside. Frozen ones are in place
+    /// before training begins.
+    ///
+    /// # Errors
+    /// A damaged file; a tensor that the base does not have.
+    fn write_trained(&self, tensors: &mut dyn TensorStore) -> Result<()>;
+}
+
+/// What a checkpoint must agree with to be continued: the shape, the base, and what is trained of it.
+pub(crate) fn identity(shape: Value, base: Option<&str>, adapter: Option<&AdapterConfig>) -> Value {
+    match (base, adapter) {
+        (None, None) => shape,
+        _ => json!({ "shape": shape, "base": base, "adapter": adapter }),
+    }
+}

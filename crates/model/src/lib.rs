@@ -5,13 +5,15 @@
 //! parameters in order), `linear`, [`adapter`], [`purpose`], `layout` and [`plan`] (every byte of the arena, before the
 //! first step), `weights` (what all models share), then a model for each purpose: `forward`, `backward`,
 //! `optimizer` and `training`; `evaluator`; `decoder` (with a key/value cache). [`sampling`] picks tokens,
-//! [`folder`] reads and writes Hugging Face folders; [`stored`] reads those or GGUF files. Non-goals: a
+//! [`folder`] and [`adapter_folder`] read and write Hugging Face's and PEFT's folders; [`stored`] reads
+//! models in any form. Non-goals: a
 //! graph, other architectures, the loop around a step.
 //!
 //! Legend of shape suffixes: B batch, T time, N = B·T, D model width, H query heads, K key/value heads, F
 //! feed-forward, V vocabulary.
 
 pub mod adapter;
+pub mod adapter_folder;
 mod backward;
 pub mod config;
 mod decoder;

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use store::fs::Fs;
 
-use super::fields::Fields;
 use super::rope::RopeScaling;
 use crate::error::{Error, Result};
+use crate::fields::Fields;
 use crate::safetensors::Dtype;
 
 /// Largest `config.json` that is read; real ones take a few kilobytes.

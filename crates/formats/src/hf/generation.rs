@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use store::fs::Fs;
 
-use super::fields::Fields;
 use crate::error::{Error, Result};
+use crate::fields::Fields;
 
 /// Token ids and sampling defaults; an absent value is left to the reader's own default.
 #[derive(Clone, Debug, Default, PartialEq)]

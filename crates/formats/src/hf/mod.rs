@@ -3,10 +3,9 @@
 //! Both the v4 spelling (`rope_theta`, `rope_scaling`, `torch_dtype`) and the v5 one (`rope_parameters`,
 //! `dtype`) are read; the v4 spelling is written, since transformers 4 and 5 both load it. A file that asks
 //! for arithmetic this program does not do is refused by key, never half-understood. Reading order: `config`,
-//! `rope`, `generation`, `fields`.
+//! `rope`, `generation`.
 
 mod config;
-mod fields;
 mod generation;
 mod rope;
 

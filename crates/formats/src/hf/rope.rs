@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::fields::Fields;
 use crate::error::Result;
+use crate::fields::Fields;
 
 /// A rule of `rope_scaling` (v4) or `rope_parameters` (v5).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

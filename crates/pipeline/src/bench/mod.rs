@@ -9,7 +9,10 @@ use std::time::Instant;
 
 use compute::rng::Rng;
 use compute::{AnyDevice, Batch, Device, Target};
-use model::{LearningRateScales, ModelConfig, Optimizer, Precision, Training, TrainingModel, Update};
+use model::{
+    AdapterConfig, DType, LearningRateScales, ModelConfig, Optimizer, Precision, Trainable, Training,
+    TrainingModel, Update, WeightTypes,
+};
 use serde::Serialize;
 
 use crate::plan::planned_bytes;
@@ -28,6 +31,8 @@ pub enum Preset {
     Small,
     /// 100M parameters.
     Base,
+    /// 135M parameters in the shape of SmolLM2-135M, as adapters are trained on it.
+    Smollm2,
     /// 124M parameters, for a GPU.
     Gpu124m,
     /// 360M parameters, for a GPU.
@@ -43,6 +48,7 @@ impl Preset {
             Preset::Tiny => "tiny",
             Preset::Small => "small",
             Preset::Base => "base",
+            Preset::Smollm2 => "smollm2",
             Preset::Gpu124m => "gpu124m",
             Preset::Gpu350m => "gpu350m",
             Preset::Gpu1b5 => "gpu1b5",
@@ -56,6 +62,7 @@ impl Preset {
             Preset::Tiny => (256, 4, 4, 4, 768, 4096, 128, 32),
             Preset::Small => (384, 6, 6, 6, 1024, 8192, 256, 16),
             Preset::Base => (768, 12, 12, 4, 2048, 32_000, 512, 4),
+            Preset::Smollm2 => (576, 30, 9, 3, 1536, 49_152, 512, 4),
             Preset::Gpu124m => (768, 12, 12, 12, 2048, 50_304, 1024, 32),
             Preset::Gpu350m => (1024, 24, 16, 16, 2816, 50_304, 1024, 16),
             Preset::Gpu1b5 => (2048, 28, 16, 16, 5632, 32_000, 2048, 8),
@@ -102,6 +109,10 @@ pub struct BenchOptions {
     pub recompute: bool,
     /// Optimizer of the layers' weight matrices.
     pub optimizer: Optimizer,
+    /// Rank of adapters on every linear layer, which are trained instead of the weights.
+    pub lora_rank: Option<usize>,
+    /// Type of the weights below adapters; `None`: that of products.
+    pub base: Option<DType>,
     /// Device and threads.
     pub target: Target,
     /// Number of steps.
@@ -126,6 +137,18 @@ impl BenchOptions {
             logits_bytes: self.target.logits_bytes(),
             ..Training::new(batch_size, sequence_length, self.precision)
         };
+        let training = match self.lora_rank {
+            None => training,
+            Some(rank) => {
+                let (alpha, dropout) = (2.0 * rank as f64, 0.0);
+                Training {
+                    trainable: Trainable::Adapters,
+                    adapter: Some(AdapterConfig { rank, alpha, dropout, ..AdapterConfig::default() }),
+                    frozen: self.base.map(|hidden| WeightTypes::Layers { hidden, ends: DType::Bf16 }),
+                    ..training
+                }
+            }
+        };
         (config, training)
     }
 }
@@ -141,6 +164,8 @@ pub struct BenchFigures {
     pub recompute: bool,
     /// Optimizer of the layers' weight matrices.
     pub optimizer: Optimizer,
+    /// Rank of the adapters that were trained instead of the weights.
+    pub lora_rank: Option<usize>,
     /// Name of the device.
     pub device: String,
     /// CPU threads used.
@@ -188,6 +213,7 @@ pub fn run(options: &BenchOptions) -> Result<BenchFigures> {
         dtype: options.precision,
         recompute: options.recompute,
         optimizer: options.optimizer,
+        lora_rank: options.lora_rank,
         device: timed.device,
         threads: timed.threads,
         params: config.parameter_count().total,

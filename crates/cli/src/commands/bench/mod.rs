@@ -6,7 +6,7 @@ mod figures;
 mod kernels;
 
 use clap::{Args, Subcommand, ValueEnum};
-use model::{Optimizer, Precision};
+use model::{DType, Optimizer, Precision};
 use pipeline::bench::{self, BenchOptions, Preset};
 
 use crate::arguments::GlobalArguments;
@@ -24,6 +24,7 @@ use figures::told_a_program;
                   tiny   256  4  4  4  768  4096 128 32   (4.5M parameters)\n  \
                   small  384  6  6  6 1024  8192 256 16   (13.8M)\n  \
                   base   768 12 12  4 2048 32000 512  4   (100M)\n  \
+                  smollm2  576 30  9  3 1536 49152 512  4   (135M)\n  \
                   gpu124m  768 12 12 12 2048 50304 1024 32  (for a GPU)\n  \
                   gpu350m 1024 24 16 16 2816 50304 1024 16\n  \
                   gpu1b5  2048 28 16 16 5632 32000 2048  8\n\
@@ -78,6 +79,12 @@ pub struct StepArguments {
     /// Update the layers' matrices with Muon instead of AdamW (train.optimizer)
     #[arg(long)]
     pub muon: bool,
+    /// Train adapters of this rank on every linear layer instead of the weights ([adapter])
+    #[arg(long, value_name = "RANK", value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub lora: Option<u64>,
+    /// Type of the frozen weights below adapters (adapter.base) [default: that of --dtype]
+    #[arg(long, value_name = "TYPE", requires = "lora")]
+    pub base: Option<BaseType>,
     /// Number of steps; the first three are warm-up
     #[arg(
         long,
@@ -97,6 +104,8 @@ pub enum PresetName {
     Small,
     /// 100M parameters.
     Base,
+    /// 135M parameters, SmolLM2-135M's shape.
+    Smollm2,
     /// 124M parameters.
     Gpu124m,
     /// 360M parameters.
@@ -112,6 +121,19 @@ pub enum StepDtype {
     F32,
     /// bfloat16 operands, f32 accumulation.
     Bf16,
+}
+
+/// Types of the weights below adapters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BaseType {
+    /// 16 bits a weight.
+    Bf16,
+    /// 8 bits a weight.
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// 4 bits a weight.
+    #[value(name = "q4_0")]
+    Q4_0,
 }
 
 fn parameters(text: &str) -> Result<u64, String> {
@@ -136,6 +158,7 @@ impl StepArguments {
             PresetName::Tiny => Preset::Tiny,
             PresetName::Small => Preset::Small,
             PresetName::Base => Preset::Base,
+            PresetName::Smollm2 => Preset::Smollm2,
             PresetName::Gpu124m => Preset::Gpu124m,
             PresetName::Gpu350m => Preset::Gpu350m,
             PresetName::Gpu1b5 => Preset::Gpu1b5,
@@ -148,6 +171,12 @@ impl StepArguments {
             precision,
             recompute: self.recompute,
             optimizer: if self.muon { Optimizer::Muon } else { Optimizer::AdamW },
+            lora_rank: self.lora.map(|rank| rank as usize),
+            base: self.base.map(|base| match base {
+                BaseType::Bf16 => DType::Bf16,
+                BaseType::Q8_0 => DType::Q8_0,
+                BaseType::Q4_0 => DType::Q4_0,
+            }),
             target,
             steps: self.steps as usize,
             seed: global.seed.unwrap_or(0),

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 const LARGEST_SIZE: u64 = 1 << 32;
 
 /// A view of one object in a file; a key set to `null` counts as absent, as it does in Hugging Face's files.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     path: &'a Path,
     /// Put before a key in messages: `rope_scaling.` for the object of that name.
     prefix: &'static str,
@@ -18,20 +18,20 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(path: &'a Path, prefix: &'static str, map: &'a Map<String, Value>) -> Fields<'a> {
+    pub(crate) fn new(path: &'a Path, prefix: &'static str, map: &'a Map<String, Value>) -> Fields<'a> {
         Fields { path, prefix, map }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
     /// Whether the key is there, even as `null`.
-    pub(super) fn is_written(&self, key: &str) -> bool {
+    pub(crate) fn is_written(&self, key: &str) -> bool {
         self.map.contains_key(key)
     }
 
-    pub(super) fn object(&self, key: &str, prefix: &'static str) -> Result<Option<Fields<'a>>> {
+    pub(crate) fn object(&self, key: &str, prefix: &'static str) -> Result<Option<Fields<'a>>> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Object(map)) => Ok(Some(Fields::new(self.path, prefix, map))),
@@ -39,7 +39,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>> {
+    pub(crate) fn text(&self, key: &str) -> Result<Option<&'a str>> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -47,7 +47,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
+    pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
@@ -56,7 +56,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A finite number.
-    pub(super) fn number(&self, key: &str) -> Result<Option<f64>> {
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f64>> {
         match self.get(key) {
             None => Ok(None),
             Some(value) => match value.as_f64() {
@@ -67,7 +67,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A finite number above zero.
-    pub(super) fn positive(&self, key: &str) -> Result<Option<f64>> {
+    pub(crate) fn positive(&self, key: &str) -> Result<Option<f64>> {
         match self.number(key)? {
             Some(number) if number <= 0.0 => {
                 Err(self.corrupt(key, format!("must be more than 0, not {number}")))
@@ -76,12 +76,12 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn require_positive(&self, key: &str) -> Result<f64> {
+    pub(crate) fn require_positive(&self, key: &str) -> Result<f64> {
         self.positive(key)?.ok_or_else(|| self.corrupt(key, "is missing".to_owned()))
     }
 
     /// An integer of at least 1. Some writers use `32.0`.
-    pub(super) fn size(&self, key: &str) -> Result<Option<usize>> {
+    pub(crate) fn size(&self, key: &str) -> Result<Option<usize>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let whole = value.as_u64().or_else(|| {
             value
@@ -97,7 +97,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An integer of at least 0.
-    pub(super) fn count(&self, key: &str) -> Result<Option<usize>> {
+    pub(crate) fn count(&self, key: &str) -> Result<Option<usize>> {
         match self.get(key) {
             None => Ok(None),
             Some(value) => match value.as_u64().filter(|&count| count <= LARGEST_SIZE) {
@@ -108,12 +108,12 @@ impl<'a> Fields<'a> {
     }
 
     /// A list of integers of at least 0.
-    pub(super) fn counts(&self, key: &str) -> Result<Option<Vec<u64>>> {
+    pub(crate) fn counts(&self, key: &str) -> Result<Option<Vec<u64>>> {
         self.list(key, "a list of integers from 0 on", Value::as_u64)
     }
 
     /// A list of strings.
-    pub(super) fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>> {
+    pub(crate) fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>> {
         self.list(key, "a list of strings", Value::as_str)
     }
 
@@ -128,12 +128,12 @@ impl<'a> Fields<'a> {
         items.map(Some).ok_or_else(|| self.wrong_type(key, expected, value))
     }
 
-    pub(super) fn require_size(&self, key: &str) -> Result<usize> {
+    pub(crate) fn require_size(&self, key: &str) -> Result<usize> {
         self.size(key)?.ok_or_else(|| self.corrupt(key, "is missing".to_owned()))
     }
 
     /// A token id, or the ids of a list (Llama 3's `eos_token_id`).
-    pub(super) fn token_ids(&self, key: &str) -> Result<Vec<u32>> {
+    pub(crate) fn token_ids(&self, key: &str) -> Result<Vec<u32>> {
         let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
         let ids = match self.get(key) {
             None => Some(Vec::new()),
@@ -145,11 +145,11 @@ impl<'a> Fields<'a> {
         ids.ok_or_else(|| self.corrupt(key, "must be a token id or a list of token ids".to_owned()))
     }
 
-    pub(super) fn corrupt(&self, key: &str, message: String) -> Error {
+    pub(crate) fn corrupt(&self, key: &str, message: String) -> Error {
         self.error(key, message, ErrorKind::Corrupt)
     }
 
-    pub(super) fn unsupported(&self, key: &str, message: String) -> Error {
+    pub(crate) fn unsupported(&self, key: &str, message: String) -> Error {
         self.error(key, message, ErrorKind::Unsupported)
     }
 

@@ -148,11 +148,14 @@ impl<'a> Extent<'a> {
     }
 
     /// Tokens of the longest sequence, BOS included.
-    fn tokens(&self, tokenizer: &Tokenizer, context: usize) -> usize {
+    fn tokens(&self, tokenizer: &Tokenizer, context: usize) -> Result<usize> {
         // A trailing space may become part of the first new token.
         let ways = self.prompts.iter().flat_map(|prompt| [Some(*prompt), prompt.strip_suffix(' ')]).flatten();
-        let longest = ways.map(|prompt| tokenizer.encode(prompt).len()).max().unwrap_or(0);
-        longest.saturating_add(self.new_tokens.max(1)).saturating_add(1).min(context)
+        let lengths = ways.map(|prompt| Ok(tokenizer.encode(prompt)?.len()));
+        let longest = lengths.collect::<Result<Vec<usize>>>()?.into_iter().max().unwrap_or(0);
+        // The model starts from one token at least.
+        let before = tokenizer.prefix_ids().len().max(1);
+        Ok(longest.saturating_add(self.new_tokens.max(1)).saturating_add(before).min(context))
     }
 
     /// A model of this shape with that capacity, in f32.
@@ -162,7 +165,7 @@ impl<'a> Extent<'a> {
         tokenizer: &Tokenizer,
         target: Target,
     ) -> Result<Decoder<AnyDevice>> {
-        let tokens = self.tokens(tokenizer, config.max_position_embeddings);
+        let tokens = self.tokens(tokenizer, config.max_position_embeddings)?;
         decoder(config, target, WeightTypes::All(DType::F32), tokens)
     }
 }
@@ -250,7 +253,7 @@ impl Generator {
         let mut stored = Stored::open(&RealFs, folder)?;
         let tokenizer = Tokenizer::open(&RealFs, folder)?;
         let weights = stored.weight_types(&RealFs, dtype)?;
-        let tokens = extent.tokens(&tokenizer, stored.config().max_position_embeddings);
+        let tokens = extent.tokens(&tokenizer, stored.config().max_position_embeddings)?;
         let mut model = decoder(stored.config(), target, weights, tokens).map_err(|error| {
             too_large(error, &folder.join(model::folder::CONFIG_FILE).display().to_string())
         })?;
@@ -282,7 +285,7 @@ impl Generator {
         let config = meta.model.clone().ok_or_else(nothing)?;
         let tokenizer = record::tokenizer(run, &meta)?;
         let weights = WeightTypes::All(dtype.unwrap_or(DType::F32));
-        let tokens = extent.tokens(&tokenizer, config.max_position_embeddings);
+        let tokens = extent.tokens(&tokenizer, config.max_position_embeddings)?;
         let mut model = decoder(&config, target, weights, tokens)
             .map_err(|error| too_large(error, &format!("run {}", run.id())))?;
         let step = load_weights(run, which, model.weights_mut())?.ok_or_else(nothing)?;
@@ -305,8 +308,9 @@ impl Generator {
         }
         let ids = 0..model.config().vocab_size as u32;
         let known = tokenizer.vocab_size() as u32;
-        let barred =
-            ids.filter(|&id| id >= known || (tokenizer.is_special(id) && id != tokenizer.eos_id())).collect();
+        let barred = ids
+            .filter(|&id| id >= known || (tokenizer.is_special(id) && Some(id) != tokenizer.eos_id()))
+            .collect();
         let spaced_words = (0..known).any(|id| {
             let bytes = tokenizer.token_bytes(id);
             bytes.len() > 1 && bytes[0] == b' ' && bytes[1].is_ascii_alphabetic()
@@ -350,8 +354,7 @@ impl Generator {
         let start = Instant::now();
         let context = self.model.capacity();
         let (asked, mut space_owed) = self.without_last_space(prompt);
-        let mut ids = vec![self.tokenizer.bos_id()];
-        ids.extend(self.tokenizer.encode(asked));
+        let mut ids = self.start(asked)?;
         let prompt_tokens = ids.len();
         let longest = prompt_tokens.saturating_add(options.max_new_tokens);
         if longest > context && context < self.model.config().max_position_embeddings {
@@ -375,7 +378,7 @@ impl Generator {
             seed: options.seed,
         });
         let tokenizer = &self.tokenizer;
-        let mut decoder = StreamDecoder::new(tokenizer, true);
+        let mut decoder = StreamDecoder::continuing(tokenizer, true);
         let stop: Vec<String> =
             options.stop.iter().map(|text| tokenizer.normalize_within(text).into()).collect();
         let mut gate = StopGate::new(&stop);
@@ -391,8 +394,8 @@ impl Generator {
             for &id in &self.barred {
                 logits[id as usize] = f32::NEG_INFINITY;
             }
-            if options.ignore_end {
-                logits[tokenizer.eos_id() as usize] = f32::NEG_INFINITY;
+            if let Some(end) = tokenizer.eos_id().filter(|_| options.ignore_end) {
+                logits[end as usize] = f32::NEG_INFINITY;
             }
             if space_owed {
                 for (id, logit) in (0..).zip(&mut logits) {
@@ -406,7 +409,7 @@ impl Generator {
             ids.push(id);
             pending.clear();
             pending.push(id);
-            if id == tokenizer.eos_id() {
+            if Some(id) == tokenizer.eos_id() {
                 stopped = Stopped::End;
                 break;
             }
@@ -457,13 +460,30 @@ impl Generator {
         }
     }
 
+    /// What the model starts from: what the tokenizer puts before a text, and the encoded prompt.
+    fn start(&self, prompt: &str) -> Result<Vec<u32>> {
+        let mut ids = self.tokenizer.prefix_ids().to_vec();
+        ids.extend(self.tokenizer.encode(prompt)?);
+        if ids.is_empty() {
+            // A model needs a token to continue from: documents follow each other's end.
+            ids.extend(self.tokenizer.bos_id().or(self.tokenizer.eos_id()));
+        }
+        if ids.is_empty() {
+            return Err(Error::Argument {
+                message:
+                    "the prompt is empty, and the tokenizer has no token that begins a text: pass a prompt"
+                        .into(),
+            });
+        }
+        Ok(ids)
+    }
+
     /// Logits (V) after BOS and `prompt`, truncated to the capacity.
     ///
     /// # Errors
     /// Errors of the model.
     pub fn logits(&mut self, prompt: &str) -> Result<Vec<f32>> {
-        let mut ids = vec![self.tokenizer.bos_id()];
-        ids.extend(self.tokenizer.encode(prompt));
+        let mut ids = self.start(prompt)?;
         ids.truncate(self.model.capacity());
         self.model.reset();
         Ok(self.model.decode(&ids)?)

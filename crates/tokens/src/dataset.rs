@@ -194,7 +194,8 @@ impl TokenDataset {
                 .copy_from_slice(&batch.tokens[place.start + 1..place.end]);
             let last = &mut batch.targets[place.end - 1..place.end];
             if ends_document {
-                last[0] = self.header.bos_id;
+                // Its weight is 0.
+                last[0] = self.header.bos_id.unwrap_or(self.header.pad_id);
             } else {
                 self.copy(position + run as u64, last)?;
             }

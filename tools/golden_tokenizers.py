@@ -218,6 +218,7 @@ def main():
     tokenizer.add_tokens(special("<|endoftext|>", "<|im_start|>", "<|im_end|>"))
     tokenizer.add_tokens(plain("<tool_call>", "</tool_call>", "<think>", "</think>"))
     gguf = gguf_of(tokenizer, "qwen2", eos=tokenizer.token_to_id("<|im_end|>"), add_bos=False)
+    gguf["padding"] = tokenizer.token_to_id("<|endoftext|>")
     roles = {"eos_token": "<|im_end|>", "extra_special_tokens": ["<|im_start|>"]}
     writer.add("qwen2", tokenizer, gguf=gguf, pad_token="<|endoftext|>", **roles)
 

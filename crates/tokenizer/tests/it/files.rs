@@ -42,6 +42,43 @@ fn a_saved_tokenizer_opens_as_the_same() {
     }
 }
 
+/// What could change an id takes a folder off the fast path; the ids are then the library's.
+#[test]
+fn a_folder_of_another_form_is_run_by_the_library() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = trained(&options(Kind::Bpe, 300));
+    tokenizer.save(&RealFs, folder.path(), None).unwrap();
+    let path = folder.path().join(TOKENIZER_FILE);
+    let good = std::fs::read_to_string(&path).unwrap();
+    let is_own = || Tokenizer::open(&RealFs, folder.path()).unwrap().config_file().is_none();
+    assert!(is_own());
+    for (from, to) in [
+        ("\"ignore_merges\": false", "\"ignore_merges\": true"),
+        ("\"byte_fallback\": false", "\"byte_fallback\": true"),
+        ("\"add_prefix_space\": false", "\"add_prefix_space\": true"),
+        (
+            "\"truncation\": null",
+            "\"truncation\": {\"direction\": \"Right\", \"max_length\": 2, \
+          \"strategy\": \"LongestFirst\", \"stride\": 0}",
+        ),
+        ("\"lstrip\": false", "\"lstrip\": true"),
+        ("\"type\": \"TemplateProcessing\"", "\"kind\": 0, \"type\": \"TemplateProcessing\""),
+        ("\"vocab\": {", "\"more\": 0, \"vocab\": {"),
+    ] {
+        let changed = good.replace(from, to);
+        assert_ne!(changed, good, "{from}");
+        std::fs::write(&path, changed).unwrap();
+        assert!(!is_own(), "{from}");
+        let library = tokenizers::Tokenizer::from_file(&path).unwrap();
+        let ids = Tokenizer::open(&RealFs, folder.path()).unwrap().encode("The été dog 12").unwrap();
+        if !from.contains("truncation") {
+            assert_eq!(ids, library.encode("The été dog 12", false).unwrap().get_ids(), "{from}");
+        } else {
+            assert_eq!(ids, tokenizer.encode("The été dog 12").unwrap(), "texts are not cut off");
+        }
+    }
+}
+
 #[test]
 fn damage_is_told_with_the_file() {
     let folder = tempfile::tempdir().unwrap();

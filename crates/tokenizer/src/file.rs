@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
+use store::atomic;
 use store::fs::Fs;
-use store::{Error as StoreError, atomic};
 
-use crate::{Error, Normalizer, Result, SpecialTokens, TokenizerOptions, split};
+use crate::{Normalizer, Result, SpecialTokens, TokenizerOptions, split};
 
 /// Vocabulary, normalizer, pre-tokenizer and decoder.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -23,7 +23,7 @@ pub enum Model {
     Char { spellings: Vec<String> },
 }
 
-/// The content of a tokenizer folder.
+/// The content of a folder of a tokenizer that this program trained.
 #[derive(Clone, Debug)]
 pub struct Definition {
     /// tokenizer.json, parsed.
@@ -49,37 +49,12 @@ impl Definition {
             },
             "post_processor": begin_with(&special.bos),
             "decoder": match model {
-                Model::Char { .. } => json!({"type": "Fuse"}),
-                _ => json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}),
+                Model::Char { .. } => fuse_decoder(),
+                _ => byte_level_decoder(),
             },
             "model": model_json(model, special),
         });
         Definition { bytes: pretty(&json), json, special: special.clone() }
-    }
-
-    /// Reads a tokenizer folder.
-    pub fn read(fs: &dyn Fs, folder: &Path) -> Result<Definition> {
-        let path = folder.join(TOKENIZER_FILE);
-        let bytes = fs.read(&path).map_err(StoreError::io("read", &path))?;
-        let json = serde_json::from_slice(&bytes).map_err(|error| Error::file(&path, error.to_string()))?;
-        let map_path = folder.join(SPECIAL_TOKENS_FILE);
-        let map: Value = atomic::read_json(fs, &map_path)?;
-        let role = |key: &'static str| {
-            // Either the token's text, or an object that contains it.
-            let value = &map[key];
-            value
-                .as_str()
-                .or_else(|| value["content"].as_str())
-                .map(str::to_owned)
-                .ok_or_else(|| Error::NoSpecialToken { path: map_path.clone(), role: key })
-        };
-        let special = SpecialTokens {
-            bos: role("bos_token")?,
-            eos: role("eos_token")?,
-            pad: role("pad_token")?,
-            unk: role("unk_token")?,
-        };
-        Ok(Definition { json, bytes, special })
     }
 
     /// Writes the folder's files; `model_max_length` is the context of the model they belong to, if there is
@@ -138,20 +113,24 @@ impl Definition {
 
 fn model_json(model: &Model, special: &SpecialTokens) -> Value {
     match model {
-        Model::Unigram { pieces } => json!({
-            "type": "Unigram",
-            // <UNK> is the fourth special token; every byte is in the vocabulary, so it never occurs.
-            "unk_id": 3,
-            "vocab": pieces,
-            "byte_fallback": false,
-        }),
+        Model::Unigram { pieces } => unigram_json(pieces),
         Model::Bpe { spellings, merges } => bpe_json(spellings, merges, None),
         // Byte-pair encoding without merges splits text into its characters.
         Model::Char { spellings } => bpe_json(spellings, &[], Some(&special.unk)),
     }
 }
 
-fn bpe_json(spellings: &[String], merges: &[(u32, u32)], unk: Option<&str>) -> Value {
+pub fn unigram_json(pieces: &[(String, f64)]) -> Value {
+    json!({
+        "type": "Unigram",
+        // <UNK> is the fourth special token; every byte is in the vocabulary, so it never occurs.
+        "unk_id": 3,
+        "vocab": pieces,
+        "byte_fallback": false,
+    })
+}
+
+pub fn bpe_json(spellings: &[String], merges: &[(u32, u32)], unk: Option<&str>) -> Value {
     let vocab: Map<String, Value> =
         (0u32..).zip(spellings).map(|(id, spelling)| (spelling.clone(), id.into())).collect();
     // "a b" instead of ["a", "b"]: no token contains a space, and every version of the library reads it.
@@ -173,7 +152,15 @@ fn bpe_json(spellings: &[String], merges: &[(u32, u32)], unk: Option<&str>) -> V
     })
 }
 
-fn added_tokens(special: &[&str]) -> Value {
+pub fn byte_level_decoder() -> Value {
+    json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})
+}
+
+pub fn fuse_decoder() -> Value {
+    json!({"type": "Fuse"})
+}
+
+pub fn added_tokens(special: &[&str]) -> Value {
     let tokens = special.iter().enumerate().map(|(id, content)| {
         json!({
             "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
@@ -184,7 +171,7 @@ fn added_tokens(special: &[&str]) -> Value {
 }
 
 /// The post-processor that adds BOS before each text.
-fn begin_with(bos: &str) -> Value {
+pub fn begin_with(bos: &str) -> Value {
     let special = |type_id: u32| json!({"SpecialToken": {"id": bos, "type_id": type_id}});
     let text = |id: &str, type_id: u32| json!({"Sequence": {"id": id, "type_id": type_id}});
     json!({

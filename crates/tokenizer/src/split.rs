@@ -14,11 +14,10 @@ use serde_json::{Value, json};
 use crate::PreTokenizer;
 use crate::classes::{self, Class};
 
-/// In tokenizer.json it is selected by name.
-#[cfg(test)]
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const LLAMA_BPE: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// In tokenizer.json it is mostly selected by name.
+pub const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+pub const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub const LLAMA_BPE: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Maximum length of a piece in bytes of UTF-8. A longer run (a genome, base64, a file of spaces) is split
 /// before each character that would exceed it, in training and in encoding.
@@ -37,7 +36,7 @@ pub const LONGEST_PIECE_BYTES: usize = 4096;
 pub struct Splitter(PreTokenizer);
 
 impl Splitter {
-    pub fn new(pre_tokenizer: PreTokenizer) -> Splitter {
+    pub const fn new(pre_tokenizer: PreTokenizer) -> Splitter {
         Splitter(pre_tokenizer)
     }
 
@@ -56,7 +55,7 @@ impl Splitter {
     }
 
     /// The pieces as the regexes define them, however long.
-    fn split_whole<'t>(&self, text: &'t str, mut found: impl FnMut(&'t str)) {
+    pub fn split_whole<'t>(&self, text: &'t str, mut found: impl FnMut(&'t str)) {
         let digits_in_a_piece = match self.0 {
             PreTokenizer::Gpt2 => return cut(text, gpt2, &mut found),
             PreTokenizer::Smollm => return self.split_at_digits(text, &mut found),

@@ -1,28 +1,57 @@
 //! Streaming decoder: a character whose bytes are in several tokens is held back until it is complete.
 
 use crate::Tokenizer;
+use crate::decoder::strip;
 
 /// Decodes one token at a time. The texts of all [`StreamDecoder::push`] and [`StreamDecoder::finish`]
-/// together are [`Tokenizer::decode`] of all ids.
+/// together are [`Tokenizer::decode`] of all ids, with two exceptions: successive byte tokens that are not
+/// UTF-8 as a whole give the characters that were complete before the first invalid byte, and
+/// `clean_up_tokenization_spaces` is not applied.
 #[derive(Clone, Debug)]
 pub struct StreamDecoder<'a> {
     tokenizer: &'a Tokenizer,
     skip_special: bool,
     pending: Vec<u8>,
+    /// Whether nothing has been decoded yet of a text that starts here.
+    is_first: bool,
+    /// What is still to be removed from the start of the text.
+    to_strip: Option<(char, usize)>,
 }
 
 impl<'a> StreamDecoder<'a> {
     /// A decoder at the start of a text; `skip_special` omits special tokens.
     pub fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> StreamDecoder<'a> {
-        StreamDecoder { tokenizer, skip_special, pending: Vec::new() }
+        let to_strip = tokenizer.decoder().strip;
+        StreamDecoder { tokenizer, skip_special, pending: Vec::new(), is_first: true, to_strip }
+    }
+
+    /// A decoder of ids that continue a text, such as a prompt: spaces at the start are kept.
+    pub fn continuing(tokenizer: &'a Tokenizer, skip_special: bool) -> StreamDecoder<'a> {
+        StreamDecoder { is_first: false, to_strip: None, ..StreamDecoder::new(tokenizer, skip_special) }
     }
 
     /// Adds an id; returns the text it completes, or `None` while a character is incomplete.
     pub fn push(&mut self, id: u32) -> Option<String> {
-        if !(self.skip_special && self.tokenizer.is_special(id)) {
+        let (decoder, shown) = (self.tokenizer.decoder(), self.tokenizer.shows(id, self.skip_special));
+        let mut text = String::new();
+        if shown && (decoder.byte_level || self.tokenizer.is_byte(id)) {
             self.pending.extend_from_slice(self.tokenizer.token_bytes(id));
         }
-        let (mut text, mut done) = (String::new(), 0);
+        self.take_complete(&mut text);
+        if shown && !decoder.byte_level {
+            let is_first = std::mem::take(&mut self.is_first);
+            if !self.tokenizer.is_byte(id) {
+                self.take_incomplete(&mut text);
+                text.push_str(if decoder.spaced && !is_first { " " } else { "" });
+                text.push_str(&self.tokenizer.text_of(id, is_first));
+            }
+        }
+        self.without_start(text)
+    }
+
+    /// Takes all of `pending` but a last character that is incomplete.
+    fn take_complete(&mut self, text: &mut String) {
+        let mut done = 0;
         for chunk in self.pending.utf8_chunks() {
             text.push_str(chunk.valid());
             done += chunk.valid().len();
@@ -32,17 +61,40 @@ impl<'a> StreamDecoder<'a> {
             if invalid.is_empty() || is_last && can_go_on() {
                 break;
             }
-            text.push(char::REPLACEMENT_CHARACTER);
+            self.replace(invalid.len(), text);
             done += invalid.len();
         }
         self.pending.drain(..done);
-        (!text.is_empty()).then_some(text)
+    }
+
+    /// Takes an incomplete character.
+    fn take_incomplete(&mut self, text: &mut String) {
+        if !self.pending.is_empty() {
+            self.replace(self.pending.len(), text);
+            self.pending.clear();
+        }
+    }
+
+    /// Byte tokens that are not UTF-8 become one U+FFFD each, other bytes one together.
+    fn replace(&self, bytes: usize, text: &mut String) {
+        let count = if self.tokenizer.decoder().byte_level { 1 } else { bytes };
+        text.extend(std::iter::repeat_n(char::REPLACEMENT_CHARACTER, count));
+    }
+
+    fn without_start(&mut self, text: String) -> Option<String> {
+        let Some((character, most)) = self.to_strip else { return (!text.is_empty()).then_some(text) };
+        let rest = strip(&text, character, most);
+        let left = most - (text.len() - rest.len()) / character.len_utf8();
+        self.to_strip = (rest.is_empty() && left > 0).then_some((character, left));
+        (!rest.is_empty()).then(|| rest.to_owned())
     }
 
     /// Ends the text: an incomplete character becomes U+FFFD.
     pub fn finish(&mut self) -> Option<String> {
-        let rest = std::mem::take(&mut self.pending);
-        (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned())
+        let mut text = String::new();
+        self.take_complete(&mut text);
+        self.take_incomplete(&mut text);
+        self.without_start(text)
     }
 }
 

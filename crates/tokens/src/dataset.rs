@@ -251,7 +251,7 @@ impl TokenDataset {
             let trained = self.mask(start, len)?;
             for (offset, to) in place.clone().enumerate() {
                 let next = (offset + 1 < len).then(|| (batch.tokens[to + 1], trained[offset + 1]));
-                let (target, is_trained) = next.unwrap_or((self.header.bos_id, false));
+                let (target, is_trained) = next.unwrap_or((self.header.pad_id, false));
                 (batch.targets[to], batch.weights[to]) = (target, f32::from(u8::from(is_trained)));
             }
             batch.document_starts[place].fill(at as u32);
@@ -286,7 +286,8 @@ impl TokenDataset {
                 .copy_from_slice(&batch.tokens[place.start + 1..place.end]);
             let last = &mut batch.targets[place.end - 1..place.end];
             if ends_document {
-                last[0] = self.header.bos_id;
+                // Its weight is 0.
+                last[0] = self.header.bos_id.unwrap_or(self.header.pad_id);
             } else {
                 self.copy(position + run as u64, last)?;
             }

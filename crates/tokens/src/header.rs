@@ -19,8 +19,10 @@ pub struct Header {
     pub vocab_size: usize,
     /// BLAKE3 of the tokenizer.json they were made with.
     pub tokenizer_hash: String,
-    pub bos_id: u32,
-    pub eos_id: u32,
+    /// `null` where documents do not begin with BOS.
+    pub bos_id: Option<u32>,
+    /// `null` where documents do not end with EOS.
+    pub eos_id: Option<u32>,
     pub pad_id: u32,
     /// Documents are examples: each has a mask and is served whole.
     pub examples: bool,

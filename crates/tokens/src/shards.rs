@@ -16,7 +16,7 @@ use crate::{Result, Split};
 pub struct TokenCounts {
     /// Number of documents.
     pub documents: u64,
-    /// Number of ids, BOS and EOS included.
+    /// Number of ids, with BOS and EOS where documents have them.
     pub tokens: u64,
     /// Number of ids that are predicted in training.
     pub trained_tokens: u64,
@@ -31,10 +31,10 @@ pub struct Vocabulary<'a> {
     pub vocab_size: usize,
     /// BLAKE3 of tokenizer.json.
     pub tokenizer_hash: &'a str,
-    /// Beginning of a document.
-    pub bos_id: u32,
-    /// Id of EOS.
-    pub eos_id: u32,
+    /// BOS, if documents begin with it.
+    pub bos_id: Option<u32>,
+    /// EOS, if there is one: documents end with it.
+    pub eos_id: Option<u32>,
     /// Id of PAD.
     pub pad_id: u32,
 }
@@ -91,18 +91,23 @@ impl<'a> ShardWriter<'a> {
         self
     }
 
-    /// Writes one document's ids, between BOS and EOS.
+    /// Writes one document's ids, between BOS and EOS where there are such tokens. A document without any id
+    /// is left out.
     ///
     /// # Errors
     /// I/O errors.
     pub fn write(&mut self, ids: &[u32]) -> Result<()> {
         let Header { bytes_per_token, bos_id, eos_id, .. } = self.header;
+        let count = ids.len() as u64 + [bos_id, eos_id].iter().flatten().count() as u64;
+        if count == 0 {
+            return Ok(());
+        }
         let shard = self.shard()?;
         shard.counts.documents += 1;
-        shard.counts.tokens += ids.len() as u64 + 2;
-        shard.counts.trained_tokens += ids.len() as u64 + 1;
+        shard.counts.tokens += count;
+        shard.counts.trained_tokens += count - 1;
         let (path, file) = &mut shard.ids;
-        let all = [bos_id].into_iter().chain(ids.iter().copied()).chain([eos_id]);
+        let all = bos_id.into_iter().chain(ids.iter().copied()).chain(eos_id);
         write_ids(file, all, bytes_per_token).map_err(store::Error::io("write", path))?;
         let (path, file) = &mut shard.ends;
         file.write_all(&shard.counts.tokens.to_le_bytes()).map_err(store::Error::io("write", path))?;

@@ -89,7 +89,7 @@ pub fn encode_rank(
             bytes += text.len();
             batch.push(text);
             if bytes >= BATCH_BYTES || number + 1 == share.end {
-                for ids in batches.encode(&batch) {
+                for ids in batches.encode(&batch)? {
                     writer.write(&ids)?;
                     summary.documents += 1;
                     summary.tokens += ids.len() as u64;

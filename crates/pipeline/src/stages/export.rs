@@ -87,11 +87,7 @@ pub(crate) fn write_model(
     tokenizer: &Tokenizer,
     sampling: GenerationConfig,
 ) -> Result<()> {
-    let ids = TokenIds {
-        bos: Some(tokenizer.bos_id()),
-        eos: Some(tokenizer.eos_id()),
-        pad: Some(tokenizer.pad_id()),
-    };
+    let ids = TokenIds { bos: tokenizer.bos_id(), eos: tokenizer.eos_id(), pad: tokenizer.pad_id() };
     folder::save(to.fs(), to.path(), weights, ids)?;
     tokenizer.save(to.fs(), to.path(), Some(weights.config().max_position_embeddings))?;
     let generation = GenerationConfig {

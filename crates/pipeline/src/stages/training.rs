@@ -502,14 +502,19 @@ impl train::Sampler<AnyDevice> for Sampler<'_> {
         let extent = Extent::new(prompts.iter().map(String::as_str), new_tokens);
         let adapter = model.training().adapter.clone();
         let mut decoding = extent.decoder(model.config(), &tokenizer, adapter.clone(), self.target)?;
-        match (adapter, BaseModel::of_run(self.run, self.meta)?) {
+        let base = BaseModel::of_run(self.run, self.meta)?;
+        match (adapter, &base) {
             (Some(_), Some(base)) => {
                 base.load(decoding.weights_mut())?;
                 decoding.weights_mut().copy_adapters_from(model.weights_mut())?;
             }
             _ => decoding.weights_mut().copy_from(model.weights_mut())?,
         }
-        let mut generator = Generator::new(decoding, tokenizer, "the model in training".to_owned())?;
+        let stop_ids = base
+            .as_ref()
+            .map_or_else(|| tokenizer.eos_id().into_iter().collect(), |base| base.stop_ids().to_vec());
+        let mut generator =
+            Generator::new(decoding, tokenizer, stop_ids, "the model in training".to_owned())?;
         let train = &self.meta.recipe.train;
         let options = Options {
             temperature: train.sample_temperature,

@@ -40,7 +40,7 @@ proptest! {
     #[test]
     fn decoding_gives_the_normalized_text_and_text_never_gives_special_ids(text in text()) {
         for tokenizer in ALL.iter() {
-            let ids = tokenizer.encode(&text);
+            let ids = tokenizer.encode(&text).unwrap();
             prop_assert!(ids.iter().all(|&id| !tokenizer.is_special(id)), "{ids:?}");
             let normal = tokenizer.normalize(&text);
             prop_assert_eq!(&tokenizer.decode(&ids, true), &normal);
@@ -63,10 +63,10 @@ proptest! {
 fn characters_round_trip_within_the_vocabulary() {
     let tokenizer = trained(&options(Kind::Char, 256));
     let text = texts().concat();
-    let ids = tokenizer.encode(&text);
+    let ids = tokenizer.encode(&text).unwrap();
     assert_eq!(ids.len(), text.chars().count());
     assert_eq!(tokenizer.decode(&ids, true), text);
-    assert_eq!(tokenizer.decode(&[tokenizer.bos_id(), ids[0], tokenizer.unk_id()], false), "<BOS>T<UNK>");
+    assert_eq!(tokenizer.decode(&[1, ids[0], 3], false), "<BOS>T<UNK>");
 }
 
 #[test]
@@ -75,16 +75,16 @@ fn a_spelling_that_would_merge_into_a_special_token_stays_text() {
     options.special_tokens.bos = "fox".into();
     options.chat_tokens = vec!["jumps".into()];
     let tokenizer = trained(&options);
-    let ids = tokenizer.encode("fox jumps fox");
+    let ids = tokenizer.encode("fox jumps fox").unwrap();
     assert!(ids.iter().all(|&id| !tokenizer.is_special(id)), "{ids:?}");
     assert_eq!(tokenizer.decode(&ids, true), "fox jumps fox");
-    assert_eq!(tokenizer.decode(&[tokenizer.bos_id()], false), "fox");
+    assert_eq!(tokenizer.decode(&[1], false), "fox");
 }
 
 #[test]
 fn streams_hold_back_unfinished_characters() {
     let tokenizer = trained(&options(Kind::Byte, 256));
-    let ids = tokenizer.encode("é€");
+    let ids = tokenizer.encode("é€").unwrap();
     let mut stream = StreamDecoder::new(&tokenizer, true);
     let pushed: Vec<_> = ids.iter().map(|&id| stream.push(id)).collect();
     assert_eq!(pushed, [None, Some("é".into()), None, None, Some("€".into())]);
@@ -93,7 +93,7 @@ fn streams_hold_back_unfinished_characters() {
     assert_eq!(stream.finish().as_deref(), Some("\u{fffd}"));
     stream.push(ids[0]);
     assert_eq!(
-        stream.push(tokenizer.encode("a")[0]).as_deref(),
+        stream.push(tokenizer.encode("a").unwrap()[0]).as_deref(),
         Some("\u{fffd}a"),
         "what cannot become whole"
     );
@@ -104,9 +104,9 @@ fn ids_are_those_of_the_library() {
     // 700 KB in lines of all sorts.
     let text: String = (0..9000).map(|i| format!("{}\n{}", &texts()[i % 60], "\n".repeat(i % 3))).collect();
     for tokenizer in ALL.iter() {
-        let library: tokenizers::Tokenizer = serde_json::from_value(tokenizer.json().clone()).unwrap();
+        let library: tokenizers::Tokenizer = serde_json::from_slice(tokenizer.tokenizer_file()).unwrap();
         let whole = library.encode_fast(text.as_str(), false).unwrap();
-        assert_eq!(tokenizer.encode(&text), whole.get_ids());
+        assert_eq!(tokenizer.encode(&text).unwrap(), whole.get_ids());
     }
 }
 
@@ -114,7 +114,7 @@ fn ids_are_those_of_the_library() {
 fn pathological_white_space_is_encoded() {
     let text = format!("a{}b", " ".repeat(1_500_000));
     let tokenizer = &ALL[2];
-    let ids = tokenizer.encode(&text);
+    let ids = tokenizer.encode(&text).unwrap();
     assert_eq!(tokenizer.decode(&ids, true), text);
 }
 
@@ -122,7 +122,7 @@ fn pathological_white_space_is_encoded() {
 fn batches_are_encoded_like_single_texts() {
     let texts: Vec<String> = texts().into_iter().cycle().take(300).collect();
     for tokenizer in ALL.iter() {
-        let batch = tokenizer.batches().encode(&texts);
-        assert_eq!(batch, texts.iter().map(|text| tokenizer.encode(text)).collect::<Vec<_>>());
+        let batch = tokenizer.batches().encode(&texts).unwrap();
+        assert_eq!(batch, texts.iter().map(|text| tokenizer.encode(text).unwrap()).collect::<Vec<_>>());
     }
 }

@@ -3,6 +3,8 @@
 
 mod encoding;
 mod files;
+mod foreign;
+mod hostile;
 mod long_runs;
 mod training;
 mod transformers;

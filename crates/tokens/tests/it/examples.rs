@@ -45,7 +45,7 @@ fn examples_are_whole_and_apart_and_only_masked_ids_are_targets() {
     let batch = &batches[0];
     // The longest example with the shortest, then the one of three.
     assert_eq!(batch.tokens, [20, 21, 22, 23, 30, 31, 10, 11, 12, 0, 0, 0]);
-    assert_eq!(batch.targets[..6], [21, 22, 23, 1, 31, 1]);
+    assert_eq!(batch.targets[..6], [21, 22, 23, 0, 31, 0]);
     assert_eq!(batch.weights, [1., 0., 1., 0., 1., 0., 1., 0., 0., 0., 0., 0.]);
     assert_eq!(batch.document_starts, [0, 0, 0, 0, 4, 4, 0, 0, 0, 3, 4, 5]);
     assert_eq!(batch.weight_sum(), data.trained_token_count() as f64);

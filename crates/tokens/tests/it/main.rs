@@ -16,7 +16,7 @@ use tokens::{ShardWriter, Split, TOKENS_STAGE, TokenDataset, Vocabulary};
 
 /// 0 pads, 1 begins a document, 2 ends it.
 const VOCABULARY: Vocabulary<'static> =
-    Vocabulary { vocab_size: 64, tokenizer_hash: "a tokenizer", bos_id: 1, eos_id: 2, pad_id: 0 };
+    Vocabulary { vocab_size: 64, tokenizer_hash: "a tokenizer", bos_id: Some(1), eos_id: Some(2), pad_id: 0 };
 
 /// Makes a folder of shards; validation gets the same documents.
 fn write(folder: &Path, documents: &[Vec<u32>], shard_tokens: u64) {

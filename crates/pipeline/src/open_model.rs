@@ -1,0 +1,114 @@
+//! A model on disk as other programs make it: weights, tokenizer, and the tokens that end a text; a folder in
+//! Hugging Face format or a GGUF file.
+
+use std::path::{Path, PathBuf};
+
+use formats::gguf::Metadata;
+use formats::hf::GenerationConfig;
+use model::Stored;
+use model::stored::is_gguf;
+use store::fs::{Fs, RealFs};
+use tokenizer::{GgufTokenizer, Tokenizer};
+
+use crate::{Error, Result};
+
+/// File name of the defaults of generation.
+pub(crate) const GENERATION_FILE: &str = "generation_config.json";
+
+/// An open model, whose weights are not loaded yet.
+pub(crate) struct OpenModel {
+    pub path: PathBuf,
+    pub stored: Stored,
+    pub tokenizer: Tokenizer,
+    /// Ids that end a text.
+    pub stop_ids: Vec<u32>,
+}
+
+impl OpenModel {
+    /// Opens a folder or a file that ends in `.gguf`.
+    ///
+    /// # Errors
+    /// A model that is missing, damaged, of another family, or with a tokenizer that does not fit it.
+    pub fn open(path: &Path) -> Result<OpenModel> {
+        let stored = Stored::open(&RealFs, path)?;
+        let (tokenizer, stop_ids) = match stored.gguf_metadata() {
+            Some(metadata) => {
+                let tokenizer = Tokenizer::from_gguf(&gguf_tokenizer(metadata)?)?;
+                let eot = tokenizer.gguf_facts().and_then(|facts| facts.eot_id);
+                let stop_ids = tokenizer.eos_id().into_iter().chain(eot).collect();
+                (tokenizer, stop_ids)
+            }
+            None => {
+                let tokenizer = Tokenizer::open(&RealFs, path)?;
+                let stop_ids = stop_ids(path, &stored, &tokenizer)?;
+                (tokenizer, stop_ids)
+            }
+        };
+        let vocab_size = stored.config().vocab_size;
+        if tokenizer.vocab_size() > vocab_size {
+            return Err(Error::Data {
+                message: format!(
+                    "`{}`: the tokenizer has {} tokens and the model {vocab_size}: they do not match",
+                    path.display(),
+                    tokenizer.vocab_size()
+                ),
+            });
+        }
+        Ok(OpenModel { path: path.to_owned(), stored, tokenizer, stop_ids })
+    }
+
+    /// The file that defines its shape, for messages.
+    pub fn shape_file(&self) -> PathBuf {
+        if is_gguf(&self.path) { self.path.clone() } else { self.path.join(model::folder::CONFIG_FILE) }
+    }
+}
+
+/// As transformers decides: generation_config.json, else config.json, else the tokenizer's EOS.
+fn stop_ids(folder: &Path, stored: &Stored, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    let path = folder.join(GENERATION_FILE);
+    let mut ids = Vec::new();
+    if RealFs.exists(&path) {
+        let json = RealFs.read(&path).map_err(store::Error::io("read", &path))?;
+        ids = GenerationConfig::parse(&json, &path).map_err(model::Error::from)?.eos_token_ids;
+    }
+    if ids.is_empty() {
+        ids.clone_from(&stored.hf().eos_token_ids);
+    }
+    if ids.is_empty() {
+        ids.extend(tokenizer.eos_id());
+    }
+    Ok(ids)
+}
+
+/// The tokenizer's keys of a GGUF file.
+fn gguf_tokenizer(metadata: &Metadata) -> Result<GgufTokenizer> {
+    let read = || -> formats::Result<GgufTokenizer> {
+        let key = |name: &str| format!("tokenizer.ggml.{name}");
+        let strings = |name: &str| metadata.strings(&key(name)).map(|found| found.unwrap_or(&[]).to_vec());
+        // Some writers say "none" by the largest number.
+        let id = |name: &str| {
+            metadata
+                .u64(&key(name))
+                .map(|id| id.and_then(|id| u32::try_from(id).ok()).filter(|&id| id != u32::MAX))
+        };
+        Ok(GgufTokenizer {
+            architecture: metadata.str("general.architecture")?.map(str::to_owned),
+            model: metadata.str(&key("model"))?.unwrap_or_default().to_owned(),
+            pre: metadata.str(&key("pre"))?.map(str::to_owned),
+            tokens: strings("tokens")?,
+            scores: metadata.f32s(&key("scores"))?.unwrap_or(&[]).to_vec(),
+            token_types: metadata.i32s(&key("token_type"))?.unwrap_or(&[]).to_vec(),
+            merges: strings("merges")?,
+            bos: id("bos_token_id")?,
+            eos: id("eos_token_id")?,
+            unknown: id("unknown_token_id")?,
+            padding: id("padding_token_id")?,
+            eot: id("eot_token_id")?,
+            add_bos: metadata.bool(&key("add_bos_token"))?,
+            add_eos: metadata.bool(&key("add_eos_token"))?,
+            add_space_prefix: metadata.bool(&key("add_space_prefix"))?,
+            chat_template: metadata.str("tokenizer.chat_template")?.map(str::to_owned),
+        })
+    };
+    Ok(read().map_err(model::Error::from)?)
+}

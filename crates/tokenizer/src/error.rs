@@ -74,6 +74,9 @@ pub enum Error {
         /// Its message.
         message: String,
     },
+    /// A chat record or a chat template.
+    #[error(transparent)]
+    Chat(#[from] crate::chat::ChatError),
     /// An I/O error.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -86,6 +89,7 @@ impl Error {
             Error::Options { .. } => ErrorKind::Invalid,
             Error::VocabularyTooLarge { .. } | Error::NoText => ErrorKind::Data,
             Error::File { .. } | Error::NoSpecialToken { .. } | Error::Library { .. } => ErrorKind::Corrupt,
+            Error::Chat(error) => error.kind(),
             Error::Store(error) => match error.kind() {
                 store::ErrorKind::NotFound => ErrorKind::NotFound,
                 store::ErrorKind::Corrupt => ErrorKind::Corrupt,

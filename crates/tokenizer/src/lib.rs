@@ -6,13 +6,14 @@
 //!
 //! Ids are the same for every kind: `<PAD>` 0, `<BOS>` 1, `<EOS>` 2, `<UNK>` 3, then the reserved chat
 //! tokens, then the alphabet, then trained tokens. BOS and EOS are where `LlamaConfig` expects them, and
-//! zero-filled memory is padding. `vocab_size` counts all of them. Chat rendering is not implemented yet: its
-//! control tokens are reserved so that a later fine-tuning needs no new embedding rows.
+//! zero-filled memory is padding. `vocab_size` counts all of them. The control tokens of chats are reserved so
+//! that a later fine-tuning needs no new embedding rows.
 //!
 //! Reading order: `options`, `vocabulary`, `normalizer`, `split`, `words`, `merges`, `pieces` (unigram),
-//! `file`, `tokenizer`.
+//! `file`, `tokenizer`; `chat` for chat templates and conversations.
 
 mod byte_level;
+pub mod chat;
 mod classes;
 mod error;
 mod file;

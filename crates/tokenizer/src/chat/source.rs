@@ -1,0 +1,146 @@
+//! The source of a template, before minijinja reads it.
+//!
+//! `{% generation %}` … `{% endgeneration %}`, which transformers uses to mark what is trained and nothing
+//! else knows, becomes a block without an effect: spans come from rendering. Attributes with two leading
+//! underscores, which only serve to climb out of a sandbox, are refused as transformers refuses them.
+
+/// The source with its generation marks replaced, or the name of a forbidden attribute.
+pub(crate) fn prepare(source: &str) -> Result<String, String> {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find('{') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let close = match rest.as_bytes().get(1) {
+            Some(b'#') => "#}",
+            Some(b'{') => "}}",
+            Some(b'%') => "%}",
+            _ => {
+                out.push('{');
+                rest = &rest[1..];
+                continue;
+            }
+        };
+        let tag = &rest[..tag_length(rest, close)];
+        rest = &rest[tag.len()..];
+        if close != "#}" {
+            refuse_underscores(tag)?;
+        }
+        match keyword(tag, close) {
+            "generation" => out.push_str(&tag.replacen("generation", "with", 1)),
+            "endgeneration" => out.push_str(&tag.replacen("endgeneration", "endwith", 1)),
+            "raw" => {
+                // Up to the end tag everything is text.
+                let end = raw_length(rest);
+                out.push_str(tag);
+                out.push_str(&rest[..end]);
+                rest = &rest[end..];
+            }
+            _ => out.push_str(tag),
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// Length of the tag that `text` begins with; all of it if the tag does not end.
+fn tag_length(text: &str, close: &str) -> usize {
+    if close == "#}" {
+        return text[2..].find(close).map_or(text.len(), |end| end + 4);
+    }
+    let bytes = text.as_bytes();
+    let mut at = 2;
+    let mut braces = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            quote @ (b'"' | b'\'') => {
+                at += 1;
+                while at < bytes.len() && bytes[at] != quote {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+            }
+            b'{' => braces += 1,
+            // "}}" inside a dictionary closes the dictionary first.
+            b'}' if braces > 0 => braces -= 1,
+            _ if text.as_bytes()[at..].starts_with(close.as_bytes()) => return at + 2,
+            _ => {}
+        }
+        at += 1;
+    }
+    text.len()
+}
+
+/// The keyword of a block tag, without white-space control; empty for a tag with more than a keyword.
+fn keyword<'t>(tag: &'t str, close: &str) -> &'t str {
+    if close != "%}" {
+        return "";
+    }
+    let inner = tag.trim_start_matches("{%").trim_end_matches("%}");
+    inner.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim()
+}
+
+/// Length of the text up to the `{% endraw %}` tag.
+fn raw_length(text: &str) -> usize {
+    let mut from = 0;
+    while let Some(at) = text[from..].find("{%") {
+        let start = from + at;
+        let length = tag_length(&text[start..], "%}");
+        if keyword(&text[start..start + length], "%}") == "endraw" {
+            return start;
+        }
+        from = start + 2;
+    }
+    text.len()
+}
+
+/// An attribute such as `.__class__` outside of strings.
+fn refuse_underscores(tag: &str) -> Result<(), String> {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in tag.char_indices() {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if c == '\\' => escaped = true,
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if c == '"' || c == '\'' => quote = Some(c),
+            None if c == '.' && tag[at + 1..].trim_start().starts_with("__") => {
+                let name = tag[at + 1..].trim_start();
+                let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
+                return Err(name[..end].to_owned());
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generation_marks_become_blocks_without_effect() {
+        for (source, wanted) in [
+            ("a{% generation %}b{% endgeneration %}c", "a{% with %}b{% endwith %}c"),
+            ("{%- generation -%}{{ x }}{%+ endgeneration +%}", "{%- with -%}{{ x }}{%+ endwith +%}"),
+            ("{%generation%}{%endgeneration%}", "{%with%}{%endwith%}"),
+            ("{# {% generation %} #}{{ '{% generation %}' }}", "{# {% generation %} #}{{ '{% generation %}' }}"),
+            ("{% raw %}{% generation %}{% endraw %}{", "{% raw %}{% generation %}{% endraw %}{"),
+            ("{{ {'a': {'b': 1}} }}{% set generation = 1 %}", "{{ {'a': {'b': 1}} }}{% set generation = 1 %}"),
+            ("{{ 'it\\'s }}' }}{% generation %}", "{{ 'it\\'s }}' }}{% with %}"),
+            ("{{ unfinished", "{{ unfinished"),
+            ("{% raw %}unfinished", "{% raw %}unfinished"),
+            ("{{ '\\", "{{ '\\"),
+        ] {
+            assert_eq!(prepare(source).as_deref(), Ok(wanted));
+        }
+    }
+
+    #[test]
+    fn attributes_with_underscores_are_refused() {
+        assert_eq!(prepare("{{ ''.__class__.x }}"), Err("__class__".into()));
+        assert_eq!(prepare("{% if a . __init__ %}"), Err("__init__".into()));
+        assert!(prepare("{{ '.__class__' }} .__class__ {# .__class__ #}").is_ok());
+    }
+}

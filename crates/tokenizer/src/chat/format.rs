@@ -149,7 +149,7 @@ pub struct Inspection {
 /// Reads and checks a record of any format, and lists everything that is wrong with it.
 pub fn inspect(value: &Value) -> Inspection {
     let mut findings = Vec::new();
-    let mut nothing = |finding| Inspection { format: None, record: None, findings: vec![finding] };
+    let nothing = |finding| Inspection { format: None, record: None, findings: vec![finding] };
     let Some(record) = value.as_object() else {
         return nothing(Finding::error("", mistyped("a JSON object", value)));
     };

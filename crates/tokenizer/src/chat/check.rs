@@ -119,10 +119,8 @@ impl Calls {
             }
             (None, id) => {
                 let open: Vec<&str> = self.ids.iter().flatten().map(String::as_str).collect();
-                let problem = Problem::UnknownCallId {
-                    id: id.unwrap_or_default().to_owned(),
-                    open: open.join(", "),
-                };
+                let problem =
+                    Problem::UnknownCallId { id: id.unwrap_or_default().to_owned(), open: open.join(", ") };
                 findings.push(Finding::error(format!("{at}.tool_call_id"), problem));
             }
         }

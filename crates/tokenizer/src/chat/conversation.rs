@@ -153,7 +153,8 @@ fn normalise_content(content: &mut Value, path: &str, findings: &mut Vec<Finding
                 match (kind, part.as_str().or_else(|| part["text"].as_str())) {
                     ("text", Some(text)) => whole.push_str(text),
                     ("text", None) => {
-                        findings.push(Finding::error(format!("{path}[{i}]"), Problem::Missing { key: "text" }));
+                        findings
+                            .push(Finding::error(format!("{path}[{i}]"), Problem::Missing { key: "text" }));
                     }
                     (kind, _) => {
                         let problem = Problem::UnsupportedPart { kind: kind.to_owned() };

@@ -15,10 +15,8 @@ pub(crate) fn sharegpt(record: &Map<String, Value>, findings: &mut Vec<Finding>)
         .as_array()
         .and_then(|turns| turns.first())
         .is_some_and(|turn| turn.get("from").is_none() && turn.get("role").is_some());
-    let mut conversation = Conversation {
-        tools: tools(record.get("tools"), "tools", findings),
-        ..Conversation::default()
-    };
+    let mut conversation =
+        Conversation { tools: tools(record.get("tools"), "tools", findings), ..Conversation::default() };
     if is_openai {
         conversation.messages = messages(turns, "conversations", findings);
     } else if let Some(turns) = turns.as_array() {

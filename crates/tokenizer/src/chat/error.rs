@@ -27,7 +27,9 @@ pub enum ChatError {
         message: String,
     },
     /// A template exceeds a limit.
-    #[error("the chat template of {origin} exceeds the limit of {limit}: it loops, recurses or grows without end")]
+    #[error(
+        "the chat template of {origin} exceeds the limit of {limit}: it loops, recurses or grows without end"
+    )]
     Limit {
         /// Where the template comes from.
         origin: String,
@@ -136,7 +138,9 @@ impl ChatError {
     /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            ChatError::Record(_) | ChatError::Refused { .. } | ChatError::DoubledBos { .. } => ErrorKind::Data,
+            ChatError::Record(_) | ChatError::Refused { .. } | ChatError::DoubledBos { .. } => {
+                ErrorKind::Data
+            }
             ChatError::UnknownBuiltin { .. } | ChatError::NoTemplate => ErrorKind::Invalid,
             ChatError::TurnNotFound { .. }
             | ChatError::ToolCallVanishes { .. }

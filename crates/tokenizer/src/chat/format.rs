@@ -235,7 +235,13 @@ fn variables(record: &Map<String, Value>, findings: &mut Vec<Finding>) -> Map<St
 }
 
 /// Checks a prompt with an answer, if either has messages.
-fn check_answer(prompt: &Content, answer: &Content, tools: &[Value], path: &str, findings: &mut Vec<Finding>) {
+fn check_answer(
+    prompt: &Content,
+    answer: &Content,
+    tools: &[Value],
+    path: &str,
+    findings: &mut Vec<Finding>,
+) {
     if matches!((prompt, answer), (Content::Text(_), Content::Text(_))) {
         return;
     }

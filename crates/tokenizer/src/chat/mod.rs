@@ -14,8 +14,8 @@
 mod arguments;
 mod builtin;
 mod check;
-mod convert;
 mod conversation;
+mod convert;
 mod error;
 mod example;
 mod finding;

@@ -27,11 +27,7 @@ pub struct RenderOptions {
 
 impl Default for RenderOptions {
     fn default() -> RenderOptions {
-        RenderOptions {
-            add_generation_prompt: false,
-            variables: Map::new(),
-            roles: vec!["assistant".into()],
-        }
+        RenderOptions { add_generation_prompt: false, variables: Map::new(), roles: vec!["assistant".into()] }
     }
 }
 
@@ -97,7 +93,8 @@ impl Renderer {
         // It adds BOS, which templates write themselves, and shortens the offsets of tokens with spaces.
         encoder.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
         let roles = roles(tokenizer);
-        let find = |key: &str| roles.iter().find(|(role, ..)| *role == key).map(|(_, id, text)| (*id, text.clone()));
+        let find =
+            |key: &str| roles.iter().find(|(role, ..)| *role == key).map(|(_, id, text)| (*id, text.clone()));
         let mut special: Vec<String> = encoder
             .get_added_tokens_decoder()
             .into_values()
@@ -169,6 +166,12 @@ impl Renderer {
                 places.push((index, place));
             }
         }
+        for i in 1..places.len() {
+            // Where turns are merged, what follows one is the next one's text.
+            let next = places[i].1.payload.start;
+            let end = &mut places[i - 1].1.end_of_turn;
+            *end = end.take().filter(|end| end.end <= next);
+        }
         let payloads: Vec<Range<usize>> = places.iter().map(|(_, place)| place.payload.clone()).collect();
         if payloads.windows(2).any(|pair| pair[0].end > pair[1].start) {
             return Err(locator.not_found(places[0].0, "two turns overlap").into());
@@ -187,8 +190,7 @@ impl Renderer {
     /// # Errors
     /// As [`Renderer::render`].
     pub fn prompt(&self, conversation: &Conversation, add_generation_prompt: bool) -> Result<Vec<u32>> {
-        let options =
-            RenderOptions { add_generation_prompt, roles: Vec::new(), ..RenderOptions::default() };
+        let options = RenderOptions { add_generation_prompt, roles: Vec::new(), ..RenderOptions::default() };
         Ok(self.render(conversation, &options)?.ids)
     }
 

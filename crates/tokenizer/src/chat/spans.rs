@@ -51,7 +51,8 @@ impl Probe {
             template.render(&Input { messages, tools: None, add_generation_prompt, variables }).ok()
         };
         let answered = render(&[question.clone(), answer], false);
-        let Some((head, tail)) = answered.as_deref().and_then(|text| text.split_once("\u{e000}\u{e001}")) else {
+        let Some((head, tail)) = answered.as_deref().and_then(|text| text.split_once("\u{e000}\u{e001}"))
+        else {
             return probe;
         };
         probe.end_of_turn = special_at(tail, special).map(|end| tail[end].to_owned());
@@ -85,7 +86,8 @@ pub(crate) struct Locator<'a> {
 impl Locator<'_> {
     /// Finds the turn of a message.
     pub fn find(&self, index: usize, message: &Message) -> Result<Place, ChatError> {
-        let marker = self.marker().ok_or_else(|| self.not_found(index, "no character is left for a marker"))?;
+        let marker =
+            self.marker().ok_or_else(|| self.not_found(index, "no character is left for a marker"))?;
         let plain = self.with_marker(index, &plain_turn(message, &marker), &marker);
         let own = role(message) == "assistant";
         let start = if own { self.start(index, message, &marker, plain.as_ref()) } else { None };
@@ -133,7 +135,8 @@ impl Locator<'_> {
         if index == 0 || !self.probe.has_generation_prompt {
             return None;
         }
-        let prompt = self.render(&self.messages[..index], true).filter(|prompt| self.text.starts_with(prompt));
+        let prompt =
+            self.render(&self.messages[..index], true).filter(|prompt| self.text.starts_with(prompt));
         let start = match prompt {
             Some(prompt) => prompt.len(),
             None => self.start_after_previous(index, marker)?,
@@ -152,9 +155,7 @@ impl Locator<'_> {
     /// The end of the prompt by what follows the message before.
     fn start_after_previous(&self, index: usize, marker: &str) -> Option<usize> {
         let before = index - 1;
-        let mut previous = serde_json::to_value(&self.messages[before]).ok()?;
-        *previous.get_mut("content")? = marker.into();
-        let previous = to_jinja(&previous);
+        let previous = self.marked(before, marker)?;
         let (_, tail) = self.with_marker(before, &previous, marker)?;
         let end = self.text.strip_suffix(tail.as_str())?.len();
         let mut messages = self.messages[..index].to_vec();
@@ -162,6 +163,13 @@ impl Locator<'_> {
         let prompt = self.render(&messages, true)?;
         let (_, header) = prompt.split_once(marker)?;
         self.text[end..].starts_with(header).then_some(end + header.len())
+    }
+
+    /// A message with a marker as its content, and everything else kept.
+    fn marked(&self, index: usize, marker: &str) -> Option<Jinja> {
+        let mut message = serde_json::to_value(self.messages.get(index)?).ok()?;
+        *message.get_mut("content")? = marker.into();
+        Some(to_jinja(&message))
     }
 
     /// The begin by the text before the marker in the turn's place.
@@ -205,7 +213,10 @@ impl Locator<'_> {
         if tail_start < start {
             return None;
         }
-        let tail = &self.text[tail_start..];
+        // The next turn may end with the usual token, and this one with another (Llama 3.1's `<|eom_id|>`).
+        let next = self.marked(index + 1, marker).and_then(|next| self.with_marker(index + 1, &next, marker));
+        let next = next.filter(|(head, _)| self.text.starts_with(head.as_str()) && head.len() >= tail_start);
+        let tail = &self.text[tail_start..next.map_or(self.text.len(), |(head, _)| head.len())];
         let usual = self.probe.end_of_turn.as_ref();
         let at = usual.and_then(|end| tail.find(end.as_str()).map(|at| at..at + end.len()));
         let at = at.or_else(|| self.first_special(tail))?;

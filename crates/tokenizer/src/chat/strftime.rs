@@ -18,8 +18,18 @@ impl Default for Clock {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-    "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
@@ -123,7 +133,10 @@ mod tests {
         let format = "%d %b %Y|%-d %B %y|%A %a %j|%H:%M:%S %I %p|%F %T|%%|%Q";
         for (seconds, wanted) in [
             (1_721_952_000, "26 Jul 2024|26 July 24|Friday Fri 208|00:00:00 12 AM|2024-07-26 00:00:00|%|%Q"),
-            (951_782_399, "28 Feb 2000|28 February 00|Monday Mon 059|23:59:59 11 PM|2000-02-28 23:59:59|%|%Q"),
+            (
+                951_782_399,
+                "28 Feb 2000|28 February 00|Monday Mon 059|23:59:59 11 PM|2000-02-28 23:59:59|%|%Q",
+            ),
             (951_868_800, "01 Mar 2000|1 March 00|Wednesday Wed 061|00:00:00 12 AM|2000-03-01 00:00:00|%|%Q"),
             (-86_400, "31 Dec 1969|31 December 69|Wednesday Wed 365|00:00:00 12 AM|1969-12-31 00:00:00|%|%Q"),
         ] {

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
@@ -35,9 +37,9 @@ const MOST_SOURCE_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     origin: String,
-    default: Compiled,
+    default: Arc<Compiled>,
     /// Used instead of `default` where tools are passed.
-    tool_use: Option<Compiled>,
+    tool_use: Option<Arc<Compiled>>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,7 +64,7 @@ impl ChatTemplate {
     /// # Errors
     /// A syntax error, with its line.
     pub fn from_source(source: &str, origin: &str) -> Result<ChatTemplate> {
-        let default = Compiled::new(source, origin)?;
+        let default = Arc::new(Compiled::new(source, origin)?);
         Ok(ChatTemplate { origin: origin.to_owned(), default, tool_use: None })
     }
 
@@ -121,14 +123,15 @@ impl ChatTemplate {
             let names: Vec<&str> = named.keys().map(String::as_str).collect();
             return Err(ChatError::NoDefault { origin: origin.to_owned(), names: names.join(", ") }.into());
         };
-        let default = Compiled::new(default, origin)?;
+        let default = Arc::new(Compiled::new(default, origin)?);
+        let tool_use = tool_use.map(Arc::new);
         Ok(Some(ChatTemplate { origin: origin.to_owned(), default, tool_use }))
     }
 
     /// The template with another date for `strftime_now`. [`Clock::default`] is fixed.
     pub fn with_clock(mut self, clock: Clock) -> ChatTemplate {
         for compiled in [Some(&mut self.default), self.tool_use.as_mut()].into_iter().flatten() {
-            set_clock(&mut compiled.environment, clock);
+            set_clock(&mut Arc::make_mut(compiled).environment, clock);
         }
         self
     }
@@ -143,7 +146,7 @@ impl ChatTemplate {
         &self.origin
     }
 
-    fn select(&self, with_tools: bool) -> &Compiled {
+    fn select(&self, with_tools: bool) -> &Arc<Compiled> {
         self.tool_use.as_ref().filter(|_| with_tools).unwrap_or(&self.default)
     }
 
@@ -154,23 +157,43 @@ impl ChatTemplate {
         variables.insert("messages".into(), input.messages.iter().cloned().collect());
         variables.insert("tools".into(), input.tools.cloned().unwrap_or_else(|| Jinja::from(())));
         variables.insert("add_generation_prompt".into(), input.add_generation_prompt.into());
-        let mut output = Limited(Vec::new());
-        let compiled = self.select(input.tools.is_some());
-        let failed = |error: minijinja::Error| render_error(&error, &self.origin);
-        let template = compiled.environment.get_template(NAME).map_err(failed)?;
-        template.render_captured_to(Jinja::from(variables), &mut output).map_err(failed)?;
-        // The output is pieces of text, each whole.
-        Ok(String::from_utf8_lossy(&output.0).into_owned())
+        let compiled = Arc::clone(self.select(input.tools.is_some()));
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let run = move || {
+            let result = compiled.render(Jinja::from(variables));
+            // Nobody listens after the time limit.
+            let _ = sender.send(result);
+        };
+        let thread = std::thread::Builder::new().name("chat-template".into()).stack_size(STACK_BYTES);
+        let limit = |limit: String| ChatError::Limit { origin: self.origin.clone(), limit };
+        thread.spawn(run).map_err(|error| ChatError::Refused {
+            origin: self.origin.clone(),
+            message: format!("no thread could be started: {error}"),
+        })?;
+        match receiver.recv_timeout(LONGEST) {
+            Ok(result) => result.map_err(|error| render_error(&error, &self.origin)),
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(limit(format!("{} seconds", LONGEST.as_secs()))),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(ChatError::Refused {
+                origin: self.origin.clone(),
+                message: "the template engine failed".into(),
+            }),
+        }
     }
 }
 
 const NAME: &str = "chat";
+/// Values within values can still be compared or joined in more steps than are counted. A rendering takes
+/// milliseconds; one that takes this long is given up, and its thread left to itself.
+const LONGEST: Duration = Duration::from_secs(5);
+const STACK_BYTES: usize = 8 << 20;
 
 impl Compiled {
     fn new(source: &str, origin: &str) -> Result<Compiled> {
         let syntax = |message: String| ChatError::Syntax { origin: origin.to_owned(), message };
         if source.len() > MOST_SOURCE_BYTES {
-            return Err(syntax(format!("it has {} bytes, more than {MOST_SOURCE_BYTES}", source.len())).into());
+            return Err(
+                syntax(format!("it has {} bytes, more than {MOST_SOURCE_BYTES}", source.len())).into()
+            );
         }
         let prepared = source::prepare(source)
             .map_err(|name| syntax(format!("attributes with two underscores are refused: `{name}`")))?;
@@ -183,16 +206,25 @@ impl Compiled {
         environment.set_formatter(|out, state, value| python::write_str(out, state, value));
         environment.set_unknown_method_callback(methods::call);
         environment.add_function("raise_exception", raise_exception);
+        environment.add_function(source::BOUNDED, bounded);
         environment.add_filter("tojson", tojson);
         environment.add_filter("string", string);
         environment.add_filter("trim", methods::trim);
+        // Jinja has none of them, and they double lists in few steps.
+        environment.remove_filter("chain");
+        environment.remove_filter("zip");
         // Jinja has none, and it would print the program's variables.
         environment.add_global("debug", Jinja::UNDEFINED);
         set_clock(&mut environment, Clock::default());
-        environment
-            .add_template_owned(NAME, prepared)
-            .map_err(|error| syntax(described(&error)))?;
+        environment.add_template_owned(NAME, prepared).map_err(|error| syntax(described(&error)))?;
         Ok(Compiled { source: source.to_owned(), environment })
+    }
+
+    fn render(&self, variables: Jinja) -> std::result::Result<String, minijinja::Error> {
+        let mut output = Limited(Vec::new());
+        self.environment.get_template(NAME)?.render_captured_to(variables, &mut output)?;
+        // The output is pieces of text, each whole.
+        Ok(String::from_utf8_lossy(&output.0).into_owned())
     }
 }
 
@@ -211,6 +243,10 @@ fn tojson(
     kwargs: Kwargs,
 ) -> std::result::Result<Jinja, minijinja::Error> {
     python::tojson(state, value, indent, kwargs)
+}
+
+fn bounded(state: &State, value: &Jinja) -> std::result::Result<Jinja, minijinja::Error> {
+    python::bounded(state, value)
 }
 
 fn string(state: &State, value: &Jinja) -> std::result::Result<String, minijinja::Error> {
@@ -282,9 +318,8 @@ fn damaged(path: &Path, message: impl Into<String>) -> Error {
 fn from_config(text: &str, path: &Path) -> Result<BTreeMap<String, String>> {
     let config: Map<String, Value> =
         serde_json::from_str(text).map_err(|error| damaged(path, error.to_string()))?;
-    let pair = |entry: &Value| {
-        Some((entry["name"].as_str()?.to_owned(), entry["template"].as_str()?.to_owned()))
-    };
+    let pair =
+        |entry: &Value| Some((entry["name"].as_str()?.to_owned(), entry["template"].as_str()?.to_owned()));
     match config.get("chat_template") {
         None | Some(Value::Null) => Ok(BTreeMap::new()),
         Some(Value::String(source)) => Ok([("default".to_owned(), source.clone())].into()),

@@ -52,9 +52,7 @@ pub(crate) fn occurs(text: &str, rendered: &str) -> bool {
 
 /// The path of the first value that does not occur, in any of the forms that templates write.
 fn missing(value: &Value, payload: &str, path: &str) -> Option<String> {
-    let absent = |forms: &[&str]| {
-        (!forms.iter().any(|form| payload.contains(form))).then(|| path.to_owned())
-    };
+    let absent = |forms: &[&str]| (!forms.iter().any(|form| payload.contains(form))).then(|| path.to_owned());
     match value {
         Value::Null => absent(&["null", "None"]),
         Value::Bool(true) => absent(&["true", "True"]),
@@ -64,10 +62,9 @@ fn missing(value: &Value, payload: &str, path: &str) -> Option<String> {
             None => absent(&[&number.to_string()]),
         },
         Value::String(text) => (!occurs(text, payload)).then(|| path.to_owned()),
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .find_map(|(i, item)| missing(item, payload, &format!("{path}[{i}]"))),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(i, item)| missing(item, payload, &format!("{path}[{i}]")))
+        }
         Value::Object(entries) => entries.iter().find_map(|(key, item)| {
             let path = format!("{path}.{key}");
             if occurs(key, payload) { missing(item, payload, &path) } else { Some(path) }

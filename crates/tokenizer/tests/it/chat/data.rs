@@ -73,7 +73,10 @@ fn formats_are_told_by_their_fields() {
     }
     assert_eq!(Format::ShareGpt.name(), "ShareGPT (`conversations`)");
     finds(json!({"prompt": "a", "answer": 1}), &["error no known format has these fields (prompt, answer)"]);
-    finds(json!({"prompt": "a", "completion": "b", "label": true}), &["error a `label` for single answers (KTO)"]);
+    finds(
+        json!({"prompt": "a", "completion": "b", "label": true}),
+        &["error a `label` for single answers (KTO)"],
+    );
     finds(json!([1]), &["error must be a JSON object, not a list"]);
     finds(json!({"text": 3}), &["error `text`: must be a string, not a number"]);
     finds(json!({"text": " "}), &["error `text`: is empty"]);
@@ -93,13 +96,19 @@ fn openai_messages_are_normalised() {
     });
     finds(value.clone(), &[]);
     let conversation = read(&value);
-    assert_eq!(messages(&conversation), json!([
-        {"role": "user", "content": "Weather?", "x": 1},
-        calls(weather(json!({"city": "Oslo", "n": 1.5}))),
-        {"role": "tool", "tool_call_id": "a", "content": "sun"},
-        {"role": "assistant", "content": "Sun."},
-    ]));
-    assert_eq!(conversation.tools, [json!({"type": "function", "function": {"name": "weather", "parameters": {}}})]);
+    assert_eq!(
+        messages(&conversation),
+        json!([
+            {"role": "user", "content": "Weather?", "x": 1},
+            calls(weather(json!({"city": "Oslo", "n": 1.5}))),
+            {"role": "tool", "tool_call_id": "a", "content": "sun"},
+            {"role": "assistant", "content": "Sun."},
+        ])
+    );
+    assert_eq!(
+        conversation.tools,
+        [json!({"type": "function", "function": {"name": "weather", "parameters": {}}})]
+    );
     assert_eq!(conversation.variables["enable_thinking"], false);
 }
 
@@ -113,22 +122,29 @@ fn sharegpt_turns_become_messages() {
     ]});
     finds(value.clone(), &[]);
     let conversation = read(&value);
-    assert_eq!(messages(&conversation), json!([
-        {"role": "system", "content": "Sys"},
-        {"role": "user", "content": "Weather?"},
-        {"role": "assistant", "content": "", "tool_calls": [{
-            "id": "call00001", "type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}},
-        }]},
-        {"role": "tool", "content": "sun", "tool_call_id": "call00001"},
-        {"role": "assistant", "content": "Sun."},
-    ]));
+    assert_eq!(
+        messages(&conversation),
+        json!([
+            {"role": "system", "content": "Sys"},
+            {"role": "user", "content": "Weather?"},
+            {"role": "assistant", "content": "", "tool_calls": [{
+                "id": "call00001", "type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}},
+            }]},
+            {"role": "tool", "content": "sun", "tool_call_id": "call00001"},
+            {"role": "assistant", "content": "Sun."},
+        ])
+    );
     assert_eq!(conversation.tools, tools().as_array().unwrap().clone());
     let value = json!({"conversations": [user(), assistant()]});
     assert_eq!(messages(&read(&value)), json!([user(), assistant()]));
-    finds(json!({"conversations": [{"from": "narrator", "value": "x"}]}),
-        &["error `conversations[0].from`: unknown role `narrator`: expected human, user, gpt"]);
-    finds(json!({"conversations": [{"from": "human", "value": "x"}, {"from": "function_call", "value": "weather()"}]}),
-        &["error `conversations[1].value`: is not valid JSON"]);
+    finds(
+        json!({"conversations": [{"from": "narrator", "value": "x"}]}),
+        &["error `conversations[0].from`: unknown role `narrator`: expected human, user, gpt"],
+    );
+    finds(
+        json!({"conversations": [{"from": "human", "value": "x"}, {"from": "function_call", "value": "weather()"}]}),
+        &["error `conversations[1].value`: is not valid JSON"],
+    );
     finds(json!({"conversations": [{"value": "x"}]}), &["error `conversations[0]`: `from` is missing"]);
     finds(json!({"conversations": 3}), &["error `conversations`: must be a list of turns, not a number"]);
     finds(json!({"conversations": []}), &["error `conversations`: is empty"]);
@@ -140,17 +156,27 @@ fn alpaca_becomes_a_question_and_an_answer() {
         "instruction": "Translate.", "input": "chat", "output": "cat", "system": "Sys", "history": [["a", "b"]],
     });
     finds(value.clone(), &[]);
-    assert_eq!(messages(&read(&value)), json!([
-        {"role": "system", "content": "Sys"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
-        {"role": "user", "content": "Translate.\n\nchat"}, {"role": "assistant", "content": "cat"},
-    ]));
+    assert_eq!(
+        messages(&read(&value)),
+        json!([
+            {"role": "system", "content": "Sys"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
+            {"role": "user", "content": "Translate.\n\nchat"}, {"role": "assistant", "content": "cat"},
+        ])
+    );
     let value = json!({"instruction": "Say hi.", "input": "", "output": "hi"});
     assert_eq!(messages(&read(&value))[0]["content"], "Say hi.");
-    finds(json!({"instruction": "", "input": null, "output": " "}),
-        &["error `instruction`: the `user` turn is empty", "error `output`: the `assistant` turn is empty"]);
-    finds(json!({"instruction": 1, "output": "x"}), &["error `instruction`: must be a string", "error `instruction`"]);
-    finds(json!({"instruction": "a", "output": "x", "history": [["a"]]}),
-        &["error `history[0]`: must be a pair of strings"]);
+    finds(
+        json!({"instruction": "", "input": null, "output": " "}),
+        &["error `instruction`: the `user` turn is empty", "error `output`: the `assistant` turn is empty"],
+    );
+    finds(
+        json!({"instruction": 1, "output": "x"}),
+        &["error `instruction`: must be a string", "error `instruction`"],
+    );
+    finds(
+        json!({"instruction": "a", "output": "x", "history": [["a"]]}),
+        &["error `history[0]`: must be a pair of strings"],
+    );
 }
 
 #[test]
@@ -159,36 +185,64 @@ fn completions_are_text_or_messages() {
     let text = |text: &str| Content::Text(text.into());
     assert_eq!(record, Record::Completion { prompt: text("a"), completion: text("b"), tools: vec![] });
     finds(json!({"prompt": [user()], "completion": [assistant()]}), &[]);
-    finds(json!({"prompt": [user()], "completion": [user()]}),
-        &["error `completion[0]`: a `user` turn cannot follow another `user` turn", "error `completion`: there is no assistant"]);
-    finds(json!({"prompt": [user(), user()], "completion": "x"}), &["error `prompt[1]`: a `user` turn cannot follow"]);
+    finds(
+        json!({"prompt": [user()], "completion": [user()]}),
+        &[
+            "error `completion[0]`: a `user` turn cannot follow another `user` turn",
+            "error `completion`: there is no assistant",
+        ],
+    );
+    finds(
+        json!({"prompt": [user(), user()], "completion": "x"}),
+        &["error `prompt[1]`: a `user` turn cannot follow"],
+    );
     finds(json!({"prompt": "a", "completion": ""}), &["error `completion`: is empty"]);
-    finds(json!({"prompt": 1, "completion": "a"}), &["error `prompt`: must be a string or a list of messages"]);
+    finds(
+        json!({"prompt": 1, "completion": "a"}),
+        &["error `prompt`: must be a string or a list of messages"],
+    );
 }
 
 #[test]
 fn preferences_have_their_prompt_given_or_shared() {
     let parts = |value: Value| match Record::read(&value).unwrap() {
-        Record::Preference { prompt, chosen, rejected, .. } => [prompt, chosen, rejected].map(|part| match part {
-            Content::Text(text) => json!(text),
-            Content::Messages(messages) => json!(messages),
-        }),
+        Record::Preference { prompt, chosen, rejected, .. } => {
+            [prompt, chosen, rejected].map(|part| match part {
+                Content::Text(text) => json!(text),
+                Content::Messages(messages) => json!(messages),
+            })
+        }
         other => panic!("{other:?}"),
     };
     let worse = json!({"role": "assistant", "content": "Hm."});
     let expected = [json!([user()]), json!([assistant()]), json!([worse])];
     assert_eq!(parts(json!({"prompt": [user()], "chosen": [assistant()], "rejected": [worse]})), expected);
     assert_eq!(parts(json!({"chosen": [user(), assistant()], "rejected": [user(), worse]})), expected);
-    assert_eq!(parts(json!({"prompt": "Hi", "chosen": [user(), assistant()], "rejected": [user(), worse]})), expected);
+    assert_eq!(
+        parts(json!({"prompt": "Hi", "chosen": [user(), assistant()], "rejected": [user(), worse]})),
+        expected
+    );
     assert_eq!(parts(json!({"prompt": [user()], "chosen": "Hello", "rejected": "Hm."})), expected);
-    assert_eq!(parts(json!({"prompt": "The sky", "chosen": " is blue", "rejected": " is red"})),
-        [json!("The sky"), json!(" is blue"), json!(" is red")]);
-    assert_eq!(parts(json!({"chosen": "The sky is blue", "rejected": "The sky is red"})),
-        [json!("The sky is"), json!(" blue"), json!(" red")]);
-    finds(json!({"prompt": "a", "chosen": "b", "rejected": "b"}), &["error `rejected`: `chosen` and `rejected` are the same"]);
-    finds(json!({"prompt": "a", "chosen": "b", "rejected": [user()]}), &["error `rejected`: must be of the same form"]);
-    finds(json!({"prompt": [user()], "chosen": [assistant(), assistant()], "rejected": [worse]}),
-        &["error `chosen[1]`: a `assistant` turn cannot follow another `assistant` turn"]);
+    assert_eq!(
+        parts(json!({"prompt": "The sky", "chosen": " is blue", "rejected": " is red"})),
+        [json!("The sky"), json!(" is blue"), json!(" is red")]
+    );
+    assert_eq!(
+        parts(json!({"chosen": "The sky is blue", "rejected": "The sky is red"})),
+        [json!("The sky is"), json!(" blue"), json!(" red")]
+    );
+    finds(
+        json!({"prompt": "a", "chosen": "b", "rejected": "b"}),
+        &["error `rejected`: `chosen` and `rejected` are the same"],
+    );
+    finds(
+        json!({"prompt": "a", "chosen": "b", "rejected": [user()]}),
+        &["error `rejected`: must be of the same form"],
+    );
+    finds(
+        json!({"prompt": [user()], "chosen": [assistant(), assistant()], "rejected": [worse]}),
+        &["error `chosen[1]`: a `assistant` turn cannot follow another `assistant` turn"],
+    );
 }
 
 fn chat(messages: Value) -> Value {
@@ -202,21 +256,51 @@ fn roles_and_their_order_are_checked() {
     finds(chat(json!("x")), &["error `messages`: must be a list of messages, not a string"]);
     finds(chat(json!([user(), 3])), &["error `messages[1]`: must be an object, not a number"]);
     finds(chat(json!([user(), {"content": "x"}])), &["error `messages[1]`: `role` is missing"]);
-    finds(chat(json!([user(), {"role": "bot", "content": "x"}])), &["error `messages[1].role`: unknown role `bot`"]);
-    finds(chat(json!([user(), user(), assistant()])), &["error `messages[1]`: a `user` turn cannot follow another"]);
-    finds(chat(json!([assistant(), user(), assistant()])), &["error `messages[0]`: a `assistant` turn cannot follow the beginning"]);
-    finds(chat(json!([user(), assistant(), assistant()])), &["error `messages[2]`: a `assistant` turn cannot follow another"]);
-    finds(chat(json!([user(), assistant(), user()])), &["warning `messages`: the conversation ends with a `user` turn"]);
+    finds(
+        chat(json!([user(), {"role": "bot", "content": "x"}])),
+        &["error `messages[1].role`: unknown role `bot`"],
+    );
+    finds(
+        chat(json!([user(), user(), assistant()])),
+        &["error `messages[1]`: a `user` turn cannot follow another"],
+    );
+    finds(
+        chat(json!([assistant(), user(), assistant()])),
+        &["error `messages[0]`: a `assistant` turn cannot follow the beginning"],
+    );
+    finds(
+        chat(json!([user(), assistant(), assistant()])),
+        &["error `messages[2]`: a `assistant` turn cannot follow another"],
+    );
+    finds(
+        chat(json!([user(), assistant(), user()])),
+        &["warning `messages`: the conversation ends with a `user` turn"],
+    );
     finds(chat(json!([user()])), &["error `messages`: there is no assistant turn"]);
     let system = json!({"role": "system", "content": "x"});
     finds(chat(json!([system, user(), assistant()])), &[]);
-    finds(chat(json!([user(), assistant(), system, user(), assistant()])), &["warning `messages[2]`: a system turn after"]);
-    finds(chat(json!([system, assistant()])), &["warning `messages[1]`: a `assistant` turn cannot follow the system turn"]);
-    finds(chat(json!([user(), {"role": "assistant", "content": " \n"}])), &["error `messages[1]`: the `assistant` turn is empty"]);
-    finds(chat(json!([user(), {"role": "assistant"}])), &["error `messages[1]`: the `assistant` turn is empty"]);
+    finds(
+        chat(json!([user(), assistant(), system, user(), assistant()])),
+        &["warning `messages[2]`: a system turn after"],
+    );
+    finds(
+        chat(json!([system, assistant()])),
+        &["warning `messages[1]`: a `assistant` turn cannot follow the system turn"],
+    );
+    finds(
+        chat(json!([user(), {"role": "assistant", "content": " \n"}])),
+        &["error `messages[1]`: the `assistant` turn is empty"],
+    );
+    finds(
+        chat(json!([user(), {"role": "assistant"}])),
+        &["error `messages[1]`: the `assistant` turn is empty"],
+    );
     let image = json!({"role": "user", "content": [{"type": "image_url", "image_url": "x"}]});
     finds(chat(json!([image, assistant()])), &["error `messages[0].content[0]`: a part of type `image_url`"]);
-    finds(chat(json!([user(), {"role": "assistant", "content": 3}])), &["error `messages[1].content`: must be a string or"]);
+    finds(
+        chat(json!([user(), {"role": "assistant", "content": 3}])),
+        &["error `messages[1].content`: must be a string or"],
+    );
 }
 
 #[test]
@@ -226,16 +310,30 @@ fn tool_calls_are_checked_against_their_results() {
     let called = || calls(weather(json!({"city": "Oslo"})));
     finds(with_tools(json!([user(), called(), result("a"), assistant()])), &[]);
     finds(with_tools(json!([user(), called()])), &[]);
-    finds(with_tools(json!([user(), result("a"), assistant()])), &["error `messages[1]`: a tool result without"]);
-    finds(with_tools(json!([user(), called(), result("b"), assistant()])), &[
-        "error `messages[2].tool_call_id`: tool_call_id `b` matches no open tool call (open: a)",
-        "warning `messages[3]`: 1 tool calls have no result",
-    ]);
-    finds(with_tools(json!([user(), called(), result("a"), result("a"), assistant()])),
-        &["error `messages[3]`: more tool results than the 1 tool calls"]);
-    finds(with_tools(json!([user(), called(), user(), assistant()])), &["warning `messages[2]`: 1 tool calls have no"]);
+    finds(
+        with_tools(json!([user(), result("a"), assistant()])),
+        &["error `messages[1]`: a tool result without"],
+    );
+    finds(
+        with_tools(json!([user(), called(), result("b"), assistant()])),
+        &[
+            "error `messages[2].tool_call_id`: tool_call_id `b` matches no open tool call (open: a)",
+            "warning `messages[3]`: 1 tool calls have no result",
+        ],
+    );
+    finds(
+        with_tools(json!([user(), called(), result("a"), result("a"), assistant()])),
+        &["error `messages[3]`: more tool results than the 1 tool calls"],
+    );
+    finds(
+        with_tools(json!([user(), called(), user(), assistant()])),
+        &["warning `messages[2]`: 1 tool calls have no"],
+    );
     let twice = json!([weather(json!({"city": "x"}))[0], weather(json!({"city": "y"}))[0]]);
-    finds(with_tools(json!([user(), calls(twice)])), &["error `messages[1].tool_calls[1].id`: the id `a` occurs twice"]);
+    finds(
+        with_tools(json!([user(), calls(twice)])),
+        &["error `messages[1].tool_calls[1].id`: the id `a` occurs twice"],
+    );
     let unnamed = json!([{"function": {"name": "weather", "arguments": "{\"city\": \"x\"}"}}]);
     let result = json!({"role": "tool", "content": "sun"});
     finds(with_tools(json!([user(), calls(unnamed), result, assistant()])), &[]);
@@ -248,20 +346,45 @@ fn arguments_are_checked_against_the_schema() {
     finds(with(json!("{\"city\": ")), &[&format!("error `{at}.arguments`: is not valid JSON")]);
     finds(with(json!("[1]")), &[&format!("error `{at}.arguments`: must be a JSON object, not a list")]);
     finds(with(json!(3)), &[&format!("error `{at}.arguments`: must be an object, not a number")]);
-    finds(with(json!({})), &[&format!("error `{at}.arguments`: does not fit the schema of `weather`: the required `city`")]);
-    finds(with(json!({"city": 3})), &[&format!("error `{at}.arguments.city`: does not fit the schema of `weather`: `3` is not")]);
+    finds(
+        with(json!({})),
+        &[&format!("error `{at}.arguments`: does not fit the schema of `weather`: the required `city`")],
+    );
+    finds(
+        with(json!({"city": 3})),
+        &[&format!("error `{at}.arguments.city`: does not fit the schema of `weather`: `3` is not")],
+    );
     finds(with(json!({"city": "x", "day": 1})), &[&format!("error `{at}.arguments.day`: does not fit")]);
-    finds(json!({"messages": [user(), calls(weather(json!({})))]}), &[&format!("warning `{at}.name`: calls `weather`, and the record declares no")]);
+    finds(
+        json!({"messages": [user(), calls(weather(json!({})))]}),
+        &[&format!("warning `{at}.name`: calls `weather`, and the record declares no")],
+    );
     let other = json!([{"name": "search"}]);
-    finds(json!({"messages": [user(), calls(weather(json!({})))], "tools": other}),
-        &[&format!("error `{at}.name`: calls `weather`, which `tools` does not declare (declared: search)")]);
-    finds(json!({"messages": [user(), calls(json!([{"function": {"arguments": {}}}]))]}), &[&format!("error `{at}`: `name` is missing")]);
-    finds(json!({"messages": [user(), calls(json!([{}]))]}), &["error `messages[1].tool_calls[0]`: `function` is missing"]);
+    finds(
+        json!({"messages": [user(), calls(weather(json!({})))], "tools": other}),
+        &[&format!("error `{at}.name`: calls `weather`, which `tools` does not declare (declared: search)")],
+    );
+    finds(
+        json!({"messages": [user(), calls(json!([{"function": {"arguments": {}}}]))]}),
+        &[&format!("error `{at}`: `name` is missing")],
+    );
+    finds(
+        json!({"messages": [user(), calls(json!([{}]))]}),
+        &["error `messages[1].tool_calls[0]`: `function` is missing"],
+    );
     finds(json!({"messages": [user(), assistant()], "tools": "{"}), &["error `tools`: is not valid JSON"]);
-    finds(json!({"messages": [user(), assistant()], "tools": {"a": 1}}), &["error `tools`: must be a list of tools"]);
-    finds(json!({"messages": [user(), assistant()], "tools": [{"name": "a"}, {"name": "a"}]}), &["error `tools[1]`: the tool `a` is declared twice"]);
-    finds(json!({"messages": [user(), assistant()], "tools": [{"x": 1}, 2]}),
-        &["error `tools[0]`: `function` is missing", "error `tools[1]`: must be an object"]);
+    finds(
+        json!({"messages": [user(), assistant()], "tools": {"a": 1}}),
+        &["error `tools`: must be a list of tools"],
+    );
+    finds(
+        json!({"messages": [user(), assistant()], "tools": [{"name": "a"}, {"name": "a"}]}),
+        &["error `tools[1]`: the tool `a` is declared twice"],
+    );
+    finds(
+        json!({"messages": [user(), assistant()], "tools": [{"x": 1}, 2]}),
+        &["error `tools[0]`: `function` is missing", "error `tools[1]`: must be an object"],
+    );
 }
 
 #[test]

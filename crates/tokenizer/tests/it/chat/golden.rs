@@ -32,7 +32,10 @@ fn compare(results: &Value, mut renderer: impl FnMut(&str) -> Renderer) -> usize
             // transformers does not look whether the tools are rendered.
             Err(tokenizer::Error::Chat(ChatError::ToolsVanish { .. })) => {
                 let stated = std::mem::take(&mut conversation.tools);
-                assert!(!result["text"].as_str().unwrap().contains("Name of the city"), "{result} {stated:?}");
+                assert!(
+                    !result["text"].as_str().unwrap().contains("Name of the city"),
+                    "{result} {stated:?}"
+                );
                 continue;
             }
             other => other,

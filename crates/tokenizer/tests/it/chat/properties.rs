@@ -19,20 +19,59 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 24, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((key(), inner), 0..4).prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            prop::collection::vec((key(), inner), 0..4)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
         ]
     })
 }
 
 fn key() -> impl Strategy<Value = String> {
-    let known = ["messages", "role", "content", "tools", "tool_calls", "function", "name", "arguments", "text",
-        "prompt", "completion", "chosen", "rejected", "conversations", "from", "value", "id", "type"];
+    let known = [
+        "messages",
+        "role",
+        "content",
+        "tools",
+        "tool_calls",
+        "function",
+        "name",
+        "arguments",
+        "text",
+        "prompt",
+        "completion",
+        "chosen",
+        "rejected",
+        "conversations",
+        "from",
+        "value",
+        "id",
+        "type",
+    ];
     prop_oneof![4 => prop::sample::select(known.to_vec()).prop_map(String::from), 1 => ".{0,6}"]
 }
 
 fn text() -> impl Strategy<Value = String> {
-    let pieces = ["user", "assistant", "system", "tool", "<|im_end|>", "</s>", "<think>", "</think>", "\n", " ", "{",
-        "\"", "é", "🙂", "\u{e000}\u{e001}", "<s>", "[INST]", "a", "answer", "<think>\n\n</think>\n\n"];
+    let pieces = [
+        "user",
+        "assistant",
+        "system",
+        "tool",
+        "<|im_end|>",
+        "</s>",
+        "<think>",
+        "</think>",
+        "\n",
+        " ",
+        "{",
+        "\"",
+        "é",
+        "🙂",
+        "\u{e000}\u{e001}",
+        "<s>",
+        "[INST]",
+        "a",
+        "answer",
+        "<think>\n\n</think>\n\n",
+    ];
     prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..6).prop_map(|pieces| pieces.concat())
 }
 

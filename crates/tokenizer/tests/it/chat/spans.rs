@@ -44,7 +44,8 @@ fn three_answers_are_found_in_every_family() {
         ("gemma3", "<end_of_turn>", ""),
         ("zephyr", "</s>", ""),
     ] {
-        let answers = ["First answer.", "Second answer.", "Third answer."].map(|a| format!("{before}{a}{end}"));
+        let answers =
+            ["First answer.", "Second answer.", "Third answer."].map(|a| format!("{before}{a}{end}"));
         check(template, "multi-turn", &answers.each_ref().map(String::as_str));
     }
 }
@@ -58,7 +59,11 @@ fn white_space_that_a_template_trims_is_no_loss() {
 
 #[test]
 fn tool_calls_are_inside() {
-    let call = |city: &str| format!("<tool_call>\n{{\"name\": \"get_weather\", \"arguments\": {{\"city\": \"{city}\"}}}}\n</tool_call>");
+    let call = |city: &str| {
+        format!(
+            "<tool_call>\n{{\"name\": \"get_weather\", \"arguments\": {{\"city\": \"{city}\"}}}}\n</tool_call>"
+        )
+    };
     let both = format!("{}\n{}<|im_end|>", call("Paris"), call("Rome"));
     let thinking = "<think>\n\n</think>\n\n";
     for template in ["chatml", "qwen2.5", "qwen3"] {
@@ -68,25 +73,33 @@ fn tool_calls_are_inside() {
         let before = &rendered.text[..answer.text.start];
         assert_eq!(before.ends_with(thinking), template == "qwen3", "{before:?}");
     }
-    check("llama3.1", "tool call", &[
-        "{\"name\": \"get_weather\", \"parameters\": {\"city\": \"Paris\"}}<|eot_id|>",
-        "It is 21.5 degrees.<|eot_id|>",
-    ]);
-    check("llama3.1", "builtin tools", &["<|python_tag|>wolfram.call(query=\"1+1\")<|eom_id|>", "2.<|eot_id|>"]);
+    check(
+        "llama3.1",
+        "tool call",
+        &[
+            "{\"name\": \"get_weather\", \"parameters\": {\"city\": \"Paris\"}}<|eot_id|>",
+            "It is 21.5 degrees.<|eot_id|>",
+        ],
+    );
+    check(
+        "llama3.1",
+        "builtin tools",
+        &["<|python_tag|>wolfram.call(query=\"1+1\")<|eom_id|>", "2.<|eot_id|>"],
+    );
 }
 
 #[test]
 fn mistral_tools_are_found_though_they_move_to_the_last_question() {
     let call = |rest: &str, id: u32| {
-        format!("[TOOL_CALLS] [{{\"name\": \"get_weather\", \"arguments\": {{\"city\": {rest}}}, \"id\": \"call0000{id}\"}}]</s>")
+        format!(
+            "[TOOL_CALLS] [{{\"name\": \"get_weather\", \"arguments\": {{\"city\": {rest}}}, \"id\": \"call0000{id}\"}}]</s>"
+        )
     };
-    check("mistral", "tools multi-turn", &[
-        " Hello.</s>",
-        &call("\"Bern\"", 1),
-        " Fog.</s>",
-        &call("\"Bern\", \"days\": 1", 2),
-        " Snow.</s>",
-    ]);
+    check(
+        "mistral",
+        "tools multi-turn",
+        &[" Hello.</s>", &call("\"Bern\"", 1), " Fog.</s>", &call("\"Bern\", \"days\": 1", 2), " Snow.</s>"],
+    );
     let two = "[TOOL_CALLS] [{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}, \"id\": \"call00001\"}, \
                {\"name\": \"get_weather\", \"arguments\": {\"city\": \"Rome\"}, \"id\": \"call00002\"}]</s>";
     check("mistral", "parallel calls", &[two, " Rain in Paris, sun in Rome.</s>"]);
@@ -104,23 +117,32 @@ fn a_system_turn_that_mistral_drops_is_told() {
 #[test]
 fn reasoning_is_trained_and_an_empty_think_block_is_not() {
     check("qwen3", "reasoning", &["<think>\n17 times 3 is 51.\n</think>\n\n51.<|im_end|>"]);
-    check("qwen3", "reasoning multi-turn", &["51.<|im_end|>", "<think>\nAdd one.\n</think>\n\n52.<|im_end|>"]);
+    check(
+        "qwen3",
+        "reasoning multi-turn",
+        &["51.<|im_end|>", "<think>\nAdd one.\n</think>\n\n52.<|im_end|>"],
+    );
     check("qwen3", "reasoning in content", &["51.<|im_end|>", "<think>\nAdd.\n</think>\n\n52.<|im_end|>"]);
-    check("chatml", "reasoning in content", &[
-        "<think>\nMultiply.\n</think>\n\n51.<|im_end|>",
-        "<think>\nAdd.\n</think>\n\n52.<|im_end|>",
-    ]);
+    check(
+        "chatml",
+        "reasoning in content",
+        &["<think>\nMultiply.\n</think>\n\n51.<|im_end|>", "<think>\nAdd.\n</think>\n\n52.<|im_end|>"],
+    );
     for name in ["plain", "no thinking"] {
         let rendered = rendered(&builtin("qwen3"), &case(name));
         let answer = turns(&rendered)[0].to_owned();
         assert!(answer == "Hi. What can I do?<|im_end|>" || answer == "Hello.<|im_end|>", "{answer:?}");
         assert!(rendered.text[..rendered.turns[0].text.start].ends_with("<think>\n\n</think>\n\n"));
     }
-    check("qwen3", "reasoning with tools", &[
-        "<think>\nI need the tool.\n</think>\n\n<tool_call>\n{\"name\": \"get_weather\", \"arguments\": \
+    check(
+        "qwen3",
+        "reasoning with tools",
+        &[
+            "<think>\nI need the tool.\n</think>\n\n<tool_call>\n{\"name\": \"get_weather\", \"arguments\": \
          {\"city\": \"Bonn\"}}\n</tool_call><|im_end|>",
-        "<think>\nNow I know.\n</think>\n\nWind.<|im_end|>",
-    ]);
+            "<think>\nNow I know.\n</think>\n\nWind.<|im_end|>",
+        ],
+    );
     let mut thinking = case("reasoning");
     thinking.variables.insert("enable_thinking".into(), false.into());
     let rendered = rendered(&builtin("qwen3"), &thinking);
@@ -173,13 +195,21 @@ fn refused(renderer: &Renderer, conversation: &Conversation, wanted: &str) {
 fn what_a_template_drops_is_refused() {
     refused(&builtin("zephyr"), &case("tool call"), "tool call vanishes");
     refused(&builtin("phi3"), &case("calls without tools"), "does not render the name `get_weather`");
-    refused(&builtin("smollm2"), &case("tools not called"), "does not render the declared tool `get_weather`");
+    refused(
+        &builtin("smollm2"),
+        &case("tools not called"),
+        "does not render the declared tool `get_weather`",
+    );
     let names_only = "{% for t in tools %}{{ t.function.name }} {% endfor %}{% for m in messages %}\
                       {{ '<|im_start|>' + m.role + '\\n' }}{{ m.content }}{% for c in m.tool_calls or [] %}\
                       {{ c.function.name }}({{ c.function.arguments | list | join }}){% endfor %}{{ '<|im_end|>\\n' }}{% endfor %}\
                       {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
     refused(&with_source(names_only), &case("tool call"), "`arguments.city` of `messages[1].tool_calls[0]`");
-    refused(&builtin("llama3.1"), &case("tool call with text"), "does not render the content of `messages[1]`");
+    refused(
+        &builtin("llama3.1"),
+        &case("tool call with text"),
+        "does not render the content of `messages[1]`",
+    );
 }
 
 #[test]
@@ -255,10 +285,8 @@ fn trained(text: &str, offsets: &[std::ops::Range<usize>], mask: &[bool]) -> Str
 fn masks_choose_turns() {
     let conversation = case("multi-turn");
     let renderer = builtin("chatml");
-    let options = RenderOptions {
-        roles: ["user", "assistant"].map(String::from).to_vec(),
-        ..RenderOptions::default()
-    };
+    let options =
+        RenderOptions { roles: ["user", "assistant"].map(String::from).to_vec(), ..RenderOptions::default() };
     let rendered = renderer.render(&conversation, &options).unwrap();
     let text = |options: MaskOptions| trained(&rendered.text, &rendered.offsets, &rendered.mask(&options));
     let all = "First answer.<|im_end|>Second answer.<|im_end|>Third answer.<|im_end|>";

@@ -14,28 +14,51 @@ fn renders(source: &str, wanted: &str) {
 
 #[test]
 fn values_are_printed_as_python_prints_them() {
-    renders("{{ true }} {{ none }} {{ 1.0 }} {{ 1e16 }} {{ [1, 'a', none, {'k': \"it's\"}] }}",
-        "True None 1.0 1e+16 [1, 'a', None, {'k': \"it's\"}]");
-    renders("{{ (1, 2) }} {{ (1,) }} {{ undefined_name }}|{{ [true] | string }} {{ 'a' ~ none ~ true }}",
-        "(1, 2) (1,) |[True] aNoneTrue");
-    renders("{{ {'b': [1, 2.5, none], 'a': 'é\"\\n<'} | tojson }}", r#"{"b": [1, 2.5, null], "a": "é\"\n<"}"#);
-    renders("{{ {'b': [], 'a': {'x': 1}} | tojson(indent=2, sort_keys=true) }}",
-        "{\n  \"a\": {\n    \"x\": 1\n  },\n  \"b\": []\n}");
-    renders("{{ {'é': 1, 2: 3} | tojson(ensure_ascii=true, separators=(',', ':')) }}", r#"{"\u00e9":1,"2":3}"#);
+    renders(
+        "{{ true }} {{ none }} {{ 1.0 }} {{ 1e16 }} {{ [1, 'a', none, {'k': \"it's\"}] }}",
+        "True None 1.0 1e+16 [1, 'a', None, {'k': \"it's\"}]",
+    );
+    renders(
+        "{{ (1, 2) }} {{ (1,) }} {{ undefined_name }}|{{ [true] | string }} {{ 'a' ~ none ~ true }}",
+        "(1, 2) (1,) |[True] aNoneTrue",
+    );
+    renders(
+        "{{ {'b': [1, 2.5, none], 'a': 'é\"\\n<'} | tojson }}",
+        r#"{"b": [1, 2.5, null], "a": "é\"\n<"}"#,
+    );
+    renders(
+        "{{ {'b': [], 'a': {'x': 1}} | tojson(indent=2, sort_keys=true) }}",
+        "{\n  \"a\": {\n    \"x\": 1\n  },\n  \"b\": []\n}",
+    );
+    renders(
+        "{{ {'é': 1, 2: 3} | tojson(ensure_ascii=true, separators=(',', ':')) }}",
+        r#"{"\u00e9":1,"2":3}"#,
+    );
 }
 
 #[test]
 fn python_methods_work() {
-    renders("{{ ' a '.strip() }}|{{ 'xxax'.lstrip('x') }}|{{ 'a,b'.split(',')[-1] }}|{{ 'ab'.startswith('a') }}",
-        "a|ax|b|True");
-    renders("{{ 'a.b.c'.rsplit('.', 1) }}{{ 'a=b'.partition('=') }}{{ 'pre-x'.removeprefix('pre-') }}",
-        "['a.b', 'c']('a', '=', 'b')x");
-    renders("{% for k, v in {'items': 1}.items() %}{{ k }}{{ v }}{% endfor %}{{ {'a': 1}.get('b', 2) }}", "items12");
+    renders(
+        "{{ ' a '.strip() }}|{{ 'xxax'.lstrip('x') }}|{{ 'a,b'.split(',')[-1] }}|{{ 'ab'.startswith('a') }}",
+        "a|ax|b|True",
+    );
+    renders(
+        "{{ 'a.b.c'.rsplit('.', 1) }}{{ 'a=b'.partition('=') }}{{ 'pre-x'.removeprefix('pre-') }}",
+        "['a.b', 'c']('a', '=', 'b')x",
+    );
+    renders(
+        "{% for k, v in {'items': 1}.items() %}{{ k }}{{ v }}{% endfor %}{{ {'a': 1}.get('b', 2) }}",
+        "items12",
+    );
     renders("{{ '\u{1c}\u{a0}a\n' | trim }}", "a");
-    renders("{{ messages[::-1][0].role }} {{ messages | length }} {{ 'user' in messages[0].values() }}",
-        "assistant 2 True");
-    renders("{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% break %}{% endfor %}",
-        "assistant");
+    renders(
+        "{{ messages[::-1][0].role }} {{ messages | length }} {{ 'user' in messages[0].values() }}",
+        "assistant 2 True",
+    );
+    renders(
+        "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% break %}{% endfor %}",
+        "assistant",
+    );
 }
 
 #[test]
@@ -52,7 +75,8 @@ fn generation_marks_change_nothing() {
 fn the_date_is_fixed_unless_a_clock_is_given() {
     let source = "{{ strftime_now('%d %b %Y') }}";
     renders(source, "26 Jul 2024");
-    let template = ChatTemplate::from_source(source, "a test").unwrap().with_clock(Clock::fixed(1_800_000_000));
+    let template =
+        ChatTemplate::from_source(source, "a test").unwrap().with_clock(Clock::fixed(1_800_000_000));
     let renderer = Renderer::new(&tokenizer(), template).unwrap();
     assert_eq!(renderer.render(&case("plain"), &bare(false)).unwrap().text, "15 Jan 2027");
 }
@@ -61,9 +85,11 @@ fn the_date_is_fixed_unless_a_clock_is_given() {
 fn a_folder_gives_its_template_as_in_transformers() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path();
-    let read = || ChatTemplate::read(&RealFs, folder).map(|template| {
-        template.map(|template| (template.source(false).to_owned(), template.source(true).to_owned()))
-    });
+    let read = || {
+        ChatTemplate::read(&RealFs, folder).map(|template| {
+            template.map(|template| (template.source(false).to_owned(), template.source(true).to_owned()))
+        })
+    };
     let write = |name: &str, text: &str| {
         std::fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
         std::fs::write(folder.join(name), text).unwrap();
@@ -112,8 +138,10 @@ fn tools_select_the_template_for_tools() {
 
 #[test]
 fn variables_and_special_tokens_reach_the_template() {
-    renders("{{ bos_token }}{{ eos_token }}{{ pad_token }}{{ unk_token }}{{ tools }}{{ documents }}{{ x }}",
-        "<s></s><pad><unk>NoneNone");
+    renders(
+        "{{ bos_token }}{{ eos_token }}{{ pad_token }}{{ unk_token }}{{ tools }}{{ documents }}{{ x }}",
+        "<s></s><pad><unk>NoneNone",
+    );
     let renderer = with_source("{{ x }}{{ eos_token }}");
     let mut options = bare(false);
     options.variables = Map::from_iter([("x".to_owned(), json!([1])), ("eos_token".to_owned(), json!("E"))]);

@@ -128,6 +128,9 @@ pub enum Error {
         /// Its message.
         message: String,
     },
+    /// A chat record or a chat template.
+    #[error(transparent)]
+    Chat(#[from] crate::chat::ChatError),
     /// An I/O error.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -146,6 +149,7 @@ impl Error {
             | Error::NoSuchToken { .. }
             | Error::TooLarge { .. }
             | Error::Library { .. } => ErrorKind::Corrupt,
+            Error::Chat(error) => error.kind(),
             Error::Store(error) => match error.kind() {
                 store::ErrorKind::NotFound => ErrorKind::NotFound,
                 store::ErrorKind::Corrupt => ErrorKind::Corrupt,

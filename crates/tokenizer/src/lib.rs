@@ -16,10 +16,11 @@
 //!
 //! Reading order: `options`, `vocabulary`, `normalizer`, `split`, `words`, `merges`, `pieces` (unigram),
 //! `file`, `tokenizer`; then `own`, `folder`, `library`, `steps`, `patterns`, `decoder` and `gguf` for those
-//! of others.
+//! of others; `chat` for chat templates and conversations.
 
 mod batches;
 mod byte_level;
+pub mod chat;
 mod classes;
 mod decoder;
 mod error;

@@ -166,6 +166,27 @@ impl Library {
         }
     }
 
+    /// The same pipeline, with special tokens recognized in the text.
+    pub fn recognizing_special(mut self) -> Library {
+        self.pipeline.set_encode_special_tokens(false);
+        self
+    }
+
+    /// As [`Library::encode`], with the bytes of the text that each token comes from.
+    ///
+    /// # Errors
+    /// As [`Library::encode`].
+    pub fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<(usize, usize)>)> {
+        let failed = |problem: String| Error::Encode { bytes: text.len(), problem };
+        let encode = || store::panics::catch(|| self.pipeline.encode(text, false));
+        match watch(text.len(), encode) {
+            (_, Some(failure)) => Err(failed(failure.problem().into())),
+            (None, _) => Err(failed("the tokenizers library crashed on it".into())),
+            (Some(Err(error)), _) => Err(failed(format!("the tokenizers library fails with: {error}"))),
+            (Some(Ok(encoding)), _) => Ok((encoding.get_ids().to_vec(), encoding.get_offsets().to_vec())),
+        }
+    }
+
     /// What the post-processor puts before and after a text.
     ///
     /// # Errors

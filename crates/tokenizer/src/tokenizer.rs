@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -164,6 +164,21 @@ impl Tokenizer {
             hash: blake3::hash(&definition.bytes).to_hex().to_string(),
             origin: Origin::Own(Arc::new(definition)),
         })
+    }
+
+    /// The library's pipeline for this tokenizer, with special tokens recognized in the text: for rendered
+    /// chats.
+    pub(crate) fn marked(&self) -> Result<Library> {
+        let own;
+        let (files, named) = match &self.origin {
+            Origin::Files(files, _) => (&**files, files.named()?),
+            Origin::Own(definition) => {
+                let tokenizer = definition.bytes.clone();
+                own = Files { folder: PathBuf::new(), tokenizer, config: None, special: None, added: None };
+                (&own, Named::default())
+            }
+        };
+        Ok(Library::new(&files.json()?, files, &named)?.recognizing_special())
     }
 
     /// A tokenizer of another program.

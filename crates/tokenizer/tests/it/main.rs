@@ -1,6 +1,7 @@
 //! The tokenizer from text to files and back.
 #![allow(clippy::unwrap_used)] // a test says what broke by panicking
 
+mod chat;
 mod encoding;
 mod files;
 mod foreign;

@@ -1,0 +1,44 @@
+//! Chats: records of every common data format, chat templates, and their rendering to tokens and spans.
+//!
+//! The same code renders for training, evaluation, generation, export and serving. Which tokens belong to
+//! which turn is found by rendering the template again with a marker in a turn's place ([`Renderer`]); there
+//! is no table of a family's markers, and `{% generation %}` tags are not needed.
+//!
+//! A record's line is read by [`Record::read`], checked by [`inspect`] (every finding, for a report), and
+//! rendered by a [`Renderer`], which is built from a tokenizer and a [`ChatTemplate`]. Templates are code from
+//! strangers: they run with limits on steps, depth and output size, and reach nothing but their variables.
+//!
+//! Reading order: `format`, `conversation`, `check`; `template`, `python`, `source`; `render`, `spans`,
+//! `mask`.
+
+mod arguments;
+mod builtin;
+mod check;
+mod conversation;
+mod convert;
+mod error;
+mod example;
+mod finding;
+mod format;
+mod mask;
+mod methods;
+mod preference;
+mod python;
+mod render;
+mod schema;
+mod source;
+mod spans;
+mod strftime;
+mod template;
+mod vanish;
+
+pub use builtin::{BUILTINS, builtin_for};
+pub use conversation::{Conversation, Message};
+pub use error::ChatError;
+pub use example::{Example, PreferenceExample};
+pub use finding::{Finding, Problem, Severity};
+pub use format::{Content, Format, Inspection, Record, inspect};
+pub use mask::{MaskOptions, Train};
+pub use render::{RenderOptions, Rendered, Renderer, Turn};
+pub use strftime::Clock;
+pub use template::ChatTemplate;

@@ -41,7 +41,8 @@ impl Bank {
         slots: &[(&'static str, String)],
         random: &mut Random,
     ) -> String {
-        capitalized(&fill(random.pick(self.lines(section)), slots, random))
+        let phrase = *random.pick(self.lines(section));
+        capitalized(&fill(phrase, slots, random))
     }
 
     #[cfg(test)]
@@ -58,7 +59,7 @@ pub(crate) fn fill(phrase: &str, slots: &[(&'static str, String)], random: &mut 
         let (choices, behind) = after.split_once(']').expect("invariant: a test closes every choice");
         let choices: Vec<_> = choices.split('|').collect();
         out += before;
-        out += random.pick(&choices);
+        out += *random.pick(choices.as_slice());
         rest = behind;
     }
     out += rest;

@@ -1,5 +1,7 @@
 //! A conversation while it is being written: what the user asks, what is called, what is answered.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::conversation::{CURRENT, Call, Conversation, FORECAST, Kind, Message, Persona, Tools};
@@ -33,6 +35,8 @@ pub(crate) struct Dialogue {
     weather: Vec<Weather>,
     calls: usize,
     messages: Vec<Message>,
+    /// Days that a place's forecast has, by its name; 0 for the weather now.
+    known: BTreeSet<(&'static str, u8)>,
 }
 
 impl Dialogue {
@@ -61,6 +65,7 @@ impl Dialogue {
             weather: Vec::new(),
             calls: 0,
             messages,
+            known: BTreeSet::new(),
             random,
         }
     }
@@ -142,7 +147,7 @@ impl Dialogue {
     pub(crate) fn says(&mut self, text: &str) {
         let mut content = self.typed(text);
         if self.is_careless {
-            content = content.trim_end_matches(['?', '.', '!']).to_owned();
+            content = content.trim_end_matches(['?', '.', '!', ' ']).to_owned();
         }
         self.messages.push(Message::User { content });
     }
@@ -167,6 +172,15 @@ impl Dialogue {
         let results: Vec<_> =
             requests.iter().map(|request| result(self.weather(request.place.place), request)).collect();
         self.calls_with(requests, &results);
+        let days = |request: &Request| request.span.map_or(0, |span| span.days);
+        self.known.extend(requests.iter().map(|request| (request.place.place.name, days(request))));
+    }
+
+    /// Whether an earlier result has what is asked for.
+    pub(crate) fn is_known(&self, place: &Place, span: Option<&Span>) -> bool {
+        self.known
+            .iter()
+            .any(|(name, days)| *name == place.name && span.map_or(*days == 0, |span| span.days <= *days))
     }
 
     /// Calls a tool, which fails.
@@ -202,7 +216,13 @@ impl Dialogue {
     /// Calls a tool and tells what it says.
     pub(crate) fn fetches(&mut self, request: &Request) {
         self.calls(std::slice::from_ref(request));
-        let is_first = self.calls == 1;
+        self.tells(request);
+    }
+
+    /// Tells what a result says.
+    pub(crate) fn tells(&mut self, request: &Request) {
+        let is_first =
+            self.messages.iter().filter(|message| matches!(message, Message::User { .. })).count() == 1;
         let (voice, unit) = (self.voice, self.result_unit());
         let mut random = self.split_off();
         let weather = self.weather(request.place.place);

@@ -77,24 +77,24 @@ fn follow_up(dialogue: &mut Dialogue) {
     let mut last = if dialogue.random.chance(50) { asks_now(dialogue) } else { asks_ahead(dialogue, 3) };
     let more = 1 + usize::from(dialogue.random.chance(35));
     for _ in 0..more {
-        match dialogue.random.weighted(&[34, 34, 14, 10, 8]) {
-            0 => {
-                let span = other_span(dialogue, last.span);
+        let longer = later_span(dialogue, &last);
+        match (dialogue.random.weighted(&[34, 34, 14, 10, 8]), longer) {
+            (0, Some(span)) => {
                 dialogue.asks("follow.when", &span_slots(span));
                 last.span = Some(span);
             }
-            2 => {
+            (2, _) => {
                 last.place = dialogue.place();
-                let span = other_span(dialogue, last.span);
+                let span = dialogue.span(3);
                 let [when, noun] = span_slots(span);
                 dialogue.asks("follow.both", &[place_slot(&last.place), when, noun]);
                 last.span = Some(span);
             }
-            3 if dialogue.unit != Some(Unit::Fahrenheit) => {
+            (3, _) if dialogue.unit != Some(Unit::Fahrenheit) => {
                 dialogue.unit = Some(Unit::Fahrenheit);
                 dialogue.asks("follow.unit", &[("unit", Unit::Fahrenheit.title().to_owned())]);
             }
-            4 if last.span.is_some() => {
+            (4, _) if !dialogue.is_known(last.place.place, None) => {
                 dialogue.asks("follow.now", &[]);
                 last.span = None;
             }
@@ -107,14 +107,13 @@ fn follow_up(dialogue: &mut Dialogue) {
     }
 }
 
-/// A span with another number of days or another focus.
-fn other_span(dialogue: &mut Dialogue, last: Option<&Span>) -> &'static Span {
-    loop {
+/// A span of which no earlier result has all days; `None` if every span is known or few are left.
+fn later_span(dialogue: &mut Dialogue, last: &Request) -> Option<&'static Span> {
+    let place = last.place.place;
+    (0..20).find_map(|_| {
         let span = dialogue.span(3);
-        if last.is_none_or(|last| (last.days, last.focus) != (span.days, span.focus)) {
-            return span;
-        }
-    }
+        (!dialogue.is_known(place, Some(span))).then_some(span)
+    })
 }
 
 fn two_places(dialogue: &mut Dialogue) {
@@ -258,6 +257,14 @@ fn already_answered(dialogue: &mut Dialogue) {
     } else {
         (asks_week(dialogue), ["warmest", "coldest", "rain", "high"])
     };
+    if let Some(span) = request.span
+        && dialogue.random.chance(30)
+        && let Some(part) = part_of(dialogue, span)
+    {
+        dialogue.asks("follow.when", &span_slots(part));
+        dialogue.tells(&Request { span: Some(part), ..request });
+        return;
+    }
     let first = dialogue.random.below(4);
     let questions = 1 + usize::from(dialogue.random.chance(35));
     for index in 0..questions {
@@ -265,6 +272,11 @@ fn already_answered(dialogue: &mut Dialogue) {
         let text = answered(dialogue, &request, topic);
         dialogue.replies(text);
     }
+}
+
+/// A span whose days are among those of another one.
+fn part_of(dialogue: &mut Dialogue, span: &Span) -> Option<&'static Span> {
+    (0..50).map(|_| dialogue.span(2)).find(|part| part.days <= span.days && part.words != span.words)
 }
 
 /// A forecast of several days that are all named.

@@ -88,7 +88,7 @@ pub fn generate(options: &Options) -> Result<Generated> {
     }
     let mut seen = HashSet::new();
     let cells = counts::cells(options.conversations);
-    let mut part = |split: Split| {
+    let mut part = |split: Split| -> Result<Vec<Conversation>> {
         let mut conversations = Vec::new();
         for cell in cells.iter().filter(|cell| cell.split == split) {
             for index in 0..cell.conversations {

@@ -80,12 +80,12 @@ fn misspelled(name: &str, random: &mut Random) -> Option<String> {
 /// A letter as people write it who lack the key for its accent. Letters of `places.txt` only.
 fn without_accent(letter: char) -> char {
     const PAIRS: [(&str, char); 22] = [
-        ("áâãäåàăā", 'a'),
+        ("áâãäåàăāẵ", 'a'),
         ("Å", 'A'),
         ("çč", 'c'),
         ("Č", 'C'),
         ("Đ", 'D'),
-        ("éèêëėě", 'e'),
+        ("éèêëėěế", 'e'),
         ("íîï", 'i'),
         ("ł", 'l'),
         ("Ł", 'L'),
@@ -125,8 +125,7 @@ mod tests {
             let odd = |text: &str| text.contains([',', '*', '|', ';', '[', '{']) || text.trim() != text;
             assert!(!place.name.is_empty() && !odd(place.name) && !odd(place.region), "{place:?}");
             let plain: String = place.name.chars().map(without_accent).collect();
-            let known = |letter: char| letter.is_ascii() || "ầảạế".contains(letter);
-            assert!(plain.chars().all(known), "{plain} keeps an accent");
+            assert!(plain.is_ascii(), "{plain} keeps an accent");
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use super::conversation::Persona;
 use super::rules::{Focus, Unit};
 use super::weather::{Day, Weather};
-use crate::bank::{Bank, Slots, fill};
+use crate::bank::{Bank, Slots, capitalized, fill};
 use crate::random::Random;
 
 /// Phrases of one persona.
@@ -58,7 +58,12 @@ impl Voice {
     ) -> String {
         let slots = self.slots(weather, unit);
         let now = &weather.now;
-        let group = if random.chance(50) { now.band() } else { now.condition.group };
+        // Rain, fog and wind matter more than degrees; frost and heat more than a clear sky.
+        let group = match (now.condition.group, now.band()) {
+            ("clear" | "cloud", band @ ("freezing" | "hot")) => band,
+            ("clear" | "cloud", band) if random.chance(50) => band,
+            (group, _) => group,
+        };
         let lead = self.phrase("current", &slots, random);
         let comment = self.phrase(&format!("comment.{group}"), &slots, random);
         self.framed(lead, comment, &slots, is_first, random)
@@ -96,6 +101,10 @@ impl Voice {
             "forecast.snow"
         } else if days.iter().any(|day| day.chance >= 50) {
             "forecast.wet"
+        } else if days.iter().all(|day| day.is_freezing()) {
+            "comment.freezing"
+        } else if days.iter().all(|day| day.is_hot()) {
+            "comment.hot"
         } else {
             "forecast.dry"
         };
@@ -107,11 +116,12 @@ impl Voice {
     pub(crate) fn two_now(self, weather: [&Weather; 2], unit: Unit, random: &mut Random) -> String {
         let [a, b] = weather.map(|weather| weather.now.temperature(unit));
         let mut slots = Vec::new();
-        let names = [["a", "a_t", "a_sky"], ["b", "b_t", "b_sky"]];
-        for ([place, temperature, sky], weather) in names.into_iter().zip(weather) {
+        let names = [["a", "a_t", "a_sky", "a_Sky"], ["b", "b_t", "b_sky", "b_Sky"]];
+        for ([place, temperature, sky, headline], weather) in names.into_iter().zip(weather) {
             slots.push((place, weather.place.name.to_owned()));
             slots.push((temperature, self.degrees(weather.now.temperature(unit), unit)));
             slots.push((sky, weather.now.condition.sky.to_owned()));
+            slots.push((headline, headlined(weather.now.condition.sky)));
         }
         let [warmer, cooler] = if a >= b { weather } else { [weather[1], weather[0]] };
         slots.push(("warmer", warmer.place.name.to_owned()));
@@ -172,6 +182,7 @@ impl Voice {
             ("place", weather.place.name.to_owned()),
             ("t", self.degrees(now.temperature(unit), unit)),
             ("sky", now.condition.sky.to_owned()),
+            ("Sky", headlined(now.condition.sky)),
             ("condition", now.condition.name.to_owned()),
             ("humidity", now.humidity.to_string()),
             ("wind", now.wind(unit)),
@@ -207,10 +218,12 @@ impl Voice {
             (_, true) => Habits { open: 35, comment: 85, close: 30 },
             (_, false) => Habits { open: 15, comment: 70, close: 15 },
         };
-        let has_opening = random.chance(habits.open);
+        // A headline with a colon before a list with one would be one too many.
+        let opening = self.phrase("open", slots, random);
+        let has_opening = random.chance(habits.open) && !(opening.ends_with(':') && lead.contains(": "));
         let mut parts = Vec::new();
         if has_opening {
-            parts.push(self.phrase("open", slots, random));
+            parts.push(opening);
         }
         parts.push(lead);
         let has_comment = random.chance(habits.comment);
@@ -226,10 +239,16 @@ impl Voice {
     }
 }
 
+/// As in a headline.
+fn headlined(sky: &str) -> String {
+    sky.split(' ').map(capitalized).collect::<Vec<_>>().join(" ")
+}
+
 fn day_slots(day: &Day, unit: Unit) -> Slots {
     vec![
         ("day", day.name.to_owned()),
         ("sky", day.condition.sky.to_owned()),
+        ("Sky", headlined(day.condition.sky)),
         ("condition", day.condition.name.to_owned()),
         ("high", format!("{} {}", day.high(unit), unit.symbol())),
         ("low", format!("{} {}", day.low(unit), unit.symbol())),
@@ -293,10 +312,12 @@ mod tests {
 
     #[test]
     fn every_slot_and_choice_can_be_filled() {
-        const NOW: &[&str] = &["place", "t", "sky", "condition", "humidity", "wind"];
-        const DAY: &[&str] = &["place", "day", "sky", "condition", "high", "low", "rain"];
-        const TWO: &[&str] =
-            &["a", "a_t", "a_sky", "a_list", "b", "b_t", "b_sky", "b_list", "warmer", "cooler"];
+        const NOW: &[&str] = &["place", "t", "sky", "Sky", "condition", "humidity", "wind"];
+        const DAY: &[&str] = &["place", "day", "sky", "Sky", "condition", "high", "low", "rain"];
+        const TWO: &[&str] = &[
+            "a", "a_t", "a_sky", "a_Sky", "a_list", "b", "b_t", "b_sky", "b_Sky", "b_list", "warmer",
+            "cooler",
+        ];
         for bank in BANKS.iter() {
             for (name, lines) in bank.sections() {
                 let slots: &[&str] = match name {

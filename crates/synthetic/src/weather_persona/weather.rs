@@ -13,17 +13,20 @@ pub(crate) enum Climate {
     Arid,
     Warm,
     Temperate,
+    /// Northern and southern coasts, without hot summers and hard frost.
+    Coast,
     Cold,
     Highland,
 }
 
 impl Climate {
     /// Sections of `places.txt`.
-    pub(crate) const SECTIONS: [(&'static str, Climate); 6] = [
+    pub(crate) const SECTIONS: [(&'static str, Climate); 7] = [
         ("tropical", Climate::Tropical),
         ("arid", Climate::Arid),
         ("warm", Climate::Warm),
         ("temperate", Climate::Temperate),
+        ("coast", Climate::Coast),
         ("cold", Climate::Cold),
         ("highland", Climate::Highland),
     ];
@@ -35,8 +38,9 @@ impl Climate {
             Climate::Arid => (11, 44),
             Climate::Warm => (6, 35),
             Climate::Temperate => (-5, 29),
+            Climate::Coast => (-9, 19),
             Climate::Cold => (-24, 24),
-            Climate::Highland => (6, 26),
+            Climate::Highland => (11, 26),
         }
     }
 }
@@ -146,7 +150,7 @@ impl Weather {
             Day {
                 name: WEEKDAYS[(tomorrow + ahead) % 7],
                 high: high_of_day,
-                low: high_of_day - random.between(3, 11),
+                low: high_of_day - random.between(3, if place.climate == Climate::Tropical { 7 } else { 10 }),
                 condition,
                 chance: random.between(condition.chance.0, condition.chance.1),
             }
@@ -186,7 +190,7 @@ impl Weather {
                 "high": day.high(unit),
                 "low": day.low(unit),
                 "condition": day.condition.name,
-                "precipitation_chance": day.chance,
+                "precipitation": day.chance,
             })
         };
         let days: Vec<_> = self.days[..usize::from(days)].iter().map(day).collect();
@@ -234,6 +238,16 @@ impl Day {
     /// Whole degrees.
     pub(crate) fn low(&self, unit: Unit) -> i32 {
         degrees(self.low, unit)
+    }
+
+    /// Frost all day.
+    pub(crate) fn is_freezing(&self) -> bool {
+        self.high < 0
+    }
+
+    /// A day to stay in the shade.
+    pub(crate) fn is_hot(&self) -> bool {
+        self.high >= 30
     }
 }
 

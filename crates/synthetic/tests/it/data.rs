@@ -151,7 +151,7 @@ fn answers(line: &Value) -> Vec<(Vec<Value>, &str)> {
     let mut answers = Vec::new();
     for message in messages(line) {
         if message["role"] == "tool" {
-            results.push(serde_json::from_str(text(&message["content"])).unwrap());
+            results.push(serde_json::from_str(text(&message["content"])).expect("JSON"));
         } else if message["role"] == "assistant" && calls(message).is_empty() && !results.is_empty() {
             answers.push((std::mem::take(&mut results), text(&message["content"])));
         }
@@ -167,7 +167,7 @@ fn numbers(text: &str) -> Vec<i64> {
         let is_negative = rest[..start].ends_with('-');
         let end =
             rest[start..].find(|letter: char| !letter.is_ascii_digit()).map_or(rest.len(), |n| start + n);
-        let number: i64 = rest[start..end].parse().unwrap();
+        let number: i64 = rest[start..end].parse().expect("digits");
         numbers.push(if is_negative { -number } else { number });
         rest = &rest[end..];
     }
@@ -198,7 +198,7 @@ fn answers_state_the_numbers_of_the_results_and_no_others() {
                         assert!(stated.contains(only) && stated.contains(low), "{answer}");
                     }
                     assert!(high.iter().chain(&low).any(|degrees| stated.contains(degrees)), "{answer}");
-                    known.extend(high.into_iter().chain(low).chain(of("precipitation_chance")));
+                    known.extend(high.into_iter().chain(low).chain(of("precipitation")));
                     known.push(days.len() as i64);
                 } else {
                     let temperature = result["temperature"].as_i64().unwrap();
@@ -275,7 +275,7 @@ fn held_out_places_are_not_in_the_training_part() {
     for place in &held_out {
         assert!(!has_word(&training, &place.to_lowercase()), "{place}");
     }
-    let locations = VALIDATION.iter().flat_map(|line| messages(line)).filter(|m| m["role"] == "tool");
+    let locations = VALIDATION.iter().flat_map(messages).filter(|m| m["role"] == "tool");
     let results = locations.map(|message| serde_json::from_str::<Value>(text(&message["content"])).unwrap());
     let named: Vec<String> =
         results.filter_map(|result| Some(result["location"].as_str()?.to_owned())).collect();

@@ -68,7 +68,7 @@ fn links_are_not_followed() {
 
 fn names(folder: &Path) -> Vec<std::ffi::OsString> {
     let mut names: Vec<_> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        std::fs::read_dir(folder).expect("listed").map(|entry| entry.expect("listed").file_name()).collect();
     names.sort();
     names
 }

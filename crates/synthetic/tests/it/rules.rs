@@ -1,5 +1,6 @@
 //! The rules of arguments, derived anew from what the users wrote.
 
+use serde_json::{Value, json};
 use synthetic::weather_persona::rules::{Focus, SPANS};
 
 use crate::{all, calls, messages, text};
@@ -104,6 +105,27 @@ fn a_place_is_copied_whole() {
                 };
                 assert!(users.map(|user| text(&user["content"])).any(is_whole), "{location}");
             }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_fetched_twice() {
+    for line in all() {
+        let mut known: Vec<(Value, u64)> = Vec::new();
+        let mut results = messages(line).iter().filter(|message| message["role"] == "tool");
+        for call in messages(line).iter().flat_map(calls) {
+            let result: Value = serde_json::from_str(text(&results.next().unwrap()["content"])).unwrap();
+            if result.get("error").is_some() {
+                continue;
+            }
+            let place = json!([result["location"], result["unit"]]);
+            let days = call["function"]["arguments"]["days"].as_u64().unwrap_or(0);
+            let has = |(other, known): &(Value, u64)| {
+                *other == place && if days == 0 { *known == 0 } else { days <= *known }
+            };
+            assert!(!known.iter().any(has), "{line}");
+            known.push((place, days));
         }
     }
 }

@@ -8,6 +8,7 @@
 //! Everything is invented: phrases are written for this project, quotations are in the public domain, and
 //! the weather is drawn at random. Reading order: `conversation`, `rules`, `kinds`, `dialogue`, `voice`.
 
+mod climate;
 pub mod conversation;
 mod counts;
 mod dialogue;

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::weather::Climate;
+use super::climate::Climate;
 use crate::bank::Bank;
 use crate::random::Random;
 

@@ -139,6 +139,15 @@ impl From<serve::Error> for Failure {
     }
 }
 
+impl From<synthetic::Error> for Failure {
+    fn from(error: synthetic::Error) -> Failure {
+        match error {
+            synthetic::Error::Store(error) => error.into(),
+            error => Failure::message(error),
+        }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         Failure::Other(error.into())

@@ -90,3 +90,25 @@ fn a_classifier_is_trained_from_labeled_lines() {
     sandbox.write("bad.jsonl", "{\"text\": \"x\"}\n");
     assert!(sandbox.run("data classifier train --labeled bad.jsonl").expect(1).stderr.contains("line 1"));
 }
+
+#[test]
+fn an_example_data_set_is_generated_and_nothing_is_overwritten() {
+    let sandbox = sandbox();
+    let make = "data make weather-persona --conversations 300";
+    let made = sandbox.run(make).expect(0);
+    assert!(made.stdout.contains("conversations for training"), "{}", made.stdout);
+    let train = sandbox.read("data/synthetic/final_train.jsonl.zst");
+    let again = sandbox.run(&format!("{make} --json")).expect(0);
+    assert!(again.last_line().contains("\"unchanged\":true"), "{}", again.stdout);
+    sandbox.run(&format!("{make} --seed 7")).expect(0);
+    assert!(sandbox.read("data/synthetic/final_train.jsonl.zst") != train);
+    sandbox.run(&format!("{make} --out elsewhere")).expect(0);
+    assert!(sandbox.read("elsewhere/final_train.jsonl.zst") == train);
+
+    sandbox.write("elsewhere/final_train.jsonl.zst", "mine");
+    let refused = sandbox.run(&format!("{make} --out elsewhere")).expect(1);
+    assert!(refused.stderr.contains("elsewhere/final_train.jsonl.zst") && refused.stderr.contains("--out"));
+    assert_eq!(sandbox.read("elsewhere/final_train.jsonl.zst"), b"mine");
+    let refused = sandbox.run("data make weather-persona --conversations 5").expect(1);
+    assert!(refused.stderr.contains("between 100 and 200000"), "{}", refused.stderr);
+}

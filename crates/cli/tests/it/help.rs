@@ -33,6 +33,8 @@ help_of! {
     data_extract: "data extract --help",
     data_classifier: "data classifier --help",
     data_classifier_train: "data classifier train --help",
+    data_make: "data make --help",
+    data_make_weather_persona: "data make weather-persona --help",
     data_inspect: "data inspect --help",
     data_stats: "data stats --help",
     data_diff: "data diff --help",

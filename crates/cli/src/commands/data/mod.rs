@@ -5,6 +5,7 @@ mod diff;
 mod executors;
 mod extract;
 mod inspect;
+mod make;
 mod prepare;
 mod prepared;
 mod stage;
@@ -31,6 +32,7 @@ pub enum What {
     Stage(stage::Arguments),
     Extract(extract::Arguments),
     Classifier(classifier::Arguments),
+    Make(make::Arguments),
     Inspect(inspect::Arguments),
     Stats(stats::Arguments),
     Diff(diff::Arguments),
@@ -43,6 +45,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         What::Stage(arguments) => stage::run(global, arguments, console),
         What::Extract(arguments) => extract::run(arguments, console),
         What::Classifier(arguments) => classifier::run(global, arguments, console),
+        What::Make(arguments) => make::run(global, arguments, console),
         What::Inspect(arguments) => inspect::run(global, &arguments, console),
         What::Stats(arguments) => stats::run(global, &arguments, console),
         What::Diff(arguments) => diff::run(global, &arguments, console),

@@ -33,6 +33,7 @@ pub enum Command {
     Run(commands::run::Arguments),
     Plan(commands::plan::Arguments),
     New(commands::new::Arguments),
+    Finetune(commands::finetune::Arguments),
     Train(commands::train::Arguments),
     Resume(commands::resume::Arguments),
     Data(commands::data::Arguments),

@@ -72,6 +72,65 @@ pub enum Error {
         /// The entry in the recipe.
         entry: String,
     },
+    /// An entry of `[finetune]` names no file.
+    #[error("finetune.data: `{entry}` names no file (looked for `{}`)", looked.display())]
+    NoExamples {
+        /// The entry in the recipe.
+        entry: String,
+        /// The path that was tried.
+        looked: PathBuf,
+    },
+    /// A file of examples has an unknown type.
+    #[error("finetune.data: `{file}` is not .jsonl, .json or .parquet (or .jsonl.gz, .jsonl.zst)")]
+    ExamplesForm {
+        /// The file.
+        file: String,
+    },
+    /// Records that cannot be used.
+    #[error(
+        "{count} of {of} examples cannot be used: {}. Correct them, or skip them with finetune.skip_invalid = \
+         true",
+        named.join("; ")
+    )]
+    InvalidExamples {
+        /// How many.
+        count: u64,
+        /// Of how many.
+        of: u64,
+        /// The first of them: place and problem.
+        named: Vec<String>,
+    },
+    /// More examples than allowed are longer than a sequence.
+    #[error(
+        "{truncated} of {of} examples are longer than train.sequence_length = {sequence_length} and would be cut \
+         off; the longest has {longest} tokens: raise train.sequence_length, or allow a larger share with \
+         finetune.maximum_truncated"
+    )]
+    ExamplesTooLong {
+        /// How many.
+        truncated: u64,
+        /// Of how many.
+        of: u64,
+        /// Tokens of a sequence.
+        sequence_length: usize,
+        /// Tokens of the longest example.
+        longest: u64,
+    },
+    /// No token of any example is trained.
+    #[error(
+        "none of the {examples} training examples has a token that is trained: check finetune.train_on and \
+         finetune.roles"
+    )]
+    NothingTrained {
+        /// Number of examples.
+        examples: u64,
+    },
+    /// The model would not learn to stop.
+    #[error(
+        "no example trains a token that ends a turn: the chat template writes no special token behind a turn. \
+         Choose another one with finetune.chat_template, or set finetune.end_of_turn = false"
+    )]
+    NoEndOfTurn,
     /// A file cannot be read as text.
     #[error("`{source_name}`: {message}")]
     Source {
@@ -316,8 +375,14 @@ impl Error {
             | Error::NoFile { .. }
             | Error::NotRegular { .. }
             | Error::NothingToRead { .. }
+            | Error::NoExamples { .. }
             | Error::NoMatch { .. } => ErrorKind::NotFound,
             Error::Source { .. }
+            | Error::ExamplesForm { .. }
+            | Error::InvalidExamples { .. }
+            | Error::ExamplesTooLong { .. }
+            | Error::NothingTrained { .. }
+            | Error::NoEndOfTurn
             | Error::NothingOfEntry { .. }
             | Error::NothingLeft(_)
             | Error::TooMuchQuarantined { .. }

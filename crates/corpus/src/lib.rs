@@ -8,7 +8,7 @@
 //! Reading order: `options`, `sources` (which files), `kind`, `read` (bytes to raw documents), `extract`,
 //! `clean`, `repair`, `filter`, `contamination`, `dedup`, `redact`, `document_filter` (one document),
 //! `decisions` (all of them, in order), `document_writer`, `prepare`, `split`, then `tokenize`, and `ranks`
-//! (the same on many machines).
+//! (the same on many machines). `examples`: chat data for fine-tuning.
 
 pub mod classifier;
 mod clean;
@@ -19,6 +19,7 @@ mod document;
 mod document_filter;
 mod document_writer;
 mod error;
+pub mod examples;
 pub mod extract;
 pub mod filter;
 #[cfg(test)]

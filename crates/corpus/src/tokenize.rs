@@ -18,10 +18,10 @@ use crate::document::checked_documents;
 use crate::ranks::encode::{BATCH_BYTES, PieceReader, Pieces};
 use crate::{Document, Ranks, Result, documents};
 
-const REPORT_FILE: &str = "report.json";
+pub(crate) const REPORT_FILE: &str = "report.json";
 const STAGE_VERSION: u32 = 1;
 /// A shard is closed after the document that reaches this.
-const SHARD_TOKENS: u64 = 100_000_000;
+pub(crate) const SHARD_TOKENS: u64 = 100_000_000;
 
 /// `report.json` of the tokens folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -173,7 +173,7 @@ fn tokenize_into(
     Ok(summary)
 }
 
-fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary<'_> {
+pub(crate) fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary<'_> {
     Vocabulary {
         vocab_size: tokenizer.vocab_size(),
         tokenizer_hash: tokenizer.hash(),

@@ -21,7 +21,7 @@ use train::{Checkpoints, StopFlag, Which};
 
 use crate::meta::RunMeta;
 use crate::project::Project;
-use crate::stages::write_model;
+use crate::stages::{Beside, write_model};
 use crate::{Error, Result, record};
 
 /// The stage's name in the folder's manifest.
@@ -92,7 +92,7 @@ pub fn average(
     let disk = Error::disk(Phase::Export);
     let tokenizer = record::tokenizer(run, &meta)?;
     let staged = StagedFolder::begin(&RealFs, to, STAGE).map_err(&disk)?;
-    write_model(&staged, model.weights_mut(), &tokenizer, GenerationConfig::default())?;
+    write_model(&staged, model.weights_mut(), &Beside::of(&tokenizer), GenerationConfig::default())?;
     let hashes = steps
         .iter()
         .map(|&step| Ok((format!("step-{step}"), checkpoints.verify_part(step, Part::Weights)?.hash())));

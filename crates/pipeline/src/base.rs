@@ -8,10 +8,11 @@ use recipe::Recipe;
 use runs::run::RunDir;
 use store::fs::{Fs, RealFs};
 use tokenizer::Tokenizer;
+use tokenizer::chat::ChatTemplate;
 use train::checkpoint::TensorStore;
 
 use crate::meta::RunMeta;
-use crate::open_model::OpenModel;
+use crate::open_model::{OpenModel, chat_template};
 use crate::{Error, Result};
 
 /// Files of a model folder beside the weights that decide what it computes.
@@ -100,6 +101,14 @@ impl BaseModel {
     /// Ids that end a text.
     pub fn stop_ids(&self) -> &[u32] {
         &self.stop_ids
+    }
+
+    /// Its chat template, if it has one.
+    ///
+    /// # Errors
+    /// A template that cannot be read.
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
+        chat_template(&self.path, &self.tokenizer)
     }
 
     /// Loads all weights; adapters are left as they are.

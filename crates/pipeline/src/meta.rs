@@ -59,6 +59,9 @@ pub struct RunMeta {
     /// Hashes of its inputs.
     #[serde(default)]
     pub inputs: RunInputs,
+    /// Ids that end a text.
+    #[serde(default)]
+    pub stop_ids: Vec<u32>,
     /// Description of the machine.
     pub environment: Value,
     /// The last phase of the job.
@@ -139,6 +142,7 @@ impl RunMeta {
             model: None,
             parameters: None,
             inputs: RunInputs::default(),
+            stop_ids: Vec::new(),
             environment: train::environment(target),
             until,
             began_with: None,

@@ -8,6 +8,7 @@ use formats::hf::GenerationConfig;
 use model::Stored;
 use model::stored::is_gguf;
 use store::fs::{Fs, RealFs};
+use tokenizer::chat::ChatTemplate;
 use tokenizer::{GgufTokenizer, Tokenizer};
 
 use crate::{Error, Result};
@@ -57,20 +58,35 @@ impl OpenModel {
         Ok(OpenModel { path: path.to_owned(), stored, tokenizer, stop_ids })
     }
 
+    /// Its chat template, if it has one.
+    ///
+    /// # Errors
+    /// A template that cannot be read.
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
+        chat_template(&self.path, &self.tokenizer)
+    }
+
     /// The file that defines its shape, for messages.
     pub fn shape_file(&self) -> PathBuf {
         if is_gguf(&self.path) { self.path.clone() } else { self.path.join(model::folder::CONFIG_FILE) }
     }
 }
 
+/// The chat template of a model at `path` with this tokenizer, if it has one.
+pub(crate) fn chat_template(path: &Path, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>> {
+    match tokenizer.gguf_facts() {
+        None => Ok(ChatTemplate::read(&RealFs, path)?),
+        Some(facts) => {
+            let source = facts.chat_template.as_deref();
+            let origin = format!("`{}`", path.display());
+            Ok(source.map(|source| ChatTemplate::from_source(source, &origin)).transpose()?)
+        }
+    }
+}
+
 /// As transformers decides: generation_config.json, else config.json, else the tokenizer's EOS.
 fn stop_ids(folder: &Path, stored: &Stored, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-    let path = folder.join(GENERATION_FILE);
-    let mut ids = Vec::new();
-    if RealFs.exists(&path) {
-        let json = RealFs.read(&path).map_err(store::Error::io("read", &path))?;
-        ids = GenerationConfig::parse(&json, &path).map_err(model::Error::from)?.eos_token_ids;
-    }
+    let mut ids = generation_stop_ids(folder)?;
     if ids.is_empty() {
         ids.clone_from(&stored.hf().eos_token_ids);
     }
@@ -78,6 +94,16 @@ fn stop_ids(folder: &Path, stored: &Stored, tokenizer: &Tokenizer) -> Result<Vec
         ids.extend(tokenizer.eos_id());
     }
     Ok(ids)
+}
+
+/// The ids of generation_config.json; none, where there is no such file.
+pub(crate) fn generation_stop_ids(folder: &Path) -> Result<Vec<u32>> {
+    let path = folder.join(GENERATION_FILE);
+    if !RealFs.exists(&path) {
+        return Ok(Vec::new());
+    }
+    let json = RealFs.read(&path).map_err(store::Error::io("read", &path))?;
+    Ok(GenerationConfig::parse(&json, &path).map_err(model::Error::from)?.eos_token_ids)
 }
 
 /// The tokenizer's keys of a GGUF file.

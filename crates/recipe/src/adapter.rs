@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdapterOptions {
+    /// Train adapters; false trains all weights, as without this section.
+    pub enabled: bool,
     /// Rank of the adapters.
     #[schemars(range(min = 1, max = 4096))]
     pub rank: usize,
@@ -47,7 +49,15 @@ pub enum BaseFormat {
 impl Default for AdapterOptions {
     fn default() -> AdapterOptions {
         let AdapterConfig { rank, alpha, rank_stabilized, target_modules, .. } = AdapterConfig::default();
-        AdapterOptions { rank, alpha, dropout: 0.05, rank_stabilized, target_modules, base: BaseFormat::Auto }
+        AdapterOptions {
+            enabled: true,
+            rank,
+            alpha,
+            dropout: 0.05,
+            rank_stabilized,
+            target_modules,
+            base: BaseFormat::Auto,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 /// The default recipe.
 pub const QUICKSTART: &str = include_str!("../../../examples/quickstart.toml");
 
-const EXAMPLES: [(&str, &str); 8] = [
+const EXAMPLES: [(&str, &str); 9] = [
     ("quickstart", QUICKSTART),
     ("quick-test", include_str!("../../../examples/quick-test.toml")),
     ("high-quality", include_str!("../../../examples/high-quality.toml")),
@@ -11,6 +11,7 @@ const EXAMPLES: [(&str, &str); 8] = [
     ("shakespeare-char", include_str!("../../../examples/shakespeare-char.toml")),
     ("linux-doc", include_str!("../../../examples/linux-doc.toml")),
     ("medical", include_str!("../../../examples/medical.toml")),
+    ("finetune", include_str!("../../../examples/finetune.toml")),
     ("bilingual-20-epochs", include_str!("../../../examples/bilingual-20-epochs.toml")),
 ];
 

@@ -92,6 +92,46 @@ impl Recipe {
         if found.is_empty() { Ok(recipe) } else { Err(RecipeErrors(found)) }
     }
 
+    /// What [finetune], [adapter] and train.init say of each other.
+    fn finetuning_problems(&self) -> Vec<Problem> {
+        let mut found = Vec::new();
+        for (section, is_there) in
+            [("finetune", self.finetune.is_some()), ("adapter", self.adapter.is_some())]
+        {
+            if is_there && self.train.init.is_none() {
+                found.push(Problem::new(
+                    section,
+                    format!("`[{section}]` needs a model to start from, and `train.init` names none"),
+                    "set train.init to a model folder or a GGUF file (--init)",
+                ));
+            }
+        }
+        if self.finetune.as_ref().is_some_and(|finetune| finetune.data.is_empty()) {
+            found.push(Problem::new(
+                "finetune",
+                "`finetune.data` names no examples",
+                "list files of examples: data = [\"chat.jsonl\"] (--data)",
+            ));
+        }
+        if self.finetune.is_some() && !self.train.phase.is_empty() {
+            found.push(Problem::new(
+                "train.phase",
+                "`train.phase`: examples are not divided into phases",
+                "remove the phases, or [finetune]",
+            ));
+        }
+        if self.adapter.as_ref().is_some_and(|adapter| adapter.enabled)
+            && self.train.optimizer == ::model::Optimizer::Muon
+        {
+            found.push(Problem::new(
+                "train.optimizer",
+                "`train.optimizer` = \"muon\" is for weight matrices, not for adapters",
+                "set train.optimizer = \"adamw\"",
+            ));
+        }
+        found
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut found = self.model.problems();
         for problem in self.train.problems() {
@@ -112,6 +152,7 @@ impl Recipe {
                 found.push(Problem { message, path: "train.phase".to_owned(), help: None });
             }
         }
+        found.extend(self.finetuning_problems());
         if self.notify.webhook.as_ref().is_some_and(|webhook| !webhook.starts_with("env:")) {
             found.push(Problem::new(
                 "notify.webhook",

@@ -25,6 +25,9 @@ pub struct Recipe {
     pub model: ModelOptions,
     /// Training.
     pub train: train::TrainOptions,
+    /// Examples to train on instead of the text of [data].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<corpus::examples::FinetuneOptions>,
     /// Adapters to train on a frozen model. Without this section all weights are trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<AdapterOptions>,
@@ -44,6 +47,7 @@ impl Default for Recipe {
             tokenizer: tokenizer::TokenizerOptions::default(),
             model: ModelOptions::default(),
             train: train::TrainOptions::default(),
+            finetune: None,
             adapter: None,
             validate: ValidateOptions::default(),
             export: ExportOptions::default(),
@@ -55,7 +59,7 @@ impl Default for Recipe {
 impl Recipe {
     /// What is trained.
     pub fn tuning(&self) -> train::Tuning {
-        let adapter = self.adapter.as_ref();
+        let adapter = self.adapter.as_ref().filter(|adapter| adapter.enabled);
         train::Tuning {
             adapter: adapter.map(AdapterOptions::config),
             frozen: adapter.and_then(AdapterOptions::frozen),

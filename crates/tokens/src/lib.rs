@@ -29,8 +29,9 @@ pub use dataset::TokenDataset;
 pub use error::{Error, ErrorKind, Fault, Result};
 pub use ids::{bytes_per_id, read_ids, write_ids};
 pub use loader::{Loader, LoaderCursor, LoaderOptions};
-pub use mix::{MixOptions, MixedSource};
+pub use mix::{MixOptions, MixedSource, place};
 pub use mixer::Mixer;
+pub use packing::packed_sequences;
 pub use shards::{ShardWriter, TokenCounts, Vocabulary};
 pub use split::Split;
 

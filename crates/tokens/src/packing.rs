@@ -3,6 +3,11 @@
 
 use std::collections::BTreeMap;
 
+/// Sequences of `capacity` tokens that examples of these lengths are packed into.
+pub fn packed_sequences(lengths: &[u32], capacity: usize) -> u64 {
+    pack(lengths, capacity).len() as u64
+}
+
 /// Examples by row: each row's fit into `capacity` tokens, in ascending order. Longer ones are cut to fit by
 /// whoever fills the row. The same lengths give the same rows.
 pub(crate) fn pack(lengths: &[u32], capacity: usize) -> Vec<Vec<u32>> {

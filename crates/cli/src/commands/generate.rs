@@ -1,16 +1,20 @@
 //! `text2llm generate`: generate text from a prompt, streaming it to stdout.
 
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pipeline::generate::{Extent, Generator, Options, Source};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokenizer::chat::Conversation;
 
 use crate::arguments::{GlobalArguments, WeightDtype};
 use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 use crate::select;
+
+/// Longest chat, its answer included.
+const LONGEST_CHAT_TOKENS: usize = 8192;
 
 /// Generate text from a prompt with a trained model, streaming it to stdout
 #[derive(Debug, Args)]
@@ -26,9 +30,24 @@ pub struct Arguments {
     /// Checkpoint of --run: best, latest, or a step
     #[arg(long, value_name = "CHECKPOINT", default_value = "best")]
     pub checkpoint: String,
-    /// Model folder in Hugging Face format
+    /// Model folder in Hugging Face format, or a GGUF file
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    /// Adapter folder in PEFT format; its base is loaded too
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "run"])]
+    pub adapter: Option<PathBuf>,
+    /// Answer the prompt as a chat message, with the model's chat template
+    #[arg(long)]
+    pub chat: bool,
+    /// System message of the chat
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    pub system: Option<String>,
+    /// JSON file of a conversation to continue: a list of messages, or an object with messages and tools
+    #[arg(long, value_name = "FILE", requires = "chat", conflicts_with = "prompt")]
+    pub messages: Option<PathBuf>,
+    /// JSON file of a list of tools that the model may call (OpenAI's function schemas)
+    #[arg(long, value_name = "FILE", requires = "chat")]
+    pub tools: Option<PathBuf>,
     /// Data type of the weights; fewer bits are faster and less accurate [default: as stored in the model]
     #[arg(long, value_name = "DTYPE")]
     pub dtype: Option<WeightDtype>,
@@ -67,15 +86,17 @@ pub struct Arguments {
 /// Generates and streams the text.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
-    let source = match (&arguments.model, &arguments.run) {
+    let source = match (arguments.model.as_ref().or(arguments.adapter.as_ref()), &arguments.run) {
         (Some(folder), _) => Source::Folder(std::path::absolute(folder)?),
         (None, Some(run)) => Source::Run { run: run.clone(), checkpoint: arguments.checkpoint.clone() },
         (None, None) => Source::Default,
     };
     let prompt = match &arguments.prompt {
         Some(prompt) => prompt.clone(),
+        None if arguments.messages.is_some() => String::new(),
         None => prompt_from_stdin(console)?,
     };
+    let conversation = if arguments.chat { Some(conversation(&arguments, &prompt)?) } else { None };
     let options = Options {
         max_new_tokens: arguments.max_new_tokens,
         temperature: arguments.temperature,
@@ -88,10 +109,14 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         ignore_end: arguments.ignore_end,
     };
     crate::stopping::listen(console)?;
-    let extent = Extent::new([prompt.as_str()], options.max_new_tokens);
+    let extent = match &conversation {
+        Some(_) => Extent::chat(LONGEST_CHAT_TOKENS, options.max_new_tokens),
+        None => Extent::new([prompt.as_str()], options.max_new_tokens),
+    };
     let dtype = arguments.dtype.map(WeightDtype::dtype);
     let mut generator = Generator::open(&project, &source, global.target(), dtype, &extent)?;
-    if console.is_human() {
+    let renderer = conversation.is_some().then(|| generator.renderer()).transpose()?;
+    if console.is_human() && conversation.is_none() {
         console.stream_text(&prompt)?;
     }
     let mut latencies_ms = Vec::new();
@@ -100,7 +125,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         let mut failed = None;
         let quiet = arguments.repeat > 1;
         let human = console.is_human();
-        let generated = generator.generate(&prompt, &options, &mut |text| {
+        let mut on_text = |text: &str| {
             let written = match (quiet, human) {
                 (true, _) => Ok(()),
                 (false, true) => console.stream_text(text),
@@ -108,7 +133,13 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
             };
             // Generation ends if the reader of stdout has closed it.
             written.map_err(|failure| failed = Some(failure)).is_ok()
-        })?;
+        };
+        let generated = match (&conversation, &renderer) {
+            (Some(conversation), Some(renderer)) => {
+                generator.chat(renderer, conversation, &options, &mut on_text)?
+            }
+            _ => generator.generate(&prompt, &options, &mut on_text)?,
+        };
         if let Some(failure) = failed {
             return Err(failure);
         }
@@ -148,6 +179,32 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         "peak_rss_bytes": store::system::peak_rss_bytes(),
     });
     console.result("generated", &value)
+}
+
+/// The conversation to continue.
+fn conversation(arguments: &Arguments, prompt: &str) -> Outcome<Conversation> {
+    let mut record = match &arguments.messages {
+        None => json!({ "messages": [{ "role": "user", "content": prompt }] }),
+        Some(path) => match read_json(path)? {
+            messages @ Value::Array(_) => json!({ "messages": messages }),
+            record => record,
+        },
+    };
+    if let (Some(system), Some(messages)) = (&arguments.system, record["messages"].as_array_mut()) {
+        messages.insert(0, json!({ "role": "system", "content": system }));
+    }
+    if let Some(path) = &arguments.tools {
+        record["tools"] = read_json(path)?;
+    }
+    Conversation::to_answer(&record)
+        .map_err(|error| Failure::message(format!("generate: the conversation cannot be answered: {error}")))
+}
+
+fn read_json(path: &Path) -> Outcome<Value> {
+    let text = std::fs::read(path)
+        .map_err(|error| Failure::message(format!("cannot read `{}`: {error}", path.display())))?;
+    serde_json::from_slice(&text)
+        .map_err(|error| Failure::message(format!("`{}` is not JSON: {error}", path.display())))
 }
 
 fn prompt_from_stdin(console: &mut Console) -> Outcome<String> {

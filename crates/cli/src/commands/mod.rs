@@ -6,6 +6,7 @@ pub mod chaos;
 pub mod dashboard;
 pub mod data;
 pub mod doctor;
+pub mod finetune;
 pub mod fork;
 pub mod generate;
 pub mod list;
@@ -34,6 +35,7 @@ pub fn dispatch(cli: Cli, console: &mut Console) -> Outcome {
         Command::Run(arguments) => run::run(&global, arguments, console),
         Command::Plan(arguments) => plan::run(&global, arguments, console),
         Command::New(arguments) => new::run(&global, arguments, console),
+        Command::Finetune(arguments) => finetune::run(&global, arguments, console),
         Command::Train(arguments) => train::run(&global, arguments, console),
         Command::Resume(arguments) => resume::run(&global, arguments, console),
         Command::Data(arguments) => data::run(&global, arguments, console),

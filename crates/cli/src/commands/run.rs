@@ -4,7 +4,7 @@ use clap::Args;
 use pipeline::project::Project;
 use pipeline::stages::{self, Request, Until};
 use pipeline::supervise;
-use recipe::NotifyOptions;
+use recipe::{NotifyOptions, Override};
 use runs::run::{RunDir, RunStatus, RunSummary};
 use store::fs::RealFs;
 
@@ -48,18 +48,19 @@ pub struct Arguments {
 
 /// Runs all stages.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
-    run_until(global, arguments, Until::Export, console)
+    run_until(global, arguments, &[], Until::Export, console)
 }
 
-/// Runs the stages up to `until`.
+/// Runs the stages up to `until`; `overrides` of the recipe come from the command's own flags.
 pub fn run_until(
     global: &GlobalArguments,
     arguments: Arguments,
+    overrides: &[Override],
     until: Until,
     console: &mut Console,
 ) -> Outcome {
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
-    let selected = select::recipe(global, &arguments.recipe, &[], &project)?;
+    let selected = select::recipe(global, &arguments.recipe, overrides, &project)?;
     if arguments.detach {
         let first = detach::arguments_without(&detach::OUTPUT_FLAGS);
         let mut again: Vec<String> =

@@ -46,5 +46,5 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         fresh: !resume,
         detach,
     };
-    run::run_until(global, whole, Until::Training, console)
+    run::run_until(global, whole, &[], Until::Training, console)
 }

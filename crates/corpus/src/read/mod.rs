@@ -16,7 +16,7 @@ mod json;
 mod json_lines;
 mod outcome;
 mod pages;
-mod parquet;
+pub mod parquet;
 #[cfg(feature = "pdf")]
 mod pdf;
 mod sink;

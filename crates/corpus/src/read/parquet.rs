@@ -6,9 +6,12 @@
 
 mod pages;
 mod thrift;
+mod values;
 
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::sync::{Arc, Mutex};
+
+pub use values::values;
 
 use bytes::Bytes;
 use parquet::basic::{Compression, Type};

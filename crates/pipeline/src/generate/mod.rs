@@ -10,6 +10,7 @@ use std::time::Instant;
 use compute::AnyDevice;
 use model::sampling::{Sampler, SamplingOptions};
 use model::{Decoder, ModelConfig, Weights};
+use tokenizer::chat::{ChatTemplate, Clock, Conversation, Renderer, builtin_for};
 use tokenizer::{StreamDecoder, Tokenizer};
 
 use crate::stop_texts::StopGate;
@@ -31,6 +32,7 @@ pub struct Generator {
     /// Whether tokens carry the space before a word.
     spaced_words: bool,
     source: String,
+    chat_template: Option<ChatTemplate>,
 }
 
 impl Generator {
@@ -64,7 +66,53 @@ impl Generator {
             let bytes = tokenizer.token_bytes(id);
             bytes.len() > 1 && bytes[0] == b' ' && bytes[1].is_ascii_alphabetic()
         });
-        Ok(Generator { model, tokenizer, stop_ids, barred, spaced_words, source })
+        let chat_template = None;
+        Ok(Generator { model, tokenizer, stop_ids, barred, spaced_words, source, chat_template })
+    }
+
+    /// The same with a chat template.
+    pub(crate) fn with_chat_template(self, chat_template: Option<ChatTemplate>) -> Generator {
+        Generator { chat_template, ..self }
+    }
+
+    /// Renders chats for this model: with its template, or a built-in one for its special tokens.
+    ///
+    /// # Errors
+    /// A model without either.
+    pub fn renderer(&self) -> Result<Renderer> {
+        let template = match &self.chat_template {
+            Some(template) => Some(template.clone()),
+            None => builtin_for(|token| self.tokenizer.token_id(token).is_some())
+                .map(ChatTemplate::builtin)
+                .transpose()?,
+        };
+        // Dates in a template are today's for a conversation of today.
+        let template = template.map(|template| template.with_clock(Clock::now()));
+        if template.is_none() {
+            return Err(Error::Argument {
+                message: format!(
+                    "{}: it has no chat template, and its vocabulary no tokens of a known one: fine-tune it on \
+                     conversations first",
+                    self.source
+                ),
+            });
+        }
+        Ok(Renderer::new(&self.tokenizer, template)?)
+    }
+
+    /// Answers the last message of a conversation.
+    ///
+    /// # Errors
+    /// As [`Generator::generate`]; a conversation that the template refuses.
+    pub fn chat(
+        &mut self,
+        renderer: &Renderer,
+        conversation: &Conversation,
+        options: &Options,
+        on_text: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Generated> {
+        let ids = renderer.prompt(conversation, true)?;
+        self.generate_after(ids, options, on_text)
     }
 
     /// Description of the model's origin.
@@ -101,7 +149,7 @@ impl Generator {
     ) -> Result<Generated> {
         let (asked, space_owed) = self.without_last_space(prompt);
         let ids = self.start(asked)?;
-        self.continue_ids(ids, space_owed, options, on_text)
+        self.continue_ids(ids, From { space_owed, skip_special: true }, options, on_text)
     }
 
     /// Continues a prompt of ids, with BOS where the model wants it: a rendered chat.
@@ -117,18 +165,18 @@ impl Generator {
         if ids.is_empty() {
             return Err(Error::Argument { message: "the prompt is empty".to_owned() });
         }
-        self.continue_ids(ids, false, options, on_text)
+        self.continue_ids(ids, From { space_owed: false, skip_special: false }, options, on_text)
     }
 
-    /// `space_owed`: the first token must begin with a space, which the prompt has already.
     fn continue_ids(
         &mut self,
         mut ids: Vec<u32>,
-        mut space_owed: bool,
+        from: From,
         options: &Options,
         on_text: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Generated> {
         options.check()?;
+        let mut space_owed = from.space_owed;
         let start = Instant::now();
         let context = self.model.capacity();
         let prompt_tokens = ids.len();
@@ -154,7 +202,7 @@ impl Generator {
             seed: options.seed,
         });
         let tokenizer = &self.tokenizer;
-        let mut decoder = StreamDecoder::continuing(tokenizer, true);
+        let mut decoder = StreamDecoder::continuing(tokenizer, from.skip_special);
         let stop: Vec<String> =
             options.stop.iter().map(|text| tokenizer.normalize_within(text).into()).collect();
         let mut gate = StopGate::new(&stop);
@@ -271,4 +319,13 @@ impl Generator {
     pub(crate) fn weights_mut(&mut self) -> &mut Weights<AnyDevice> {
         self.model.weights_mut()
     }
+}
+
+/// How a continuation follows its prompt.
+#[derive(Clone, Copy)]
+struct From {
+    /// The first token must begin with a space, which the prompt has already.
+    space_owed: bool,
+    /// Leave special tokens out of the text; an answer's mark tool calls.
+    skip_special: bool,
 }

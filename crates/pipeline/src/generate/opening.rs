@@ -12,13 +12,15 @@ use runs::run::RunDir;
 use store::fs::RealFs;
 use store::manifest::Manifest;
 use tokenizer::Tokenizer;
+use tokenizer::chat::ChatTemplate;
 use train::checkpoint::{Checkpoints, Part, Which};
 
 use super::Generator;
 use crate::base::BaseModel;
 use crate::meta::RunMeta;
-use crate::open_model::{GENERATION_FILE, OpenModel};
+use crate::open_model::{GENERATION_FILE, OpenModel, generation_stop_ids};
 use crate::project::Project;
+use crate::stages::examples;
 use crate::{Error, Result, record};
 
 /// The source of a model.
@@ -43,6 +45,8 @@ pub enum Source {
 #[derive(Clone, Debug)]
 pub struct Extent<'a> {
     prompts: Vec<&'a str>,
+    /// Of a prompt that is not at hand.
+    prompt_tokens: usize,
     new_tokens: usize,
 }
 
@@ -50,7 +54,12 @@ impl<'a> Extent<'a> {
     /// The capacity for these prompts, with at most `new_tokens` after each. Without a prompt: for the empty
     /// one.
     pub fn new(prompts: impl IntoIterator<Item = &'a str>, new_tokens: usize) -> Extent<'a> {
-        Extent { prompts: prompts.into_iter().collect(), new_tokens }
+        Extent { prompts: prompts.into_iter().collect(), prompt_tokens: 0, new_tokens }
+    }
+
+    /// The capacity for a chat of at most so many tokens, of which `new_tokens` at most are new.
+    pub fn chat(tokens: usize, new_tokens: usize) -> Extent<'a> {
+        Extent { prompts: Vec::new(), prompt_tokens: tokens.saturating_sub(new_tokens), new_tokens }
     }
 
     /// Tokens of the longest sequence, BOS included.
@@ -58,7 +67,8 @@ impl<'a> Extent<'a> {
         // A trailing space may become part of the first new token.
         let ways = self.prompts.iter().flat_map(|prompt| [Some(*prompt), prompt.strip_suffix(' ')]).flatten();
         let lengths = ways.map(|prompt| Ok(tokenizer.encode(prompt)?.len()));
-        let longest = lengths.collect::<Result<Vec<usize>>>()?.into_iter().max().unwrap_or(0);
+        let longest =
+            lengths.collect::<Result<Vec<usize>>>()?.into_iter().fold(self.prompt_tokens, usize::max);
         // The model starts from one token at least.
         let before = tokenizer.prefix_ids().len().max(1);
         Ok(longest.saturating_add(self.new_tokens.max(1)).saturating_add(before).min(context))
@@ -151,7 +161,17 @@ impl Generator {
         if adapter.is_some() {
             adapter_folder::load(&RealFs, folder, model.weights_mut())?;
         }
-        Generator::new(model, open.tokenizer, open.stop_ids, folder.display().to_string())
+        // An adapter's folder has the template that it was trained with.
+        let template = match ChatTemplate::read(&RealFs, folder)? {
+            Some(own) if adapter.is_some() => Some(own),
+            _ => open.chat_template()?,
+        };
+        let stop_ids = match adapter.is_some() && folder.join(GENERATION_FILE).exists() {
+            true => generation_stop_ids(folder)?,
+            false => open.stop_ids,
+        };
+        let generator = Generator::new(model, open.tokenizer, stop_ids, folder.display().to_string())?;
+        Ok(generator.with_chat_template(template))
     }
 
     /// Opens a checkpoint of a run.
@@ -187,11 +207,16 @@ impl Generator {
             base.load(model.weights_mut())?;
         }
         let step = load_weights(run, which, model.weights_mut())?.ok_or_else(nothing)?;
-        let stop_ids = match &base {
-            Some(base) => base.stop_ids().to_vec(),
-            None => tokenizer.eos_id().into_iter().collect(),
+        let template = match (&base, &meta.recipe.finetune) {
+            (Some(base), Some(options)) => {
+                examples::renderer_of(options, &meta.base_dir, base)?.template().cloned()
+            }
+            (Some(base), None) => base.chat_template()?,
+            (None, _) => None,
         };
-        Generator::new(model, tokenizer, stop_ids, format!("run {} step {step}", run.id()))
+        let source = format!("run {} step {step}", run.id());
+        let generator = Generator::new(model, tokenizer, meta.stop_ids.clone(), source)?;
+        Ok(generator.with_chat_template(template))
     }
 }
 

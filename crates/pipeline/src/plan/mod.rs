@@ -291,7 +291,8 @@ fn expected_vocab_size(recipe: &Recipe) -> usize {
 
 fn warnings(plan: &Plan, recipe: &Recipe) -> Vec<String> {
     let mut found = Vec::new();
-    if plan.tokens.per_parameter < FEW_TOKENS_PER_PARAMETER && plan.tokens.trained > 0 {
+    let few = plan.tokens.per_parameter < FEW_TOKENS_PER_PARAMETER && plan.tokens.trained > 0;
+    if few && recipe.train.init.is_none() {
         found.push(format!(
             "{:.2} tokens per parameter are very few: the model will hardly learn. Use a smaller model \
              (model.size), more epochs, or more text",

@@ -15,6 +15,7 @@ use tokenizer::Tokenizer;
 use tokens::Split;
 use train::RunLength;
 
+use super::examples;
 use super::phase::Done;
 use super::request::Request;
 use super::trained::Trained;
@@ -45,6 +46,8 @@ pub(super) struct Prepared {
     pub tokens_hash: String,
     /// Of the model that the run starts from.
     pub base_hash: Option<String>,
+    /// Ids that end a text.
+    pub stop_ids: Vec<u32>,
     pub validation_bytes: u64,
     /// ISO 639-1, most text first.
     pub languages: Vec<String>,
@@ -97,6 +100,9 @@ pub(super) fn documents(
     ranks: Option<&Ranks<'_>>,
     reporter: &mut dyn Reporter,
 ) -> Result<(DocumentsReady, Done)> {
+    if let Some(options) = &request.recipe.finetune {
+        return examples::found(request, options);
+    }
     let folder = request.project.documents();
     if request.skip_corpus {
         let ready = documents_at_hand(request)?.ok_or_else(|| Error::Data {
@@ -311,6 +317,10 @@ pub(super) fn model(
     reporter: &mut dyn Reporter,
 ) -> Result<(Prepared, Done)> {
     let project = request.project;
+    let base = BaseModel::of_recipe(&request.recipe, &request.base_dir)?;
+    if let (Some(options), Some(base)) = (&request.recipe.finetune, &base) {
+        return finetuned(request, options, documents, tokenizer, base, reporter);
+    }
     let mix = request.recipe.data.mix.as_ref();
     let tokens = shards(request, &tokenizer, mix, None, &project.tokens(), reporter)?;
     let manifest = Manifest::read(&RealFs, &project.tokens()).map_err(Error::disk(Phase::Corpus))?;
@@ -319,7 +329,6 @@ pub(super) fn model(
     for tokens in phase_shards(request, &tokenizer, None, reporter)? {
         RunLength::new(&request.recipe.train, tokens.train.tokens).check()?;
     }
-    let base = BaseModel::of_recipe(&request.recipe, &request.base_dir)?;
     let shape = base.as_ref().map(|base| base.config().clone());
     let vocab_size = tokenizer.vocab_size();
     let (recipe, target) = (&request.recipe, request.target);
@@ -339,6 +348,10 @@ pub(super) fn model(
     let prepared = Prepared {
         documents_hash: documents.hash.clone(),
         tokens_hash: manifest.hash(),
+        stop_ids: match &base {
+            Some(base) => base.stop_ids().to_vec(),
+            None => tokenizer.eos_id().into_iter().collect(),
+        },
         base_hash: base.map(|base| train::Base::hash(&base).to_owned()),
         validation_bytes: documents.summary.validation.bytes,
         languages: languages(&documents.summary),
@@ -348,6 +361,44 @@ pub(super) fn model(
         tokenizer,
     };
     Ok((prepared, Done::Worked(summary)))
+}
+
+/// The model phase of fine-tuning.
+fn finetuned(
+    request: &Request<'_>,
+    options: &corpus::examples::FinetuneOptions,
+    documents: &DocumentsReady,
+    tokenizer: Tokenizer,
+    base: &BaseModel,
+    reporter: &mut dyn Reporter,
+) -> Result<(Prepared, Done)> {
+    let summary = examples::encoded(request, options, &tokenizer, base, reporter)?;
+    let manifest = Manifest::read(&RealFs, &request.project.tokens()).map_err(Error::disk(Phase::Corpus))?;
+    let model = base.config().clone();
+    let counts = &summary.train;
+    let length = RunLength::of_sequences(&request.recipe.train, counts.tokens, counts.sequences);
+    let words = format!(
+        "{} training examples, {} for validation; {:.1}M parameters, {} steps",
+        counts.examples,
+        summary.validation.examples,
+        model.parameter_count().total as f64 / 1e6,
+        length.steps
+    );
+    let mut stop_ids = base.stop_ids().to_vec();
+    stop_ids.extend(summary.end_ids.iter().filter(|id| !base.stop_ids().contains(id)));
+    let prepared = Prepared {
+        documents_hash: documents.hash.clone(),
+        tokens_hash: manifest.hash(),
+        base_hash: Some(train::Base::hash(base).to_owned()),
+        stop_ids,
+        validation_bytes: 0,
+        languages: Vec::new(),
+        openings: Vec::new(),
+        text_in_words: format!("{} examples with {} trained tokens", counts.examples, counts.trained_tokens),
+        model,
+        tokenizer,
+    };
+    Ok((prepared, Done::of(summary.reused, words)))
 }
 
 /// The inputs of a trained run; no stage is run.
@@ -373,6 +424,7 @@ pub(super) fn existing(request: &Request<'_>, trained: &Trained) -> Result<Prepa
         documents_hash: inputs.documents.clone(),
         tokens_hash: inputs.tokens.clone(),
         base_hash: inputs.base.clone(),
+        stop_ids: trained.meta.stop_ids.clone(),
         validation_bytes: known.validation.bytes,
         languages: languages(&known),
         openings,

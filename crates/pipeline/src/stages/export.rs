@@ -7,8 +7,10 @@ use std::path::Path;
 use compute::AnyDevice;
 use formats::hf::GenerationConfig;
 use formats::model_card::{CardResult, CardSample, CardSection, ModelCard};
+use model::adapter_folder::{self, BaseName};
 use model::folder::{self, TokenIds};
-use model::{Precision, Weights};
+use model::{AdapterConfig, DType, Precision, Weights};
+use recipe::Recipe;
 use runs::report::{Phase, Reporter};
 use serde_json::json;
 use store::fs::RealFs;
@@ -16,11 +18,14 @@ use store::stage::{Stage, StagedFolder};
 use tokenizer::Tokenizer;
 
 use super::data::Prepared;
+use super::examples::renderer_of;
 use super::phase::Done;
 use super::request::Request;
 use super::trained::Trained;
 use super::validation::Evaluation;
+use crate::base::BaseModel;
 use crate::generate::{Extent, Generator, Options};
+use crate::open_model::GENERATION_FILE;
 use crate::{Error, Result};
 
 /// Name of the stage; the number changes when the files' meaning does.
@@ -28,6 +33,8 @@ pub(super) const STAGE: &str = "export-1";
 /// Maximum logit difference between checkpoint and export: none, since both have the same f32 values.
 const MAXIMUM_LOGIT_DIFFERENCE: f32 = 0.0;
 const GREEDY_TOKENS: usize = 32;
+/// File name of a chat template beside a tokenizer.
+const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
 
 pub(super) fn export(
     request: &Request<'_>,
@@ -80,23 +87,76 @@ pub(super) fn export(
     Ok(((), Done::Worked(summary)))
 }
 
+/// What belongs beside weights.
+pub(crate) struct Beside<'a> {
+    tokenizer: &'a Tokenizer,
+    /// Of a chat model, in Jinja.
+    chat_template: Option<String>,
+    /// Ids that end a text.
+    stop_ids: Vec<u32>,
+}
+
+impl<'a> Beside<'a> {
+    /// Of a model that was trained on text.
+    pub fn of(tokenizer: &'a Tokenizer) -> Beside<'a> {
+        Beside { tokenizer, chat_template: None, stop_ids: tokenizer.eos_id().into_iter().collect() }
+    }
+
+    /// Of a trained run: the chat template that its examples were rendered with, else its base's.
+    fn of_run(trained: &Trained, tokenizer: &'a Tokenizer, base: Option<&BaseModel>) -> Result<Beside<'a>> {
+        let Some(base) = base else { return Ok(Beside::of(tokenizer)) };
+        let template = match &trained.meta.recipe.finetune {
+            Some(options) => renderer_of(options, &trained.meta.base_dir, base)?.template().cloned(),
+            None => base.chat_template()?,
+        };
+        let chat_template = template.map(|template| template.source(true).to_owned());
+        Ok(Beside { tokenizer, chat_template, stop_ids: trained.meta.stop_ids.clone() })
+    }
+
+    fn write(
+        &self,
+        to: &StagedFolder<'_>,
+        model_max_length: Option<usize>,
+        sampling: GenerationConfig,
+    ) -> Result<()> {
+        self.tokenizer.save(to.fs(), to.path(), model_max_length)?;
+        if let Some(template) = &self.chat_template {
+            store::atomic::write(to.fs(), &to.path().join(CHAT_TEMPLATE_FILE), template.as_bytes())?;
+        }
+        let generation = GenerationConfig {
+            bos_token_id: self.tokenizer.bos_id(),
+            eos_token_ids: self.stop_ids.clone(),
+            pad_token_id: self.tokenizer.pad_id(),
+            ..sampling
+        };
+        Ok(generation.write(to.fs(), &to.path().join(GENERATION_FILE))?)
+    }
+}
+
 /// Writes weights, configuration, tokenizer and generation defaults for other programs.
 pub(crate) fn write_model(
     to: &StagedFolder<'_>,
     weights: &mut Weights<AnyDevice>,
-    tokenizer: &Tokenizer,
+    beside: &Beside<'_>,
     sampling: GenerationConfig,
 ) -> Result<()> {
+    let tokenizer = beside.tokenizer;
     let ids = TokenIds { bos: tokenizer.bos_id(), eos: tokenizer.eos_id(), pad: tokenizer.pad_id() };
     folder::save(to.fs(), to.path(), weights, ids)?;
-    tokenizer.save(to.fs(), to.path(), Some(weights.config().max_position_embeddings))?;
-    let generation = GenerationConfig {
-        bos_token_id: ids.bos,
-        eos_token_ids: ids.eos.into_iter().collect(),
-        pad_token_id: ids.pad,
-        ..sampling
-    };
-    Ok(generation.write(to.fs(), &to.path().join("generation_config.json"))?)
+    beside.write(to, Some(weights.config().max_position_embeddings), sampling)
+}
+
+/// Writes an adapter for PEFT.
+fn write_adapter(
+    to: &StagedFolder<'_>,
+    weights: &mut Weights<AnyDevice>,
+    adapter: &AdapterConfig,
+    base: &BaseModel,
+) -> Result<()> {
+    let name = std::path::absolute(base.path()).unwrap_or_else(|_| base.path().to_owned());
+    let hash = Some(train::Base::hash(base).to_owned());
+    let base_name = BaseName { name: Some(name.display().to_string()), hash };
+    Ok(adapter_folder::save(to.fs(), to.path(), weights, adapter, &base_name)?)
 }
 
 fn write(
@@ -113,7 +173,15 @@ fn write(
         top_p: Some(request.recipe.validate.top_p),
         ..GenerationConfig::default()
     };
-    write_model(to, checkpoint.weights_mut(), &prepared.tokenizer, sampling)?;
+    let base = BaseModel::of_run(&trained.run, &trained.meta)?;
+    let beside = Beside::of_run(trained, &prepared.tokenizer, base.as_ref())?;
+    match (trained.meta.recipe.tuning().adapter, &base) {
+        (Some(adapter), Some(base)) => {
+            write_adapter(to, checkpoint.weights_mut(), &adapter, base)?;
+            beside.write(to, None, sampling)?;
+        }
+        _ => write_model(to, checkpoint.weights_mut(), &beside, sampling)?,
+    }
     let card = card(request, prepared, trained, evaluation).to_markdown();
     store::atomic::write(to.fs(), &to.path().join("README.md"), card.as_bytes())
         .map_err(Error::disk(Phase::Export))
@@ -134,7 +202,8 @@ fn compare(
 ) -> Result<f32> {
     let refuse = |message: String| Error::Export { folder: target.to_owned(), message };
     let extent = Extent::new(compared_prompts(evaluation), GREEDY_TOKENS);
-    let mut export = Generator::open_folder(written, request.target, None, &extent)?;
+    // In f32, as the checkpoint was opened: an adapter's base may be stored in another type.
+    let mut export = Generator::open_folder(written, request.target, Some(DType::F32), &extent)?;
     let mut largest = 0.0f32;
     for prompt in compared_prompts(evaluation) {
         let (a, b) = (checkpoint.logits(prompt)?, export.logits(prompt)?);
@@ -153,6 +222,25 @@ fn compare(
         }
     }
     Ok(largest)
+}
+
+/// What the model is, in the model card.
+fn summary(recipe: &Recipe, parameters: usize) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let how = match (&recipe.train.init, recipe.tuning().adapter) {
+        (None, _) => format!(
+            "A language model with {parameters} parameters, trained from scratch with text2llm {version}. It \
+             continues text; it was not tuned to follow instructions"
+        ),
+        (Some(init), Some(adapter)) => format!(
+            "A LoRA adapter of rank {} for `{init}` ({parameters} parameters), trained with text2llm {version}",
+            adapter.rank
+        ),
+        (Some(init), None) => format!(
+            "A language model with {parameters} parameters: `{init}`, trained further with text2llm {version}"
+        ),
+    };
+    format!("{how}. Its output may be wrong.")
 }
 
 fn card(request: &Request<'_>, prepared: &Prepared, trained: &Trained, evaluation: &Evaluation) -> ModelCard {
@@ -239,11 +327,8 @@ fn card(request: &Request<'_>, prepared: &Prepared, trained: &Trained, evaluatio
     ];
     ModelCard {
         name: recipe.name.clone(),
-        summary: format!(
-            "A language model with {parameters} parameters, trained from scratch with text2llm {}. It \
-             continues text; it was not tuned to follow instructions, and its output may be wrong.",
-            env!("CARGO_PKG_VERSION")
-        ),
+        summary: summary(recipe, parameters),
+        base_model: recipe.train.init.clone(),
         license: Some(request.recipe.export.license.clone()).filter(|license| !license.is_empty()),
         languages,
         results: results.into_iter().flatten().collect(),

@@ -10,6 +10,7 @@ mod before;
 mod curves;
 mod data;
 mod data_stages;
+pub(crate) mod examples;
 mod expected;
 mod export;
 mod folders;
@@ -29,7 +30,7 @@ mod training;
 mod validation;
 
 pub use crate::meta::{Until, go_on};
-pub(crate) use export::write_model;
+pub(crate) use export::{Beside, write_model};
 pub use job::{resume, run};
 pub use missing::{Missing, missing};
 pub use outcome::{Artifact, RunOutcome};

@@ -335,6 +335,7 @@ fn describe(meta: &mut RunMeta, prepared: &Prepared) {
     meta.model = Some(prepared.model.clone());
     meta.parameters = Some(prepared.model.parameter_count().total as u64);
     meta.inputs = inputs(prepared);
+    meta.stop_ids.clone_from(&prepared.stop_ids);
 }
 
 fn inputs(prepared: &Prepared) -> RunInputs {
@@ -510,9 +511,7 @@ impl train::Sampler<AnyDevice> for Sampler<'_> {
             }
             _ => decoding.weights_mut().copy_from(model.weights_mut())?,
         }
-        let stop_ids = base
-            .as_ref()
-            .map_or_else(|| tokenizer.eos_id().into_iter().collect(), |base| base.stop_ids().to_vec());
+        let stop_ids = self.meta.stop_ids.clone();
         let mut generator =
             Generator::new(decoding, tokenizer, stop_ids, "the model in training".to_owned())?;
         let train = &self.meta.recipe.train;

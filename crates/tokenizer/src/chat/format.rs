@@ -135,6 +135,25 @@ impl Record {
     }
 }
 
+impl Conversation {
+    /// Reads a conversation whose last message is to be answered.
+    ///
+    /// # Errors
+    /// The first finding that is an error, but for an answer that is missing; a record of another form.
+    pub fn to_answer(value: &Value) -> Result<Conversation, ChatError> {
+        let inspection = inspect(value);
+        let error = inspection
+            .findings
+            .into_iter()
+            .find(|finding| finding.severity == Severity::Error && finding.problem != Problem::NoAssistant);
+        match (error, inspection.record) {
+            (None, Some(Record::Conversation(conversation))) => Ok(conversation),
+            (Some(finding), _) => Err(ChatError::Record(finding)),
+            (None, _) => Err(ChatError::Record(Finding::error("", mistyped("messages", value)))),
+        }
+    }
+}
+
 /// What was found in a record.
 #[derive(Clone, Debug)]
 pub struct Inspection {

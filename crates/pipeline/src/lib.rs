@@ -6,6 +6,7 @@
 pub mod average;
 pub mod base;
 pub mod bench;
+pub mod chat_model;
 mod error;
 pub mod executor;
 pub mod forecast;

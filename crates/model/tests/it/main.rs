@@ -7,5 +7,6 @@ mod cuda;
 mod dropout;
 mod folder;
 mod golden;
+mod mixed_types;
 mod trainable;
 mod training;

@@ -2,12 +2,14 @@
 
 mod classifier;
 mod diff;
+mod doctor;
 mod executors;
 mod extract;
 mod inspect;
 mod make;
 mod prepare;
 mod prepared;
+mod show_mask;
 mod stage;
 mod stats;
 
@@ -33,6 +35,8 @@ pub enum What {
     Extract(extract::Arguments),
     Classifier(classifier::Arguments),
     Make(make::Arguments),
+    Doctor(doctor::Arguments),
+    ShowMask(show_mask::Arguments),
     Inspect(inspect::Arguments),
     Stats(stats::Arguments),
     Diff(diff::Arguments),
@@ -45,6 +49,8 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         What::Stage(arguments) => stage::run(global, arguments, console),
         What::Extract(arguments) => extract::run(arguments, console),
         What::Classifier(arguments) => classifier::run(global, arguments, console),
+        What::Doctor(arguments) => doctor::run(&arguments, console),
+        What::ShowMask(arguments) => show_mask::run(&arguments, console),
         What::Make(arguments) => make::run(global, arguments, console),
         What::Inspect(arguments) => inspect::run(global, &arguments, console),
         What::Stats(arguments) => stats::run(global, &arguments, console),

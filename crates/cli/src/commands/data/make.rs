@@ -10,7 +10,7 @@ use synthetic::weather_persona::{self, Options};
 
 use crate::arguments::GlobalArguments;
 use crate::failure::Outcome;
-use crate::output::{Console, bytes, count};
+use crate::output::{Console, bytes};
 
 /// Where the files are written, in the project folder.
 const DEFAULT_OUT: &str = "data/synthetic";
@@ -74,8 +74,8 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     }
     console.data(&format!(
         "{} conversations for training, {} for validation (seed {})",
-        count(generated.train.len() as u64),
-        count(generated.validation.len() as u64),
+        generated.train.len(),
+        generated.validation.len(),
         options.seed
     ))?;
     for file in &written {

@@ -105,8 +105,8 @@ fn write_ours(exported: &Path, binary: &Path, work: &Path) -> Result<()> {
 
     let (mut cases, mut logits): (Vec<Value>, Vec<Vec<f32>>) = (Vec::new(), Vec::new());
     for (i, text) in texts.iter().enumerate() {
-        let ids = tokenizer.encode(text);
-        let mut sequence = vec![tokenizer.bos_id()];
+        let ids = tokenizer.encode(text)?;
+        let mut sequence = tokenizer.prefix_ids().to_vec();
         sequence.extend(&ids);
         sequence.truncate(longest);
         let mut batch = Batch::new(1, sequence.len());
@@ -157,7 +157,7 @@ fn generate(binary: &Path, exported: &Path, prompt: &str) -> Result<Value> {
 }
 
 /// The likeliest token, again and again; the lowest id where two are equal, as `argmax` in PyTorch.
-fn greedy(model: &mut Decoder<Cpu>, prompt: &[u32], eos: u32, longest: usize) -> Result<Vec<u32>> {
+fn greedy(model: &mut Decoder<Cpu>, prompt: &[u32], eos: Option<u32>, longest: usize) -> Result<Vec<u32>> {
     model.reset();
     let mut logits = model.decode(prompt)?;
     let mut written = Vec::new();
@@ -165,7 +165,7 @@ fn greedy(model: &mut Decoder<Cpu>, prompt: &[u32], eos: u32, longest: usize) ->
         let best =
             (0..logits.len()).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).context("no logits")?;
         written.push(best as u32);
-        if best as u32 == eos || prompt.len() + written.len() >= longest {
+        if Some(best as u32) == eos || prompt.len() + written.len() >= longest {
             break;
         }
         logits = model.decode(&[best as u32])?;

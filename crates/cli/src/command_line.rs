@@ -45,6 +45,7 @@ pub enum Command {
     List(commands::list::Arguments),
     Fork(commands::fork::Arguments),
     Rm(commands::rm::Arguments),
+    Merge(commands::merge::Arguments),
     Average(commands::average::Arguments),
     Generate(commands::generate::Arguments),
     Bench(commands::bench::Arguments),

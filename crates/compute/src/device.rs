@@ -321,7 +321,7 @@ pub trait Device {
     fn add_bias(&mut self, x: Tensor, bias: Tensor);
     /// Adds the column sums of `dy` to `dbias`.
     fn bias_backward(&mut self, dy: Tensor, dbias: Tensor);
-    /// Row `ids[n]` of `table` (V, D), of any type, to row n of `out` (N, D).
+    /// Row `ids[n]` of `table` (V, D), of any type, to row n of `out` (N, D), of f32; or both of bfloat16.
     fn embedding(&mut self, ids: Tensor, table: Tensor, out: Tensor);
     /// Adds row n of `dout` to row `ids[n]` of `dtable`.
     fn embedding_backward(&mut self, ids: Tensor, dout: Tensor, dtable: Tensor);

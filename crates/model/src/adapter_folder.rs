@@ -6,12 +6,13 @@ use std::path::Path;
 
 use compute::Device;
 use formats::peft::{self, LoraConfig};
-use formats::safetensors::{self, Reader, TensorSpec, pytorch_metadata};
+use formats::safetensors::{self, Dtype, Reader, TensorSpec, pytorch_metadata};
 use store::fs::Fs;
 
-use crate::adapter::{AdapterConfig, Module};
+use crate::adapter::{self, AdapterConfig, Module};
 use crate::error::{Error, Result};
 use crate::parameters::Parameter;
+use crate::stored::Stored;
 use crate::weights::Weights;
 
 /// The key of the file's metadata that identifies the base's weights.
@@ -143,4 +144,74 @@ fn module_of(parameter: &str) -> Option<Module> {
     let (module, _) = parameter.rsplit_once(".lora_")?;
     let name = module.rsplit('.').next()?;
     Module::ALL.into_iter().find(|module| module.name() == name)
+}
+
+/// Writes a base's weights with the adapters of a folder added to them, W + s·B·A, as a model folder without
+/// tokenizer. One tensor at a time is in memory.
+///
+/// # Errors
+/// An adapter that does not fit the base; a type that models are not stored in; I/O errors.
+pub fn merge(fs: &dyn Fs, base: &mut Stored, adapter: &Path, dtype: Dtype, out: &Path) -> Result<()> {
+    let (config, _) = read_config(fs, adapter)?;
+    let path = adapter.join(peft::WEIGHTS_FILE);
+    let mut reader = Reader::open_with(fs, &path)?;
+    let parameters = base.parameters();
+    for tensor in reader.tensors() {
+        let fits = peft::parameter_name(&tensor.name).is_some_and(|name| {
+            let weight = format!("{}.weight", name.rsplit_once(".lora_").map_or(name, |(module, _)| module));
+            let wanted = parameters.iter().find(|(name, _)| *name == weight);
+            wanted.is_some_and(|(_, shape)| match name.ends_with(".lora_A.weight") {
+                true => tensor.shape == [config.rank, shape[1]],
+                false => tensor.shape == [shape[0], config.rank],
+            })
+        });
+        if !fits {
+            let message = format!(
+                "tensor {} of shape {:?} does not fit this model: the adapter belongs to another base",
+                tensor.name, tensor.shape
+            );
+            return Err(Error::Folder { path, message });
+        }
+    }
+    let mut hf = base.hf().clone();
+    (hf.dtype, hf.fused_projections) = (dtype, false);
+    hf.write(fs, &out.join(crate::folder::CONFIG_FILE))?;
+    let zeros = hf.zero_tensors();
+    let spec = |(name, shape): &(String, Vec<usize>)| TensorSpec { dtype, ..TensorSpec::f32(name, shape) };
+    let specs: Vec<TensorSpec> = parameters.iter().chain(&zeros).map(spec).collect();
+    let mut failed = None;
+    let written =
+        safetensors::write(fs, &out.join(safetensors::WEIGHTS_FILE), specs, &pytorch_metadata(), |spec| {
+            if zeros.iter().any(|(name, _)| *name == spec.name) {
+                return Ok(Cow::Owned(vec![0.0; spec.shape.iter().product()]));
+            }
+            let mut values = base.read(&spec.name, &spec.shape).map_err(|error| {
+                let message = error.to_string();
+                failed = Some(error);
+                formats::Error::Invalid { message }
+            })?;
+            let [a, b] =
+                ['A', 'B'].map(|matrix| peft::tensor_name(&adapter::parameter_name(&spec.name, matrix)));
+            if reader.find(&a).is_some() {
+                let (a, b) = (reader.read_f32(&a)?, reader.read_f32(&b)?);
+                add_product(&mut values, &a, &b, config.rank, config.scale());
+            }
+            Ok(Cow::Owned(values))
+        });
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(written.map(drop)?),
+    }
+}
+
+/// `w += scale·b·a`, with w (rows, columns), b (rows, rank), a (rank, columns), row-major.
+fn add_product(w: &mut [f32], a: &[f32], b: &[f32], rank: usize, scale: f32) {
+    let columns = a.len() / rank;
+    for (row, b) in w.chunks_exact_mut(columns).zip(b.chunks_exact(rank)) {
+        for (&b, a) in b.iter().zip(a.chunks_exact(columns)) {
+            for (w, a) in row.iter_mut().zip(a) {
+                *w += scale * b * a;
+            }
+        }
+    }
 }

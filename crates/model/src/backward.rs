@@ -16,6 +16,8 @@ pub(crate) struct Backward<'a, D: Device> {
     pub pass: Pass<'a, D>,
     pub layout: &'a TrainingLayout,
     pub dropout_seed: u64,
+    /// The number of rows whose loss is computed, where they were gathered.
+    pub gathered: Option<usize>,
 }
 
 impl<D: Device> Backward<'_, D> {
@@ -25,7 +27,11 @@ impl<D: Device> Backward<'_, D> {
         self.pass.forward(Some(seed));
         let dweight = self.pass.network.head.gradients.first().map(|gradient| gradient.tensor);
         let dx = self.pass.rows.of(self.layout.d_normed);
-        self.pass.loss(Some(LinearCrossEntropyGradient { dx, dweight, scale }));
+        let gradient = LinearCrossEntropyGradient { dx, dweight, scale };
+        match self.gathered {
+            Some(count) => self.pass.gathered_loss(count, gradient, self.layout.d_hidden),
+            None => self.pass.loss(Some(gradient)),
+        }
         self.backward();
     }
 

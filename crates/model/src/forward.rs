@@ -4,7 +4,7 @@
 //! everything beside them is bfloat16.
 
 use crate::config::ModelConfig;
-use crate::layout::ForwardBuffers;
+use crate::layout::{ForwardBuffers, TrainedRows};
 use crate::linear::{Linear, LinearPass};
 use crate::network::{Network, Norm};
 use compute::device::{Attention, LinearCrossEntropy, LinearCrossEntropyGradient, RmsNorm, Rope};
@@ -166,6 +166,36 @@ pub(crate) fn upload_batch<D: Device>(
     rows
 }
 
+/// Prepares [`Pass::gathered_loss`] of a batch that is uploaded: the number of rows that are trained; `None`
+/// where they are so many that gathering them is not worth it, or none.
+pub(crate) fn gather_trained<D: Device>(
+    device: &mut D,
+    config: &ModelConfig,
+    buffers: &ForwardBuffers,
+    batch: &Batch,
+    room: Tensor,
+) -> Option<usize> {
+    let TrainedRows { gather, scatter } = buffers.trained_rows?;
+    let trained: Vec<usize> = (0..batch.weights.len()).filter(|&row| batch.weights[row] > 0.0).collect();
+    let (n, count) = (batch.weights.len(), trained.len());
+    let d = config.hidden_size;
+    if count == 0 || count >= n * 9 / 10 || d > buffers.hidden.columns {
+        return None;
+    }
+    let mut places = vec![count as u32; n];
+    for (place, &row) in trained.iter().enumerate() {
+        places[row] = place as u32;
+    }
+    let ids = |of: &dyn Fn(usize) -> u32| trained.iter().map(|&row| of(row)).collect::<Vec<u32>>();
+    let weights: Vec<f32> = trained.iter().map(|&row| batch.weights[row]).collect();
+    device.upload_ids(gather.column_range(0, count), &ids(&|row| row as u32));
+    device.upload_ids(scatter.column_range(0, n), &places);
+    device.upload_ids(buffers.targets.column_range(0, count), &ids(&|row| batch.targets[row]));
+    device.upload(buffers.token_weights.column_range(0, count), &weights);
+    device.upload(room.column_range(0, d).row_range(count, 1), &vec![0.0; d]);
+    Some(count)
+}
+
 impl<D: Device> Pass<'_, D> {
     /// From tokens to `normed`, the last norm's output. `dropout_seed` decides what dropout drops; without it
     /// nothing is dropped.
@@ -306,6 +336,30 @@ impl<D: Device> Pass<'_, D> {
             loss_sum: buffers.loss_sum,
             gradient,
         });
+    }
+
+    /// As [`Pass::loss`] for the `count` rows that are trained and a head that is frozen: the others' logits
+    /// are never computed. `room`: (N, at least D) for the rows' gradient.
+    pub fn gathered_loss(&mut self, count: usize, gradient: LinearCrossEntropyGradient, room: Tensor) {
+        let (buffers, d) = (self.buffers, self.config.hidden_size);
+        let Some(TrainedRows { gather, scatter }) = buffers.trained_rows else { return };
+        let normed = self.rows.of(buffers.normed);
+        // Neither buffer is in use between the layers' forward and backward.
+        let x = buffers.hidden.column_range(0, d).row_range(0, count);
+        let dx = room.column_range(0, d).row_range(0, count);
+        self.device.embedding(gather.column_range(0, count), normed, x);
+        self.device.linear_cross_entropy(LinearCrossEntropy {
+            x,
+            weight: self.network.head.operand,
+            targets: buffers.targets.column_range(0, count),
+            weights: buffers.token_weights.column_range(0, count),
+            scratch: buffers.logits,
+            loss_sum: buffers.loss_sum,
+            gradient: Some(LinearCrossEntropyGradient { dx, ..gradient }),
+        });
+        // Rows that are not trained get the row of zeros behind the others.
+        let whole = room.column_range(0, d).row_range(0, count + 1);
+        self.device.embedding(self.rows.vector(scatter), whole, gradient.dx);
     }
 
     /// Σ weight · loss of a batch that is uploaded, in nats.

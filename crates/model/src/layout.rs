@@ -120,6 +120,17 @@ pub(crate) struct ForwardBuffers {
     /// (1, 1) of f64.
     pub loss_sum: Tensor,
     pub linear: LinearBuffers,
+    /// Of a model with adapters, whose head is frozen: rows of its loss.
+    pub trained_rows: Option<TrainedRows>,
+}
+
+/// Ids by which rows that are trained are gathered for the head, and its gradient put back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TrainedRows {
+    /// (1, N): the rows that are trained, of which there may be fewer.
+    pub gather: Tensor,
+    /// (1, N): the place of each row among them; behind the last for the others.
+    pub scatter: Tensor,
 }
 
 /// The sizes of a batch's buffers and their type.
@@ -279,6 +290,10 @@ impl TrainingLayout {
         let mut forward =
             extent.forward(config, &mut layout, (residual, activations, final_rstd), (normed, hidden));
         forward.linear = linear;
+        forward.trained_rows = training.adapter.as_ref().map(|_| {
+            let [gather, scatter] = [0; 2].map(|_| layout.reserve(DType::U32, 1, n));
+            TrainedRows { gather, scatter }
+        });
         let squared_norm = layout.reserve(DType::F64, 1, 1);
         let muon = (optimizer == Optimizer::Muon)
             .then(|| MuonBuffers::new(&network.parameters, element, &mut layout));
@@ -338,6 +353,7 @@ impl Extent {
             sin,
             loss_sum,
             linear: LinearBuffers::default(),
+            trained_rows: None,
         }
     }
 }

@@ -72,6 +72,12 @@ impl Stored {
         }
     }
 
+    /// Names and shapes of the parameters.
+    pub fn parameters(&self) -> Vec<(String, Vec<usize>)> {
+        let parameters = Network::parameters_of(&self.config).into_iter();
+        parameters.map(|parameter| (parameter.name, parameter.shape)).collect()
+    }
+
     /// The files with weights.
     pub fn files(&self) -> Vec<PathBuf> {
         match &self.form {

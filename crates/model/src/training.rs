@@ -3,7 +3,7 @@
 use crate::backward::Backward;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
-use crate::forward::{Pass, Positions, Rows, upload_batch};
+use crate::forward::{Pass, Positions, Rows, gather_trained, upload_batch};
 use crate::groups::{Groups, trained_runs};
 use crate::layout::{MemoryPlan, TrainingLayout};
 use crate::network::at;
@@ -197,10 +197,11 @@ impl<D: Device> TrainingModel<D> {
     pub fn accumulate(&mut self, batch: &Batch, gradient_scale: f32, dropout_seed: u64) {
         let rows = self.upload_batch(batch);
         let Weights { device, config, network, .. } = &mut self.weights;
+        let gathered = gather_trained(device, config, &self.layout.forward, batch, self.layout.d_hidden);
         let adapter_dropout = self.training.adapter.as_ref().map_or(0.0, |adapter| adapter.dropout);
         let buffers = &self.layout.forward;
         let pass = Pass { device, config, network, buffers, rows, adapter_dropout };
-        Backward { pass, layout: &self.layout, dropout_seed }.accumulate(gradient_scale);
+        Backward { pass, layout: &self.layout, dropout_seed, gathered }.accumulate(gradient_scale);
     }
 
     /// Waits for the step and reads its figures.

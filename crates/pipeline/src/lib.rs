@@ -13,6 +13,7 @@ pub mod forecast;
 pub mod fork;
 pub mod generate;
 mod measure;
+pub mod merge;
 mod meta;
 mod open_model;
 mod ours;

@@ -21,10 +21,16 @@ pub fn commented(name: &str, example: &str) -> String {
     out.push_str(&format!("name = {}\n", toml::Value::String(name.to_owned())));
     let Some(Value::Object(properties)) = json_schema().get("properties") else { return out };
     let no_keys = toml::Table::new();
+    let always = Recipe::default().to_value();
     for (section, schema) in properties {
         let Some(Value::Object(keys)) = schema.get("properties") else { continue };
         out.push('\n');
         comment(&mut out, schema);
+        // A section that does something by being there.
+        if always.get(section).is_none() && !chosen.contains_key(section) {
+            out.push_str(&format!("# [{section}] is not used here; the example finetune shows its keys.\n"));
+            continue;
+        }
         out.push_str(&format!("[{section}]\n"));
         let chosen = chosen.get(section).and_then(toml::Value::as_table).unwrap_or(&no_keys);
         for (key, schema) in keys {

@@ -11,6 +11,7 @@ pub mod fork;
 pub mod generate;
 pub mod list;
 pub mod logs;
+pub mod merge;
 pub mod new;
 pub mod plan;
 pub mod resume;
@@ -47,6 +48,7 @@ pub fn dispatch(cli: Cli, console: &mut Console) -> Outcome {
         Command::Supervise(arguments) => supervise::run(&global, arguments, console),
         Command::List(arguments) => list::run(&global, arguments, console),
         Command::Generate(arguments) => generate::run(&global, arguments, console),
+        Command::Merge(arguments) => merge::run(&arguments, console),
         Command::Average(arguments) => average::run(&global, arguments, console),
         Command::Bench(arguments) => bench::run(&global, arguments, console),
         Command::Doctor(arguments) => doctor::run(&global, arguments, console),

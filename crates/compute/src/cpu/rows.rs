@@ -8,7 +8,8 @@ use super::simd::{axpy, dot, dot3, exp, scaled_copy, simd};
 use super::vector::{Element, with_element};
 use crate::device::{RmsNorm, RmsNormBackward, Rope};
 use crate::reference::dropout_keeps;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
+use half::bf16;
 use std::ops::Range;
 
 /// Rows of one work item.
@@ -156,6 +157,16 @@ impl Cpu {
     pub(super) fn embedding_rows(&mut self, ids: Tensor, table: Tensor, out: Tensor) {
         let ids = self.arena.ids(ids);
         assert_eq!((ids.len(), table.columns), (out.rows, out.columns));
+        if out.dtype == DType::Bf16 {
+            let (from, to) = (self.rows::<bf16>(table), self.rows::<bf16>(out));
+            self.each_row(out.rows, |r| {
+                let id = ids[r] as usize;
+                assert!(id < table.rows, "row {id} of a table of {}", table.rows);
+                // SAFETY: as below.
+                unsafe { to.row(r).copy_from_slice(from.read_columns(id, 0..table.columns)) };
+            });
+            return;
+        }
         // Seen from its transpose, the table's rows are columns.
         let (from, to) = (Shared(self.view(table).transposed()), self.rows::<f32>(out));
         self.each_row(out.rows, |r| {

@@ -29,6 +29,7 @@ pub fn each_of(element: DType, visit: &mut Visit) {
     attentions(element, visit);
     losses(element, visit);
     copies(element, visit);
+    gathers(element, visit);
 }
 
 fn products(element: DType, visit: &mut Visit) {
@@ -193,6 +194,16 @@ fn attentions(element: DType, visit: &mut Visit) {
             device.attention(op);
             device.attention_backward(AttentionBackward { forward: op, dout, dq, dk, dv });
         });
+    }
+}
+
+/// Rows picked out of a matrix.
+fn gathers(element: DType, visit: &mut Visit) {
+    for (rows, picked, width) in [(5, 3, 7), (70, 130, 64)] {
+        let mut c = Case::of(element, format!("gather {picked} of {rows} × {width}"));
+        let (table, out) = (c.input(rows, width + 3), c.output(picked, width));
+        let ids = c.ids(picked, rows as u64);
+        visit(&c, &|d| d.embedding(ids, table.column_range(3, width), out));
     }
 }
 

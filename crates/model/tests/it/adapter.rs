@@ -29,8 +29,13 @@ fn adapter(dropout: f32) -> AdapterConfig {
     AdapterConfig { rank: 4, alpha: 6.0, dropout, ..AdapterConfig::default() }
 }
 
+/// Of conversations only some tokens are trained.
 fn batch() -> Batch {
-    training::random_batch(&config(), 2, 12)
+    let mut batch = training::random_batch(&config(), 2, 12);
+    for (at, weight) in batch.weights.iter_mut().enumerate() {
+        *weight = if at % 3 == 1 { 1.0 } else { 0.0 };
+    }
+    batch
 }
 
 fn adapted(adapter: AdapterConfig, precision: Precision) -> Training {
@@ -161,6 +166,23 @@ fn only_adapters_are_trained_and_only_they_take_memory() {
         let plan = MemoryPlan::new(&config(), &Purpose::Train(training));
         assert!(plan.gradients_bytes <= 4 * adapters + padding, "{plan:?}");
         assert!(plan.moments_bytes <= 8 * adapters + padding, "{plan:?}");
+    }
+}
+
+/// The head computes only the rows that are trained: the loss is that of all rows with their weights.
+#[test]
+fn rows_that_are_not_trained_change_nothing() {
+    for &precision in training::precisions() {
+        let mut model = laid_out(adapted(adapter(0.0), precision));
+        let (found, expected) = (loss(&mut model), model.evaluate(&batch()));
+        assert!((found / expected - 1.0).abs() < 1e-6, "{precision:?}: {found}, of all rows {expected}");
+        let mut whole = training::random_batch(&config(), 2, 12);
+        whole.weights.fill(0.0);
+        model.begin_step();
+        model.accumulate(&whole, 1.0, 3);
+        assert_eq!(model.step_outcome().loss_sum, 0.0);
+        let name = &names(&model, "lora_B")[0];
+        assert!(model.gradient(name).unwrap().iter().all(|&gradient| gradient == 0.0));
     }
 }
 

@@ -329,6 +329,14 @@ impl Adapter {
     }
 }
 
+/// The base of a folder's adapter; `None`: it holds none.
+///
+/// # Errors
+/// As [`Adapter::find`].
+pub(crate) fn base_of_adapter(folder: &Path) -> Result<Option<PathBuf>> {
+    Ok(Adapter::find(folder)?.map(|adapter| adapter.base))
+}
+
 /// Whether a folder holds a model or an adapter.
 fn has_model(folder: &Path) -> bool {
     folder.join(model::folder::CONFIG_FILE).exists() || adapter_folder::is_adapter(&RealFs, folder)

@@ -175,7 +175,9 @@ fn read_tokenizer(folder: &Path, name: &str, bytes: &[u8]) -> bool {
     let opened = Tokenizer::open(&RealFs, &folder).ok().filter(|_| written.is_ok());
     if let Some(tokenizer) = &opened {
         let ids = tokenizer.encode("the river runs <EOS> under 12 bridges, été\u{301} 7777777");
-        tokenizer.decode(&ids, false);
+        if let Ok(ids) = ids {
+            tokenizer.decode(&ids, false);
+        }
     }
     std::fs::write(&path, whole).is_ok() && opened.is_some()
 }

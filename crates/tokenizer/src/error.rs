@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::chat::ChatError;
+
 /// `Result` with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -130,7 +132,7 @@ pub enum Error {
     },
     /// A chat record or a chat template.
     #[error(transparent)]
-    Chat(#[from] crate::chat::ChatError),
+    Chat(#[from] ChatError),
     /// An I/O error.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -149,7 +151,21 @@ impl Error {
             | Error::NoSuchToken { .. }
             | Error::TooLarge { .. }
             | Error::Library { .. } => ErrorKind::Corrupt,
-            Error::Chat(error) => error.kind(),
+            Error::Chat(error) => match error {
+                ChatError::Record(_) | ChatError::Refused { .. } | ChatError::DoubledBos { .. } => {
+                    ErrorKind::Data
+                }
+                ChatError::UnknownBuiltin { .. }
+                | ChatError::NoTemplate
+                | ChatError::TurnNotFound { .. }
+                | ChatError::ToolCallVanishes { .. }
+                | ChatError::ToolsVanish { .. }
+                | ChatError::ContentVanishes { .. } => ErrorKind::Invalid,
+                ChatError::Syntax { .. }
+                | ChatError::Limit { .. }
+                | ChatError::NoDefault { .. }
+                | ChatError::File { .. } => ErrorKind::Corrupt,
+            },
             Error::Store(error) => match error.kind() {
                 store::ErrorKind::NotFound => ErrorKind::NotFound,
                 store::ErrorKind::Corrupt => ErrorKind::Corrupt,

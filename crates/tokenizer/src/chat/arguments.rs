@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::conversation::{mistyped, tool_name};
-use super::finding::{Finding, Problem};
+use super::finding::{Finding, Problem, mistyped};
 
 /// Checks `{"name": …, "arguments": …}` and makes the arguments an object.
 pub(crate) fn call_function(function: &mut Value, path: &str, findings: &mut Vec<Finding>) {
@@ -32,6 +31,11 @@ pub(crate) fn call_function(function: &mut Value, path: &str, findings: &mut Vec
         Value::Null => *arguments = Value::Object(Map::new()),
         other => findings.push(Finding::error(path, mistyped("an object", other))),
     }
+}
+
+/// The name of a declared tool.
+pub(crate) fn tool_name(tool: &Value) -> Option<&str> {
+    tool["function"]["name"].as_str().or_else(|| tool["name"].as_str())
 }
 
 /// Declared tools: a list or a JSON string of one, each `{"type": "function", "function": {…}}` or the

@@ -3,12 +3,12 @@
 
 use serde_json::Value;
 
-use super::conversation::{Conversation, Message, role, text, tool_calls, tool_name};
+use super::arguments::tool_name;
+use super::conversation::{Conversation, Message, role, text, tool_calls};
 use super::finding::{Finding, Problem};
 use super::schema;
 
-/// Findings about a normalised conversation. `path` is the field of the messages; `from` is the first message
-/// of the answer, which should hold the assistant's turns.
+/// Findings about a normalised conversation. `path` is the field of the messages.
 pub(crate) fn check(conversation: &Conversation, path: &str, findings: &mut Vec<Finding>) {
     let messages = &conversation.messages;
     let mut open = Calls::default();

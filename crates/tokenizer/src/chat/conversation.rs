@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::arguments::call_function;
-use super::finding::{Finding, Problem};
+use super::finding::{Finding, Problem, mistyped};
 
 /// A message: `role`, `content`, `tool_calls`, `tool_call_id`, `name`, `reasoning_content`, and whatever else
 /// a template reads. The keys keep their order.
@@ -56,27 +56,6 @@ pub(crate) fn text(message: &Message) -> String {
 /// The tool calls of a message.
 pub(crate) fn tool_calls(message: &Message) -> &[Value] {
     message.get("tool_calls").and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-/// The name of a declared tool.
-pub(crate) fn tool_name(tool: &Value) -> Option<&str> {
-    tool["function"]["name"].as_str().or_else(|| tool["name"].as_str())
-}
-
-/// What a value is, for error messages.
-pub(crate) fn kind(value: &Value) -> String {
-    match value {
-        Value::Null => "null".into(),
-        Value::Bool(_) => "a boolean".into(),
-        Value::Number(_) => "a number".into(),
-        Value::String(_) => "a string".into(),
-        Value::Array(_) => "a list".into(),
-        Value::Object(_) => "an object".into(),
-    }
-}
-
-pub(crate) fn mistyped(expected: &'static str, value: &Value) -> Problem {
-    Problem::Type { expected, found: kind(value) }
 }
 
 /// Normalises a list of messages in OpenAI's form.

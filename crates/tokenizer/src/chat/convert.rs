@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::arguments::{call_function, tools};
-use super::conversation::{Conversation, Message, kind, message, messages, mistyped};
-use super::finding::{Finding, Problem};
+use super::conversation::{Conversation, Message, message, messages};
+use super::finding::{Finding, Problem, mistyped};
 
 const SPEAKERS: &str = "human, user, gpt, assistant, system, function_call, observation or tool";
 
@@ -66,7 +66,8 @@ fn turn_message(turn: &Value, path: &str, calls: &mut usize, findings: &mut Vec<
             let made = function_calls(value, &format!("{path}.value"), findings)?;
             let with_ids = made.into_iter().map(|function| {
                 *calls += 1;
-                json!({"id": format!("call{:05}", *calls % 100_000), "type": "function", "function": function})
+                let id = format!("call{:05}", *calls % 100_000);
+                json!({"id": id, "type": "function", "function": function})
             });
             let mut message = message("assistant", "");
             message.insert("tool_calls".into(), with_ids.collect());
@@ -143,7 +144,7 @@ pub(crate) fn alpaca(record: &Map<String, Value>, findings: &mut Vec<Finding>) -
     let mut required = |key: &'static str| match &record[key] {
         Value::String(text) => text.clone(),
         other => {
-            findings.push(Finding::error(key, Problem::Type { expected: "a string", found: kind(other) }));
+            findings.push(Finding::error(key, mistyped("a string", other)));
             String::new()
         }
     };

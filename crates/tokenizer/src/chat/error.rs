@@ -1,7 +1,6 @@
 //! Errors of chat records, templates and rendering.
 
-use super::Finding;
-use crate::ErrorKind;
+use super::finding::Finding;
 
 /// Errors of chat records, templates and rendering.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -109,8 +108,8 @@ pub enum ChatError {
     },
     /// The text begins with two BOS tokens.
     #[error(
-        "the text begins with two BOS tokens (`{token}`): the chat template writes one, and the first message \
-         or the prefix another"
+        "the text begins with two BOS tokens (`{token}`): the chat template writes one, and the first \
+         message or the prefix another"
     )]
     DoubledBos {
         /// BOS.
@@ -124,24 +123,4 @@ pub enum ChatError {
         /// What is wrong.
         message: String,
     },
-}
-
-impl ChatError {
-    /// The kind of this error.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            ChatError::Record(_) | ChatError::Refused { .. } | ChatError::DoubledBos { .. } => {
-                ErrorKind::Data
-            }
-            ChatError::UnknownBuiltin { .. } | ChatError::NoTemplate => ErrorKind::Invalid,
-            ChatError::TurnNotFound { .. }
-            | ChatError::ToolCallVanishes { .. }
-            | ChatError::ToolsVanish { .. }
-            | ChatError::ContentVanishes { .. } => ErrorKind::Invalid,
-            ChatError::Syntax { .. }
-            | ChatError::Limit { .. }
-            | ChatError::NoDefault { .. }
-            | ChatError::File { .. } => ErrorKind::Corrupt,
-        }
-    }
 }

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::conversation::Conversation;
 use super::error::ChatError;
-use super::format::{Content, Record, joined};
+use super::finding::{Finding, Problem};
 use super::mask::MaskOptions;
+use super::record::{Content, Record, joined};
 use super::render::{RenderOptions, Rendered, Renderer, Turn};
 use crate::Result;
 
@@ -122,7 +123,7 @@ impl Renderer {
         }
         self.check_bos(&ids)?;
         if !mask.contains(&true) {
-            return Err(ChatError::Record(super::Finding::error("", super::Problem::Empty)).into());
+            return Err(ChatError::Record(Finding::error("", Problem::Empty)).into());
         }
         Ok(Example { text: whole, ids, offsets, mask, turns: Vec::new(), dropped: Vec::new() })
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 /// How bad a [`Finding`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -76,7 +78,7 @@ pub enum Problem {
         /// The expected type.
         expected: &'static str,
         /// What it is.
-        found: String,
+        found: &'static str,
     },
     /// A required field is missing.
     #[error("`{key}` is missing")]
@@ -193,4 +195,17 @@ pub enum Problem {
     /// A pair whose answers are the same.
     #[error("`chosen` and `rejected` are the same")]
     SameAnswers,
+}
+
+/// A field of another type.
+pub(crate) fn mistyped(expected: &'static str, value: &Value) -> Problem {
+    let found = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    Problem::Type { expected, found }
 }

@@ -4,9 +4,10 @@ use serde_json::{Map, Value};
 
 use super::arguments::tools;
 use super::check::check;
-use super::conversation::{Conversation, Message, messages, mistyped};
+use super::conversation::{Conversation, messages};
 use super::error::ChatError;
-use super::finding::{Finding, Problem, Severity};
+use super::finding::{Finding, Problem, Severity, mistyped};
+use super::record::{Content, Record, joined};
 use super::{convert, preference};
 
 /// A format of chat data.
@@ -70,53 +71,6 @@ fn detect(record: &Map<String, Value>) -> Result<Format, Problem> {
         let keys: Vec<&str> = record.keys().take(12).map(String::as_str).collect();
         Problem::UnknownFormat { keys: keys.join(", ") }
     })
-}
-
-/// Text, or messages.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Content {
-    /// Plain text.
-    Text(String),
-    /// Normalised messages.
-    Messages(Vec<Message>),
-}
-
-impl Content {
-    pub(crate) fn is_empty(&self) -> bool {
-        match self {
-            Content::Text(text) => text.is_empty(),
-            Content::Messages(messages) => messages.is_empty(),
-        }
-    }
-}
-
-/// A record, normalised.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Record {
-    /// A conversation.
-    Conversation(Conversation),
-    /// Text without turns.
-    Text(String),
-    /// A prompt, which is not trained, and a completion, which is.
-    Completion {
-        /// The prompt.
-        prompt: Content,
-        /// Its continuation.
-        completion: Content,
-        /// Declared tools.
-        tools: Vec<Value>,
-    },
-    /// A prompt with a better and a worse answer.
-    Preference {
-        /// The prompt.
-        prompt: Content,
-        /// The better answer.
-        chosen: Content,
-        /// The worse answer.
-        rejected: Content,
-        /// Declared tools.
-        tools: Vec<Value>,
-    },
 }
 
 impl Record {
@@ -288,18 +242,6 @@ fn answer_path(path: &str, from: usize, answer: &str) -> String {
         Ok(index) => format!("{answer}[{}]{rest}", index - from),
         Err(_) => path.to_owned(),
     }
-}
-
-/// A prompt and an answer as one list of messages, and the index of the answer's first.
-pub(crate) fn joined(prompt: &Content, answer: &Content) -> (Vec<Message>, usize) {
-    let as_messages = |content: &Content, role: &str| match content {
-        Content::Text(text) => vec![super::conversation::message(role, text.clone())],
-        Content::Messages(messages) => messages.clone(),
-    };
-    let mut messages = as_messages(prompt, "user");
-    let from = messages.len();
-    messages.extend(as_messages(answer, "assistant"));
-    (messages, from)
 }
 
 /// Checks a conversation of which no message was lost in reading: otherwise indices and order mislead.

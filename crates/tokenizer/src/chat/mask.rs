@@ -35,10 +35,10 @@ impl Default for MaskOptions {
 impl MaskOptions {
     /// The turns that are trained, in order.
     pub fn turns<'r>(&self, rendered: &'r Rendered) -> Vec<&'r Turn> {
-        let later = rendered.turns.iter().filter(|turn| turn.message_index >= self.from_message);
+        let mut later = rendered.turns.iter().filter(|turn| turn.message_index >= self.from_message);
         match &self.train {
             Train::Assistant => later.filter(|turn| turn.role == "assistant").collect(),
-            Train::Last => later.filter(|turn| turn.role == "assistant").next_back().into_iter().collect(),
+            Train::Last => later.rfind(|turn| turn.role == "assistant").into_iter().collect(),
             Train::Roles(roles) => later.filter(|turn| roles.contains(&turn.role)).collect(),
         }
     }

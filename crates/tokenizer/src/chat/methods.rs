@@ -1,6 +1,6 @@
 //! Python methods and filters that minijinja's own compatibility layer lacks or has with other white space.
 
-use minijinja::value::{StringInput, Tuple, from_args};
+use minijinja::value::{StringInput, Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
@@ -74,6 +74,16 @@ pub(crate) fn trim(value: StringInput<'_>, chars: Option<String>) -> Value {
         Some(chars) => text.trim_matches(|c| chars.contains(c)),
         None => text.trim_matches(is_space),
     })
+}
+
+/// The test `iterable`: None is not.
+pub(crate) fn is_iterable(value: &Value) -> bool {
+    !value.is_none() && value.try_iter().is_ok()
+}
+
+/// The test `sequence`: what has a length and items, strings and objects included.
+pub(crate) fn is_sequence(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
 }
 
 fn not_text() -> Error {

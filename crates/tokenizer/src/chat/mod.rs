@@ -5,13 +5,15 @@
 //! is no table of a family's markers, and `{% generation %}` tags are not needed.
 //!
 //! A record's line is read by [`Record::read`], checked by [`inspect`] (every finding, for a report), and
-//! rendered by a [`Renderer`], which is built from a tokenizer and a [`ChatTemplate`]. Templates are code from
-//! strangers: they run with limits on steps, depth and output size, and reach nothing but their variables.
+//! rendered by a [`Renderer`], which is built from a tokenizer and a [`ChatTemplate`]. Templates are code
+//! from strangers: they run with limits on steps, depth, time and output size, and reach nothing but their
+//! variables.
 //!
-//! Reading order: `format`, `conversation`, `check`; `template`, `python`, `source`; `render`, `spans`,
-//! `mask`.
+//! Reading order: `record`, `format`, `conversation`, `check`; `template`, `python`, `source`, `bounds`;
+//! `render`, `spans`, `mask`, `example`.
 
 mod arguments;
+mod bounds;
 mod builtin;
 mod check;
 mod conversation;
@@ -24,6 +26,7 @@ mod mask;
 mod methods;
 mod preference;
 mod python;
+mod record;
 mod render;
 mod schema;
 mod source;
@@ -37,8 +40,9 @@ pub use conversation::{Conversation, Message};
 pub use error::ChatError;
 pub use example::{Example, PreferenceExample};
 pub use finding::{Finding, Problem, Severity};
-pub use format::{Content, Format, Inspection, Record, inspect};
+pub use format::{Format, Inspection, inspect};
 pub use mask::{MaskOptions, Train};
+pub use record::{Content, Record};
 pub use render::{RenderOptions, Rendered, Renderer, Turn};
 pub use strftime::Clock;
 pub use template::ChatTemplate;

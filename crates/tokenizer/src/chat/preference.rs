@@ -3,9 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::arguments::tools;
-use super::conversation::{Message, messages, mistyped};
-use super::finding::{Finding, Problem};
-use super::format::{Content, Record};
+use super::conversation::{Message, message, messages};
+use super::finding::{Finding, Problem, mistyped};
+use super::record::{Content, Record};
 
 /// `chosen` and `rejected`, with or without `prompt`.
 ///
@@ -31,7 +31,7 @@ pub(crate) fn read(record: &Map<String, Value>, findings: &mut Vec<Finding>) -> 
         (Content::Text(chosen), Content::Text(rejected)) => match given {
             Some(Content::Text(prompt)) => text_pair(prompt, &chosen, &rejected),
             Some(Content::Messages(prompt)) => {
-                let answer = |text: String| vec![super::conversation::message("assistant", text)];
+                let answer = |text: String| vec![message("assistant", text)];
                 messages_pair(prompt, answer(chosen), answer(rejected))
             }
             None => {

@@ -75,40 +75,6 @@ fn spend(state: &State, value: &Value, depth: usize) -> Result<(), Error> {
     state.consume_fuel(1 + value.as_str().map_or(0, |text| text.len() as u64 / 64))
 }
 
-/// Most values within one, each counted as often as it occurs.
-const MOST_VALUES: u64 = 1 << 18;
-
-/// A value as it is, if what it contains has bounds.
-pub(crate) fn bounded(state: &State, value: &Value) -> Result<Value, Error> {
-    let mut count = 0;
-    count_values(value, 0, &mut count)?;
-    state.consume_fuel(count / 16)?;
-    Ok(value.clone())
-}
-
-fn count_values(value: &Value, depth: usize, count: &mut u64) -> Result<(), Error> {
-    *count += 1;
-    if depth > DEEPEST || *count > MOST_VALUES {
-        return Err(Error::from(ErrorKind::OutOfFuel));
-    }
-    let is_map = value.kind() == ValueKind::Map;
-    if is_map
-        && depth > 0
-        && value.as_object().is_some_and(|object| object.type_name().ends_with("Namespace"))
-    {
-        // Its content can be changed after it was counted.
-        return Err(Error::new(ErrorKind::InvalidOperation, "a namespace within a value is not supported"));
-    }
-    if is_map || matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
-        for item in value.try_iter()?.checked() {
-            let item = item?;
-            let item = if is_map { value.get_item(&item)? } else { item };
-            count_values(&item, depth + 1, count)?;
-        }
-    }
-    Ok(())
-}
-
 /// The shortest digits that read back as the same number, laid out as Python does.
 fn write_number(out: &mut dyn Write, value: &Value) -> fmt::Result {
     if value.is_integer() {

@@ -2,9 +2,9 @@
 //!
 //! Checked: `type` (a name or a list of names), `nullable`, `enum`, `const`, `required`, `properties`,
 //! `additionalProperties` (false or a schema), `items`, `minItems`, `maxItems`, `minimum`, `maximum`,
-//! `exclusiveMinimum`, `exclusiveMaximum`, `minLength`, `maxLength`, `anyOf`, `oneOf` (as `anyOf`) and `allOf`.
-//! Anything else, `pattern`, `format` and `$ref` included, is not checked, and an unknown `type` (`dict`,
-//! `float` and such occur in the wild) matches everything.
+//! `exclusiveMinimum`, `exclusiveMaximum`, `minLength`, `maxLength`, `anyOf`, `oneOf` (as `anyOf`) and
+//! `allOf`. Anything else, `pattern`, `format` and `$ref` included, is not checked, and an unknown `type`
+//! (`dict`, `float` and such occur in the wild) matches everything.
 
 use serde_json::Value;
 
@@ -43,20 +43,17 @@ fn visit(schema: &Value, value: &Value, path: &str, depth: usize, found: &mut Ve
     match value {
         Value::Number(number) => {
             let number = number.as_f64().unwrap_or(f64::NAN);
-            let limit = |key: &str| schema[key].as_f64();
-            let bounds: [(&str, fn(f64, f64) -> bool); 4] = [
-                ("minimum", |value, limit| value >= limit),
-                ("maximum", |value, limit| value <= limit),
-                ("exclusiveMinimum", |value, limit| value > limit),
-                ("exclusiveMaximum", |value, limit| value < limit),
-            ];
-            for (key, fits) in bounds {
-                if let Some(limit) = limit(key)
-                    && !fits(number, limit)
+            let mut limit = |key: &str, fits: fn(&f64, &f64) -> bool| {
+                if let Some(limit) = schema[key].as_f64()
+                    && !fits(&number, &limit)
                 {
                     fail(format!("{} violates {key} {limit}", short(value)));
                 }
-            }
+            };
+            limit("minimum", f64::ge);
+            limit("maximum", f64::le);
+            limit("exclusiveMinimum", f64::gt);
+            limit("exclusiveMaximum", f64::lt);
         }
         Value::String(text) => {
             check_count(schema, "minLength", "maxLength", text.chars().count(), "characters", &mut fail);

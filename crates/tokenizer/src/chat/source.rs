@@ -4,11 +4,12 @@
 //! else knows, becomes a block without an effect: spans come from rendering. Attributes with two leading
 //! underscores, which only serve to climb out of a sandbox, are refused as transformers refuses them.
 //!
-//! Every value that is assigned passes through [`BOUNDED`]: minijinja counts the steps that make a value, and
-//! lists that contain a list twice grow by doubling in few steps, to be printed or compared in 2^60.
+//! Every value that is assigned passes through [`BOUNDED`] (see `bounds`).
 
 /// The function that refuses values without bounds.
 pub(crate) const BOUNDED: &str = "_bounded";
+/// The same for values within a namespace, which must not be namespaces.
+pub(crate) const BOUNDED_ITEM: &str = "_bounded_item";
 
 /// The source with its generation marks replaced, or the name of a forbidden attribute.
 pub(crate) fn prepare(source: &str) -> Result<String, String> {
@@ -104,7 +105,8 @@ fn bound_assignment(tag: &str) -> String {
     let (open, content, close) = inside(tag);
     match content.split_once('=') {
         Some((target, value)) if !value.starts_with('=') => {
-            format!("{open}{target}= {BOUNDED}(({value})) {close}")
+            let function = if target.contains('.') { BOUNDED_ITEM } else { BOUNDED };
+            format!("{open}{target}= {function}(({value})) {close}")
         }
         _ => tag.to_owned(),
     }
@@ -127,7 +129,7 @@ fn bound_parameters(tag: &str) -> String {
     }
     let names = names.iter().map(|name| name.split('=').next().unwrap_or_default().trim());
     let is_name = |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
-    names.filter(is_name).map(|name| format!("{{% set {name} = {BOUNDED}({name}) {close}")).collect()
+    names.filter(is_name).map(|name| format!("{{% set {name} = {BOUNDED_ITEM}({name}) {close}")).collect()
 }
 
 /// Length of the text up to the `{% endraw %}` tag.
@@ -198,13 +200,16 @@ mod tests {
     fn assigned_values_are_bounded() {
         for (source, wanted) in [
             ("{% set x = 1 %}", "{% set x = _bounded(( 1 )) %}"),
-            ("{%- set n.x = a if b == c else d -%}", "{%- set n.x = _bounded(( a if b == c else d )) -%}"),
+            (
+                "{%- set n.x = a if b == c else d -%}",
+                "{%- set n.x = _bounded_item(( a if b == c else d )) -%}",
+            ),
             ("{% set a, b = 1, 2 %}", "{% set a, b = _bounded(( 1, 2 )) %}"),
             ("{% set x %}text{% endset %}", "{% set x %}text{% endset %}"),
             ("{% setting = 1 %}{%%}{%-%}", "{% setting = 1 %}{%%}{%-%}"),
             (
                 "{% macro f(a, b=[1, 2]) -%}",
-                "{% macro f(a, b=[1, 2]) -%}{% set a = _bounded(a) -%}{% set b = _bounded(b) -%}",
+                "{% macro f(a, b=[1, 2]) -%}{% set a = _bounded_item(a) -%}{% set b = _bounded_item(b) -%}",
             ),
             ("{% macro f() %}", "{% macro f() %}"),
         ] {

@@ -275,8 +275,7 @@ fn has_reasoning(message: &Message) -> bool {
     let filled = |key: &&str| {
         message.get(*key).and_then(Value::as_str).is_some_and(|reasoning| !reasoning.trim().is_empty())
     };
-    ["reasoning_content", "thinking", "reasoning"].iter().any(|key| filled(&key))
-        || text(message).contains("</think>")
+    ["reasoning_content", "thinking", "reasoning"].iter().any(filled) || text(message).contains("</think>")
 }
 
 /// Length in bytes of the longest common suffix, in whole characters.

@@ -1,8 +1,8 @@
 //! Chat templates: where they come from, and running them with limits.
 //!
 //! Templates run as in transformers' `_compile_jinja_template`: blocks take their line break with them, and
-//! there are `break` and `continue`, `raise_exception`, `strftime_now`, `tojson` as `json.dumps`, and Python's
-//! string and dictionary methods. There is no access to files, to other templates or to the process.
+//! there are `break` and `continue`, `raise_exception`, `strftime_now`, `tojson` as `json.dumps`, and
+//! Python's string and dictionary methods. There is no access to files, to other templates or to the process.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,7 +18,7 @@ use store::fs::Fs;
 
 use super::error::ChatError;
 use super::strftime::Clock;
-use super::{builtin, methods, python, source};
+use super::{bounds, builtin, methods, python, source};
 use crate::file::CONFIG_FILE;
 use crate::{Error, Result};
 
@@ -207,9 +207,12 @@ impl Compiled {
         environment.set_unknown_method_callback(methods::call);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function(source::BOUNDED, bounded);
+        environment.add_function(source::BOUNDED_ITEM, bounded_item);
         environment.add_filter("tojson", tojson);
         environment.add_filter("string", string);
         environment.add_filter("trim", methods::trim);
+        environment.add_test("iterable", methods::is_iterable);
+        environment.add_test("sequence", methods::is_sequence);
         // Jinja has none of them, and they double lists in few steps.
         environment.remove_filter("chain");
         environment.remove_filter("zip");
@@ -246,7 +249,11 @@ fn tojson(
 }
 
 fn bounded(state: &State, value: &Jinja) -> std::result::Result<Jinja, minijinja::Error> {
-    python::bounded(state, value)
+    bounds::bounded(state, value, 0)
+}
+
+fn bounded_item(state: &State, value: &Jinja) -> std::result::Result<Jinja, minijinja::Error> {
+    bounds::bounded(state, value, 1)
 }
 
 fn string(state: &State, value: &Jinja) -> std::result::Result<String, minijinja::Error> {

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use super::conversation::{Message, text, tool_calls, tool_name};
+use super::arguments::tool_name;
+use super::conversation::{Message, text, tool_calls};
 use super::error::ChatError;
 use super::python::{float, write_json_string};
 

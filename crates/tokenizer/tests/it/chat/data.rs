@@ -394,5 +394,5 @@ fn all_findings_are_listed_and_the_first_error_is_given() {
     assert_eq!(found.len(), 3, "{found:#?}");
     let error = Record::read(&value).unwrap_err();
     assert_eq!(error.to_string(), "`tools`: must be a list of tools, not a number");
-    assert_eq!(error.kind(), tokenizer::ErrorKind::Data);
+    assert_eq!(tokenizer::Error::from(error).kind(), tokenizer::ErrorKind::Data);
 }

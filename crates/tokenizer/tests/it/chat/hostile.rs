@@ -77,7 +77,7 @@ fn recursion_ends_at_a_limit() {
         "{% macro f(x) %}{{ g(x) }}{% endmacro %}{% macro g(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
         Ends::Limit,
     );
-    ends("{% set n = namespace() %}{% set n.n = n %}{{ n }}", Ends::Limit);
+    ends("{% set n = namespace() %}{% set n.n = n %}{{ n }}", Ends::Refused);
     ends(&format!("{{{{ {}1{} }}}}", "(".repeat(5000), ")".repeat(5000)), Ends::Syntax);
     ends(&("{% if true %}".repeat(5000) + &"{% endif %}".repeat(5000)), Ends::Syntax);
 }

@@ -62,6 +62,18 @@ fn python_methods_work() {
 }
 
 #[test]
+fn tests_are_jinjas() {
+    renders(
+        "{{ none is iterable }} {{ 'a' is iterable }} {{ 'a' is sequence }} {{ {} is sequence }}",
+        "False True True True",
+    );
+    renders(
+        "{{ tools is iterable }} {{ 1 is sequence }} {{ x is sequence }} {{ x is iterable }}",
+        "False False True True",
+    );
+}
+
+#[test]
 fn generation_marks_change_nothing() {
     let marked = "{% for m in messages %}\n    {%- if m.role == 'assistant' %}\n    {% generation %}\n{{ m.content }}\n    \
                   {%- endgeneration -%}\n{% else %}\n{{ m.content }}\n{% endif %}\n{% endfor %}\n";

@@ -146,10 +146,11 @@ fn metadata(options: &Options, train: &[Conversation], validation: &[Conversatio
             "kinds": kind_counts(conversations.iter()),
         })
     };
-    let counts = Persona::ALL.map(|persona| {
-        let of_persona = all().filter(|conversation| conversation.persona == persona);
-        (persona.name(), kind_counts(of_persona))
+    let by_persona = Persona::ALL.iter().map(|persona| {
+        let of_persona = all().filter(|conversation| conversation.persona == *persona);
+        (persona.name().to_owned(), kind_counts(of_persona))
     });
+    let by_persona = Value::Object(by_persona.collect());
     let held_out: Vec<_> =
         places::PLACES.iter().filter(|place| place.is_held_out).map(|place| place.name).collect();
     json!({
@@ -162,7 +163,7 @@ fn metadata(options: &Options, train: &[Conversation], validation: &[Conversatio
         "personas": persona_counts(all()),
         "persona_percent": persona_percent(all(), options.conversations),
         "kinds": kind_counts(all()),
-        "kinds_by_persona": Value::Object(counts.into_iter().map(|(name, counts)| (name.into(), json!(counts))).collect()),
+        "kinds_by_persona": by_persona,
         "validation_only_places": held_out,
     })
 }

@@ -2,8 +2,8 @@
 //!
 //! - `location`: the place exactly as the user last wrote it, in the same case and with the same mistakes,
 //!   with state or country only if the user wrote it. A later question without a place means the last one.
-//! - No call: the result of an earlier call has the answer (the weather now, or a forecast of at least as many
-//!   days, of the same place), except to change the unit. Then the answer is taken from that result.
+//! - No call if the result of an earlier call has the answer (the weather now, or a forecast of at least as
+//!   many days, of the same place), except to change the unit. Then the answer is taken from that result.
 //! - `unit`: absent until the user names a unit; from then on that unit, in every call.
 //! - The function: [`get_forecast`](super::conversation::FORECAST) if the question names a span of
 //!   [`SPANS`] or says "forecast", else `get_current_weather`; "today" and "now" are the current weather.

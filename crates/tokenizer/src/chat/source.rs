@@ -183,10 +183,7 @@ mod tests {
                 "{# {% generation %} #}{{ '{% generation %}' }}",
             ),
             ("{% raw %}{% generation %}{% endraw %}{", "{% raw %}{% generation %}{% endraw %}{"),
-            (
-                "{{ {'a': {'b': 1}} }}{% set generation = 1 %}",
-                "{{ {'a': {'b': 1}} }}{% set generation = 1 %}",
-            ),
+            ("{{ {'a': {'b': 1}} }}{% if generation %}", "{{ {'a': {'b': 1}} }}{% if generation %}"),
             ("{{ 'it\\'s }}' }}{% generation %}", "{{ 'it\\'s }}' }}{% with %}"),
             ("{{ unfinished", "{{ unfinished"),
             ("{% raw %}unfinished", "{% raw %}unfinished"),

@@ -1,6 +1,7 @@
 //! Tokenizers of other programs, run by Hugging Face's library as a whole: ids are the library's for any
 //! normalizer, pre-tokenizer and model. Decoding is our own (`decoder`), so that it can be streamed.
 
+use std::ops::Range;
 use std::path::Path;
 
 use serde::Deserialize as _;
@@ -176,14 +177,17 @@ impl Library {
     ///
     /// # Errors
     /// As [`Library::encode`].
-    pub fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<(usize, usize)>)> {
+    pub fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
         let failed = |problem: String| Error::Encode { bytes: text.len(), problem };
         let encode = || store::panics::catch(|| self.pipeline.encode(text, false));
         match watch(text.len(), encode) {
             (_, Some(failure)) => Err(failed(failure.problem().into())),
             (None, _) => Err(failed("the tokenizers library crashed on it".into())),
             (Some(Err(error)), _) => Err(failed(format!("the tokenizers library fails with: {error}"))),
-            (Some(Ok(encoding)), _) => Ok((encoding.get_ids().to_vec(), encoding.get_offsets().to_vec())),
+            (Some(Ok(encoding)), _) => {
+                let places = encoding.get_offsets().iter().map(|&(start, end)| start..end);
+                Ok((encoding.get_ids().to_vec(), places.collect()))
+            }
         }
     }
 

@@ -16,6 +16,9 @@ const LONGEST_LINE_BYTES: u64 = 64 << 20;
 /// A JSON file of a list is held as a whole.
 const LARGEST_LIST_BYTES: u64 = 1 << 30;
 
+/// Takes a record: its place, and its value or why it has none.
+pub type Each<'a> = &'a mut dyn FnMut(&Place, std::result::Result<Value, String>) -> Result<()>;
+
 /// Where a record stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -80,11 +83,7 @@ impl Records {
     ///
     /// # Errors
     /// Those of `each`; a file that cannot be read to its end.
-    pub fn each(
-        &self,
-        fs: &dyn Fs,
-        each: &mut dyn FnMut(&Place, std::result::Result<Value, String>) -> Result<()>,
-    ) -> Result<()> {
+    pub fn each(&self, fs: &dyn Fs, each: Each<'_>) -> Result<()> {
         for (name, path) in &self.files {
             let Some((form, packing)) = Form::of(path) else { continue };
             let damaged = |message: String| Error::Source { source_name: name.clone(), message };
@@ -129,8 +128,6 @@ impl Form {
         Some((form, packing))
     }
 }
-
-type Each<'a> = &'a mut dyn FnMut(&Place, std::result::Result<Value, String>) -> Result<()>;
 
 fn lines(name: &str, bytes: &mut dyn Read, each: Each<'_>) -> Result<()> {
     let mut reader = BufReader::with_capacity(1 << 20, bytes);

@@ -192,8 +192,7 @@ impl Renderer {
 
     /// Tokens of a text with their places. Special tokens are recognised, and nothing is added.
     pub(super) fn encode(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
-        let (ids, offsets) = self.encoder.encode_with_offsets(text)?;
-        Ok((ids, offsets.into_iter().map(|(start, end)| start..end).collect()))
+        self.encoder.encode_with_offsets(text)
     }
 
     pub(super) fn check_bos(&self, ids: &[u32]) -> Result<()> {

@@ -10,8 +10,8 @@ use crate::tensor::{DType, Tensor};
 
 /// `out = op(a) · op(b)`, plus `residual` or plus `out` itself. Where one operand is bfloat16 the other may
 /// be rounded to it; sums are f32 either way, and rounded once where `out` is bfloat16 (k is at most 4096
-/// where that is accumulated to). Where `b` is in blocks (transposed, and `a` and `out` f32), `a` may be rounded to
-/// bfloat16 or to blocks of signed bytes.
+/// where that is accumulated to). Where `b` is in blocks (transposed, and `a` and `out` f32), `a` may be
+/// rounded to bfloat16 or to blocks of signed bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Gemm {
     /// (m, k), or (k, m) when `a_transposed`.

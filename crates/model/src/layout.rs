@@ -1,7 +1,7 @@
 //! Arenas, walked once: each purpose's handles, and the bytes of each part.
 
-use crate::adapter::AdapterScratch;
 use crate::config::ModelConfig;
+use crate::linear::{AdapterScratch, LinearBuffers};
 use crate::network::{Extremes, Network, RegionBytes, Regions};
 use crate::parameters::{Parameter, Role, Storage};
 use crate::purpose::{Decoding, Evaluation, Optimizer, Precision, Training};
@@ -43,32 +43,21 @@ fn sizes(config: &ModelConfig, storage: &Storage) -> (RegionBytes, Extremes) {
     (network.bytes, network.extremes)
 }
 
-/// Buffers that linear layers need beside their operands, for `rows` rows of this type.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct LinearBuffers {
-    /// Of adapters, where there are any.
-    pub adapter: Option<AdapterScratch>,
-    /// As [`crate::linear::LinearPass::dequantized`].
-    pub dequantized: Option<Tensor>,
-}
-
-impl LinearBuffers {
-    /// `has_dropout`: whether adapters drop elements of their input; `is_trained`: whether there is a
-    /// backward.
-    fn adapters(
-        layout: &mut Layout,
-        (element, rows): (DType, usize),
-        extremes: &Extremes,
-        (has_dropout, is_trained): (bool, bool),
-    ) -> LinearBuffers {
-        let mut flat = |columns: usize| layout.reserve(element, 1, rows * columns);
-        let adapter = (extremes.adapter_rows > 0).then(|| {
-            let hidden = flat(extremes.adapter_rows);
-            let d_hidden = if is_trained { flat(extremes.adapter_rows) } else { hidden };
-            AdapterScratch { hidden, d_hidden, input: has_dropout.then(|| flat(extremes.adapter_input)) }
-        });
-        LinearBuffers { adapter, dequantized: None }
-    }
+/// Buffers of adapters. `has_dropout`: whether adapters drop elements of their input; `is_trained`: whether there is a
+/// backward.
+fn linear_buffers(
+    layout: &mut Layout,
+    (element, rows): (DType, usize),
+    extremes: &Extremes,
+    (has_dropout, is_trained): (bool, bool),
+) -> LinearBuffers {
+    let mut flat = |columns: usize| layout.reserve(element, 1, rows * columns);
+    let adapter = (extremes.adapter_rows > 0).then(|| {
+        let hidden = flat(extremes.adapter_rows);
+        let d_hidden = if is_trained { flat(extremes.adapter_rows) } else { hidden };
+        AdapterScratch { hidden, d_hidden, input: has_dropout.then(|| flat(extremes.adapter_input)) }
+    });
+    LinearBuffers { adapter, dequantized: None }
 }
 
 /// Activations of one layer stored for its backward pass. The residual streams are stored separately.
@@ -284,7 +273,7 @@ impl TrainingLayout {
         let (d_qkv, d_attention) = (matrix(config.qkv_width()), matrix(config.query_width()));
         let has_dropout = training.adapter.as_ref().is_some_and(|adapter| adapter.dropout > 0.0);
         let size = (element, n);
-        let mut linear = LinearBuffers::adapters(&mut layout, size, &network.extremes, (has_dropout, true));
+        let mut linear = linear_buffers(&mut layout, size, &network.extremes, (has_dropout, true));
         let largest = network.extremes.block_matrix;
         linear.dequantized = (largest > 0).then(|| layout.reserve(element, 1, largest));
         let mut forward =
@@ -385,7 +374,7 @@ impl EvaluationLayout {
         let layers = config.num_hidden_layers;
         let kept = (vec![stream; layers + 1], vec![layer; layers], final_rstd);
         let mut forward = extent.forward(config, &mut layout, kept, (normed, hidden));
-        forward.linear = LinearBuffers::adapters(&mut layout, (element, rows), &extremes, (false, false));
+        forward.linear = linear_buffers(&mut layout, (element, rows), &extremes, (false, false));
         let total_bytes = layout.bytes();
         let scratch_bytes = total_bytes - parameters_bytes;
         EvaluationLayout {
@@ -462,7 +451,7 @@ impl DecodingLayout {
         let first_positions = config.sliding_window.map(|_| layout.reserve(DType::U32, 1, chunk));
         let [cos, sin] = [0; 2].map(|_| layout.reserve(DType::F32, capacity, config.head_dim / 2));
         let size = (DType::F32, chunk);
-        let linear = LinearBuffers::adapters(&mut layout, size, &extremes, (false, false));
+        let linear = linear_buffers(&mut layout, size, &extremes, (false, false));
         let total_bytes = layout.bytes();
         let plan = MemoryPlan {
             parameters_bytes,

@@ -1,8 +1,9 @@
 //! A linear layer, forward and backward: the one form in which matrices enter the model.
+//!
+//! The adapters of its matrices (`adapter`) have an A each, one after the other, so that one product serves
+//! all; each has a B of its own, whose product is added to that matrix's outputs.
 
-use crate::adapter::{Adapter, AdapterPass, shaped};
-use crate::layout::LinearBuffers;
-use compute::device::Gemm;
+use compute::device::{Axpby, Gemm};
 use compute::{Device, Tensor};
 
 /// `y = x·Wᵀ + b`, with W of shape (out, in). Its rows may be several parameters one after the other
@@ -41,6 +42,15 @@ pub(crate) enum Start {
     Residual(Tensor),
     /// The output itself.
     Accumulate,
+}
+
+/// Buffers that linear layers need beside their operands, for `rows` rows of this type.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LinearBuffers {
+    /// Of adapters, where there are any.
+    pub adapter: Option<AdapterScratch>,
+    /// As [`LinearPass::dequantized`].
+    pub dequantized: Option<Tensor>,
 }
 
 /// What linear layers need beside their operands.
@@ -153,4 +163,123 @@ fn multiply<D: Device>(device: &mut D, x: Tensor, weight: Tensor, out: Tensor, s
 /// `out = a·b`.
 pub(crate) fn product(a: Tensor, b: Tensor, out: Tensor) -> Gemm {
     Gemm { a, a_transposed: false, b, b_transposed: false, out, residual: None, accumulate: false }
+}
+
+/// The adapters of the matrices of one [`Linear`].
+#[derive(Clone, Debug)]
+pub(crate) struct Adapter {
+    /// (parts · rank, in): A of each adapted matrix, one after the other.
+    pub a: Linear,
+    /// B of each, (outputs, rank), in the same order.
+    pub parts: Vec<Part>,
+    /// s.
+    pub scale: f32,
+}
+
+/// B of one of the matrices.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    /// The first output of the matrix within the layer's.
+    pub first: usize,
+    /// (outputs, rank).
+    pub b: Linear,
+}
+
+/// Buffers that the adapters of all layers use one after the other, in the type of products.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AdapterScratch {
+    /// (1, N · most A rows): s·A·x.
+    pub hidden: Tensor,
+    /// As `hidden`: the gradient of A·x, from [`Adapter::input_gradient`] to [`Adapter::weight_gradients`].
+    pub d_hidden: Tensor,
+    /// (1, N · widest input): the input after dropout, or a gradient on its way through it.
+    pub input: Option<Tensor>,
+}
+
+/// What a pass over the adapters of one layer needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AdapterPass {
+    pub scratch: AdapterScratch,
+    /// The probability of dropping an element of the input, and the seed that decides which.
+    pub dropout: Option<(f32, u64)>,
+}
+
+impl AdapterPass {
+    /// The input as A sees it.
+    fn dropped<D: Device>(&self, device: &mut D, x: Tensor) -> Tensor {
+        let (Some((p, seed)), Some(input)) = (self.dropout, self.scratch.input) else { return x };
+        let input = shaped(input, x.rows, x.columns);
+        device.copy(x, input);
+        device.dropout(input, p, seed);
+        input
+    }
+}
+
+impl Adapter {
+    /// `out += s·B·A·dropout(x)`; x is (N, in), out (N, out).
+    pub fn forward<D: Device>(&self, device: &mut D, x: Tensor, out: Tensor, pass: &AdapterPass) {
+        let hidden = self.hidden(device, x, pass);
+        for (index, part) in self.parts.iter().enumerate() {
+            let out = out.column_range(part.first, part.b.stored.rows);
+            part.b.multiply(device, self.of_part(hidden, index), out, Start::Accumulate);
+        }
+    }
+
+    /// `d_x += s·dropout(d_out·B)·A`, and leaves the gradient of A·x for [`Adapter::weight_gradients`].
+    pub fn input_gradient<D: Device>(&self, device: &mut D, d_out: Tensor, d_x: Tensor, pass: &AdapterPass) {
+        let d_hidden = shaped(pass.scratch.d_hidden, d_out.rows, self.a.stored.rows);
+        for (index, part) in self.parts.iter().enumerate() {
+            let d_out = d_out.column_range(part.first, part.b.stored.rows);
+            part.b.multiply_transposed(device, d_out, self.of_part(d_hidden, index), false);
+        }
+        scale(device, d_hidden, self.scale);
+        let (Some((p, seed)), Some(input)) = (pass.dropout, pass.scratch.input) else {
+            return self.a.multiply_transposed(device, d_hidden, d_x, true);
+        };
+        let masked = shaped(input, d_x.rows, d_x.columns);
+        self.a.multiply_transposed(device, d_hidden, masked, false);
+        device.dropout(masked, p, seed);
+        device.add(d_x, masked);
+    }
+
+    /// Adds to the gradients of A and B; follows [`Adapter::input_gradient`] of the same layer.
+    pub fn weight_gradients<D: Device>(&self, device: &mut D, d_out: Tensor, x: Tensor, pass: &AdapterPass) {
+        let hidden = self.hidden(device, x, pass);
+        for (index, part) in self.parts.iter().enumerate() {
+            let d_out = d_out.column_range(part.first, part.b.stored.rows);
+            part.b.own_gradients(device, d_out, self.of_part(hidden, index));
+        }
+        let d_hidden = shaped(pass.scratch.d_hidden, d_out.rows, self.a.stored.rows);
+        // As in the forward, where the last dropout of this scratch was.
+        let x = match pass.dropout {
+            Some(_) => shaped(pass.scratch.input.unwrap_or(x), x.rows, x.columns),
+            None => x,
+        };
+        self.a.own_gradients(device, d_hidden, x);
+    }
+
+    /// s·A·dropout(x), (N, parts · rank).
+    fn hidden<D: Device>(&self, device: &mut D, x: Tensor, pass: &AdapterPass) -> Tensor {
+        let hidden = shaped(pass.scratch.hidden, x.rows, self.a.stored.rows);
+        let x = pass.dropped(device, x);
+        self.a.multiply(device, x, hidden, Start::Zero);
+        scale(device, hidden, self.scale);
+        hidden
+    }
+
+    /// The columns of a part.
+    fn of_part(&self, hidden: Tensor, index: usize) -> Tensor {
+        let rank = hidden.columns / self.parts.len();
+        hidden.column_range(index * rank, rank)
+    }
+}
+
+/// The beginning of a flat buffer as a (rows, columns) matrix.
+pub(crate) fn shaped(buffer: Tensor, rows: usize, columns: usize) -> Tensor {
+    buffer.column_range(0, rows * columns).reshape(rows, columns)
+}
+
+/// `x *= by`; x is contiguous.
+fn scale<D: Device>(device: &mut D, x: Tensor, by: f32) {
+    device.axpby(Axpby { a: by, x, b: 0.0, y: x, out: x });
 }

@@ -4,9 +4,9 @@
 //! triple is one [`Linear`], by name they are separate parameters. The layers' matrices come first, then
 //! embedding and output layer, then norms and biases: what the optimizer treats alike lies together.
 
-use crate::adapter::{self, Adapter, Module, Part as AdapterPart};
+use crate::adapter::{self, Module};
 use crate::config::ModelConfig;
-use crate::linear::{Gradient, Linear};
+use crate::linear::{Adapter, Gradient, Linear, Part as AdapterPart};
 use crate::parameters::{InitialValues, Parameter, Role, Storage};
 use compute::{DType, Layout, Tensor};
 

@@ -7,7 +7,6 @@ use crate::adapter::AdapterOptions;
 use crate::gates::{ExportOptions, ValidateOptions};
 use crate::model::ModelOptions;
 use crate::notify::NotifyOptions;
-use crate::value;
 
 /// The definition of a model. Omitted keys have the defaults shown in their sections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -64,12 +63,5 @@ impl Recipe {
             adapter: adapter.map(AdapterOptions::config),
             frozen: adapter.and_then(AdapterOptions::frozen),
         }
-    }
-
-    /// The recipe as TOML, with all defaults.
-    pub fn to_toml(&self) -> String {
-        value::to_toml(self.to_value())
-            .and_then(|value| toml::to_string_pretty(&value).ok())
-            .unwrap_or_default()
     }
 }

@@ -28,6 +28,11 @@ impl Recipe {
         serde_json::to_value(self).expect("invariant: a recipe is plain data")
     }
 
+    /// The recipe as TOML, with all defaults.
+    pub fn to_toml(&self) -> String {
+        to_toml(self.to_value()).and_then(|value| toml::to_string_pretty(&value).ok()).unwrap_or_default()
+    }
+
     /// A recipe from [`Recipe::to_value`]; omitted keys have their defaults.
     ///
     /// # Errors

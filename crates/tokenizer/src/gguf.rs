@@ -13,17 +13,8 @@ use serde_json::{Map, Value, json};
 use crate::folder::{Files, Name, Named, ROLES};
 use crate::gguf_merges::merges_of_scores;
 use crate::gguf_pre::Pre;
-use crate::{CONFIG_FILE, Error, Result};
-
-/// Token types of GGUF.
-pub const NORMAL: i32 = 1;
-pub const UNKNOWN: i32 = 2;
-pub const CONTROL: i32 = 3;
-pub const USER_DEFINED: i32 = 4;
-pub const UNUSED: i32 = 5;
-pub const BYTE: i32 = 6;
-/// SentencePiece's space.
-pub const SPACE: char = '▁';
+use crate::gguf_types::{CONTROL, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED, gguf};
+use crate::{CONFIG_FILE, Result};
 
 /// A tokenizer as GGUF metadata has it; the fields are the keys `tokenizer.ggml.…`.
 #[derive(Clone, Debug, Default)]
@@ -331,8 +322,4 @@ impl GgufTokenizer {
             "model": model,
         }))
     }
-}
-
-pub fn gguf(key: &str, problem: String) -> Error {
-    Error::Gguf { key: key.to_owned(), problem }
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use crate::Result;
-use crate::gguf::{BYTE, CONTROL, UNKNOWN, gguf};
+use crate::gguf_types::{BYTE, CONTROL, UNKNOWN, gguf};
 
 /// Limit on the sum of squared piece lengths: the bytes that are compared. Real vocabularies need 30 million.
 const MOST_WORK: usize = 1 << 32;

@@ -29,6 +29,7 @@ mod folder;
 mod gguf;
 mod gguf_merges;
 mod gguf_pre;
+mod gguf_types;
 mod library;
 mod merges;
 mod nfc;

@@ -11,8 +11,8 @@ use store::{Damage, ErrorKind as StoreErrorKind};
 use crate::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file, mask_file};
 use crate::packing::pack;
 use crate::verified::VerifiedFile;
-use crate::windows::{Span, Windows};
-use crate::{Error, Fault, Loader, Result, Split, TOKENS_STAGE};
+use crate::windows::{Span, Windows, windows_per_epoch};
+use crate::{Error, Fault, Result, Split, TOKENS_STAGE};
 
 /// The tokens of one split: a stream of documents end to end, each as BOS, its tokens, EOS; or examples with
 /// masks.
@@ -138,7 +138,7 @@ impl TokenDataset {
     pub fn sequences(&self, sequence_length: usize) -> u64 {
         match self.rows(sequence_length) {
             Rows::Packed(rows) => rows.len() as u64,
-            Rows::Windows(_) => Loader::windows_per_epoch(self.token_count(), sequence_length),
+            Rows::Windows(_) => windows_per_epoch(self.token_count(), sequence_length),
         }
     }
 

@@ -3,8 +3,8 @@
 //! An epoch cuts the stream, taken as a ring, into windows of T tokens from a random start below T, and
 //! serves them in random order. Every token is an input exactly once per epoch: the last window is padded if
 //! T does not divide the stream. Offset and order are functions of seed and epoch, so a cursor of two numbers
-//! resumes exactly. A batch that an epoch does not fill is filled from the next. Examples are packed into rows
-//! once, and the rows are served in another order each epoch.
+//! resumes exactly. A batch that an epoch does not fill is filled from the next. Examples are packed into
+//! rows once, and the rows are served in another order each epoch.
 //!
 //! Within a row, attention and targets stop at document boundaries: `document_starts` has the start of each
 //! token's document, and the last token of a document has a target of weight 0.
@@ -14,7 +14,6 @@ use compute::rng::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Rows;
-use crate::windows::Windows;
 use crate::{Error, Result, TokenDataset};
 
 /// Options of a loader.
@@ -77,11 +76,6 @@ impl<'a> Loader<'a> {
         }
         let epoch = Epoch::new(dataset, options, 0);
         Ok(Loader { dataset, options, cursor: LoaderCursor::default(), epoch })
-    }
-
-    /// Windows per epoch over `tokens` tokens; 0 if there are fewer than one window.
-    pub fn windows_per_epoch(tokens: u64, sequence_length: usize) -> u64 {
-        if tokens < sequence_length as u64 { 0 } else { Windows::in_order(tokens, sequence_length).count() }
     }
 
     /// Input tokens per epoch: each token once.

@@ -16,6 +16,11 @@ pub(crate) struct Span {
     pub len: usize,
 }
 
+/// Windows per epoch over `tokens` tokens; 0 if there are fewer than one window.
+pub fn windows_per_epoch(tokens: u64, sequence_length: usize) -> u64 {
+    if tokens < sequence_length as u64 { 0 } else { Windows::in_order(tokens, sequence_length).count() }
+}
+
 impl Windows {
     pub fn in_order(tokens: u64, sequence_length: usize) -> Windows {
         Windows { tokens, sequence_length: sequence_length.max(1) as u64, offset: 0 }

@@ -1,6 +1,6 @@
 //! The length of a run: the one rule by which plans, checks and the training loop count steps and epochs.
 
-use tokens::{Loader, TokenDataset};
+use tokens::TokenDataset;
 
 use crate::{Error, Result, TrainOptions};
 
@@ -25,7 +25,7 @@ pub struct RunLength {
 impl RunLength {
     /// The length of a run with these options over `tokens` training tokens.
     pub fn new(options: &TrainOptions, tokens: u64) -> RunLength {
-        let sequences = Loader::windows_per_epoch(tokens, options.sequence_length);
+        let sequences = tokens::windows_per_epoch(tokens, options.sequence_length);
         RunLength::of_sequences(options, tokens, sequences)
     }
 

@@ -23,8 +23,8 @@ const STAGE_VERSION: u32 = 1;
 /// Records that are named when they cannot be used.
 const NAMED: usize = 5;
 
-/// A renderer for a model's tokenizer: with the recipe's chat template, the model's own, or a built-in one for
-/// the special tokens of its vocabulary. `own`: the model's.
+/// A renderer for a model's tokenizer: with the recipe's chat template, the model's own, or a built-in one
+/// for the special tokens of its vocabulary. `own`: the model's.
 ///
 /// # Errors
 /// A template that cannot be read.

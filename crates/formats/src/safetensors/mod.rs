@@ -2,7 +2,8 @@
 //!
 //! [`write()`] streams one tensor at a time, so a model is never held twice; [`Reader`] checks the whole
 //! header against the file's size before it reads a value. Both work on f32 in memory and convert at the
-//! file. [`WeightFiles`] reads a folder, whose weights may be in several files. Non-goals: sub-byte types. Format: <https://github.com/huggingface/safetensors>.
+//! file. [`WeightFiles`] reads a folder, whose weights may be in several files. Non-goals: sub-byte types.
+//! Format: <https://github.com/huggingface/safetensors>.
 
 mod folder;
 mod header;

@@ -101,7 +101,8 @@ pub(super) fn documents(
     reporter: &mut dyn Reporter,
 ) -> Result<(DocumentsReady, Done)> {
     if let Some(options) = &request.recipe.finetune {
-        return examples::found(request, options);
+        let (hash, done) = examples::found(request, options)?;
+        return Ok((DocumentsReady { summary: corpus::CorpusSummary::default(), hash }, done));
     }
     let folder = request.project.documents();
     if request.skip_corpus {

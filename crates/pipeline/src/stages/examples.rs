@@ -7,7 +7,6 @@ use store::fs::RealFs;
 use tokenizer::Tokenizer;
 use tokenizer::chat::Renderer;
 
-use super::data::DocumentsReady;
 use super::phase::Done;
 use super::request::Request;
 use crate::base::BaseModel;
@@ -16,8 +15,8 @@ use crate::{Error, Result};
 /// Characters of the shown example.
 const SHOWN_CHARS: usize = 1500;
 
-/// The corpus phase of fine-tuning: finds the files.
-pub(super) fn found(request: &Request<'_>, options: &FinetuneOptions) -> Result<(DocumentsReady, Done)> {
+/// The corpus phase of fine-tuning: finds the files, and hashes their names.
+pub(super) fn found(request: &Request<'_>, options: &FinetuneOptions) -> Result<(String, Done)> {
     let find = |entries: &[String]| Records::find(&RealFs, entries, &request.base_dir);
     let (data, validation) = (find(&options.data)?, find(&options.validation)?);
     let files: Vec<_> = data.files().iter().chain(validation.files()).map(|(name, _)| name.clone()).collect();
@@ -26,7 +25,7 @@ pub(super) fn found(request: &Request<'_>, options: &FinetuneOptions) -> Result<
         format!("{} files of examples, {:.1} MB: {}", files.len(), bytes as f64 / 1e6, files.join(", "));
     // The shards' manifest has the hashes of the files; here only their names matter.
     let hash = store::manifest::hash_json(&json!({ "examples": files }));
-    Ok((DocumentsReady { summary: corpus::CorpusSummary::default(), hash }, Done::Worked(words)))
+    Ok((hash, Done::Worked(words)))
 }
 
 /// Renders examples for a base.

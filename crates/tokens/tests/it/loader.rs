@@ -3,7 +3,7 @@
 use compute::Batch;
 use compute::rng::Rng;
 use proptest::prelude::*;
-use tokens::{ErrorKind, Loader, LoaderCursor, LoaderOptions, Split, TokenDataset};
+use tokens::{ErrorKind, Loader, LoaderCursor, LoaderOptions, Split, TokenDataset, windows_per_epoch};
 
 use crate::{open, write};
 
@@ -70,7 +70,7 @@ proptest! {
         let dataset = dataset(&lengths);
         prop_assume!(dataset.token_count() >= sequence_length as u64);
         let mut loader = Loader::new(&dataset, LoaderOptions { seed, ..options(1, sequence_length) }).unwrap();
-        let windows = Loader::windows_per_epoch(dataset.token_count(), sequence_length);
+        let windows = windows_per_epoch(dataset.token_count(), sequence_length);
         let mut wanted = stream(&dataset);
         wanted.sort_unstable();
         let mut batch = Batch::default();
@@ -120,7 +120,7 @@ fn a_thousand_cuts_do_not_change_the_stream() {
     let lengths: Vec<usize> = (0..60).map(|i| (i * 37) % 91).collect();
     let dataset = dataset(&lengths);
     let shape = options(3, 16);
-    let windows = Loader::windows_per_epoch(dataset.token_count(), 16);
+    let windows = windows_per_epoch(dataset.token_count(), 16);
     let batches = 4 * windows as usize;
     let run = |cut: &mut dyn FnMut(usize) -> bool| {
         let mut hasher = blake3::Hasher::new();
@@ -184,7 +184,7 @@ fn epochs_and_seeds_differ_and_order_can_be_kept() {
     let epoch = |shape: LoaderOptions, epoch: u64| {
         let mut loader = Loader::new(&dataset, shape).unwrap();
         loader.seek(&LoaderCursor { epoch, window: 0 }).unwrap();
-        let windows = Loader::windows_per_epoch(dataset.token_count(), shape.sequence_length);
+        let windows = windows_per_epoch(dataset.token_count(), shape.sequence_length);
         let mut batch = Batch::default();
         (0..windows)
             .flat_map(|_| {
@@ -213,9 +213,9 @@ fn too_little_data_and_foreign_cursors_are_refused() {
         assert_eq!(error.kind(), ErrorKind::Data);
         assert!(error.to_string().contains(wanted), "{error}");
     }
-    assert_eq!(Loader::windows_per_epoch(dataset.token_count(), 1000), 0);
+    assert_eq!(windows_per_epoch(dataset.token_count(), 1000), 0);
     let mut loader = Loader::new(&dataset, options(1, 20)).unwrap();
-    assert_eq!((loader.tokens_per_epoch(), Loader::windows_per_epoch(dataset.token_count(), 20)), (104, 6));
+    assert_eq!((loader.tokens_per_epoch(), windows_per_epoch(dataset.token_count(), 20)), (104, 6));
     let error = loader.seek(&LoaderCursor { epoch: 0, window: 6 }).unwrap_err();
     assert!(error.to_string().contains("window 6 of an epoch of 6"), "{error}");
     assert_eq!(loader.epochs_at(&LoaderCursor { epoch: 2, window: 3 }), 2.5);

@@ -7,7 +7,7 @@ use parquet::record::{Field, Row};
 use serde_json::{Map, Number, Value};
 use store::fs::FsReader;
 
-use super::{Shared, guarded, said};
+use super::shared::{Shared, guarded, said};
 
 /// Passes every row to `each`, until it returns false.
 ///

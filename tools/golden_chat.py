@@ -21,6 +21,7 @@ import json
 import sys
 from pathlib import Path
 
+import jinja2  # noqa: F401  without it, transformers refuses every template
 import transformers.utils.chat_template_utils as chat_template_utils
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast

@@ -190,7 +190,7 @@ fn rows_that_are_not_trained_change_nothing() {
 #[test]
 fn bfloat16_is_close_to_f32() {
     if !training::precisions().contains(&Precision::Bf16) {
-        testkit::skip("this CPU has no bfloat16");
+        testkit::skip_without_hardware("this CPU has no bfloat16");
         return;
     }
     let [mut exact, mut rounded] =

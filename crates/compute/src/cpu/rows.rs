@@ -102,11 +102,33 @@ impl Cpu {
 
     pub(super) fn copy_rows(&self, from: Tensor, to: Tensor) {
         assert_eq!((from.rows, from.columns), (to.rows, to.columns));
+        if from.dtype.is_blocks() {
+            return self.dequantize_rows(from, to);
+        }
         with_element!(from.dtype, S => with_element!(to.dtype, T => {
             let (source, target) = (self.rows::<S>(from), self.rows::<T>(to));
             // SAFETY: each row belongs to one item; the tensors do not overlap.
             self.each_row(to.rows, |r| unsafe { scaled_copy(target.row(r), 1.0, source.read(r)) });
         }));
+    }
+
+    /// `to = from`, of which the rows are in blocks.
+    fn dequantize_rows(&self, from: Tensor, to: Tensor) {
+        // Seen from its transpose, the matrix's rows are columns.
+        let source = Shared(self.view(from).transposed());
+        with_element!(to.dtype, T => {
+            let target = self.rows::<T>(to);
+            self.pool.run(to.rows.div_ceil(ROWS_AN_ITEM), &|item, _| {
+                let mut row = vec![0.0f32; to.columns];
+                for r in item * ROWS_AN_ITEM..((item + 1) * ROWS_AN_ITEM).min(to.rows) {
+                    // SAFETY: the source is only read; each row belongs to one item.
+                    unsafe {
+                        source.get().read_column(r, &mut row);
+                        scaled_copy(target.row(r), 1.0, &row);
+                    }
+                }
+            });
+        });
     }
 
     pub(super) fn add_rows(&mut self, x: Tensor, y: Tensor) {

@@ -43,8 +43,8 @@ fn sizes(config: &ModelConfig, storage: &Storage) -> (RegionBytes, Extremes) {
     (network.bytes, network.extremes)
 }
 
-/// Buffers of adapters. `has_dropout`: whether adapters drop elements of their input; `is_trained`: whether there is a
-/// backward.
+/// Buffers of adapters. `has_dropout`: whether adapters drop elements of their input; `is_trained`: whether
+/// there is a backward.
 fn linear_buffers(
     layout: &mut Layout,
     (element, rows): (DType, usize),

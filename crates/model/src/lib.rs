@@ -3,11 +3,10 @@
 //!
 //! Reading order: [`config`] (the shape), [`parameters`] (names, roles, what is trained), `network` (places
 //! parameters in order), `linear`, [`adapter`], [`purpose`], `layout` and [`plan`] (every byte of the arena,
-//! before the first step), `weights` (what all models share), then a model for each purpose: `forward`, `backward`,
-//! `optimizer` and `training`; `evaluator`; `decoder` (with a key/value cache). [`sampling`] picks tokens,
-//! [`folder`] and [`adapter_folder`] read and write Hugging Face's and PEFT's folders; [`stored`] reads
-//! models in any form. Non-goals: a
-//! graph, other architectures, the loop around a step.
+//! before the first step), `weights` (what all models share), then a model for each purpose: `forward`,
+//! `backward`, `optimizer` and `training`; `evaluator`; `decoder` (with a key/value cache). [`sampling`]
+//! picks tokens, [`folder`] and [`adapter_folder`] read and write Hugging Face's and PEFT's folders;
+//! [`stored`] reads models in any form. Non-goals: a graph, other architectures, the loop around a step.
 //!
 //! Legend of shape suffixes: B batch, T time, N = B·T, D model width, H query heads, K key/value heads, F
 //! feed-forward, V vocabulary.

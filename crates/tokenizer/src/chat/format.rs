@@ -29,7 +29,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The name that a person is told.
+    /// The name in messages.
     pub fn name(self) -> &'static str {
         match self {
             Format::OpenAi => "OpenAI chat (`messages`)",

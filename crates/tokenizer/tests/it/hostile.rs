@@ -1,4 +1,4 @@
-//! Files of strangers: damage and what is not supported are told by file and key, and nothing crashes.
+//! Foreign files: errors name the file and key that are damaged or not supported, and nothing crashes.
 
 use std::path::Path;
 

@@ -103,7 +103,7 @@ impl Shared {
             .take(header.packed_bytes.saturating_sub(header.plain_bytes));
         let inflated = flate2::read::MultiGzDecoder::new(BufReader::with_capacity(64 << 10, packed));
         let wanted = header.unpacked_bytes.saturating_sub(header.plain_bytes);
-        // Damage is told by who reads it.
+        // The reader itself reports damage.
         match std::io::copy(&mut inflated.take(wanted + 1), &mut std::io::sink()) {
             Ok(found) if found > wanted => Err("a page decompresses to more than it claims".to_owned()),
             _ => Ok(()),

@@ -221,7 +221,7 @@ fn templates_with_habits_of_their_own() {
         assert_eq!(texts, wanted, "{:?}", rendered.text);
         rendered
     };
-    // No generation prompt: the header is told by the marker.
+    // No generation prompt: the marker shows where the header ends.
     let source = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}";
     check(source, &["First answer.<|im_end|>", "Second answer.<|im_end|>", "Third answer.<|im_end|>"]);
     // The prompt opens a think block that answers in the conversation do not have (DeepSeek-R1).

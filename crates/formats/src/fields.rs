@@ -3,11 +3,24 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use store::fs::Fs;
 
 use crate::error::{Error, ErrorKind, Result};
 
 /// Larger sizes are refused before anything is allocated or multiplied: no model of this family comes near.
 const LARGEST_SIZE: u64 = 1 << 32;
+
+/// A configuration's bytes: no real one comes near.
+pub(crate) const CONFIG_LIMIT_BYTES: u64 = 1 << 24;
+
+/// The bytes of a file, unless they are more than `limit`; `what` names its kind in errors.
+pub(crate) fn read_limited(fs: &dyn Fs, path: &Path, limit: u64, what: &str) -> Result<Vec<u8>> {
+    let bytes = fs.file_bytes(path).map_err(Error::io("read", path))?;
+    if bytes > limit {
+        return Err(Error::corrupt(path, format!("its {bytes} bytes are too large for {what}")));
+    }
+    fs.read(path).map_err(Error::io("read", path))
+}
 
 /// A view of one object in a file; a key set to `null` counts as absent, as it does in Hugging Face's files.
 pub(crate) struct Fields<'a> {

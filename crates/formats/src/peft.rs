@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use store::fs::Fs;
 
 use crate::error::{Error, Result};
-use crate::fields::Fields;
+use crate::fields::{CONFIG_LIMIT_BYTES, Fields, read_limited};
 
 /// File name of the configuration.
 pub const CONFIG_FILE: &str = "adapter_config.json";
@@ -17,8 +17,6 @@ pub const CONFIG_FILE: &str = "adapter_config.json";
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 /// Prefix of all tensor names.
 const PREFIX: &str = "base_model.model.";
-/// Largest configuration that is read.
-const LIMIT_BYTES: u64 = 1 << 24;
 
 /// Keys that change what an adapter computes, or which weights it has.
 const OTHER_KINDS: [&str; 10] = [
@@ -58,11 +56,7 @@ impl LoraConfig {
     /// `Io`, `NotFound`; `Corrupt` with the key or the line at fault; `Unsupported` with the key that asks
     /// for something else.
     pub fn read(fs: &dyn Fs, path: &Path) -> Result<LoraConfig> {
-        let bytes = fs.file_bytes(path).map_err(Error::io("read", path))?;
-        if bytes > LIMIT_BYTES {
-            return Err(Error::corrupt(path, format!("its {bytes} bytes are too large for a configuration")));
-        }
-        LoraConfig::parse(&fs.read(path).map_err(Error::io("read", path))?, path)
+        LoraConfig::parse(&read_limited(fs, path, CONFIG_LIMIT_BYTES, "a configuration")?, path)
     }
 
     /// Parses an `adapter_config.json`; `path` only names it in errors.

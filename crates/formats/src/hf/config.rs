@@ -7,11 +7,8 @@ use store::fs::Fs;
 
 use super::rope::RopeScaling;
 use crate::error::{Error, Result};
-use crate::fields::Fields;
+use crate::fields::{CONFIG_LIMIT_BYTES, Fields, read_limited};
 use crate::safetensors::Dtype;
-
-/// Largest `config.json` that is read; real ones take a few kilobytes.
-const LIMIT_BYTES: u64 = 1 << 24;
 
 /// The class that transformers builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,11 +146,7 @@ impl Config {
     /// `Io`, `NotFound`; `Corrupt` with the key or the line at fault; `Unsupported` with the key that asks
     /// for something else.
     pub fn read(fs: &dyn Fs, path: &Path) -> Result<Config> {
-        let bytes = fs.file_bytes(path).map_err(Error::io("read", path))?;
-        if bytes > LIMIT_BYTES {
-            return Err(Error::corrupt(path, format!("its {bytes} bytes are too large for a configuration")));
-        }
-        Config::parse(&fs.read(path).map_err(Error::io("read", path))?, path)
+        Config::parse(&read_limited(fs, path, CONFIG_LIMIT_BYTES, "a configuration")?, path)
     }
 
     /// Parses a `config.json`; `path` only names it in errors.

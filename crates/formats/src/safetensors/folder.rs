@@ -9,6 +9,7 @@ use store::fs::{Fs, FsReader};
 use super::header::TensorEntry;
 use super::reader::Reader;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fields::read_limited;
 
 /// File name of weights in one file.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
@@ -120,11 +121,7 @@ impl WeightFiles {
 }
 
 fn read_index(fs: &dyn Fs, path: &Path) -> Result<BTreeMap<String, String>> {
-    let bytes = fs.file_bytes(path).map_err(Error::io("read", path))?;
-    if bytes > INDEX_LIMIT_BYTES {
-        return Err(Error::corrupt(path, format!("its {bytes} bytes are too large for an index")));
-    }
-    let json = fs.read(path).map_err(Error::io("read", path))?;
+    let json = read_limited(fs, path, INDEX_LIMIT_BYTES, "an index")?;
     let index: Index =
         serde_json::from_slice(&json).map_err(|error| Error::corrupt(path, error.to_string()))?;
     if index.weight_map.is_empty() {

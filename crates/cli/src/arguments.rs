@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use compute::{DeviceKind, Target};
+use pipeline::generate::Source;
 use store::plain;
+
+use crate::failure::Outcome;
 
 /// Flags that every command accepts.
 #[derive(Clone, Debug, Args)]
@@ -161,4 +164,35 @@ pub struct RecipeArguments {
     /// Project folder to create or use (like --project, but created if missing)
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
+}
+
+/// Longest chat in tokens, its answer included.
+pub const LONGEST_CHAT_TOKENS: usize = 8192;
+
+/// Flags that select a model.
+#[derive(Clone, Debug, Args)]
+pub struct SourceArguments {
+    /// Run to load the model from: id, a unique prefix or suffix of it, or `latest`
+    #[arg(long, value_name = "RUN", conflicts_with = "model")]
+    pub run: Option<String>,
+    /// Checkpoint of --run: best, latest, or a step
+    #[arg(long, value_name = "CHECKPOINT", default_value = "best")]
+    pub checkpoint: String,
+    /// Model folder in Hugging Face format, or a GGUF file
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Adapter folder in PEFT format; its base is loaded too
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "run"])]
+    pub adapter: Option<PathBuf>,
+}
+
+impl SourceArguments {
+    /// The model; without a flag, that of the project.
+    pub fn source(&self) -> Outcome<Source> {
+        Ok(match (self.model.as_ref().or(self.adapter.as_ref()), &self.run) {
+            (Some(folder), _) => Source::Folder(std::path::absolute(folder)?),
+            (None, Some(run)) => Source::Run { run: run.clone(), checkpoint: self.checkpoint.clone() },
+            (None, None) => Source::Default,
+        })
+    }
 }

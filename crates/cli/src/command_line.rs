@@ -48,6 +48,7 @@ pub enum Command {
     Merge(commands::merge::Arguments),
     Average(commands::average::Arguments),
     Generate(commands::generate::Arguments),
+    Eval(commands::eval::Arguments),
     Bench(commands::bench::Arguments),
     Doctor(commands::doctor::Arguments),
     VerifyResume(commands::verify_resume::Arguments),

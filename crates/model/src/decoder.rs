@@ -73,6 +73,11 @@ impl<D: Device> Decoder<D> {
         self.past[sequence] = 0;
     }
 
+    /// Number of sequences that are continued together.
+    pub fn sequences(&self) -> usize {
+        self.past.len()
+    }
+
     /// Capacity of the cache per sequence, in tokens.
     pub fn capacity(&self) -> usize {
         self.layout.capacity

@@ -1,6 +1,6 @@
 //! From a recipe to a model: the plan and the stages.
 //!
-//! Reading order: `shape`, `plan`, `stages`, `stop`, `executor` (data stages with many processes). Prints
+//! Reading order: `shape`, `plan`, `stages`, `stop`, `eval`, `executor` (data stages with many processes). Prints
 //! nothing; progress goes to a `runs::report::Reporter`.
 
 pub mod average;
@@ -8,6 +8,7 @@ pub mod base;
 pub mod bench;
 pub mod chat_model;
 mod error;
+pub mod eval;
 pub mod executor;
 pub mod forecast;
 pub mod fork;

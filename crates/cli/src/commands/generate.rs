@@ -4,17 +4,14 @@ use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pipeline::generate::{Extent, Generator, Options, Source};
+use pipeline::generate::{Extent, Generator, Options};
 use serde_json::{Value, json};
 use tokenizer::chat::Conversation;
 
-use crate::arguments::{GlobalArguments, WeightDtype};
+use crate::arguments::{GlobalArguments, SourceArguments, WeightDtype};
 use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 use crate::select;
-
-/// Longest chat, its answer included.
-const LONGEST_CHAT_TOKENS: usize = 8192;
 
 /// Generate text from a prompt with a trained model, streaming it to stdout
 #[derive(Debug, Args)]
@@ -24,21 +21,14 @@ const LONGEST_CHAT_TOKENS: usize = 8192;
                   run. With --json, the last line contains text, tokens and tokens_per_s."
 )]
 pub struct Arguments {
-    /// Run to load the model from: id, a unique prefix or suffix of it, or `latest`
-    #[arg(long, value_name = "RUN", conflicts_with = "model")]
-    pub run: Option<String>,
-    /// Checkpoint of --run: best, latest, or a step
-    #[arg(long, value_name = "CHECKPOINT", default_value = "best")]
-    pub checkpoint: String,
-    /// Model folder in Hugging Face format, or a GGUF file
-    #[arg(long, value_name = "DIR")]
-    pub model: Option<PathBuf>,
-    /// Adapter folder in PEFT format; its base is loaded too
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "run"])]
-    pub adapter: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: SourceArguments,
     /// Answer the prompt as a chat message, with the model's chat template
     #[arg(long)]
     pub chat: bool,
+    /// Chat template instead of the model's: a built-in name, or a Jinja file
+    #[arg(long, value_name = "NAME", requires = "chat")]
+    pub chat_template: Option<String>,
     /// System message of the chat
     #[arg(long, value_name = "TEXT", requires = "chat")]
     pub system: Option<String>,
@@ -86,11 +76,7 @@ pub struct Arguments {
 /// Generates and streams the text.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
-    let source = match (arguments.model.as_ref().or(arguments.adapter.as_ref()), &arguments.run) {
-        (Some(folder), _) => Source::Folder(std::path::absolute(folder)?),
-        (None, Some(run)) => Source::Run { run: run.clone(), checkpoint: arguments.checkpoint.clone() },
-        (None, None) => Source::Default,
-    };
+    let source = arguments.model.source()?;
     let prompt = match &arguments.prompt {
         Some(prompt) => prompt.clone(),
         None if arguments.messages.is_some() => String::new(),
@@ -110,11 +96,14 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     };
     crate::stopping::listen(console)?;
     let extent = match &conversation {
-        Some(_) => Extent::chat(LONGEST_CHAT_TOKENS, options.max_new_tokens),
+        Some(_) => Extent::chat(crate::arguments::LONGEST_CHAT_TOKENS, options.max_new_tokens),
         None => Extent::new([prompt.as_str()], options.max_new_tokens),
     };
     let dtype = arguments.dtype.map(WeightDtype::dtype);
     let mut generator = Generator::open(&project, &source, global.target(), dtype, &extent)?;
+    if let Some(name) = &arguments.chat_template {
+        generator = generator.with_template_of(name, &std::env::current_dir()?)?;
+    }
     let renderer = conversation.is_some().then(|| generator.renderer()).transpose()?;
     if console.is_human() && conversation.is_none() {
         console.stream_text(&prompt)?;

@@ -6,6 +6,7 @@ pub mod chaos;
 pub mod dashboard;
 pub mod data;
 pub mod doctor;
+pub mod eval;
 pub mod finetune;
 pub mod fork;
 pub mod generate;
@@ -48,6 +49,7 @@ pub fn dispatch(cli: Cli, console: &mut Console) -> Outcome {
         Command::Supervise(arguments) => supervise::run(&global, arguments, console),
         Command::List(arguments) => list::run(&global, arguments, console),
         Command::Generate(arguments) => generate::run(&global, arguments, console),
+        Command::Eval(arguments) => eval::run(&global, arguments, console),
         Command::Merge(arguments) => merge::run(&arguments, console),
         Command::Average(arguments) => average::run(&global, arguments, console),
         Command::Bench(arguments) => bench::run(&global, arguments, console),

@@ -23,6 +23,20 @@ const STAGE_VERSION: u32 = 1;
 /// Records that are named when they cannot be used.
 const NAMED: usize = 5;
 
+/// The chat template of a Jinja file at `name`, relative to `base_dir`, or the built-in one of that name.
+///
+/// # Errors
+/// A template that cannot be read; a name that is neither.
+pub fn template(fs: &dyn Fs, name: &str, base_dir: &Path) -> Result<ChatTemplate> {
+    let path = base_dir.join(name);
+    if !fs.exists(&path) {
+        return Ok(ChatTemplate::builtin(name)?);
+    }
+    let text = fs.read(&path).map_err(store::Error::io("read", &path))?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Ok(ChatTemplate::from_source(&text, &format!("`{}`", path.display()))?)
+}
+
 /// A renderer for a model's tokenizer: with the recipe's chat template, the model's own, or a built-in one
 /// for the special tokens of its vocabulary. `own`: the model's.
 ///
@@ -36,16 +50,7 @@ pub fn renderer(
     own: Option<ChatTemplate>,
 ) -> Result<Renderer> {
     let template = match &options.chat_template {
-        Some(name) => {
-            let path = base_dir.join(name);
-            Some(if fs.exists(&path) {
-                let text = fs.read(&path).map_err(store::Error::io("read", &path))?;
-                let text = String::from_utf8_lossy(&text).into_owned();
-                ChatTemplate::from_source(&text, &format!("`{}`", path.display()))?
-            } else {
-                ChatTemplate::builtin(name)?
-            })
-        }
+        Some(name) => Some(template(fs, name, base_dir)?),
         None => match own {
             Some(own) => Some(own),
             None => builtin_for(|token| tokenizer.token_id(token).is_some())

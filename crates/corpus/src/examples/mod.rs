@@ -12,7 +12,7 @@ mod options;
 mod records;
 mod summary;
 
-pub use encode::{Examples, first_example, renderer};
+pub use encode::{Examples, first_example, renderer, template};
 pub use options::{FinetuneOptions, TrainOn};
 pub use records::{Place, Records};
 pub use summary::{ExampleCounts, ExamplesSummary, Shown};

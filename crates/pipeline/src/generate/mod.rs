@@ -1,15 +1,18 @@
 //! Text generation with a trained model, from a model folder or a run's checkpoint.
 //!
-//! Reading order: `options`, `opening` (models of every form), then the loop here.
+//! Reading order: `options`, `opening` (models of every form), then the loop here, and `batch`.
 
+mod batch;
 mod opening;
 mod options;
 
+use std::path::Path;
 use std::time::Instant;
 
 use compute::AnyDevice;
 use model::sampling::{Sampler, SamplingOptions};
 use model::{Decoder, ModelConfig, Weights};
+use store::fs::RealFs;
 use tokenizer::chat::{ChatTemplate, Clock, Conversation, Renderer, builtin_for};
 use tokenizer::{StreamDecoder, Tokenizer};
 
@@ -70,7 +73,17 @@ impl Generator {
         Ok(Generator { model, tokenizer, stop_ids, barred, spaced_words, source, chat_template })
     }
 
-    /// The same with a chat template.
+    /// The same with the chat template of a Jinja file, relative to `base_dir`, or the built-in one of that
+    /// name.
+    ///
+    /// # Errors
+    /// A template that cannot be read.
+    pub fn with_template_of(self, name: &str, base_dir: &Path) -> Result<Generator> {
+        let template = corpus::examples::template(&RealFs, name, base_dir)?;
+        Ok(self.with_chat_template(Some(template)))
+    }
+
+    /// The same with another chat template, or none.
     pub(crate) fn with_chat_template(self, chat_template: Option<ChatTemplate>) -> Generator {
         Generator { chat_template, ..self }
     }

@@ -48,18 +48,25 @@ pub struct Extent<'a> {
     /// Of a prompt that is not at hand.
     prompt_tokens: usize,
     new_tokens: usize,
+    sequences: usize,
 }
 
 impl<'a> Extent<'a> {
     /// The capacity for these prompts, with at most `new_tokens` after each. Without a prompt: for the empty
     /// one.
     pub fn new(prompts: impl IntoIterator<Item = &'a str>, new_tokens: usize) -> Extent<'a> {
-        Extent { prompts: prompts.into_iter().collect(), prompt_tokens: 0, new_tokens }
+        Extent { prompts: prompts.into_iter().collect(), prompt_tokens: 0, new_tokens, sequences: 1 }
     }
 
     /// The capacity for a chat of at most so many tokens, of which `new_tokens` at most are new.
     pub fn chat(tokens: usize, new_tokens: usize) -> Extent<'a> {
-        Extent { prompts: Vec::new(), prompt_tokens: tokens.saturating_sub(new_tokens), new_tokens }
+        let prompt_tokens = tokens.saturating_sub(new_tokens);
+        Extent { prompts: Vec::new(), prompt_tokens, new_tokens, sequences: 1 }
+    }
+
+    /// The same for so many sequences at a time.
+    pub fn with_sequences(self, sequences: usize) -> Extent<'a> {
+        Extent { sequences: sequences.max(1), ..self }
     }
 
     /// Tokens of the longest sequence, BOS included.
@@ -83,7 +90,7 @@ impl<'a> Extent<'a> {
         target: Target,
     ) -> Result<Decoder<AnyDevice>> {
         let tokens = self.tokens(tokenizer, config.max_position_embeddings)?;
-        decoder(config, target, (WeightTypes::All(DType::F32), adapter), tokens)
+        decoder(config, target, (WeightTypes::All(DType::F32), adapter), (tokens, self.sequences))
     }
 }
 
@@ -155,7 +162,7 @@ impl Generator {
         let weights = open.stored.weight_types(dtype)?;
         let tokens = extent.tokens(&open.tokenizer, open.stored.config().max_position_embeddings)?;
         let config = adapter.as_ref().map(|adapter| adapter.config.clone());
-        let mut model = decoder(open.stored.config(), target, (weights, config), tokens)
+        let mut model = decoder(open.stored.config(), target, (weights, config), (tokens, extent.sequences))
             .map_err(|error| too_large(error, &open.shape_file().display().to_string()))?;
         open.stored.load(model.weights_mut())?;
         if adapter.is_some() {
@@ -200,7 +207,7 @@ impl Generator {
         let weights = WeightTypes::All(dtype.unwrap_or(DType::F32));
         let tokens = extent.tokens(&tokenizer, config.max_position_embeddings)?;
         let adapter = meta.recipe.tuning().adapter;
-        let mut model = decoder(&config, target, (weights, adapter.clone()), tokens)
+        let mut model = decoder(&config, target, (weights, adapter.clone()), (tokens, extent.sequences))
             .map_err(|error| too_large(error, &format!("run {}", run.id())))?;
         let base = BaseModel::of_run(run, &meta)?;
         if let Some(base) = base.as_ref().filter(|_| adapter.is_some()) {
@@ -230,7 +237,7 @@ fn decoding_target(config: &ModelConfig, target: Target) -> Target {
     if one { Target { threads: 1, ..target } } else { target }
 }
 
-/// A model laid out for decoding one sequence of `tokens`.
+/// A model laid out for decoding `sequences` of at most `tokens`.
 ///
 /// # Errors
 /// [`compute::Error::OutOfMemory`] if the plan exceeds free memory, before anything is allocated.
@@ -238,9 +245,9 @@ fn decoder(
     config: &ModelConfig,
     target: Target,
     (weights, adapter): (WeightTypes, Option<AdapterConfig>),
-    tokens: usize,
+    (tokens, sequences): (usize, usize),
 ) -> Result<Decoder<AnyDevice>> {
-    let decoding = Decoding { weights, adapter, ..Decoding::one(tokens) };
+    let decoding = Decoding { weights, adapter, sequences, max_sequence: tokens };
     let needed_bytes = MemoryPlan::new(config, &Purpose::Decode(decoding.clone())).total_bytes;
     let device = decoding_target(config, target).open()?;
     // Systems overcommit memory, and kill processes that use it.

@@ -128,7 +128,7 @@ impl Calls {
 }
 
 /// The called tool is declared, and the arguments fit its schema.
-fn declared(call: &Value, tools: &[Value], at: &str, findings: &mut Vec<Finding>) {
+pub(super) fn declared(call: &Value, tools: &[Value], at: &str, findings: &mut Vec<Finding>) {
     let function = &call["function"];
     let Some(name) = function["name"].as_str() else { return };
     let at = format!("{at}.function");

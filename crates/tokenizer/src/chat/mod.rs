@@ -10,8 +10,9 @@
 //! variables.
 //!
 //! Reading order: `record`, `format`, `conversation`, `check`; `template`, `python`, `source`, `bounds`;
-//! `render`, `spans`, `mask`, `example`.
+//! `render`, `spans`, `mask`, `example`; `answer`.
 
+mod answer;
 mod arguments;
 mod bounds;
 mod builtin;
@@ -35,6 +36,7 @@ mod strftime;
 mod template;
 mod vanish;
 
+pub use answer::{Answer, ToolCall, same_calls};
 pub use builtin::{BUILTINS, builtin_for};
 pub use conversation::{Conversation, Message};
 pub use error::ChatError;

@@ -157,7 +157,7 @@ fn has_type(value: &Value, name: &str) -> bool {
 }
 
 /// Equality of JSON: 1 and 1.0 are the same number.
-fn same(a: &Value, b: &Value) -> bool {
+pub(super) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
         _ => a == b,

@@ -1,0 +1,97 @@
+//! The assistant turns of conversations, each to be generated again.
+
+use std::path::Path;
+
+use corpus::examples::Records;
+use serde_json::Value;
+use store::fs::RealFs;
+use tokenizer::chat::{Answer, Conversation, Record, ToolCall};
+
+use super::EvalOptions;
+use crate::{Error, Result};
+
+/// An assistant turn and what is before it.
+pub(super) struct Question {
+    /// File and line.
+    pub place: String,
+    /// The messages before it.
+    pub conversation: Conversation,
+    /// The data's calls.
+    pub expected: Vec<ToolCall>,
+    /// The data's text.
+    pub text: String,
+    pub group: Option<String>,
+    pub label: Option<String>,
+}
+
+/// The turns of the conversations that are asked.
+///
+/// # Errors
+/// Files or records that cannot be read; no conversation with an assistant's turn.
+pub(super) fn read(options: &EvalOptions, base_dir: &Path) -> Result<Vec<Question>> {
+    let records = Records::find(&RealFs, &options.data, base_dir)?;
+    let mut count = 0u64;
+    records.each(&RealFs, &mut |_, _| {
+        count += 1;
+        Ok(())
+    })?;
+    let asked = if options.limit == 0 { count } else { count.min(options.limit as u64) };
+    let (mut number, mut questions) = (0, Vec::new());
+    let mut failed = None;
+    records.each(&RealFs, &mut |place, record| {
+        // Evenly spread: record i is asked where ⌊i · asked / count⌋ steps.
+        let is_asked = (number + 1) * asked / count > number * asked / count;
+        number += 1;
+        if is_asked && failed.is_none() {
+            let read = record.and_then(|value| turns(&value, &place.to_string(), options));
+            match read {
+                Ok(turns) => questions.extend(turns),
+                Err(message) => failed = Some(format!("{place}: {message}")),
+            }
+        }
+        Ok(())
+    })?;
+    if let Some(message) = failed {
+        return Err(Error::Data { message });
+    }
+    if questions.is_empty() {
+        return Err(Error::Data {
+            message: "no conversation in the data has an assistant's turn".to_owned(),
+        });
+    }
+    Ok(questions)
+}
+
+fn turns(value: &Value, place: &str, options: &EvalOptions) -> std::result::Result<Vec<Question>, String> {
+    let field = |key: &Option<String>| key.as_ref().map(|key| named(&value[key.as_str()]));
+    let group = field(&options.group_by);
+    let label = field(&options.voice.as_ref().map(|(key, _)| key.clone()));
+    let Record::Conversation(conversation) = Record::read(value).map_err(|error| error.to_string())? else {
+        return Err("is not a conversation with turns".to_owned());
+    };
+    let mut questions = Vec::new();
+    for (index, message) in conversation.messages.iter().enumerate() {
+        if index == 0 || message.get("role").and_then(Value::as_str) != Some("assistant") {
+            continue;
+        }
+        let before = Conversation {
+            messages: conversation.messages[..index].to_vec(),
+            tools: conversation.tools.clone(),
+            variables: conversation.variables.clone(),
+        };
+        questions.push(Question {
+            place: place.to_owned(),
+            conversation: before,
+            expected: Answer::calls_of(message)?,
+            text: message.get("content").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            group: group.clone(),
+            label: label.clone(),
+        });
+    }
+    Ok(questions)
+}
+
+/// A field's value as a name.
+pub(super) fn named(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

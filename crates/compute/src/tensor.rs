@@ -17,6 +17,8 @@ pub enum DType {
     Q8_0,
     /// The same with four bits.
     Q4_0,
+    /// Frozen weights of training in blocks of four bits (NormalFloat), (out, in), read by copies only.
+    Nf4,
     /// Unsigned 32-bit integers: token ids and positions.
     U32,
     /// 64-bit float: sums that leave the device (losses, norms).
@@ -33,7 +35,7 @@ impl DType {
             DType::Bf16 => 2,
             DType::F32 | DType::U32 => 4,
             DType::F64 => 8,
-            DType::Q8_0 | DType::Q4_0 => panic!("blocks have no size of one element"),
+            DType::Q8_0 | DType::Q4_0 | DType::Nf4 => panic!("blocks have no size of one element"),
         }
     }
 
@@ -44,6 +46,7 @@ impl DType {
             DType::Bf16 => "bf16",
             DType::Q8_0 => "q8_0",
             DType::Q4_0 => "q4_0",
+            DType::Nf4 => "nf4",
             DType::U32 => "u32",
             DType::F64 => "f64",
         }
@@ -51,7 +54,7 @@ impl DType {
 
     /// Whether elements come in blocks with a scale of their own.
     pub const fn is_blocks(self) -> bool {
-        matches!(self, DType::Q8_0 | DType::Q4_0)
+        matches!(self, DType::Q8_0 | DType::Q4_0 | DType::Nf4)
     }
 
     /// The format of its blocks.
@@ -62,6 +65,7 @@ impl DType {
         match self {
             DType::Q8_0 => BlockFormat::Q8_0,
             DType::Q4_0 => BlockFormat::Q4_0,
+            DType::Nf4 => BlockFormat::Nf4,
             _ => panic!("this type has no blocks"),
         }
     }

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use crate::BlockFormat;
+use crate::{BlockFormat, nf4};
 
 /// Dequantizes whole blocks: a block's bytes for each block of values.
 pub type Decoder = fn(&[u8], &mut [f32]);
@@ -19,6 +19,7 @@ impl BlockFormat {
             BlockFormat::Q4K => |bytes, out| each(bytes, out, q4_k),
             BlockFormat::Q5K => |bytes, out| each(bytes, out, q5_k),
             BlockFormat::Q6K => |bytes, out| each(bytes, out, q6_k),
+            BlockFormat::Nf4 => |bytes, out| each(bytes, out, nf4::decode),
             BlockFormat::Q2K | BlockFormat::Q3K => return None,
         })
     }

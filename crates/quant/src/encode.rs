@@ -4,7 +4,7 @@
 
 use half::f16;
 
-use crate::BlockFormat;
+use crate::{BlockFormat, nf4};
 
 /// Values in a block of Q8_0 and Q4_0.
 const VALUES: usize = 32;
@@ -13,20 +13,25 @@ impl BlockFormat {
     /// Rounds a whole number of blocks of values.
     ///
     /// # Panics
-    /// For a format other than Q8_0 and Q4_0, or a part of a block.
+    /// For a format other than Q8_0, Q4_0 and NF4, or a part of a block.
     pub fn encode(self, values: &[f32]) -> Vec<u8> {
-        let encode = match self {
-            BlockFormat::Q8_0 => q8_0,
-            BlockFormat::Q4_0 => q4_0,
-            _ => panic!("{} cannot be encoded", self.name()),
-        };
-        let (blocks, rest) = values.as_chunks::<VALUES>();
-        assert!(rest.is_empty(), "{} values are not whole blocks of {}", values.len(), self.name());
+        let whole = values.len().is_multiple_of(self.values());
+        assert!(whole, "{} values are not whole blocks of {}", values.len(), self.name());
         let mut out = Vec::with_capacity(self.bytes_of(values.len()));
-        for block in blocks {
-            encode(block, &mut out);
+        match self {
+            BlockFormat::Q8_0 => each(values, q8_0, &mut out),
+            BlockFormat::Q4_0 => each(values, q4_0, &mut out),
+            BlockFormat::Nf4 => each(values, nf4::encode, &mut out),
+            _ => panic!("{} cannot be encoded", self.name()),
         }
         out
+    }
+}
+
+/// Block by block.
+fn each<const N: usize>(values: &[f32], encode: fn(&[f32; N], &mut Vec<u8>), out: &mut Vec<u8>) {
+    for block in values.as_chunks().0 {
+        encode(block, out);
     }
 }
 

@@ -1,14 +1,16 @@
-//! Block-quantized weights: the formats of ggml, which GGUF files and kernels share.
+//! Block-quantized weights: the formats of ggml, which GGUF files and kernels share, and NF4.
 //!
-//! A row is a sequence of blocks, each of 32 or 256 neighboring values that share scales. All numbers are
+//! A row is a sequence of blocks, each of 32, 64 or 256 neighboring values that share scales. All numbers are
 //! little-endian, scales are IEEE half-precision floats (f16), and a byte of two nibbles holds values half a
 //! block apart, so that one vector instruction unpacks each half. Layouts: `ggml-common.h` of
 //! <https://github.com/ggml-org/llama.cpp>; arithmetic: its `dequantize_row_*` and `quantize_row_*_ref`, in
 //! the same order of operations, so that results are equal bit for bit. Non-goals: files, tensors, and
-//! kernels that compute on blocks. Reading order: [`BlockFormat`], `decode`, `encode`.
+//! kernels that compute on blocks. Reading order: [`BlockFormat`], `decode`, `encode`,
+//! `nf4`.
 
 mod decode;
 mod encode;
+mod nf4;
 
 pub use decode::Decoder;
 
@@ -36,6 +38,9 @@ pub enum BlockFormat {
     Q5K,
     /// 6 bits in superblocks of 256 with 8-bit scales.
     Q6K,
+    /// 4-bit NormalFloat (Dettmers et al. 2023): one of 16 quantiles of a normal distribution, and a scale for
+    /// 64 values. In no file; frozen weights are kept in it.
+    Nf4,
 }
 
 impl BlockFormat {
@@ -47,6 +52,7 @@ impl BlockFormat {
             | BlockFormat::Q5_0
             | BlockFormat::Q5_1
             | BlockFormat::Q8_0 => 32,
+            BlockFormat::Nf4 => 64,
             BlockFormat::Q2K | BlockFormat::Q3K | BlockFormat::Q4K | BlockFormat::Q5K | BlockFormat::Q6K => {
                 256
             }
@@ -60,7 +66,7 @@ impl BlockFormat {
             BlockFormat::Q4_1 => 20,
             BlockFormat::Q5_0 => 22,
             BlockFormat::Q5_1 => 24,
-            BlockFormat::Q8_0 => 34,
+            BlockFormat::Q8_0 | BlockFormat::Nf4 => 34,
             BlockFormat::Q2K => 84,
             BlockFormat::Q3K => 110,
             BlockFormat::Q4K => 144,
@@ -74,7 +80,7 @@ impl BlockFormat {
         (values / self.values()).saturating_mul(self.bytes())
     }
 
-    /// ggml's name, as in `Q4_K`.
+    /// Its usual name: ggml's, as in `Q4_K`, or NF4.
     pub const fn name(self) -> &'static str {
         match self {
             BlockFormat::Q4_0 => "Q4_0",
@@ -87,6 +93,7 @@ impl BlockFormat {
             BlockFormat::Q4K => "Q4_K",
             BlockFormat::Q5K => "Q5_K",
             BlockFormat::Q6K => "Q6_K",
+            BlockFormat::Nf4 => "NF4",
         }
     }
 }

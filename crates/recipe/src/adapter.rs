@@ -42,8 +42,10 @@ pub enum BaseFormat {
     Bf16,
     /// 8 bits a weight (GGUF's Q8_0).
     Q8_0,
-    /// 4 bits a weight (GGUF's Q4_0).
+    /// 4.5 bits a weight (GGUF's Q4_0).
     Q4_0,
+    /// 4.25 bits a weight: 16 quantiles of a normal distribution (NormalFloat, as QLoRA has it).
+    Nf4,
 }
 
 impl Default for AdapterOptions {
@@ -81,6 +83,7 @@ impl AdapterOptions {
             BaseFormat::Bf16 => DType::Bf16,
             BaseFormat::Q8_0 => DType::Q8_0,
             BaseFormat::Q4_0 => DType::Q4_0,
+            BaseFormat::Nf4 => DType::Nf4,
         };
         Some(WeightTypes::Layers { hidden, ends: DType::Bf16 })
     }

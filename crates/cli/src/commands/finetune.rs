@@ -64,7 +64,7 @@ pub fn run(global: &GlobalArguments, mut arguments: Arguments, console: &mut Con
         }
     }
     match arguments.method {
-        Some(Method::Qlora) => layers.push(Override::flag("--method qlora", "adapter.base", "q4_0")),
+        Some(Method::Qlora) => layers.push(Override::flag("--method qlora", "adapter.base", "nf4")),
         Some(Method::Lora) => layers.push(Override::flag("--method lora", "adapter.base", "auto")),
         Some(Method::Full) => layers.push(Override::flag("--method full", "adapter.enabled", false)),
         None => {}

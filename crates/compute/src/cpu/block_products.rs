@@ -378,7 +378,7 @@ mod tests {
             for row in 0..rows {
                 let mut read = vec![0.0; columns];
                 // SAFETY: the row exists.
-                unsafe { read_row(dtype, packed.as_ptr(), row, &mut read) };
+                unsafe { read_row(dtype, packed.as_ptr(), read.len(), (row, 0), &mut read) };
                 assert_eq!(read, decoded[row * columns..(row + 1) * columns], "{dtype:?}");
             }
             let mut quantized = Quantized::default();

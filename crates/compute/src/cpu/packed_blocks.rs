@@ -69,14 +69,21 @@ pub(super) fn pack(dtype: DType, columns: usize, from: &[u8], to: &mut [u8]) {
     }
 }
 
-/// The values of one row of a matrix that starts at `from`.
+/// Elements of row `row` from `first` on, of a matrix with `columns` columns that starts at `from`. They are
+/// whole blocks.
 ///
 /// # Safety
-/// `from` is the matrix's first cell, and the row exists.
-pub(super) unsafe fn read_row(dtype: DType, from: *const u8, row: usize, to: &mut [f32]) {
-    let (lane, columns) = (row % ROWS, to.len());
+/// `from` is the matrix's first cell, and the elements exist.
+pub(super) unsafe fn read_row(
+    dtype: DType,
+    from: *const u8,
+    columns: usize,
+    (row, first): (usize, usize),
+    to: &mut [f32],
+) {
+    let lane = row % ROWS;
     for (block, to) in to.chunks_exact_mut(LEN).enumerate() {
-        let at = cell_offset(dtype, columns, row / ROWS * ROWS, block * LEN);
+        let at = cell_offset(dtype, columns, row / ROWS * ROWS, first + block * LEN);
         // SAFETY: the caller's promise.
         let cell = unsafe { std::slice::from_raw_parts(from.add(at), cell_bytes(dtype)) };
         let (quants, scales) = cell.split_at(quant_bytes(dtype));

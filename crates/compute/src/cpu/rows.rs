@@ -14,6 +14,8 @@ use std::ops::Range;
 
 /// Rows of one work item.
 const ROWS_AN_ITEM: usize = 32;
+/// Elements of a row in blocks that are dequantized before they are written: whole blocks of any format.
+const DEQUANTIZED_TOGETHER: usize = 256;
 /// Elements of one work item that fills.
 const FILL: usize = 64 * 1024;
 /// Columns of one work item of a kernel that sums rows.
@@ -119,12 +121,15 @@ impl Cpu {
         with_element!(to.dtype, T => {
             let target = self.rows::<T>(to);
             self.pool.run(to.rows.div_ceil(ROWS_AN_ITEM), &|item, _| {
-                let mut row = vec![0.0f32; to.columns];
+                let mut values = [0.0f32; DEQUANTIZED_TOGETHER];
                 for r in item * ROWS_AN_ITEM..((item + 1) * ROWS_AN_ITEM).min(to.rows) {
-                    // SAFETY: the source is only read; each row belongs to one item.
-                    unsafe {
-                        source.get().read_column(r, &mut row);
-                        scaled_copy(target.row(r), 1.0, &row);
+                    for first in (0..to.columns).step_by(values.len()) {
+                        let values = &mut values[..(to.columns - first).min(DEQUANTIZED_TOGETHER)];
+                        // SAFETY: the source is only read; each row belongs to one item.
+                        unsafe {
+                            source.get().read_in_column(r, first, values);
+                            scaled_copy(target.columns(r, first..first + values.len()), 1.0, values);
+                        }
                     }
                 }
             });

@@ -43,13 +43,33 @@ impl View {
     /// # Safety
     /// The view is valid.
     pub unsafe fn read_column(self, c: usize, to: &mut [f32]) {
-        assert!(self.row_stride == 1 && c < self.columns && to.len() == self.rows);
+        assert!(to.len() == self.rows);
+        // SAFETY: passed on.
+        unsafe { self.read_in_column(c, 0, to) }
+    }
+
+    /// The same from row `first` on; of blocks, whole ones.
+    ///
+    /// # Safety
+    /// The view is valid.
+    pub unsafe fn read_in_column(self, c: usize, first: usize, to: &mut [f32]) {
+        assert!(self.row_stride == 1 && c < self.columns && first + to.len() <= self.rows);
         // SAFETY: passed on.
         unsafe {
             match self.dtype {
-                DType::Q8_0 | DType::Q4_0 => packed_blocks::read_row(self.dtype, self.pointer, c, to),
+                DType::Q8_0 | DType::Q4_0 => {
+                    packed_blocks::read_row(self.dtype, self.pointer, self.rows, (c, first), to);
+                }
+                DType::Nf4 => {
+                    let format = self.dtype.block_format();
+                    let at = self.pointer.add(format.bytes_of(c * self.column_stride + first));
+                    let bytes = std::slice::from_raw_parts(at, format.bytes_of(to.len()));
+                    let decode = format.decoder().expect("invariant: NF4 can be decoded");
+                    decode(bytes, to);
+                }
                 dtype => with_element!(dtype, E => {
-                    scaled_copy(to, 1.0, std::slice::from_raw_parts(self.at(0, c).cast::<E>(), self.rows));
+                    let from = self.at(first, c).cast::<E>();
+                    scaled_copy(to, 1.0, std::slice::from_raw_parts(from, to.len()));
                 }),
             }
         }

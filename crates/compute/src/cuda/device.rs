@@ -291,7 +291,7 @@ impl Device for Cuda {
                     values.iter().map(|&x| half::bf16::from_f32(x).to_ne_bytes()).collect();
                 self.write(to, rounded.as_flattened());
             }
-            DType::Q8_0 | DType::Q4_0 => self.upload_blocks(to, &to.dtype.block_format().encode(values)),
+            dtype if dtype.is_blocks() => self.upload_blocks(to, &to.dtype.block_format().encode(values)),
             dtype => panic!("numbers are not uploaded as {dtype:?}"),
         }
     }

@@ -205,6 +205,7 @@ impl Arguments {
                 DType::Bf16 => 1,
                 DType::Q8_0 => 2,
                 DType::Q4_0 => 3,
+                DType::Nf4 => 4,
                 _ => 0,
             })
             .int(0)

@@ -32,7 +32,7 @@ impl Reference {
         assert!(row < t.rows && column < t.columns, "({row}, {column}) of {t:?}");
         // Half a byte is the least an element takes.
         let size = match t.dtype {
-            DType::Q4_0 => 1,
+            DType::Q4_0 | DType::Nf4 => 1,
             DType::Q8_0 => 2,
             dtype => 2 * dtype.size(),
         };

@@ -17,6 +17,7 @@ pub fn each(visit: &mut Visit) {
     embeddings(visit);
     cached_attentions(visit);
     narrow_weights(visit);
+    copies_of_blocks(visit);
     optimizers(visit);
 }
 
@@ -282,6 +283,21 @@ fn narrow_weights(visit: &mut Visit) {
                     d.gemm(op);
                     d.embedding(ids, b, rows);
                 });
+            }
+        }
+    }
+}
+
+/// Weights in blocks as products of many rows read them.
+fn copies_of_blocks(visit: &mut Visit) {
+    for weights in [DType::Q8_0, DType::Q4_0, DType::Nf4] {
+        for element in [DType::F32, DType::Bf16] {
+            for (rows, columns) in [(1, 64), (16, 64), (50, 320), (96, 576)] {
+                let mut c = Case::of(element, format!("copy of {weights:?} {rows}×{columns} to {element:?}"));
+                c.rounds_between(element);
+                let from = c.input_of(weights, rows, columns);
+                let to = c.output(rows, columns);
+                visit(&c, &|d| d.copy(from, to));
             }
         }
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use compute::Batch;
 use compute::cpu::Cpu;
 use model::{
-    AdapterConfig, Evaluation, Evaluator, MemoryPlan, ModelConfig, Module, Precision, Purpose, StateKind,
-    Trainable, Training, TrainingModel, Update,
+    AdapterConfig, DType, Evaluation, Evaluator, MemoryPlan, ModelConfig, Module, Precision, Purpose,
+    StateKind, Trainable, Training, TrainingModel, Update, WeightTypes,
 };
 
 use crate::training;
@@ -216,5 +216,56 @@ fn what_cannot_be_an_adapter_is_refused() {
         let refused = TrainingModel::new(Cpu::new(1), self::config(), adapted(config, Precision::F32));
         let Err(error) = refused else { panic!("{key} was accepted") };
         assert!(error.to_string().starts_with(&format!("adapter.{key}")), "{error}");
+    }
+}
+
+/// What QLoRA promises: a base in blocks trains exactly as its dequantized values would, in less memory.
+#[test]
+fn a_base_in_blocks_trains_as_its_dequantized_values() {
+    let config =
+        || ModelConfig { hidden_size: 64, intermediate_size: 128, attention_bias: false, ..self::config() };
+    let laid_out = |hidden, recompute| {
+        let frozen = Some(WeightTypes::Layers { hidden, ends: DType::F32 });
+        let training = Training { frozen, recompute, ..adapted(adapter(0.1), Precision::F32) };
+        let mut model = training::laid_out(Cpu::new(2), config(), training);
+        model.initialize(7);
+        model
+    };
+    let batch = training::random_batch(&config(), 2, 12);
+    for hidden in [DType::Q8_0, DType::Q4_0, DType::Nf4] {
+        let mut plain = laid_out(DType::F32, false);
+        let mut blocks = laid_out(hidden, true);
+        assert!(blocks.plan().parameters_bytes < plain.plan().parameters_bytes / 2, "{hidden:?}");
+        let mut in_blocks = 0;
+        for parameter in plain.weights().parameters().to_vec() {
+            let mut values = plain.weights_mut().download(&parameter.name).unwrap();
+            if blocks.weights().is_stored_as(&parameter.name, hidden).unwrap() {
+                let format = hidden.block_format();
+                let encoded = format.encode(&values);
+                blocks.weights_mut().upload_blocks(&parameter.name, &encoded).unwrap();
+                values = format.decode(&encoded);
+                in_blocks += 1;
+            }
+            plain.weights_mut().upload(&parameter.name, &values).unwrap();
+            if !blocks.weights().is_stored_as(&parameter.name, hidden).unwrap() {
+                blocks.weights_mut().upload(&parameter.name, &values).unwrap();
+            }
+        }
+        assert_eq!(in_blocks, 7 * config().num_hidden_layers);
+        for step in 1..4 {
+            let outcomes = [&mut plain, &mut blocks].map(|model| {
+                model.begin_step();
+                model.accumulate(&batch, 1.0, step);
+                model.optimizer_step(&Update { step, learning_rate: 5e-3, ..training::STEP });
+                let outcome = model.step_outcome();
+                (outcome.loss_sum, outcome.gradient_norm)
+            });
+            assert_eq!(outcomes[0], outcomes[1], "{hidden:?}, step {step}");
+        }
+        for name in names(&plain, "lora_") {
+            let [plain, blocks] =
+                [&mut plain, &mut blocks].map(|model| model.weights_mut().download(&name).unwrap());
+            assert_eq!(plain, blocks, "{hidden:?}, {name}");
+        }
     }
 }

@@ -1,6 +1,6 @@
-"""The other side of `cargo xtask parity`: an exported folder in transformers, compared with what text2llm computed from it.
+"""The other side of `cargo xtask parity`: a model folder in transformers, compared with what text2llm computed from it.
 
-    python parity.py --model DIR --ours DIR [--tolerance 1e-3]
+    python parity.py --model DIR --ours DIR [--adapter DIR] [--tolerance 1e-3]
 
 DIR of --ours holds ours.json and ours.safetensors (see parity.rs). Compared: token ids and decoded text of each text, with and without
 the special tokens that the tokenizer adds; all logits in float32; greedy continuations; the text of `text2llm generate`. A greedy
@@ -37,6 +37,7 @@ def same_greedy(model, prompt, ours, theirs, tolerance):
 def main():
     args = argparse.ArgumentParser()
     args.add_argument("--model", required=True)
+    args.add_argument("--adapter", help="an adapter of text2llm's, loaded by PEFT")
     args.add_argument("--ours", required=True, type=pathlib.Path)
     args.add_argument("--tolerance", type=float, default=1e-3)
     a = args.parse_args()
@@ -46,6 +47,10 @@ def main():
     logits = load_file(a.ours / "ours.safetensors")
     tokenizer = transformers.AutoTokenizer.from_pretrained(a.model)
     model, loading = transformers.AutoModelForCausalLM.from_pretrained(a.model, dtype=torch.float32, output_loading_info=True)
+    if a.adapter:
+        import peft
+
+        model = peft.PeftModel.from_pretrained(model, a.adapter)
     model.eval()
     print(f"torch {torch.__version__}, transformers {transformers.__version__}: {type(model).__name__}, {type(tokenizer).__name__}")
     wrong = {key: names for key, names in loading.items() if names}

@@ -1,8 +1,9 @@
-//! `cargo xtask parity`: the exported Stored, loaded in transformers, computes what we compute.
+//! `cargo xtask parity`: a model folder, loaded in transformers, computes what we compute.
 //!
 //! Our side is computed here from the `model` and `tokenizer` crates and by the `text2llm generate` command;
 //! `parity.py` computes the other side and compares. Without `--model` a small model is trained first with
-//! `examples/quick-test.toml`.
+//! `examples/quick-test.toml`. `--families` compares a small random model of every family, as transformers
+//! writes it, each also with an adapter of ours that PEFT loads, and merged.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,8 +12,10 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use compute::Batch;
 use compute::cpu::Cpu;
+use compute::rng::Rng;
 use formats::safetensors::{TensorSpec, write};
-use model::{Decoder, Decoding, Evaluation, Evaluator, Precision, Stored};
+use model::adapter_folder::{self, BaseName};
+use model::{AdapterConfig, Decoder, Decoding, Evaluation, Evaluator, Precision, Stored};
 use serde_json::{Value, json};
 use store::fs::RealFs;
 use tokenizer::Tokenizer;
@@ -49,6 +52,9 @@ pub struct Arguments {
     /// Exported model folder [default: one trained now by examples/quick-test.toml]
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    /// Compare small random models of every family instead, each also with an adapter
+    #[arg(long, conflicts_with = "model")]
+    families: bool,
     /// Largest difference of any logit
     #[arg(long, default_value_t = 1e-3)]
     tolerance: f64,
@@ -56,25 +62,82 @@ pub struct Arguments {
 
 /// Computes our side, then lets Python compare.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let python = python::interpreter(&["torch", "transformers"])?;
+    let python = python::interpreter(&["torch", "transformers", "peft"])?;
     let binary = python::text2llm_binary()?;
     let work = python::target_folder().join("parity");
     std::fs::create_dir_all(&work)?;
+    let compare = |model: &Path, adapter: Option<&Path>| {
+        println!("model: {}{}", model.display(), if adapter.is_some() { ", with an adapter" } else { "" });
+        write_ours(model, adapter, &binary, &work)?;
+        let mut command = Command::new(&python);
+        command.arg(python::repository().join("xtask/parity.py")).arg("--model").arg(model);
+        command.arg("--ours").arg(&work).args(["--tolerance", &arguments.tolerance.to_string()]);
+        if let Some(adapter) = adapter {
+            command.arg("--adapter").arg(adapter);
+        }
+        python::run(&mut command)
+    };
+    if arguments.families {
+        return families(&python, &binary, &work, &compare);
+    }
     let exported = match &arguments.model {
         Some(folder) => std::path::absolute(folder)?,
         None => train_quick_test(&binary, &work)?,
     };
-    println!("model: {}", exported.display());
-    write_ours(&exported, &binary, &work)?;
-    python::run(
-        Command::new(python)
-            .arg(python::repository().join("xtask/parity.py"))
-            .arg("--model")
-            .arg(&exported)
-            .arg("--ours")
-            .arg(&work)
-            .args(["--tolerance", &arguments.tolerance.to_string()]),
-    )
+    compare(&exported, None)
+}
+
+/// Compares each family: the model, the model with a random adapter, and the two merged.
+fn families(
+    python: &Path,
+    binary: &Path,
+    work: &Path,
+    compare: &dyn Fn(&Path, Option<&Path>) -> Result<()>,
+) -> Result<()> {
+    let folder = fresh(&work.join("families"))?;
+    let script = python::repository().join("xtask/families.py");
+    python::run(Command::new(python).arg(script).arg("--out").arg(&folder))?;
+    let mut models: Vec<PathBuf> =
+        std::fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    models.sort();
+    ensure!(!models.is_empty(), "families.py made no model");
+    for model in &models {
+        compare(model, None)?;
+        let adapter = fresh(&model.with_extension("adapter"))?;
+        write_adapter(model, &adapter)?;
+        compare(model, Some(&adapter))?;
+        let merged = model.with_extension("merged");
+        python::run(Command::new(binary).arg("merge").arg(&adapter).arg("--out").arg(&merged))?;
+        compare(&merged, None)?;
+    }
+    println!("parity holds for {} models", models.len());
+    Ok(())
+}
+
+/// The folder, empty.
+fn fresh(folder: &Path) -> Result<PathBuf> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder)?;
+    }
+    std::fs::create_dir_all(folder)?;
+    Ok(folder.to_owned())
+}
+
+/// An adapter whose matrices are both random, on every linear layer.
+fn write_adapter(base: &Path, folder: &Path) -> Result<()> {
+    let stored = Stored::open(&RealFs, base)?;
+    let config = AdapterConfig { rank: 4, alpha: 8.0, ..AdapterConfig::default() };
+    let adapter = Some(config.clone());
+    let evaluation = Evaluation { adapter, ..Evaluation::new(1, 1, Precision::F32) };
+    let mut model = Evaluator::new(Cpu::new(0), stored.config().clone(), evaluation)?;
+    for parameter in model.weights().parameters().to_vec().iter().filter(|parameter| parameter.is_adapter()) {
+        let mut values = vec![0.0; parameter.len()];
+        Rng::from_parts(1, &parameter.name, &[]).fill_normal(&mut values, 0.1);
+        model.weights_mut().upload(&parameter.name, &values)?;
+    }
+    let fused_projections = stored.hf().fused_projections;
+    let name = BaseName { name: Some(base.display().to_string()), hash: None, fused_projections };
+    Ok(adapter_folder::save(&RealFs, folder, model.weights_mut(), &config, &name)?)
 }
 
 fn train_quick_test(binary: &Path, work: &Path) -> Result<PathBuf> {
@@ -89,7 +152,7 @@ fn train_quick_test(binary: &Path, work: &Path) -> Result<PathBuf> {
 
 /// Writes `ours.json` (ids, texts, greedy continuations) and `ours.safetensors` (the logits of each text)
 /// into `work`.
-fn write_ours(exported: &Path, binary: &Path, work: &Path) -> Result<()> {
+fn write_ours(exported: &Path, adapter: Option<&Path>, binary: &Path, work: &Path) -> Result<()> {
     let tokenizer = Tokenizer::open(&RealFs, exported)?;
     let mut stored = Stored::open(&RealFs, exported)?;
     let config = stored.config().clone();
@@ -97,11 +160,18 @@ fn write_ours(exported: &Path, binary: &Path, work: &Path) -> Result<()> {
     let whole = TEXTS.join("\n").repeat(4);
     let texts: Vec<&str> = TEXTS.iter().copied().chain([whole.as_str()]).collect();
 
-    let evaluation = Evaluation::new(1, longest, Precision::F32);
+    let shape = adapter.map(|folder| adapter_folder::read_config(&RealFs, folder)).transpose()?;
+    let shape = shape.map(|(shape, _)| shape);
+    let evaluation = Evaluation { adapter: shape.clone(), ..Evaluation::new(1, longest, Precision::F32) };
     let mut full = Evaluator::new(Cpu::new(0), config.clone(), evaluation)?;
     stored.load(full.weights_mut())?;
-    let mut decoding = Decoder::new(Cpu::new(0), config.clone(), Decoding::one(longest))?;
+    let decoding = Decoding { adapter: shape, ..Decoding::one(longest) };
+    let mut decoding = Decoder::new(Cpu::new(0), config.clone(), decoding)?;
     stored.load(decoding.weights_mut())?;
+    if let Some(folder) = adapter {
+        adapter_folder::load(&RealFs, folder, full.weights_mut())?;
+        adapter_folder::load(&RealFs, folder, decoding.weights_mut())?;
+    }
 
     let (mut cases, mut logits): (Vec<Value>, Vec<Vec<f32>>) = (Vec::new(), Vec::new());
     for (i, text) in texts.iter().enumerate() {
@@ -122,8 +192,8 @@ fn write_ours(exported: &Path, binary: &Path, work: &Path) -> Result<()> {
         }));
     }
 
-    let commands =
-        PROMPTS.iter().map(|prompt| generate(binary, exported, prompt)).collect::<Result<Vec<Value>>>()?;
+    let generate = |prompt: &&str| generate(binary, exported, adapter, prompt);
+    let commands = PROMPTS.iter().map(generate).collect::<Result<Vec<Value>>>()?;
     let ours = json!({
         "bos": tokenizer.bos_id(), "eos": tokenizer.eos_id(), "vocab_size": config.vocab_size, "cases": cases,
         "commands": commands, "max_new_tokens": GREEDY_TOKENS,
@@ -140,15 +210,14 @@ fn write_ours(exported: &Path, binary: &Path, work: &Path) -> Result<()> {
 }
 
 /// What `text2llm generate` writes.
-fn generate(binary: &Path, exported: &Path, prompt: &str) -> Result<Value> {
+fn generate(binary: &Path, exported: &Path, adapter: Option<&Path>, prompt: &str) -> Result<Value> {
     let mut command = Command::new(binary);
-    command.arg("generate").arg("--model").arg(exported).args([
-        "--prompt",
-        prompt,
-        "--temperature",
-        "0",
-        "--json",
-    ]);
+    command.arg("generate");
+    match adapter {
+        Some(adapter) => command.arg("--adapter").arg(adapter),
+        None => command.arg("--model").arg(exported),
+    };
+    command.args(["--prompt", prompt, "--temperature", "0", "--json"]);
     let output = python::output(command.args(["--max-new-tokens", &GREEDY_TOKENS.to_string()]))?;
     let last = output.lines().last().context("text2llm generate wrote nothing")?;
     let value: Value = serde_json::from_str(last)?;

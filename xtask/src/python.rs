@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 pub fn repository() -> PathBuf {
     // Asked when it runs: a build folder shared between checkouts keeps the path of the first.
     let own = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("xtask"), PathBuf::from);
-    own.parent().map_or_else(PathBuf::new, Path::to_path_buf)
+    own.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf()
 }
 
 /// Where build products and this tool's own files go.

@@ -4,7 +4,7 @@
 //! Perplexities under different models are not comparable: choose limits from the histogram in the report;
 //! they apply to that model only.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use compute::Batch;
@@ -60,9 +60,22 @@ impl PerplexityOptions {
     }
 
     /// Files of the model folder that the result depends on.
-    pub(crate) fn files(&self, project: &Path) -> [(String, std::path::PathBuf); 3] {
-        [folder::WEIGHTS_FILE, folder::CONFIG_FILE, tokenizer::TOKENIZER_FILE]
-            .map(|file| (format!("perplexity:{}/{file}", self.model), project.join(&self.model).join(file)))
+    ///
+    /// # Errors
+    /// A folder without a model.
+    pub(crate) fn files(&self, fs: &dyn Fs, project: &Path) -> Result<Vec<(String, PathBuf)>> {
+        let model = project.join(&self.model);
+        let stored = Stored::open(fs, &model).map_err(|error| self.unusable(&error))?;
+        let beside = [folder::CONFIG_FILE, tokenizer::TOKENIZER_FILE].map(|name| model.join(name));
+        let named = |path: PathBuf| {
+            let name = path.strip_prefix(&model).unwrap_or(&path).display().to_string();
+            (format!("perplexity:{}/{name}", self.model), path)
+        };
+        Ok(stored.files().into_iter().chain(beside).map(named).collect())
+    }
+
+    fn unusable(&self, error: &dyn std::fmt::Display) -> Error {
+        Error::Options { key: "perplexity.model", message: format!("`{}`: {error}", self.model) }
     }
 }
 
@@ -85,10 +98,7 @@ impl Perplexity {
     /// # Errors
     /// A folder without a model, or with a tokenizer that does not match it.
     pub fn open(fs: &dyn Fs, project: &Path, options: &PerplexityOptions) -> Result<Perplexity> {
-        let unusable = |error: &dyn std::fmt::Display| Error::Options {
-            key: "perplexity.model",
-            message: format!("`{}`: {error}", options.model),
-        };
+        let unusable = |error: &dyn std::fmt::Display| options.unusable(error);
         let path = project.join(&options.model);
         let mut stored = Stored::open(fs, &path).map_err(|error| unusable(&error))?;
         let config = stored.config().clone();

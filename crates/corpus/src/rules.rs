@@ -64,12 +64,14 @@ pub fn hashes(fs: &dyn Fs, options: &CorpusOptions, project: &Path) -> Result<BT
         let hash = manifest::hash_file(fs, &project.join(&classifier.model))?;
         hashes.insert(format!("classifier:{}", classifier.model), hash);
     }
-    for (name, path) in options.perplexity.iter().flat_map(|options| options.files(project)) {
-        let hash = manifest::hash_file(fs, &path).map_err(|error| Error::Options {
-            key: "perplexity.model",
-            message: format!("{error}: use a model folder as exported by `run`"),
-        })?;
-        hashes.insert(name, hash);
+    if let Some(perplexity) = &options.perplexity {
+        for (name, path) in perplexity.files(fs, project)? {
+            let hash = manifest::hash_file(fs, &path).map_err(|error| Error::Options {
+                key: "perplexity.model",
+                message: format!("{error}: use a model folder as exported by `run`"),
+            })?;
+            hashes.insert(name, hash);
+        }
     }
     Ok(hashes)
 }

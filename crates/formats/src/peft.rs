@@ -3,6 +3,7 @@
 //! Only plain LoRA is read and written; a file that asks for more is refused by key. Format: `peft`'s
 //! `LoraConfig` and `save_pretrained`, <https://github.com/huggingface/peft>.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -19,15 +20,13 @@ pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 const PREFIX: &str = "base_model.model.";
 
 /// Keys that change what an adapter computes, or which weights it has.
-const OTHER_KINDS: [&str; 10] = [
-    "alpha_pattern",
+const OTHER_KINDS: [&str; 8] = [
     "fan_in_fan_out",
     "layer_replication",
     "layers_to_transform",
     "lora_bias",
     "megatron_config",
     "modules_to_save",
-    "rank_pattern",
     "trainable_token_indices",
     "use_dora",
 ];
@@ -45,6 +44,8 @@ pub struct LoraConfig {
     pub rank_stabilized: bool,
     /// Names of the modules that have an adapter; `None`: the weights tell.
     pub target_modules: Option<Vec<String>>,
+    /// Modules that stand for several of the same scale: their rank is that multiple of `rank`.
+    pub multiples: BTreeMap<String, usize>,
     /// The model that it belongs to: a path or a name on the hub.
     pub base_model: Option<String>,
 }
@@ -96,20 +97,47 @@ impl LoraConfig {
             // `all-linear` or a regular expression.
             _ => None,
         };
-        Ok(LoraConfig {
+        let mut config = LoraConfig {
             rank: fields.require_size("r")?,
             alpha: fields.require_positive("lora_alpha")?,
             dropout: fields.number("lora_dropout")?.unwrap_or(0.0),
             rank_stabilized: fields.flag("use_rslora")?.unwrap_or(false),
             target_modules,
+            multiples: BTreeMap::new(),
             base_model: fields.text("base_model_name_or_path")?.map(str::to_owned),
-        })
+        };
+        let pattern = |key| fields.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
+        let (ranks, alphas) = (pattern("rank_pattern"), pattern("alpha_pattern"));
+        for (module, rank) in &ranks {
+            let multiple =
+                rank.as_u64().and_then(|rank| (rank as usize).checked_div(config.rank)).unwrap_or(0);
+            config.multiples.insert(module.clone(), multiple);
+        }
+        for (key, found) in [("rank_pattern", ranks), ("alpha_pattern", alphas)] {
+            // PEFT writes them where they are empty, too.
+            if Value::Object(found) != config.to_json()[key] {
+                let message = "is not supported where it changes an adapter's scale".to_owned();
+                return Err(fields.unsupported(key, message));
+            }
+        }
+        Ok(config)
+    }
+
+    /// The same scale for a module of another rank.
+    fn alpha_of(&self, multiple: usize) -> f64 {
+        let multiple = multiple as f64;
+        self.alpha * if self.rank_stabilized { multiple.sqrt() } else { multiple }
     }
 
     /// The JSON object that PEFT reads.
     pub fn to_json(&self) -> Value {
+        let multiples = self.multiples.iter();
+        let ranks: Map<String, Value> =
+            multiples.clone().map(|(module, &n)| (module.clone(), json!(n * self.rank))).collect();
+        let alphas: Map<String, Value> =
+            multiples.map(|(module, &n)| (module.clone(), json!(self.alpha_of(n)))).collect();
         json!({
-            "alpha_pattern": {},
+            "alpha_pattern": alphas,
             "auto_mapping": null,
             "base_model_name_or_path": self.base_model,
             "bias": "none",
@@ -123,7 +151,7 @@ impl LoraConfig {
             "modules_to_save": null,
             "peft_type": "LORA",
             "r": self.rank,
-            "rank_pattern": {},
+            "rank_pattern": ranks,
             "revision": null,
             "target_modules": self.target_modules,
             "task_type": "CAUSAL_LM",
@@ -167,7 +195,8 @@ mod tests {
             alpha: 16.0,
             dropout: 0.05,
             rank_stabilized: true,
-            target_modules: Some(vec!["q_proj".to_owned(), "v_proj".to_owned()]),
+            target_modules: Some(vec!["qkv_proj".to_owned(), "down_proj".to_owned()]),
+            multiples: BTreeMap::from([("qkv_proj".to_owned(), 3)]),
             base_model: Some("base".to_owned()),
         };
         assert_eq!(parse(config.to_json()).unwrap(), config);
@@ -183,6 +212,7 @@ mod tests {
             ("bias", json!("all")),
             ("modules_to_save", json!(["lm_head"])),
             ("rank_pattern", json!({"q_proj": 4})),
+            ("alpha_pattern", json!({"q_proj": 4.0})),
             ("layers_to_transform", json!([1])),
             ("r", json!(0)),
             ("lora_alpha", json!("x")),

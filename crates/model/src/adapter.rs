@@ -51,6 +51,15 @@ impl Module {
         }
     }
 
+    /// The modules that a name in an adapter's file stands for: itself, or those that some families fuse.
+    pub(crate) fn named(name: &str) -> Vec<Module> {
+        match name {
+            "qkv_proj" => vec![Module::QProj, Module::KProj, Module::VProj],
+            "gate_up_proj" => vec![Module::GateProj, Module::UpProj],
+            _ => Module::ALL.into_iter().filter(|module| module.name() == name).collect(),
+        }
+    }
+
     /// The module whose weight has this name.
     pub(crate) fn of_weight(name: &str) -> Option<Module> {
         let name = name.strip_suffix(".weight")?.rsplit('.').next()?;

@@ -1,17 +1,18 @@
 //! Adapters on disk, in PEFT's form.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use compute::Device;
+use formats::hf;
 use formats::peft::{self, LoraConfig};
 use formats::safetensors::{self, Dtype, Reader, TensorSpec, pytorch_metadata};
-use store::fs::Fs;
+use store::fs::{Fs, FsReader};
 
 use crate::adapter::{self, AdapterConfig, Module};
 use crate::error::{Error, Result};
-use crate::parameters::Parameter;
+use crate::folder::Place;
 use crate::stored::Stored;
 use crate::weights::Weights;
 
@@ -25,9 +26,14 @@ pub struct BaseName {
     pub name: Option<String>,
     /// Identifies its weights, where the adapter was made by this program.
     pub hash: Option<String>,
+    /// Whether its files keep queries, keys and values in one matrix, and gate and up in another.
+    pub fused_projections: bool,
 }
 
 /// Writes the adapters of a model into `folder`, which exists.
+///
+/// Where the base keeps projections in one matrix, so does the file, as PEFT needs it: the As lie one after
+/// the other and the Bs along a diagonal, with that multiple of rank and scale.
 ///
 /// # Errors
 /// I/O errors.
@@ -38,28 +44,219 @@ pub fn save<D: Device>(
     config: &AdapterConfig,
     base: &BaseName,
 ) -> Result<()> {
-    let targets = config.target_modules.iter().map(|module| module.name().to_owned()).collect();
+    let hf = hf::Config { fused_projections: base.fused_projections, ..weights.config().to_hf() };
+    let shapes: Vec<(String, Vec<usize>)> = weights
+        .parameters()
+        .iter()
+        .map(|parameter| (parameter.name.clone(), parameter.shape.clone()))
+        .collect();
+    let targets = targets(&shapes, config, &hf);
+    let mut named = BTreeMap::new();
+    for target in &targets {
+        named.insert(target.module_name().to_owned(), target.parts.len());
+    }
     let file = LoraConfig {
         rank: config.rank,
         alpha: config.alpha,
         dropout: f64::from(config.dropout),
         rank_stabilized: config.rank_stabilized,
-        target_modules: Some(targets),
+        target_modules: Some(named.keys().cloned().collect()),
+        multiples: named.into_iter().filter(|(_, parts)| *parts > 1).collect(),
         base_model: base.name.clone(),
     };
     file.write(fs, &folder.join(peft::CONFIG_FILE))?;
-    let adapters: Vec<Parameter> =
-        weights.parameters().iter().filter(|parameter| parameter.is_adapter()).cloned().collect();
-    let specs = adapters.iter().map(|p| TensorSpec::f32(peft::tensor_name(&p.name), &p.shape)).collect();
     let mut metadata = pytorch_metadata();
     metadata.extend(base.hash.clone().map(|hash| (BASE_HASH.to_owned(), hash)));
+    let mut specs = Vec::new();
+    let mut sources = BTreeMap::new();
+    for target in &targets {
+        let rank = target.parts.len() * config.rank;
+        for (matrix, shape) in [('A', [rank, target.columns]), ('B', [target.rows, rank])] {
+            specs.push(TensorSpec::f32(target.tensor_name(matrix), &shape));
+            sources.insert(target.tensor_name(matrix), (target, matrix));
+        }
+    }
     safetensors::write(fs, &folder.join(peft::WEIGHTS_FILE), specs, &metadata, |spec| {
         let missing =
             |_| formats::Error::Invalid { message: format!("no tensor {} in the model", spec.name) };
-        let name = peft::parameter_name(&spec.name).unwrap_or(&spec.name);
-        Ok(Cow::Owned(weights.download(name).map_err(missing)?))
+        let (target, matrix) = sources[&spec.name];
+        let mut values = Vec::new();
+        for part in &target.parts {
+            let name = adapter::parameter_name(&part.weight, matrix);
+            values.push(match shapes.iter().any(|(known, _)| *known == name) {
+                true => weights.download(&name).map_err(missing)?,
+                // Fused with weights that have an adapter, and without one.
+                false => vec![0.0; config.rank * if matrix == 'A' { target.columns } else { part.rows }],
+            });
+        }
+        Ok(Cow::Owned(if matrix == 'A' { values.concat() } else { target.diagonal(&values, config.rank) }))
     })?;
     Ok(())
+}
+
+/// A matrix of the base that an adapter in a file belongs to: one or several weights of the model.
+struct Target {
+    /// Its name without `.weight`.
+    module: String,
+    rows: usize,
+    columns: usize,
+    parts: Vec<Part>,
+}
+
+/// A weight of the model.
+struct Part {
+    weight: String,
+    /// Its first row in the target.
+    first_row: usize,
+    rows: usize,
+}
+
+impl Target {
+    fn tensor_name(&self, matrix: char) -> String {
+        peft::tensor_name(&adapter::parameter_name(&self.module, matrix))
+    }
+
+    fn module_name(&self) -> &str {
+        self.module.rsplit('.').next().unwrap_or(&self.module)
+    }
+
+    /// The parts' B (rows, rank) along the diagonal of one of (rows, parts · rank).
+    fn diagonal(&self, parts: &[Vec<f32>], rank: usize) -> Vec<f32> {
+        let width = self.parts.len() * rank;
+        let mut whole = vec![0.0; self.rows * width];
+        for (index, (part, values)) in self.parts.iter().zip(parts).enumerate() {
+            for (row, values) in values.chunks_exact(rank).enumerate() {
+                let at = (part.first_row + row) * width + index * rank;
+                whole[at..at + rank].copy_from_slice(values);
+            }
+        }
+        whole
+    }
+
+    /// A and B of a part, from those of the target. Its A may be the part's own, where B is a diagonal, or one
+    /// that all parts share, as PEFT trains them.
+    fn part(&self, index: usize, a: &[f32], b: &[f32], rank: usize) -> Option<(Vec<f32>, Vec<f32>)> {
+        let (part, columns) = (&self.parts[index], self.columns);
+        let width = a.len() / columns;
+        let rows = b[part.first_row * width..(part.first_row + part.rows) * width].chunks_exact(width);
+        if width == rank {
+            return Some((a.to_vec(), rows.flatten().copied().collect()));
+        }
+        let own = index * rank..(index + 1) * rank;
+        let elsewhere = |row: &[f32]| (0..width).any(|at| !own.contains(&at) && row[at] != 0.0);
+        if rows.clone().any(elsewhere) {
+            return None;
+        }
+        let a = a[own.start * columns..own.end * columns].to_vec();
+        Some((a, rows.flat_map(|row| &row[own.clone()]).copied().collect()))
+    }
+}
+
+/// The matrices that have an adapter, of a model whose parameters have these names and shapes.
+fn targets(parameters: &[(String, Vec<usize>)], config: &AdapterConfig, hf: &hf::Config) -> Vec<Target> {
+    let mut targets: Vec<Target> = Vec::new();
+    for (name, shape) in parameters {
+        let place = Place::of(name, hf);
+        let module = place.tensor.trim_end_matches(".weight");
+        let modules = Module::named(module.rsplit('.').next().unwrap_or(module));
+        if !modules.iter().any(|module| config.target_modules.contains(module)) {
+            continue;
+        }
+        let part = Part { weight: name.clone(), first_row: place.first_row, rows: shape[0] };
+        match targets.iter_mut().rev().take(1).find(|target| target.module == module) {
+            Some(target) => target.parts.push(part),
+            None => targets.push(Target {
+                module: module.to_owned(),
+                rows: place.rows_in_all.unwrap_or(shape[0]),
+                columns: shape[1],
+                parts: vec![part],
+            }),
+        }
+    }
+    targets
+}
+
+/// An adapter's file with the matrices of the base that its tensors belong to.
+struct AdapterFile {
+    path: PathBuf,
+    reader: Reader<Box<dyn FsReader>>,
+    rank: usize,
+    targets: Vec<Target>,
+}
+
+impl AdapterFile {
+    /// Opens the adapter of a folder for a base whose parameters have these names and shapes.
+    ///
+    /// # Errors
+    /// A tensor that is missing, of another shape, or of no matrix: the adapter belongs to another base.
+    fn open(
+        fs: &dyn Fs,
+        folder: &Path,
+        config: &AdapterConfig,
+        parameters: &[(String, Vec<usize>)],
+        shape: &hf::Config,
+    ) -> Result<AdapterFile> {
+        let path = folder.join(peft::WEIGHTS_FILE);
+        let reader = Reader::open_with(fs, &path)?;
+        let is_fused = |name: &str| name.contains(".qkv_proj.") || name.contains(".gate_up_proj.");
+        let fused_projections = reader.tensors().iter().any(|tensor| is_fused(&tensor.name));
+        let hf = hf::Config { fused_projections, ..shape.clone() };
+        let targets = targets(parameters, config, &hf);
+        let refuse = |message: String| Err(Error::Folder { path: path.clone(), message });
+        for target in &targets {
+            let ranks = [config.rank, target.parts.len() * config.rank];
+            for matrix in ['A', 'B'] {
+                let name = target.tensor_name(matrix);
+                let fit = ranks.map(|rank| match matrix {
+                    'A' => [rank, target.columns],
+                    _ => [target.rows, rank],
+                });
+                let found = reader.find(&name).map(|entry| entry.shape.clone());
+                if !found.as_ref().is_some_and(|found| fit.iter().any(|fit| fit[..] == found[..])) {
+                    let found = found.map_or("is missing".to_owned(), |shape| format!("has shape {shape:?}"));
+                    return refuse(format!(
+                        "tensor {name} {found}, and this model needs shape {:?}: the adapter belongs to another \
+                         base",
+                        fit[1]
+                    ));
+                }
+            }
+        }
+        if reader.tensors().len() != 2 * targets.len() {
+            return refuse(format!(
+                "it has {} tensors, and adapters of this shape on this model {}: it belongs to another base",
+                reader.tensors().len(),
+                2 * targets.len()
+            ));
+        }
+        Ok(AdapterFile { path, reader, rank: config.rank, targets })
+    }
+
+    /// A and B of a weight; `None`: it has no adapter.
+    fn matrices(&mut self, weight: &str) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+        let is_it = |part: &Part| part.weight == weight;
+        let Some(target) = self.targets.iter().find(|target| target.parts.iter().any(is_it)) else {
+            return Ok(None);
+        };
+        let index = target.parts.iter().position(is_it).unwrap_or(0);
+        let a = self.reader.read_f32(&target.tensor_name('A'))?;
+        let b = self.reader.read_f32(&target.tensor_name('B'))?;
+        if a.len() / target.columns != b.len() / target.rows {
+            let message = format!("the matrices of {} have different ranks", target.module);
+            return Err(Error::Folder { path: self.path.clone(), message });
+        }
+        match target.part(index, &a, &b, self.rank) {
+            Some(found) => Ok(Some(found)),
+            None => {
+                let message = format!(
+                    "the adapter of {} mixes its projections at a rank of {}, which is not supported",
+                    target.module,
+                    a.len() / target.columns
+                );
+                Err(Error::Folder { path: self.path.clone(), message })
+            }
+        }
+    }
 }
 
 /// The shape of the adapters in a folder, and the base that they belong to.
@@ -71,65 +268,54 @@ pub fn read_config(fs: &dyn Fs, folder: &Path) -> Result<(AdapterConfig, BaseNam
     let config = LoraConfig::read(fs, &folder.join(peft::CONFIG_FILE))?;
     let reader = Reader::open_with(fs, &path)?;
     let refuse = |message: String| Error::Folder { path: path.clone(), message };
-    let mut found = BTreeMap::new();
+    let mut found = BTreeSet::new();
     for tensor in reader.tensors() {
-        let module = peft::parameter_name(&tensor.name).and_then(module_of);
-        let Some(module) = module else {
+        let name = peft::parameter_name(&tensor.name).and_then(module_name);
+        let modules = name.map(Module::named).unwrap_or_default();
+        if modules.is_empty() {
             return Err(refuse(format!(
                 "tensor {} is not of an adapter on one of the modules {}",
                 tensor.name,
                 Module::ALL.map(Module::name).join(", ")
             )));
-        };
-        found.insert(module, ());
+        }
+        found.extend(modules);
     }
-    if let Some(named) = &config.target_modules
-        && let Some(missing) = named.iter().find(|name| !found.keys().any(|module| module.name() == *name))
-    {
-        return Err(refuse(format!("there is no adapter on {missing}, which {} names", peft::CONFIG_FILE)));
+    let named = config.target_modules.iter().flatten();
+    for name in named {
+        if !Module::named(name).iter().any(|module| found.contains(module)) {
+            return Err(refuse(format!("there is no adapter on {name}, which {} names", peft::CONFIG_FILE)));
+        }
     }
     let adapter = AdapterConfig {
         rank: config.rank,
         alpha: config.alpha,
         dropout: config.dropout as f32,
         rank_stabilized: config.rank_stabilized,
-        target_modules: found.into_keys().collect(),
+        target_modules: found,
     };
     adapter.validate()?;
     let hash = reader.metadata().get(BASE_HASH).cloned();
-    Ok((adapter, BaseName { name: config.base_model, hash }))
+    Ok((adapter, BaseName { name: config.base_model, hash, fused_projections: false }))
 }
 
 /// Loads the adapters of a folder into a model that has them.
 ///
 /// # Errors
-/// A missing tensor, or one of another shape: the adapter belongs to another base.
+/// A tensor that is missing or does not fit: the adapter belongs to another base.
 pub fn load<D: Device>(fs: &dyn Fs, folder: &Path, weights: &mut Weights<D>) -> Result<()> {
-    let path = folder.join(peft::WEIGHTS_FILE);
-    let mut reader = Reader::open_with(fs, &path)?;
-    let adapters: Vec<Parameter> =
-        weights.parameters().iter().filter(|parameter| parameter.is_adapter()).cloned().collect();
-    if reader.tensors().len() != adapters.len() {
-        let message = format!(
-            "it has {} tensors, and adapters of this shape on this model {}: it belongs to another base",
-            reader.tensors().len(),
-            adapters.len()
-        );
-        return Err(Error::Folder { path, message });
-    }
-    for parameter in adapters {
-        let name = peft::tensor_name(&parameter.name);
-        let found = reader.find(&name).map(|entry| entry.shape.clone());
-        if found.as_ref() != Some(&parameter.shape) {
-            let found = found.map_or("is missing".to_owned(), |shape| format!("has shape {shape:?}"));
-            let message = format!(
-                "tensor {name} {found}, and this model needs shape {:?}: the adapter belongs to another base",
-                parameter.shape
-            );
-            return Err(Error::Folder { path, message });
+    let (config, _) = read_config(fs, folder)?;
+    let shapes: Vec<(String, Vec<usize>)> = weights
+        .parameters()
+        .iter()
+        .map(|parameter| (parameter.name.clone(), parameter.shape.clone()))
+        .collect();
+    let mut file = AdapterFile::open(fs, folder, &config, &shapes, &weights.config().to_hf())?;
+    for (weight, _) in &shapes {
+        if let Some((a, b)) = file.matrices(weight)? {
+            weights.upload(&adapter::parameter_name(weight, 'A'), &a)?;
+            weights.upload(&adapter::parameter_name(weight, 'B'), &b)?;
         }
-        let values = reader.read_f32(&name)?;
-        weights.upload(&parameter.name, &values)?;
     }
     Ok(())
 }
@@ -139,11 +325,10 @@ pub fn is_adapter(fs: &dyn Fs, folder: &Path) -> bool {
     fs.exists(&folder.join(peft::CONFIG_FILE))
 }
 
-/// The module of `….q_proj.lora_A.weight`.
-fn module_of(parameter: &str) -> Option<Module> {
+/// `q_proj` of `….q_proj.lora_A.weight`.
+fn module_name(parameter: &str) -> Option<&str> {
     let (module, _) = parameter.rsplit_once(".lora_")?;
-    let name = module.rsplit('.').next()?;
-    Module::ALL.into_iter().find(|module| module.name() == name)
+    module.rsplit('.').next()
 }
 
 /// Writes a base's weights with the adapters of a folder added to them, W + s·B·A, as a model folder without
@@ -153,26 +338,8 @@ fn module_of(parameter: &str) -> Option<Module> {
 /// An adapter that does not fit the base; a type that models are not stored in; I/O errors.
 pub fn merge(fs: &dyn Fs, base: &mut Stored, adapter: &Path, dtype: Dtype, out: &Path) -> Result<()> {
     let (config, _) = read_config(fs, adapter)?;
-    let path = adapter.join(peft::WEIGHTS_FILE);
-    let mut reader = Reader::open_with(fs, &path)?;
     let parameters = base.parameters();
-    for tensor in reader.tensors() {
-        let fits = peft::parameter_name(&tensor.name).is_some_and(|name| {
-            let weight = format!("{}.weight", name.rsplit_once(".lora_").map_or(name, |(module, _)| module));
-            let wanted = parameters.iter().find(|(name, _)| *name == weight);
-            wanted.is_some_and(|(_, shape)| match name.ends_with(".lora_A.weight") {
-                true => tensor.shape == [config.rank, shape[1]],
-                false => tensor.shape == [shape[0], config.rank],
-            })
-        });
-        if !fits {
-            let message = format!(
-                "tensor {} of shape {:?} does not fit this model: the adapter belongs to another base",
-                tensor.name, tensor.shape
-            );
-            return Err(Error::Folder { path, message });
-        }
-    }
+    let mut file = AdapterFile::open(fs, adapter, &config, &parameters, base.hf())?;
     let mut hf = base.hf().clone();
     (hf.dtype, hf.fused_projections) = (dtype, false);
     hf.write(fs, &out.join(crate::folder::CONFIG_FILE))?;
@@ -185,15 +352,14 @@ pub fn merge(fs: &dyn Fs, base: &mut Stored, adapter: &Path, dtype: Dtype, out: 
             if zeros.iter().any(|(name, _)| *name == spec.name) {
                 return Ok(Cow::Owned(vec![0.0; spec.shape.iter().product()]));
             }
-            let mut values = base.read(&spec.name, &spec.shape).map_err(|error| {
+            let mut keep = |error: Error| {
                 let message = error.to_string();
                 failed = Some(error);
                 formats::Error::Invalid { message }
-            })?;
-            let [a, b] =
-                ['A', 'B'].map(|matrix| peft::tensor_name(&adapter::parameter_name(&spec.name, matrix)));
-            if reader.find(&a).is_some() {
-                let (a, b) = (reader.read_f32(&a)?, reader.read_f32(&b)?);
+            };
+            let mut values = base.read(&spec.name, &spec.shape).map_err(&mut keep)?;
+            let matrices = file.matrices(&spec.name).map_err(&mut keep)?;
+            if let Some((a, b)) = matrices {
                 add_product(&mut values, &a, &b, config.rank, config.scale());
             }
             Ok(Cow::Owned(values))

@@ -134,9 +134,9 @@ pub(crate) struct Place {
     /// Its first row there.
     pub first_row: usize,
     /// Its rows, where it is part of a larger tensor.
-    rows: usize,
+    pub rows: usize,
     /// Rows of that tensor.
-    rows_in_all: Option<usize>,
+    pub rows_in_all: Option<usize>,
 }
 
 impl Place {

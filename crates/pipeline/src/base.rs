@@ -15,9 +15,6 @@ use crate::meta::RunMeta;
 use crate::open_model::{OpenModel, chat_template};
 use crate::{Error, Result};
 
-/// Files of a model folder beside the weights that decide what it computes.
-const DECIDING_FILES: [&str; 2] = [model::folder::CONFIG_FILE, tokenizer::TOKENIZER_FILE];
-
 /// An open base model.
 pub struct BaseModel {
     path: PathBuf,
@@ -64,13 +61,10 @@ impl BaseModel {
 
     /// Opens a model and hashes what decides what it computes.
     fn open(path: &Path) -> Result<BaseModel> {
-        let OpenModel { path, stored, tokenizer, stop_ids } = OpenModel::open(path)?;
-        let mut hasher = blake3::Hasher::new();
-        let beside = DECIDING_FILES.map(|name| path.join(name)).into_iter();
-        for file in stored.files().into_iter().chain(beside.filter(|file| RealFs.exists(file))) {
-            hasher.update(store::hash::hash_file(&RealFs, &file)?.as_bytes());
-        }
-        let (hash, config) = (hasher.finalize().to_hex().to_string(), stored.config().clone());
+        let open = OpenModel::open(path)?;
+        let hash = open.hash()?;
+        let OpenModel { path, stored, tokenizer, stop_ids } = open;
+        let config = stored.config().clone();
         Ok(BaseModel { path, stored: Mutex::new(stored), config, tokenizer, stop_ids, hash })
     }
 
@@ -86,6 +80,11 @@ impl BaseModel {
     /// Its folder or file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether its files keep queries, keys and values in one matrix, and gate and up in another.
+    pub fn has_fused_projections(&self) -> bool {
+        self.stored().hf().fused_projections
     }
 
     /// Its shape, as the recipe trains it.

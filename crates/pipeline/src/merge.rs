@@ -37,18 +37,20 @@ pub struct Merged {
     pub bytes: u64,
 }
 
-/// Merges the adapter in a folder into `base`, or into the model that the adapter names.
+/// Merges the adapter in a folder into `base`, or into the model that the adapter names, which must be the one
+/// that it was trained on.
 ///
 /// # Errors
 /// No adapter; an adapter for another base; a folder with files of others in the way; I/O errors.
 pub fn merge(adapter: &Path, base: Option<&Path>, dtype: Dtype, out: &Path) -> Result<Merged> {
-    let base = match base {
-        Some(base) => base.to_owned(),
+    let mut open = match base {
+        // On purpose: the same model in another type, for one.
+        Some(base) => OpenModel::open(base)?,
         None => base_of_adapter(adapter)?.ok_or_else(|| Error::Argument {
             message: format!("`{}` holds no adapter ({})", adapter.display(), formats::peft::CONFIG_FILE),
         })?,
     };
-    let mut open = OpenModel::open(&base)?;
+    let base = open.path.clone();
     stage::repair(&RealFs, out)?;
     ownership::check(&RealFs, out, STAGE)?;
     let staged = StagedFolder::begin(&RealFs, out, STAGE)?;

@@ -16,6 +16,9 @@ use crate::{Error, Result};
 /// File name of the defaults of generation.
 pub(crate) const GENERATION_FILE: &str = "generation_config.json";
 
+/// Files of a model folder beside the weights that decide what it computes.
+const DECIDING_FILES: [&str; 2] = [model::folder::CONFIG_FILE, tokenizer::TOKENIZER_FILE];
+
 /// An open model, whose weights are not loaded yet.
 pub(crate) struct OpenModel {
     pub path: PathBuf,
@@ -56,6 +59,19 @@ impl OpenModel {
             });
         }
         Ok(OpenModel { path: path.to_owned(), stored, tokenizer, stop_ids })
+    }
+
+    /// The hash of the files that decide what it computes: weights, shape and tokenizer.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn hash(&self) -> Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        let beside = DECIDING_FILES.map(|name| self.path.join(name)).into_iter();
+        for file in self.stored.files().into_iter().chain(beside.filter(|file| RealFs.exists(file))) {
+            hasher.update(store::hash::hash_file(&RealFs, &file)?.as_bytes());
+        }
+        Ok(hasher.finalize().to_hex().to_string())
     }
 
     /// Its chat template, if it has one.

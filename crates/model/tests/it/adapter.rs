@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use compute::Batch;
 use compute::cpu::Cpu;
+use model::adapter_folder::{self, BaseName};
 use model::{
     AdapterConfig, DType, Evaluation, Evaluator, MemoryPlan, ModelConfig, Module, Precision, Purpose,
     StateKind, Trainable, Training, TrainingModel, Update, WeightTypes,
 };
+use store::fs::RealFs;
 
 use crate::training;
 
@@ -266,6 +268,43 @@ fn a_base_in_blocks_trains_as_its_dequantized_values() {
             let [plain, blocks] =
                 [&mut plain, &mut blocks].map(|model| model.weights_mut().download(&name).unwrap());
             assert_eq!(plain, blocks, "{hidden:?}, {name}");
+        }
+    }
+}
+
+/// As a folder in PEFT's form, also where the base's projections are fused, and of some modules only.
+#[test]
+fn an_adapter_is_read_back_as_it_was_written() {
+    let some = [Module::QProj, Module::VProj, Module::UpProj, Module::DownProj];
+    for targets in [Module::ALL.to_vec(), some.to_vec()] {
+        for fused_projections in [false, true] {
+            let config = AdapterConfig { target_modules: targets.iter().copied().collect(), ..adapter(0.0) };
+            let mut model = laid_out(adapted(config.clone(), Precision::F32));
+            let expected = model.evaluate(&batch());
+            let folder = tempfile::tempdir().unwrap();
+            let base = BaseName { name: Some("base".into()), hash: Some("x".into()), fused_projections };
+            adapter_folder::save(&RealFs, folder.path(), model.weights_mut(), &config, &base).unwrap();
+
+            let (read, name) = adapter_folder::read_config(&RealFs, folder.path()).unwrap();
+            assert_eq!((name.name, name.hash), (base.name, base.hash));
+            if !fused_projections {
+                assert_eq!(read, config);
+            }
+            let evaluation = Evaluation { adapter: Some(read), ..Evaluation::new(2, 12, Precision::F32) };
+            let mut other = Evaluator::new(Cpu::new(1), self::config(), evaluation).unwrap();
+            for parameter in model.weights().parameters().to_vec().iter().filter(|p| !p.is_adapter()) {
+                let values = model.weights_mut().download(&parameter.name).unwrap();
+                other.weights_mut().upload(&parameter.name, &values).unwrap();
+            }
+            adapter_folder::load(&RealFs, folder.path(), other.weights_mut()).unwrap();
+            let found = other.evaluate(&batch());
+            assert!((found / expected - 1.0).abs() < 1e-6, "{targets:?} {fused_projections}: {found}");
+
+            let narrow = ModelConfig { intermediate_size: 64, ..self::config() };
+            let evaluation = Evaluation { adapter: Some(config), ..Evaluation::new(2, 12, Precision::F32) };
+            let mut narrow = Evaluator::new(Cpu::new(1), narrow, evaluation).unwrap();
+            let refused = adapter_folder::load(&RealFs, folder.path(), narrow.weights_mut()).unwrap_err();
+            assert!(refused.to_string().contains("another base"), "{refused}");
         }
     }
 }

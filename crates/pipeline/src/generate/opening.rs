@@ -159,6 +159,9 @@ impl Generator {
         }
         let adapter = Adapter::find(folder)?;
         let mut open = OpenModel::open(adapter.as_ref().map_or(folder, |adapter| &adapter.base))?;
+        if let Some(adapter) = &adapter {
+            adapter.check_base(&open)?;
+        }
         let weights = open.stored.weight_types(dtype)?;
         let tokens = extent.tokens(&open.tokenizer, open.stored.config().max_position_embeddings)?;
         let config = adapter.as_ref().map(|adapter| adapter.config.clone());
@@ -303,6 +306,8 @@ pub(crate) fn load_weights(
 struct Adapter {
     config: AdapterConfig,
     base: PathBuf,
+    /// Of the base that it was trained on, where it was made by this program.
+    base_hash: Option<String>,
 }
 
 impl Adapter {
@@ -314,7 +319,7 @@ impl Adapter {
         if !adapter_folder::is_adapter(&RealFs, folder) {
             return Ok(None);
         }
-        let (config, BaseName { name, .. }) = adapter_folder::read_config(&RealFs, folder)?;
+        let (config, BaseName { name, hash: base_hash, .. }) = adapter_folder::read_config(&RealFs, folder)?;
         let name = name.ok_or_else(|| Error::Data {
             message: format!(
                 "`{}`: it names no base: set base_model_name_or_path to the path of the model",
@@ -332,16 +337,40 @@ impl Adapter {
                 ),
             });
         }
-        Ok(Some(Adapter { config, base }))
+        Ok(Some(Adapter { config, base, base_hash }))
+    }
+
+    /// Checks that a model is the one that it was trained on.
+    ///
+    /// # Errors
+    /// Another model; a file that cannot be read.
+    fn check_base(&self, open: &OpenModel) -> Result<()> {
+        let Some(wanted) = &self.base_hash else { return Ok(()) };
+        let found = open.hash()?;
+        if found == *wanted {
+            return Ok(());
+        }
+        Err(Error::Data {
+            message: format!(
+                "`{}` is not the model that the adapter was trained on (BLAKE3 {found} instead of {wanted}): \
+                 restore that model, or set base_model_name_or_path in {} to its path",
+                open.path.display(),
+                formats::peft::CONFIG_FILE
+            ),
+        })
     }
 }
 
-/// The base of a folder's adapter; `None`: it holds none.
+/// Opens the base of a folder's adapter, which must be the one that it was trained on; `None`: the folder
+/// holds no adapter.
 ///
 /// # Errors
-/// As [`Adapter::find`].
-pub(crate) fn base_of_adapter(folder: &Path) -> Result<Option<PathBuf>> {
-    Ok(Adapter::find(folder)?.map(|adapter| adapter.base))
+/// As [`Adapter::find`]; another model.
+pub(crate) fn base_of_adapter(folder: &Path) -> Result<Option<OpenModel>> {
+    let Some(adapter) = Adapter::find(folder)? else { return Ok(None) };
+    let open = OpenModel::open(&adapter.base)?;
+    adapter.check_base(&open)?;
+    Ok(Some(open))
 }
 
 /// Whether a folder holds a model or an adapter.

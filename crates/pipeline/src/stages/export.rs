@@ -155,7 +155,8 @@ fn write_adapter(
 ) -> Result<()> {
     let name = std::path::absolute(base.path()).unwrap_or_else(|_| base.path().to_owned());
     let hash = Some(train::Base::hash(base).to_owned());
-    let base_name = BaseName { name: Some(name.display().to_string()), hash };
+    let name = Some(name.display().to_string());
+    let base_name = BaseName { name, hash, fused_projections: base.has_fused_projections() };
     Ok(adapter_folder::save(to.fs(), to.path(), weights, adapter, &base_name)?)
 }
 

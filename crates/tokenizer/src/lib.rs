@@ -58,7 +58,7 @@ pub use normalizer::Normalizer;
 pub use options::{Kind, PreTokenizer, SpecialTokens, TokenizerOptions};
 pub use split::LONGEST_PIECE_BYTES;
 pub use stream::StreamDecoder;
-pub use threads::set_threads;
+pub use threads::{map as map_on_threads, set_threads};
 pub use tokenizer::Tokenizer;
 pub use train::train;
 pub use usage::{LanguageUsage, Usage, UsageReport};

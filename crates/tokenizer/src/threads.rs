@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 static ASKED: AtomicUsize = AtomicUsize::new(0);
@@ -28,6 +29,11 @@ pub fn with<T: Send>(work: impl FnOnce() -> T + Send) -> T {
             work()
         }
     }
+}
+
+/// What `work` makes of each item, on all threads, in order.
+pub fn map<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+    with(|| items.into_par_iter().map(work).collect())
 }
 
 fn as_many_as_there_are() -> Option<ThreadPool> {

@@ -13,13 +13,15 @@ use tokenizer::chat::{ChatTemplate, Example, Format, Record, Renderer, builtin_f
 use tokens::{ShardWriter, Split, TOKENS_STAGE};
 
 use super::options::FinetuneOptions;
-use super::records::{Place, Records};
+use super::records::{Place, Records, is_spread};
 use super::summary::{ExampleCounts, ExamplesSummary, Shown};
 use crate::tokenize::{REPORT_FILE, SHARD_TOKENS, vocabulary};
 use crate::{Error, Result};
 
 /// Raised when the same inputs and options give other shards.
-const STAGE_VERSION: u32 = 1;
+const STAGE_VERSION: u32 = 2;
+/// Records that are rendered at a time.
+const RENDERED_TOGETHER: usize = 512;
 /// Records that are named when they cannot be used.
 const NAMED: usize = 5;
 
@@ -131,16 +133,55 @@ impl Examples<'_> {
             [(&self.options.data, None), (&self.options.validation, Some(Split::Validation))]
         {
             let records = Records::find(fs, entries, self.base_dir)?;
+            let all = records.count(fs)?;
+            let wanted = if split.is_some() { self.options.validation_examples } else { 0 };
+            let (mut number, mut batch) = (0, Vec::new());
             records.each(fs, &mut |place, record| {
-                done += 1;
-                reporter.progress(Phase::Model, done, 0, "examples rendered");
-                encoding.record(place, record, split)
+                if is_spread(number, wanted, all) {
+                    batch.push((place.clone(), record));
+                }
+                number += 1;
+                if batch.len() == RENDERED_TOGETHER {
+                    done += batch.len() as u64;
+                    encoding.render(&mut batch, split)?;
+                    reporter.progress(Phase::Model, done, 0, "examples rendered");
+                }
+                Ok(())
             })?;
+            encoding.render(&mut batch, split)?;
         }
         let summary = encoding.finish()?;
         atomic::write_json(fs, &staged.path().join(REPORT_FILE), &summary)?;
         reporter.kept(Phase::Model, &staged.commit(stage.manifest())?);
         Ok(summary)
+    }
+}
+
+/// A record as it was read, or why it was not.
+type Unrendered = (Place, std::result::Result<Value, String>);
+
+/// A record as it is trained, or why it cannot be used.
+type Rendering = std::result::Result<Usable, String>;
+
+struct Usable {
+    example: Example,
+    /// Of the record.
+    hash: blake3::Hash,
+    format: Option<Format>,
+}
+
+impl Examples<'_> {
+    fn render(&self, record: std::result::Result<Value, String>) -> Rendering {
+        let value = record?;
+        let hash = blake3::hash(value.to_string().as_bytes());
+        let format = value.as_object().map(Format::detect).and_then(std::result::Result::ok);
+        let record = Record::read(&value).map_err(|error| error.to_string())?;
+        if matches!(record, Record::Preference { .. }) {
+            return Err("is a preference pair (chosen, rejected), which is trained by DPO only".to_owned());
+        }
+        let (render, mask) = (self.options.render(), self.options.mask());
+        let example = self.renderer.example(&record, &render, &mask).map_err(|error| error.to_string())?;
+        Ok(Usable { example, hash, format })
     }
 }
 
@@ -159,28 +200,17 @@ struct Encoding<'a> {
 }
 
 impl Encoding<'_> {
-    fn record(
-        &mut self,
-        place: &Place,
-        record: std::result::Result<Value, String>,
-        split: Option<Split>,
-    ) -> Result<()> {
-        let rendered = record.and_then(|value| {
-            let hash = blake3::hash(value.to_string().as_bytes());
-            let format = value.as_object().map(Format::detect).and_then(std::result::Result::ok);
-            let record = Record::read(&value).map_err(|error| error.to_string())?;
-            if matches!(record, Record::Preference { .. }) {
-                return Err(
-                    "is a preference pair (chosen, rejected), which is trained by DPO only".to_owned()
-                );
-            }
-            let example = self.examples.renderer.example(
-                &record,
-                &self.examples.options.render(),
-                &self.examples.options.mask(),
-            );
-            Ok((example.map_err(|error| error.to_string())?, hash, format))
-        });
+    /// Renders records on all threads and keeps them in order.
+    fn render(&mut self, batch: &mut Vec<Unrendered>, split: Option<Split>) -> Result<()> {
+        let examples = self.examples;
+        let render = |(place, record): Unrendered| (place, examples.render(record));
+        for (place, rendered) in tokenizer::map_on_threads(std::mem::take(batch), render) {
+            self.record(&place, rendered, split)?;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, place: &Place, rendered: Rendering, split: Option<Split>) -> Result<()> {
         match rendered {
             Err(problem) => {
                 self.summary.invalid += 1;
@@ -189,7 +219,7 @@ impl Encoding<'_> {
                 }
                 Ok(())
             }
-            Ok((example, hash, format)) => {
+            Ok(Usable { example, hash, format }) => {
                 let mut short = [0; 16];
                 short.copy_from_slice(&hash.as_bytes()[..16]);
                 if !self.seen.insert(short) {

@@ -14,5 +14,5 @@ mod summary;
 
 pub use encode::{Examples, first_example, renderer, template};
 pub use options::{FinetuneOptions, TrainOn};
-pub use records::{Place, Records};
+pub use records::{Place, Records, is_spread};
 pub use summary::{ExampleCounts, ExamplesSummary, Shown};

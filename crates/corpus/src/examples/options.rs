@@ -21,6 +21,8 @@ pub struct FinetuneOptions {
     /// Fraction of the examples in `data` used for validation, selected by their content.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub validation_fraction: f64,
+    /// Maximum number of validation examples of `validation`, spread evenly over its files. 0: all.
+    pub validation_examples: u64,
     /// Which turns are trained.
     pub train_on: TrainOn,
     /// Roles whose turns are trained instead of the assistant's.
@@ -60,6 +62,7 @@ impl Default for FinetuneOptions {
             data: Vec::new(),
             validation: Vec::new(),
             validation_fraction: 0.05,
+            validation_examples: 256,
             train_on: TrainOn::Assistant,
             roles: Vec::new(),
             end_of_turn: true,

@@ -79,6 +79,19 @@ impl Records {
         self.files.iter().filter_map(|(_, path)| fs.file_bytes(path).ok()).sum()
     }
 
+    /// Number of records.
+    ///
+    /// # Errors
+    /// A file that cannot be read to its end.
+    pub fn count(&self, fs: &dyn Fs) -> Result<u64> {
+        let mut count = 0;
+        self.each(fs, &mut |_, _| {
+            count += 1;
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
     /// Passes every record to `each`: its place, and its value or why it has none.
     ///
     /// # Errors
@@ -103,6 +116,12 @@ impl Records {
         }
         Ok(())
     }
+}
+
+/// Whether the record `number`, from 0, is one of `wanted` that are spread evenly over `all`; 0: all are.
+pub fn is_spread(number: u64, wanted: u64, all: u64) -> bool {
+    let wanted = if wanted == 0 { all } else { wanted.min(all) };
+    all == 0 || (number + 1) * wanted / all > number * wanted / all
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use corpus::examples::Records;
+use corpus::examples::{Records, is_spread};
 use serde_json::Value;
 use store::fs::RealFs;
 use tokenizer::chat::{Answer, Conversation, Record, ToolCall};
@@ -30,17 +30,11 @@ pub(super) struct Question {
 /// Files or records that cannot be read; no conversation with an assistant's turn.
 pub(super) fn read(options: &EvalOptions, base_dir: &Path) -> Result<Vec<Question>> {
     let records = Records::find(&RealFs, &options.data, base_dir)?;
-    let mut count = 0u64;
-    records.each(&RealFs, &mut |_, _| {
-        count += 1;
-        Ok(())
-    })?;
-    let asked = if options.limit == 0 { count } else { count.min(options.limit as u64) };
+    let count = records.count(&RealFs)?;
     let (mut number, mut questions) = (0, Vec::new());
     let mut failed = None;
     records.each(&RealFs, &mut |place, record| {
-        // Evenly spread: record i is asked where ⌊i · asked / count⌋ steps.
-        let is_asked = (number + 1) * asked / count > number * asked / count;
+        let is_asked = is_spread(number, options.limit as u64, count);
         number += 1;
         if is_asked && failed.is_none() {
             let read = record.and_then(|value| turns(&value, &place.to_string(), options));

@@ -45,7 +45,11 @@ def main():
     transformers.logging.disable_progress_bar()
     ours = json.loads((a.ours / "ours.json").read_text())
     logits = load_file(a.ours / "ours.safetensors")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(a.model)
+    # AutoTokenizer goes by the model's family; a folder may name the general class.
+    named = json.loads((pathlib.Path(a.model) / "tokenizer_config.json").read_text()).get("tokenizer_class")
+    general = named in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    loader = transformers.PreTrainedTokenizerFast if general else transformers.AutoTokenizer
+    tokenizer = loader.from_pretrained(a.model)
     model, loading = transformers.AutoModelForCausalLM.from_pretrained(a.model, dtype=torch.float32, output_loading_info=True)
     if a.adapter:
         import peft

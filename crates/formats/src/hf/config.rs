@@ -23,7 +23,7 @@ pub enum Architecture {
     Qwen3,
     /// `MistralForCausalLM`: Llama with a sliding window in every layer.
     Mistral,
-    /// `SmolLM3ForCausalLM`: Llama with layers that are not rotated.
+    /// `SmolLM3ForCausalLM`: Llama with layers that are not rotated, or windows that Mistral cannot have.
     SmolLm3,
     /// `Phi3ForCausalLM`: Llama with fused projections in its files. Read, never written.
     Phi3,
@@ -110,11 +110,14 @@ pub struct Config {
 impl Config {
     /// The class to write: Llama wherever the maths allows, since most programs know it.
     pub fn architecture(&self) -> Architecture {
-        match (self.qk_norm, self.unrotated_layers.is_empty(), self.sliding_window) {
+        let is_windowed = self.sliding_window.is_some();
+        // Mistral's class has no biases, and its window in every layer.
+        let is_partly_windowed = is_windowed && (self.qkv_bias || !self.full_attention_layers.is_empty());
+        match (self.qk_norm, self.unrotated_layers.is_empty() && !is_partly_windowed, is_windowed) {
             (true, ..) => Architecture::Qwen3,
             (false, false, _) => Architecture::SmolLm3,
-            (false, true, Some(_)) => Architecture::Mistral,
-            (false, true, None) => Architecture::Llama,
+            (false, true, true) => Architecture::Mistral,
+            (false, true, false) => Architecture::Llama,
         }
     }
 
@@ -123,8 +126,6 @@ impl Config {
         let architecture = self.architecture();
         let extra = match architecture {
             Architecture::Qwen3 if !self.unrotated_layers.is_empty() => "layers that are not rotated",
-            Architecture::Mistral if self.qkv_bias => "biases on queries, keys and values",
-            Architecture::Mistral if !self.full_attention_layers.is_empty() => "layers without the window",
             _ => return Ok(()),
         };
         let message = format!("a model of class {} cannot have {extra}", architecture.class_name());

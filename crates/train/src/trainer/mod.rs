@@ -73,6 +73,7 @@ struct Trainer<'a, 'j, 's, D: Device> {
     epoch_seconds: Vec<f64>,
     epoch_began_s: f64,
     session_steps: u64,
+    /// Tokens that went through the model, trained or not.
     session_tokens: u64,
     session_step_s: f64,
 }
@@ -221,11 +222,12 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         let before = self.loader.cursor();
         let cut = self.phase_of(step).map_or(1, |phase| phase.cut);
         let mut weight_sum = 0.0;
-        let mut tokens = 0;
+        let (mut tokens, mut positions) = (0, 0);
         for batch in &mut self.batches {
             self.loader.next_batch(batch)?;
             phase::cut(batch, cut);
             weight_sum += batch.weight_sum();
+            positions += batch.tokens.len() as u64;
             tokens += batch.weights.iter().filter(|&&weight| weight > 0.0).count() as u64;
         }
         let learning_rate = self.schedule.learning_rate(step);
@@ -250,7 +252,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         self.session_steps += 1;
         self.session_step_s += duration.as_secs_f64();
         state.tokens_seen += tokens;
-        self.session_tokens += tokens;
+        self.session_tokens += positions;
         let Some(outcome) = outcome else { return Ok(Flow::Continue) };
         let state = &mut self.state;
         let loss = outcome.loss_sum / weight_sum;
@@ -272,7 +274,7 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
             loss,
             learning_rate,
             gradient_norm: outcome.gradient_norm,
-            tokens_per_s: tokens as f64 / duration.as_secs_f64().max(1e-9),
+            tokens_per_s: positions as f64 / duration.as_secs_f64().max(1e-9),
             tokens_seen: self.state.tokens_seen,
             elapsed_s: self.meter.elapsed_s(),
             eta_s: self.meter.eta_s(self.state.total_steps - step),

@@ -136,7 +136,7 @@ fn write_adapter(base: &Path, folder: &Path) -> Result<()> {
         model.weights_mut().upload(&parameter.name, &values)?;
     }
     let fused_projections = stored.hf().fused_projections;
-    let name = BaseName { name: Some(base.display().to_string()), hash: None, fused_projections };
+    let name = BaseName { name: Some(base.display().to_string()), fused_projections, ..BaseName::default() };
     Ok(adapter_folder::save(&RealFs, folder, model.weights_mut(), &config, &name)?)
 }
 

@@ -1,6 +1,6 @@
 //! Flags that several commands share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use compute::{DeviceKind, Target};
@@ -8,6 +8,7 @@ use pipeline::generate::Source;
 use store::plain;
 
 use crate::failure::Outcome;
+use crate::output::Console;
 
 /// Flags that every command accepts.
 #[derive(Clone, Debug, Args)]
@@ -178,8 +179,8 @@ pub struct SourceArguments {
     /// Checkpoint of --run: best, latest, or a step
     #[arg(long, value_name = "CHECKPOINT", default_value = "best")]
     pub checkpoint: String,
-    /// Model folder in Hugging Face format, or a GGUF file
-    #[arg(long, value_name = "DIR")]
+    /// Model folder in Hugging Face format, a GGUF file, or hf://OWNER/NAME[@REVISION][/FILE.gguf]
+    #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
     /// Adapter folder in PEFT format; its base is loaded too
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "run"])]
@@ -188,11 +189,23 @@ pub struct SourceArguments {
 
 impl SourceArguments {
     /// The model; without a flag, that of the project.
-    pub fn source(&self) -> Outcome<Source> {
-        Ok(match (self.model.as_ref().or(self.adapter.as_ref()), &self.run) {
+    pub fn source(&self, console: &Console) -> Outcome<Source> {
+        if let Some(model) = &self.model {
+            return Ok(Source::Folder(model_path(model, console)?));
+        }
+        Ok(match (&self.adapter, &self.run) {
             (Some(folder), _) => Source::Folder(std::path::absolute(folder)?),
             (None, Some(run)) => Source::Run { run: run.clone(), checkpoint: self.checkpoint.clone() },
             (None, None) => Source::Default,
         })
+    }
+}
+
+/// The absolute path of a model; one of the hub is downloaded.
+pub fn model_path(model: &Path, console: &Console) -> Outcome<PathBuf> {
+    let named = model.to_str().unwrap_or_default();
+    match pipeline::hub::model(named, console.reporter().as_mut())? {
+        Some(path) => Ok(path),
+        None => Ok(std::path::absolute(model)?),
     }
 }

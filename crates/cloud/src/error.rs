@@ -108,7 +108,8 @@ fn refusal(status: u16) -> String {
             "the Hugging Face Hub denied access ({status}): set HF_TOKEN to a token with read access, and \
              accept the dataset's terms on its page"
         ),
-        404 => "the Hugging Face Hub has no such dataset, revision or file (404): check the name".to_owned(),
+        404 => "the Hugging Face Hub has no such dataset, model, revision or file (404): check the name"
+            .to_owned(),
         429 => "too many requests to the Hugging Face Hub (429): wait, or set HF_TOKEN".to_owned(),
         _ => format!("the Hugging Face Hub responded with status {status}: try again later"),
     }

@@ -48,6 +48,8 @@ pub struct LoraConfig {
     pub multiples: BTreeMap<String, usize>,
     /// The model that it belongs to: a path or a name on the hub.
     pub base_model: Option<String>,
+    /// Its commit on the hub.
+    pub revision: Option<String>,
 }
 
 impl LoraConfig {
@@ -105,6 +107,7 @@ impl LoraConfig {
             target_modules,
             multiples: BTreeMap::new(),
             base_model: fields.text("base_model_name_or_path")?.map(str::to_owned),
+            revision: fields.text("revision")?.map(str::to_owned),
         };
         let pattern = |key| fields.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
         let (ranks, alphas) = (pattern("rank_pattern"), pattern("alpha_pattern"));
@@ -152,7 +155,7 @@ impl LoraConfig {
             "peft_type": "LORA",
             "r": self.rank,
             "rank_pattern": ranks,
-            "revision": null,
+            "revision": self.revision,
             "target_modules": self.target_modules,
             "task_type": "CAUSAL_LM",
             "use_dora": false,
@@ -198,6 +201,7 @@ mod tests {
             target_modules: Some(vec!["qkv_proj".to_owned(), "down_proj".to_owned()]),
             multiples: BTreeMap::from([("qkv_proj".to_owned(), 3)]),
             base_model: Some("base".to_owned()),
+            revision: Some("main".to_owned()),
         };
         assert_eq!(parse(config.to_json()).unwrap(), config);
     }

@@ -11,8 +11,10 @@ use formats::safetensors::{self, Dtype, Reader, TensorSpec, pytorch_metadata};
 use store::fs::{Fs, FsReader};
 
 use crate::adapter::{self, AdapterConfig, Module};
+use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::folder::Place;
+use crate::network::Network;
 use crate::stored::Stored;
 use crate::weights::Weights;
 
@@ -24,6 +26,8 @@ const BASE_HASH: &str = "base_blake3";
 pub struct BaseName {
     /// A path, or a name on the hub.
     pub name: Option<String>,
+    /// Its commit on the hub.
+    pub revision: Option<String>,
     /// Identifies its weights, where the adapter was made by this program.
     pub hash: Option<String>,
     /// Whether its files keep queries, keys and values in one matrix, and gate and up in another.
@@ -63,6 +67,7 @@ pub fn save<D: Device>(
         target_modules: Some(named.keys().cloned().collect()),
         multiples: named.into_iter().filter(|(_, parts)| *parts > 1).collect(),
         base_model: base.name.clone(),
+        revision: base.revision.clone(),
     };
     file.write(fs, &folder.join(peft::CONFIG_FILE))?;
     let mut metadata = pytorch_metadata();
@@ -296,7 +301,8 @@ pub fn read_config(fs: &dyn Fs, folder: &Path) -> Result<(AdapterConfig, BaseNam
     };
     adapter.validate()?;
     let hash = reader.metadata().get(BASE_HASH).cloned();
-    Ok((adapter, BaseName { name: config.base_model, hash, fused_projections: false }))
+    let LoraConfig { base_model: name, revision, .. } = config;
+    Ok((adapter, BaseName { name, revision, hash, fused_projections: false }))
 }
 
 /// Loads the adapters of a folder into a model that has them.
@@ -304,20 +310,29 @@ pub fn read_config(fs: &dyn Fs, folder: &Path) -> Result<(AdapterConfig, BaseNam
 /// # Errors
 /// A tensor that is missing or does not fit: the adapter belongs to another base.
 pub fn load<D: Device>(fs: &dyn Fs, folder: &Path, weights: &mut Weights<D>) -> Result<()> {
-    let (config, _) = read_config(fs, folder)?;
-    let shapes: Vec<(String, Vec<usize>)> = weights
-        .parameters()
-        .iter()
-        .map(|parameter| (parameter.name.clone(), parameter.shape.clone()))
-        .collect();
-    let mut file = AdapterFile::open(fs, folder, &config, &shapes, &weights.config().to_hf())?;
-    for (weight, _) in &shapes {
-        if let Some((a, b)) = file.matrices(weight)? {
-            weights.upload(&adapter::parameter_name(weight, 'A'), &a)?;
-            weights.upload(&adapter::parameter_name(weight, 'B'), &b)?;
-        }
+    for (name, values) in read(fs, folder, weights.config())? {
+        weights.upload(&name, &values)?;
     }
     Ok(())
+}
+
+/// Names and values of the adapters in a folder, for a model of this shape.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(fs: &dyn Fs, folder: &Path, shape: &ModelConfig) -> Result<BTreeMap<String, Vec<f32>>> {
+    let (config, _) = read_config(fs, folder)?;
+    let parameters = Network::parameters_of(shape).into_iter();
+    let shapes: Vec<(String, Vec<usize>)> = parameters.map(|p| (p.name, p.shape)).collect();
+    let mut file = AdapterFile::open(fs, folder, &config, &shapes, &shape.to_hf())?;
+    let mut values = BTreeMap::new();
+    for (weight, _) in &shapes {
+        if let Some((a, b)) = file.matrices(weight)? {
+            values.insert(adapter::parameter_name(weight, 'A'), a);
+            values.insert(adapter::parameter_name(weight, 'B'), b);
+        }
+    }
+    Ok(values)
 }
 
 /// Whether a folder holds an adapter.

@@ -1,9 +1,10 @@
 //! The model that a run starts from: weights, shape and tokenizer of `train.init`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use model::{ModelConfig, Parameter, StateKind, Stored};
+use model::{AdapterConfig, ModelConfig, Parameter, StateKind, Stored, adapter_folder};
 use recipe::Recipe;
 use runs::run::RunDir;
 use store::fs::{Fs, RealFs};
@@ -11,6 +12,7 @@ use tokenizer::Tokenizer;
 use tokenizer::chat::ChatTemplate;
 use train::checkpoint::TensorStore;
 
+use crate::generate::base_of_adapter;
 use crate::meta::RunMeta;
 use crate::open_model::{OpenModel, chat_template};
 use crate::{Error, Result};
@@ -22,6 +24,11 @@ pub struct BaseModel {
     config: ModelConfig,
     tokenizer: Tokenizer,
     stop_ids: Vec<u32>,
+    /// Of its files.
+    weights_hash: String,
+    /// An adapter to go on with, where `train.init` names one.
+    adapter: Option<PathBuf>,
+    /// Of all that a run starts from.
     hash: String,
 }
 
@@ -32,8 +39,11 @@ impl BaseModel {
     /// A model that is missing, damaged, of another family, or with a tokenizer that does not fit it.
     pub fn of_recipe(recipe: &Recipe, base_dir: &Path) -> Result<Option<BaseModel>> {
         let Some(path) = path_of(recipe, base_dir)? else { return Ok(None) };
-        let base = BaseModel::open(&path)?;
-        let config = adjusted(&base.config, &path, recipe)?;
+        let base = match adapter_folder::is_adapter(&RealFs, &path) {
+            true => BaseModel::of_adapter(&path, recipe)?,
+            false => BaseModel::of(OpenModel::open(&path)?)?,
+        };
+        let config = adjusted(&base.config, &base.path, recipe)?;
         Ok(Some(BaseModel { config, ..base }))
     }
 
@@ -59,13 +69,49 @@ impl BaseModel {
         Ok(base)
     }
 
-    /// Opens a model and hashes what decides what it computes.
-    fn open(path: &Path) -> Result<BaseModel> {
-        let open = OpenModel::open(path)?;
+    /// Opens the base of an adapter, to go on with it.
+    ///
+    /// # Errors
+    /// An adapter of another shape than the recipe's; a base that is not there, or another one.
+    fn of_adapter(folder: &Path, recipe: &Recipe) -> Result<BaseModel> {
+        let (found, _) = adapter_folder::read_config(&RealFs, folder)?;
+        let refuse = |message: String| Error::Argument {
+            message: format!("train.init: `{}` is an adapter{message}", folder.display()),
+        };
+        let Some(wanted) = recipe.tuning().adapter else {
+            let out = "; to train all weights, merge it into its base first (`text2llm merge`)";
+            return Err(refuse(out.to_owned()));
+        };
+        if (AdapterConfig { dropout: wanted.dropout, ..found.clone() }) != wanted {
+            let modules: Vec<&str> = found.target_modules.iter().map(|module| module.name()).collect();
+            return Err(refuse(format!(
+                " of another shape than [adapter]: set rank = {}, alpha = {:?}, rank_stabilized = {} and \
+                 target_modules = {modules:?}",
+                found.rank, found.alpha, found.rank_stabilized
+            )));
+        }
+        let open = base_of_adapter(folder)?.ok_or_else(|| refuse(" without weights".to_owned()))?;
+        let base = BaseModel::of(open)?;
+        let weights = store::hash::hash_file(&RealFs, &folder.join(formats::peft::WEIGHTS_FILE))?;
+        let hash = store::hash::hash_bytes(format!("{}{weights}", base.hash).as_bytes());
+        Ok(BaseModel { adapter: Some(folder.to_owned()), hash, ..base })
+    }
+
+    /// Hashes what decides what a model computes.
+    fn of(open: OpenModel) -> Result<BaseModel> {
         let hash = open.hash()?;
         let OpenModel { path, stored, tokenizer, stop_ids } = open;
         let config = stored.config().clone();
-        Ok(BaseModel { path, stored: Mutex::new(stored), config, tokenizer, stop_ids, hash })
+        Ok(BaseModel {
+            path,
+            stored: Mutex::new(stored),
+            config,
+            tokenizer,
+            stop_ids,
+            weights_hash: hash.clone(),
+            adapter: None,
+            hash,
+        })
     }
 
     /// The shape of a recipe's base, without reading its weights; `None` if it has none.
@@ -73,13 +119,21 @@ impl BaseModel {
     /// # Errors
     /// As [`BaseModel::of_recipe`].
     pub fn shape_of(recipe: &Recipe, base_dir: &Path) -> Result<Option<ModelConfig>> {
-        let Some(path) = path_of(recipe, base_dir)? else { return Ok(None) };
+        let Some(mut path) = path_of(recipe, base_dir)? else { return Ok(None) };
+        if let Some(base) = base_of_adapter(&path)? {
+            path = base.path;
+        }
         Ok(Some(adjusted(Stored::open(&RealFs, &path)?.config(), &path, recipe)?))
     }
 
     /// Its folder or file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The hash of its files, an adapter aside.
+    pub fn weights_hash(&self) -> &str {
+        &self.weights_hash
     }
 
     /// Whether its files keep queries, keys and values in one matrix, and gate and up in another.
@@ -129,9 +183,14 @@ impl train::Base for BaseModel {
     }
 
     fn write_trained(&self, tensors: &mut dyn TensorStore) -> train::Result<()> {
-        for tensor in tensors.saved_tensors() {
-            let is_weight = tensor.kind == StateKind::Weight && !Parameter::is_adapter_name(&tensor.name);
-            if is_weight {
+        let adapter = match &self.adapter {
+            Some(folder) => adapter_folder::read(&RealFs, folder, &self.config)?,
+            None => BTreeMap::new(),
+        };
+        for tensor in tensors.saved_tensors().into_iter().filter(|tensor| tensor.kind == StateKind::Weight) {
+            if let Some(values) = adapter.get(&tensor.name) {
+                tensors.write_tensor(&tensor, values)?;
+            } else if !Parameter::is_adapter_name(&tensor.name) {
                 let values = self.stored().read(&tensor.name, &tensor.shape)?;
                 tensors.write_tensor(&tensor, &values)?;
             }
@@ -144,11 +203,20 @@ impl train::Base for BaseModel {
 fn path_of(recipe: &Recipe, base_dir: &Path) -> Result<Option<PathBuf>> {
     let Some(init) = &recipe.train.init else { return Ok(None) };
     let path = base_dir.join(init);
+    // A project's model.
+    let in_project = path.join("model");
+    let is_model = |path: &Path| {
+        RealFs.exists(&path.join(model::folder::CONFIG_FILE)) || adapter_folder::is_adapter(&RealFs, path)
+    };
+    if !is_model(&path) && is_model(&in_project) {
+        return Ok(Some(in_project));
+    }
     if RealFs.exists(&path) {
         return Ok(Some(path));
     }
     let message = format!(
-        "train.init: `{}` does not exist: name a model folder in Hugging Face format or a GGUF file",
+        "train.init: `{}` does not exist: name a model folder in Hugging Face format, a GGUF file, an \
+         adapter's folder, a project with a model, or hf://OWNER/NAME",
         path.display()
     );
     Err(Error::Argument { message })

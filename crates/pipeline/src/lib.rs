@@ -13,6 +13,7 @@ pub mod executor;
 pub mod forecast;
 pub mod fork;
 pub mod generate;
+pub mod hub;
 mod measure;
 pub mod merge;
 mod meta;

@@ -14,8 +14,8 @@ use crate::{Error, Result, Tuning};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainOptions {
-    /// Model to start from instead of random weights: a folder in Hugging Face format, a GGUF file, a run's
-    /// folder or a checkpoint's, or hf://OWNER/NAME[@REVISION]. Its shape and tokenizer are used, so [model]
+    /// Model to start from instead of random weights: a folder in Hugging Face format, a GGUF file, an
+    /// adapter's folder (goes on with it), a project with a model, or hf://OWNER/NAME[@REVISION]. Its shape and tokenizer are used, so [model]
     /// and [tokenizer] have no effect, except for a longer context and another scaling of rotary positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,

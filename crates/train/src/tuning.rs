@@ -26,7 +26,7 @@ impl Tuning {
 pub trait Base {
     /// Identifies the weights: a checkpoint of a run with another base is not continued.
     fn hash(&self) -> &str;
-    /// Writes the initial values of all weights that are trained, adapters aside. Frozen ones are in place
+    /// Writes the initial values of all weights that are trained, of adapters where it has some. Frozen ones are in place
     /// before training begins.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 use crate::select;
 
-/// Evaluate a model on held-out conversations: tool calls, and the voice of its answers
+/// Evaluate a model's answers and tool calls on conversations
 ///
 /// Every assistant turn of the data is generated again, greedily, after the messages before it. A turn is
 /// right if it makes the tool calls of the data with equal arguments, or none where the data have none.
@@ -80,7 +80,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         None => None,
     };
     crate::stopping::listen(console)?;
-    let source = arguments.model.source()?;
+    let source = arguments.model.source(console)?;
     let dtype = arguments.dtype.map(WeightDtype::dtype);
     let mut generator = Generator::open(&project, &source, global.target(), dtype, &options.extent())?;
     if let Some(name) = &arguments.chat_template {

@@ -22,10 +22,11 @@ use crate::select;
 pub struct Arguments {
     #[command(flatten)]
     pub run: run::Arguments,
-    /// Model to fine-tune: a folder in Hugging Face format or a GGUF file (train.init)
+    /// Model to fine-tune: a folder in Hugging Face format, a GGUF file, or
+    /// hf://OWNER/NAME[@REVISION][/FILE.gguf] (train.init)
     #[arg(long, value_name = "MODEL")]
     pub init: Option<String>,
-    /// File of examples: .jsonl, .json or .parquet; can be repeated (finetune.data)
+    /// File of examples: .jsonl, .json or .parquet, or an `hf://` dataset; can be repeated (finetune.data)
     #[arg(long, value_name = "FILE")]
     pub data: Vec<String>,
     /// File of validation examples; can be repeated (finetune.validation)
@@ -77,5 +78,8 @@ pub fn run(global: &GlobalArguments, mut arguments: Arguments, console: &mut Con
 }
 
 fn absolute(path: &str) -> Outcome<String> {
+    if path.starts_with("hf://") {
+        return Ok(path.to_owned());
+    }
     Ok(std::path::absolute(PathBuf::from(path))?.to_string_lossy().into_owned())
 }

@@ -76,7 +76,7 @@ pub struct Arguments {
 /// Generates and streams the text.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
-    let source = arguments.model.source()?;
+    let source = arguments.model.source(console)?;
     let prompt = match &arguments.prompt {
         Some(prompt) => prompt.clone(),
         None if arguments.messages.is_some() => String::new(),

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use formats::safetensors::Dtype;
 use serde_json::json;
 
+use crate::arguments::model_path;
 use crate::failure::Outcome;
 use crate::output::Console;
 
@@ -46,8 +47,8 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
         MergedDtype::F16 => Dtype::F16,
         MergedDtype::Bf16 => Dtype::BF16,
     };
-    let merged =
-        pipeline::merge::merge(&arguments.adapter, arguments.base.as_deref(), dtype, &arguments.out)?;
+    let base = arguments.base.as_ref().map(|base| model_path(base, console)).transpose()?;
+    let merged = pipeline::merge::merge(&arguments.adapter, base.as_deref(), dtype, &arguments.out)?;
     if !console.is_human() {
         return console.result("merged", &json!(merged));
     }

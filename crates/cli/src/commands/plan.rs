@@ -42,7 +42,8 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     if let Some(depth) = &arguments.depth {
         extra.push(Override::typed_flag("--depth", "model.depth", depth));
     }
-    let selected = select::recipe(global, &arguments.recipe, &extra, &project)?;
+    let mut selected = select::recipe(global, &arguments.recipe, &extra, &project)?;
+    pipeline::hub::localize(&mut selected.recipe, console.reporter().as_mut())?;
     let target = global.target();
     let mut plan = plan::plan(&selected.recipe, &project, &selected.base_dir, target)?;
     match arguments.gpu {

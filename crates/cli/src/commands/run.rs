@@ -60,7 +60,7 @@ pub fn run_until(
     console: &mut Console,
 ) -> Outcome {
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
-    let selected = select::recipe(global, &arguments.recipe, overrides, &project)?;
+    let mut selected = select::recipe(global, &arguments.recipe, overrides, &project)?;
     if arguments.detach {
         let first = detach::arguments_without(&detach::OUTPUT_FLAGS);
         let mut again: Vec<String> =
@@ -75,6 +75,7 @@ pub fn run_until(
     }
     crate::stopping::listen(console)?;
     console.heading(&selected, &project);
+    pipeline::hub::localize(&mut selected.recipe, console.reporter().as_mut())?;
     let request = Request {
         project: &project,
         recipe: selected.recipe,

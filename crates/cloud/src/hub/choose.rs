@@ -1,4 +1,5 @@
-//! Which files of a dataset are its text: those of the pattern, else those of one format and one split.
+//! Which files of a dataset are its text: those of the pattern, else those of one format and one split; and
+//! which files of a model are needed to use it.
 
 use super::file::{Hash, RemoteFile};
 use super::reference::Reference;
@@ -57,17 +58,69 @@ pub fn files(reference: &Reference, all: Vec<RemoteFile>) -> Result<Vec<RemoteFi
     if files.is_empty() {
         return fail(format!("this matches no file of the dataset, which has: {}", shown.join(", ")));
     }
-    let unusable = files.iter().find_map(|file| match &file.hash {
-        Hash::Unusable(reason) => Some((&file.path, reason)),
-        _ => None,
-    });
-    if let Some((path, reason)) = unusable {
+    if let Some((path, reason)) = unusable(&files) {
         return fail(format!(
             "this matches `{path}`, which cannot be used: {reason}; select other files with a pattern, \
              hf://OWNER/NAME/PATTERN"
         ));
     }
     Ok(files)
+}
+
+/// The first file that cannot be used, and why.
+fn unusable(files: &[RemoteFile]) -> Option<(&str, &str)> {
+    files.iter().find_map(|file| match &file.hash {
+        Hash::Unusable(reason) => Some((file.path.as_str(), reason.as_str())),
+        _ => None,
+    })
+}
+
+/// Files of a model beside its weights.
+const MODEL_FILES: [&str; 8] = [
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.json",
+];
+
+/// The files of a model that a reference means: one of GGUF by its name, else the folder's weights in
+/// safetensors with what belongs to them.
+pub fn model_files(reference: &Reference, all: Vec<RemoteFile>) -> Result<Vec<RemoteFile>> {
+    let fail = |message: String| Err(Error::Reference { entry: reference.entry.clone(), message });
+    let mut files = all;
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let ggufs: Vec<String> =
+        files.iter().filter(|file| file.path.ends_with(".gguf")).map(|file| file.path.clone()).collect();
+    if let Some(name) = &reference.pattern {
+        files.retain(|file| file.path == *name);
+        if files.is_empty() || !name.ends_with(".gguf") {
+            let there = if ggufs.is_empty() { "none".to_owned() } else { ggufs.join(", ") };
+            return fail(format!("it has no GGUF file `{name}`; it has: {there}"));
+        }
+    } else {
+        // model.safetensors, or model-00001-of-00002.safetensors.
+        let is_weights = |path: &str| path.starts_with("model") && path.ends_with(".safetensors");
+        let is_template = |path: &str| path.starts_with("additional_chat_templates/");
+        let is_needed = |path: &str| {
+            MODEL_FILES.contains(&path) || is_template(path) || (is_weights(path) && !path.contains('/'))
+        };
+        files.retain(|file| is_needed(&file.path));
+        if !files.iter().any(|file| is_weights(&file.path)) {
+            let hint = match ggufs.first() {
+                Some(first) => format!("; name one of its GGUF files, as in hf://{}/{first}", reference.id),
+                None => String::new(),
+            };
+            return fail(format!("it has no weights in safetensors{hint}"));
+        }
+    }
+    match unusable(&files) {
+        Some((path, reason)) => fail(format!("`{path}` cannot be used: {reason}")),
+        None => Ok(files),
+    }
 }
 
 /// The last extension that is not a compression.

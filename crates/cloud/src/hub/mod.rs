@@ -1,5 +1,5 @@
-//! Datasets of a hub that speaks Hugging Face's routes: which files a set has, and those files, checked, in
-//! a cache.
+//! Datasets and models of a hub that speaks Hugging Face's routes: which files they have, and those files,
+//! checked, in a cache.
 //!
 //! A revision is settled to its commit first, and files are fetched of that commit, so a name in a manifest
 //! means the same bytes for ever. What the hub announces (SHA-256 of large files, git's hash of small ones)
@@ -12,8 +12,8 @@ mod reference;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
@@ -35,9 +35,30 @@ pub struct Hub {
     is_offline: bool,
 }
 
+/// What a repository holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Data.
+    Dataset,
+    /// Weights with their configuration and tokenizer.
+    Model,
+}
+
+impl Kind {
+    /// As the routes have it.
+    fn route(self) -> &'static str {
+        match self {
+            Kind::Dataset => "datasets",
+            Kind::Model => "models",
+        }
+    }
+}
+
 /// The files of a reference at one commit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
+    /// What it is.
+    pub kind: Kind,
     /// Owner and name.
     pub id: String,
     /// The commit that the revision is.
@@ -97,29 +118,55 @@ impl Hub {
     /// # Errors
     /// No such dataset, revision or file; no answer and nothing known from before.
     pub fn list(&self, reference: &Reference, note: &mut dyn FnMut(&str)) -> Result<Listing> {
-        let known = self.folder(&reference.id).join(format!("{}.json", encoded(&reference.revision, false)));
-        let (commit, files) = match self.revision(reference) {
+        let (commit, files) = self.listed(Kind::Dataset, reference, note)?;
+        let files = choose::files(reference, files)?;
+        Ok(Listing { kind: Kind::Dataset, id: reference.id.clone(), commit, files })
+    }
+
+    /// The same of a model: its weights in safetensors, configuration, tokenizer and chat templates, or the
+    /// GGUF file that the reference names.
+    ///
+    /// # Errors
+    /// No such model, revision or file; no answer and nothing known from before.
+    pub fn list_model(&self, reference: &Reference, note: &mut dyn FnMut(&str)) -> Result<Listing> {
+        let (commit, files) = self.listed(Kind::Model, reference, note)?;
+        let files = choose::model_files(reference, files)?;
+        Ok(Listing { kind: Kind::Model, id: reference.id.clone(), commit, files })
+    }
+
+    /// The folder of a model's files.
+    pub fn model_folder(&self, listing: &Listing) -> PathBuf {
+        self.folder(listing.kind, &listing.id).join(&listing.commit)
+    }
+
+    /// The commit of a revision, and all files.
+    fn listed(
+        &self,
+        kind: Kind,
+        reference: &Reference,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<(String, Vec<RemoteFile>)> {
+        let folder = self.folder(kind, &reference.id);
+        let known = folder.join(format!("{}.json", encoded(&reference.revision, false)));
+        match self.revision(kind, reference) {
             Ok(found) => {
                 let bytes = serde_json::to_vec(&found).unwrap_or_default();
                 // A list that cannot be kept is asked for again.
-                let _ = std::fs::create_dir_all(self.folder(&reference.id))
-                    .and_then(|()| std::fs::write(&known, bytes));
-                found
+                let _ = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&known, bytes));
+                Ok(found)
             }
             Err(error @ (Error::Transport { .. } | Error::NoCurl { .. })) => {
                 let Some(found) = read_known(&known) else { return Err(error) };
                 note(&format!("`{}`: {error}; using the file list of an earlier run", reference.entry));
-                found
+                Ok(found)
             }
-            Err(error) => return Err(error),
-        };
-        let files = choose::files(reference, files)?;
-        Ok(Listing { id: reference.id.clone(), commit, files })
+            Err(error) => Err(error),
+        }
     }
 
-    fn revision(&self, reference: &Reference) -> Result<(String, Vec<RemoteFile>)> {
+    fn revision(&self, kind: Kind, reference: &Reference) -> Result<(String, Vec<RemoteFile>)> {
         let (id, revision) = (&reference.id, encoded(&reference.revision, false));
-        let url = format!("{}/api/datasets/{id}/revision/{revision}?blobs=true", self.endpoint);
+        let url = format!("{}/api/{}/{id}/revision/{revision}?blobs=true", self.endpoint, kind.route());
         if self.is_offline {
             return Err(Error::Transport { url: shown(&url), message: "HF_HUB_OFFLINE is set".to_owned() });
         }
@@ -154,7 +201,7 @@ impl Hub {
 
     /// The local path of a file, which may not be downloaded yet.
     pub fn path(&self, listing: &Listing, file: &RemoteFile) -> PathBuf {
-        self.folder(&listing.id).join(&listing.commit).join(&file.path)
+        self.folder(listing.kind, &listing.id).join(&listing.commit).join(&file.path)
     }
 
     /// Downloads a file unless it is present and intact. `progress` gets the number of bytes present.
@@ -199,8 +246,10 @@ impl Hub {
             std::fs::remove_file(&part).map_err(store::Error::io("remove", &part))?;
         }
         let url = format!(
-            "{}/datasets/{}/resolve/{}/{}",
+            "{}/{}{}/resolve/{}/{}",
             self.endpoint,
+            // Models are the hub's first kind.
+            if listing.kind == Kind::Model { "" } else { "datasets/" },
             listing.id,
             listing.commit,
             encoded(&file.path, true)
@@ -220,14 +269,14 @@ impl Hub {
         Ok(path)
     }
 
-    fn folder(&self, id: &str) -> PathBuf {
+    fn folder(&self, kind: Kind, id: &str) -> PathBuf {
         // Two hubs may have sets of the same name.
         let hub = if self.endpoint == ENDPOINT {
             String::new()
         } else {
             encoded(&shown(&self.endpoint), false) + "/"
         };
-        self.cache.join(format!("{hub}datasets--{}", id.replace('/', "--")))
+        self.cache.join(format!("{hub}{}--{}", kind.route(), id.replace('/', "--")))
     }
 }
 

@@ -34,6 +34,13 @@ impl Fake {
         });
         let hub = serve("hub", &log, &sent, move |_, path, range| match path {
             "/api/datasets/owner/set/revision/main?blobs=true" => answer(200, &[], &listing()),
+            "/api/models/owner/model/revision/main?blobs=true" => answer(200, &[], &model_listing()),
+            "/owner/model/resolve/0123456789abcdef0123456789abcdef01234567/config.json" => {
+                file(SMALL, range, false)
+            }
+            "/owner/model/resolve/0123456789abcdef0123456789abcdef01234567/model.safetensors" => {
+                answer(302, &[&format!("Location: {store}/blob?signature=1")], "")
+            }
             "/api/datasets/owner/gated/revision/main?blobs=true" => answer(401, &[], "no"),
             "/datasets/owner/set/resolve/0123456789abcdef0123456789abcdef01234567/data/train-0.jsonl" => {
                 let to = format!("Location: {store}/blob?signature=1");
@@ -89,6 +96,26 @@ fn listing() -> String {
         hex(Sha256::digest(LARGE)),
         LARGE.len()
     )
+}
+
+/// A model with weights, files that belong to it, and some that do not.
+fn model_listing() -> String {
+    let mut git = Sha1::new();
+    git.update(format!("blob {}\0{SMALL}", SMALL.len()));
+    let git = hex(git.finalize());
+    let mut files: Vec<String> = ["config.json", "README.md", "onnx/model.safetensors", "pytorch_model.bin"]
+        .map(|name| {
+            format!("{{\"rfilename\": \"{name}\", \"size\": {}, \"blobId\": \"{git}\"}}", SMALL.len())
+        })
+        .into();
+    for name in ["model.safetensors", "model-Q4_0.gguf"] {
+        let (sha, size) = (hex(Sha256::digest(LARGE)), LARGE.len());
+        let lfs = format!("{{\"sha256\": \"{sha}\", \"size\": {size}, \"pointerSize\": 130}}");
+        files.push(format!(
+            "{{\"rfilename\": \"{name}\", \"size\": {size}, \"blobId\": \"{git}\", \"lfs\": {lfs}}}"
+        ));
+    }
+    format!("{{\"id\": \"owner/model\", \"sha\": \"{COMMIT}\", \"siblings\": [{}]}}", files.join(", "))
 }
 
 fn hex(bytes: impl AsRef<[u8]>) -> String {

@@ -56,6 +56,31 @@ fn files_come_checked_across_redirects_and_breaks() {
     assert_eq!(std::fs::read_to_string(path).unwrap(), SMALL);
 }
 
+#[test]
+fn a_model_s_files_are_those_that_it_is_used_with() {
+    if !testkit::has_program("curl") {
+        return;
+    }
+    let fake = Fake::start();
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub::new(&fake.endpoint, None, cache.path(), false);
+    let listing = hub.list_model(&reference("hf://owner/model"), &mut |note| panic!("{note}")).unwrap();
+    let names: Vec<&str> = listing.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(names, ["config.json", "model.safetensors"]);
+    for file in &listing.files {
+        hub.fetch(&listing, file, &mut |_| {}).unwrap();
+    }
+    let folder = hub.model_folder(&listing);
+    assert!(folder.ends_with(format!("models--owner--model/{}", fake::COMMIT)), "{}", folder.display());
+    assert_eq!(std::fs::read(folder.join("model.safetensors")).unwrap(), LARGE.as_bytes());
+    assert_eq!(std::fs::read_to_string(folder.join("config.json")).unwrap(), SMALL);
+
+    let one = hub.list_model(&reference("hf://owner/model/model-Q4_0.gguf"), &mut |_| {}).unwrap();
+    assert_eq!(one.files.len(), 1);
+    let refused = hub.list_model(&reference("hf://owner/model/model-Q8_0.gguf"), &mut |_| {}).unwrap_err();
+    assert!(refused.to_string().contains("model-Q4_0.gguf"), "{refused}");
+}
+
 /// Downloads that nobody has gone on with are removed; a file of a dataset may have any name.
 #[test]
 fn old_downloads_are_swept_and_no_file_of_a_data_set() {
@@ -91,7 +116,7 @@ fn refusals_and_lies_are_told() {
     let cache = tempfile::tempdir().unwrap();
     let hub = Hub::new(&fake.endpoint, None, cache.path(), false);
     let message = |entry: &str| hub.list(&reference(entry), &mut |_| {}).unwrap_err().to_string();
-    assert!(message("hf://owner/nowhere").contains("no such dataset"));
+    assert!(message("hf://owner/nowhere").contains("no such dataset, model"));
     assert!(message("hf://owner/gated").contains("HF_TOKEN"));
     let lies = hub.list(&reference("hf://owner/set/lies.txt"), &mut |_| {}).unwrap();
     let error = hub.fetch(&lies, &lies.files[0], &mut |_| {}).unwrap_err();

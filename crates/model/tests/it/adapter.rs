@@ -282,7 +282,12 @@ fn an_adapter_is_read_back_as_it_was_written() {
             let mut model = laid_out(adapted(config.clone(), Precision::F32));
             let expected = model.evaluate(&batch());
             let folder = tempfile::tempdir().unwrap();
-            let base = BaseName { name: Some("base".into()), hash: Some("x".into()), fused_projections };
+            let base = BaseName {
+                name: Some("base".into()),
+                hash: Some("x".into()),
+                fused_projections,
+                ..BaseName::default()
+            };
             adapter_folder::save(&RealFs, folder.path(), model.weights_mut(), &config, &base).unwrap();
 
             let (read, name) = adapter_folder::read_config(&RealFs, folder.path()).unwrap();

@@ -517,3 +517,31 @@ fn shapes_that_cannot_be_built_are_named() {
     assert!(refused(ModelConfig { vocab_size: 0, ..config() }).contains("model.vocab_size"));
     assert!(refused(ModelConfig { dropout: 1.0, ..config() }).contains("model.dropout"));
 }
+
+/// Packing: another document in the row changes no bit of a document's logits.
+#[test]
+fn documents_of_a_row_do_not_see_each_other() {
+    let config = config();
+    for &precision in precisions() {
+        let mut model = model_in(precision, Cpu::new(2), config.clone(), 1, 24);
+        let mut batch = random_batch(&config, 1, 24);
+        for (at, start) in batch.document_starts.iter_mut().enumerate() {
+            *start = at as u32 / 8 * 8;
+        }
+        let evaluation = model::Evaluation::new(1, 24, precision);
+        let mut evaluator = model::Evaluator::new(Cpu::new(2), config.clone(), evaluation).unwrap();
+        evaluator.weights_mut().copy_from(model.weights_mut()).unwrap();
+        let before = evaluator.logits(&batch);
+        for id in &mut batch.tokens[8..16] {
+            *id = (*id + 1) % config.vocab_size as u32;
+        }
+        let after = evaluator.logits(&batch);
+        let of = |logits: &[f32], tokens: std::ops::Range<usize>| {
+            logits[tokens.start * config.vocab_size..tokens.end * config.vocab_size].to_vec()
+        };
+        for others in [0..8, 16..24] {
+            assert_eq!(of(&before, others.clone()), of(&after, others), "{precision:?}");
+        }
+        assert_ne!(of(&before, 8..16), of(&after, 8..16));
+    }
+}

@@ -21,7 +21,7 @@ use crate::meta::RunMeta;
 use crate::open_model::{GENERATION_FILE, OpenModel, generation_stop_ids};
 use crate::project::Project;
 use crate::stages::examples;
-use crate::{Error, Result, record};
+use crate::{Error, Result, hub, record};
 
 /// The source of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -319,7 +319,8 @@ impl Adapter {
         if !adapter_folder::is_adapter(&RealFs, folder) {
             return Ok(None);
         }
-        let (config, BaseName { name, hash: base_hash, .. }) = adapter_folder::read_config(&RealFs, folder)?;
+        let (config, BaseName { name, revision, hash: base_hash, .. }) =
+            adapter_folder::read_config(&RealFs, folder)?;
         let name = name.ok_or_else(|| Error::Data {
             message: format!(
                 "`{}`: it names no base: set base_model_name_or_path to the path of the model",
@@ -327,12 +328,16 @@ impl Adapter {
             ),
         })?;
         // Relative to the adapter, where it was moved together with its base.
-        let base = folder.join(&name);
+        let mut base = folder.join(&name);
+        if let (false, Some(cached)) = (base.exists(), hub::cached(&name, revision.as_deref())?) {
+            base = cached;
+        }
         if !base.exists() {
             return Err(Error::Data {
                 message: format!(
                     "`{}`: its base `{name}` is not there: set base_model_name_or_path to the path of the model \
-                     that the adapter was trained on",
+                     that the adapter was trained on, or download a model of the hub with `text2llm generate \
+                     --model hf://OWNER/NAME`",
                     folder.join(formats::peft::CONFIG_FILE).display()
                 ),
             });

@@ -25,6 +25,7 @@ use super::trained::Trained;
 use super::validation::Evaluation;
 use crate::base::BaseModel;
 use crate::generate::{Extent, Generator, Options};
+use crate::hub;
 use crate::open_model::GENERATION_FILE;
 use crate::{Error, Result};
 
@@ -153,10 +154,14 @@ fn write_adapter(
     adapter: &AdapterConfig,
     base: &BaseModel,
 ) -> Result<()> {
-    let name = std::path::absolute(base.path()).unwrap_or_else(|_| base.path().to_owned());
-    let hash = Some(train::Base::hash(base).to_owned());
-    let name = Some(name.display().to_string());
-    let base_name = BaseName { name, hash, fused_projections: base.has_fused_projections() };
+    let path = std::path::absolute(base.path()).unwrap_or_else(|_| base.path().to_owned());
+    let (name, revision) = match hub::name_of(&path) {
+        Some((name, commit)) => (name, Some(commit)),
+        None => (path.display().to_string(), None),
+    };
+    let hash = Some(base.weights_hash().to_owned());
+    let base_name =
+        BaseName { name: Some(name), revision, hash, fused_projections: base.has_fused_projections() };
     Ok(adapter_folder::save(to.fs(), to.path(), weights, adapter, &base_name)?)
 }
 

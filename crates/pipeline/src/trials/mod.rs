@@ -79,8 +79,14 @@ fn take_along(recipe: &mut Recipe, base_dir: &Path) {
     }
     let lists = data.filters.url_block_lists.iter_mut();
     let sets = data.decontaminate.iter_mut().flat_map(|options| &mut options.against);
-    let judge = data.classifier.iter_mut().map(|options| &mut options.model);
-    for path in data.paths.iter_mut().chain(lists).chain(sets).chain(judge) {
+    let classifier = data.classifier.iter_mut().map(|options| &mut options.model);
+    let perplexity = data.perplexity.iter_mut().map(|options| &mut options.model);
+    let of_data = data.paths.iter_mut().chain(lists).chain(sets).chain(classifier).chain(perplexity);
+    let examples = recipe.finetune.iter_mut().flat_map(|options| {
+        let template = options.chat_template.iter_mut();
+        options.data.iter_mut().chain(&mut options.validation).chain(template)
+    });
+    for path in of_data.chain(examples).chain(&mut recipe.train.init) {
         *path = absolute(path);
     }
 }

@@ -44,7 +44,7 @@ struct Report {
 
 /// Checks all records.
 pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
-    let model = arguments.model.open()?;
+    let model = arguments.model.open(console)?;
     let options = arguments.model.options();
     let records = Records::find(&RealFs, &arguments.files, &std::env::current_dir()?)?;
     let mut report = Report::default();

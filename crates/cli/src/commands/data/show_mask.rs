@@ -8,6 +8,7 @@ use pipeline::chat_model::ChatModel;
 use serde_json::{Value, json};
 use store::fs::RealFs;
 
+use crate::arguments::model_path;
 use crate::failure::{Failure, Outcome};
 use crate::output::Console;
 
@@ -33,7 +34,7 @@ pub struct Arguments {
 /// The model that examples are rendered for.
 #[derive(Debug, Args)]
 pub struct ModelArguments {
-    /// Model folder or GGUF file, whose tokenizer and chat template are used
+    /// Model folder, GGUF file, or hf://OWNER/NAME[@REVISION][/FILE.gguf], whose tokenizer and chat template are used
     #[arg(long, value_name = "MODEL")]
     pub init: Option<PathBuf>,
     /// Chat template instead of the model's: a built-in name, or a Jinja file
@@ -48,15 +49,16 @@ impl ModelArguments {
     }
 
     /// Opens the model, if one is named.
-    pub fn open(&self) -> Outcome<Option<ChatModel>> {
+    pub fn open(&self, console: &Console) -> Outcome<Option<ChatModel>> {
         let Some(init) = &self.init else { return Ok(None) };
-        Ok(Some(ChatModel::open(init, &self.options(), &std::env::current_dir()?)?))
+        let init = model_path(init, console)?;
+        Ok(Some(ChatModel::open(&init, &self.options(), &std::env::current_dir()?)?))
     }
 }
 
 /// Prints the example.
 pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
-    let model = arguments.model.open()?.ok_or_else(|| {
+    let model = arguments.model.open(console)?.ok_or_else(|| {
         Failure::message("data show-mask: name the model whose chat template is used, with --init MODEL")
     })?;
     let place = format!("{}:{}", arguments.file, arguments.line);

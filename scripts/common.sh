@@ -359,11 +359,11 @@ train_in_foreground() {
   trap - TERM INT
   read_status
   record_progress
-  if [ "$code" != 0 ]; then
-    error "training ended with exit code $code at step ${step:-0}; log: $log"
-    exit "$code"
-  fi
-  print_complete
+  case $code in
+    0) print_complete ;;
+    130 | 143) warn "stopped on request at step ${step:-0}; start it again to continue" && exit "$code" ;;
+    *) fail "$code" "training ended with exit code $code at step ${step:-0}; log: $log" ;;
+  esac
 }
 
 # The supervisor of `--detach` resumes after crashes and ends crash loops with exit code 2. It survives this
@@ -388,9 +388,12 @@ train_in_background() {
 
 # Copies the job's output to the log until the job ends. `$1`: lines of earlier jobs in its console.
 follow() {
-  local now copy
+  local now skip=$1 copy
   now=$("$binary" logs --console -n 0 --project "$project" | wc -l)
-  copy=$(printf '%q ' "$binary" logs --console -f -n "$((now > $1 ? now - $1 : 0))" --project "$project")
+  [ "$now" -ge "$skip" ] || skip=0
+  # `read` takes no more than its line, and `cat` passes on at once what is left.
+  copy="$(printf '%q ' "$binary" logs --console -f -n 0 --project "$project")"
+  copy="$copy | { for ((i = 0; i < $((skip)); i++)); do read -r _; done; exec cat; }"
   # It begins with what was printed so far.
   : >"$log"
   if command -v tmux >/dev/null; then
@@ -407,7 +410,7 @@ follow() {
   fi
   local detach=(nohup)
   ! command -v setsid >/dev/null || detach=(setsid nohup)
-  "${detach[@]}" bash -c "exec $copy" >>"$log" 2>/dev/null </dev/null &
+  "${detach[@]}" bash -c "$copy" >>"$log" 2>/dev/null </dev/null &
 }
 
 # Watches the first steps for errors.

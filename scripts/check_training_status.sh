@@ -3,8 +3,8 @@
 #
 #   scripts/check_training_status.sh [--project DIR]        DIR: [training/ of this checkout]
 #
-# Exit codes: 0 running or finished; 1 failed or interrupted; 2 ended in a crash loop; 3 stopped on request, or
-# there is no run.
+# Exit codes: 0 running or finished; 1 failed or interrupted; 2 ended in a crash loop; 3 stopped on request,
+# or there is no run.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

@@ -78,8 +78,8 @@ parse_options() {
   attempts=$logs/resume_metadata.json
 }
 
-# json_value JSON KEY: the first value of that key; empty for null or a key that is not there. Objects and lists
-# are cut off at their first comma.
+# json_value JSON KEY: the first value of that key; empty for null or a key that is not there. Objects and
+# lists are cut off at their first comma.
 json_value() {
   local rest=${1#*\""$2"\":}
   [ "$rest" != "$1" ] || return 0

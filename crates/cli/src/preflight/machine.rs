@@ -1,5 +1,5 @@
-//! Whether this is the machine that a guide in docs/ is written for: an H100 by `nvidia-smi`, a Mac by `sysctl`
-//! and `system_profiler`. Each program is found on PATH.
+//! Whether this is the machine that a guide in docs/ is written for: an H100 by `nvidia-smi`, a Mac by
+//! `sysctl` and `system_profiler`. Each program is found on PATH.
 
 use std::process::{Command, Stdio};
 

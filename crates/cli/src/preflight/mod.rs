@@ -162,7 +162,7 @@ fn data(selected: &Selected) -> Option<Check> {
     Some(Check::ok("data", format!("{} files of examples, {}", found.0, bytes(found.1))))
 }
 
-/// The model that the recipe starts from, if any: its shape, and for examples its tokenizer and chat template.
+/// The model that the recipe starts from, if any: its shape, and for examples its tokenizer and template.
 fn model(selected: &Selected) -> Option<Check> {
     let init = selected.recipe.train.init.as_ref()?;
     let path = selected.base_dir.join(init);

@@ -1,4 +1,4 @@
-//! `doctor --for` and the scripts in `scripts/`, with fake nvidia-smi, sysctl, system_profiler, tmux and cargo.
+//! `doctor --for` and the scripts in `scripts/`, with fake nvidia-smi, sysctl, system_profiler, tmux, cargo.
 //! No test needs a network or a GPU.
 
 use std::fs;

@@ -74,11 +74,6 @@ impl Records {
         &self.files
     }
 
-    /// Bytes of all files.
-    pub fn bytes(&self, fs: &dyn Fs) -> u64 {
-        self.files.iter().filter_map(|(_, path)| fs.file_bytes(path).ok()).sum()
-    }
-
     /// Bytes of all files after decompression; of a damaged file, its size.
     pub fn decompressed_bytes(&self, fs: &dyn Fs) -> u64 {
         let of = |path: &Path| {
@@ -90,6 +85,11 @@ impl Records {
         };
         let size = |path: &Path| of(path).or_else(|| fs.file_bytes(path).ok());
         self.files.iter().filter_map(|(_, path)| size(path)).sum()
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self, fs: &dyn Fs) -> u64 {
+        self.files.iter().filter_map(|(_, path)| fs.file_bytes(path).ok()).sum()
     }
 
     /// Passes every record to `each`: its place, and its value or why it has none.

@@ -11,6 +11,7 @@ mod failure;
 mod limits;
 mod output;
 mod panics;
+mod preflight;
 mod select;
 mod stopping;
 mod summary;

@@ -36,7 +36,7 @@ pub(crate) fn is_of_recipe(prepared: &PreparedTokens, recipe: &Recipe) -> bool {
 pub(crate) fn estimate_train_tokens(recipe: &Recipe, project: &Project, base_dir: &Path) -> Result<u64> {
     if let Some(finetune) = &recipe.finetune {
         let records = corpus::examples::Records::find(&RealFs, &finetune.data, base_dir)?;
-        return Ok((records.bytes(&RealFs) as f64 / BYTES_PER_EXAMPLE_TOKEN) as u64);
+        return Ok((records.decompressed_bytes(&RealFs) as f64 / BYTES_PER_EXAMPLE_TOKEN) as u64);
     }
     let mut data = remote::looked_up(&recipe.data, base_dir, &mut NoReport)?;
     data.output = Some(project.root().to_owned());
@@ -45,7 +45,7 @@ pub(crate) fn estimate_train_tokens(recipe: &Recipe, project: &Project, base_dir
     Ok((trained / bytes_per_token(recipe)) as u64)
 }
 
-/// Bytes of JSON for each token of a conversation, markup and tools included.
+/// Bytes of decompressed JSON per token of a conversation, markup and tools included.
 const BYTES_PER_EXAMPLE_TOKEN: f64 = 4.0;
 
 /// Bytes per token of European prose, by vocabulary size: measured 2.1 at 512, 3.4 at 4,096, 4.3 at 32,000.

@@ -7,18 +7,51 @@ use compute::cuda::libraries::{Found, Gpu, Part};
 use serde_json::Map;
 use serde_json::{Value, json};
 
-use crate::arguments::GlobalArguments;
-use crate::failure::Outcome;
+use super::finetune;
+use crate::arguments::{GlobalArguments, RecipeArguments};
+use crate::failure::{Failure, Outcome};
 use crate::output::{Console, bytes};
+use crate::preflight::{Machine, Preflight, Status};
+use crate::select;
 
 /// Report CPU, memory and GPU, and how to install what is missing
 ///
-/// In a CUDA build (`--features cuda`), lists the driver, the GPUs and NVIDIA's libraries. Changes nothing.
+/// In a CUDA build (`--features cuda`), lists the driver, the GPUs and NVIDIA's libraries. With --for, checks
+/// instead whether a recipe can run on this machine, one line per check, and fails if it cannot. Changes
+/// nothing.
 #[derive(Debug, Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// Check whether this recipe can run here: its keys, data, base model, disk, memory and device
+    #[arg(long = "for", value_name = "RECIPE")]
+    pub recipe: Option<String>,
+    /// With --for: model to fine-tune (train.init)
+    #[arg(long, value_name = "MODEL", requires = "recipe")]
+    pub init: Option<String>,
+    /// With --for: file of examples; can be repeated (finetune.data)
+    #[arg(long, value_name = "FILE", requires = "recipe")]
+    pub data: Vec<String>,
+    /// With --for: the machine that this should be
+    #[arg(long, value_name = "MACHINE", requires = "recipe", default_value = "none")]
+    pub machine: Machine,
+    /// With --for: free disk space that is needed at least, in GB
+    #[arg(long, value_name = "GB", requires = "recipe", default_value_t = 5.0, value_parser = gigabytes)]
+    pub minimum_disk_gb: f64,
+    /// With --for: check that WANDB_API_KEY is set, for a notification command that reports to Weights &
+    /// Biases
+    #[arg(long, requires = "recipe")]
+    pub wandb: bool,
+}
+
+fn gigabytes(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| format!("`{}` is not a number of GB", store::plain::line(text)))
+}
 
 /// Prints the findings.
-pub fn run(_global: &GlobalArguments, _arguments: Arguments, console: &mut Console) -> Outcome {
+pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    if arguments.recipe.is_some() {
+        return check(global, arguments, console);
+    }
     let set = compute::cpu::InstructionSet::detect();
     let cpu = store::system::cpu_model();
     let threads = store::system::available_threads();
@@ -40,6 +73,40 @@ pub fn run(_global: &GlobalArguments, _arguments: Arguments, console: &mut Conso
         console.data(&format!("Memory      {} free", bytes(memory)))?;
     }
     print_cuda(console)
+}
+
+/// Prints the checks of a recipe; fails if one has found an error.
+fn check(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
+    let project = select::project(global, None)?;
+    let named = RecipeArguments { recipe: arguments.recipe, ..RecipeArguments::default() };
+    let overrides = finetune::overrides(arguments.init.as_ref(), &arguments.data, &[])?;
+    let preflight = Preflight {
+        selected: select::recipe(global, &named, &overrides, &project),
+        project: &project,
+        machine: arguments.machine,
+        minimum_disk_gb: arguments.minimum_disk_gb,
+        wandb: arguments.wandb,
+        target: global.target(),
+    };
+    let checks = preflight.checks();
+    let count = |status: Status| checks.iter().filter(|check| check.status == status).count();
+    let (errors, warnings) = (count(Status::Error), count(Status::Warning));
+    for check in &checks {
+        if console.is_human() {
+            console.data(&check.line())?;
+        } else {
+            console.result("check", &check.json())?;
+        }
+    }
+    if !console.is_human() {
+        let summary = json!({ "checks": checks.len(), "errors": errors, "warnings": warnings });
+        console.result("summary", &summary)?;
+    }
+    if errors > 0 {
+        return Err(Failure::message(format!("{errors} of {} checks failed", checks.len())));
+    }
+    console.prose(&format!("{} checks passed, {warnings} with a warning", checks.len()));
+    Ok(())
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -50,20 +50,7 @@ pub enum Method {
 
 /// Runs all stages.
 pub fn run(global: &GlobalArguments, mut arguments: Arguments, console: &mut Console) -> Outcome {
-    let mut layers = Vec::new();
-    if let Some(init) = &arguments.init {
-        layers.push(Override::flag("--init", "train.init", absolute(init)?));
-    }
-    for (flag, path, files) in [
-        ("--data", "finetune.data", &arguments.data),
-        ("--validation", "finetune.validation", &arguments.validation),
-    ] {
-        if !files.is_empty() {
-            let files: Vec<toml::Value> =
-                files.iter().map(|file| absolute(file).map(toml::Value::String)).collect::<Outcome<_>>()?;
-            layers.push(Override::flag(flag, path, files));
-        }
-    }
+    let mut layers = overrides(arguments.init.as_ref(), &arguments.data, &arguments.validation)?;
     match arguments.method {
         Some(Method::Qlora) => layers.push(Override::flag("--method qlora", "adapter.base", "nf4")),
         Some(Method::Lora) => layers.push(Override::flag("--method lora", "adapter.base", "auto")),
@@ -75,6 +62,24 @@ pub fn run(global: &GlobalArguments, mut arguments: Arguments, console: &mut Con
         arguments.run.recipe.recipe = Some("finetune".to_owned());
     }
     run::run_until(global, arguments.run, &layers, Until::Export, console)
+}
+
+/// What the flags --init, --data and --validation set in a recipe.
+pub fn overrides(init: Option<&String>, data: &[String], validation: &[String]) -> Outcome<Vec<Override>> {
+    let mut layers = Vec::new();
+    if let Some(init) = init {
+        layers.push(Override::flag("--init", "train.init", absolute(init)?));
+    }
+    for (flag, path, files) in
+        [("--data", "finetune.data", data), ("--validation", "finetune.validation", validation)]
+    {
+        if !files.is_empty() {
+            let files: Vec<toml::Value> =
+                files.iter().map(|file| absolute(file).map(toml::Value::String)).collect::<Outcome<_>>()?;
+            layers.push(Override::flag(flag, path, files));
+        }
+    }
+    Ok(layers)
 }
 
 fn absolute(path: &str) -> Outcome<String> {

@@ -22,6 +22,8 @@ mod planted;
 #[cfg(target_os = "linux")]
 mod ranks;
 #[cfg(unix)]
+mod scripts;
+#[cfg(unix)]
 mod stops;
 mod user_files;
 mod whole_job;

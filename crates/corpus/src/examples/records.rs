@@ -74,6 +74,19 @@ impl Records {
         &self.files
     }
 
+    /// Bytes of all files after decompression; of a damaged file, its size.
+    pub fn decompressed_bytes(&self, fs: &dyn Fs) -> u64 {
+        let of = |path: &Path| {
+            let bytes = fs.file_bytes(path).ok()?;
+            let (_, packing) = Form::of(path).filter(|(_, packing)| *packing != Packing::None)?;
+            let mut file = fs.open(path).ok()?;
+            let mut unpacked = unpack(packing, &mut file, &Budget::of(bytes)).ok()?;
+            std::io::copy(&mut unpacked, &mut std::io::sink()).ok()
+        };
+        let size = |path: &Path| of(path).or_else(|| fs.file_bytes(path).ok());
+        self.files.iter().filter_map(|(_, path)| size(path)).sum()
+    }
+
     /// Bytes of all files.
     pub fn bytes(&self, fs: &dyn Fs) -> u64 {
         self.files.iter().filter_map(|(_, path)| fs.file_bytes(path).ok()).sum()

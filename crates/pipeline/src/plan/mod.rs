@@ -228,8 +228,11 @@ fn of_design(recipe: &Recipe, model: ModelConfig, available: Available, target: 
     };
     // Weights, moments and average per checkpoint: the last ones, the best, and one being written.
     let each = if options.ema_decay > 0.0 { 16 } else { 12 };
-    let checkpoints = each * parameters.total * (options.keep_last as u64 + 2);
-    let disk_bytes = checkpoints + 4 * parameters.total + 4 * available + (16 << 20);
+    // Of adapters, nothing but what is trained is saved; that has gradients in f32.
+    let is_adapter = recipe.tuning().adapter.is_some();
+    let saved = if is_adapter { memory.plan.gradients_bytes as u64 / 4 } else { parameters.total };
+    let checkpoints = each * saved * (options.keep_last as u64 + 2);
+    let disk_bytes = checkpoints + 4 * saved + 4 * available + (16 << 20);
     let training = options.training(options.batch_size, target, &recipe.tuning());
     let mut plan = Plan {
         name: recipe.name.clone(),
@@ -459,6 +462,16 @@ mod tests {
             "{:?}",
             plan.warnings
         );
+    }
+
+    #[test]
+    fn checkpoints_of_adapters_are_small() {
+        let text = "[model]\ndepth = 4\n[train]\ninit = \"m\"\noptimizer = \"adamw\"\n";
+        let all = planned(text, 1000);
+        let adapters = planned(&format!("{text}[adapter]\nrank = 2\n"), 1000);
+        let rest = (16 << 20) + 4000;
+        assert_eq!((all.disk_bytes - rest) % all.parameters.total, 0);
+        assert!(adapters.disk_bytes - rest < (all.disk_bytes - rest) / 20, "{}", adapters.disk_bytes);
     }
 
     #[test]

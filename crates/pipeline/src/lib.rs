@@ -1,7 +1,7 @@
 //! From a recipe to a model: the plan and the stages.
 //!
-//! Reading order: `shape`, `plan`, `stages`, `stop`, `eval`, `executor` (data stages with many processes). Prints
-//! nothing; progress goes to a `runs::report::Reporter`.
+//! Reading order: `shape`, `plan`, `stages`, `stop`, `eval`, `executor` (data stages with many processes).
+//! Prints nothing; progress goes to a `runs::report::Reporter`.
 
 pub mod average;
 pub mod base;

@@ -222,9 +222,10 @@ impl Device for Cpu {
     }
 }
 
-/// Products with a side below this waste most of a tile.
+/// Products with a side below this waste most of a tile. The rank of adapters is often 16: half a tile, which
+/// is still several times as fast as vectors.
 #[cfg(target_arch = "x86_64")]
-const TILE_SIDE: usize = 24;
+const TILE_SIDE: usize = 16;
 
 /// Rows of a weight that are widened to f32 at a time.
 const WIDENED_ROWS: usize = 512;

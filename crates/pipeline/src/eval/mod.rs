@@ -4,8 +4,9 @@
 //! right if it makes the calls of the data with equal arguments, or none where the data have none. A
 //! classifier trained on the data's own answers tells whether generated ones sound like their label.
 //!
-//! Reading order: `questions` (what is asked), `score`, `voice`, then the evaluation here.
+//! Reading order: `options`, `questions` (what is asked), `score`, `voice`, then the evaluation here.
 
+mod options;
 mod questions;
 mod score;
 mod voice;
@@ -13,66 +14,14 @@ mod voice;
 use std::path::Path;
 
 use runs::report::{Phase, Reporter};
-use serde::Serialize;
 use tokenizer::chat::{Answer, ToolCall, same_calls};
 
-use crate::generate::{Extent, Generated, Generator, Stopped};
+use crate::generate::{Generated, Generator, Stopped};
 use crate::{Error, Result};
 
+pub use options::{EvalOptions, Sample};
 use questions::Question;
-pub use score::{Report, Scores, Share};
-pub use voice::VoiceReport;
-
-/// Options of an evaluation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EvalOptions {
-    /// Files of conversations.
-    pub data: Vec<String>,
-    /// Conversations to ask, spread evenly over the data; 0: all.
-    pub limit: usize,
-    /// Longest answer in tokens.
-    pub max_new_tokens: usize,
-    /// Longest prompt with its answer, in tokens.
-    pub max_tokens: usize,
-    /// Field of the records by which scores are told apart.
-    pub group_by: Option<String>,
-    /// Field of the records that labels the voice of answers, and files of conversations to train the
-    /// classifier on.
-    pub voice: Option<(String, Vec<String>)>,
-}
-
-/// Answers that are generated together.
-const SEQUENCES: usize = 8;
-
-/// A turn that was generated again.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Sample {
-    /// File and line of its conversation.
-    pub place: String,
-    /// Index of its message.
-    pub message: usize,
-    /// The record's field that scores are told apart by.
-    pub group: Option<String>,
-    /// The data's tool calls, as name and arguments.
-    pub expected: Vec<String>,
-    /// What the model generated.
-    pub generated: String,
-    /// Whether it begins a tool call.
-    pub calls: bool,
-    /// Whether the calls are the data's.
-    pub right: bool,
-    /// Why its calls are not valid; none: they are.
-    pub problems: Vec<String>,
-    /// Whether the answer was cut off.
-    pub truncated: bool,
-}
-
-impl EvalOptions {
-    /// The capacity that a generator needs.
-    pub fn extent(&self) -> Extent<'static> {
-        Extent::chat(self.max_tokens, self.max_new_tokens).with_sequences(SEQUENCES)
-    }
-}
+pub use score::{Report, Scores, Share, VoiceReport};
 
 /// Asks a model, opened for [`EvalOptions::extent`], and scores its answers. `on_sample` gets each turn as it
 /// is finished, and returns whether to go on.

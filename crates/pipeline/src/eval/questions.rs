@@ -7,7 +7,7 @@ use serde_json::Value;
 use store::fs::RealFs;
 use tokenizer::chat::{Answer, Conversation, Record, ToolCall};
 
-use super::EvalOptions;
+use super::options::EvalOptions;
 use crate::{Error, Result};
 
 /// An assistant turn and what is before it.

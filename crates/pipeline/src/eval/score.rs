@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Sample, VoiceReport};
+use super::options::Sample;
 
 /// A count out of a total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,4 +86,15 @@ impl Report {
         }
         self.truncated += u64::from(sample.truncated);
     }
+}
+
+/// How often the classifier finds the label of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VoiceReport {
+    /// In the model's answers.
+    pub generated: Share,
+    /// In the data's own answers of the same turns: what could be reached.
+    pub data: Share,
+    /// The model's, by label.
+    pub labels: BTreeMap<String, Share>,
 }

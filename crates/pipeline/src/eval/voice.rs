@@ -6,28 +6,16 @@ use std::path::Path;
 use corpus::classifier::train::{Example, TrainingOptions};
 use corpus::classifier::{Classifier, HIGHEST_SCORE};
 use corpus::examples::Records;
-use serde::Serialize;
 use serde_json::Value;
 use store::fs::RealFs;
 use tokenizer::chat::Record;
 
-use super::Share;
 use super::questions::named;
+use super::score::{Share, VoiceReport};
 use crate::{Error, Result};
 
 /// Most labels: each has a classifier.
 const MOST_LABELS: usize = 64;
-
-/// How often the classifier finds the label of an answer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct VoiceReport {
-    /// In the model's answers.
-    pub generated: Share,
-    /// In the data's own answers of the same turns: what could be reached.
-    pub data: Share,
-    /// The model's, by label.
-    pub labels: BTreeMap<String, Share>,
-}
 
 /// A classifier for each label.
 pub(super) struct VoiceClassifier {

@@ -34,7 +34,7 @@ fail() {
 # The comment at the head of the script is its help.
 usage() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"; }
 
-absolute() { case $1 in /*) printf '%s' "$1" ;; *) printf '%s' "$PWD/$1" ;; esac }
+absolute() { case $1 in /* | hf://*) printf '%s' "$1" ;; *) printf '%s' "$PWD/$1" ;; esac }
 
 parse_options() {
   while [ $# -gt 0 ]; do

@@ -185,6 +185,9 @@ pub struct SourceArguments {
     /// Adapter folder in PEFT format; its base is loaded too
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "run"])]
     pub adapter: Option<PathBuf>,
+    /// Base of the adapter: a path or hf://OWNER/NAME [default: the one that it names]
+    #[arg(long, value_name = "MODEL", requires = "adapter")]
+    pub base: Option<PathBuf>,
 }
 
 impl SourceArguments {
@@ -194,7 +197,13 @@ impl SourceArguments {
             return Ok(Source::Folder(model_path(model, console)?));
         }
         Ok(match (&self.adapter, &self.run) {
-            (Some(folder), _) => Source::Folder(std::path::absolute(folder)?),
+            (Some(folder), _) => {
+                let folder = std::path::absolute(folder)?;
+                match &self.base {
+                    Some(base) => Source::Adapter { folder, base: model_path(base, console)? },
+                    None => Source::Folder(folder),
+                }
+            }
             (None, Some(run)) => Source::Run { run: run.clone(), checkpoint: self.checkpoint.clone() },
             (None, None) => Source::Default,
         })

@@ -25,6 +25,11 @@ impl<D: Device> Backward<'_, D> {
     pub fn accumulate(&mut self, scale: f32) {
         let seed = self.dropout_seed;
         self.pass.forward(Some(seed));
+        self.backward_from_loss(scale);
+    }
+
+    /// The same after a forward, of which the activations are still there.
+    pub fn backward_from_loss(&mut self, scale: f32) {
         let dweight = self.pass.network.head.gradients.first().map(|gradient| gradient.tensor);
         let dx = self.pass.rows.of(self.layout.d_normed);
         let gradient = LinearCrossEntropyGradient { dx, dweight, scale };

@@ -59,6 +59,8 @@ pub(crate) struct Pass<'a, D: Device> {
     pub rows: Rows,
     /// Probability of dropping an element of an adapter's input while training.
     pub adapter_dropout: f32,
+    /// Compute the base alone.
+    pub without_adapters: bool,
 }
 
 /// The four linear layers of a block, by which adapters' dropout tells them apart.
@@ -176,7 +178,7 @@ pub(crate) fn gather_trained<D: Device>(
     room: Tensor,
 ) -> Option<usize> {
     let TrainedRows { gather, scatter } = buffers.trained_rows?;
-    let trained: Vec<usize> = (0..batch.weights.len()).filter(|&row| batch.weights[row] > 0.0).collect();
+    let trained: Vec<usize> = (0..batch.weights.len()).filter(|&row| batch.weights[row] != 0.0).collect();
     let (n, count) = (batch.weights.len(), trained.len());
     let d = config.hidden_size;
     if count == 0 || count >= n * 9 / 10 || d > buffers.hidden.columns {
@@ -233,7 +235,8 @@ impl<D: Device> Pass<'_, D> {
         let seed = dropout_seed.filter(|_| p > 0.0);
         // Apart from the seeds of the model's own sites.
         let of_place = |seed: u64| rng::mix(!seed.wrapping_add((4 * index + place as usize) as u64));
-        LinearPass::of(&self.buffers.linear, seed.map(|seed| (p, of_place(seed))))
+        let pass = LinearPass::of(&self.buffers.linear, seed.map(|seed| (p, of_place(seed))));
+        LinearPass { adapter: pass.adapter.filter(|_| !self.without_adapters), ..pass }
     }
 
     /// A layer from the stream before it to `gate_up`: all that its backward reads.
@@ -341,13 +344,22 @@ impl<D: Device> Pass<'_, D> {
     /// As [`Pass::loss`] for the `count` rows that are trained and a head that is frozen: the others' logits
     /// are never computed. `room`: (N, at least D) for the rows' gradient.
     pub fn gathered_loss(&mut self, count: usize, gradient: LinearCrossEntropyGradient, room: Tensor) {
-        let (buffers, d) = (self.buffers, self.config.hidden_size);
-        let Some(TrainedRows { gather, scatter }) = buffers.trained_rows else { return };
-        let normed = self.rows.of(buffers.normed);
-        // Neither buffer is in use between the layers' forward and backward.
-        let x = buffers.hidden.column_range(0, d).row_range(0, count);
+        let d = self.config.hidden_size;
+        let Some(TrainedRows { scatter, .. }) = self.buffers.trained_rows else { return };
         let dx = room.column_range(0, d).row_range(0, count);
-        self.device.embedding(gather.column_range(0, count), normed, x);
+        self.trained_loss(count, Some(LinearCrossEntropyGradient { dx, ..gradient }));
+        // Rows that are not trained get the row of zeros behind the others.
+        let whole = room.column_range(0, d).row_range(0, count + 1);
+        self.device.embedding(self.rows.vector(scatter), whole, gradient.dx);
+    }
+
+    /// Adds the loss of the `count` rows whose ids, targets and weights are uploaded.
+    pub fn trained_loss(&mut self, count: usize, gradient: Option<LinearCrossEntropyGradient>) {
+        let (buffers, d) = (self.buffers, self.config.hidden_size);
+        let Some(TrainedRows { gather, .. }) = buffers.trained_rows else { return };
+        // Not in use between the layers' forward and backward.
+        let x = buffers.hidden.column_range(0, d).row_range(0, count);
+        self.device.embedding(gather.column_range(0, count), self.rows.of(buffers.normed), x);
         self.device.linear_cross_entropy(LinearCrossEntropy {
             x,
             weight: self.network.head.operand,
@@ -355,11 +367,8 @@ impl<D: Device> Pass<'_, D> {
             weights: buffers.token_weights.column_range(0, count),
             scratch: buffers.logits,
             loss_sum: buffers.loss_sum,
-            gradient: Some(LinearCrossEntropyGradient { dx, ..gradient }),
+            gradient,
         });
-        // Rows that are not trained get the row of zeros behind the others.
-        let whole = room.column_range(0, d).row_range(0, count + 1);
-        self.device.embedding(self.rows.vector(scatter), whole, gradient.dx);
     }
 
     /// Σ weight · loss of a batch that is uploaded, in nats.

@@ -122,6 +122,13 @@ pub(crate) struct TrainedRows {
     pub scatter: Tensor,
 }
 
+impl TrainedRows {
+    fn new(layout: &mut Layout, rows: usize) -> TrainedRows {
+        let [gather, scatter] = [0; 2].map(|_| layout.reserve(DType::U32, 1, rows));
+        TrainedRows { gather, scatter }
+    }
+}
+
 /// The sizes of a batch's buffers and their type.
 struct Extent {
     /// N.
@@ -279,10 +286,7 @@ impl TrainingLayout {
         let mut forward =
             extent.forward(config, &mut layout, (residual, activations, final_rstd), (normed, hidden));
         forward.linear = linear;
-        forward.trained_rows = training.adapter.as_ref().map(|_| {
-            let [gather, scatter] = [0; 2].map(|_| layout.reserve(DType::U32, 1, n));
-            TrainedRows { gather, scatter }
-        });
+        forward.trained_rows = training.adapter.as_ref().map(|_| TrainedRows::new(&mut layout, n));
         let squared_norm = layout.reserve(DType::F64, 1, 1);
         let muon = (optimizer == Optimizer::Muon)
             .then(|| MuonBuffers::new(&network.parameters, element, &mut layout));
@@ -375,6 +379,7 @@ impl EvaluationLayout {
         let kept = (vec![stream; layers + 1], vec![layer; layers], final_rstd);
         let mut forward = extent.forward(config, &mut layout, kept, (normed, hidden));
         forward.linear = linear_buffers(&mut layout, (element, rows), &extremes, (false, false));
+        forward.trained_rows = evaluation.adapter.as_ref().map(|_| TrainedRows::new(&mut layout, rows));
         let total_bytes = layout.bytes();
         let scratch_bytes = total_bytes - parameters_bytes;
         EvaluationLayout {

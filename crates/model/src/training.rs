@@ -8,6 +8,7 @@ use crate::groups::{Groups, trained_runs};
 use crate::layout::{MemoryPlan, TrainingLayout};
 use crate::network::at;
 use crate::parameters::{Parameter, Role};
+use crate::preference::{PairOutcome, Preference};
 use crate::purpose::Training;
 use crate::weights::{Weights, check_len, vector};
 use compute::{Batch, DType, Device, Tensor};
@@ -200,8 +201,47 @@ impl<D: Device> TrainingModel<D> {
         let gathered = gather_trained(device, config, &self.layout.forward, batch, self.layout.d_hidden);
         let adapter_dropout = self.training.adapter.as_ref().map_or(0.0, |adapter| adapter.dropout);
         let buffers = &self.layout.forward;
-        let pass = Pass { device, config, network, buffers, rows, adapter_dropout };
+        let pass = Pass { device, config, network, buffers, rows, adapter_dropout, without_adapters: false };
         Backward { pass, layout: &self.layout, dropout_seed, gathered }.accumulate(gradient_scale);
+    }
+
+    /// As [`TrainingModel::accumulate`] for pairs of answers, the chosen one first: the gradients of the
+    /// preference's loss, without dropout. The base is the model without its adapters.
+    ///
+    /// # Panics
+    /// As [`TrainingModel::accumulate`]; for a model without adapters.
+    pub fn accumulate_pairs(
+        &mut self,
+        batch: &Batch,
+        preference: &Preference,
+        gradient_scale: f32,
+    ) -> PairOutcome {
+        assert!(self.training.adapter.is_some(), "the base is the model without its adapters");
+        let rows = self.upload_batch(batch);
+        let compared = self.pass(rows).compare(batch);
+        let (outcome, of_answers) = compared.weighted(preference);
+        let mut weighted = Batch { weights: vec![0.0; batch.weights.len()], ..batch.clone() };
+        for (answer, weight) in compared.answers.iter().zip(of_answers) {
+            answer.iter().for_each(|&row| weighted.weights[row] = weight);
+        }
+        let Weights { device, config, network, .. } = &mut self.weights;
+        let buffers = &self.layout.forward;
+        device.upload_ids(rows.vector(buffers.targets), &weighted.targets);
+        device.upload(rows.vector(buffers.token_weights), &weighted.weights);
+        let gathered = gather_trained(device, config, buffers, &weighted, self.layout.d_hidden);
+        let pass =
+            Pass { device, config, network, buffers, rows, adapter_dropout: 0.0, without_adapters: false };
+        Backward { pass, layout: &self.layout, dropout_seed: 0, gathered }.backward_from_loss(gradient_scale);
+        outcome
+    }
+
+    /// What a model thinks of pairs of answers. Changes neither weights nor gradients.
+    ///
+    /// # Panics
+    /// As [`TrainingModel::accumulate_pairs`].
+    pub fn evaluate_pairs(&mut self, batch: &Batch, preference: &Preference) -> PairOutcome {
+        let rows = self.upload_batch(batch);
+        self.pass(rows).compare(batch).weighted(preference).0
     }
 
     /// Waits for the step and reads its figures.
@@ -252,7 +292,8 @@ impl<D: Device> TrainingModel<D> {
 
     fn pass(&mut self, rows: Rows) -> Pass<'_, D> {
         let Weights { device, config, network, .. } = &mut self.weights;
-        Pass { device, config, network, buffers: &self.layout.forward, rows, adapter_dropout: 0.0 }
+        let buffers = &self.layout.forward;
+        Pass { device, config, network, buffers, rows, adapter_dropout: 0.0, without_adapters: false }
     }
 
     fn find(&self, name: &str, kind: StateKind) -> Result<Tensor> {

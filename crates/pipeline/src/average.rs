@@ -113,7 +113,7 @@ fn validation_loss(
     let dataset = TokenDataset::open(&RealFs, &tokens, Split::Validation, &meta.inputs.tokenizer)?;
     let batches = dataset.batches(1, meta.recipe.train.sequence_length);
     let stop = StopFlag::of_process()?;
-    let evaluation = train::evaluate(|batch| model.evaluate(batch), batches, &stop)?;
+    let evaluation = train::evaluate(|batch| train::weighted(model.evaluate(batch), batch), batches, &stop)?;
     if stop.is_raised() {
         return Err(crate::stop::stopped().into());
     }

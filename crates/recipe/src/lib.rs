@@ -113,6 +113,23 @@ impl Recipe {
                 "list files of examples: data = [\"chat.jsonl\"] (--data)",
             ));
         }
+        let adapter = self.adapter.as_ref().filter(|adapter| adapter.enabled);
+        if self.finetune.as_ref().is_some_and(|finetune| finetune.preference.is_some()) {
+            if adapter.is_none() {
+                found.push(Problem::new(
+                    "finetune.preference",
+                    "`[finetune.preference]` compares with the frozen base, and nothing is frozen",
+                    "train adapters: add [adapter]",
+                ));
+            }
+            if adapter.is_some_and(|adapter| adapter.dropout > 0.0) {
+                found.push(Problem::new(
+                    "adapter.dropout",
+                    "`adapter.dropout` must be 0 with [finetune.preference]: it would blur the comparison",
+                    "set adapter.dropout = 0.0",
+                ));
+            }
+        }
         if self.finetune.is_some() && !self.train.phase.is_empty() {
             found.push(Problem::new(
                 "train.phase",

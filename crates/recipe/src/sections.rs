@@ -56,6 +56,12 @@ impl Default for Recipe {
 }
 
 impl Recipe {
+    /// How preference pairs are learned; `None`: the examples are none.
+    pub fn preference(&self) -> Option<::model::Preference> {
+        let options = self.finetune.as_ref()?.preference.as_ref()?;
+        Some(options.preference())
+    }
+
     /// What is trained.
     pub fn tuning(&self) -> train::Tuning {
         let adapter = self.adapter.as_ref().filter(|adapter| adapter.enabled);

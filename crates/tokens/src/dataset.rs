@@ -8,7 +8,9 @@ use store::fs::Fs;
 use store::manifest::Manifest;
 use store::{Damage, ErrorKind as StoreErrorKind};
 
-use crate::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file, mask_file};
+use crate::header::{
+    BEGINS_SECOND, FORMAT, Header, Shard, TRAINED, ends_file, header_file, ids_file, mask_file,
+};
 use crate::packing::pack;
 use crate::verified::VerifiedFile;
 use crate::windows::{Span, Windows, windows_per_epoch};
@@ -248,27 +250,32 @@ impl TokenDataset {
             let len = ((end - start) as usize).min(capacity - at);
             let place = first + at..first + at + len;
             self.copy(start, &mut batch.tokens[place.clone()])?;
-            let trained = self.mask(start, len)?;
-            for (offset, to) in place.clone().enumerate() {
-                let next = (offset + 1 < len).then(|| (batch.tokens[to + 1], trained[offset + 1]));
+            let marks = self.marks(start, len)?;
+            let mut document = at as u32;
+            for (offset, to) in place.enumerate() {
+                let next = (offset + 1 < len).then(|| (batch.tokens[to + 1], marks[offset + 1] == TRAINED));
                 let (target, is_trained) = next.unwrap_or((self.header.pad_id, false));
                 (batch.targets[to], batch.weights[to]) = (target, f32::from(u8::from(is_trained)));
+                if marks[offset] == BEGINS_SECOND {
+                    document = (at + offset) as u32;
+                }
+                batch.document_starts[to] = document;
             }
-            batch.document_starts[place].fill(at as u32);
             at += len;
         }
         self.pad_row(batch, row, at);
         Ok(())
     }
 
-    /// Which of the tokens from `position` are predicted in training; they must be within one example.
-    fn mask(&self, position: u64, len: usize) -> Result<Vec<bool>> {
+    /// The marks of the tokens from `position`: what is predicted in training, and where the second of a pair
+    /// begins. They must be within one example.
+    fn marks(&self, position: u64, len: usize) -> Result<Vec<u8>> {
         let shard = self.shard(position);
         let mut bytes = vec![0; len];
         if let Some(mask) = &shard.mask {
             mask.read(position - shard.first_token, &mut bytes)?;
         }
-        Ok(bytes.into_iter().map(|byte| byte != 0).collect())
+        Ok(bytes)
     }
 
     /// Writes a window to a row: runs of tokens, each within one document.

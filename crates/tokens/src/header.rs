@@ -7,6 +7,11 @@ use crate::Split;
 /// Version of the header's format.
 pub const FORMAT: u32 = 2;
 
+/// The mark of a token that is predicted in training; others have 0.
+pub const TRAINED: u8 = 1;
+/// The mark of a token with which the second of a pair of examples begins.
+pub const BEGINS_SECOND: u8 = 2;
+
 /// The header of one split's shards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

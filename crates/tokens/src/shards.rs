@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use store::atomic;
 use store::fs::{Fs, FsFile};
 
-use crate::header::{FORMAT, Header, Shard, ends_file, header_file, ids_file, mask_file};
+use crate::header::{
+    BEGINS_SECOND, FORMAT, Header, Shard, TRAINED, ends_file, header_file, ids_file, mask_file,
+};
 use crate::ids::{bytes_per_id, write_ids};
 use crate::{Result, Split};
 
@@ -126,19 +128,38 @@ impl<'a> ShardWriter<'a> {
     /// # Panics
     /// If there is no id, or not one mask for each.
     pub fn write_example(&mut self, ids: &[u32], mask: &[bool]) -> Result<()> {
+        let marks: Vec<u8> = mask.iter().map(|&trained| u8::from(trained)).collect();
+        self.write_marked(ids, &marks)
+    }
+
+    /// Writes two examples that are always served together, one after the other.
+    ///
+    /// # Errors
+    /// I/O errors.
+    ///
+    /// # Panics
+    /// As [`ShardWriter::write_example`].
+    pub fn write_pair(&mut self, first: (&[u32], &[bool]), second: (&[u32], &[bool])) -> Result<()> {
+        let ids = [first.0, second.0].concat();
+        let mut marks: Vec<u8> = first.1.iter().chain(second.1).map(|&trained| u8::from(trained)).collect();
+        // A target that no token of its document precedes.
+        marks[first.0.len()] = BEGINS_SECOND;
+        self.write_marked(&ids, &marks)
+    }
+
+    fn write_marked(&mut self, ids: &[u32], mask: &[u8]) -> Result<()> {
         assert!(!ids.is_empty() && ids.len() == mask.len(), "invariant: a mask for each id");
         let bytes_per_token = self.header.bytes_per_token;
         let shard = self.shard()?;
         shard.counts.documents += 1;
         shard.counts.tokens += ids.len() as u64;
-        shard.counts.trained_tokens += mask[1..].iter().filter(|&&trained| trained).count() as u64;
+        shard.counts.trained_tokens += mask[1..].iter().filter(|&&mark| mark == TRAINED).count() as u64;
         let (path, file) = &mut shard.ids;
         write_ids(file, ids.iter().copied(), bytes_per_token).map_err(store::Error::io("write", path))?;
         let (path, file) = &mut shard.ends;
         file.write_all(&shard.counts.tokens.to_le_bytes()).map_err(store::Error::io("write", path))?;
         if let Some((path, file)) = &mut shard.mask {
-            let bytes: Vec<u8> = mask.iter().map(|&trained| u8::from(trained)).collect();
-            file.write_all(&bytes).map_err(store::Error::io("write", path))?;
+            file.write_all(mask).map_err(store::Error::io("write", path))?;
         }
         if shard.counts.tokens >= self.shard_tokens {
             self.close()?;

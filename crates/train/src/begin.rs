@@ -35,7 +35,7 @@ pub(crate) fn begin<D: Device>(
     options.precision = Some(model.training().precision);
     let shape = serde_json::to_value(model.config()).expect("invariant: a configuration is plain data");
     let base = job.base.map(Base::hash);
-    let identity = tuning::identity(shape, base, model.training().adapter.as_ref());
+    let identity = tuning::identity(shape, base, model.training().adapter.as_ref(), job.preference.as_ref());
     let length = RunLength::of_dataset(&options, job.training);
     length.check()?;
     let fresh = fresh_state(job, &options, identity, length.steps);

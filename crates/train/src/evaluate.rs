@@ -13,10 +13,15 @@ pub struct Evaluation {
     pub tokens: f64,
 }
 
-/// The mean of a set's batches, where `loss` is Σ weight · loss of one. `None` when the flag was raised
+/// Σ weight · loss and Σ weight of a batch, by a model's `evaluate`.
+pub fn weighted(loss: f64, batch: &Batch) -> (f64, f64) {
+    (loss, batch.weight_sum())
+}
+
+/// The mean of a set's batches, where `loss` is Σ weight · loss of one and Σ weight. `None` when the flag was raised
 /// before the end, or the set has no token to predict.
 pub fn evaluate(
-    mut loss: impl FnMut(&Batch) -> f64,
+    mut loss: impl FnMut(&Batch) -> (f64, f64),
     batches: impl Iterator<Item = tokens::Result<Batch>>,
     stop: &StopFlag,
 ) -> Result<Option<Evaluation>> {
@@ -26,8 +31,9 @@ pub fn evaluate(
             return Ok(None);
         }
         let batch = batch?;
-        loss_sum += loss(&batch);
-        weight_sum += batch.weight_sum();
+        let (loss, weight) = loss(&batch);
+        loss_sum += loss;
+        weight_sum += weight;
     }
     Ok((weight_sum > 0.0).then(|| Evaluation { loss: loss_sum / weight_sum, tokens: weight_sum }))
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use compute::Device;
-use model::TrainingModel;
+use model::{Preference, TrainingModel};
 use runs::run::RunDir;
 use serde_json::Value;
 use store::fs::Fs;
@@ -38,6 +38,8 @@ pub struct Job<'a> {
     pub start: Start,
     /// The weights that step 0 starts from; `None`: weights drawn from the seed.
     pub base: Option<&'a dyn Base>,
+    /// How pairs of answers are learned; `None`: the data are no pairs.
+    pub preference: Option<Preference>,
     /// [`TrainOptions::hash`] of other options that this run has trained with. A checkpoint with options that
     /// are neither these nor `options` is refused.
     pub trained_with: &'a [String],

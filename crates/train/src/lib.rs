@@ -30,7 +30,7 @@ mod tuning;
 pub use change::Change;
 pub use checkpoint::{Checkpoints, Which};
 pub use error::{Error, ErrorKind, Result};
-pub use evaluate::{Evaluation, evaluate};
+pub use evaluate::{Evaluation, evaluate, weighted};
 pub use job::{Ending, Job, Outcome, Sampler, Start};
 pub use length::RunLength;
 pub use options::TrainOptions;

@@ -1,6 +1,6 @@
 //! Where a run's weights start, and which of them it trains.
 
-use model::{AdapterConfig, Trainable, WeightTypes};
+use model::{AdapterConfig, Preference, Trainable, WeightTypes};
 use serde_json::{Value, json};
 
 use crate::Result;
@@ -26,18 +26,25 @@ impl Tuning {
 pub trait Base {
     /// Identifies the weights: a checkpoint of a run with another base is not continued.
     fn hash(&self) -> &str;
-    /// Writes the initial values of all weights that are trained, of adapters where it has some. Frozen ones are in place
-    /// before training begins.
+    /// Writes the initial values of all weights that are trained, of adapters where it has some. Frozen
+    /// ones are in place before training begins.
     ///
     /// # Errors
     /// A damaged file; a tensor that the base does not have.
     fn write_trained(&self, tensors: &mut dyn TensorStore) -> Result<()>;
 }
 
-/// What a checkpoint must agree with to be continued: the shape, the base, and what is trained of it.
-pub(crate) fn identity(shape: Value, base: Option<&str>, adapter: Option<&AdapterConfig>) -> Value {
-    match (base, adapter) {
-        (None, None) => shape,
-        _ => json!({ "shape": shape, "base": base, "adapter": adapter }),
+/// What a checkpoint must agree with to be continued: the shape, the base, what is trained of it, and how
+/// preferences are learned.
+pub(crate) fn identity(
+    shape: Value,
+    base: Option<&str>,
+    adapter: Option<&AdapterConfig>,
+    preference: Option<&Preference>,
+) -> Value {
+    match (base, adapter, preference) {
+        (None, None, None) => shape,
+        (_, _, None) => json!({ "shape": shape, "base": base, "adapter": adapter }),
+        _ => json!({ "shape": shape, "base": base, "adapter": adapter, "preference": preference }),
     }
 }

@@ -18,7 +18,7 @@ use crate::select;
 ///
 /// In a CUDA build (`--features cuda`), lists the driver, the GPUs and NVIDIA's libraries. With --for, checks
 /// instead whether a recipe can run on this machine, one line per check, and fails if it cannot. Changes
-/// nothing.
+/// nothing, but downloads what the recipe names on a hub.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Check whether this recipe can run here: its keys, data, base model, disk, memory and device
@@ -80,8 +80,12 @@ fn check(global: &GlobalArguments, arguments: Arguments, console: &mut Console) 
     let project = select::project(global, None)?;
     let named = RecipeArguments { recipe: arguments.recipe, ..RecipeArguments::default() };
     let overrides = finetune::overrides(arguments.init.as_ref(), &arguments.data, &[])?;
+    let selected = select::recipe(global, &named, &overrides, &project).and_then(|mut selected| {
+        pipeline::hub::localize(&mut selected.recipe, console.reporter().as_mut())?;
+        Ok(selected)
+    });
     let preflight = Preflight {
-        selected: select::recipe(global, &named, &overrides, &project),
+        selected,
         project: &project,
         machine: arguments.machine,
         minimum_disk_gb: arguments.minimum_disk_gb,

@@ -46,6 +46,8 @@ pub enum Method {
     Qlora,
     /// All weights.
     Full,
+    /// Low-rank adapters that learn from preference pairs (direct preference optimization).
+    Dpo,
 }
 
 /// Runs all stages.
@@ -54,6 +56,10 @@ pub fn run(global: &GlobalArguments, mut arguments: Arguments, console: &mut Con
     match arguments.method {
         Some(Method::Qlora) => layers.push(Override::flag("--method qlora", "adapter.base", "nf4")),
         Some(Method::Lora) => layers.push(Override::flag("--method lora", "adapter.base", "auto")),
+        Some(Method::Dpo) => {
+            layers.push(Override::flag("--method dpo", "finetune.preference.loss", "sigmoid"));
+            layers.push(Override::flag("--method dpo", "adapter.dropout", 0.0));
+        }
         Some(Method::Full) => layers.push(Override::flag("--method full", "adapter.enabled", false)),
         None => {}
     }

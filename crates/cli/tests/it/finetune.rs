@@ -17,7 +17,7 @@ fn conversation(number: usize) -> Value {
             {"role": "user", "content": format!("what is {number}")},
             {"role": "assistant", "content": format!("the number {number} of the river")},
         ],
-        "kind": if number % 2 == 0 { "even" } else { "odd" },
+        "kind": if number.is_multiple_of(2) { "even" } else { "odd" },
     })
 }
 
@@ -93,6 +93,7 @@ fn an_adapter_is_trained_used_merged_evaluated_and_trained_on() {
         refused.stderr
     );
     sandbox.run("merge tuned/model --out merged2").expect(3);
+    assert_eq!(answer(&sandbox, "--adapter tuned/model --base kept"), tuned);
 }
 
 /// A resumed fine-tuning gives the same bits as an uninterrupted one.
@@ -139,4 +140,40 @@ fn examples_that_cannot_be_used_are_named_before_anything_is_trained() {
     assert!(ids.len() == mask.len() && trained > 5 && trained < ids.len(), "{shown}");
     let pretty = sandbox.run("data show-mask chat.jsonl --init base/model --line 3").expect(0);
     assert!(pretty.stdout.contains("⟦the number 2 of the river<|im_end|>⟧"), "{}", pretty.stdout);
+}
+
+/// Learning from preferences begins where both answers are equally likely, and prefers the chosen ones.
+#[test]
+fn preference_pairs_are_learned() {
+    let sandbox = sandbox();
+    write_base(&sandbox);
+    let pair = |number: usize| {
+        let turn = |role: &str, text: &str| json!([{"role": role, "content": text}]);
+        let question = turn("user", &format!("what is {number}"));
+        json!({"prompt": question, "chosen": turn("assistant", "it is a river"), "rejected": turn("assistant", "no stone")})
+    };
+    let lines: Vec<String> = (0..40).map(|number| pair(number).to_string()).collect();
+    sandbox.write("pairs.jsonl", lines.join("\n"));
+    let finetune = |method: &str, more: &str| {
+        let short = SHORT.replace("train.steps=6", "train.steps=20");
+        let common = format!("finetune --init base/model --data pairs.jsonl --json {short}");
+        sandbox.run(&format!("{common} --method {method} --output-dir {method} {more}"))
+    };
+    let output = finetune("dpo", "--set finetune.validation_fraction=0.2").expect(0).stdout;
+    let events: Vec<Value> = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let losses: Vec<f64> = events
+        .iter()
+        .filter_map(|event| event["learning_rate"].as_f64().and(event["loss"].as_f64()))
+        .collect();
+    assert_eq!(losses.len(), 20);
+    assert!((losses[0] - std::f64::consts::LN_2).abs() < 1e-4, "{losses:?}");
+    assert!(losses[19] < 0.5, "{losses:?}");
+    answer(&sandbox, "--adapter dpo/model");
+    let refused = finetune("lora", "").expect(3);
+    assert!(refused.stderr.contains("--method dpo"), "{}", refused.stderr);
+    write_examples(&sandbox);
+    let wrong =
+        format!("finetune --init base/model --data chat.jsonl --method dpo --output-dir wrong {SHORT}");
+    let refused = sandbox.run(&wrong).expect(3);
+    assert!(refused.stderr.contains("no preference pair"), "{}", refused.stderr);
 }

@@ -9,7 +9,7 @@ use store::atomic;
 use store::fs::Fs;
 use store::stage::Stage;
 use tokenizer::Tokenizer;
-use tokenizer::chat::{ChatTemplate, Example, Format, Record, Renderer, builtin_for};
+use tokenizer::chat::{ChatError, ChatTemplate, Example, Format, Record, Renderer, builtin_for};
 use tokens::{ShardWriter, Split, TOKENS_STAGE};
 
 use super::options::FinetuneOptions;
@@ -164,7 +164,9 @@ type Unrendered = (Place, std::result::Result<Value, String>);
 type Rendering = std::result::Result<Usable, String>;
 
 struct Usable {
+    /// Of a preference pair, the chosen side.
     example: Example,
+    rejected: Option<Example>,
     /// Of the record.
     hash: blake3::Hash,
     format: Option<Format>,
@@ -176,12 +178,30 @@ impl Examples<'_> {
         let hash = blake3::hash(value.to_string().as_bytes());
         let format = value.as_object().map(Format::detect).and_then(std::result::Result::ok);
         let record = Record::read(&value).map_err(|error| error.to_string())?;
-        if matches!(record, Record::Preference { .. }) {
-            return Err("is a preference pair (chosen, rejected), which is trained by DPO only".to_owned());
-        }
         let (render, mask) = (self.options.render(), self.options.mask());
-        let example = self.renderer.example(&record, &render, &mask).map_err(|error| error.to_string())?;
-        Ok(Usable { example, hash, format })
+        let is_pair = matches!(record, Record::Preference { .. });
+        let sides = match (self.options.preference.is_some(), is_pair) {
+            (false, false) => self.renderer.example(&record, &render, &mask).map(|example| (example, None)),
+            (true, true) => self.renderer.preference(&record, &render, &mask).and_then(|pair| {
+                let pair = pair.ok_or(ChatError::NoTemplate)?;
+                Ok((pair.chosen, Some(pair.rejected)))
+            }),
+            (false, true) => {
+                return Err(
+                    "is a preference pair (chosen, rejected): learn from it with `finetune --method dpo` \
+                            ([finetune.preference])"
+                        .to_owned(),
+                );
+            }
+            (true, false) => {
+                return Err(
+                    "is no preference pair (chosen, rejected), which [finetune.preference] learns from"
+                        .to_owned(),
+                );
+            }
+        };
+        let (example, rejected) = sides.map_err(|error| error.to_string())?;
+        Ok(Usable { example, rejected, hash, format })
     }
 }
 
@@ -219,7 +239,7 @@ impl Encoding<'_> {
                 }
                 Ok(())
             }
-            Ok(Usable { example, hash, format }) => {
+            Ok(Usable { example, rejected, hash, format }) => {
                 let mut short = [0; 16];
                 short.copy_from_slice(&hash.as_bytes()[..16]);
                 if !self.seen.insert(short) {
@@ -234,7 +254,10 @@ impl Encoding<'_> {
                 };
                 let chosen = tokens::place(self.examples.options.seed, hash.to_hex().as_str()) < fraction;
                 let split = split.unwrap_or(if chosen { Split::Validation } else { Split::Train });
-                self.keep(&example, split)
+                match rejected {
+                    Some(rejected) => self.keep_pair(&example, &rejected, split),
+                    None => self.keep(&example, split),
+                }
             }
         }
     }
@@ -259,6 +282,39 @@ impl Encoding<'_> {
             self.summary.first = shown(example);
         }
         Ok(self.writers[split as usize].write_example(&example.ids[..kept], &example.mask[..kept])?)
+    }
+
+    /// Both sides of a preference pair; one that is longer than a sequence is left out.
+    fn keep_pair(&mut self, chosen: &Example, rejected: &Example, split: Split) -> Result<()> {
+        let counts = &mut self.counts[split as usize];
+        let all = chosen.ids.len() + rejected.ids.len();
+        if all > self.examples.sequence_length {
+            counts.truncated += 1;
+            counts.truncated_tokens += all as u64;
+            counts.dropped += 1;
+            self.lengths[split as usize].push(all as u32);
+            return Ok(());
+        }
+        let has_trained = |example: &Example| example.mask.iter().skip(1).any(|&trained| trained);
+        if !has_trained(chosen) || !has_trained(rejected) {
+            counts.dropped += 1;
+            return Ok(());
+        }
+        self.lengths[split as usize].push(all as u32);
+        for example in [chosen, rejected] {
+            self.ends |= example.turns.is_empty();
+            let ends =
+                example.turns.iter().filter_map(|turn| turn.end_of_turn).filter(|&end| example.mask[end]);
+            self.summary.end_ids.extend(ends.map(|end| example.ids[end]));
+        }
+        if split == Split::Train && self.summary.first.is_empty() {
+            self.summary.first = shown(chosen);
+            let between = Shown { text: "\n(rejected instead:)\n".to_owned(), trained: false };
+            self.summary.first.push(between);
+            self.summary.first.extend(shown(rejected));
+        }
+        let sides = [chosen, rejected].map(|side| (&side.ids[..], &side.mask[..]));
+        Ok(self.writers[split as usize].write_pair(sides[0], sides[1])?)
     }
 
     fn finish(mut self) -> Result<ExamplesSummary> {

@@ -13,6 +13,6 @@ mod records;
 mod summary;
 
 pub use encode::{Examples, first_example, renderer, template};
-pub use options::{FinetuneOptions, TrainOn};
+pub use options::{FinetuneOptions, PreferenceOptions, TrainOn};
 pub use records::{Place, Records, is_spread};
 pub use summary::{ExampleCounts, ExamplesSummary, Shown};

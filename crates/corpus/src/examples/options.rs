@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use model::{Preference, PreferenceLoss};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -36,6 +37,10 @@ pub struct FinetuneOptions {
     /// Variables for the chat template, such as enable_thinking.
     #[schemars(with = "BTreeMap<String, Value>")]
     pub template_variables: BTreeMap<String, Value>,
+    /// Learn from preference pairs (chosen, rejected) instead of answers: the chosen answer becomes likelier
+    /// than the rejected one, relative to the frozen base.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preference: Option<PreferenceOptions>,
     /// Maximum fraction of examples longer than train.sequence_length, which are cut off.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub maximum_truncated: f64,
@@ -43,6 +48,35 @@ pub struct FinetuneOptions {
     pub skip_invalid: bool,
     /// Seed of the split into training and validation examples.
     pub seed: u64,
+}
+
+/// `[finetune.preference]`: how preference pairs are learned.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PreferenceOptions {
+    /// Loss of a pair.
+    pub loss: PreferenceLoss,
+    /// β: the larger, the closer the model stays to the base.
+    #[schemars(range(min = 1e-4, max = 100.0))]
+    pub beta: f64,
+    /// Probability that a pair's order is wrong (of the sigmoid loss).
+    #[schemars(range(min = 0.0, max = 0.49))]
+    pub label_smoothing: f64,
+}
+
+impl Default for PreferenceOptions {
+    /// As the DPO paper and TRL have it.
+    fn default() -> PreferenceOptions {
+        PreferenceOptions { loss: PreferenceLoss::Sigmoid, beta: 0.1, label_smoothing: 0.0 }
+    }
+}
+
+impl PreferenceOptions {
+    /// For training.
+    pub fn preference(&self) -> Preference {
+        let PreferenceOptions { loss, beta, label_smoothing } = *self;
+        Preference { loss, beta, label_smoothing }
+    }
 }
 
 /// Which turns of a conversation are trained.
@@ -68,6 +102,7 @@ impl Default for FinetuneOptions {
             end_of_turn: true,
             chat_template: None,
             template_variables: BTreeMap::new(),
+            preference: None,
             maximum_truncated: 0.05,
             skip_invalid: false,
             seed: 42,

@@ -6,8 +6,8 @@ use compute::Batch;
 use compute::cpu::Cpu;
 use model::adapter_folder::{self, BaseName};
 use model::{
-    AdapterConfig, DType, Evaluation, Evaluator, MemoryPlan, ModelConfig, Module, Precision, Purpose,
-    StateKind, Trainable, Training, TrainingModel, Update, WeightTypes,
+    AdapterConfig, DType, Evaluation, Evaluator, MemoryPlan, ModelConfig, Module, Precision, Preference,
+    PreferenceLoss, Purpose, StateKind, Trainable, Training, TrainingModel, Update, WeightTypes,
 };
 use store::fs::RealFs;
 
@@ -312,4 +312,63 @@ fn an_adapter_is_read_back_as_it_was_written() {
             assert!(refused.to_string().contains("another base"), "{refused}");
         }
     }
+}
+
+/// Two pairs of answers in two rows.
+fn pairs() -> Batch {
+    let mut batch = training::random_batch(&config(), 2, 12);
+    for at in 0..24 {
+        batch.document_starts[at] = if at % 12 < 5 { 0 } else { 5 };
+        batch.weights[at] = if [2, 3, 8, 9, 10].contains(&(at % 12)) { 1.0 } else { 0.0 };
+    }
+    batch
+}
+
+#[test]
+fn preferences_begin_at_ln_2_and_their_gradients_are_finite_differences() {
+    let sigmoid = Preference { loss: PreferenceLoss::Sigmoid, beta: 0.5, label_smoothing: 0.1 };
+    let ipo = Preference { loss: PreferenceLoss::Ipo, beta: 0.5, label_smoothing: 0.0 };
+    let mut fresh = training::laid_out(Cpu::new(2), config(), adapted(adapter(0.0), Precision::F32));
+    fresh.initialize(7);
+    let outcome = fresh.evaluate_pairs(&pairs(), &sigmoid);
+    assert_eq!((outcome.pairs, outcome.right), (2, 0));
+    assert!((outcome.loss_sum - 2.0 * std::f64::consts::LN_2).abs() < 1e-6, "{outcome:?}");
+
+    for (preference, recompute) in [(sigmoid, false), (sigmoid, true), (ipo, false)] {
+        let mut model = laid_out(Training { recompute, ..adapted(adapter(0.0), Precision::F32) });
+        model.begin_step();
+        let outcome = model.accumulate_pairs(&pairs(), &preference, 1.0);
+        assert_eq!(outcome, model.evaluate_pairs(&pairs(), &preference));
+        for name in names(&model, "layers.1.").iter().filter(|name| name.contains("lora_")) {
+            let gradient = model.gradient(name).unwrap();
+            let weights = model.weights_mut().download(name).unwrap();
+            for at in [0, weights.len() - 1] {
+                let mut at_offset = |offset: f32| {
+                    let mut moved = weights.clone();
+                    moved[at] += offset;
+                    model.weights_mut().upload(name, &moved).unwrap();
+                    model.evaluate_pairs(&pairs(), &preference).loss_sum
+                };
+                let (epsilon, difference) = (4e-3, at_offset(4e-3) - at_offset(-4e-3));
+                let (found, expected) = (f64::from(gradient[at]), difference / (2.0 * epsilon));
+                let close = (found - expected).abs() < 2e-2 * expected.abs().max(0.05);
+                assert!(close, "{name} {at}, {preference:?}: {found}, difference {expected}");
+                model.weights_mut().upload(name, &weights).unwrap();
+            }
+        }
+    }
+}
+
+/// An evaluation-only model, as validation uses it, finds the same.
+#[test]
+fn an_evaluator_compares_answers_as_training_does() {
+    let preference = Preference { loss: PreferenceLoss::Sigmoid, beta: 0.5, label_smoothing: 0.0 };
+    let mut model = laid_out(adapted(adapter(0.0), Precision::F32));
+    let evaluation = Evaluation { adapter: Some(adapter(0.0)), ..Evaluation::new(2, 12, Precision::F32) };
+    let mut evaluator = Evaluator::new(Cpu::new(1), config(), evaluation).unwrap();
+    evaluator.weights_mut().copy_from(model.weights_mut()).unwrap();
+    let found = evaluator.evaluate_pairs(&pairs(), &preference);
+    let expected = model.evaluate_pairs(&pairs(), &preference);
+    assert_eq!(found.pairs, expected.pairs);
+    assert!((found.loss_sum / expected.loss_sum - 1.0).abs() < 1e-6, "{found:?}, {expected:?}");
 }

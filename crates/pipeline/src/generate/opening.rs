@@ -28,8 +28,15 @@ use crate::{Error, Result, hub, record};
 pub enum Source {
     /// `model/` of the project, or else the best checkpoint of its latest run.
     Default,
-    /// A model folder in Hugging Face format.
+    /// A model folder in Hugging Face format, a GGUF file, or an adapter's folder.
     Folder(PathBuf),
+    /// An adapter's folder, on a base that it does not name.
+    Adapter {
+        /// The folder.
+        folder: PathBuf,
+        /// The base.
+        base: PathBuf,
+    },
     /// A run's checkpoint.
     Run {
         /// Run id, a unique prefix or suffix of it, or `latest`.
@@ -121,6 +128,7 @@ impl Generator {
     ) -> Result<Generator> {
         match source {
             Source::Folder(folder) => Generator::open_folder(folder, target, dtype, extent),
+            Source::Adapter { folder, base } => Generator::open_on(folder, Some(base), target, dtype, extent),
             Source::Run { run, checkpoint } => {
                 let run = RunDir::find(&RealFs, &project.runs(), run)?;
                 Generator::open_run(&run, checkpoint, target, dtype, extent)
@@ -153,11 +161,22 @@ impl Generator {
         dtype: Option<DType>,
         extent: &Extent<'_>,
     ) -> Result<Generator> {
+        Generator::open_on(folder, None, target, dtype, extent)
+    }
+
+    /// As [`Generator::open_folder`]; `base`: of an adapter, where it is not the one that it names.
+    fn open_on(
+        folder: &Path,
+        base: Option<&Path>,
+        target: Target,
+        dtype: Option<DType>,
+        extent: &Extent<'_>,
+    ) -> Result<Generator> {
         if folder.join(store::manifest::FILE_NAME).exists() {
             let manifest = Manifest::read(&RealFs, folder)?;
             manifest.verify_selected(&RealFs, folder, |name| READ_FILES.contains(&name))?;
         }
-        let adapter = Adapter::find(folder)?;
+        let adapter = Adapter::find(folder, base)?;
         let mut open = OpenModel::open(adapter.as_ref().map_or(folder, |adapter| &adapter.base))?;
         if let Some(adapter) = &adapter {
             adapter.check_base(&open)?;
@@ -315,15 +334,18 @@ impl Adapter {
     ///
     /// # Errors
     /// An adapter that is damaged, of another kind, or whose base is not there.
-    fn find(folder: &Path) -> Result<Option<Adapter>> {
+    fn find(folder: &Path, base: Option<&Path>) -> Result<Option<Adapter>> {
         if !adapter_folder::is_adapter(&RealFs, folder) {
             return Ok(None);
         }
         let (config, BaseName { name, revision, hash: base_hash, .. }) =
             adapter_folder::read_config(&RealFs, folder)?;
+        if let Some(base) = base {
+            return Ok(Some(Adapter { config, base: base.to_owned(), base_hash }));
+        }
         let name = name.ok_or_else(|| Error::Data {
             message: format!(
-                "`{}`: it names no base: set base_model_name_or_path to the path of the model",
+                "`{}`: it names no base: pass the model that it was trained on with --base",
                 folder.join(formats::peft::CONFIG_FILE).display()
             ),
         })?;
@@ -335,9 +357,8 @@ impl Adapter {
         if !base.exists() {
             return Err(Error::Data {
                 message: format!(
-                    "`{}`: its base `{name}` is not there: set base_model_name_or_path to the path of the model \
-                     that the adapter was trained on, or download a model of the hub with `text2llm generate \
-                     --model hf://OWNER/NAME`",
+                    "`{}`: its base `{name}` is not there: pass the model that the adapter was trained on with \
+                     --base: its path, or hf://OWNER/NAME for a model of the hub",
                     folder.join(formats::peft::CONFIG_FILE).display()
                 ),
             });
@@ -358,9 +379,8 @@ impl Adapter {
         Err(Error::Data {
             message: format!(
                 "`{}` is not the model that the adapter was trained on (BLAKE3 {found} instead of {wanted}): \
-                 restore that model, or set base_model_name_or_path in {} to its path",
-                open.path.display(),
-                formats::peft::CONFIG_FILE
+                 pass that one with --base",
+                open.path.display()
             ),
         })
     }
@@ -372,7 +392,7 @@ impl Adapter {
 /// # Errors
 /// As [`Adapter::find`]; another model.
 pub(crate) fn base_of_adapter(folder: &Path) -> Result<Option<OpenModel>> {
-    let Some(adapter) = Adapter::find(folder)? else { return Ok(None) };
+    let Some(adapter) = Adapter::find(folder, None)? else { return Ok(None) };
     let open = OpenModel::open(&adapter.base)?;
     adapter.check_base(&open)?;
     Ok(Some(open))

@@ -437,6 +437,7 @@ impl Session<'_> {
             options,
             start: self.start,
             base: base.as_ref().map(|base| base as &dyn train::Base),
+            preference: self.meta.recipe.preference(),
             trained_with: &self.meta.trained_with,
             training: &training,
             phases: &phases,

@@ -212,10 +212,18 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
     }
     let sequences = validation.token_count().div_ceil(sequence_length as u64);
     let batches = validation.batches(micro_batch_size, sequence_length);
-    let on_validation = train::evaluate(|batch| model.evaluate(batch), batches, stop)?;
+    let preference = trained.meta.recipe.preference();
+    let mut loss = |batch: &compute::Batch| match &preference {
+        Some(preference) => {
+            let found = model.evaluate_pairs(batch, preference);
+            (found.loss_sum, found.pairs as f64)
+        }
+        None => train::weighted(model.evaluate(batch), batch),
+    };
+    let on_validation = train::evaluate(&mut loss, batches, stop)?;
     let training = open(Split::Train)?;
     let batches = training.spread_batches(micro_batch_size, sequence_length, sequences);
-    let on_training = train::evaluate(|batch| model.evaluate(batch), batches, stop)?;
+    let on_training = train::evaluate(&mut loss, batches, stop)?;
     trained.check_stop()?;
     let bits_per_byte = on_validation.map(|evaluation| {
         // Nats over the whole set, converted to bits per byte of its text.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use compute::Device;
+use compute::{Batch, Device};
 use runs::metrics::{EpochRecord, Metric, SampleRecord};
 use runs::report::{Event, PhaseLoss, Reporter, ValidationRecord};
 use runs::run::RunStatus;
@@ -10,7 +10,7 @@ use runs::run::RunStatus;
 use super::{Flow, Trainer};
 use crate::Result;
 use crate::checkpoint::{Best, EpochLoss, EpochSummary};
-use crate::evaluate::{Evaluation, evaluate};
+use crate::evaluate::{Evaluation, evaluate, weighted};
 
 impl<D: Device> Trainer<'_, '_, '_, D> {
     /// Does the work that is due after `self.state.step`.
@@ -67,7 +67,15 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         self.model.swap_average();
         let mut at = |cut: usize| {
             let batches = dataset.batches(rows * cut, sequence_length / cut);
-            evaluate(|batch| self.model.evaluate(batch), batches, self.job.stop)
+            let model = &mut *self.model;
+            let loss = |batch: &Batch| match &self.job.preference {
+                Some(preference) => {
+                    let found = model.evaluate_pairs(batch, preference);
+                    (found.loss_sum, found.pairs as f64)
+                }
+                None => weighted(model.evaluate(batch), batch),
+            };
+            evaluate(loss, batches, self.job.stop)
         };
         let whole = at(1);
         let in_phase = if cut > 1 { at(cut) } else { Ok(None) };

@@ -226,7 +226,10 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         for batch in &mut self.batches {
             self.loader.next_batch(batch)?;
             phase::cut(batch, cut);
-            weight_sum += batch.weight_sum();
+            weight_sum += match self.job.preference {
+                Some(_) => model::pairs(batch) as f64,
+                None => batch.weight_sum(),
+            };
             positions += batch.tokens.len() as u64;
             tokens += batch.weights.iter().filter(|&&weight| weight > 0.0).count() as u64;
         }
@@ -296,17 +299,26 @@ impl<'a, 'j, 's, D: Device> Trainer<'a, 'j, 's, D> {
         // micro-batches.
         let gradient_scale = (1.0 / weight_sum) as f32;
         self.model.begin_step();
+        let mut of_pairs = 0.0;
         for (i, batch) in self.batches.iter().enumerate() {
             if self.job.stop.is_raised() {
                 return None;
             }
             let dropout_seed =
                 Rng::from_parts(self.state.options.seed, "dropout", &[step, i as u64]).next_u64();
-            self.model.accumulate(batch, gradient_scale, dropout_seed);
+            match &self.job.preference {
+                Some(preference) => {
+                    of_pairs += self.model.accumulate_pairs(batch, preference, gradient_scale).loss_sum;
+                }
+                None => self.model.accumulate(batch, gradient_scale, dropout_seed),
+            }
         }
         let (options, updates) = (&self.state.options, self.state.updates + 1);
         self.model.optimizer_step(&options.update(learning_rate, updates));
-        let outcome = self.model.step_outcome();
+        let mut outcome = self.model.step_outcome();
+        if self.job.preference.is_some() {
+            outcome.loss_sum = of_pairs;
+        }
         // A skipped update must not enter the average twice.
         if options.ema_decay > 0.0 && !outcome.skipped_non_finite {
             self.model.average_weights(options.ema_decay_at(updates) as f32);

@@ -229,6 +229,7 @@ impl Bench {
             options: &self.options,
             start,
             base: None,
+            preference: None,
             trained_with: &self.recorded.clone().unwrap_or_else(|| self.options_of_checkpoints()),
             training: &self.data.training,
             phases: &phases,

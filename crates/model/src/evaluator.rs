@@ -4,7 +4,6 @@ use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::forward::{Pass, Positions, Rows, upload_batch};
 use crate::layout::{EvaluationLayout, MemoryPlan};
-use crate::preference::{PairOutcome, Preference};
 use crate::purpose::Evaluation;
 use crate::weights::Weights;
 use compute::{Batch, Device};
@@ -59,17 +58,6 @@ impl<D: Device> Evaluator<D> {
     pub fn evaluate(&mut self, batch: &Batch) -> f64 {
         let rows = self.upload_batch(batch);
         self.pass(rows).evaluate()
-    }
-
-    /// What the model thinks of pairs of answers, the chosen one first; the base is the model without its
-    /// adapters.
-    ///
-    /// # Panics
-    /// As [`Evaluator::evaluate`]; for a model without adapters.
-    pub fn evaluate_pairs(&mut self, batch: &Batch, preference: &Preference) -> PairOutcome {
-        assert!(self.layout.forward.trained_rows.is_some(), "the base is the model without its adapters");
-        let rows = self.upload_batch(batch);
-        self.pass(rows).compare(batch).weighted(preference).0
     }
 
     /// Logits (N, V) of a batch. Nowhere else do full logits exist.

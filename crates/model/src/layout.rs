@@ -379,7 +379,6 @@ impl EvaluationLayout {
         let kept = (vec![stream; layers + 1], vec![layer; layers], final_rstd);
         let mut forward = extent.forward(config, &mut layout, kept, (normed, hidden));
         forward.linear = linear_buffers(&mut layout, (element, rows), &extremes, (false, false));
-        forward.trained_rows = evaluation.adapter.as_ref().map(|_| TrainedRows::new(&mut layout, rows));
         let total_bytes = layout.bytes();
         let scratch_bytes = total_bytes - parameters_bytes;
         EvaluationLayout {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use model::{AdapterConfig, ModelConfig, Parameter, StateKind, Stored, adapter_folder};
+use model::{AdapterConfig, ModelConfig, Parameter, StateKind, Stored, WeightTypes, adapter_folder};
 use recipe::Recipe;
 use runs::run::RunDir;
 use store::fs::{Fs, RealFs};
@@ -129,6 +129,14 @@ impl BaseModel {
     /// Its folder or file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The types that its weights are stored in.
+    ///
+    /// # Errors
+    /// A file without a weight that the shape requires.
+    pub fn weight_types(&self) -> Result<WeightTypes> {
+        Ok(self.stored().weight_types(None)?)
     }
 
     /// The hash of its files, an adapter aside.

@@ -358,17 +358,3 @@ fn preferences_begin_at_ln_2_and_their_gradients_are_finite_differences() {
         }
     }
 }
-
-/// An evaluation-only model, as validation uses it, finds the same.
-#[test]
-fn an_evaluator_compares_answers_as_training_does() {
-    let preference = Preference { loss: PreferenceLoss::Sigmoid, beta: 0.5, label_smoothing: 0.0 };
-    let mut model = laid_out(adapted(adapter(0.0), Precision::F32));
-    let evaluation = Evaluation { adapter: Some(adapter(0.0)), ..Evaluation::new(2, 12, Precision::F32) };
-    let mut evaluator = Evaluator::new(Cpu::new(1), config(), evaluation).unwrap();
-    evaluator.weights_mut().copy_from(model.weights_mut()).unwrap();
-    let found = evaluator.evaluate_pairs(&pairs(), &preference);
-    let expected = model.evaluate_pairs(&pairs(), &preference);
-    assert_eq!(found.pairs, expected.pairs);
-    assert!((found.loss_sum / expected.loss_sum - 1.0).abs() < 1e-6, "{found:?}, {expected:?}");
-}

@@ -226,13 +226,19 @@ impl Generator {
         };
         let config = meta.model.clone().ok_or_else(nothing)?;
         let tokenizer = record::tokenizer(run, &meta)?;
-        let weights = WeightTypes::All(dtype.unwrap_or(DType::F32));
         let tokens = extent.tokens(&tokenizer, config.max_position_embeddings)?;
         let adapter = meta.recipe.tuning().adapter;
-        let mut model = decoder(&config, target, (weights, adapter.clone()), (tokens, extent.sequences))
-            .map_err(|error| too_large(error, &format!("run {}", run.id())))?;
         let base = BaseModel::of_run(run, &meta)?;
-        if let Some(base) = base.as_ref().filter(|_| adapter.is_some()) {
+        let frozen = base.as_ref().filter(|_| adapter.is_some());
+        let weights = match (dtype, frozen) {
+            (Some(dtype), _) => WeightTypes::All(dtype),
+            (None, Some(base)) => base.weight_types()?,
+            (None, None) => WeightTypes::All(DType::F32),
+        };
+        let sequences = extent.sequences;
+        let mut model = decoder(&config, target, (weights, adapter.clone()), (tokens, sequences))
+            .map_err(|error| too_large(error, &format!("run {}", run.id())))?;
+        if let Some(base) = frozen {
             base.load(model.weights_mut())?;
         }
         let step = load_weights(run, which, model.weights_mut())?.ok_or_else(nothing)?;

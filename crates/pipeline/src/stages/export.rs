@@ -208,8 +208,9 @@ fn compare(
 ) -> Result<f32> {
     let refuse = |message: String| Error::Export { folder: target.to_owned(), message };
     let extent = Extent::new(compared_prompts(evaluation), GREEDY_TOKENS);
-    // In f32, as the checkpoint was opened: an adapter's base may be stored in another type.
-    let mut export = Generator::open_folder(written, request.target, Some(DType::F32), &extent)?;
+    // As the checkpoint was opened: in f32, or an adapter's base in its own type.
+    let dtype = request.recipe.tuning().adapter.is_none().then_some(DType::F32);
+    let mut export = Generator::open_folder(written, request.target, dtype, &extent)?;
     let mut largest = 0.0f32;
     for prompt in compared_prompts(evaluation) {
         let (a, b) = (checkpoint.logits(prompt)?, export.logits(prompt)?);

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use model::{Evaluator, Precision};
+use compute::Batch;
+use model::{Evaluator, Precision, TrainingModel};
 use runs::report::{Event, Phase, Reporter};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -180,29 +181,60 @@ struct Losses {
     bits_per_byte: Option<f64>,
 }
 
-/// Measures both losses with the same weights and code; the training loss over as many sequences as the
-/// validation set has, spread evenly over the training tokens.
-fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u64) -> Result<Losses> {
-    // In f32, like programs that load the exported weights; the micro-batch does not affect the values.
+/// Σ weight · loss and Σ weight of a batch, by a checkpoint's weights.
+type Loss = Box<dyn FnMut(&Batch) -> (f64, f64)>;
+
+/// The loss under a checkpoint, in f32, like programs that load the exported weights; of an adapter with its
+/// base as in training, where a copy in f32 might not fit. Also the micro-batch, which does not affect it.
+fn loss_at(
+    request: &Request<'_>,
+    prepared: &Prepared,
+    trained: &Trained,
+    step: u64,
+) -> Result<(Loss, usize)> {
+    let tuning = trained.meta.recipe.tuning();
+    let device = request.target.open()?;
+    let config = prepared.model.clone();
+    if tuning.adapter.is_some() {
+        let options = &trained.meta.recipe.train;
+        let micro_batch_size = train::micro_batch_size(&config, options, &tuning, request.target);
+        let training = options.training(micro_batch_size, request.target, &tuning);
+        let mut model = TrainingModel::new(device, config, training)?;
+        if let Some(base) = BaseModel::of_run(&trained.run, &trained.meta)? {
+            base.load(model.weights_mut())?;
+        }
+        crate::generate::load_weights(&trained.run, Which::Step(step), model.weights_mut())?;
+        let preference = trained.meta.recipe.preference();
+        let loss = move |batch: &Batch| match &preference {
+            Some(preference) => {
+                let found = model.evaluate_pairs(batch, preference);
+                (found.loss_sum, found.pairs as f64)
+            }
+            None => train::weighted(model.evaluate(batch), batch),
+        };
+        return Ok((Box::new(loss), micro_batch_size));
+    }
     let options = train::TrainOptions {
         precision: Some(Precision::F32),
         micro_batch_size: 0,
         ..trained.meta.recipe.train.clone()
     };
-    let micro_batch_size =
-        train::micro_batch_size(&prepared.model, &options, &request.recipe.tuning(), request.target);
-    let sequence_length = options.sequence_length;
-    let adapter = trained.meta.recipe.tuning().adapter;
+    let micro_batch_size = train::micro_batch_size(&config, &options, &tuning, request.target);
     let evaluation = model::Evaluation {
-        adapter: adapter.clone(),
         logits_bytes: request.target.logits_bytes(),
-        ..model::Evaluation::new(micro_batch_size, sequence_length, Precision::F32)
+        ..model::Evaluation::new(micro_batch_size, options.sequence_length, Precision::F32)
     };
-    let mut model = Evaluator::new(request.target.open()?, prepared.model.clone(), evaluation)?;
-    if let Some(base) = BaseModel::of_run(&trained.run, &trained.meta)?.filter(|_| adapter.is_some()) {
-        base.load(model.weights_mut())?;
-    }
+    let mut model = Evaluator::new(device, config, evaluation)?;
     crate::generate::load_weights(&trained.run, Which::Step(step), model.weights_mut())?;
+    let loss = move |batch: &Batch| train::weighted(model.evaluate(batch), batch);
+    Ok((Box::new(loss), micro_batch_size))
+}
+
+/// Measures both losses with the same weights and code; the training loss over as many sequences as the
+/// validation set has, spread evenly over the training tokens.
+fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u64) -> Result<Losses> {
+    let (mut loss, micro_batch_size) = loss_at(request, prepared, trained, step)?;
+    let sequence_length = trained.meta.recipe.train.sequence_length;
     let stop = &trained.stop;
     let tokens = request.project.tokens();
     let open = |split| TokenDataset::open(&RealFs, &tokens, split, prepared.tokenizer.hash());
@@ -212,14 +244,6 @@ fn losses(request: &Request<'_>, prepared: &Prepared, trained: &Trained, step: u
     }
     let sequences = validation.token_count().div_ceil(sequence_length as u64);
     let batches = validation.batches(micro_batch_size, sequence_length);
-    let preference = trained.meta.recipe.preference();
-    let mut loss = |batch: &compute::Batch| match &preference {
-        Some(preference) => {
-            let found = model.evaluate_pairs(batch, preference);
-            (found.loss_sum, found.pairs as f64)
-        }
-        None => train::weighted(model.evaluate(batch), batch),
-    };
     let on_validation = train::evaluate(&mut loss, batches, stop)?;
     let training = open(Split::Train)?;
     let batches = training.spread_batches(micro_batch_size, sequence_length, sequences);

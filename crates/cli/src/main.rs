@@ -9,6 +9,7 @@ mod commands;
 mod detach;
 mod failure;
 mod limits;
+mod model_source;
 mod output;
 mod panics;
 mod preflight;

@@ -138,8 +138,8 @@ impl Target {
         whole
     }
 
-    /// A and B of a part, from those of the target. Its A may be the part's own, where B is a diagonal, or one
-    /// that all parts share, as PEFT trains them.
+    /// A and B of a part, from those of the target. Its A may be the part's own, where B is a diagonal, or
+    /// one that all parts share, as PEFT trains them.
     fn part(&self, index: usize, a: &[f32], b: &[f32], rank: usize) -> Option<(Vec<f32>, Vec<f32>)> {
         let (part, columns) = (&self.parts[index], self.columns);
         let width = a.len() / columns;

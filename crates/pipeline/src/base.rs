@@ -12,7 +12,7 @@ use tokenizer::Tokenizer;
 use tokenizer::chat::ChatTemplate;
 use train::checkpoint::TensorStore;
 
-use crate::generate::base_of_adapter;
+use crate::base_of_adapter::base_of_adapter;
 use crate::meta::RunMeta;
 use crate::open_model::{OpenModel, chat_template};
 use crate::{Error, Result};

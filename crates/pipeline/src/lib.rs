@@ -5,6 +5,7 @@
 
 pub mod average;
 pub mod base;
+mod base_of_adapter;
 pub mod bench;
 pub mod chat_model;
 mod error;

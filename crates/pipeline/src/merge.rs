@@ -11,7 +11,7 @@ use store::stage::StagedFolder;
 use store::{ownership, stage};
 use tokenizer::TOKENIZER_FILE;
 
-use crate::generate::base_of_adapter;
+use crate::base_of_adapter::base_of_adapter;
 use crate::open_model::{GENERATION_FILE, OpenModel};
 use crate::{Error, Result};
 
@@ -37,8 +37,8 @@ pub struct Merged {
     pub bytes: u64,
 }
 
-/// Merges the adapter in a folder into `base`, or into the model that the adapter names, which must be the one
-/// that it was trained on.
+/// Merges the adapter in a folder into `base`, or into the model that the adapter names, which must be the
+/// one that it was trained on.
 ///
 /// # Errors
 /// No adapter; an adapter for another base; a folder with files of others in the way; I/O errors.

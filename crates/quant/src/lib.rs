@@ -38,8 +38,8 @@ pub enum BlockFormat {
     Q5K,
     /// 6 bits in superblocks of 256 with 8-bit scales.
     Q6K,
-    /// 4-bit NormalFloat (Dettmers et al. 2023): one of 16 quantiles of a normal distribution, and a scale for
-    /// 64 values. In no file; frozen weights are kept in it.
+    /// 4-bit NormalFloat (Dettmers et al. 2023): one of 16 quantiles of a normal distribution, and a scale
+    /// for 64 values. In no file; frozen weights are kept in it.
     Nf4,
 }
 

@@ -1,9 +1,9 @@
 //! 4-bit NormalFloat: 16 values that normally distributed weights take about equally often.
 //!
-//! The values are bitsandbytes' (`create_normal_map`; Dettmers et al. 2023, appendix E), scaled by the largest
-//! magnitude of 64 weights. Its scales are f32, which double quantization brings to 8 bits and a share of
-//! another scale (4.127 bits a weight); here they are f16 (4.25 bits), whose rounding is a thousandth of the
-//! quants'.
+//! The values are bitsandbytes' (`create_normal_map`; Dettmers et al. 2023, appendix E), scaled by the
+//! largest magnitude of 64 weights. Its scales are f32, which double quantization brings to 8 bits and a
+//! share of another scale (4.127 bits a weight); here they are f16 (4.25 bits), whose rounding is a
+//! thousandth of the quants'.
 
 use half::f16;
 

@@ -18,8 +18,8 @@ pub fn weighted(loss: f64, batch: &Batch) -> (f64, f64) {
     (loss, batch.weight_sum())
 }
 
-/// The mean of a set's batches, where `loss` is Σ weight · loss of one and Σ weight. `None` when the flag was raised
-/// before the end, or the set has no token to predict.
+/// The mean of a set's batches, where `loss` is Σ weight · loss of one and Σ weight. `None` when the flag
+/// was raised before the end, or the set has no token to predict.
 pub fn evaluate(
     mut loss: impl FnMut(&Batch) -> (f64, f64),
     batches: impl Iterator<Item = tokens::Result<Batch>>,

@@ -8,8 +8,9 @@ use pipeline::eval::{EvalOptions, Report, Scores, Share, evaluate};
 use pipeline::generate::Generator;
 use serde_json::json;
 
-use crate::arguments::{GlobalArguments, LONGEST_CHAT_TOKENS, SourceArguments, WeightDtype};
+use crate::arguments::{GlobalArguments, WeightDtype};
 use crate::failure::{Failure, Outcome};
+use crate::model_source::{LONGEST_CHAT_TOKENS, SourceArguments};
 use crate::output::Console;
 use crate::select;
 

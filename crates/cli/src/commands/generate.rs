@@ -8,8 +8,9 @@ use pipeline::generate::{Extent, Generator, Options};
 use serde_json::{Value, json};
 use tokenizer::chat::Conversation;
 
-use crate::arguments::{GlobalArguments, SourceArguments, WeightDtype};
+use crate::arguments::{GlobalArguments, WeightDtype};
 use crate::failure::{Failure, Outcome};
+use crate::model_source::{LONGEST_CHAT_TOKENS, SourceArguments};
 use crate::output::Console;
 use crate::select;
 
@@ -96,7 +97,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     };
     crate::stopping::listen(console)?;
     let extent = match &conversation {
-        Some(_) => Extent::chat(crate::arguments::LONGEST_CHAT_TOKENS, options.max_new_tokens),
+        Some(_) => Extent::chat(LONGEST_CHAT_TOKENS, options.max_new_tokens),
         None => Extent::new([prompt.as_str()], options.max_new_tokens),
     };
     let dtype = arguments.dtype.map(WeightDtype::dtype);

@@ -6,8 +6,8 @@ use clap::{Args, ValueEnum};
 use formats::safetensors::Dtype;
 use serde_json::json;
 
-use crate::arguments::model_path;
 use crate::failure::Outcome;
+use crate::model_source::model_path;
 use crate::output::Console;
 
 /// Merge an adapter into its base, as a model folder of its own

@@ -8,8 +8,8 @@ use pipeline::chat_model::ChatModel;
 use serde_json::{Value, json};
 use store::fs::RealFs;
 
-use crate::arguments::model_path;
 use crate::failure::{Failure, Outcome};
+use crate::model_source::model_path;
 use crate::output::Console;
 
 /// Print an example with the tokens that are trained
@@ -34,7 +34,8 @@ pub struct Arguments {
 /// The model that examples are rendered for.
 #[derive(Debug, Args)]
 pub struct ModelArguments {
-    /// Model folder, GGUF file, or hf://OWNER/NAME[@REVISION][/FILE.gguf], whose tokenizer and chat template are used
+    /// Model folder, GGUF file, or hf://OWNER/NAME[@REVISION][/FILE.gguf], whose tokenizer and chat template
+    /// are used
     #[arg(long, value_name = "MODEL")]
     pub init: Option<PathBuf>,
     /// Chat template instead of the model's: a built-in name, or a Jinja file

@@ -131,9 +131,11 @@ pub enum BaseType {
     /// 8 bits a weight.
     #[value(name = "q8_0")]
     Q8_0,
-    /// 4 bits a weight.
+    /// 4.5 bits a weight.
     #[value(name = "q4_0")]
     Q4_0,
+    /// 4.25 bits a weight (NormalFloat), as `finetune --method qlora` has it.
+    Nf4,
 }
 
 fn parameters(text: &str) -> Result<u64, String> {
@@ -176,6 +178,7 @@ impl StepArguments {
                 BaseType::Bf16 => DType::Bf16,
                 BaseType::Q8_0 => DType::Q8_0,
                 BaseType::Q4_0 => DType::Q4_0,
+                BaseType::Nf4 => DType::Nf4,
             }),
             target,
             steps: self.steps as usize,

@@ -209,13 +209,14 @@ impl Cuda {
 
     fn copy_matrix(&mut self, mut from: Matrix, mut to: Matrix) {
         // One row of all weights may be longer than a kernel's `int`.
-        for matrix in [&mut from, &mut to] {
-            let (rows, columns) = (matrix.tensor.rows, matrix.tensor.columns);
-            if rows == 1 && columns.is_multiple_of(16) {
+        let (rows, columns) = (from.tensor.rows, from.tensor.columns);
+        if rows == 1 && columns.is_multiple_of(16) && !from.tensor.dtype.is_blocks() {
+            for matrix in [&mut from, &mut to] {
                 matrix.tensor = matrix.tensor.reshape(columns / 16, 16);
             }
         }
         let wide = from.is_wide() && to.is_wide();
+        assert!(wide || from.tensor.dtype != DType::Nf4, "NF4 is read eight elements at a time");
         let count = from.tensor.len();
         self.over_elements(self.functions().copy, wide, count, Arguments::default().matrix(from).matrix(to));
     }

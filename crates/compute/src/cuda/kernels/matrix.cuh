@@ -27,39 +27,41 @@ __device__ __forceinline__ float widen_half(unsigned bits) {
 }
 
 // What NF4's quants stand for: quant::nf4.
-__device__ __constant__ const float LEVELS[16] = {
+__constant__ float LEVELS[16] = {
     -1.0f, -0.6961928f, -0.52507305f, -0.3949175f, -0.28444138f, -0.18477343f, -0.091050036f, 0.0f,
     0.0795803f, 0.1609302f, 0.2461123f, 0.33791524f, 0.44070983f, 0.562617f, 0.72295684f, 1.0f};
 
-// The elements that share a scale: 32, or 64 of NF4. The `quant` crate has their form.
+// The 32 elements that share a scale. The `quant` crate has their form.
 struct Block {
     const unsigned char* quants;
     float scale;
-    int dtype;
-    // Of the block's first element.
-    int start;
+    bool halves;
 
-    __device__ Block(const Matrix& m, i64 row, int column) : dtype(m.dtype) {
-        int values = dtype == NF4 ? 64 : 32;
-        start = column / values * values;
-        const unsigned char* at = (const unsigned char*)m.data + (row * m.stride + column) / values * (dtype == Q4_0 ? 18 : 34);
+    __device__ Block(const Matrix& m, i64 row, int column) : halves(m.dtype == Q4_0) {
+        const unsigned char* at = (const unsigned char*)m.data + (row * m.stride + column) / 32 * (halves ? 18 : 34);
         scale = widen_half(at[0] | (unsigned)at[1] << 8);
         quants = at + 2;
     }
-    // The element of a column within the block.
-    __device__ float element(int column) const {
-        int i = column - start;
-        if (dtype == Q8_0) return scale * (signed char)quants[i];
-        int half = dtype == NF4 ? 32 : 16;
-        int byte = quants[i % half];
-        int quant = i < half ? byte & 15 : byte >> 4;
-        return scale * (dtype == NF4 ? LEVELS[quant] : (float)(quant - 8));
+    __device__ float element(int i) const {
+        if (!halves) return scale * (signed char)quants[i];
+        int byte = quants[i % 16];
+        return scale * ((i < 16 ? byte & 15 : byte >> 4) - 8);
     }
 };
 
+// Neighbors within half a block of 64 of NF4, which copies read, eight at a time.
+template <int W>
+__device__ __forceinline__ void read_nf4(const Matrix& m, i64 row, int column, float (&x)[W]) {
+    const unsigned char* at = (const unsigned char*)m.data + (row * m.stride + column) / 64 * 34;
+    float scale = widen_half(at[0] | (unsigned)at[1] << 8);
+    const unsigned char* quants = at + 2 + column % 32;
+    int shift = column % 64 < 32 ? 0 : 4;
+    for (int j = 0; j < W; j++) x[j] = scale * LEVELS[quants[j] >> shift & 15];
+}
+
 __device__ __forceinline__ float get(const Matrix& m, i64 row, int column) {
     i64 at = row * m.stride + column;
-    if (m.dtype > BF16) return Block(m, row, column).element(column);
+    if (m.dtype > BF16) return Block(m, row, column).element(column % 32);
     return m.dtype == BF16 ? widen(((const bf16*)m.data)[at]) : ((const float*)m.data)[at];
 }
 
@@ -84,9 +86,10 @@ __device__ __forceinline__ void read(const Matrix& m, i64 row, int column, float
         x[0] = get(m, row, column);
         return;
     }
+    if (m.dtype == NF4) return read_nf4(m, row, column, x);
     if (m.dtype > BF16) {
         Block block(m, row, column);
-        for (int j = 0; j < W; j++) x[j] = block.element(column + j);
+        for (int j = 0; j < W; j++) x[j] = block.element(column % 32 + j);
         return;
     }
     const char* at = m.data + (row * m.stride + column) * (m.dtype == BF16 ? 2 : 4);

@@ -111,16 +111,22 @@ impl LoraConfig {
         };
         let pattern = |key| fields.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
         let (ranks, alphas) = (pattern("rank_pattern"), pattern("alpha_pattern"));
-        for (module, rank) in &ranks {
-            let multiple =
-                rank.as_u64().and_then(|rank| (rank as usize).checked_div(config.rank)).unwrap_or(0);
-            config.multiples.insert(module.clone(), multiple);
-        }
-        for (key, found) in [("rank_pattern", ranks), ("alpha_pattern", alphas)] {
-            // PEFT writes them where they are empty, too.
-            if Value::Object(found) != config.to_json()[key] {
-                let message = "is not supported where it changes an adapter's scale".to_owned();
-                return Err(fields.unsupported(key, message));
+        for module in ranks.keys().chain(alphas.keys()) {
+            let number =
+                |map: &Map<String, Value>, usual: f64| map.get(module).map_or(Some(usual), Value::as_f64);
+            let rank = number(&ranks, config.rank as f64).unwrap_or(0.0);
+            let multiple = (rank / config.rank as f64) as usize;
+            if multiple as f64 * config.rank as f64 != rank || multiple == 0 {
+                let message = format!("{rank} of {module} is no multiple of r: this is not supported");
+                return Err(fields.unsupported("rank_pattern", message));
+            }
+            if number(&alphas, config.alpha) != Some(config.alpha_of(multiple)) {
+                let message =
+                    format!("the scale of {module} differs from the others': this is not supported");
+                return Err(fields.unsupported("alpha_pattern", message));
+            }
+            if multiple > 1 {
+                config.multiples.insert(module.clone(), multiple);
             }
         }
         Ok(config)

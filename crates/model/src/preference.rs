@@ -153,7 +153,9 @@ impl<D: Device> Pass<'_, D> {
 
     /// The cross-entropy of each answer after a forward, summed over its tokens, in nats.
     fn answer_losses(&mut self, batch: &Batch, answers: &[Vec<usize>]) -> Vec<f64> {
-        let (buffers, d) = (self.buffers, self.config.hidden_size);
+        let buffers = self.buffers;
+        let narrow = "answers are gathered in the MLP's buffer, which must be as wide as the stream";
+        assert!(self.config.hidden_size <= buffers.hidden.columns, "{narrow}");
         let Some(TrainedRows { gather, .. }) = buffers.trained_rows else { return Vec::new() };
         let mut losses = Vec::with_capacity(answers.len());
         for rows in answers {
@@ -166,7 +168,6 @@ impl<D: Device> Pass<'_, D> {
             self.trained_loss(count, None);
             losses.push(self.device.download_scalar(buffers.loss_sum));
         }
-        debug_assert!(d <= buffers.hidden.columns);
         losses
     }
 }

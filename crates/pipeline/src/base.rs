@@ -114,15 +114,21 @@ impl BaseModel {
         })
     }
 
+    /// Where a recipe's base is: of an adapter, the model that it was trained on; `None` if it has none.
+    ///
+    /// # Errors
+    /// A model that is not there; an adapter on another one.
+    pub fn location_of(recipe: &Recipe, base_dir: &Path) -> Result<Option<PathBuf>> {
+        let Some(path) = path_of(recipe, base_dir)? else { return Ok(None) };
+        Ok(Some(base_of_adapter(&path)?.map_or(path, |base| base.path)))
+    }
+
     /// The shape of a recipe's base, without reading its weights; `None` if it has none.
     ///
     /// # Errors
     /// As [`BaseModel::of_recipe`].
     pub fn shape_of(recipe: &Recipe, base_dir: &Path) -> Result<Option<ModelConfig>> {
-        let Some(mut path) = path_of(recipe, base_dir)? else { return Ok(None) };
-        if let Some(base) = base_of_adapter(&path)? {
-            path = base.path;
-        }
+        let Some(path) = BaseModel::location_of(recipe, base_dir)? else { return Ok(None) };
         Ok(Some(adjusted(Stored::open(&RealFs, &path)?.config(), &path, recipe)?))
     }
 

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use cloud::hub::{Hub, Listing, Reference};
+use model::Stored;
 use recipe::Recipe;
 use runs::report::{Phase, Reporter};
+use store::fs::RealFs;
 
 use crate::{Error, Result};
 
@@ -76,24 +78,32 @@ fn fetch(hub: &Hub, listing: &Listing, reporter: &mut dyn Reporter) -> Result<()
     Ok(())
 }
 
-/// Name and commit of a model in the cache, as PEFT names a base.
+/// Name and commit of a model in the cache, as PEFT names a base; `None`: the path is no cached model's.
 pub(crate) fn name_of(path: &Path) -> Option<(String, String)> {
-    let commit = path.file_name()?.to_str()?;
-    let id = path.parent()?.file_name()?.to_str()?.strip_prefix(MODELS)?;
-    Some((id.replacen("--", "/", 1), commit.to_owned()))
+    let commit = path.file_name()?.to_str().filter(|name| is_commit(name))?;
+    let commits = path.parent()?;
+    let id = commits.file_name()?.to_str()?.strip_prefix(MODELS)?.replacen("--", "/", 1);
+    (Hub::from_environment().model_commits(&id) == commits).then(|| (id, commit.to_owned()))
+}
+
+fn is_commit(name: &str) -> bool {
+    name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The cached folder of a model by name and commit; without a commit, if there is one folder only.
 ///
 /// # Errors
-/// A cache that cannot be read.
+/// Several commits in the cache.
 pub(crate) fn cached(id: &str, commit: Option<&str>) -> Result<Option<PathBuf>> {
     if id.split('/').count() != 2 || id.contains("..") {
         return Ok(None);
     }
-    let folder = cloud::cache_folder().join("hub").join(format!("{MODELS}{}", id.replacen('/', "--", 1)));
-    let is_model = |path: &PathBuf| path.join(model::folder::CONFIG_FILE).is_file();
-    if let Some(commit) = commit {
+    let folder = Hub::from_environment().model_commits(id);
+    // A download that was interrupted is none yet.
+    let is_model = |path: &PathBuf| {
+        path.join(model::folder::CONFIG_FILE).is_file() && Stored::open(&RealFs, path).is_ok()
+    };
+    if let Some(commit) = commit.filter(|commit| is_commit(commit)) {
         return Ok(Some(folder.join(commit)).filter(is_model));
     }
     let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(None) };
@@ -102,9 +112,28 @@ pub(crate) fn cached(id: &str, commit: Option<&str>) -> Result<Option<PathBuf>> 
         0 | 1 => Ok(found.pop()),
         several => Err(Error::Data {
             message: format!(
-                "`{}` has {several} revisions of {id}: set base_model_name_or_path to the folder of one",
+                "`{}` has {several} revisions of {id}: pass the folder of one with --base",
                 folder.display()
             ),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_models_in_the_cache_have_names() {
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let cached = Hub::from_environment().model_commits("owner/name").join(commit);
+        assert_eq!(name_of(&cached), Some(("owner/name".to_owned(), commit.to_owned())));
+        for other in
+            [format!("/data/models--owner--name/{commit}"), "/data/models--owner--name/v1".to_owned()]
+        {
+            assert_eq!(name_of(Path::new(&other)), None);
+        }
+        assert_eq!(super::cached("../x", None).expect("no error"), None);
+        assert_eq!(super::cached("owner/name-that-nobody-has", Some("../../x")).expect("no error"), None);
     }
 }

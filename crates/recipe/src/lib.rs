@@ -122,6 +122,13 @@ impl Recipe {
                     "train adapters: add [adapter]",
                 ));
             }
+            if self.model.dropout > 0.0 {
+                found.push(Problem::new(
+                    "model.dropout",
+                    "`model.dropout` must be 0 with [finetune.preference]: it would blur the comparison",
+                    "remove model.dropout",
+                ));
+            }
             if adapter.is_some_and(|adapter| adapter.dropout > 0.0) {
                 found.push(Problem::new(
                     "adapter.dropout",

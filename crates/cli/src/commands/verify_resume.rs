@@ -26,7 +26,8 @@ pub struct Arguments {
 /// Runs the test and prints what was compared.
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
-    let selected = select::recipe(global, &arguments.recipe, &[], &project)?;
+    let mut selected = select::recipe(global, &arguments.recipe, &[], &project)?;
+    pipeline::hub::localize(&mut selected.recipe, console.reporter().as_mut())?;
     let found = trials::verify_resume(&trial(global, &project, &selected, arguments.steps)?)?;
     if console.is_human() {
         console.data(&format!(

@@ -168,7 +168,8 @@ fn model(selected: &Selected) -> Option<Check> {
     let path = selected.base_dir.join(init);
     let opened = BaseModel::shape_of(&selected.recipe, &selected.base_dir).and_then(|_| {
         let Some(options) = &selected.recipe.finetune else { return Ok(()) };
-        ChatModel::open(&path, options, &selected.base_dir).map(drop)
+        let located = BaseModel::location_of(&selected.recipe, &selected.base_dir)?;
+        ChatModel::open(&located.unwrap_or_else(|| path.clone()), options, &selected.base_dir).map(drop)
     });
     Some(match opened {
         Ok(()) => Check::ok("model", path.display().to_string()),

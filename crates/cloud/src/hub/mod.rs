@@ -139,6 +139,11 @@ impl Hub {
         self.folder(listing.kind, &listing.id).join(&listing.commit)
     }
 
+    /// The folder of all commits of a model, by owner and name.
+    pub fn model_commits(&self, id: &str) -> PathBuf {
+        self.folder(Kind::Model, id)
+    }
+
     /// The commit of a revision, and all files.
     fn listed(
         &self,

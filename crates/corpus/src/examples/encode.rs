@@ -133,8 +133,8 @@ impl Examples<'_> {
             [(&self.options.data, None), (&self.options.validation, Some(Split::Validation))]
         {
             let records = Records::find(fs, entries, self.base_dir)?;
-            let all = records.count(fs)?;
             let wanted = if split.is_some() { self.options.validation_examples } else { 0 };
+            let all = if wanted == 0 { 0 } else { records.count(fs)? };
             let (mut number, mut batch) = (0, Vec::new());
             records.each(fs, &mut |place, record| {
                 if is_spread(number, wanted, all) {

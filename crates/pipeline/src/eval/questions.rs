@@ -30,7 +30,7 @@ pub(super) struct Question {
 /// Files or records that cannot be read; no conversation with an assistant's turn.
 pub(super) fn read(options: &EvalOptions, base_dir: &Path) -> Result<Vec<Question>> {
     let records = Records::find(&RealFs, &options.data, base_dir)?;
-    let count = records.count(&RealFs)?;
+    let count = if options.limit == 0 { 0 } else { records.count(&RealFs)? };
     let (mut number, mut questions) = (0, Vec::new());
     let mut failed = None;
     records.each(&RealFs, &mut |place, record| {
@@ -57,7 +57,10 @@ pub(super) fn read(options: &EvalOptions, base_dir: &Path) -> Result<Vec<Questio
 }
 
 fn turns(value: &Value, place: &str, options: &EvalOptions) -> std::result::Result<Vec<Question>, String> {
-    let field = |key: &Option<String>| key.as_ref().map(|key| named(&value[key.as_str()]));
+    let field = |key: &Option<String>| {
+        let found = key.as_ref().map(|key| &value[key.as_str()]).filter(|found| !found.is_null());
+        found.map(named)
+    };
     let group = field(&options.group_by);
     let label = field(&options.voice.as_ref().map(|(key, _)| key.clone()));
     let Record::Conversation(conversation) = Record::read(value).map_err(|error| error.to_string())? else {

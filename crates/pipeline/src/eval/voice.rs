@@ -8,7 +8,7 @@ use corpus::classifier::{Classifier, HIGHEST_SCORE};
 use corpus::examples::Records;
 use serde_json::Value;
 use store::fs::RealFs;
-use tokenizer::chat::Record;
+use tokenizer::chat::{Answer, Record};
 
 use super::questions::named;
 use super::score::{Share, VoiceReport};
@@ -35,7 +35,7 @@ pub(super) fn train(key: &str, files: &[String], base_dir: &Path) -> Result<Voic
             let label = named(&value[key]);
             let said = conversation.messages.iter().filter(|message| {
                 message.get("role").and_then(Value::as_str) == Some("assistant")
-                    && message.get("tool_calls").is_none()
+                    && Answer::calls_of(message).is_ok_and(|calls| calls.is_empty())
             });
             let said = said.filter_map(|message| message.get("content").and_then(Value::as_str));
             texts.extend(said.map(|text| (label.clone(), text.to_owned())));
@@ -79,7 +79,9 @@ impl VoiceClassifier {
         let mut report =
             VoiceReport { generated: Share::default(), data: Share::default(), labels: BTreeMap::new() };
         let mut features = Vec::new();
-        for (label, data, generated) in answers {
+        // A label that the training data do not have cannot be recognized.
+        let known = answers.iter().filter(|(label, ..)| self.classifiers.contains_key(label));
+        for (label, data, generated) in known {
             let is_right = self.label(generated, &mut features) == label;
             report.generated.add(is_right);
             report.labels.entry(label.clone()).or_default().add(is_right);

@@ -160,6 +160,7 @@ fn mistral(calls: &str) -> Result<Calls, String> {
     }
     let named = |call: &str| {
         let (name, arguments) = call.split_once("[ARGS]").ok_or("a tool call without its arguments")?;
+        let name = name.split("[CALL_ID]").next().unwrap_or(name);
         ToolCall::read(&serde_json::json!({"name": name.trim(), "arguments": json(arguments)?}))
     };
     Ok(calls.split("[TOOL_CALLS]").map(named).collect())

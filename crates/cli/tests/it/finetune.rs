@@ -83,7 +83,7 @@ fn an_adapter_is_trained_used_merged_evaluated_and_trained_on() {
     finetune("base", "narrow", "--method qlora --set model.dropout=0.0").expect(0);
     answer(&sandbox, "--adapter narrow/model");
 
-    // Another base of the same shape is told from its own.
+    // Another base of the same shape is refused.
     std::fs::rename(sandbox.path().join("base/model"), sandbox.path().join("kept")).expect("moved");
     sandbox.run("run --project base --fresh --set train.steps=5 --set train.sequence_length=256").expect(0);
     let refused = sandbox.run("generate --adapter tuned/model --prompt x").expect(3);

@@ -15,7 +15,7 @@ pub struct EvalOptions {
     pub max_new_tokens: usize,
     /// Longest prompt with its answer, in tokens.
     pub max_tokens: usize,
-    /// Field of the records by which scores are told apart.
+    /// Field of the records by whose values scores are grouped.
     pub group_by: Option<String>,
     /// Field of the records that labels the voice of answers, and files of conversations to train the
     /// classifier on.
@@ -32,7 +32,7 @@ pub struct Sample {
     pub place: String,
     /// Index of its message.
     pub message: usize,
-    /// The record's field that scores are told apart by.
+    /// The record's value of the field that scores are grouped by.
     pub group: Option<String>,
     /// The data's tool calls, as name and arguments.
     pub expected: Vec<String>,

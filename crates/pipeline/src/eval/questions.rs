@@ -5,7 +5,7 @@ use std::path::Path;
 use corpus::examples::{Records, is_spread};
 use serde_json::Value;
 use store::fs::RealFs;
-use tokenizer::chat::{Answer, Conversation, Record, ToolCall};
+use tokenizer::chat::{Answer, Conversation, Record, ToolCall, role, text};
 
 use super::options::EvalOptions;
 use crate::{Error, Result};
@@ -68,7 +68,7 @@ fn turns(value: &Value, place: &str, options: &EvalOptions) -> std::result::Resu
     };
     let mut questions = Vec::new();
     for (index, message) in conversation.messages.iter().enumerate() {
-        if index == 0 || message.get("role").and_then(Value::as_str) != Some("assistant") {
+        if index == 0 || role(message) != "assistant" {
             continue;
         }
         let before = Conversation {
@@ -80,7 +80,7 @@ fn turns(value: &Value, place: &str, options: &EvalOptions) -> std::result::Resu
             place: place.to_owned(),
             conversation: before,
             expected: Answer::calls_of(message)?,
-            text: message.get("content").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            text: text(message),
             group: group.clone(),
             label: label.clone(),
         });

@@ -8,7 +8,7 @@ use corpus::classifier::{Classifier, HIGHEST_SCORE};
 use corpus::examples::Records;
 use serde_json::Value;
 use store::fs::RealFs;
-use tokenizer::chat::{Answer, Record};
+use tokenizer::chat::{Answer, Record, role};
 
 use super::questions::named;
 use super::score::{Share, VoiceReport};
@@ -34,8 +34,7 @@ pub(super) fn train(key: &str, files: &[String], base_dir: &Path) -> Result<Voic
         {
             let label = named(&value[key]);
             let said = conversation.messages.iter().filter(|message| {
-                message.get("role").and_then(Value::as_str) == Some("assistant")
-                    && Answer::calls_of(message).is_ok_and(|calls| calls.is_empty())
+                role(message) == "assistant" && Answer::calls_of(message).is_ok_and(|calls| calls.is_empty())
             });
             let said = said.filter_map(|message| message.get("content").and_then(Value::as_str));
             texts.extend(said.map(|text| (label.clone(), text.to_owned())));

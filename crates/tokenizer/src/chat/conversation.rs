@@ -40,12 +40,13 @@ pub(crate) fn message(role: &str, content: impl Into<String>) -> Message {
     message
 }
 
-pub(crate) fn role(message: &Message) -> &str {
+/// The role of a message.
+pub fn role(message: &Message) -> &str {
     message.get("role").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The text of a message; empty for one without.
-pub(crate) fn text(message: &Message) -> String {
+pub fn text(message: &Message) -> String {
     match message.get("content") {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Array(parts)) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),

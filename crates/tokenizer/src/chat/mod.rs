@@ -38,7 +38,7 @@ mod vanish;
 
 pub use answer::{Answer, ToolCall, same_calls};
 pub use builtin::{BUILTINS, builtin_for};
-pub use conversation::{Conversation, Message};
+pub use conversation::{Conversation, Message, role, text};
 pub use error::ChatError;
 pub use example::{Example, PreferenceExample};
 pub use finding::{Finding, Problem, Severity};

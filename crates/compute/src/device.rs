@@ -321,6 +321,10 @@ pub trait Device {
     fn add_bias(&mut self, x: Tensor, bias: Tensor);
     /// Adds the column sums of `dy` to `dbias`.
     fn bias_backward(&mut self, dy: Tensor, dbias: Tensor);
+    /// Multiplies each column of `x` by its element of `scale`, (1, columns) of f32.
+    fn scale_columns(&mut self, x: Tensor, scale: Tensor);
+    /// Adds `scale ⊙ Σ_rows x ⊙ y` to `out`; x and y are of one shape, `scale` and `out` (1, columns) of f32.
+    fn column_dots(&mut self, x: Tensor, y: Tensor, scale: Tensor, out: Tensor);
     /// Row `ids[n]` of `table` (V, D), of any type, to row n of `out` (N, D), of f32; or both of bfloat16.
     fn embedding(&mut self, ids: Tensor, table: Tensor, out: Tensor);
     /// Adds row n of `dout` to row `ids[n]` of `dtable`.

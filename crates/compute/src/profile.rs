@@ -178,6 +178,14 @@ impl<D: Device> Device for Profiled<D> {
         self.move_bytes("bias_backward", dy, &[dy], |d| d.bias_backward(dy, dbias));
     }
 
+    fn scale_columns(&mut self, x: Tensor, scale: Tensor) {
+        self.move_bytes("scale_columns", x, &[x, x], |d| d.scale_columns(x, scale));
+    }
+
+    fn column_dots(&mut self, x: Tensor, y: Tensor, scale: Tensor, out: Tensor) {
+        self.move_bytes("column_dots", x, &[x, y], |d| d.column_dots(x, y, scale, out));
+    }
+
     fn embedding(&mut self, ids: Tensor, table: Tensor, out: Tensor) {
         self.move_bytes("embedding", out, &[out, out], |d| d.embedding(ids, table, out));
     }

@@ -247,6 +247,8 @@ impl Device for AnyDevice {
         fn gemm(op: Gemm);
         fn add_bias(x: Tensor, bias: Tensor);
         fn bias_backward(dy: Tensor, dbias: Tensor);
+        fn scale_columns(x: Tensor, scale: Tensor);
+        fn column_dots(x: Tensor, y: Tensor, scale: Tensor, out: Tensor);
         fn embedding(ids: Tensor, table: Tensor, out: Tensor);
         fn embedding_backward(ids: Tensor, dout: Tensor, dtable: Tensor);
         fn rmsnorm(op: RmsNorm, out: Tensor);

@@ -1,6 +1,6 @@
 //! LoRA adapters as PEFT stores them: `adapter_config.json` beside `adapter_model.safetensors`.
 //!
-//! Only plain LoRA is read and written; a file that asks for more is refused by key. Format: `peft`'s
+//! Only LoRA and DoRA are read and written; a file that asks for more is refused by key. Format: `peft`'s
 //! `LoraConfig` and `save_pretrained`, <https://github.com/huggingface/peft>.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 const PREFIX: &str = "base_model.model.";
 
 /// Keys that change what an adapter computes, or which weights it has.
-const OTHER_KINDS: [&str; 8] = [
+const OTHER_KINDS: [&str; 7] = [
     "fan_in_fan_out",
     "layer_replication",
     "layers_to_transform",
@@ -28,7 +28,6 @@ const OTHER_KINDS: [&str; 8] = [
     "megatron_config",
     "modules_to_save",
     "trainable_token_indices",
-    "use_dora",
 ];
 
 /// The content of `adapter_config.json`.
@@ -42,6 +41,8 @@ pub struct LoraConfig {
     pub dropout: f64,
     /// α/√r instead of α/r.
     pub rank_stabilized: bool,
+    /// Rows' norms are trained too (DoRA).
+    pub dora: bool,
     /// Names of the modules that have an adapter; `None`: the weights tell.
     pub target_modules: Option<Vec<String>>,
     /// Modules that stand for several of the same scale: their rank is that multiple of `rank`.
@@ -104,6 +105,7 @@ impl LoraConfig {
             alpha: fields.require_positive("lora_alpha")?,
             dropout: fields.number("lora_dropout")?.unwrap_or(0.0),
             rank_stabilized: fields.flag("use_rslora")?.unwrap_or(false),
+            dora: fields.flag("use_dora")?.unwrap_or(false),
             target_modules,
             multiples: BTreeMap::new(),
             base_model: fields.text("base_model_name_or_path")?.map(str::to_owned),
@@ -164,7 +166,7 @@ impl LoraConfig {
             "revision": self.revision,
             "target_modules": self.target_modules,
             "task_type": "CAUSAL_LM",
-            "use_dora": false,
+            "use_dora": self.dora,
             "use_rslora": self.rank_stabilized,
         })
     }
@@ -186,7 +188,8 @@ pub fn tensor_name(parameter: &str) -> String {
 /// The parameter's name, `….lora_A.weight`, from that of a tensor in the file; `None` for other tensors.
 pub fn parameter_name(tensor: &str) -> Option<&str> {
     let name = tensor.strip_prefix(PREFIX)?;
-    (name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight")).then_some(name)
+    let known = [".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"];
+    known.iter().any(|end| name.ends_with(end)).then_some(name)
 }
 
 #[cfg(test)]
@@ -204,6 +207,7 @@ mod tests {
             alpha: 16.0,
             dropout: 0.05,
             rank_stabilized: true,
+            dora: true,
             target_modules: Some(vec!["qkv_proj".to_owned(), "down_proj".to_owned()]),
             multiples: BTreeMap::from([("qkv_proj".to_owned(), 3)]),
             base_model: Some("base".to_owned()),
@@ -218,7 +222,7 @@ mod tests {
         assert_eq!(parse(plain.clone()).unwrap().target_modules, None);
         for (key, value) in [
             ("peft_type", json!("IA3")),
-            ("use_dora", json!(true)),
+            ("layer_replication", json!([[0, 2]])),
             ("bias", json!("all")),
             ("modules_to_save", json!(["lm_head"])),
             ("rank_pattern", json!({"q_proj": 4})),

@@ -1,5 +1,6 @@
 //! Low-rank adapters (LoRA, Hu et al. 2021, arXiv:2106.09685): beside a frozen matrix W (out, in) lie A
-//! (rank, in) and B (out, rank), and the layer computes W·x + s·B·A·dropout(x).
+//! (rank, in) and B (out, rank), and the layer computes W·x + s·B·A·dropout(x). With DoRA (Liu et al. 2024,
+//! arXiv:2402.09353) each output is multiplied by m / ‖row of W + s·B·A‖ as well, with m trained.
 
 use crate::error::{Error, Result};
 use schemars::JsonSchema;
@@ -79,6 +80,8 @@ pub struct AdapterConfig {
     pub dropout: f32,
     /// Multiply by α/√r instead (rsLoRA, Kalajdzievski 2023, arXiv:2312.03732).
     pub rank_stabilized: bool,
+    /// Train the norm of each row of W + s·B·A as well (DoRA).
+    pub dora: bool,
     /// The linear layers that have an adapter, in every block.
     pub target_modules: BTreeSet<Module>,
 }
@@ -91,6 +94,7 @@ impl Default for AdapterConfig {
             alpha: 32.0,
             dropout: 0.05,
             rank_stabilized: false,
+            dora: false,
             target_modules: Module::ALL.into(),
         }
     }
@@ -101,6 +105,16 @@ impl AdapterConfig {
     pub fn scale(&self) -> f32 {
         let rank = self.rank as f64;
         (self.alpha / if self.rank_stabilized { rank.sqrt() } else { rank }) as f32
+    }
+
+    /// Whether each group of projections that some families fuse (queries, keys and values; gate and up) has
+    /// adapters on all of it, or on none.
+    pub fn covers_whole_groups(&self) -> bool {
+        ["qkv_proj", "gate_up_proj"].into_iter().all(|fused| {
+            let mut modules = Module::named(fused).into_iter().map(|m| self.target_modules.contains(&m));
+            let first = modules.next();
+            modules.all(|adapted| Some(adapted) == first)
+        })
     }
 
     /// Checks that it can be built.
@@ -128,6 +142,11 @@ impl AdapterConfig {
 /// The name of an adapter's matrix, from that of the weight it belongs to.
 pub(crate) fn parameter_name(weight: &str, matrix: char) -> String {
     format!("{}.lora_{matrix}.weight", weight.trim_end_matches(".weight"))
+}
+
+/// The name of the trained norms of a weight's rows, with DoRA.
+pub(crate) fn magnitude_name(weight: &str) -> String {
+    format!("{}.lora_magnitude_vector", weight.trim_end_matches(".weight"))
 }
 
 /// Whether a parameter is an adapter's.

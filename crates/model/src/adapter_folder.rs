@@ -64,6 +64,7 @@ pub fn save<D: Device>(
         alpha: config.alpha,
         dropout: f64::from(config.dropout),
         rank_stabilized: config.rank_stabilized,
+        dora: config.dora,
         target_modules: Some(named.keys().cloned().collect()),
         multiples: named.into_iter().filter(|(_, parts)| *parts > 1).collect(),
         base_model: base.name.clone(),
@@ -78,25 +79,55 @@ pub fn save<D: Device>(
         let rank = target.parts.len() * config.rank;
         for (matrix, shape) in [('A', [rank, target.columns]), ('B', [target.rows, rank])] {
             specs.push(TensorSpec::f32(target.tensor_name(matrix), &shape));
-            sources.insert(target.tensor_name(matrix), (target, matrix));
+            sources.insert(target.tensor_name(matrix), (target, Kind::Matrix(matrix)));
+        }
+        if config.dora {
+            specs.push(TensorSpec::f32(target.magnitude_name(), &[target.rows]));
+            sources.insert(target.magnitude_name(), (target, Kind::Magnitude));
         }
     }
     safetensors::write(fs, &folder.join(peft::WEIGHTS_FILE), specs, &metadata, |spec| {
         let missing =
             |_| formats::Error::Invalid { message: format!("no tensor {} in the model", spec.name) };
-        let (target, matrix) = sources[&spec.name];
+        let (target, kind) = sources[&spec.name];
         let mut values = Vec::new();
         for part in &target.parts {
-            let name = adapter::parameter_name(&part.weight, matrix);
-            values.push(match shapes.iter().any(|(known, _)| *known == name) {
-                true => weights.download(&name).map_err(missing)?,
+            let name = kind.parameter_name(&part.weight);
+            values.push(match (shapes.iter().any(|(known, _)| *known == name), kind) {
+                (true, _) => weights.download(&name).map_err(missing)?,
                 // Fused with weights that have an adapter, and without one.
-                false => vec![0.0; config.rank * if matrix == 'A' { target.columns } else { part.rows }],
+                (false, Kind::Matrix('A')) => vec![0.0; config.rank * target.columns],
+                (false, Kind::Matrix(_)) => vec![0.0; config.rank * part.rows],
+                (false, Kind::Magnitude) => {
+                    let message = format!("DoRA on a part of {} cannot be stored", target.module);
+                    return Err(formats::Error::Invalid { message });
+                }
             });
         }
-        Ok(Cow::Owned(if matrix == 'A' { values.concat() } else { target.diagonal(&values, config.rank) }))
+        Ok(Cow::Owned(match kind {
+            Kind::Matrix('B') => target.diagonal(&values, config.rank),
+            _ => values.concat(),
+        }))
     })?;
     Ok(())
+}
+
+/// What an adapter consists of.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A or B.
+    Matrix(char),
+    Magnitude,
+}
+
+impl Kind {
+    /// The name of a weight's.
+    fn parameter_name(self, weight: &str) -> String {
+        match self {
+            Kind::Matrix(matrix) => adapter::parameter_name(weight, matrix),
+            Kind::Magnitude => adapter::magnitude_name(weight),
+        }
+    }
 }
 
 /// A matrix of the base that an adapter in a file belongs to: one or several weights of the model.
@@ -119,6 +150,10 @@ struct Part {
 impl Target {
     fn tensor_name(&self, matrix: char) -> String {
         peft::tensor_name(&adapter::parameter_name(&self.module, matrix))
+    }
+
+    fn magnitude_name(&self) -> String {
+        peft::tensor_name(&adapter::magnitude_name(&self.module))
     }
 
     fn module_name(&self) -> &str {
@@ -186,7 +221,18 @@ struct AdapterFile {
     path: PathBuf,
     reader: Reader<Box<dyn FsReader>>,
     rank: usize,
+    dora: bool,
     targets: Vec<Target>,
+}
+
+/// The adapter of one weight, each row-major.
+struct Matrices {
+    /// (rank, columns).
+    a: Vec<f32>,
+    /// (rows, rank).
+    b: Vec<f32>,
+    /// (rows), with DoRA.
+    magnitude: Option<Vec<f32>>,
 }
 
 impl AdapterFile {
@@ -226,19 +272,25 @@ impl AdapterFile {
                     ));
                 }
             }
+            let name = target.magnitude_name();
+            let magnitude = reader.find(&name).map(|entry| entry.shape.clone());
+            if config.dora && magnitude.as_deref() != Some(&[target.rows]) {
+                return refuse(format!("there is no tensor {name} of shape [{}]", target.rows));
+            }
         }
-        if reader.tensors().len() != 2 * targets.len() {
+        let expected = targets.len() * if config.dora { 3 } else { 2 };
+        if reader.tensors().len() != expected {
             return refuse(format!(
-                "it has {} tensors, and adapters of this shape on this model {}: it belongs to another base",
+                "it has {} tensors, and adapters of this shape on this model {expected}: it belongs to another \
+                 base",
                 reader.tensors().len(),
-                2 * targets.len()
             ));
         }
-        Ok(AdapterFile { path, reader, rank: config.rank, targets })
+        Ok(AdapterFile { path, reader, rank: config.rank, dora: config.dora, targets })
     }
 
-    /// A and B of a weight; `None`: it has no adapter.
-    fn matrices(&mut self, weight: &str) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+    /// The adapter of a weight; `None`: it has none.
+    fn matrices(&mut self, weight: &str) -> Result<Option<Matrices>> {
         let is_it = |part: &Part| part.weight == weight;
         let Some(target) = self.targets.iter().find(|target| target.parts.iter().any(is_it)) else {
             return Ok(None);
@@ -250,8 +302,16 @@ impl AdapterFile {
             let message = format!("the matrices of {} have different ranks", target.module);
             return Err(Error::Folder { path: self.path.clone(), message });
         }
+        let part = &target.parts[index];
+        let magnitude = match self.dora {
+            true => {
+                let all = self.reader.read_f32(&target.magnitude_name())?;
+                Some(all[part.first_row..part.first_row + part.rows].to_vec())
+            }
+            false => None,
+        };
         match target.part(index, &a, &b, self.rank) {
-            Some(found) => Ok(Some(found)),
+            Some((a, b)) => Ok(Some(Matrices { a, b, magnitude })),
             None => {
                 let message = format!(
                     "the adapter of {} mixes its projections at a rank of {}, which is not supported",
@@ -297,6 +357,7 @@ pub fn read_config(fs: &dyn Fs, folder: &Path) -> Result<(AdapterConfig, BaseNam
         alpha: config.alpha,
         dropout: config.dropout as f32,
         rank_stabilized: config.rank_stabilized,
+        dora: config.dora,
         target_modules: found,
     };
     adapter.validate()?;
@@ -327,9 +388,10 @@ pub fn read(fs: &dyn Fs, folder: &Path, shape: &ModelConfig) -> Result<BTreeMap<
     let mut file = AdapterFile::open(fs, folder, &config, &shapes, &shape.to_hf())?;
     let mut values = BTreeMap::new();
     for (weight, _) in &shapes {
-        if let Some((a, b)) = file.matrices(weight)? {
+        if let Some(Matrices { a, b, magnitude }) = file.matrices(weight)? {
             values.insert(adapter::parameter_name(weight, 'A'), a);
             values.insert(adapter::parameter_name(weight, 'B'), b);
+            values.extend(magnitude.map(|values| (adapter::magnitude_name(weight), values)));
         }
     }
     Ok(values)
@@ -346,8 +408,8 @@ fn module_name(parameter: &str) -> Option<&str> {
     module.rsplit('.').next()
 }
 
-/// Writes a base's weights with the adapters of a folder added to them, W + s·B·A, as a model folder without
-/// tokenizer. One tensor at a time is in memory.
+/// Writes a base's weights with the adapters of a folder added to them, W + s·B·A, its rows scaled to the norms
+/// of DoRA where the adapter has them, as a model folder without tokenizer. One tensor at a time is in memory.
 ///
 /// # Errors
 /// An adapter that does not fit the base; a type that models are not stored in; I/O errors.
@@ -374,8 +436,11 @@ pub fn merge(fs: &dyn Fs, base: &mut Stored, adapter: &Path, dtype: Dtype, out: 
             };
             let mut values = base.read(&spec.name, &spec.shape).map_err(&mut keep)?;
             let matrices = file.matrices(&spec.name).map_err(&mut keep)?;
-            if let Some((a, b)) = matrices {
+            if let Some(Matrices { a, b, magnitude }) = matrices {
                 add_product(&mut values, &a, &b, config.rank, config.scale());
+                if let Some(magnitude) = magnitude {
+                    set_row_norms(&mut values, &magnitude);
+                }
             }
             Ok(Cow::Owned(values))
         });
@@ -394,5 +459,14 @@ fn add_product(w: &mut [f32], a: &[f32], b: &[f32], rank: usize, scale: f32) {
                 *w += scale * b * a;
             }
         }
+    }
+}
+
+/// Scales each row of w to its norm.
+fn set_row_norms(w: &mut [f32], norms: &[f32]) {
+    for (row, norm) in w.chunks_exact_mut(w.len() / norms.len()).zip(norms) {
+        let squares: f64 = row.iter().map(|&w| f64::from(w) * f64::from(w)).sum();
+        let by = (f64::from(*norm) / squares.sqrt()) as f32;
+        row.iter_mut().for_each(|w| *w *= by);
     }
 }

@@ -158,6 +158,7 @@ impl<D: Device> Decoder<D> {
     }
 
     fn decode_chunk(&mut self, new: &[Row]) {
+        self.weights.update_derived();
         let Decoder { weights: Weights { device, config, network, .. }, layout, .. } = self;
         let n = new.len();
         let rows = |t: Tensor| t.row_range(0, n);

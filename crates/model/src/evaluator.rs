@@ -70,6 +70,7 @@ impl<D: Device> Evaluator<D> {
     }
 
     fn upload_batch(&mut self, batch: &Batch) -> Rows {
+        self.weights.update_derived();
         let Weights { device, config, .. } = &mut self.weights;
         upload_batch(device, config, &self.layout.forward, &mut self.positions, batch)
     }

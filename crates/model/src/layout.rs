@@ -1,7 +1,7 @@
 //! Arenas, walked once: each purpose's handles, and the bytes of each part.
 
 use crate::config::ModelConfig;
-use crate::linear::{AdapterScratch, LinearBuffers};
+use crate::linear::{AdapterScratch, LinearBuffers, ScaledOutputs};
 use crate::network::{Extremes, Network, RegionBytes, Regions};
 use crate::parameters::{Parameter, Role, Storage};
 use crate::purpose::{Decoding, Evaluation, Optimizer, Precision, Training};
@@ -55,7 +55,13 @@ fn linear_buffers(
     let adapter = (extremes.adapter_rows > 0).then(|| {
         let hidden = flat(extremes.adapter_rows);
         let d_hidden = if is_trained { flat(extremes.adapter_rows) } else { hidden };
-        AdapterScratch { hidden, d_hidden, input: has_dropout.then(|| flat(extremes.adapter_input)) }
+        let input = has_dropout.then(|| flat(extremes.adapter_input));
+        let scaled = (extremes.scaled_output > 0).then(|| {
+            let output = flat(extremes.scaled_output);
+            let d_output = if is_trained { flat(extremes.scaled_output) } else { output };
+            ScaledOutputs { output, d_output }
+        });
+        AdapterScratch { hidden, d_hidden, input, scaled }
     });
     LinearBuffers { adapter, dequantized: None }
 }

@@ -16,6 +16,7 @@ pub mod adapter_folder;
 mod backward;
 pub mod config;
 mod decoder;
+mod dora;
 mod error;
 mod evaluator;
 pub mod folder;

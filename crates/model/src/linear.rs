@@ -1,8 +1,10 @@
 //! A linear layer, forward and backward: the one form in which matrices enter the model.
 //!
 //! The adapters of its matrices (`adapter`) have an A each, one after the other, so that one product serves
-//! all; each has a B of its own, whose product is added to that matrix's outputs.
+//! all; each has a B of its own, whose product is added to that matrix's outputs. With DoRA (`dora`) the sum
+//! is then scaled by outputs.
 
+use crate::dora::Magnitude;
 use compute::device::{Axpby, Gemm};
 use compute::{Device, Tensor};
 
@@ -82,11 +84,21 @@ impl Linear {
         residual: Option<Tensor>,
         pass: &LinearPass,
     ) {
+        if let (Some(residual), Some(scaled)) = (residual, self.scaled_buffers(pass)) {
+            // The magnitudes scale the product before the residual is added to it.
+            let product = shaped(scaled.output, out.rows, out.columns);
+            self.forward(device, x, product, None, pass);
+            if residual.offset != out.offset {
+                device.copy(residual, out);
+            }
+            return device.add(out, product);
+        }
         let start = residual.map_or(Start::Zero, Start::Residual);
         let weight = self.readable(device, pass);
         multiply(device, x, weight, out, start);
         if let (Some(adapter), Some(pass)) = (&self.adapter, &pass.adapter) {
             adapter.forward(device, x, out, pass);
+            adapter.scale_outputs(device, out);
         }
         if let Some(bias) = self.bias {
             device.add_bias(out, bias);
@@ -96,6 +108,15 @@ impl Linear {
     /// `d_x = d_out·W`.
     pub fn input_gradient<D: Device>(&self, device: &mut D, d_out: Tensor, d_x: Tensor, pass: &LinearPass) {
         let weight = self.readable(device, pass);
+        let d_out = match (&self.adapter, self.scaled_buffers(pass)) {
+            (Some(adapter), Some(scaled)) => {
+                let d_scaled = shaped(scaled.d_output, d_out.rows, d_out.columns);
+                device.copy(d_out, d_scaled);
+                adapter.scale_outputs(device, d_scaled);
+                d_scaled
+            }
+            _ => d_out,
+        };
         device.gemm(product(d_out, weight, d_x));
         if let (Some(adapter), Some(pass)) = (&self.adapter, &pass.adapter) {
             adapter.input_gradient(device, d_out, d_x, pass);
@@ -109,9 +130,24 @@ impl Linear {
             device.bias_backward(d_out.column_range(gradient.first, gradient.len), gradient.tensor);
         }
         self.own_gradients(device, d_out, x);
-        if let (Some(adapter), Some(pass)) = (&self.adapter, &pass.adapter) {
-            adapter.weight_gradients(device, d_out, x, pass);
-        }
+        let (Some(adapter), Some(adapter_pass)) = (&self.adapter, &pass.adapter) else { return };
+        let Some(scaled) = self.scaled_buffers(pass) else {
+            return adapter.weight_gradients(device, d_out, x, adapter_pass);
+        };
+        let product = shaped(scaled.output, d_out.rows, d_out.columns);
+        let weight = self.readable(device, pass);
+        multiply(device, x, weight, product, Start::Zero);
+        adapter.forward(device, x, product, adapter_pass);
+        adapter.magnitude_gradients(device, d_out, product);
+        // As left by `input_gradient`.
+        let d_scaled = shaped(scaled.d_output, d_out.rows, d_out.columns);
+        adapter.weight_gradients(device, d_scaled, x, adapter_pass);
+    }
+
+    /// Where outputs lie before they are scaled, in a layer whose adapter has magnitudes.
+    fn scaled_buffers(&self, pass: &LinearPass) -> Option<ScaledOutputs> {
+        let has_magnitudes = self.adapter.as_ref()?.parts.iter().any(|part| part.magnitude.is_some());
+        pass.adapter.as_ref()?.scratch.scaled.filter(|_| has_magnitudes)
     }
 
     /// Whether [`Linear::weight_gradients`] reads x.
@@ -183,6 +219,8 @@ pub(crate) struct Part {
     pub first: usize,
     /// (outputs, rank).
     pub b: Linear,
+    /// With DoRA.
+    pub magnitude: Option<Magnitude>,
 }
 
 /// Buffers that the adapters of all layers use one after the other, in the type of products.
@@ -194,6 +232,17 @@ pub(crate) struct AdapterScratch {
     pub d_hidden: Tensor,
     /// (1, N · widest input): the input after dropout, or a gradient on its way through it.
     pub input: Option<Tensor>,
+    /// With DoRA.
+    pub scaled: Option<ScaledOutputs>,
+}
+
+/// Outputs of a layer before magnitudes scale them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ScaledOutputs {
+    /// (1, N · widest output): W·x + s·B·A·dropout(x).
+    pub output: Tensor,
+    /// As `output`: its gradient, from [`Linear::input_gradient`] to [`Linear::weight_gradients`].
+    pub d_output: Tensor,
 }
 
 /// What a pass over the adapters of one layer needs.
@@ -256,6 +305,26 @@ impl Adapter {
             None => x,
         };
         self.a.own_gradients(device, d_hidden, x);
+    }
+
+    /// Multiplies the outputs, or their gradient, by the gains of their rows.
+    fn scale_outputs<D: Device>(&self, device: &mut D, out: Tensor) {
+        for part in &self.parts {
+            if let Some(magnitude) = &part.magnitude {
+                device.scale_columns(out.column_range(part.first, part.b.stored.rows), magnitude.gain);
+            }
+        }
+    }
+
+    /// Adds to the gradients of the magnitudes; `product` is W·x + s·B·A·dropout(x).
+    fn magnitude_gradients<D: Device>(&self, device: &mut D, d_out: Tensor, product: Tensor) {
+        for part in &self.parts {
+            if let Some(Magnitude { gradient: Some(gradient), inverse_norm, .. }) = part.magnitude {
+                let [d_out, product] =
+                    [d_out, product].map(|t| t.column_range(part.first, part.b.stored.rows));
+                device.column_dots(d_out, product, inverse_norm, gradient);
+            }
+        }
     }
 
     /// s·A·dropout(x), (N, parts · rank).

@@ -6,6 +6,7 @@
 
 use crate::adapter::{self, Module};
 use crate::config::ModelConfig;
+use crate::dora::{Magnitude, NormBuffers};
 use crate::linear::{Adapter, Gradient, Linear, Part as AdapterPart};
 use crate::parameters::{InitialValues, Parameter, Role, Storage};
 use compute::{DType, Layout, Tensor};
@@ -41,6 +42,8 @@ pub(crate) struct Extremes {
     pub adapter_rows: usize,
     /// Width of the input of a layer with an adapter.
     pub adapter_input: usize,
+    /// Width of the output of a layer whose adapter has magnitudes.
+    pub scaled_output: usize,
     /// Elements of a matrix in blocks.
     pub block_matrix: usize,
 }
@@ -91,6 +94,8 @@ pub(crate) struct Network {
     pub first_trained_layer: usize,
     pub bytes: RegionBytes,
     pub extremes: Extremes,
+    /// Room for the norms of rows, with DoRA.
+    pub norm_buffers: Option<NormBuffers>,
 }
 
 impl Network {
@@ -107,6 +112,11 @@ impl Network {
             extremes: Extremes::default(),
         };
         walk.network(config)
+    }
+
+    /// The linear layers of the blocks.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.layers.iter().flat_map(|layer| [&layer.qkv, &layer.output, &layer.gate_up, &layer.down])
     }
 
     /// Names, shapes and roles of a configuration's parameters, without adapters.
@@ -164,6 +174,7 @@ impl Walk<'_> {
             .collect();
         self.layer = None;
         let norm = self.norm("model.norm.weight".to_string(), d);
+        let norm_buffers = self.norm_buffers();
         let embedding_gradient = table.gradients.first().map(|gradient| gradient.tensor);
         let trained =
             |p: &Parameter| p.state.is_some() && p.role != Role::Head && p.name != "model.norm.weight";
@@ -183,6 +194,7 @@ impl Walk<'_> {
                 hidden_state,
             },
             extremes: self.extremes,
+            norm_buffers,
             parameters: std::mem::take(&mut self.parameters),
         }
     }
@@ -234,9 +246,34 @@ impl Walk<'_> {
         self.extremes.adapter_input = self.extremes.adapter_input.max(columns);
         let parts = adapted.iter().map(|&(first, name, rows)| {
             let b = [named(name, 'B', rows)];
-            AdapterPart { first, b: self.matrix(Role::Adapter, &b, config.rank, InitialValues::Zeros) }
+            let b = self.matrix(Role::Adapter, &b, config.rank, InitialValues::Zeros);
+            AdapterPart { first, b, magnitude: config.dora.then(|| self.magnitude(name, rows)) }
         });
-        Some(Adapter { a, parts: parts.collect(), scale: config.scale() })
+        let parts = parts.collect();
+        if config.dora {
+            let outputs = self.extremes.scaled_output.max(first);
+            self.extremes.scaled_output = outputs;
+        }
+        Some(Adapter { a, parts, scale: config.scale() })
+    }
+
+    /// The magnitudes of a weight's rows.
+    fn magnitude(&mut self, weight: &str, rows: usize) -> Magnitude {
+        let part = [(adapter::magnitude_name(weight), rows)];
+        // Until the base's norms are known.
+        let (stored, gradients) = self.vector(Role::Adapter, &part, InitialValues::Ones);
+        let mut derived = || at(self.frozen.reserve(DType::F32, 1, rows), self.regions.frozen);
+        let (inverse_norm, gain) = (derived(), derived());
+        let gradient = gradients.first().map(|gradient| gradient.tensor);
+        Magnitude { stored, gradient, inverse_norm, gain }
+    }
+
+    /// What the norms of the adapted layers' rows are computed in, with DoRA.
+    fn norm_buffers(&mut self) -> Option<NormBuffers> {
+        let config = self.storage.adapter.as_ref().filter(|config| config.dora)?;
+        let width = self.extremes.adapter_input;
+        let buffers = NormBuffers::reserve(&mut self.frozen, width, config.rank);
+        Some(buffers.at(self.regions.frozen))
     }
 
     fn vectors(&mut self, config: &ModelConfig, layer: usize, matrices: HiddenMatrices) -> Layer {
@@ -244,7 +281,8 @@ impl Walk<'_> {
         self.layer = Some(layer);
         let attention_norm = self.norm(in_layer(layer, "input_layernorm.weight"), config.hidden_size);
         if config.attention_bias {
-            let (bias, gradients) = self.vector(&qkv_parts(config, layer, "bias"), InitialValues::Zeros);
+            let (bias, gradients) =
+                self.vector(Role::Vector, &qkv_parts(config, layer, "bias"), InitialValues::Zeros);
             (qkv.bias, qkv.bias_gradients) = (Some(bias), gradients);
         }
         let qk_norm = config.qk_norm.then(|| {
@@ -256,7 +294,7 @@ impl Walk<'_> {
     }
 
     fn norm(&mut self, name: String, width: usize) -> Norm {
-        let (weight, gradients) = self.vector(&[(name, width)], InitialValues::Ones);
+        let (weight, gradients) = self.vector(Role::Vector, &[(name, width)], InitialValues::Ones);
         Norm { weight, gradient: gradients.first().map(|gradient| gradient.tensor) }
     }
 
@@ -293,7 +331,7 @@ impl Walk<'_> {
     }
 
     /// Consecutive stretches of one vector, and the gradients of those that are trained.
-    fn vector(&mut self, parts: &[Part], initial: InitialValues) -> (Tensor, Vec<Gradient>) {
+    fn vector(&mut self, role: Role, parts: &[Part], initial: InitialValues) -> (Tensor, Vec<Gradient>) {
         let len = parts.iter().map(|(_, len)| len).sum();
         let stored = match self.is_master(parts) {
             true => at(self.master.reserve(DType::F32, 1, len), self.regions.master),
@@ -307,7 +345,7 @@ impl Walk<'_> {
                 shape: vec![*len],
                 weight: stored.column_range(first, *len),
                 state: state_of(&gradients, self.regions, first, |run, from| run.column_range(from, *len)),
-                role: Role::Vector,
+                role,
                 layer: self.layer,
                 initial,
             });

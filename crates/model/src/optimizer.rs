@@ -77,6 +77,7 @@ impl<D: Device> TrainingModel<D> {
                 _ => self.adamw(&group, rate, weight_decay, update),
             }
         }
+        self.weights.updated();
     }
 
     /// `average = decay·average + (1 − decay)·weights`.

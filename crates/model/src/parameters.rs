@@ -35,7 +35,7 @@ pub enum Role {
     Head,
     /// A norm or a bias.
     Vector,
-    /// A matrix of an adapter.
+    /// A matrix of an adapter, or its magnitudes.
     Adapter,
 }
 
@@ -61,15 +61,15 @@ impl Parameter {
 
     /// Whether it is a matrix, which weight decay applies to, rather than a norm or a bias.
     pub fn is_matrix(&self) -> bool {
-        self.role != Role::Vector
+        self.shape.len() > 1
     }
 
-    /// Whether a name is that of an adapter's matrix.
+    /// Whether a name is that of an adapter's parameter.
     pub fn is_adapter_name(name: &str) -> bool {
         is_adapter(name)
     }
 
-    /// Whether it is a matrix of an adapter.
+    /// Whether it belongs to an adapter.
     pub fn is_adapter(&self) -> bool {
         self.role == Role::Adapter
     }

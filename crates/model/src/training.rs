@@ -285,7 +285,7 @@ impl<D: Device> TrainingModel<D> {
     }
 
     fn upload_batch(&mut self, batch: &Batch) -> Rows {
-        self.weights.round();
+        self.weights.update_derived();
         let Weights { device, config, .. } = &mut self.weights;
         upload_batch(device, config, &self.layout.forward, &mut self.positions, batch)
     }

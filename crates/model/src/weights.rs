@@ -17,6 +17,8 @@ pub struct Weights<D: Device> {
     storage: Storage,
     /// Master weights were replaced since their rounded copies were made.
     rounded_is_stale: bool,
+    /// Weights changed since the norms of rows were computed, which DoRA needs.
+    norms_are_stale: bool,
 }
 
 impl<D: Device> Weights<D> {
@@ -37,7 +39,15 @@ impl<D: Device> Weights<D> {
         device.upload(cos, &tables.cos);
         device.upload(sin, &tables.sin);
         let network = Network::new(&config, &storage, &regions);
-        Ok(Weights { device, config, network, regions, storage, rounded_is_stale: true })
+        Ok(Weights {
+            device,
+            config,
+            network,
+            regions,
+            storage,
+            rounded_is_stale: true,
+            norms_are_stale: true,
+        })
     }
 
     /// The configuration.
@@ -112,7 +122,7 @@ impl<D: Device> Weights<D> {
         check_len(parameter, values)?;
         let tensor = parameter.weight;
         self.device.upload(tensor, values);
-        self.rounded_is_stale = true;
+        self.replaced();
         Ok(())
     }
 
@@ -131,6 +141,7 @@ impl<D: Device> Weights<D> {
             return refuse(format!("got {} bytes, the model has {expected}", from.len()));
         }
         self.device.upload_blocks(tensor, from);
+        self.replaced();
         Ok(())
     }
 
@@ -167,15 +178,30 @@ impl<D: Device> Weights<D> {
         for parameter in &self.network.parameters {
             self.device.upload(parameter.weight, &parameter.initial_values(seed));
         }
-        self.rounded_is_stale = true;
+        self.replaced();
+        self.initialize_magnitudes();
     }
 
-    /// Draws initial values of the adapters: A as PEFT does, B 0.
+    /// Draws initial values of the adapters of a base that is loaded: A as PEFT does, B 0; with DoRA m is the
+    /// norm of each row.
     pub fn initialize_adapters(&mut self, seed: u64) {
         for parameter in self.network.parameters.iter().filter(|parameter| parameter.is_adapter()) {
             self.device.upload(parameter.weight, &parameter.initial_values(seed));
         }
-        self.rounded_is_stale = true;
+        self.replaced();
+        self.initialize_magnitudes();
+    }
+
+    fn initialize_magnitudes(&mut self) {
+        self.update_norms();
+        for adapter in self.network.linears().filter_map(|linear| linear.adapter.as_ref()) {
+            for magnitude in adapter.parts.iter().filter_map(|part| part.magnitude) {
+                let inverse = self.device.download(magnitude.inverse_norm);
+                let norms: Vec<f32> = inverse.iter().map(|inverse| 1.0 / inverse).collect();
+                self.device.upload(magnitude.stored, &norms);
+            }
+        }
+        self.replaced();
     }
 
     /// Whether the model has adapters.
@@ -183,9 +209,33 @@ impl<D: Device> Weights<D> {
         self.storage.adapter.is_some()
     }
 
-    /// Updates the bfloat16 copies after master weights were replaced; the optimizer keeps them up to date
-    /// otherwise.
-    pub(crate) fn round(&mut self) {
+    /// Updates what is derived from weights before they are used: the bfloat16 copies after master weights
+    /// were replaced (the optimizer keeps them up to date otherwise), and the norms that DoRA needs.
+    pub(crate) fn update_derived(&mut self) {
+        self.round();
+        self.update_norms();
+    }
+
+    /// Something derived from weights is stale: they were replaced, or updated by the optimizer.
+    fn replaced(&mut self) {
+        (self.rounded_is_stale, self.norms_are_stale) = (true, true);
+    }
+
+    /// The optimizer updated the trained weights and their rounded copies.
+    pub(crate) fn updated(&mut self) {
+        self.norms_are_stale = true;
+    }
+
+    fn update_norms(&mut self) {
+        if let (Some(buffers), true) = (self.network.norm_buffers, self.norms_are_stale) {
+            for linear in self.network.linears() {
+                buffers.update(&mut self.device, linear);
+            }
+        }
+        self.norms_are_stale = false;
+    }
+
+    fn round(&mut self) {
         if let (Some(start), true) = (self.regions.rounded, self.rounded_is_stale) {
             let columns = self.network.bytes.master / DType::F32.size();
             let from = vector(self.regions.master, columns);
@@ -199,7 +249,7 @@ impl<D: Device> Weights<D> {
     pub(crate) fn set_master(&mut self, start: usize) {
         self.regions.master = start;
         self.network = Network::new(&self.config, &self.storage, &self.regions);
-        self.rounded_is_stale = true;
+        self.replaced();
     }
 
     /// The parameter of a name.

@@ -43,6 +43,16 @@ impl BaseModel {
             true => BaseModel::of_adapter(&path, recipe)?,
             false => BaseModel::of(OpenModel::open(&path)?)?,
         };
+        if recipe.tuning().adapter.is_some_and(|adapter| adapter.dora && !adapter.covers_whole_groups())
+            && base.has_fused_projections()
+        {
+            let message = format!(
+                "adapter.dora: `{}` keeps q, k and v in one matrix, and gate and up in another: name all \
+                 modules of a matrix in adapter.target_modules, or none",
+                base.path.display()
+            );
+            return Err(Error::Argument { message });
+        }
         let config = adjusted(&base.config, &base.path, recipe)?;
         Ok(Some(BaseModel { config, ..base }))
     }
@@ -85,9 +95,9 @@ impl BaseModel {
         if (AdapterConfig { dropout: wanted.dropout, ..found.clone() }) != wanted {
             let modules: Vec<&str> = found.target_modules.iter().map(|module| module.name()).collect();
             return Err(refuse(format!(
-                " of another shape than [adapter]: set rank = {}, alpha = {:?}, rank_stabilized = {} and \
-                 target_modules = {modules:?}",
-                found.rank, found.alpha, found.rank_stabilized
+                " of another shape than [adapter]: set rank = {}, alpha = {:?}, rank_stabilized = {}, dora = {} \
+                 and target_modules = {modules:?}",
+                found.rank, found.alpha, found.rank_stabilized, found.dora
             )));
         }
         let open = base_of_adapter(folder)?.ok_or_else(|| refuse(" without weights".to_owned()))?;

@@ -24,6 +24,9 @@ pub struct AdapterOptions {
     pub dropout: f64,
     /// Multiply by alpha / √rank instead (rsLoRA): keeps the scale at high ranks.
     pub rank_stabilized: bool,
+    /// Train the norm of each row of the adapted weights too (DoRA): closer to full fine-tuning at low ranks,
+    /// for a third more time.
+    pub dora: bool,
     /// Linear layers that have an adapter, in every block.
     #[schemars(length(min = 1))]
     pub target_modules: BTreeSet<Module>,
@@ -50,13 +53,15 @@ pub enum BaseFormat {
 
 impl Default for AdapterOptions {
     fn default() -> AdapterOptions {
-        let AdapterConfig { rank, alpha, rank_stabilized, target_modules, .. } = AdapterConfig::default();
+        let AdapterConfig { rank, alpha, rank_stabilized, dora, target_modules, .. } =
+            AdapterConfig::default();
         AdapterOptions {
             enabled: true,
             rank,
             alpha,
             dropout: 0.05,
             rank_stabilized,
+            dora,
             target_modules,
             base: BaseFormat::Auto,
         }
@@ -71,6 +76,7 @@ impl AdapterOptions {
             alpha: self.alpha,
             dropout: self.dropout as f32,
             rank_stabilized: self.rank_stabilized,
+            dora: self.dora,
             target_modules: self.target_modules.clone(),
         }
     }

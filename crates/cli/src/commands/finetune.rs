@@ -44,6 +44,8 @@ pub enum Method {
     Lora,
     /// Low-rank adapters on the frozen model in 4 bits: least memory.
     Qlora,
+    /// Low-rank adapters and the norms of the adapted weights' rows: nearer to all weights, slower.
+    Dora,
     /// All weights.
     Full,
     /// Low-rank adapters that learn from preference pairs (direct preference optimization).
@@ -56,6 +58,7 @@ pub fn run(global: &GlobalArguments, mut arguments: Arguments, console: &mut Con
     match arguments.method {
         Some(Method::Qlora) => layers.push(Override::flag("--method qlora", "adapter.base", "nf4")),
         Some(Method::Lora) => layers.push(Override::flag("--method lora", "adapter.base", "auto")),
+        Some(Method::Dora) => layers.push(Override::flag("--method dora", "adapter.dora", true)),
         Some(Method::Dpo) => {
             layers.push(Override::flag("--method dpo", "finetune.preference.loss", "sigmoid"));
             layers.push(Override::flag("--method dpo", "adapter.dropout", 0.0));

@@ -153,6 +153,14 @@ impl Device for Cpu {
         self.bias_backward_columns(dy, dbias);
     }
 
+    fn scale_columns(&mut self, x: Tensor, scale: Tensor) {
+        self.scale_columns_rows(x, scale);
+    }
+
+    fn column_dots(&mut self, x: Tensor, y: Tensor, scale: Tensor, out: Tensor) {
+        self.column_dots_columns(x, y, scale, out);
+    }
+
     fn embedding(&mut self, ids: Tensor, table: Tensor, out: Tensor) {
         self.embedding_rows(ids, table, out);
     }

@@ -4,7 +4,7 @@
 
 use super::buffer::Shared;
 use super::device::Cpu;
-use super::simd::{axpy, dot, dot3, exp, scaled_copy, simd};
+use super::simd::{add_products, axpy, dot, dot3, exp, multiply_in_place, scaled_copy, simd};
 use super::vector::{Element, with_element};
 use crate::device::{RmsNorm, RmsNormBackward, Rope};
 use crate::reference::dropout_keeps;
@@ -179,6 +179,38 @@ impl Cpu {
                 }
             });
         });
+    }
+
+    pub(super) fn scale_columns_rows(&mut self, x: Tensor, scale: Tensor) {
+        assert_eq!(x.columns, scale.columns);
+        let scale = self.arena.slice(scale);
+        with_element!(x.dtype, X => {
+            let to = self.rows::<X>(x);
+            // SAFETY: each row belongs to one item; the scale is only read.
+            self.each_row(x.rows, |r| multiply_in_place(unsafe { to.row(r) }, scale));
+        });
+    }
+
+    pub(super) fn column_dots_columns(&mut self, x: Tensor, y: Tensor, scale: Tensor, out: Tensor) {
+        assert_eq!((x.rows, x.columns, scale.columns), (y.rows, y.columns, out.columns));
+        assert_eq!(x.columns, out.columns);
+        let (scale, rows) = (self.arena.slice(scale), x.rows);
+        with_element!(x.dtype, X => with_element!(y.dtype, Y => {
+            let (x, y, to) = (self.rows::<X>(x), self.rows::<Y>(y), self.rows::<f32>(out));
+            self.pool.run(out.columns.div_ceil(COLUMNS_AN_ITEM), &|item, _| {
+                let range = item * COLUMNS_AN_ITEM..((item + 1) * COLUMNS_AN_ITEM).min(out.columns);
+                let mut sums = [0.0f32; COLUMNS_AN_ITEM];
+                let sums = &mut sums[..range.len()];
+                for r in 0..rows {
+                    // SAFETY: rows are read; the columns of the output belong to one item.
+                    let (x, y) = unsafe { (x.read_columns(r, range.clone()), y.read_columns(r, range.clone())) };
+                    add_products(sums, x, y);
+                }
+                multiply_in_place(sums, &scale[range.clone()]);
+                // SAFETY: as above.
+                axpy(unsafe { to.columns(0, range.clone()) }, 1.0, sums);
+            });
+        }));
     }
 
     pub(super) fn embedding_rows(&mut self, ids: Tensor, table: Tensor, out: Tensor) {

@@ -287,6 +287,24 @@ simd! {
 }
 
 simd! {
+    /// x *= y, element by element.
+    pub(super) fn multiply_in_place<X: Element>(x: &mut [X], y: &[f32]) {
+        for (x, &y) in x.iter_mut().zip(y) {
+            *x = X::put(x.get() * y);
+        }
+    }
+}
+
+simd! {
+    /// sums += x ⊙ y.
+    pub(super) fn add_products<X: Element, Y: Element>(sums: &mut [f32], x: &[X], y: &[Y]) {
+        for (sum, (&x, &y)) in sums.iter_mut().zip(x.iter().zip(y)) {
+            *sum += x.get() * y.get();
+        }
+    }
+}
+
+simd! {
     /// y += factor · x.
     pub(super) fn axpy<Y: Element, X: Element>(y: &mut [Y], factor: f32, x: &[X]) {
         for (y, &x) in y.iter_mut().zip(x) {

@@ -402,6 +402,22 @@ impl Device for Cuda {
         self.add_column_sums(partial, self.matrix(dbias));
     }
 
+    fn scale_columns(&mut self, x: Tensor, scale: Tensor) {
+        let arguments = Arguments::default().matrix(self.matrix(scale)).matrix(self.matrix(x));
+        self.over(self.functions().scale_columns, x.len(), arguments);
+    }
+
+    fn column_dots(&mut self, x: Tensor, y: Tensor, scale: Tensor, out: Tensor) {
+        let parts = x.rows.div_ceil(64).clamp(1, 256);
+        let [room] = self.scratch([parts * x.columns * 4]);
+        let partial = scratch_matrix(room, parts, x.columns);
+        let [x, y, scale] = [x, y, scale].map(|tensor| self.matrix(tensor));
+        let arguments = Arguments::default().matrix(x).matrix(y).matrix(scale).matrix(partial);
+        let grid = [x.tensor.columns.div_ceil(32), parts, 1];
+        self.push(self.functions().column_dots, grid, [32, 8, 1], 0, arguments);
+        self.add_column_sums(partial, self.matrix(out));
+    }
+
     fn embedding(&mut self, ids: Tensor, table: Tensor, out: Tensor) {
         let (from, to) = (self.matrix(table), self.matrix(out));
         let arguments = Arguments::default().long(self.address(ids)).matrix(from).matrix(to);

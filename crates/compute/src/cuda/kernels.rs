@@ -72,8 +72,8 @@ macro_rules! functions {
 }
 
 functions! {
-    plain: adamw add_bias add_column_sums append_to_cache axpby column_sums dropout fill momentum
-        scale_by_frobenius_norm sgd_step sort_count sort_scan sort_scatter squared_norm sum_parts;
+    plain: adamw add_bias add_column_sums append_to_cache axpby column_dots column_sums dropout fill momentum
+        scale_by_frobenius_norm scale_columns sgd_step sort_count sort_scan sort_scatter squared_norm sum_parts;
     forms: add attention_any attention_any_keys attention_any_queries copy cross_entropy embedding
         embedding_pieces embedding_runs few_rows rmsnorm rmsnorm_backward rope swiglu swiglu_backward;
     heads: attention attention_delta attention_keys attention_queries;

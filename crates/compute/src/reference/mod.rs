@@ -159,6 +159,23 @@ impl Device for Reference {
         }
     }
 
+    fn scale_columns(&mut self, x: Tensor, scale: Tensor) {
+        for r in 0..x.rows {
+            for c in 0..x.columns {
+                let value = self.get(x, r, c) * self.get(scale, 0, c);
+                self.set(x, r, c, value);
+            }
+        }
+    }
+
+    fn column_dots(&mut self, x: Tensor, y: Tensor, scale: Tensor, out: Tensor) {
+        for c in 0..x.columns {
+            let dot: f64 = (0..x.rows).map(|r| self.get(x, r, c) * self.get(y, r, c)).sum();
+            let scaled = dot * self.get(scale, 0, c);
+            self.add_to(out, 0, c, scaled);
+        }
+    }
+
     fn embedding(&mut self, ids: Tensor, table: Tensor, out: Tensor) {
         for n in 0..out.rows {
             let id = self.get(ids, 0, n) as usize;

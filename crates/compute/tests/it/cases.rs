@@ -353,10 +353,13 @@ fn copies(element: DType, visit: &mut Visit) {
         let (bias, dbias) = (c.input_of(DType::F32, 1, width), c.in_out_of(DType::F32, 1, width));
         let filled = c.in_out_of(DType::F32, n, width);
         let view = x.column_range(1, width);
+        let dots = c.in_out_of(DType::F32, 1, width);
         visit(&c, &|d| {
             d.add(view, y);
             d.add_bias(view, bias);
             d.bias_backward(view, dbias);
+            d.column_dots(view, y, bias, dots);
+            d.scale_columns(view, bias);
             d.copy(view, y);
             d.fill(filled, 0.5);
         });

@@ -13,7 +13,7 @@ use store::fs::RealFs;
 
 use crate::training;
 
-fn config() -> ModelConfig {
+pub(crate) fn config() -> ModelConfig {
     ModelConfig {
         vocab_size: 40,
         hidden_size: 48,
@@ -27,12 +27,12 @@ fn config() -> ModelConfig {
     }
 }
 
-fn adapter(dropout: f32) -> AdapterConfig {
+pub(crate) fn adapter(dropout: f32) -> AdapterConfig {
     AdapterConfig { rank: 4, alpha: 6.0, dropout, ..AdapterConfig::default() }
 }
 
 /// Of conversations only some tokens are trained.
-fn batch() -> Batch {
+pub(crate) fn batch() -> Batch {
     let mut batch = training::random_batch(&config(), 2, 12);
     for (at, weight) in batch.weights.iter_mut().enumerate() {
         *weight = if at % 3 == 1 { 1.0 } else { 0.0 };
@@ -40,19 +40,23 @@ fn batch() -> Batch {
     batch
 }
 
-fn adapted(adapter: AdapterConfig, precision: Precision) -> Training {
+pub(crate) fn adapted(adapter: AdapterConfig, precision: Precision) -> Training {
     let (trainable, adapter) = (Trainable::Adapters, Some(adapter));
     Training { trainable, adapter, ..Training::new(2, 12, precision) }
 }
 
 /// A model with weights from a seed, and B's that are not zero.
-fn laid_out(training: Training) -> TrainingModel<Cpu> {
+pub(crate) fn laid_out(training: Training) -> TrainingModel<Cpu> {
     let mut model = training::laid_out(Cpu::new(2), config(), training);
     model.initialize(7);
     for parameter in model.weights().parameters().to_vec() {
+        let step = |at: usize| ((at * 37 % 29) as f32 - 14.0) / 100.0;
         if parameter.name.contains("lora_B") {
-            let values = (0..parameter.len()).map(|at| ((at * 37 % 29) as f32 - 14.0) / 100.0);
-            let values: Vec<f32> = values.collect();
+            let values: Vec<f32> = (0..parameter.len()).map(step).collect();
+            model.weights_mut().upload(&parameter.name, &values).unwrap();
+        } else if parameter.name.contains("lora_magnitude") {
+            let mut values = model.weights_mut().download(&parameter.name).unwrap();
+            values.iter_mut().enumerate().for_each(|(at, value)| *value *= 1.0 + step(at));
             model.weights_mut().upload(&parameter.name, &values).unwrap();
         }
     }
@@ -60,7 +64,7 @@ fn laid_out(training: Training) -> TrainingModel<Cpu> {
     model
 }
 
-fn names(model: &TrainingModel<Cpu>, part: &str) -> Vec<String> {
+pub(crate) fn names(model: &TrainingModel<Cpu>, part: &str) -> Vec<String> {
     let parameters = model.weights().parameters().iter();
     parameters.map(|p| p.name.clone()).filter(|name| name.contains(part)).collect()
 }
@@ -82,6 +86,12 @@ fn merged(adapted: &mut TrainingModel<Cpu>, config: &AdapterConfig) -> Evaluator
                 *value += config.scale() * sum;
             }
         }
+        if let Ok(norms) = adapted.weights_mut().download(&format!("{module}.lora_magnitude_vector")) {
+            for (row, norm) in weight.chunks_exact_mut(parameter.shape[1]).zip(norms) {
+                let by = norm / row.iter().map(|w| w * w).sum::<f32>().sqrt();
+                row.iter_mut().for_each(|w| *w *= by);
+            }
+        }
         merged.weights_mut().upload(&parameter.name, &weight).unwrap();
     }
     merged
@@ -90,9 +100,15 @@ fn merged(adapted: &mut TrainingModel<Cpu>, config: &AdapterConfig) -> Evaluator
 #[test]
 fn an_adapter_adds_the_product_of_its_matrices() {
     let some = [Module::KProj, Module::UpProj, Module::DownProj];
-    for (targets, rank_stabilized) in [(Module::ALL.to_vec(), false), (some.to_vec(), true)] {
-        let target_modules: BTreeSet<Module> = targets.into_iter().collect();
-        let config = AdapterConfig { target_modules, rank_stabilized, ..adapter(0.1) };
+    let all = Module::ALL.to_vec();
+    for (targets, rank_stabilized, dora) in [
+        (&all, false, false),
+        (&some.to_vec(), true, false),
+        (&all, false, true),
+        (&some.to_vec(), true, true),
+    ] {
+        let target_modules: BTreeSet<Module> = targets.iter().copied().collect();
+        let config = AdapterConfig { target_modules, rank_stabilized, dora, ..adapter(0.1) };
         let mut model = laid_out(adapted(config.clone(), Precision::F32));
         let (found, expected) = (model.evaluate(&batch()), merged(&mut model, &config).evaluate(&batch()));
         assert!((found / expected - 1.0).abs() < 1e-6, "{found}, merged {expected}");
@@ -107,7 +123,7 @@ fn an_adapter_adds_the_product_of_its_matrices() {
 }
 
 /// The loss of one accumulation: dropout drops the same elements for the same seed.
-fn loss(model: &mut TrainingModel<Cpu>) -> f64 {
+pub(crate) fn loss(model: &mut TrainingModel<Cpu>) -> f64 {
     model.begin_step();
     model.accumulate(&batch(), 1.0, 3);
     model.step_outcome().loss_sum
@@ -276,9 +292,15 @@ fn a_base_in_blocks_trains_as_its_dequantized_values() {
 #[test]
 fn an_adapter_is_read_back_as_it_was_written() {
     let some = [Module::QProj, Module::VProj, Module::UpProj, Module::DownProj];
-    for targets in [Module::ALL.to_vec(), some.to_vec()] {
+    for (targets, dora) in [
+        (Module::ALL.to_vec(), false),
+        (some.to_vec(), false),
+        (Module::ALL.to_vec(), true),
+        (some.to_vec(), true),
+    ] {
         for fused_projections in [false, true] {
-            let config = AdapterConfig { target_modules: targets.iter().copied().collect(), ..adapter(0.0) };
+            let target_modules = targets.iter().copied().collect();
+            let config = AdapterConfig { target_modules, dora, ..adapter(0.0) };
             let mut model = laid_out(adapted(config.clone(), Precision::F32));
             let expected = model.evaluate(&batch());
             let folder = tempfile::tempdir().unwrap();
@@ -288,7 +310,13 @@ fn an_adapter_is_read_back_as_it_was_written() {
                 fused_projections,
                 ..BaseName::default()
             };
-            adapter_folder::save(&RealFs, folder.path(), model.weights_mut(), &config, &base).unwrap();
+            let saved = adapter_folder::save(&RealFs, folder.path(), model.weights_mut(), &config, &base);
+            if dora && fused_projections && targets.len() < Module::ALL.len() {
+                let refused = saved.unwrap_err().to_string();
+                assert!(refused.contains("DoRA on a part of"), "{refused}");
+                continue;
+            }
+            saved.unwrap();
 
             let (read, name) = adapter_folder::read_config(&RealFs, folder.path()).unwrap();
             assert_eq!((name.name, name.hash), (base.name, base.hash));

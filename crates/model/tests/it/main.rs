@@ -4,6 +4,7 @@
 mod adapter;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod dora;
 mod dropout;
 mod folder;
 mod golden;

@@ -71,6 +71,12 @@ KERNEL void add_bias(Pair p) {
 }
 EXPORT(add_bias)
 
+// Every row of `to` *= the one row of `from`.
+KERNEL void scale_columns(Pair p) {
+    for (Places<1> i(p.to); i.more(); i.next()) put(p.to, i.row(), i.column(), get(p.to, i.row(), i.column()) * get(p.from, 0, i.column()));
+}
+EXPORT(scale_columns)
+
 __device__ __forceinline__ u64 mix(u64 z) {
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
@@ -215,6 +221,30 @@ KERNEL void column_sums(Pair p) {
     put(p.to, blockIdx.y, column, sum);
 }
 EXPORT(column_sums)
+
+struct ColumnDots {
+    Matrix x;
+    Matrix y;
+    // (1, columns).
+    Matrix scale;
+    // (parts, columns).
+    Matrix to;
+};
+
+// Row `blockIdx.y` of `to` = scale · the column sums of x · y over every gridDim.y-th block of rows.
+KERNEL void column_dots(ColumnDots p) {
+    __shared__ float room[8][32];
+    int column = blockIdx.x * 32 + threadIdx.x;
+    float sum = 0.0f;
+    if (column < p.x.columns)
+        for (i64 row = (i64)blockIdx.y * 8 + threadIdx.y; row < p.x.rows; row += (i64)gridDim.y * 8) sum += get(p.x, row, column) * get(p.y, row, column);
+    room[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y != 0 || column >= p.x.columns) return;
+    for (int i = 1; i < 8; i++) sum += room[i][threadIdx.x];
+    put(p.to, blockIdx.y, column, sum * get(p.scale, 0, column));
+}
+EXPORT(column_dots)
 
 // The one row of `to` += the column sums of `from`. Blocks of 32 × 8 threads.
 KERNEL void add_column_sums(Pair p) {

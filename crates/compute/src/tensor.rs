@@ -52,6 +52,9 @@ impl DType {
         }
     }
 
+    /// Those whose elements come in blocks.
+    pub const BLOCKS: [DType; 3] = [DType::Q8_0, DType::Q4_0, DType::Nf4];
+
     /// Whether elements come in blocks with a scale of their own.
     pub const fn is_blocks(self) -> bool {
         matches!(self, DType::Q8_0 | DType::Q4_0 | DType::Nf4)

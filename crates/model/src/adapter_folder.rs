@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use compute::Device;
+use compute::{DType, Device};
 use formats::hf;
 use formats::peft::{self, LoraConfig};
-use formats::safetensors::{self, Dtype, Reader, TensorSpec, pytorch_metadata};
+use formats::safetensors::{self, Reader, TensorSpec, pytorch_metadata};
 use store::fs::{Fs, FsReader};
 
 use crate::adapter::{self, AdapterConfig, Module};
@@ -15,11 +15,12 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::folder::Place;
 use crate::network::Network;
-use crate::stored::Stored;
 use crate::weights::Weights;
 
 /// The key of the file's metadata that identifies the base's weights.
 const BASE_HASH: &str = "base_blake3";
+/// The key of the type that the base's matrices were quantized to in training.
+const BASE_TYPE: &str = "base_quantization";
 
 /// The model that an adapter belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct BaseName {
     pub revision: Option<String>,
     /// Identifies its weights, where the adapter was made by this program.
     pub hash: Option<String>,
+    /// The type that its layers' matrices were quantized to in training, where they were.
+    pub quantization: Option<DType>,
     /// Whether its files keep queries, keys and values in one matrix, and gate and up in another.
     pub fused_projections: bool,
 }
@@ -73,6 +76,7 @@ pub fn save<D: Device>(
     file.write(fs, &folder.join(peft::CONFIG_FILE))?;
     let mut metadata = pytorch_metadata();
     metadata.extend(base.hash.clone().map(|hash| (BASE_HASH.to_owned(), hash)));
+    metadata.extend(base.quantization.map(|dtype| (BASE_TYPE.to_owned(), dtype.name().to_owned())));
     let mut specs = Vec::new();
     let mut sources = BTreeMap::new();
     for target in &targets {
@@ -217,7 +221,7 @@ fn targets(parameters: &[(String, Vec<usize>)], config: &AdapterConfig, hf: &hf:
 }
 
 /// An adapter's file with the matrices of the base that its tensors belong to.
-struct AdapterFile {
+pub(crate) struct AdapterFile {
     path: PathBuf,
     reader: Reader<Box<dyn FsReader>>,
     rank: usize,
@@ -226,13 +230,13 @@ struct AdapterFile {
 }
 
 /// The adapter of one weight, each row-major.
-struct Matrices {
+pub(crate) struct Matrices {
     /// (rank, columns).
-    a: Vec<f32>,
+    pub a: Vec<f32>,
     /// (rows, rank).
-    b: Vec<f32>,
+    pub b: Vec<f32>,
     /// (rows), with DoRA.
-    magnitude: Option<Vec<f32>>,
+    pub magnitude: Option<Vec<f32>>,
 }
 
 impl AdapterFile {
@@ -240,7 +244,7 @@ impl AdapterFile {
     ///
     /// # Errors
     /// A tensor that is missing, of another shape, or of no matrix: the adapter belongs to another base.
-    fn open(
+    pub fn open(
         fs: &dyn Fs,
         folder: &Path,
         config: &AdapterConfig,
@@ -290,7 +294,7 @@ impl AdapterFile {
     }
 
     /// The adapter of a weight; `None`: it has none.
-    fn matrices(&mut self, weight: &str) -> Result<Option<Matrices>> {
+    pub fn matrices(&mut self, weight: &str) -> Result<Option<Matrices>> {
         let is_it = |part: &Part| part.weight == weight;
         let Some(target) = self.targets.iter().find(|target| target.parts.iter().any(is_it)) else {
             return Ok(None);
@@ -362,8 +366,16 @@ pub fn read_config(fs: &dyn Fs, folder: &Path) -> Result<(AdapterConfig, BaseNam
     };
     adapter.validate()?;
     let hash = reader.metadata().get(BASE_HASH).cloned();
+    let quantization = match reader.metadata().get(BASE_TYPE) {
+        None => None,
+        Some(name) => {
+            let known = DType::BLOCKS.into_iter().find(|dtype| dtype.name() == name);
+            let unknown = || refuse(format!("{BASE_TYPE}: `{name}` is not supported"));
+            Some(known.ok_or_else(unknown)?)
+        }
+    };
     let LoraConfig { base_model: name, revision, .. } = config;
-    Ok((adapter, BaseName { name, revision, hash, fused_projections: false }))
+    Ok((adapter, BaseName { name, revision, hash, quantization, fused_projections: false }))
 }
 
 /// Loads the adapters of a folder into a model that has them.
@@ -406,67 +418,4 @@ pub fn is_adapter(fs: &dyn Fs, folder: &Path) -> bool {
 fn module_name(parameter: &str) -> Option<&str> {
     let (module, _) = parameter.rsplit_once(".lora_")?;
     module.rsplit('.').next()
-}
-
-/// Writes a base's weights with the adapters of a folder added to them, W + s·B·A, its rows scaled to the norms
-/// of DoRA where the adapter has them, as a model folder without tokenizer. One tensor at a time is in memory.
-///
-/// # Errors
-/// An adapter that does not fit the base; a type that models are not stored in; I/O errors.
-pub fn merge(fs: &dyn Fs, base: &mut Stored, adapter: &Path, dtype: Dtype, out: &Path) -> Result<()> {
-    let (config, _) = read_config(fs, adapter)?;
-    let parameters = base.parameters();
-    let mut file = AdapterFile::open(fs, adapter, &config, &parameters, base.hf())?;
-    let mut hf = base.hf().clone();
-    (hf.dtype, hf.fused_projections) = (dtype, false);
-    hf.write(fs, &out.join(crate::folder::CONFIG_FILE))?;
-    let zeros = hf.zero_tensors();
-    let spec = |(name, shape): &(String, Vec<usize>)| TensorSpec { dtype, ..TensorSpec::f32(name, shape) };
-    let specs: Vec<TensorSpec> = parameters.iter().chain(&zeros).map(spec).collect();
-    let mut failed = None;
-    let written =
-        safetensors::write(fs, &out.join(safetensors::WEIGHTS_FILE), specs, &pytorch_metadata(), |spec| {
-            if zeros.iter().any(|(name, _)| *name == spec.name) {
-                return Ok(Cow::Owned(vec![0.0; spec.shape.iter().product()]));
-            }
-            let mut keep = |error: Error| {
-                let message = error.to_string();
-                failed = Some(error);
-                formats::Error::Invalid { message }
-            };
-            let mut values = base.read(&spec.name, &spec.shape).map_err(&mut keep)?;
-            let matrices = file.matrices(&spec.name).map_err(&mut keep)?;
-            if let Some(Matrices { a, b, magnitude }) = matrices {
-                add_product(&mut values, &a, &b, config.rank, config.scale());
-                if let Some(magnitude) = magnitude {
-                    set_row_norms(&mut values, &magnitude);
-                }
-            }
-            Ok(Cow::Owned(values))
-        });
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(written.map(drop)?),
-    }
-}
-
-/// `w += scale·b·a`, with w (rows, columns), b (rows, rank), a (rank, columns), row-major.
-fn add_product(w: &mut [f32], a: &[f32], b: &[f32], rank: usize, scale: f32) {
-    let columns = a.len() / rank;
-    for (row, b) in w.chunks_exact_mut(columns).zip(b.chunks_exact(rank)) {
-        for (&b, a) in b.iter().zip(a.chunks_exact(columns)) {
-            for (w, a) in row.iter_mut().zip(a) {
-                *w += scale * b * a;
-            }
-        }
-    }
-}
-
-/// Scales each row of w to its norm.
-fn set_row_norms(w: &mut [f32], norms: &[f32]) {
-    for (row, norm) in w.chunks_exact_mut(w.len() / norms.len()).zip(norms) {
-        let squares: f64 = row.iter().map(|&w| f64::from(w) * f64::from(w)).sum();
-        let by = (f64::from(*norm) / squares.sqrt()) as f32;
-        row.iter_mut().for_each(|w| *w *= by);
-    }
 }

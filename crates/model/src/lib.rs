@@ -13,6 +13,7 @@
 
 pub mod adapter;
 pub mod adapter_folder;
+pub mod adapter_merge;
 mod backward;
 pub mod config;
 mod decoder;

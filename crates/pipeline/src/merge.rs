@@ -1,18 +1,31 @@
 //! Merges an adapter into its base: a model folder that needs no adapter.
+//!
+//! An adapter that was trained on a quantized base (QLoRA) has learned to correct what quantization changed.
+//! Merged into the unquantized base it corrects what is not there, which degrades some models; merged into
+//! the dequantized base it is what was trained. Both are measured on held-out examples, and the better is
+//! taken.
 
 use std::path::{Path, PathBuf};
 
+use compute::Target;
+use compute::cpu::Cpu;
 use formats::safetensors::Dtype;
-use model::adapter_folder;
+use model::adapter_folder::{self, BaseName};
+use model::adapter_merge::{self, Merge};
+use model::{AdapterConfig, DType, Evaluation, Evaluator, Precision};
+use serde::Serialize;
 use serde_json::json;
 use store::fs::{Fs, RealFs};
 use store::manifest::Manifest;
 use store::stage::StagedFolder;
 use store::{ownership, stage};
 use tokenizer::TOKENIZER_FILE;
+use tokens::{Split, TokenDataset};
+use train::StopFlag;
 
 use crate::base_of_adapter::base_of_adapter;
 use crate::open_model::{GENERATION_FILE, OpenModel};
+use crate::project::Project;
 use crate::{Error, Result};
 
 /// The stage's name in the folder's manifest.
@@ -25,9 +38,32 @@ const COPIED: [&str; 5] = [
     GENERATION_FILE,
     "chat_template.jinja",
 ];
+/// Most sequences of held-out examples that are measured.
+const MEASURED_SEQUENCES: u64 = 64;
+
+/// The weights that an adapter is merged into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Onto {
+    /// The base's own.
+    Base,
+    /// The base's, quantized as in training, and dequantized.
+    Dequantized,
+}
+
+/// Held-out losses of both ways to merge, in nats per trained token.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Measured {
+    /// Merged into the base's own weights.
+    pub base: f64,
+    /// Merged into the dequantized weights.
+    pub dequantized: f64,
+    /// Trained tokens that were measured.
+    pub tokens: u64,
+}
 
 /// What was merged.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Merged {
     /// The base.
     pub base: PathBuf,
@@ -35,15 +71,38 @@ pub struct Merged {
     pub out: PathBuf,
     /// Bytes of its files.
     pub bytes: u64,
+    /// The type that the base was quantized to in training, where it was.
+    pub quantization: Option<&'static str>,
+    /// The weights that the adapter was merged into.
+    pub onto: Onto,
+    /// Both ways, where the base was quantized and there are held-out examples.
+    pub measured: Option<Measured>,
 }
 
-/// Merges the adapter in a folder into `base`, or into the model that the adapter names, which must be the
-/// one that it was trained on.
+/// How to merge.
+#[derive(Clone, Debug)]
+pub struct MergeOptions {
+    /// The model to merge into; `None`: the one that the first adapter names, which must be the one that it
+    /// was trained on.
+    pub base: Option<PathBuf>,
+    /// Type of the merged weights.
+    pub dtype: Dtype,
+    /// The weights to merge into; `None`: of one adapter on a quantized base the better ones on the
+    /// validation examples of the project whose `model/` it is, or the base's own if there are none.
+    pub onto: Option<Onto>,
+    /// Take the adapters out of a merged model instead.
+    pub undo: bool,
+}
+
+/// Merges the adapters in folders into their base.
 ///
 /// # Errors
-/// No adapter; an adapter for another base; a folder with files of others in the way; I/O errors.
-pub fn merge(adapter: &Path, base: Option<&Path>, dtype: Dtype, out: &Path) -> Result<Merged> {
-    let mut open = match base {
+/// No adapter; an adapter for another base; a folder with files of others in the way; `onto` dequantized
+/// weights of a base that was not quantized; I/O errors.
+pub fn merge(adapters: &[PathBuf], options: &MergeOptions, out: &Path) -> Result<Merged> {
+    let &MergeOptions { ref base, dtype, onto, undo } = options;
+    let adapter = adapters.first().ok_or_else(|| Error::Argument { message: "no adapter".to_owned() })?;
+    let mut open = match base.as_deref() {
         // On purpose: the same model in another type, for one.
         Some(base) => OpenModel::open(base)?,
         None => base_of_adapter(adapter)?.ok_or_else(|| Error::Argument {
@@ -51,10 +110,35 @@ pub fn merge(adapter: &Path, base: Option<&Path>, dtype: Dtype, out: &Path) -> R
         })?,
     };
     let base = open.path.clone();
+    let (config, BaseName { quantization, .. }) = adapter_folder::read_config(&RealFs, adapter)?;
     stage::repair(&RealFs, out)?;
     ownership::check(&RealFs, out, STAGE)?;
+    if undo && options.base.is_none() {
+        let message = "merge --undo: name the merged model with --base MODEL".to_owned();
+        return Err(Error::Argument { message });
+    }
+    let quantization = quantization.filter(|_| adapters.len() == 1 && !undo);
+    let measured = match (quantization, onto) {
+        (None, Some(Onto::Dequantized)) => {
+            let message = format!(
+                "`{}`: only one adapter that this program trained on a quantized base can be merged into the \
+                 dequantized weights",
+                adapter.display()
+            );
+            return Err(Error::Argument { message });
+        }
+        (Some(quantization), None) => measure(adapter, &mut open, &config, quantization, dtype)?,
+        _ => None,
+    };
+    let better = |losses: Measured| match losses.dequantized < losses.base {
+        true => Onto::Dequantized,
+        false => Onto::Base,
+    };
+    let onto = onto.or_else(|| measured.map(better)).unwrap_or(Onto::Base);
     let staged = StagedFolder::begin(&RealFs, out, STAGE)?;
-    adapter_folder::merge(&RealFs, &mut open.stored, adapter, dtype, staged.path())?;
+    let quantized = quantization.filter(|_| onto == Onto::Dequantized);
+    let merge = Merge { adapters, quantization: quantized, undo, dtype };
+    adapter_merge::merge(&RealFs, &mut open.stored, &merge, staged.path())?;
     // The adapter's files are those that it was trained with.
     for name in COPIED {
         let from =
@@ -64,10 +148,55 @@ pub fn merge(adapter: &Path, base: Option<&Path>, dtype: Dtype, out: &Path) -> R
             store::atomic::write(staged.fs(), &staged.path().join(name), &bytes)?;
         }
     }
-    let options = json!({ "dtype": dtype.to_string() });
+    let options = json!({ "dtype": dtype.to_string(), "onto": onto, "undo": undo, "measured": measured });
     let made = staged.commit(Manifest::new(STAGE, options, Default::default()))?;
     let bytes = made.manifest.outputs.values().map(|file| file.bytes).sum();
     // Read back as any program would.
     OpenModel::open(out)?;
-    Ok(Merged { base, out: out.to_owned(), bytes })
+    let quantization = quantization.map(DType::name);
+    Ok(Merged { base, out: out.to_owned(), bytes, quantization, onto, measured })
+}
+
+/// Losses of both ways to merge on the validation examples of the project whose `model/` the adapter is;
+/// `None`: there are none.
+fn measure(
+    adapter: &Path,
+    open: &mut OpenModel,
+    config: &AdapterConfig,
+    quantization: DType,
+    dtype: Dtype,
+) -> Result<Option<Measured>> {
+    let folder = std::path::absolute(adapter).unwrap_or_else(|_| adapter.to_owned());
+    let Some(project) = folder.parent().map(Project::new).filter(|project| project.model() == folder) else {
+        return Ok(None);
+    };
+    let tokens = project.tokens();
+    if !RealFs.exists(&tokens.join(store::manifest::FILE_NAME)) {
+        return Ok(None);
+    }
+    let manifest = Manifest::read(&RealFs, &tokens)?;
+    let Some(sequence_length) = manifest.options["sequence_length"].as_u64() else { return Ok(None) };
+    let held_out = TokenDataset::open(&RealFs, &tokens, Split::Validation, open.tokenizer.hash())?;
+    if held_out.token_count() == 0 {
+        return Ok(None);
+    }
+    let precision = match dtype {
+        Dtype::BF16 | Dtype::F16 if Target::cpu(0).has_bf16() => Precision::Bf16,
+        _ => Precision::F32,
+    };
+    let length = sequence_length as usize;
+    let evaluation = Evaluation { adapter: Some(config.clone()), ..Evaluation::new(1, length, precision) };
+    let mut model = Evaluator::new(Cpu::new(0), open.stored.config().clone(), evaluation)?;
+    let loss = |model: &mut Evaluator<Cpu>| -> Result<(f64, f64)> {
+        adapter_folder::load(&RealFs, adapter, model.weights_mut())?;
+        let mut of_batch = |batch: &compute::Batch| train::weighted(model.evaluate(batch), batch);
+        let batches = held_out.spread_batches(1, length, MEASURED_SEQUENCES);
+        let found = train::evaluate(&mut of_batch, batches, &StopFlag::default())?;
+        Ok(found.map_or((f64::NAN, 0.0), |found| (found.loss, found.tokens)))
+    };
+    open.stored.load(model.weights_mut())?;
+    let (base, tokens) = loss(&mut model)?;
+    adapter_merge::load_dequantized(&mut open.stored, model.weights_mut(), config, quantization)?;
+    let (dequantized, _) = loss(&mut model)?;
+    Ok(Some(Measured { base, dequantized, tokens: tokens as u64 }))
 }

@@ -1,6 +1,6 @@
 //! Where a run's weights start, and which of them it trains.
 
-use model::{AdapterConfig, Preference, Trainable, WeightTypes};
+use model::{AdapterConfig, DType, Preference, Trainable, WeightTypes};
 use serde_json::{Value, json};
 
 use crate::Result;
@@ -16,6 +16,14 @@ pub struct Tuning {
 }
 
 impl Tuning {
+    /// The blocks that the layers' frozen matrices are quantized to, where they are.
+    pub fn quantization(&self) -> Option<DType> {
+        match self.frozen {
+            Some(WeightTypes::Layers { hidden, .. }) if hidden.is_blocks() => Some(hidden),
+            _ => None,
+        }
+    }
+
     /// The parameters that are trained.
     pub fn trainable(&self) -> Trainable {
         if self.adapter.is_some() { Trainable::Adapters } else { Trainable::All }

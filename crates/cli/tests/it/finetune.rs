@@ -6,7 +6,7 @@ use testkit::Sandbox;
 use crate::{sandbox, write_tiny_to};
 
 /// A base of a second's training; its vocabulary has the tokens of ChatML.
-fn write_base(sandbox: &Sandbox) {
+pub(crate) fn write_base(sandbox: &Sandbox) {
     write_tiny_to(sandbox, "base/");
     sandbox.run("run --project base --set train.steps=4 --set train.sequence_length=256").expect(0);
 }
@@ -21,19 +21,19 @@ fn conversation(number: usize) -> Value {
     })
 }
 
-fn write_examples(sandbox: &Sandbox) {
+pub(crate) fn write_examples(sandbox: &Sandbox) {
     let lines: Vec<String> = (0..40).map(|number| conversation(number).to_string()).collect();
     sandbox.write("chat.jsonl", lines.join("\n"));
 }
 
-const SHORT: &str = "--set train.steps=6 --set train.batch_size=2 \
+pub(crate) const SHORT: &str = "--set train.steps=6 --set train.batch_size=2 \
                      --set train.sequence_length=128 --set train.learning_rate=0.01 --set train.checkpoint_every=2";
 
-fn last_json(text: &str) -> Value {
+pub(crate) fn last_json(text: &str) -> Value {
     serde_json::from_str(text.lines().last().expect("a line")).expect("JSON")
 }
 
-fn answer(sandbox: &Sandbox, model: &str) -> String {
+pub(crate) fn answer(sandbox: &Sandbox, model: &str) -> String {
     let chat = "--chat --prompt hello --temperature 0 --max-new-tokens 12 --json";
     let finished = sandbox.run(&format!("generate {model} {chat}")).expect(0);
     last_json(&finished.stdout)["text"].as_str().expect("text").to_owned()

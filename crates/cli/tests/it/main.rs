@@ -15,6 +15,7 @@ mod help;
 mod kill;
 #[cfg(target_os = "linux")]
 mod limits;
+mod merge;
 mod model_folder;
 mod objects;
 #[cfg(unix)]

@@ -151,7 +151,7 @@ pub(crate) fn write_model(
 fn write_adapter(
     to: &StagedFolder<'_>,
     weights: &mut Weights<AnyDevice>,
-    adapter: &AdapterConfig,
+    (adapter, quantization): (&AdapterConfig, Option<DType>),
     base: &BaseModel,
 ) -> Result<()> {
     let path = std::path::absolute(base.path()).unwrap_or_else(|_| base.path().to_owned());
@@ -160,8 +160,13 @@ fn write_adapter(
         None => (path.display().to_string(), None),
     };
     let hash = Some(base.weights_hash().to_owned());
-    let base_name =
-        BaseName { name: Some(name), revision, hash, fused_projections: base.has_fused_projections() };
+    let base_name = BaseName {
+        name: Some(name),
+        revision,
+        hash,
+        quantization,
+        fused_projections: base.has_fused_projections(),
+    };
     Ok(adapter_folder::save(to.fs(), to.path(), weights, adapter, &base_name)?)
 }
 
@@ -181,9 +186,10 @@ fn write(
     };
     let base = BaseModel::of_run(&trained.run, &trained.meta)?;
     let beside = Beside::of_run(trained, &prepared.tokenizer, base.as_ref())?;
-    match (trained.meta.recipe.tuning().adapter, &base) {
+    let tuning = trained.meta.recipe.tuning();
+    match (&tuning.adapter, &base) {
         (Some(adapter), Some(base)) => {
-            write_adapter(to, checkpoint.weights_mut(), &adapter, base)?;
+            write_adapter(to, checkpoint.weights_mut(), (adapter, tuning.quantization()), base)?;
             beside.write(to, None, sampling)?;
         }
         _ => write_model(to, checkpoint.weights_mut(), &beside, sampling)?,

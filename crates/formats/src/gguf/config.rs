@@ -8,7 +8,7 @@ use std::f64::consts::PI;
 use std::io::{Read, Seek};
 
 use super::metadata::Metadata;
-use super::names;
+use super::names::{self, ROPE_FACTORS, UNROTATED_INTERVAL};
 use super::reader::Reader;
 use super::tensor_type::TensorType;
 use crate::error::{ErrorKind, Result};
@@ -17,8 +17,6 @@ use crate::safetensors::Dtype;
 
 /// Larger sizes are refused before anything is multiplied: no model of this family comes near.
 const LARGEST_SIZE: u64 = 1 << 32;
-/// llama.cpp's frequency factors of Llama 3's rule, one for each pair of dimensions.
-const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// Keys of an architecture that do not affect logits.
 const HARMLESS: [&str; 3] = ["pooling_type", "rope.scaling.finetuned", "tensor_data_layout"];
@@ -48,7 +46,7 @@ const TAKEN: [&str; 22] = [
     "vocab_size",
 ];
 
-/// The configuration of a model of architecture `llama`, `qwen2` or `qwen3`. Tied embeddings are those of a
+/// The configuration of a model of architecture `llama`, `qwen2`, `qwen3` or `smollm3`. Tied embeddings are those of a
 /// file without `output.weight`; a quantized model's `dtype` is F32.
 ///
 /// # Errors
@@ -84,6 +82,12 @@ pub fn config<R: Read + Seek>(reader: &mut Reader<R>) -> Result<Config> {
     let qk_norm = keys.architecture == Architecture::Qwen3;
     let original = keys.size("rope.scaling.original_context_length")?;
     let rotated_by_factors = keys.architecture == Architecture::Llama;
+    let unrotated_layers = match keys.architecture {
+        Architecture::SmolLm3 => {
+            (0..num_hidden_layers).filter(|layer| (layer + 1).is_multiple_of(UNROTATED_INTERVAL)).collect()
+        }
+        _ => Vec::new(),
+    };
 
     let qkv_bias = check_tensors(reader, num_hidden_layers, qk_norm, rotated_by_factors)?;
     if reader.find(ROPE_FACTORS).is_some() {
@@ -117,7 +121,7 @@ pub fn config<R: Read + Seek>(reader: &mut Reader<R>) -> Result<Config> {
         qk_norm,
         sliding_window: None,
         full_attention_layers: Vec::new(),
-        unrotated_layers: Vec::new(),
+        unrotated_layers,
         fused_projections: false,
         initializer_range: 0.02,
         dtype,
@@ -140,10 +144,12 @@ impl<'a> Keys<'a> {
             Some("llama") => Architecture::Llama,
             Some("qwen2") => Architecture::Qwen2,
             Some("qwen3") => Architecture::Qwen3,
+            Some("smollm3") => Architecture::SmolLm3,
             Some(other) => {
                 let other: String = other.chars().take(80).collect();
-                let message =
-                    format!("`{other}` is not supported: supported architectures are llama, qwen2 and qwen3");
+                let message = format!(
+                    "`{other}` is not supported: supported architectures are llama, qwen2, qwen3 and smollm3"
+                );
                 return Err(metadata.unsupported(key, message));
             }
             None => return Err(metadata.corrupt(key, "is missing".to_owned())),

@@ -2,6 +2,11 @@
 
 use crate::error::{Error, Result};
 
+/// llama.cpp's frequency factors of Llama 3's rule, one for each pair of dimensions.
+pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
+/// llama.cpp does not rotate every fourth layer of a `smollm3`, whatever the file says.
+pub(super) const UNROTATED_INTERVAL: usize = 4;
+
 /// Parts of a layer: Hugging Face's name, GGUF's name, and whether it can have a bias.
 const PARTS: [(&str, &str, bool); 11] = [
     ("input_layernorm", "attn_norm", false),
@@ -54,15 +59,15 @@ fn layer_and_rest<'a>(name: &'a str, prefix: &str) -> Option<(usize, &'a str)> {
 
 /// For each row of a Hugging Face parameter, its row in a GGUF file; `None` where the order is the same.
 ///
-/// Hugging Face rotates dimension j of a head with j + d/2; llama.cpp's architecture `llama` (not `qwen2` and
-/// `qwen3`) rotates 2j with 2j + 1, as Meta's weights do. Its converter therefore interleaves the two halves
+/// Hugging Face rotates dimension j of a head with j + d/2; llama.cpp's architectures `llama` and `smollm3`
+/// (not `qwen2` and `qwen3`) rotate 2j with 2j + 1, as Meta's weights do. Its converter therefore interleaves the two halves
 /// of each head's rows in the query and key projections (`LlamaModel.permute` in `convert_hf_to_gguf.py`).
 /// `heads` are the heads that these rows make up: query heads for `q_proj`, key and value heads for `k_proj`.
 ///
 /// # Errors
 /// `Invalid` where `rows` are not `heads` heads of pairs.
 pub fn row_order(architecture: &str, hf_name: &str, heads: usize, rows: usize) -> Result<Option<Vec<usize>>> {
-    if architecture != "llama" || heads_of(hf_name).is_none() {
+    if !matches!(architecture, "llama" | "smollm3") || heads_of(hf_name).is_none() {
         return Ok(None);
     }
     if heads == 0 || !rows.is_multiple_of(heads) || !(rows / heads).is_multiple_of(2) {

@@ -68,6 +68,26 @@ impl TensorType {
         NUMBERS.iter().find(|row| row.0 == number).map_or(TensorType::Other(number), |row| row.1)
     }
 
+    /// Its number in a file. NF4, which no file has, gets one that no type has.
+    pub(super) fn number(self) -> u32 {
+        match self {
+            TensorType::Other(number) => number,
+            known => NUMBERS.iter().find(|row| row.1 == known).map_or(u32::MAX, |row| row.0),
+        }
+    }
+
+    /// `general.file_type` of a file whose matrices are mostly of this type; `None` where none is known.
+    pub fn file_type(self) -> Option<u32> {
+        match self {
+            TensorType::F32 => Some(0),
+            TensorType::F16 => Some(1),
+            TensorType::Blocks(BlockFormat::Q4_0) => Some(2),
+            TensorType::Blocks(BlockFormat::Q8_0) => Some(7),
+            TensorType::BF16 => Some(32),
+            _ => None,
+        }
+    }
+
     /// Values in a block and bytes of a block, one value for plain types; `None` for [`TensorType::Other`].
     pub fn block(self) -> Option<(usize, usize)> {
         match self {

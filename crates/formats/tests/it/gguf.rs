@@ -332,10 +332,11 @@ fn names_are_those_of_llama_cpp() {
 /// `LlamaModel.permute` is reshape(heads, 2, width / 2).swapaxes(1, 2): row (head, half, pair) goes to (head,
 /// pair, half).
 #[test]
-fn query_and_key_rows_are_interleaved_for_llama_alone() {
+fn query_and_key_rows_are_interleaved_for_llama_and_smollm3() {
     let (q, k) = ("model.layers.0.self_attn.q_proj.weight", "model.layers.3.self_attn.k_proj.bias");
     assert_eq!(row_order("llama", q, 2, 8).unwrap().unwrap(), [0, 2, 1, 3, 4, 6, 5, 7]);
     assert_eq!(row_order("llama", k, 1, 6).unwrap().unwrap(), [0, 2, 4, 1, 3, 5]);
+    assert!(row_order("smollm3", q, 2, 8).unwrap().is_some());
     for architecture in ["qwen2", "qwen3"] {
         assert_eq!(row_order(architecture, q, 2, 8).unwrap(), None);
     }

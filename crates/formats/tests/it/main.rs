@@ -4,5 +4,6 @@
 mod config;
 mod gguf;
 mod gguf_file;
+mod gguf_writer;
 mod plot;
 mod safetensors;

@@ -112,6 +112,18 @@ impl Pre {
         }
     }
 
+    /// A name for a `pre_tokenizer` of tokenizer.json; if possible, one whose models compose characters if
+    /// `composes`, and do not otherwise.
+    pub fn name_of(json: &Value, ignores_merges: bool, composes: bool) -> Option<&'static str> {
+        let wanted = canonical(json);
+        let known = Pre::NAMES.into_iter().filter_map(|name| Some((name, Pre::of(name)?)));
+        let mut fit = known
+            .filter(|(_, pre)| pre.ignores_merges() == ignores_merges && canonical(&pre.to_json()) == wanted);
+        let first = fit.next()?;
+        let best = std::iter::once(first).chain(fit).find(|(_, pre)| pre.composes() == composes);
+        Some(best.unwrap_or(first).0)
+    }
+
     /// Whether a piece that is a token is taken as it is.
     pub fn ignores_merges(self) -> bool {
         matches!(self, Pre::Own { ignores_merges: true, .. } | Pre::Tekken)
@@ -139,6 +151,29 @@ impl Pre {
     }
 }
 
+/// A pre-tokenizer without what does not change ids, and with defaults written out.
+fn canonical(json: &Value) -> Value {
+    let mut json = json.clone();
+    if let Some([only]) = json["pretokenizers"].as_array().map(Vec::as_slice) {
+        return canonical(only);
+    }
+    if let Some(parts) = json["pretokenizers"].as_array_mut() {
+        parts.iter_mut().for_each(|part| *part = canonical(part));
+    }
+    let defaults = match json["type"].as_str() {
+        Some("ByteLevel") => vec![("use_regex", json!(true)), ("add_prefix_space", json!(true))],
+        Some("Split") => vec![("invert", json!(false))],
+        _ => Vec::new(),
+    };
+    if let Some(object) = json.as_object_mut() {
+        object.remove("trim_offsets");
+        for (key, value) in defaults {
+            object.entry(key).or_insert(value);
+        }
+    }
+    json
+}
+
 fn splits(patterns: &[&str]) -> Value {
     let split = |pattern: &&str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
     let bytes =
@@ -164,5 +199,26 @@ mod tests {
         for own in PreTokenizer::ALL {
             assert_eq!(split::from_json(&Pre::of(own.name()).unwrap().to_json()), Some(own));
         }
+    }
+
+    #[test]
+    fn a_pre_tokenizer_gets_a_name_that_stands_for_it() {
+        for name in Pre::NAMES {
+            let pre = Pre::of(name).unwrap();
+            let found = Pre::name_of(&pre.to_json(), pre.ignores_merges(), pre.composes()).unwrap();
+            assert_eq!(Pre::of(found), Some(pre));
+        }
+        let qwen2 = |ignores_merges, composes| {
+            let mut json = split::to_json(PreTokenizer::Qwen2);
+            json["pretokenizers"][1]["trim_offsets"] = false.into();
+            Pre::name_of(&json, ignores_merges, composes)
+        };
+        assert_eq!(qwen2(false, true), Some("qwen2"));
+        assert_eq!(qwen2(false, false), Some("deepseek-r1-qwen"));
+        assert_eq!(qwen2(true, true), None);
+        let gpt2 = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true});
+        assert_eq!(Pre::name_of(&gpt2, false, true), Some("gpt-2"));
+        assert_eq!(Pre::name_of(&json!({"type": "ByteLevel"}), false, false), None, "adds a space");
+        assert_eq!(Pre::name_of(&Value::Null, false, false), None);
     }
 }

@@ -16,7 +16,7 @@
 //!
 //! Reading order: `options`, `vocabulary`, `normalizer`, `split`, `words`, `merges`, `pieces` (unigram),
 //! `file`, `tokenizer`; then `own`, `folder`, `library`, `steps`, `patterns`, `decoder` and `gguf` for those
-//! of others; `chat` for chat templates and conversations.
+//! of others, `gguf_export` for llama.cpp; `chat` for chat templates and conversations.
 
 mod batches;
 mod byte_level;
@@ -27,6 +27,7 @@ mod error;
 mod file;
 mod folder;
 mod gguf;
+mod gguf_export;
 mod gguf_merges;
 mod gguf_pre;
 mod gguf_types;

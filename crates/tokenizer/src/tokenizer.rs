@@ -376,6 +376,12 @@ impl Tokenizer {
         }
     }
 
+    /// The spelling of an id in tokenizer.json; `None` for an id without a token.
+    pub(crate) fn spelling(&self, id: u32) -> Option<&str> {
+        let is_token = self.vocabulary.kind(id) != IdKind::Hole;
+        is_token.then(|| std::str::from_utf8(self.vocabulary.spellings.get(id)).ok()).flatten()
+    }
+
     pub(crate) fn shows(&self, id: u32, skip_special: bool) -> bool {
         self.vocabulary.shows(id, skip_special)
     }

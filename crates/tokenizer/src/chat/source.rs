@@ -11,6 +11,47 @@ pub(crate) const BOUNDED: &str = "_bounded";
 /// The same for values within a namespace, which must not be namespaces.
 pub(crate) const BOUNDED_ITEM: &str = "_bounded_item";
 
+/// The source for programs that do not know generation marks: each becomes an `if` that always holds, so that
+/// white space is trimmed around it as before.
+pub(crate) fn without_generation_marks(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find('{') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let Some(close) = close_of(rest) else {
+            out.push('{');
+            rest = &rest[1..];
+            continue;
+        };
+        let tag = &rest[..tag_length(rest, close)];
+        rest = &rest[tag.len()..];
+        match keyword(tag, close) {
+            "generation" => out.push_str(&tag.replacen("generation", "if true", 1)),
+            "endgeneration" => out.push_str(&tag.replacen("endgeneration", "endif", 1)),
+            "raw" => {
+                let end = raw_length(rest);
+                out.push_str(tag);
+                out.push_str(&rest[..end]);
+                rest = &rest[end..];
+            }
+            _ => out.push_str(tag),
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// What closes the tag that `text` begins with, if it begins with one.
+fn close_of(text: &str) -> Option<&'static str> {
+    match text.as_bytes().get(1) {
+        Some(b'#') => Some("#}"),
+        Some(b'{') => Some("}}"),
+        Some(b'%') => Some("%}"),
+        _ => None,
+    }
+}
+
 /// The source with its generation marks replaced, or the name of a forbidden attribute.
 pub(crate) fn prepare(source: &str) -> Result<String, String> {
     let mut out = String::with_capacity(source.len());
@@ -18,15 +59,10 @@ pub(crate) fn prepare(source: &str) -> Result<String, String> {
     while let Some(at) = rest.find('{') {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
-        let close = match rest.as_bytes().get(1) {
-            Some(b'#') => "#}",
-            Some(b'{') => "}}",
-            Some(b'%') => "%}",
-            _ => {
-                out.push('{');
-                rest = &rest[1..];
-                continue;
-            }
+        let Some(close) = close_of(rest) else {
+            out.push('{');
+            rest = &rest[1..];
+            continue;
         };
         let tag = &rest[..tag_length(rest, close)];
         rest = &rest[tag.len()..];
@@ -190,6 +226,19 @@ mod tests {
             ("{{ '\\", "{{ '\\"),
         ] {
             assert_eq!(prepare(source).as_deref(), Ok(wanted));
+        }
+    }
+
+    #[test]
+    fn other_programs_get_conditions_that_hold_instead_of_generation_marks() {
+        for (source, wanted) in [
+            ("a{%- generation -%}b{% endgeneration %}c{", "a{%- if true -%}b{% endif %}c{"),
+            (
+                "{# {% generation %} #}{% set x = 1 %}{% raw %}{% generation %}{% endraw %}",
+                "{# {% generation %} #}{% set x = 1 %}{% raw %}{% generation %}{% endraw %}",
+            ),
+        ] {
+            assert_eq!(without_generation_marks(source), wanted);
         }
     }
 

@@ -141,6 +141,11 @@ impl ChatTemplate {
         &self.select(with_tools).source
     }
 
+    /// The same for programs that do not know `{% generation %}`, such as llama.cpp.
+    pub fn portable_source(&self, with_tools: bool) -> String {
+        source::without_generation_marks(self.source(with_tools))
+    }
+
     /// Where it comes from, for messages.
     pub fn origin(&self) -> &str {
         &self.origin

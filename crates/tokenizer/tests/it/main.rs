@@ -5,6 +5,7 @@ mod chat;
 mod encoding;
 mod files;
 mod foreign;
+mod gguf_export;
 mod hostile;
 mod long_runs;
 mod training;

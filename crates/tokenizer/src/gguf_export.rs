@@ -17,6 +17,8 @@ use crate::{Error, GgufTokenizer, Normalizer, Result, TOKENIZER_FILE, Tokenizer}
 
 /// The score of tokens that no merge makes: below those of all merges.
 const LOWEST_SCORE: f32 = -1e6;
+/// Special tokens of Phi-3 that leave white space after them.
+const PLAIN_IN_PHI3: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
 /// Texts whose ids must be the same when the metadata is read back.
 const PROBES: [&str; 6] = [
     " The quick brown fox's 12,345 jumps; it'll rain\n\n\ttabs  two   three",
@@ -36,9 +38,20 @@ enum SpacePrefix {
     Never,
 }
 
+/// A tokenizer for a GGUF file.
+#[derive(Clone, Debug)]
+pub struct GgufExport {
+    /// The keys `tokenizer.ggml.…` and the chat template.
+    pub metadata: GgufTokenizer,
+    /// What llama.cpp leaves to its user.
+    pub notes: Vec<String>,
+    /// Special tokens take white space after them away. llama.cpp does so where the model's name contains
+    /// `phi-3` or `phi3`, in any case, and does not load other tokenizers under such a name.
+    pub strips_like_phi3: bool,
+}
+
 impl Tokenizer {
-    /// The keys `tokenizer.ggml.…` of a model with `size` tokens, and notes on what llama.cpp leaves to its
-    /// user. `stop_ids` end a text. The chat template is [`crate::chat::ChatTemplate::portable_source`].
+    /// The tokenizer of a GGUF file for a model with `size` tokens. `stop_ids` end a text. The chat template is [`crate::chat::ChatTemplate::portable_source`].
     ///
     /// # Errors
     /// `Unsupported`, by the key of tokenizer.json, for a tokenizer that llama.cpp does not run as the file
@@ -48,7 +61,7 @@ impl Tokenizer {
         size: usize,
         stop_ids: &[u32],
         chat_template: Option<String>,
-    ) -> Result<(GgufTokenizer, Vec<String>)> {
+    ) -> Result<GgufExport> {
         let file = File::of(self)?;
         let mut notes = Vec::new();
         let mut gguf = match file.is_sentence_piece() {
@@ -74,13 +87,14 @@ impl Tokenizer {
                 if others == 1 { " ends" } else { "s end" }
             ));
         }
-        if file.strips() {
+        let strips_like_phi3 = file.strips_like_phi3();
+        if file.strips() && !strips_like_phi3 {
             notes.push(
                 "added tokens take white space beside them away, which llama.cpp does not do".to_owned(),
             );
         }
         file.check(self, &gguf)?;
-        Ok((gguf, notes))
+        Ok(GgufExport { metadata: gguf, notes, strips_like_phi3 })
     }
 
     /// Spellings and types of `size` ids; ids without a token get a placeholder.
@@ -282,6 +296,18 @@ impl File {
         let added = self.json["added_tokens"].as_array().into_iter().flatten();
         let flags = ["lstrip", "rstrip", "single_word"];
         added.into_iter().any(|token| flags.iter().any(|flag| token[*flag] == true))
+    }
+
+    /// Whether added tokens take white space away as those of Phi-3 do.
+    fn strips_like_phi3(&self) -> bool {
+        let added = self.json["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
+        let is_there = |content: &&str| added.iter().any(|token| token["content"] == **content);
+        let is_plain = |token: &Value| PLAIN_IN_PHI3.iter().any(|content| token["content"] == *content);
+        PLAIN_IN_PHI3.iter().chain(&["</s>"]).all(is_there)
+            && added.iter().all(|token| {
+                let strips = token["rstrip"] == true;
+                strips != is_plain(token) && token["lstrip"] != true && token["single_word"] != true
+            })
     }
 
     /// Reads the metadata back and compares ids.

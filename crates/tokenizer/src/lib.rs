@@ -55,6 +55,7 @@ pub use classes::unicode_ranges;
 pub use error::{Error, ErrorKind, Result};
 pub use file::{CONFIG_FILE, SPECIAL_TOKENS_FILE, TOKENIZER_FILE};
 pub use gguf::{GgufFacts, GgufTokenizer};
+pub use gguf_export::GgufExport;
 pub use normalizer::Normalizer;
 pub use options::{Kind, PreTokenizer, SpecialTokens, TokenizerOptions};
 pub use split::LONGEST_PIECE_BYTES;

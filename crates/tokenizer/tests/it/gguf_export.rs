@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use store::fs::RealFs;
-use tokenizer::{ErrorKind, GgufTokenizer, Kind, PreTokenizer, Tokenizer, TokenizerOptions};
+use tokenizer::{ErrorKind, GgufExport, GgufTokenizer, Kind, PreTokenizer, Tokenizer, TokenizerOptions};
 
 use crate::{options, trained};
 
@@ -16,13 +16,13 @@ const TEXTS: [&str; 6] = [
     " ",
 ];
 
-fn exported(tokenizer: &Tokenizer) -> tokenizer::Result<(GgufTokenizer, Vec<String>)> {
+fn exported(tokenizer: &Tokenizer) -> tokenizer::Result<GgufExport> {
     let stop_ids: Vec<u32> = tokenizer.eos_id().into_iter().collect();
     tokenizer.to_gguf(tokenizer.vocab_size() + 3, &stop_ids, None)
 }
 
 fn check(tokenizer: &Tokenizer, name: &str) -> GgufTokenizer {
-    let (gguf, _) = exported(tokenizer).unwrap();
+    let gguf = exported(tokenizer).unwrap().metadata;
     let read = Tokenizer::from_gguf(&gguf).unwrap();
     assert_eq!(gguf.tokens.len(), tokenizer.vocab_size() + 3);
     assert_eq!(gguf.token_types[tokenizer.vocab_size()..], [5; 3], "{name}: placeholders");
@@ -93,10 +93,40 @@ fn tokenizers_of_this_program_are_read_back() {
 fn tokens_that_end_a_text_and_the_template_are_kept() {
     let tokenizer = trained(&options(Kind::Bpe, 300));
     let template = Some("{{ messages }}".to_owned());
-    let (gguf, notes) = tokenizer.to_gguf(tokenizer.vocab_size(), &[5, 2, 6], template.clone()).unwrap();
+    let export = tokenizer.to_gguf(tokenizer.vocab_size(), &[5, 2, 6], template.clone()).unwrap();
+    let GgufExport { metadata: gguf, notes, strips_like_phi3 } = export;
+    assert!(!strips_like_phi3);
     assert_eq!((gguf.eos, gguf.eot), (Some(2), Some(5)));
     assert_eq!(gguf.chat_template, template);
     assert!(notes.iter().any(|note| note.contains("1 more token")), "{notes:?}");
-    let (gguf, _) = tokenizer.to_gguf(tokenizer.vocab_size(), &[5], None).unwrap();
+    let gguf = tokenizer.to_gguf(tokenizer.vocab_size(), &[5], None).unwrap().metadata;
     assert_eq!((gguf.eos, gguf.eot), (Some(5), None));
+}
+
+/// llama.cpp goes by the model's name.
+#[test]
+fn a_vocabulary_like_that_of_phi_3_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = Path::new("tests/golden/foreign/llama2");
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(from.join("tokenizer.json")).unwrap()).unwrap();
+    let vocab = json["model"]["vocab"].as_object().unwrap();
+    let size = vocab.values().filter_map(serde_json::Value::as_u64).max().unwrap() + 1;
+    let put = |strips: [bool; 5]| {
+        let names = ["<unk>", "<s>", "</s>", "<|endoftext|>", "<|user|>"];
+        let tokens = names.iter().zip(strips).enumerate().map(|(index, (name, strips))| {
+            let id = vocab.get(*name).and_then(serde_json::Value::as_u64);
+            let id = id.unwrap_or(size + index as u64 - 3);
+            serde_json::json!({"id": id, "content": name, "special": true, "rstrip": strips})
+        });
+        let tokens: serde_json::Value = tokens.collect();
+        let mut json = json.clone();
+        json["added_tokens"] = tokens;
+        std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+        exported(&Tokenizer::open(&RealFs, folder.path()).unwrap()).unwrap()
+    };
+    let phi3 = put([false, false, true, false, true]);
+    assert!(phi3.strips_like_phi3 && phi3.notes.is_empty(), "{:?}", phi3.notes);
+    let other = put([false, false, false, false, true]);
+    assert!(!other.strips_like_phi3 && other.notes.len() == 1, "{:?}", other.notes);
 }

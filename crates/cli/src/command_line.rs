@@ -46,6 +46,7 @@ pub enum Command {
     Fork(commands::fork::Arguments),
     Rm(commands::rm::Arguments),
     Merge(commands::merge::Arguments),
+    Export(commands::export::Arguments),
     Average(commands::average::Arguments),
     Generate(commands::generate::Arguments),
     Eval(commands::eval::Arguments),

@@ -135,11 +135,11 @@ impl Kind {
 }
 
 /// A matrix of the base that an adapter in a file belongs to: one or several weights of the model.
-struct Target {
+pub(crate) struct Target {
     /// Its name without `.weight`.
-    module: String,
-    rows: usize,
-    columns: usize,
+    pub module: String,
+    pub rows: usize,
+    pub columns: usize,
     parts: Vec<Part>,
 }
 
@@ -152,7 +152,7 @@ struct Part {
 }
 
 impl Target {
-    fn tensor_name(&self, matrix: char) -> String {
+    pub fn tensor_name(&self, matrix: char) -> String {
         peft::tensor_name(&adapter::parameter_name(&self.module, matrix))
     }
 
@@ -223,10 +223,10 @@ fn targets(parameters: &[(String, Vec<usize>)], config: &AdapterConfig, hf: &hf:
 /// An adapter's file with the matrices of the base that its tensors belong to.
 pub(crate) struct AdapterFile {
     path: PathBuf,
-    reader: Reader<Box<dyn FsReader>>,
+    pub reader: Reader<Box<dyn FsReader>>,
     rank: usize,
     dora: bool,
-    targets: Vec<Target>,
+    pub targets: Vec<Target>,
 }
 
 /// The adapter of one weight, each row-major.

@@ -14,6 +14,7 @@ pub mod executor;
 pub mod forecast;
 pub mod fork;
 pub mod generate;
+pub mod gguf;
 pub mod hub;
 mod measure;
 pub mod merge;

@@ -7,6 +7,7 @@ pub mod dashboard;
 pub mod data;
 pub mod doctor;
 pub mod eval;
+pub mod export;
 pub mod finetune;
 pub mod fork;
 pub mod generate;
@@ -51,6 +52,7 @@ pub fn dispatch(cli: Cli, console: &mut Console) -> Outcome {
         Command::Generate(arguments) => generate::run(&global, arguments, console),
         Command::Eval(arguments) => eval::run(&global, arguments, console),
         Command::Merge(arguments) => merge::run(&arguments, console),
+        Command::Export(arguments) => export::run(&global, &arguments, console),
         Command::Average(arguments) => average::run(&global, arguments, console),
         Command::Bench(arguments) => bench::run(&global, arguments, console),
         Command::Doctor(arguments) => doctor::run(&global, arguments, console),

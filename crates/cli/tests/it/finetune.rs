@@ -6,7 +6,7 @@ use testkit::Sandbox;
 use crate::{sandbox, write_tiny_to};
 
 /// A base of a second's training; its vocabulary has the tokens of ChatML.
-pub(crate) fn write_base(sandbox: &Sandbox) {
+pub fn write_base(sandbox: &Sandbox) {
     write_tiny_to(sandbox, "base/");
     sandbox.run("run --project base --set train.steps=4 --set train.sequence_length=256").expect(0);
 }
@@ -21,15 +21,15 @@ fn conversation(number: usize) -> Value {
     })
 }
 
-pub(crate) fn write_examples(sandbox: &Sandbox) {
+pub fn write_examples(sandbox: &Sandbox) {
     let lines: Vec<String> = (0..40).map(|number| conversation(number).to_string()).collect();
     sandbox.write("chat.jsonl", lines.join("\n"));
 }
 
-pub(crate) const SHORT: &str = "--set train.steps=6 --set train.batch_size=2 \
+pub const SHORT: &str = "--set train.steps=6 --set train.batch_size=2 \
                      --set train.sequence_length=128 --set train.learning_rate=0.01 --set train.checkpoint_every=2";
 
-pub(crate) fn last_json(text: &str) -> Value {
+pub fn last_json(text: &str) -> Value {
     serde_json::from_str(text.lines().last().expect("a line")).expect("JSON")
 }
 

@@ -9,6 +9,7 @@ mod damaged;
 mod dashboard;
 mod data;
 mod docs;
+mod export;
 mod finetune;
 mod foreign;
 mod help;

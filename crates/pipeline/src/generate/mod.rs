@@ -19,8 +19,8 @@ use tokenizer::{StreamDecoder, Tokenizer};
 use crate::stop_texts::StopGate;
 use crate::{Error, Result};
 
-pub(crate) use opening::load_weights;
 pub use opening::{Extent, Source};
+pub(crate) use opening::{READ_FILES, load_weights};
 pub use options::{Generated, Options, Stopped};
 
 /// A model ready to generate.

@@ -103,7 +103,7 @@ impl<'a> Extent<'a> {
 }
 
 /// Files read from a model folder that has a manifest, that is, one made by this program.
-const READ_FILES: [&str; 8] = [
+pub(crate) const READ_FILES: [&str; 8] = [
     model::folder::CONFIG_FILE,
     model::folder::WEIGHTS_FILE,
     formats::peft::CONFIG_FILE,

@@ -22,6 +22,8 @@ LLAMA3 = {
     "original_max_position_embeddings": 64,
 }
 
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 128}
+
 
 def tokenizer():
     bpe = Tokenizer(models.BPE())
@@ -49,6 +51,10 @@ def families():
     yield "qwen2-window", t.Qwen2ForCausalLM, config(t.Qwen2Config, **window)
     yield "qwen3", t.Qwen3ForCausalLM, config(t.Qwen3Config, head_dim=24)
     yield "smollm3", t.SmolLM3ForCausalLM, config(t.SmolLM3Config, no_rope_layer_interval=2)
+    yield "smollm3-fourth", t.SmolLM3ForCausalLM, config(t.SmolLM3Config, head_dim=16)
+    yield "linear", t.LlamaForCausalLM, config(t.LlamaConfig, rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 3.0})
+    yield "yarn", t.Qwen2ForCausalLM, config(t.Qwen2Config, rope_parameters=YARN)
+    yield "qwen3-bias", t.Qwen3ForCausalLM, config(t.Qwen3Config, head_dim=32, attention_bias=True)
     yield "phi3", t.Phi3ForCausalLM, config(t.Phi3Config, sliding_window=60, original_max_position_embeddings=512)
 
 
@@ -61,8 +67,9 @@ def main():
         torch.manual_seed(index)
         model = kind(config)
         with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.dim() == 1:  # norms and biases, which would be ones and zeros
+            for key, parameter in model.named_parameters():
+                # Norms and biases, which would be ones and zeros; text2llm has no bias on the output projection.
+                if parameter.dim() == 1 and not key.endswith("o_proj.bias"):
                     parameter.add_(torch.randn_like(parameter) * 0.1)
         folder = a.out / name
         # Alternately in one file and in several.

@@ -3,7 +3,8 @@
 //! Our side is computed here from the `model` and `tokenizer` crates and by the `text2llm generate` command;
 //! `parity.py` computes the other side and compares. Without `--model` a small model is trained first with
 //! `examples/quick-test.toml`. `--families` compares a small random model of every family, as transformers
-//! writes it, each also with an adapter of ours that PEFT loads, and merged.
+//! writes it, each also with an adapter of ours that PEFT loads, and merged. Models and adapters are exported
+//! as GGUF files too, and llama.cpp (the package `xllamacpp`) computes the same in `parity_llama.py`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,6 +47,9 @@ const PROMPTS: &[&str] = &["The", "Le document", "1."];
 /// Longest sequence whose logits are compared.
 const LONGEST: usize = 256;
 
+/// Families of `families.py` that llama.cpp has no architecture for, with the key that the export names.
+const NOT_IN_LLAMA_CPP: &[(&str, &str)] = &[("smollm3", "no_rope_layers")];
+
 /// What `cargo xtask parity` takes.
 #[derive(Args)]
 pub struct Arguments {
@@ -62,7 +66,7 @@ pub struct Arguments {
 
 /// Computes our side, then lets Python compare.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let python = python::interpreter(&["torch", "transformers", "peft"])?;
+    let python = python::interpreter(&["torch", "transformers", "peft", "gguf", "xllamacpp"])?;
     let binary = python::text2llm_binary()?;
     let work = python::target_folder().join("parity");
     std::fs::create_dir_all(&work)?;
@@ -77,8 +81,23 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         python::run(&mut command)
     };
+    let in_llama_cpp = |model: &Path, adapter: Option<&Path>| {
+        let mut command = Command::new(&python);
+        command.arg(python::repository().join("xtask/parity_llama.py")).arg("--ours").arg(&work);
+        let gguf = model.with_extension("gguf");
+        command.arg("--gguf").arg(&gguf).args(["--tolerance", &arguments.tolerance.to_string()]);
+        match adapter {
+            None => export(&binary, model, &gguf)?,
+            Some(adapter) => {
+                let lora = model.with_extension("lora.gguf");
+                export(&binary, adapter, &lora)?;
+                command.arg("--lora").arg(lora);
+            }
+        }
+        python::run(&mut command)
+    };
     if arguments.families {
-        return families(&python, &binary, &work, &compare);
+        return families(&python, &binary, &work, &compare, &in_llama_cpp);
     }
     let exported = match &arguments.model {
         Some(folder) => std::path::absolute(folder)?,
@@ -93,6 +112,7 @@ fn families(
     binary: &Path,
     work: &Path,
     compare: &dyn Fn(&Path, Option<&Path>) -> Result<()>,
+    in_llama_cpp: &dyn Fn(&Path, Option<&Path>) -> Result<()>,
 ) -> Result<()> {
     let folder = fresh(&work.join("families"))?;
     let script = python::repository().join("xtask/families.py");
@@ -102,15 +122,39 @@ fn families(
     models.sort();
     ensure!(!models.is_empty(), "families.py made no model");
     for model in &models {
+        let name = model.file_name().unwrap_or_default();
+        let refused = NOT_IN_LLAMA_CPP.iter().find(|(family, _)| name == *family);
         compare(model, None)?;
+        match refused {
+            None => in_llama_cpp(model, None)?,
+            Some((_, key)) => ensure_refused(binary, model, key)?,
+        }
         let adapter = fresh(&model.with_extension("adapter"))?;
         write_adapter(model, &adapter)?;
         compare(model, Some(&adapter))?;
+        if refused.is_none() {
+            in_llama_cpp(model, Some(&adapter))?;
+        }
         let merged = model.with_extension("merged");
         python::run(Command::new(binary).arg("merge").arg(&adapter).arg("--out").arg(&merged))?;
         compare(&merged, None)?;
     }
     println!("parity holds for {} models", models.len());
+    Ok(())
+}
+
+/// Exports a model or an adapter as a GGUF file of f32.
+fn export(binary: &Path, source: &Path, out: &Path) -> Result<()> {
+    let mut command = Command::new(binary);
+    command.arg("export").arg(source).args(["--dtype", "f32", "--out"]).arg(out);
+    python::run(&mut command)
+}
+
+/// Checks that the export of a model fails and names `key`.
+fn ensure_refused(binary: &Path, model: &Path, key: &str) -> Result<()> {
+    let output = Command::new(binary).arg("export").arg(model).output()?;
+    let message = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && message.contains(key), "{} is exported: {message}", model.display());
     Ok(())
 }
 

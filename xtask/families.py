@@ -68,7 +68,7 @@ def main():
         model = kind(config)
         with torch.no_grad():
             for key, parameter in model.named_parameters():
-                # Norms and biases, which would be ones and zeros; text2llm has no bias on the output projection.
+                # Norms and biases, which would be ones and zeros; the output projection's must be zero.
                 if parameter.dim() == 1 and not key.endswith("o_proj.bias"):
                     parameter.add_(torch.randn_like(parameter) * 0.1)
         folder = a.out / name

@@ -56,8 +56,8 @@ class Server:
 
 
 def log_probabilities(server, ids, vocab_size):
-    # The server leaves out the probabilities of a token that ends the text, or that is a part of a character: so a letter is sampled,
-    # which does not change what is reported.
+    # The server leaves out the probabilities of a token that ends the text, or that is a part of a
+    # character: so a letter is sampled, which does not change what is reported.
     letter = server.tokenize("a", False)[0]
     found = server.complete(ids, n_predict=1, n_probs=vocab_size, post_sampling_probs=False, logit_bias=[[letter, 1000.0]])
     values = torch.full((vocab_size,), math.nan)

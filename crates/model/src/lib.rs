@@ -6,7 +6,8 @@
 //! before the first step), `weights` (what all models share), then a model for each purpose: `forward`,
 //! `backward`, `optimizer` and `training`; `evaluator`; `decoder` (with a key/value cache). [`sampling`]
 //! picks tokens, [`folder`] and [`adapter_folder`] read and write Hugging Face's and PEFT's folders;
-//! [`stored`] reads models in any form, [`gguf_file`] writes them as llama.cpp reads them. Non-goals: a graph, other architectures, the loop around a step.
+//! [`stored`] reads models in any form, [`gguf_file`] writes them as llama.cpp reads them. Non-goals: a
+//! graph, other architectures, the loop around a step.
 //!
 //! Legend of shape suffixes: B batch, T time, N = B·T, D model width, H query heads, K key/value heads, F
 //! feed-forward, V vocabulary.

@@ -51,7 +51,8 @@ pub struct GgufExport {
 }
 
 impl Tokenizer {
-    /// The tokenizer of a GGUF file for a model with `size` tokens. `stop_ids` end a text. The chat template is [`crate::chat::ChatTemplate::portable_source`].
+    /// The tokenizer of a GGUF file for a model with `size` tokens. `stop_ids` end a text. The chat template
+    /// is [`crate::chat::ChatTemplate::portable_source`].
     ///
     /// # Errors
     /// `Unsupported`, by the key of tokenizer.json, for a tokenizer that llama.cpp does not run as the file

@@ -46,8 +46,8 @@ const TAKEN: [&str; 22] = [
     "vocab_size",
 ];
 
-/// The configuration of a model of architecture `llama`, `qwen2`, `qwen3` or `smollm3`. Tied embeddings are those of a
-/// file without `output.weight`; a quantized model's `dtype` is F32.
+/// The configuration of a model of architecture `llama`, `qwen2`, `qwen3` or `smollm3`. Tied embeddings are
+/// those of a file without `output.weight`; a quantized model's `dtype` is F32.
 ///
 /// # Errors
 /// `Corrupt` for a key that is missing or contradicts another, `Unsupported` for a key or a tensor that asks

@@ -60,9 +60,10 @@ fn layer_and_rest<'a>(name: &'a str, prefix: &str) -> Option<(usize, &'a str)> {
 /// For each row of a Hugging Face parameter, its row in a GGUF file; `None` where the order is the same.
 ///
 /// Hugging Face rotates dimension j of a head with j + d/2; llama.cpp's architectures `llama` and `smollm3`
-/// (not `qwen2` and `qwen3`) rotate 2j with 2j + 1, as Meta's weights do. Its converter therefore interleaves the two halves
-/// of each head's rows in the query and key projections (`LlamaModel.permute` in `convert_hf_to_gguf.py`).
-/// `heads` are the heads that these rows make up: query heads for `q_proj`, key and value heads for `k_proj`.
+/// (not `qwen2` and `qwen3`) rotate 2j with 2j + 1, as Meta's weights do. Its converter therefore interleaves
+/// the two halves of each head's rows in the query and key projections (`LlamaModel.permute` in
+/// `convert_hf_to_gguf.py`). `heads` are the heads that these rows make up: query heads for `q_proj`, key and
+/// value heads for `k_proj`.
 ///
 /// # Errors
 /// `Invalid` where `rows` are not `heads` heads of pairs.

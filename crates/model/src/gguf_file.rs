@@ -98,6 +98,11 @@ pub fn write_adapter(
     general: Vec<(String, Value)>,
 ) -> Result<Written> {
     let (config, _) = adapter_folder::read_config(fs, adapter)?;
+    if config.dora {
+        let message =
+            "llama.cpp's adapters have no magnitudes: merge it, and export the merged model".to_owned();
+        return Err(Error::Adapter { key: "dora", message });
+    }
     let known = base.gguf_metadata().map(|metadata| metadata.str("general.architecture")).transpose()?;
     let layout = Layout::of_base(base.hf(), known.flatten())?;
     let mut file = AdapterFile::open(fs, adapter, &config, &base.parameters(), base.hf())?;

@@ -129,15 +129,18 @@ fn families(
             None => in_llama_cpp(model, None)?,
             Some((_, key)) => ensure_refused(binary, model, key)?,
         }
-        let adapter = fresh(&model.with_extension("adapter"))?;
-        write_adapter(model, &adapter)?;
-        compare(model, Some(&adapter))?;
-        if refused.is_none() {
-            in_llama_cpp(model, Some(&adapter))?;
+        for (kind, dora) in [("adapter", false), ("dora", true)] {
+            let adapter = fresh(&model.with_extension(kind))?;
+            write_adapter(model, dora, &adapter)?;
+            compare(model, Some(&adapter))?;
+            // llama.cpp has no DoRA.
+            if refused.is_none() && !dora {
+                in_llama_cpp(model, Some(&adapter))?;
+            }
+            let merged = fresh(&model.with_extension("merged"))?;
+            python::run(Command::new(binary).arg("merge").arg(&adapter).arg("--out").arg(&merged))?;
+            compare(&merged, None)?;
         }
-        let merged = model.with_extension("merged");
-        python::run(Command::new(binary).arg("merge").arg(&adapter).arg("--out").arg(&merged))?;
-        compare(&merged, None)?;
     }
     println!("parity holds for {} models", models.len());
     Ok(())
@@ -167,16 +170,20 @@ fn fresh(folder: &Path) -> Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
-/// An adapter whose matrices are both random, on every linear layer.
-fn write_adapter(base: &Path, folder: &Path) -> Result<()> {
+/// An adapter whose parameters are random, on every linear layer.
+fn write_adapter(base: &Path, dora: bool, folder: &Path) -> Result<()> {
     let stored = Stored::open(&RealFs, base)?;
-    let config = AdapterConfig { rank: 4, alpha: 8.0, ..AdapterConfig::default() };
+    let config = AdapterConfig { rank: 4, alpha: 8.0, dora, ..AdapterConfig::default() };
     let adapter = Some(config.clone());
     let evaluation = Evaluation { adapter, ..Evaluation::new(1, 1, Precision::F32) };
     let mut model = Evaluator::new(Cpu::new(0), stored.config().clone(), evaluation)?;
     for parameter in model.weights().parameters().to_vec().iter().filter(|parameter| parameter.is_adapter()) {
         let mut values = vec![0.0; parameter.len()];
         Rng::from_parts(1, &parameter.name, &[]).fill_normal(&mut values, 0.1);
+        if !parameter.is_matrix() {
+            // Norms of rows.
+            values.iter_mut().for_each(|value| *value = value.abs() + 0.2);
+        }
         model.weights_mut().upload(&parameter.name, &values)?;
     }
     let fused_projections = stored.hf().fused_projections;

@@ -350,8 +350,9 @@ pub fn read_config(fs: &dyn Fs, folder: &Path) -> Result<(AdapterConfig, BaseNam
         }
         found.extend(modules);
     }
+    // Also by their paths, as PEFT writes them where names alone are ambiguous.
     let named = config.target_modules.iter().flatten();
-    for name in named {
+    for name in named.map(|name| name.rsplit('.').next().unwrap_or(name)) {
         if !Module::named(name).iter().any(|module| found.contains(module)) {
             return Err(refuse(format!("there is no adapter on {name}, which {} names", peft::CONFIG_FILE)));
         }

@@ -20,7 +20,8 @@ pub struct SourceArguments {
     /// Checkpoint of --run: best, latest, or a step
     #[arg(long, value_name = "CHECKPOINT", default_value = "best")]
     pub checkpoint: String,
-    /// Model folder in Hugging Face format, a GGUF file, or hf://OWNER/NAME[@REVISION][/FILE.gguf]
+    /// Model folder in Hugging Face format, a GGUF file, the folder of a run or of its checkpoint, or
+    /// hf://OWNER/NAME[@REVISION][/FILE.gguf]
     #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
     /// Adapter folder in PEFT format; its base is loaded too

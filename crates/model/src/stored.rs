@@ -54,6 +54,19 @@ impl Stored {
         Ok(Stored { form: Form::Gguf(Box::new(reader)), hf, config })
     }
 
+    /// Opens a safetensors file of all weights under their own names, as a checkpoint has it, for a model of
+    /// shape `hf`.
+    ///
+    /// # Errors
+    /// A file that is damaged; weights that are not those of the shape.
+    pub fn of_weights_file(fs: &dyn Fs, file: &Path, hf: hf::Config) -> Result<Stored> {
+        let config = ModelConfig::from_hf(&hf);
+        config.validate()?;
+        let files = WeightFiles::of_file(fs, file)?;
+        folder::check_weights(&files, &config, &hf)?;
+        Ok(Stored { form: Form::Folder(Box::new(files)), hf, config })
+    }
+
     /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
         &self.config
@@ -64,7 +77,7 @@ impl Stored {
         &self.hf
     }
 
-    /// The GGUF file's keys and values; `None` for a folder.
+    /// The GGUF file's keys and values; `None` for safetensors.
     pub fn gguf_metadata(&self) -> Option<&gguf::Metadata> {
         match &self.form {
             Form::Folder(_) => None,

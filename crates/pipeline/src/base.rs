@@ -15,16 +15,19 @@ use train::checkpoint::TensorStore;
 use crate::base_of_adapter::base_of_adapter;
 use crate::meta::RunMeta;
 use crate::open_model::{OpenModel, chat_template};
-use crate::{Error, Result};
+use crate::run_checkpoint::RunCheckpoint;
+use crate::{Error, Result, base_path};
 
 /// An open base model.
 pub struct BaseModel {
     path: PathBuf,
+    /// Where it is a checkpoint of a run.
+    checkpoint: Option<Box<RunCheckpoint>>,
     stored: Mutex<Stored>,
     config: ModelConfig,
     tokenizer: Tokenizer,
     stop_ids: Vec<u32>,
-    /// Of its files.
+    /// Of its weights, shape and tokenizer.
     weights_hash: String,
     /// An adapter to go on with, where `train.init` names one.
     adapter: Option<PathBuf>,
@@ -38,7 +41,7 @@ impl BaseModel {
     /// # Errors
     /// A model that is missing, damaged, of another family, or with a tokenizer that does not fit it.
     pub fn of_recipe(recipe: &Recipe, base_dir: &Path) -> Result<Option<BaseModel>> {
-        let Some(path) = path_of(recipe, base_dir)? else { return Ok(None) };
+        let Some(path) = base_path::of_recipe(recipe, base_dir)? else { return Ok(None) };
         let base = match adapter_folder::is_adapter(&RealFs, &path) {
             true => BaseModel::of_adapter(&path, recipe)?,
             false => BaseModel::of(OpenModel::open(&path)?)?,
@@ -110,10 +113,11 @@ impl BaseModel {
     /// Hashes what decides what a model computes.
     fn of(open: OpenModel) -> Result<BaseModel> {
         let hash = open.hash()?;
-        let OpenModel { path, stored, tokenizer, stop_ids } = open;
+        let OpenModel { path, checkpoint, stored, tokenizer, stop_ids } = open;
         let config = stored.config().clone();
         Ok(BaseModel {
             path,
+            checkpoint,
             stored: Mutex::new(stored),
             config,
             tokenizer,
@@ -129,7 +133,7 @@ impl BaseModel {
     /// # Errors
     /// A model that is not there; an adapter on another one.
     pub fn location_of(recipe: &Recipe, base_dir: &Path) -> Result<Option<PathBuf>> {
-        let Some(path) = path_of(recipe, base_dir)? else { return Ok(None) };
+        let Some(path) = base_path::of_recipe(recipe, base_dir)? else { return Ok(None) };
         Ok(Some(base_of_adapter(&path)?.map_or(path, |base| base.path)))
     }
 
@@ -139,10 +143,10 @@ impl BaseModel {
     /// As [`BaseModel::of_recipe`].
     pub fn shape_of(recipe: &Recipe, base_dir: &Path) -> Result<Option<ModelConfig>> {
         let Some(path) = BaseModel::location_of(recipe, base_dir)? else { return Ok(None) };
-        Ok(Some(adjusted(Stored::open(&RealFs, &path)?.config(), &path, recipe)?))
+        Ok(Some(adjusted(&OpenModel::shape(&path)?, &path, recipe)?))
     }
 
-    /// Its folder or file.
+    /// Its folder or file; of a run, the checkpoint's folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -155,7 +159,7 @@ impl BaseModel {
         Ok(self.stored().weight_types(None)?)
     }
 
-    /// The hash of its files, an adapter aside.
+    /// The hash of its weights, shape and tokenizer, an adapter aside.
     pub fn weights_hash(&self) -> &str {
         &self.weights_hash
     }
@@ -185,7 +189,7 @@ impl BaseModel {
     /// # Errors
     /// A template that cannot be read.
     pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
-        chat_template(&self.path, &self.tokenizer)
+        chat_template(&self.path, self.checkpoint.as_deref(), &self.tokenizer)
     }
 
     /// Loads all weights; adapters are left as they are.
@@ -221,29 +225,6 @@ impl train::Base for BaseModel {
         }
         Ok(())
     }
-}
-
-/// Where a recipe's base is; `None` if it has none.
-fn path_of(recipe: &Recipe, base_dir: &Path) -> Result<Option<PathBuf>> {
-    let Some(init) = &recipe.train.init else { return Ok(None) };
-    let path = base_dir.join(init);
-    // A project's model.
-    let in_project = path.join("model");
-    let is_model = |path: &Path| {
-        RealFs.exists(&path.join(model::folder::CONFIG_FILE)) || adapter_folder::is_adapter(&RealFs, path)
-    };
-    if !is_model(&path) && is_model(&in_project) {
-        return Ok(Some(in_project));
-    }
-    if RealFs.exists(&path) {
-        return Ok(Some(path));
-    }
-    let message = format!(
-        "train.init: `{}` does not exist: name a model folder in Hugging Face format, a GGUF file, an \
-         adapter's folder, a project with a model, or hf://OWNER/NAME",
-        path.display()
-    );
-    Err(Error::Argument { message })
 }
 
 /// A base's shape with the recipe's longer context, scaling of rotary positions, and dropout.

@@ -6,6 +6,7 @@
 pub mod average;
 pub mod base;
 mod base_of_adapter;
+mod base_path;
 pub mod bench;
 pub mod chat_model;
 mod error;
@@ -27,6 +28,7 @@ pub mod project;
 pub mod record;
 pub mod remedy;
 mod remote;
+mod run_checkpoint;
 pub mod shape;
 pub mod share;
 pub mod stages;

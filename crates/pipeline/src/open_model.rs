@@ -1,17 +1,20 @@
-//! A model on disk as other programs make it: weights, tokenizer, and the tokens that end a text; a folder in
-//! Hugging Face format or a GGUF file.
+//! A model on disk: weights, tokenizer, and the tokens that end a text. A folder in Hugging Face format, a
+//! GGUF file, or a checkpoint of a run.
 
 use std::path::{Path, PathBuf};
 
+use corpus::examples::renderer;
 use formats::gguf::Metadata;
 use formats::hf::GenerationConfig;
-use model::Stored;
 use model::stored::is_gguf;
+use model::{ModelConfig, Stored};
+use serde_json::json;
 use store::fs::{Fs, RealFs};
 use tokenizer::chat::ChatTemplate;
 use tokenizer::{GgufTokenizer, Tokenizer};
 
-use crate::{Error, Result};
+use crate::run_checkpoint::RunCheckpoint;
+use crate::{Error, Result, base_path};
 
 /// File name of the defaults of generation.
 pub(crate) const GENERATION_FILE: &str = "generation_config.json";
@@ -21,7 +24,10 @@ const DECIDING_FILES: [&str; 2] = [model::folder::CONFIG_FILE, tokenizer::TOKENI
 
 /// An open model, whose weights are not loaded yet.
 pub(crate) struct OpenModel {
+    /// Its folder or file; of a run, the checkpoint's folder.
     pub path: PathBuf,
+    /// Where it is a checkpoint of a run.
+    pub checkpoint: Option<Box<RunCheckpoint>>,
     pub stored: Stored,
     pub tokenizer: Tokenizer,
     /// Ids that end a text.
@@ -29,11 +35,20 @@ pub(crate) struct OpenModel {
 }
 
 impl OpenModel {
-    /// Opens a folder or a file that ends in `.gguf`.
+    /// Opens a model folder, a file that ends in `.gguf`, or a run's checkpoint: by its folder, or by the
+    /// run's, which stands for the best one.
     ///
     /// # Errors
-    /// A model that is missing, damaged, of another family, or with a tokenizer that does not fit it.
+    /// A model that is missing, damaged, of another family, or with a tokenizer that does not fit it; a run
+    /// that trained adapters.
     pub fn open(path: &Path) -> Result<OpenModel> {
+        if let Some(checkpoint) = RunCheckpoint::find(path)? {
+            let tokenizer = checkpoint.tokenizer()?;
+            let (path, stored) = checkpoint.open(&tokenizer)?;
+            let stop_ids = checkpoint.meta().stop_ids.clone();
+            let checkpoint = Some(Box::new(checkpoint));
+            return Ok(OpenModel { path, checkpoint, stored, tokenizer, stop_ids });
+        }
         let stored = Stored::open(&RealFs, path)?;
         let (tokenizer, stop_ids) = match stored.gguf_metadata() {
             Some(metadata) => {
@@ -58,10 +73,21 @@ impl OpenModel {
                 ),
             });
         }
-        Ok(OpenModel { path: path.to_owned(), stored, tokenizer, stop_ids })
+        Ok(OpenModel { path: path.to_owned(), checkpoint: None, stored, tokenizer, stop_ids })
     }
 
-    /// The hash of the files that decide what it computes: weights, shape and tokenizer.
+    /// The shape of a model, without reading its weights.
+    ///
+    /// # Errors
+    /// As [`OpenModel::open`].
+    pub fn shape(path: &Path) -> Result<ModelConfig> {
+        match RunCheckpoint::find(path)? {
+            Some(checkpoint) => Ok(checkpoint.config().clone()),
+            None => Ok(Stored::open(&RealFs, path)?.config().clone()),
+        }
+    }
+
+    /// The hash of what decides what it computes: weights, shape and tokenizer.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -71,6 +97,10 @@ impl OpenModel {
         for file in self.stored.files().into_iter().chain(beside.filter(|file| RealFs.exists(file))) {
             hasher.update(store::hash::hash_file(&RealFs, &file)?.as_bytes());
         }
+        if let Some(checkpoint) = &self.checkpoint {
+            hasher.update(store::manifest::hash_json(&json!(checkpoint.config())).as_bytes());
+            hasher.update(self.tokenizer.hash().as_bytes());
+        }
         Ok(hasher.finalize().to_hex().to_string())
     }
 
@@ -79,17 +109,36 @@ impl OpenModel {
     /// # Errors
     /// A template that cannot be read.
     pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
-        chat_template(&self.path, &self.tokenizer)
+        chat_template(&self.path, self.checkpoint.as_deref(), &self.tokenizer)
     }
 
-    /// The file that defines its shape, for messages.
+    /// The file that defines its shape, or a run's checkpoint, for messages.
     pub fn shape_file(&self) -> PathBuf {
-        if is_gguf(&self.path) { self.path.clone() } else { self.path.join(model::folder::CONFIG_FILE) }
+        match is_gguf(&self.path) || self.checkpoint.is_some() {
+            true => self.path.clone(),
+            false => self.path.join(model::folder::CONFIG_FILE),
+        }
     }
 }
 
-/// The chat template of a model at `path` with this tokenizer, if it has one.
-pub(crate) fn chat_template(path: &Path, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>> {
+/// The chat template of a model at `path` with this tokenizer, if it has one. Of a run: the one that its
+/// examples were rendered with, or that of the model that it started from.
+pub(crate) fn chat_template(
+    path: &Path,
+    checkpoint: Option<&RunCheckpoint>,
+    tokenizer: &Tokenizer,
+) -> Result<Option<ChatTemplate>> {
+    if let Some(meta) = checkpoint.map(RunCheckpoint::meta) {
+        let base = base_path::of_recipe(&meta.recipe, &meta.base_dir)?;
+        let own = base.map(|base| OpenModel::open(&base)?.chat_template()).transpose()?.flatten();
+        return match &meta.recipe.finetune {
+            Some(options) => {
+                let renderer = renderer(&RealFs, options, &meta.base_dir, tokenizer, own)?;
+                Ok(renderer.template().cloned())
+            }
+            None => Ok(own),
+        };
+    }
     match tokenizer.gguf_facts() {
         None => Ok(ChatTemplate::read(&RealFs, path)?),
         Some(facts) => {

@@ -15,9 +15,9 @@ use crate::{Error, Result, Tuning};
 #[serde(deny_unknown_fields, default)]
 pub struct TrainOptions {
     /// Model to start from instead of random weights: a folder in Hugging Face format, a GGUF file, an
-    /// adapter's folder (goes on with it), a project with a model, or hf://OWNER/NAME[@REVISION]. Its shape
-    /// and tokenizer are used, so [model] and [tokenizer] have no effect, except for a longer context and
-    /// another scaling of rotary positions.
+    /// adapter's folder (goes on with it), a project with a model, the folder of a run (its best checkpoint)
+    /// or of its checkpoint, or hf://OWNER/NAME[@REVISION]. Its shape and tokenizer are used, so [model] and
+    /// [tokenizer] have no effect, except for a longer context and another scaling of rotary positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
     /// Number of passes over the training data. Default: 1, unless `steps` is set.

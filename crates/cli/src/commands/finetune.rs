@@ -22,8 +22,8 @@ use crate::select;
 pub struct Arguments {
     #[command(flatten)]
     pub run: run::Arguments,
-    /// Model to fine-tune: a folder in Hugging Face format, a GGUF file, or
-    /// hf://OWNER/NAME[@REVISION][/FILE.gguf] (train.init)
+    /// Model to fine-tune: a folder in Hugging Face format, a GGUF file, the folder of a run or of its
+    /// checkpoint, or hf://OWNER/NAME[@REVISION][/FILE.gguf] (train.init)
     #[arg(long, value_name = "MODEL")]
     pub init: Option<String>,
     /// File of examples: .jsonl, .json or .parquet, or an `hf://` dataset; can be repeated (finetune.data)

@@ -23,6 +23,7 @@ mod objects;
 mod planted;
 #[cfg(target_os = "linux")]
 mod ranks;
+mod run_as_model;
 #[cfg(unix)]
 mod scripts;
 #[cfg(unix)]

@@ -42,9 +42,7 @@ impl WeightFiles {
         let single = folder.join(WEIGHTS_FILE);
         let index_path = folder.join(INDEX_FILE);
         if fs.exists(&single) || !fs.exists(&index_path) {
-            let file = Reader::open_with(fs, &single)?;
-            let index = file.tensors().iter().map(|tensor| (tensor.name.clone(), 0)).collect();
-            return Ok(WeightFiles { index_path, files: vec![file], index });
+            return WeightFiles::of_file(fs, &single);
         }
         let map = read_index(fs, &index_path)?;
         let mut names: Vec<&String> = map.values().collect();
@@ -67,6 +65,16 @@ impl WeightFiles {
             index.insert(tensor.clone(), file);
         }
         Ok(WeightFiles { index_path, files, index })
+    }
+
+    /// Opens one file, whatever its name, and checks its header.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn of_file(fs: &dyn Fs, path: &Path) -> Result<WeightFiles> {
+        let file = Reader::open_with(fs, path)?;
+        let index = file.tensors().iter().map(|tensor| (tensor.name.clone(), 0)).collect();
+        Ok(WeightFiles { index_path: path.to_owned(), files: vec![file], index })
     }
 
     /// The file that names all tensors, for messages: the only one, or the index.

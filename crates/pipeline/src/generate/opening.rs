@@ -29,7 +29,8 @@ use crate::{Error, Result, record};
 pub enum Source {
     /// `model/` of the project, or else the best checkpoint of its latest run.
     Default,
-    /// A model folder in Hugging Face format, a GGUF file, or an adapter's folder.
+    /// A model folder in Hugging Face format, a GGUF file, an adapter's folder, or the folder of a run or of
+    /// its checkpoint.
     Folder(PathBuf),
     /// An adapter's folder, on a base that it does not name.
     Adapter {

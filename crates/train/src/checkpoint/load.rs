@@ -1,5 +1,7 @@
 //! Loads checkpoints: verifies them first, and falls back to the previous one with a warning.
 
+use std::path::PathBuf;
+
 use formats::safetensors::Reader;
 use model::StateKind;
 use runs::report::{Phase, Reporter};
@@ -41,6 +43,8 @@ impl std::str::FromStr for Which {
 /// What is needed of a checkpoint: only that is verified and read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
+    /// The trainer's state: which checkpoint is the best.
+    State,
     /// The trainer's state and the weights, or their average if the run keeps one: for sampling, validation
     /// and export.
     Weights,
@@ -52,6 +56,7 @@ impl Part {
     /// The files with tensors to read.
     fn tensor_files(self, averaged: bool) -> &'static [&'static str] {
         match (self, averaged) {
+            (Part::State, _) => &[],
             (Part::Weights, false) => &[WEIGHTS],
             (Part::Weights, true) => &[AVERAGE],
             (Part::All, false) => &[WEIGHTS, MOMENTS],
@@ -92,6 +97,27 @@ impl Checkpoints<'_> {
         let averaged = manifest.outputs.contains_key(AVERAGE);
         manifest.verify_selected(self.fs, &path, |file| part.needs(file, averaged))?;
         Ok(manifest)
+    }
+
+    /// The file with a checkpoint's weights, or their average if the run keeps one, with every byte verified.
+    ///
+    /// # Errors
+    /// A checkpoint that is missing or damaged: the file is named.
+    pub fn weights_file(&self, step: u64) -> Result<PathBuf> {
+        let manifest = self.verify_part(step, Part::Weights)?;
+        let averaged = manifest.outputs.contains_key(AVERAGE);
+        Ok(self.path(step).join(if averaged { AVERAGE } else { WEIGHTS }))
+    }
+
+    /// The step of the checkpoint with the lowest validation loss, or of the newest one if the run was never
+    /// validated; `None` if it has no checkpoint. Reads no weights.
+    ///
+    /// # Errors
+    /// A damaged record in the newest checkpoint.
+    pub fn best_step(&self) -> Result<Option<u64>> {
+        let Some(&newest) = self.steps()?.last() else { return Ok(None) };
+        let (state, _) = self.read_verified(newest, Part::State)?;
+        Ok(Some(state.best.map_or(newest, |best| best.step)))
     }
 
     /// Completes or removes unfinished checkpoints that a crash left in the folder.
@@ -250,7 +276,7 @@ impl Checkpoints<'_> {
             let mut reader = Reader::new(source, &path)?;
             let is_wanted = |tensor: &SavedTensor| match part {
                 Part::All => tensor.file() == file,
-                Part::Weights => tensor.kind == StateKind::Weight,
+                Part::Weights | Part::State => tensor.kind == StateKind::Weight,
             };
             let wanted: Vec<_> = tensors.saved_tensors().into_iter().filter(is_wanted).collect();
             if reader.tensors().len() != wanted.len() {

@@ -137,6 +137,7 @@ pub fn is_folder_name(name: &std::ffi::OsStr) -> bool {
     name.to_str().is_some_and(|name| step_of(name).or_else(|| left(name)).is_some())
 }
 
-fn step_of(name: &str) -> Option<u64> {
+/// The step of a checkpoint's folder, by its name.
+pub fn step_of(name: &str) -> Option<u64> {
     name.strip_prefix("step-")?.parse().ok()
 }

@@ -73,6 +73,14 @@ impl<D: Device> Decoder<D> {
         self.past[sequence] = 0;
     }
 
+    /// Keeps only the first `tokens` of a sequence.
+    ///
+    /// # Panics
+    /// When the model was laid out for fewer sequences.
+    pub fn truncate(&mut self, sequence: usize, tokens: usize) {
+        self.past[sequence] = self.past[sequence].min(tokens);
+    }
+
     /// Number of sequences that are continued together.
     pub fn sequences(&self) -> usize {
         self.past.len()

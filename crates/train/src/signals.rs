@@ -86,6 +86,12 @@ impl StopFlag {
         self.raised.store(true, Ordering::SeqCst);
     }
 
+    /// Takes a request back, where what it ended was all that was to stop.
+    pub fn lower(&self) {
+        self.raised.store(false, Ordering::SeqCst);
+        self.signal.store(0, Ordering::SeqCst);
+    }
+
     /// Whether a stop was requested, for callers that are not a loop of work: it does not count as progress.
     pub fn was_raised(&self) -> bool {
         self.raised.load(Ordering::SeqCst)

@@ -98,6 +98,12 @@ impl Console {
         patient::stderr_line(&plain::line(&secret::hidden(text)));
     }
 
+    /// Asks a person for a line, on stderr.
+    pub fn ask(&mut self, question: &str) {
+        // An error is ignored: if the terminal is gone there is nobody to ask.
+        let _ = patient::stderr(plain::line(question).as_bytes());
+    }
+
     /// Announces the recipe and project of a job.
     pub fn heading(&mut self, selected: &Selected, project: &Project) {
         let name = &selected.recipe.name;

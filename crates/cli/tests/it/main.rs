@@ -4,6 +4,8 @@
 mod background;
 mod bad_input;
 mod commands;
+#[cfg(target_os = "linux")]
+mod conversation;
 mod damaged;
 #[cfg(unix)]
 mod dashboard;

@@ -1,8 +1,9 @@
 //! Text generation with a trained model, from a model folder or a run's checkpoint.
 //!
-//! Reading order: `options`, `opening` (models of every form), then the loop here, and `batch`.
+//! Reading order: `options`, `opening` (models of every form), then the loop here, `chat` and `batch`.
 
 mod batch;
+mod chat;
 mod opening;
 mod options;
 
@@ -19,6 +20,7 @@ use tokenizer::{StreamDecoder, Tokenizer};
 use crate::stop_texts::StopGate;
 use crate::{Error, Result};
 
+pub use chat::Chat;
 pub use opening::{Extent, Source};
 pub(crate) use opening::{READ_FILES, load_weights};
 pub use options::{Generated, Options, Stopped};
@@ -162,7 +164,7 @@ impl Generator {
     ) -> Result<Generated> {
         let (asked, space_owed) = self.without_last_space(prompt);
         let ids = self.start(asked)?;
-        self.continue_ids(ids, From { space_owed, skip_special: true }, options, on_text)
+        self.continue_ids(ids, Continuation { space_owed, skip_special: true, cached: 0 }, options, on_text)
     }
 
     /// Continues a prompt of ids, with BOS where the model wants it: a rendered chat.
@@ -178,13 +180,14 @@ impl Generator {
         if ids.is_empty() {
             return Err(Error::Argument { message: "the prompt is empty".to_owned() });
         }
-        self.continue_ids(ids, From { space_owed: false, skip_special: false }, options, on_text)
+        let from = Continuation { space_owed: false, skip_special: false, cached: 0 };
+        self.continue_ids(ids, from, options, on_text)
     }
 
     fn continue_ids(
         &mut self,
         mut ids: Vec<u32>,
-        from: From,
+        from: Continuation,
         options: &Options,
         on_text: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Generated> {
@@ -205,7 +208,8 @@ impl Generator {
         }
         // Leaves space for at least one new token; the end of the prompt matters most.
         let kept = prompt_tokens.min((context - 1).max(1));
-        let mut pending = ids[prompt_tokens - kept..].to_vec();
+        let cached = if kept == prompt_tokens { from.cached } else { 0 };
+        let mut pending = ids[prompt_tokens - kept + cached..].to_vec();
         let mut sampler = Sampler::new(SamplingOptions {
             temperature: options.temperature as f32,
             top_k: options.top_k,
@@ -221,7 +225,7 @@ impl Generator {
         let mut gate = StopGate::new(&stop);
         let mut written = 0;
         let mut stopped = Stopped::Length;
-        self.model.reset();
+        self.model.truncate(0, cached);
         while written < options.max_new_tokens {
             if self.model.context_used(0) + pending.len() > context {
                 self.model.reset();
@@ -336,9 +340,11 @@ impl Generator {
 
 /// How a continuation follows its prompt.
 #[derive(Clone, Copy)]
-struct From {
+struct Continuation {
     /// The first token must begin with a space, which the prompt has already.
     space_owed: bool,
     /// Leave special tokens out of the text; an answer's mark tool calls.
     skip_special: bool,
+    /// Tokens of the prompt, fewer than all, that the key/value cache begins with.
+    cached: usize,
 }

@@ -1,12 +1,13 @@
 //! `text2llm generate`: generate text from a prompt, streaming it to stdout.
 
+mod conversation;
+
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pipeline::generate::{Extent, Generator, Options};
 use serde_json::{Value, json};
-use tokenizer::chat::Conversation;
 
 use crate::arguments::{GlobalArguments, WeightDtype};
 use crate::failure::{Failure, Outcome};
@@ -19,12 +20,14 @@ use crate::select;
 #[command(
     after_help = "Without --run and --model, uses model/ of the project, or else the best checkpoint of its \
                   latest\n\
-                  run. With --json, the last line contains text, tokens and tokens_per_s."
+                  run. With --json, the last line contains text, tokens and tokens_per_s.\n\
+                  In a conversation, /reset starts over, /exit or Ctrl-D ends it, and Ctrl-C stops an answer."
 )]
 pub struct Arguments {
     #[command(flatten)]
     pub model: SourceArguments,
-    /// Answer the prompt as a chat message, with the model's chat template
+    /// Answer the prompt as a chat message, with the model's chat template; on a terminal without --prompt,
+    /// a conversation
     #[arg(long)]
     pub chat: bool,
     /// Chat template instead of the model's: a built-in name, or a Jinja file
@@ -78,12 +81,15 @@ pub struct Arguments {
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::existing_project(global)?;
     let source = arguments.model.source(console)?;
+    let has_prompt = arguments.prompt.is_some() || arguments.messages.is_some();
+    let converses = arguments.chat && !has_prompt && console.is_human() && std::io::stdin().is_terminal();
     let prompt = match &arguments.prompt {
         Some(prompt) => prompt.clone(),
-        None if arguments.messages.is_some() => String::new(),
+        None if has_prompt || converses => String::new(),
         None => prompt_from_stdin(console)?,
     };
-    let conversation = if arguments.chat { Some(conversation(&arguments, &prompt)?) } else { None };
+    let record =
+        if arguments.chat { Some(record(&arguments, (!converses).then_some(&prompt))?) } else { None };
     let options = Options {
         max_new_tokens: arguments.max_new_tokens,
         temperature: arguments.temperature,
@@ -95,8 +101,10 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         stop: arguments.stop.clone(),
         ignore_end: arguments.ignore_end,
     };
-    crate::stopping::listen(console)?;
-    let extent = match &conversation {
+    if !converses {
+        crate::stopping::listen(console)?;
+    }
+    let extent = match &record {
         Some(_) => Extent::chat(LONGEST_CHAT_TOKENS, options.max_new_tokens),
         None => Extent::new([prompt.as_str()], options.max_new_tokens),
     };
@@ -105,6 +113,10 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     if let Some(name) = &arguments.chat_template {
         generator = generator.with_template_of(name, &std::env::current_dir()?)?;
     }
+    if let (true, Some(record)) = (converses, &record) {
+        return conversation::hold(&mut generator, record, &options, console);
+    }
+    let conversation = record.as_ref().map(conversation::to_answer).transpose()?;
     let renderer = conversation.is_some().then(|| generator.renderer()).transpose()?;
     if console.is_human() && conversation.is_none() {
         console.stream_text(&prompt)?;
@@ -171,10 +183,14 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
     console.result("generated", &value)
 }
 
-/// The conversation to continue.
-fn conversation(arguments: &Arguments, prompt: &str) -> Outcome<Conversation> {
+/// The conversation to continue: messages and tools. `prompt`: the last message, where no file has it;
+/// `None`: messages are to follow.
+fn record(arguments: &Arguments, prompt: Option<&String>) -> Outcome<Value> {
     let mut record = match &arguments.messages {
-        None => json!({ "messages": [{ "role": "user", "content": prompt }] }),
+        None => {
+            let messages = prompt.map(|prompt| json!({ "role": "user", "content": prompt }));
+            json!({ "messages": messages.as_slice() })
+        }
         Some(path) => match read_json(path)? {
             messages @ Value::Array(_) => json!({ "messages": messages }),
             record => record,
@@ -186,8 +202,7 @@ fn conversation(arguments: &Arguments, prompt: &str) -> Outcome<Conversation> {
     if let Some(path) = &arguments.tools {
         record["tools"] = read_json(path)?;
     }
-    Conversation::to_answer(&record)
-        .map_err(|error| Failure::message(format!("generate: the conversation cannot be answered: {error}")))
+    Ok(record)
 }
 
 fn read_json(path: &Path) -> Outcome<Value> {

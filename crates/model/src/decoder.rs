@@ -13,6 +13,18 @@ use compute::{Device, Tensor};
 /// A model that continues sequences: weights in the types asked for, and a key/value cache.
 pub struct Decoder<D: Device> {
     weights: Weights<D>,
+    sequences: Sequences,
+}
+
+/// A model in training that continues a sequence, in memory that its next step overwrites.
+pub struct TrainedDecoder<'a, D: Device> {
+    weights: &'a mut Weights<D>,
+    sequences: Sequences,
+}
+
+/// Sequences that are continued: their key/value cache and the buffers beside it, on the device of some
+/// weights.
+pub(crate) struct Sequences {
     layout: DecodingLayout,
     /// Tokens in the key/value cache, of each sequence.
     past: Vec<usize>,
@@ -37,7 +49,7 @@ impl<D: Device> Decoder<D> {
         let storage = decoding.storage();
         let (tables, bytes) = ([layout.cos, layout.sin], layout.plan.total_bytes);
         let weights = Weights::allocate(device, config, storage, layout.regions, tables, bytes)?;
-        Ok(Decoder { weights, past: vec![0; layout.sequences], layout })
+        Ok(Decoder { weights, sequences: Sequences::new(layout) })
     }
 
     /// The weights.
@@ -57,12 +69,12 @@ impl<D: Device> Decoder<D> {
 
     /// The arena's bytes by part.
     pub fn plan(&self) -> MemoryPlan {
-        self.layout.plan
+        self.sequences.layout.plan
     }
 
     /// Clears all sequences.
     pub fn reset(&mut self) {
-        self.past.fill(0);
+        self.sequences.past.fill(0);
     }
 
     /// Clears one sequence.
@@ -70,7 +82,7 @@ impl<D: Device> Decoder<D> {
     /// # Panics
     /// When the model was laid out for fewer.
     pub fn forget(&mut self, sequence: usize) {
-        self.past[sequence] = 0;
+        self.sequences.past[sequence] = 0;
     }
 
     /// Keeps only the first `tokens` of a sequence.
@@ -78,17 +90,18 @@ impl<D: Device> Decoder<D> {
     /// # Panics
     /// When the model was laid out for fewer sequences.
     pub fn truncate(&mut self, sequence: usize, tokens: usize) {
-        self.past[sequence] = self.past[sequence].min(tokens);
+        let past = &mut self.sequences.past[sequence];
+        *past = (*past).min(tokens);
     }
 
     /// Number of sequences that are continued together.
     pub fn sequences(&self) -> usize {
-        self.past.len()
+        self.sequences.past.len()
     }
 
     /// Capacity of the cache per sequence, in tokens.
     pub fn capacity(&self) -> usize {
-        self.layout.capacity
+        self.sequences.layout.capacity
     }
 
     /// Tokens of a sequence in the cache.
@@ -96,7 +109,7 @@ impl<D: Device> Decoder<D> {
     /// # Panics
     /// When the model was laid out for fewer sequences.
     pub fn context_used(&self, sequence: usize) -> usize {
-        self.past[sequence]
+        self.sequences.past[sequence]
     }
 
     /// Appends `tokens` to sequence 0 and returns the logits (V) that follow the last one.
@@ -117,7 +130,38 @@ impl<D: Device> Decoder<D> {
     /// # Panics
     /// When a sequence is named twice, or the model was laid out for fewer.
     pub fn decode_each(&mut self, parts: &[(usize, &[u32])]) -> Result<Vec<f32>> {
-        let vocab_size = self.weights.config.vocab_size;
+        self.sequences.decode_each(&mut self.weights, parts)
+    }
+}
+
+impl<'a, D: Device> TrainedDecoder<'a, D> {
+    pub(crate) fn new(weights: &'a mut Weights<D>, layout: DecodingLayout) -> TrainedDecoder<'a, D> {
+        weights.fill_rotary_tables([layout.cos, layout.sin]);
+        weights.round();
+        TrainedDecoder { weights, sequences: Sequences::new(layout) }
+    }
+
+    /// Appends `tokens` to the sequence and returns the logits (V) that follow the last one.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode_each`].
+    pub fn decode(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.sequences.decode_each(self.weights, &[(0, tokens)])
+    }
+}
+
+impl Sequences {
+    fn new(layout: DecodingLayout) -> Sequences {
+        Sequences { past: vec![0; layout.sequences], layout }
+    }
+
+    /// See [`Decoder::decode_each`].
+    fn decode_each<D: Device>(
+        &mut self,
+        weights: &mut Weights<D>,
+        parts: &[(usize, &[u32])],
+    ) -> Result<Vec<f32>> {
+        let vocab_size = weights.config.vocab_size;
         let capacity = self.layout.capacity;
         let refuse =
             |message: String| Error::Tensor { name: "model.embed_tokens.weight".to_string(), message };
@@ -143,31 +187,31 @@ impl<D: Device> Decoder<D> {
         }
         let chunk = self.layout.residual.rows;
         for (index, part) in rows.chunks(chunk).enumerate() {
-            self.decode_chunk(part);
+            self.decode_chunk(weights, part);
             for row in part {
                 self.past[row.sequence] = row.position + 1;
             }
             for (part, &end) in ends.iter().enumerate().filter(|(_, end)| **end / chunk == index) {
                 let last = self.layout.residual.row_range(end % chunk, 1);
-                self.weights.device.copy(last, self.layout.last.row_range(part, 1));
+                weights.device.copy(last, self.layout.last.row_range(part, 1));
             }
         }
-        Ok(self.logits(parts.len()))
+        Ok(self.logits(weights, parts.len()))
     }
 
     /// Logits (count, V) after the streams in `last`.
-    fn logits(&mut self, count: usize) -> Vec<f32> {
-        let Decoder { weights: Weights { device, config, network, .. }, layout, .. } = self;
+    fn logits<D: Device>(&self, weights: &mut Weights<D>, count: usize) -> Vec<f32> {
+        let (Weights { device, config, network, .. }, layout) = (weights, &self.layout);
         let [last, normed, rstd, logits] =
             [layout.last, layout.normed, layout.rstd, layout.logits].map(|t| t.row_range(0, count));
         device.rmsnorm(rms_norm(config, last, network.norm, rstd), normed);
-        network.head.forward(device, normed, logits, None, &LinearPass::default());
+        network.head.forward(device, normed, logits, None, &LinearPass::of(&layout.linear, None));
         device.download(logits)
     }
 
-    fn decode_chunk(&mut self, new: &[Row]) {
-        self.weights.update_derived();
-        let Decoder { weights: Weights { device, config, network, .. }, layout, .. } = self;
+    fn decode_chunk<D: Device>(&self, weights: &mut Weights<D>, new: &[Row]) {
+        weights.update_derived();
+        let (Weights { device, config, network, .. }, layout) = (weights, &self.layout);
         let n = new.len();
         let rows = |t: Tensor| t.row_range(0, n);
         let [ids, sequences, positions] =

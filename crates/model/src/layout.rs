@@ -437,12 +437,46 @@ impl DecodingLayout {
         let (bytes, extremes) = sizes(config, &decoding.storage());
         let mut layout = Layout::new();
         let frozen = region(&mut layout, bytes.frozen);
+        let size = (decoding.sequences.max(1), decoding.max_sequence.max(1));
+        let regions = Regions { frozen, ..Regions::default() };
+        DecodingLayout::beside(layout, regions, config, &extremes, decoding.weights.cache(), size)
+    }
+
+    /// For one sequence and the weights of a model in training, in the memory of its activations; `None`:
+    /// they take less.
+    pub fn within(
+        trained: &TrainingLayout,
+        config: &ModelConfig,
+        training: &Training,
+        capacity: usize,
+    ) -> Option<DecodingLayout> {
+        let (_, extremes) = sizes(config, &training.storage());
+        let start = trained.forward.residual.first()?.offset;
+        let mut layout = Layout::new();
+        region(&mut layout, start);
+        let element = training.precision.dtype();
+        let dequantized =
+            (extremes.block_matrix > 0).then(|| layout.reserve(element, 1, extremes.block_matrix));
+        let size = (1, capacity.max(1));
+        let mut found = DecodingLayout::beside(layout, trained.regions, config, &extremes, element, size);
+        found.linear.dequantized = dequantized;
+        (found.plan.total_bytes <= start + trained.plan.activations_bytes).then_some(found)
+    }
+
+    /// Cache and buffers behind what `layout` has already. `cache`: the type of keys and values.
+    fn beside(
+        mut layout: Layout,
+        regions: Regions,
+        config: &ModelConfig,
+        extremes: &Extremes,
+        cache: DType,
+        (sequences, capacity): (usize, usize),
+    ) -> DecodingLayout {
         let parameters_bytes = layout.bytes();
-        let (sequences, capacity) = (decoding.sequences.max(1), decoding.max_sequence.max(1));
         let (rows, width) = (sequences.saturating_mul(capacity), config.key_value_width());
         let cache = (0..config.num_hidden_layers)
             .map(|_| {
-                let [keys, values] = [0; 2].map(|_| layout.reserve(decoding.weights.cache(), rows, width));
+                let [keys, values] = [0; 2].map(|_| layout.reserve(cache, rows, width));
                 (keys, values)
             })
             .collect();
@@ -461,7 +495,7 @@ impl DecodingLayout {
         let first_positions = config.sliding_window.map(|_| layout.reserve(DType::U32, 1, chunk));
         let [cos, sin] = [0; 2].map(|_| layout.reserve(DType::F32, capacity, config.head_dim / 2));
         let size = (DType::F32, chunk);
-        let linear = linear_buffers(&mut layout, size, &extremes, (false, false));
+        let linear = linear_buffers(&mut layout, size, extremes, (false, false));
         let total_bytes = layout.bytes();
         let plan = MemoryPlan {
             parameters_bytes,
@@ -472,7 +506,7 @@ impl DecodingLayout {
         };
         DecodingLayout {
             plan,
-            regions: Regions { frozen, ..Regions::default() },
+            regions,
             sequences,
             capacity,
             cache,

@@ -42,7 +42,7 @@ mod weights;
 pub use adapter::{AdapterConfig, Module};
 pub use compute::{Batch, DType};
 pub use config::{ModelConfig, ParameterCount};
-pub use decoder::Decoder;
+pub use decoder::{Decoder, TrainedDecoder};
 pub use error::{Error, ErrorKind, Result};
 pub use evaluator::Evaluator;
 pub use groups::LearningRateScales;

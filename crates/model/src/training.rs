@@ -2,10 +2,11 @@
 
 use crate::backward::Backward;
 use crate::config::ModelConfig;
+use crate::decoder::TrainedDecoder;
 use crate::error::{Error, Result};
 use crate::forward::{Pass, Positions, Rows, gather_trained, upload_batch};
 use crate::groups::{Groups, trained_runs};
-use crate::layout::{MemoryPlan, TrainingLayout};
+use crate::layout::{DecodingLayout, MemoryPlan, TrainingLayout};
 use crate::network::at;
 use crate::parameters::{Parameter, Role};
 use crate::preference::{PairOutcome, Preference};
@@ -262,6 +263,14 @@ impl<D: Device> TrainingModel<D> {
     pub fn evaluate(&mut self, batch: &Batch) -> f64 {
         let rows = self.upload_batch(batch);
         self.pass(rows).evaluate()
+    }
+
+    /// Continues a sequence of at most `tokens` with the weights as they are now, in the memory of the
+    /// activations, which every step writes anew; `None`: they take less than that needs. Changes neither
+    /// weights nor gradients.
+    pub fn decoder(&mut self, tokens: usize) -> Option<TrainedDecoder<'_, D>> {
+        let layout = DecodingLayout::within(&self.layout, &self.weights.config, &self.training, tokens)?;
+        Some(TrainedDecoder::new(&mut self.weights, layout))
     }
 
     /// Whether every trained weight, moment and average is finite: a checkpoint must never contain anything

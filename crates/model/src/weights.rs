@@ -31,23 +31,23 @@ impl<D: Device> Weights<D> {
         config: ModelConfig,
         storage: Storage,
         regions: Regions,
-        [cos, sin]: [Tensor; 2],
+        tables: [Tensor; 2],
         bytes: usize,
     ) -> Result<Weights<D>> {
         device.allocate(bytes)?;
-        let tables = rope::tables(&config, cos.rows);
-        device.upload(cos, &tables.cos);
-        device.upload(sin, &tables.sin);
         let network = Network::new(&config, &storage, &regions);
-        Ok(Weights {
-            device,
-            config,
-            network,
-            regions,
-            storage,
-            rounded_is_stale: true,
-            norms_are_stale: true,
-        })
+        let (rounded_is_stale, norms_are_stale) = (true, true);
+        let mut weights =
+            Weights { device, config, network, regions, storage, rounded_is_stale, norms_are_stale };
+        weights.fill_rotary_tables(tables);
+        Ok(weights)
+    }
+
+    /// Fills rotary tables (T, d/2) of cosines and sines.
+    pub(crate) fn fill_rotary_tables(&mut self, [cos, sin]: [Tensor; 2]) {
+        let tables = rope::tables(&self.config, cos.rows);
+        self.device.upload(cos, &tables.cos);
+        self.device.upload(sin, &tables.sin);
     }
 
     /// The configuration.

@@ -155,6 +155,23 @@ impl TokenDataset {
         Rows::Packed(pack(&lengths, sequence_length))
     }
 
+    /// The ids of an example before its first trained token: the prompt of what is trained first. Empty where
+    /// nothing comes before it, and for documents that are no examples.
+    ///
+    /// # Errors
+    /// A file that has changed; I/O errors.
+    pub fn prompt(&self, example: u64) -> Result<Vec<u32>> {
+        let number = example as usize;
+        let Some(&end) = self.example_ends.get(number) else { return Ok(Vec::new()) };
+        let start = number.checked_sub(1).map_or(0, |before| self.example_ends[before]);
+        let marks = self.marks(start, (end - start) as usize)?;
+        let mut ids = vec![0; marks.iter().position(|&mark| mark == TRAINED).unwrap_or(0)];
+        if !ids.is_empty() {
+            self.copy(start, &mut ids)?;
+        }
+        Ok(ids)
+    }
+
     /// Vocabulary size.
     pub fn vocab_size(&self) -> usize {
         self.header.vocab_size

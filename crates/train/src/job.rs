@@ -67,6 +67,15 @@ pub trait Sampler<D: Device> {
         model: &mut TrainingModel<D>,
         prompts: &[String],
     ) -> std::result::Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>>;
+
+    /// Answers conversations of the validation data, after each validation: prompts, shortened, and answers.
+    /// None by default. As [`Sampler::sample`] it must not change what training computes.
+    fn answer(
+        &mut self,
+        _model: &mut TrainingModel<D>,
+    ) -> std::result::Result<Vec<(String, String)>, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Vec::new())
+    }
 }
 
 /// How a job ended without an error.

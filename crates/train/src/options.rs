@@ -122,6 +122,10 @@ pub struct TrainOptions {
     /// Sampling temperature of samples.
     #[schemars(extend("x-change" = "reporting"), range(min = 0.0, max = 10.0))]
     pub sample_temperature: f64,
+    /// Fine-tuning: number of validation conversations whose first trained turn is generated at each
+    /// validation, greedily. 0: none.
+    #[schemars(extend("x-change" = "reporting"), range(min = 0, max = 100))]
+    pub sample_conversations: u64,
     /// Steps between checkpoints; 0: only at the end of each epoch.
     #[schemars(extend("x-change" = "tunable"))]
     pub checkpoint_every: u64,
@@ -166,6 +170,7 @@ impl Default for TrainOptions {
             sample_prompts: Vec::new(),
             sample_max_new_tokens: 48,
             sample_temperature: 0.8,
+            sample_conversations: 2,
             checkpoint_every: 0,
             keep_last: 2,
         }

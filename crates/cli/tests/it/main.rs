@@ -3,6 +3,7 @@
 #[cfg(unix)]
 mod background;
 mod bad_input;
+mod chat_samples;
 mod commands;
 #[cfg(target_os = "linux")]
 mod conversation;

@@ -10,4 +10,5 @@ mod folder;
 mod golden;
 mod mixed_types;
 mod trainable;
+mod trained_decoder;
 mod training;

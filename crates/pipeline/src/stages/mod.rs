@@ -23,6 +23,7 @@ mod phase;
 mod prepare;
 mod prerequisites;
 mod request;
+mod sampler;
 pub mod shared;
 mod stage;
 mod trained;

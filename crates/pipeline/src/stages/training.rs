@@ -16,10 +16,10 @@ use super::data::Prepared;
 use super::history::{self, Begun};
 use super::phase::Done;
 use super::request::{More, Request, ResumeRequest};
+use super::sampler::Sampler;
 use super::trained::Trained;
 use super::{curves, prerequisites};
 use crate::base::BaseModel;
-use crate::generate::{Extent, Generator, Options};
 use crate::meta::{RunInputs, RunMeta};
 use crate::project::Project;
 use crate::stopped::Stopped;
@@ -429,7 +429,8 @@ impl Session<'_> {
             base.load(model.weights_mut())?;
             reporter.note(Phase::Training, &trained_parameters(&model));
         }
-        let mut sampler = Sampler { run: self.run, meta: self.meta, target: self.target, stop };
+        let mut sampler =
+            Sampler { run: self.run, meta: self.meta, target: self.target, validation, stop };
         let job = Job {
             fs: &RealFs,
             run: self.run,
@@ -482,55 +483,4 @@ fn trained_parameters(model: &TrainingModel<AnyDevice>) -> String {
         100.0 * trained as f64 / all.max(1) as f64,
         model.weights().type_names()
     )
-}
-
-/// Samples during training. The decoding model is created for each sample and dropped, so that it takes no
-/// memory in between.
-struct Sampler<'a> {
-    run: &'a RunDir,
-    meta: &'a RunMeta,
-    target: Target,
-    stop: &'a StopFlag,
-}
-
-impl train::Sampler<AnyDevice> for Sampler<'_> {
-    fn sample(
-        &mut self,
-        model: &mut TrainingModel<AnyDevice>,
-        prompts: &[String],
-    ) -> std::result::Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
-        let tokenizer = record::tokenizer(self.run, self.meta)?;
-        let new_tokens = self.meta.recipe.train.sample_max_new_tokens;
-        let extent = Extent::new(prompts.iter().map(String::as_str), new_tokens);
-        let adapter = model.training().adapter.clone();
-        let mut decoding = extent.decoder(model.config(), &tokenizer, adapter.clone(), self.target)?;
-        let base = BaseModel::of_run(self.run, self.meta)?;
-        match (adapter, &base) {
-            (Some(_), Some(base)) => {
-                base.load(decoding.weights_mut())?;
-                decoding.weights_mut().copy_adapters_from(model.weights_mut())?;
-            }
-            _ => decoding.weights_mut().copy_from(model.weights_mut())?,
-        }
-        let stop_ids = self.meta.stop_ids.clone();
-        let mut generator =
-            Generator::new(decoding, tokenizer, stop_ids, "the model in training".to_owned())?;
-        let train = &self.meta.recipe.train;
-        let options = Options {
-            temperature: train.sample_temperature,
-            top_p: 0.95,
-            seed: train.seed,
-            ..Options::greedy(train.sample_max_new_tokens)
-        };
-        let mut texts = Vec::new();
-        for prompt in prompts {
-            let text = generator.generate(prompt, &options, &mut |_| !self.stop.is_raised())?.text;
-            // Interrupted samples are not what the model would write, so they are dropped.
-            if self.stop.is_raised() {
-                return Ok(Vec::new());
-            }
-            texts.push(text);
-        }
-        Ok(texts)
-    }
 }

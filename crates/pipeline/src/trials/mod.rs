@@ -100,7 +100,7 @@ impl Scratch {
         let options = &mut recipe.train;
         options.set_steps(trial.steps);
         (options.checkpoint_every, options.validate_every) = (checkpoint_every, (trial.steps / 3).max(1));
-        (options.sample_every, options.sample_prompts) = (0, Vec::new());
+        (options.sample_every, options.sample_prompts, options.sample_conversations) = (0, Vec::new(), 0);
         // It must run to its end.
         options.early_stopping = 0;
         recipe.notify = recipe::NotifyOptions::default();

@@ -49,6 +49,9 @@ fn examples_are_whole_and_apart_and_only_masked_ids_are_targets() {
     assert_eq!(batch.weights, [1., 0., 1., 0., 1., 0., 1., 0., 0., 0., 0., 0.]);
     assert_eq!(batch.document_starts, [0, 0, 0, 0, 4, 4, 0, 0, 0, 3, 4, 5]);
     assert_eq!(batch.weight_sum(), data.trained_token_count() as f64);
+    // The prompt of each ends where the first trained token is.
+    let prompts: Vec<Vec<u32>> = (0..4).map(|example| data.prompt(example).unwrap()).collect();
+    assert_eq!(prompts, [vec![10], vec![20], vec![30], vec![]]);
 }
 
 #[test]

@@ -34,6 +34,7 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
                 Some(best) => new_best = best,
                 None => return Ok(Flow::Stop),
             }
+            self.answer(reporter);
         }
         if epoch_done {
             self.finish_epoch(reporter);
@@ -184,9 +185,23 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         self.model.swap_average();
         let texts = sampler.sample(self.model, prompts);
         self.model.swap_average();
-        match texts {
-            Ok(texts) => {
-                for (prompt, text) in prompts.clone().into_iter().zip(texts) {
+        let samples = texts.map(|texts| prompts.clone().into_iter().zip(texts).collect());
+        self.tell_samples(samples, reporter);
+    }
+
+    /// Answers conversations of the validation data, in fine-tuning.
+    fn answer(&mut self, reporter: &mut dyn Reporter) {
+        let Some(sampler) = self.sampler.as_mut().filter(|_| self.job.validation.is_some()) else { return };
+        self.model.swap_average();
+        let samples = sampler.answer(self.model);
+        self.model.swap_average();
+        self.tell_samples(samples, reporter);
+    }
+
+    fn tell_samples(&mut self, samples: Samples, reporter: &mut dyn Reporter) {
+        match samples {
+            Ok(samples) => {
+                for (prompt, text) in samples {
                     let step = self.state.step;
                     let record = SampleRecord { step, prompt: prompt.clone(), text: text.clone() };
                     self.ledger.metric(&Metric::Sample(record), reporter);
@@ -197,3 +212,6 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         }
     }
 }
+
+/// Prompts and what follows them.
+type Samples = std::result::Result<Vec<(String, String)>, Box<dyn std::error::Error + Send + Sync>>;

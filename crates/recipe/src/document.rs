@@ -92,6 +92,10 @@ impl<'a> Document<'a> {
             }
             walked.push_str(part);
             if parts.peek().is_none() {
+                let is_section = layer.value.as_table().is_some_and(Table::is_empty);
+                if is_section && table.get(part).is_some_and(Value::is_table) {
+                    return Ok(());
+                }
                 table.insert(part.to_owned(), layer.value.clone());
                 // Origins below the replaced value would point at text that no longer counts.
                 let below = format!("{walked}.");

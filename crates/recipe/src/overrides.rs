@@ -43,6 +43,12 @@ impl Override {
         Override { path: path.to_owned(), value, origin: Origin::Flag(format!("{flag} {shown}")) }
     }
 
+    /// A command's own flag that asks for a section: with what the recipe says of it, else with its defaults.
+    pub fn section(flag: &str, path: &str) -> Override {
+        let value = Value::Table(toml::Table::new());
+        Override { path: path.to_owned(), value, origin: Origin::Flag(flag.to_owned()) }
+    }
+
     /// An override from a command's own flag, parsed like `--set`.
     pub fn typed_flag(flag: &str, path: &str, text: &str) -> Override {
         let given = format!("{flag} {text}");

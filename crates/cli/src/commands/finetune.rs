@@ -48,7 +48,8 @@ pub enum Method {
     Dora,
     /// All weights.
     Full,
-    /// Low-rank adapters that learn from preference pairs (direct preference optimization).
+    /// Low-rank adapters that learn from preference pairs: direct preference optimization, or another loss of
+    /// [finetune.preference].
     Dpo,
 }
 
@@ -60,7 +61,7 @@ pub fn run(global: &GlobalArguments, mut arguments: Arguments, console: &mut Con
         Some(Method::Lora) => layers.push(Override::flag("--method lora", "adapter.base", "auto")),
         Some(Method::Dora) => layers.push(Override::flag("--method dora", "adapter.dora", true)),
         Some(Method::Dpo) => {
-            layers.push(Override::flag("--method dpo", "finetune.preference.loss", "sigmoid"));
+            layers.push(Override::section("--method dpo", "finetune.preference"));
             layers.push(Override::flag("--method dpo", "adapter.dropout", 0.0));
         }
         Some(Method::Full) => layers.push(Override::flag("--method full", "adapter.enabled", false)),

@@ -171,6 +171,25 @@ fn preference_pairs_are_learned() {
     answer(&sandbox, "--adapter dpo/model");
     let refused = finetune("lora", "").expect(3);
     assert!(refused.stderr.contains("--method dpo"), "{}", refused.stderr);
+    // The loss is the recipe's: IPO begins at (1/2β)².
+    sandbox.write(
+        "ipo.toml",
+        "[finetune]\ndata = []\n[finetune.preference]\nloss = \"ipo\"\nbeta = 0.2\n[adapter]\n",
+    );
+    let short = SHORT.replace("train.steps=6", "train.steps=1");
+    let ipo = sandbox
+        .run(&format!(
+            "finetune ipo.toml --init base/model --data pairs.jsonl --json --method dpo --output-dir ipo {short} \
+             --set train.optimizer=\"adamw\""
+        ))
+        .expect(0)
+        .stdout;
+    let event = |line: &str| serde_json::from_str::<Value>(line).ok();
+    let first = ipo
+        .lines()
+        .filter_map(event)
+        .find_map(|event| event["learning_rate"].as_f64().and(event["loss"].as_f64()));
+    assert!((first.expect("a step") - 6.25).abs() < 1e-3, "{first:?}");
     write_examples(&sandbox);
     let wrong =
         format!("finetune --init base/model --data chat.jsonl --method dpo --output-dir wrong {SHORT}");

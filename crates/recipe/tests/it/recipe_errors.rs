@@ -161,3 +161,15 @@ fn a_rope_rule_without_its_factor() {
 fn an_unknown_rope_rule() {
     insta::assert_snapshot!(errors("[model.rope_scaling]\nrope_type = \"spiral\"\nfactor = 2.0\n", &[]));
 }
+
+#[test]
+fn a_flag_for_a_section_leaves_what_the_recipe_says_of_it() {
+    let flag = [Override::section("--method dpo", "finetune.preference")];
+    let begin = "[train]\ninit = \"m\"\n[adapter]\ndropout = 0.0\n[finetune]\ndata = [\"d.jsonl\"]\n";
+    let beta = |more: &str| {
+        let recipe = Recipe::load("r.toml", &format!("{begin}{more}"), &flag).expect("valid");
+        recipe.finetune.expect("examples").preference.expect("pairs").beta
+    };
+    assert_eq!(beta(""), 0.1);
+    assert_eq!(beta("[finetune.preference]\nbeta = 0.3\n"), 0.3);
+}

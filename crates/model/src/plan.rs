@@ -3,7 +3,8 @@
 
 use crate::config::ModelConfig;
 use crate::layout::{DecodingLayout, EvaluationLayout, TrainingLayout, muon_shapes};
-use crate::network::Network;
+use crate::network::{Network, Regions};
+use crate::parameters::Parameter;
 use crate::purpose::{Optimizer, Precision, Purpose, Training};
 use compute::DType;
 use compute::device::{Product, Work};
@@ -19,6 +20,45 @@ impl MemoryPlan {
             Purpose::Decode(decoding) => DecodingLayout::new(config, decoding).plan,
         }
     }
+}
+
+/// FLOPs of a training step a token: [`ModelConfig::flops_per_token`] where all weights are trained. Frozen
+/// matrices have no gradient of their own (4 instead of 6 a weight); adapters have one. Recomputation repeats
+/// the forward of all layers but the last.
+pub fn training_flops_per_token(config: &ModelConfig, training: &Training) -> f64 {
+    let mut flops = config.flops_per_token(training.sequence_length);
+    if training.adapter.is_some() {
+        flops += 6.0 * adapter_parameters(config, training) - 2.0 * multiplied(config);
+    }
+    if training.recompute {
+        let count = config.parameter_count();
+        let layers = (count.attention + count.mlp) as f64 + adapter_parameters(config, training);
+        let again = 1.0 - 1.0 / config.num_hidden_layers.max(1) as f64;
+        flops += again * (2.0 * layers + attention_flops(config, training.sequence_length));
+    }
+    flops
+}
+
+/// FLOPs of a forward a token, without adapters.
+pub fn forward_flops_per_token(config: &ModelConfig, sequence_length: usize) -> f64 {
+    2.0 * multiplied(config) + attention_flops(config, sequence_length)
+}
+
+/// Of a forward; counted whole, as if attention were not causal.
+fn attention_flops(config: &ModelConfig, sequence_length: usize) -> f64 {
+    4.0 * (config.num_hidden_layers * config.query_width() * sequence_length) as f64
+}
+
+/// Parameters that are multiplied with: not an embedding table that is only looked up.
+fn multiplied(config: &ModelConfig) -> f64 {
+    let count = config.parameter_count();
+    let looked_up = if config.tie_word_embeddings { 0 } else { count.embedding };
+    (count.total - looked_up) as f64
+}
+
+fn adapter_parameters(config: &ModelConfig, training: &Training) -> f64 {
+    let network = Network::new(config, &training.storage(), &Regions::default());
+    network.parameters.iter().filter(|parameter| parameter.is_adapter()).map(Parameter::len).sum::<usize>() as f64
 }
 
 /// Device memory of training other than the arena.

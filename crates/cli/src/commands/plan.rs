@@ -77,9 +77,10 @@ fn print(plan: &Plan, console: &mut Console) -> Outcome {
         let share = 100.0 * number as f64 / plan.parameters.total.max(1) as f64;
         console.data(&format!("  {part:<12}{:>10}  {share:>3.0} %", count(number)))?;
     }
-    let arithmetic = match plan.precision {
-        Precision::F32 => "f32",
-        Precision::Bf16 => "bf16 with f32 weights",
+    let arithmetic = match (plan.precision, plan.training.adapter.is_some()) {
+        (Precision::F32, _) => "f32",
+        (Precision::Bf16, false) => "bf16 with f32 weights",
+        (Precision::Bf16, true) => "bf16 with f32 adapters",
     };
     let recompute = if plan.recompute { ", with activation recomputation" } else { "" };
     console.data(&format!(
@@ -104,13 +105,14 @@ fn print(plan: &Plan, console: &mut Console) -> Outcome {
         plan.tokens.per_parameter
     ))?;
     console.data(&format!(
-        "Compute     {:.2e} FLOPs: {} per token (6·N + 12·layers·heads·head size·T)",
+        "Compute     {:.2e} FLOPs: {} per token ({})",
         plan.flops.total,
-        count(plan.flops.per_token as u64)
+        count(plan.flops.per_token as u64),
+        plan.flops_formula()
     ))?;
     match &plan.time {
         Some(time) => console.data(&format!(
-            "Time        {} on this machine ({:.0} tokens/s, {:.0} model GFLOP/s, {} threads, measured over \
+            "Time        {} on this machine ({:.0} tokens/s, {:.0} GFLOP/s, {} threads, measured over \
              {} steps)",
             short_duration(time.training_s),
             time.tokens_per_s,

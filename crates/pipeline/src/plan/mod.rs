@@ -5,6 +5,7 @@ mod memory;
 use std::path::Path;
 
 use compute::{DeviceKind, Target};
+use model::plan::{forward_flops_per_token, training_flops_per_token};
 use model::{MemoryPlan, ModelConfig, Optimizer, ParameterCount, Precision, Purpose, Training};
 use serde::Serialize;
 use tokenizer::Kind;
@@ -45,6 +46,11 @@ pub struct Plan {
     pub optimizer: Optimizer,
     /// Whether a weight average is kept.
     pub average: bool,
+    /// How a micro-batch is computed.
+    #[serde(skip)]
+    pub training: Training,
+    /// Whether preference pairs are learned, which takes a forward of the base too.
+    pub preference: bool,
     /// Parameters by part.
     pub parameters: Parameters,
     /// Memory of a training step, by part.
@@ -131,7 +137,7 @@ pub struct Tokens {
 /// Floating-point operations of training.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Flops {
-    /// Per token, by [`ModelConfig::flops_per_token`].
+    /// Per token: [`training_flops_per_token`], and of preference pairs a forward of the base.
     pub per_token: f64,
     /// Of all trained tokens.
     pub total: f64,
@@ -144,7 +150,7 @@ pub struct Time {
     pub training_s: f64,
     /// Tokens per second.
     pub tokens_per_s: f64,
-    /// Model GFLOP/s.
+    /// GFLOP/s of the operations that [`Flops`] counts.
     pub model_gflops: f64,
     /// CPU threads used.
     pub threads: usize,
@@ -215,8 +221,14 @@ fn of_design(recipe: &Recipe, model: ModelConfig, available: Available, target: 
     let length = RunLength::new(options, available);
     let trained = length.tokens_trained();
     let parameters = Parameters::from(model.parameter_count());
-    let per_token = model.flops_per_token(options.sequence_length);
     let memory = Memory::new(&model, recipe, !estimated, target);
+    let training = options.training(memory.micro_batch_size, target, &recipe.tuning());
+    let preference = recipe.preference().is_some();
+    let of_base = match preference {
+        true => forward_flops_per_token(&model, options.sequence_length),
+        false => 0.0,
+    };
+    let per_token = training_flops_per_token(&model, &training) + of_base;
     let tokens = Tokens {
         available,
         trained,
@@ -233,7 +245,6 @@ fn of_design(recipe: &Recipe, model: ModelConfig, available: Available, target: 
     let saved = if is_adapter { memory.plan.gradients_bytes as u64 / 4 } else { parameters.total };
     let checkpoints = each * saved * (options.keep_last as u64 + 2);
     let disk_bytes = checkpoints + 4 * saved + 4 * available + (16 << 20);
-    let training = options.training(options.batch_size, target, &recipe.tuning());
     let mut plan = Plan {
         name: recipe.name.clone(),
         sequence_length: options.sequence_length,
@@ -241,6 +252,8 @@ fn of_design(recipe: &Recipe, model: ModelConfig, available: Available, target: 
         recompute: training.recompute,
         optimizer: training.optimizer,
         average: training.average,
+        training,
+        preference,
         flops: Flops { per_token, total: per_token * trained as f64 },
         model,
         parameters,
@@ -351,11 +364,29 @@ impl Plan {
     pub fn on_gpu(mut self, recipe: &Recipe, gpu: &'static Gpu) -> Plan {
         let target = Target { place: DeviceKind::Cuda(0), threads: 0 };
         self.precision = recipe.train.settled_precision(target);
+        self.training.precision = self.precision;
         self.memory = Memory::new(&self.model, recipe, !self.tokens.estimated, target);
         self.memory.available_bytes = Some(gpu.memory_bytes());
         self.fits_with = fits_with(&self, recipe, target);
         self.rent = Some(Rent::of(gpu, self.flops.total, self.precision));
         self
+    }
+
+    /// What [`Flops::per_token`] counts.
+    pub fn flops_formula(&self) -> String {
+        let mut terms = match self.training.adapter.is_some() {
+            true => "4·N + 6·adapters",
+            false => "6·N",
+        }
+        .to_owned();
+        terms.push_str(" + 12·layers·heads·head size·T");
+        if self.recompute {
+            terms.push_str(" + recomputed forward");
+        }
+        if self.preference {
+            terms.push_str(" + forward of the base");
+        }
+        terms
     }
 
     /// Measures real training steps of the planned shape, or of fewer layers if a step would take long, and
@@ -367,50 +398,43 @@ impl Plan {
         let sequence_length = self.sequence_length;
         let most = if target.is_cpu() { CALIBRATION_FLOPS } else { GPU_CALIBRATION_FLOPS };
         let mut config = self.model.clone();
-        let mut batch_size = self.memory.micro_batch_size;
-        while batch_size > 1
-            && config.flops_per_token(sequence_length) * (batch_size * sequence_length) as f64 > most
-        {
-            batch_size = batch_size.div_ceil(2);
-        }
-        let step_flops = |config: &ModelConfig| {
-            config.flops_per_token(sequence_length) * (batch_size * sequence_length) as f64
+        let mut training = self.training.clone();
+        let step_flops = |config: &ModelConfig, training: &Training| {
+            training_flops_per_token(config, training) * (training.batch_size * sequence_length) as f64
         };
+        while training.batch_size > 1 && step_flops(&config, &training) > most {
+            training.batch_size = training.batch_size.div_ceil(2);
+        }
         // The last layer is never recomputed; among few layers it would have too much weight.
         let least = if self.recompute { 4 } else { 1 };
-        while config.num_hidden_layers > least && step_flops(&config) > most {
+        while config.num_hidden_layers > least && step_flops(&config, &training) > most {
             config.num_hidden_layers = config.num_hidden_layers.div_ceil(2).max(least);
         }
         if self.precision == Precision::Bf16 && !target.has_bf16() {
             self.warnings.push("the time was not measured: this CPU has no bf16 instructions".to_owned());
             return Ok(());
         }
-        let training = Training {
-            recompute: self.recompute,
-            optimizer: self.optimizer,
-            average: self.average,
-            logits_bytes: target.logits_bytes(),
-            ..Training::new(batch_size, sequence_length, self.precision)
-        };
         let memory = MemoryPlan::new(&config, &Purpose::Train(training.clone()));
         if let Some(available) =
             self.memory.available_bytes.filter(|available| memory.total_bytes as u64 > *available)
         {
             self.warnings.push(format!(
-                "the time was not measured: even {} of {} layers with {batch_size} sequences need {} MB of \
+                "the time was not measured: even {} of {} layers with {} sequences need {} MB of \
                  memory, and {} MB are free",
                 config.num_hidden_layers,
                 self.model.num_hidden_layers,
+                training.batch_size,
                 memory.total_bytes / 1_000_000,
                 available / 1_000_000
             ));
             return Ok(());
         }
+        let flops = step_flops(&config, &training);
         let parts = time_parts(&config, training, CALIBRATION_S, target)?;
-        // The time of the update does not depend on tokens but on parameters, so omitted layers are counted
-        // there.
-        let flops_per_s = step_flops(&config) / parts.micro_batch_s;
-        let left_out = self.parameters.total as f64 / Parameters::from(config.parameter_count()).total as f64;
+        // The time of the update does not depend on tokens but on trained parameters, so omitted layers are
+        // counted there.
+        let flops_per_s = flops / parts.micro_batch_s;
+        let left_out = self.memory.plan.gradients_bytes as f64 / memory.gradients_bytes.max(1) as f64;
         let step_tokens = self.tokens.trained as f64 / self.tokens.steps.max(1) as f64;
         let step_s = step_tokens * self.flops.per_token / flops_per_s + parts.update_s * left_out;
         let tokens_per_s = step_tokens / step_s;
@@ -440,12 +464,53 @@ mod tests {
             "[model]\ndepth = 4\n[train]\nsteps = 10\nbatch_size = 2\nsequence_length = 128\n",
             1_000_000,
         );
-        let looked_up = if plan.model.tie_word_embeddings { 0 } else { plan.parameters.embedding };
-        let params = (plan.parameters.total - looked_up) as f64;
+        let params = (plan.parameters.total - looked_up(&plan)) as f64;
         assert_eq!(plan.flops.per_token, 6.0 * params + 12.0 * 4.0 * 256.0 * 128.0);
         assert_eq!(plan.tokens.trained, 10 * 2 * 128);
         assert_eq!(plan.parameters.parts().iter().map(|(_, n)| n).sum::<u64>(), plan.parameters.total);
         assert_eq!(plan.memory.parts().iter().map(|(_, n)| n).sum::<u64>(), plan.memory.total_bytes);
+    }
+
+    #[test]
+    fn adapters_recomputation_and_pairs_have_their_own_flops() {
+        let begin = "[model]\ndepth = 4\n[train]\ninit = \"m\"\nsteps = 10\nbatch_size = 2\n\
+                     sequence_length = 128\noptimizer = \"adamw\"\n";
+        let of = |more: &str| planned(&format!("{begin}{more}"), 1_000_000);
+        let (whole, adapters) = (of(""), of("[adapter]\nrank = 2\ndropout = 0.0\n"));
+        let n = (whole.parameters.total - looked_up(&whole)) as f64;
+        let attention = 12.0 * 4.0 * 256.0 * 128.0;
+        assert_eq!(whole.flops.per_token, 6.0 * n + attention);
+        // Rank 2 on seven matrices of each layer: 2·(in + out) each.
+        let ModelConfig { hidden_size: d, intermediate_size: f, head_dim, .. } = adapters.model;
+        let [q, kv] = [adapters.model.num_attention_heads, adapters.model.num_key_value_heads]
+            .map(|heads| heads * head_dim);
+        let adapter = 4 * 2 * (2 * (d + q) + 2 * (d + kv) + 3 * (d + f));
+        assert_eq!(adapters.flops.per_token, 4.0 * n + 6.0 * adapter as f64 + attention);
+        assert_eq!(adapters.flops_formula(), "4·N + 6·adapters + 12·layers·heads·head size·T");
+
+        let again = of("recompute = true\n[adapter]\nrank = 2\ndropout = 0.0\n");
+        let layers = (whole.parameters.attention + whole.parameters.feed_forward) as f64 + adapter as f64;
+        let repeated = again.flops.per_token - adapters.flops.per_token;
+        assert!((repeated / (0.75 * (2.0 * layers + attention / 3.0)) - 1.0).abs() < 1e-9, "{repeated}");
+
+        let pairs = "[finetune]\ndata = [\"d.jsonl\"]\n[finetune.preference]\n";
+        let pairs = of(&format!("[adapter]\nrank = 2\ndropout = 0.0\n{pairs}"));
+        assert_eq!(pairs.flops.per_token, adapters.flops.per_token + 2.0 * n + attention / 3.0);
+        assert!(pairs.flops_formula().ends_with("+ forward of the base"));
+    }
+
+    /// Parameters of an embedding that is only looked up.
+    fn looked_up(plan: &Plan) -> u64 {
+        if plan.model.tie_word_embeddings { 0 } else { plan.parameters.embedding }
+    }
+
+    #[test]
+    fn adapters_are_calibrated_as_they_are_trained() {
+        let text = "[model]\ndepth = 2\n[train]\ninit = \"m\"\nsteps = 4\nbatch_size = 2\n\
+                    sequence_length = 32\noptimizer = \"adamw\"\n[adapter]\nrank = 2\nbase = \"nf4\"\n";
+        let mut plan = planned(text, 1_000_000);
+        plan.calibrate(Target::cpu(1)).expect("timed");
+        assert!(plan.time.expect("filled in").tokens_per_s > 0.0);
     }
 
     #[test]

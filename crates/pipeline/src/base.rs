@@ -7,12 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use model::{AdapterConfig, ModelConfig, Parameter, StateKind, Stored, WeightTypes, adapter_folder};
 use recipe::Recipe;
 use runs::run::RunDir;
-use store::fs::{Fs, RealFs};
+use store::fs::RealFs;
 use tokenizer::Tokenizer;
 use tokenizer::chat::ChatTemplate;
 use train::checkpoint::TensorStore;
 
-use crate::base_of_adapter::base_of_adapter;
+use crate::base_of_adapter::{Adapter, base_of_adapter};
 use crate::meta::RunMeta;
 use crate::open_model::{OpenModel, chat_template};
 use crate::run_checkpoint::RunCheckpoint;
@@ -129,12 +129,13 @@ impl BaseModel {
     }
 
     /// Where a recipe's base is: of an adapter, the model that it was trained on; `None` if it has none.
+    /// Whether that is the same model still is for [`BaseModel::of_recipe`] to check, which reads it.
     ///
     /// # Errors
-    /// A model that is not there; an adapter on another one.
+    /// A model that is not there.
     pub fn location_of(recipe: &Recipe, base_dir: &Path) -> Result<Option<PathBuf>> {
         let Some(path) = base_path::of_recipe(recipe, base_dir)? else { return Ok(None) };
-        Ok(Some(base_of_adapter(&path)?.map_or(path, |base| base.path)))
+        Ok(Some(Adapter::find(&path, None)?.map_or(path, |adapter| adapter.base)))
     }
 
     /// The shape of a recipe's base, without reading its weights; `None` if it has none.

@@ -17,9 +17,10 @@ const MODELS: &str = "models--";
 /// its folder or file; `None`: it names something else.
 ///
 /// # Errors
-/// No such model; no answer and nothing in the cache; a file whose hash is not the announced one.
+/// No such model; parameters, which only datasets have; no answer and nothing in the cache; a file whose hash
+/// is not the announced one.
 pub fn model(entry: &str, reporter: &mut dyn Reporter) -> Result<Option<PathBuf>> {
-    let Some(reference) = reference(entry)? else { return Ok(None) };
+    let Some(reference) = Reference::parse_model(entry)? else { return Ok(None) };
     let hub = Hub::from_environment();
     let listing = hub.list_model(&reference, &mut |note| reporter.warning(Phase::Prerequisites, note))?;
     fetch(&hub, &listing, reporter)?;
@@ -52,18 +53,15 @@ pub fn localize(recipe: &mut Recipe, reporter: &mut dyn Reporter) -> Result<()> 
     Ok(())
 }
 
-/// The files of a dataset `hf://OWNER/NAME[@REVISION][/PATTERN]`; `None`: it names something else.
+/// The files of a dataset `hf://OWNER/NAME[@REVISION][/PATTERN]`; `None`: it names something else. Short
+/// names are of texts.
 fn examples(entry: &str, reporter: &mut dyn Reporter) -> Result<Option<Vec<PathBuf>>> {
-    let Some(reference) = reference(entry)? else { return Ok(None) };
+    let reference = entry.starts_with("hf://").then(|| Reference::parse(entry)).transpose()?.flatten();
+    let Some(reference) = reference else { return Ok(None) };
     let hub = Hub::from_environment();
     let listing = hub.list(&reference, &mut |note| reporter.warning(Phase::Prerequisites, note))?;
     fetch(&hub, &listing, reporter)?;
     Ok(Some(listing.files.iter().map(|file| hub.path(&listing, file)).collect()))
-}
-
-/// An entry that begins with `hf://`; short names are of texts.
-fn reference(entry: &str) -> Result<Option<Reference>> {
-    Ok(if entry.starts_with("hf://") { Reference::parse(entry)? } else { None })
 }
 
 fn fetch(hub: &Hub, listing: &Listing, reporter: &mut dyn Reporter) -> Result<()> {

@@ -93,6 +93,17 @@ fn an_adapter_is_trained_used_merged_evaluated_and_trained_on() {
         refused.stderr
     );
     sandbox.run("merge tuned/model --out merged2").expect(3);
+    // A plan reads no weights; training does.
+    let recipe = "[train]\ninit = \"../tuned/model\"\nsequence_length = 128\noptimizer = \"adamw\"\n\
+                  [finetune]\ndata = [\"../chat.jsonl\"]\n[adapter]\n";
+    sandbox.write("fourth/text2llm.toml", recipe);
+    sandbox.run("plan --project fourth").expect(0);
+    let refused = finetune("tuned/model", "fourth", "").expect(3);
+    assert!(
+        refused.stderr.contains("is not the model that the adapter was trained on"),
+        "{}",
+        refused.stderr
+    );
     assert_eq!(answer(&sandbox, "--adapter tuned/model --base kept"), tuned);
 }
 

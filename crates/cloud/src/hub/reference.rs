@@ -86,6 +86,31 @@ impl Reference {
         }
         Ok(Some(reference))
     }
+
+    /// Reads what names a model, `hf://OWNER/NAME[@REVISION][/FILE]`; `None` where it means something else.
+    ///
+    /// # Errors
+    /// As [`Reference::parse`]; a parameter, which only datasets have.
+    pub fn parse_model(entry: &str) -> Result<Option<Reference>> {
+        let Some(reference) =
+            entry.starts_with(SCHEME).then(|| Reference::parse(entry)).transpose()?.flatten()
+        else {
+            return Ok(None);
+        };
+        let given =
+            [("split", &reference.split), ("config", &reference.config), ("column", &reference.column)];
+        let first = given.into_iter().find_map(|(key, value)| value.is_some().then_some(key));
+        match first {
+            None => Ok(Some(reference)),
+            Some(key) => Err(Error::Reference {
+                entry: entry.to_owned(),
+                message: format!(
+                    "`{key}` is a parameter of datasets, and this names a model: remove it (a model's \
+                     revision and file are written hf://OWNER/NAME@REVISION/FILE)"
+                ),
+            }),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -120,5 +145,18 @@ mod tests {
         {
             assert!(Reference::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_model_has_no_parameters() {
+        let model = Reference::parse_model("hf://a/b@v1/c.gguf").unwrap().unwrap();
+        assert_eq!((model.revision.as_str(), model.pattern.as_deref()), ("v1", Some("c.gguf")));
+        // A folder of this name is one.
+        assert_eq!(Reference::parse_model("tinystories").unwrap(), None);
+        for key in ["split", "config", "column"] {
+            let refused = Reference::parse_model(&format!("hf://a/b?{key}=x")).unwrap_err().to_string();
+            assert!(refused.contains(&format!("`{key}` is a parameter of datasets")), "{refused}");
+        }
+        assert!(Reference::parse_model("hf://a/b?revision=x").is_err());
     }
 }

@@ -254,67 +254,57 @@ impl Encoding<'_> {
                 };
                 let chosen = tokens::place(self.examples.options.seed, hash.to_hex().as_str()) < fraction;
                 let split = split.unwrap_or(if chosen { Split::Validation } else { Split::Train });
-                match rejected {
-                    Some(rejected) => self.keep_pair(&example, &rejected, split),
-                    None => self.keep(&example, split),
-                }
+                self.keep(&example, rejected.as_ref(), split)
             }
         }
     }
 
-    fn keep(&mut self, example: &Example, split: Split) -> Result<()> {
+    /// An example, cut off at a sequence's length, or with `rejected` both sides of a preference pair; one
+    /// that is longer than a sequence is left out.
+    fn keep(&mut self, example: &Example, rejected: Option<&Example>, split: Split) -> Result<()> {
+        let sides = || std::iter::once(example).chain(rejected);
         let counts = &mut self.counts[split as usize];
-        let (all, kept) = (example.ids.len(), example.ids.len().min(self.examples.sequence_length));
+        let sequence_length = self.examples.sequence_length;
+        let all: usize = sides().map(|side| side.ids.len()).sum();
+        let kept = match rejected {
+            None => all.min(sequence_length),
+            Some(_) if all > sequence_length => 0,
+            Some(_) => all,
+        };
         self.lengths[split as usize].push(all as u32);
         if kept < all {
             counts.truncated += 1;
             counts.truncated_tokens += (all - kept) as u64;
         }
-        let trained = example.mask[..kept].iter().skip(1).filter(|&&trained| trained).count();
-        self.ends |= example.turns.is_empty();
-        let ends = example.turns.iter().filter_map(|turn| turn.end_of_turn).filter(|&end| example.mask[end]);
-        self.summary.end_ids.extend(ends.map(|end| example.ids[end]));
-        if trained == 0 {
+        // The first token is predicted by nothing.
+        let is_trained = |side: &Example| side.mask.iter().take(kept).skip(1).any(|&trained| trained);
+        if !sides().all(is_trained) {
             counts.dropped += 1;
             return Ok(());
+        }
+        for side in sides() {
+            self.ends |= side.turns.is_empty();
+            let ends = side.turns.iter().filter_map(|turn| turn.end_of_turn);
+            let trained = ends.filter(|&end| end < kept && side.mask[end]);
+            self.summary.end_ids.extend(trained.map(|end| side.ids[end]));
         }
         if split == Split::Train && self.summary.first.is_empty() {
             self.summary.first = shown(example);
+            if let Some(rejected) = rejected {
+                let between = Shown { text: "\n(rejected instead:)\n".to_owned(), trained: false };
+                self.summary.first.push(between);
+                self.summary.first.extend(shown(rejected));
+            }
         }
-        Ok(self.writers[split as usize].write_example(&example.ids[..kept], &example.mask[..kept])?)
-    }
-
-    /// Both sides of a preference pair; one that is longer than a sequence is left out.
-    fn keep_pair(&mut self, chosen: &Example, rejected: &Example, split: Split) -> Result<()> {
-        let counts = &mut self.counts[split as usize];
-        let all = chosen.ids.len() + rejected.ids.len();
-        if all > self.examples.sequence_length {
-            counts.truncated += 1;
-            counts.truncated_tokens += all as u64;
-            counts.dropped += 1;
-            self.lengths[split as usize].push(all as u32);
-            return Ok(());
+        let writer = &mut self.writers[split as usize];
+        match rejected {
+            None => writer.write_example(&example.ids[..kept], &example.mask[..kept])?,
+            Some(rejected) => {
+                let [chosen, rejected] = [example, rejected].map(|side| (&side.ids[..], &side.mask[..]));
+                writer.write_pair(chosen, rejected)?;
+            }
         }
-        let has_trained = |example: &Example| example.mask.iter().skip(1).any(|&trained| trained);
-        if !has_trained(chosen) || !has_trained(rejected) {
-            counts.dropped += 1;
-            return Ok(());
-        }
-        self.lengths[split as usize].push(all as u32);
-        for example in [chosen, rejected] {
-            self.ends |= example.turns.is_empty();
-            let ends =
-                example.turns.iter().filter_map(|turn| turn.end_of_turn).filter(|&end| example.mask[end]);
-            self.summary.end_ids.extend(ends.map(|end| example.ids[end]));
-        }
-        if split == Split::Train && self.summary.first.is_empty() {
-            self.summary.first = shown(chosen);
-            let between = Shown { text: "\n(rejected instead:)\n".to_owned(), trained: false };
-            self.summary.first.push(between);
-            self.summary.first.extend(shown(rejected));
-        }
-        let sides = [chosen, rejected].map(|side| (&side.ids[..], &side.mask[..]));
-        Ok(self.writers[split as usize].write_pair(sides[0], sides[1])?)
+        Ok(())
     }
 
     fn finish(mut self) -> Result<ExamplesSummary> {

@@ -58,7 +58,15 @@ fn multiplied(config: &ModelConfig) -> f64 {
 
 fn adapter_parameters(config: &ModelConfig, training: &Training) -> f64 {
     let network = Network::new(config, &training.storage(), &Regions::default());
-    network.parameters.iter().filter(|parameter| parameter.is_adapter()).map(Parameter::len).sum::<usize>() as f64
+    network.parameters.iter().filter(|parameter| parameter.is_adapter()).map(Parameter::len).sum::<usize>()
+        as f64
+}
+
+/// Bytes of the largest tensor of a checkpoint; only what is trained is saved.
+pub fn largest_saved_bytes(config: &ModelConfig, training: &Training) -> usize {
+    let network = Network::new(config, &training.storage(), &Regions::default());
+    let trained = network.parameters.iter().filter(|parameter| parameter.is_trainable());
+    trained.map(Parameter::len).max().unwrap_or(0) * DType::F32.size()
 }
 
 /// Device memory of training other than the arena.

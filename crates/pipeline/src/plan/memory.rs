@@ -1,7 +1,7 @@
 //! Memory of training, before anything is allocated.
 
 use compute::Target;
-use model::plan::training_work;
+use model::plan::{largest_saved_bytes, training_work};
 use model::{Decoding, MemoryPlan, ModelConfig, Purpose, Training};
 use recipe::Recipe;
 use serde::{Serialize, Serializer};
@@ -68,8 +68,8 @@ impl Memory {
                 MemoryPlan::new(config, &decoding).total_bytes as u64 + tokenizer_bytes
             }
         };
-        let largest_tensor = 4 * (config.vocab_size * config.hidden_size) as u64;
-        let workspace_bytes = workspace_bytes(config, &training, target) + sampler.max(largest_tensor);
+        let saved = largest_saved_bytes(config, &training) as u64;
+        let workspace_bytes = workspace_bytes(config, &training, target) + sampler.max(saved);
         let preparing_bytes = if subwords && !prepared { PREPARING_BYTES } else { 0 };
         let program_bytes = match target.is_cpu() {
             true => PROGRAM_BYTES + RUN_BYTES + tokenizer_bytes + preparing_bytes,

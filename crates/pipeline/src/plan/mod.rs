@@ -537,6 +537,11 @@ mod tests {
         let rest = (16 << 20) + 4000;
         assert_eq!((all.disk_bytes - rest) % all.parameters.total, 0);
         assert!(adapters.disk_bytes - rest < (all.disk_bytes - rest) / 20, "{}", adapters.disk_bytes);
+        // One tensor at a time passes through memory: of the embedding, or of an adapter.
+        let less = all.memory.workspace_bytes - adapters.memory.workspace_bytes;
+        let (embedding, adapter) =
+            (all.model.vocab_size * all.model.hidden_size, 2 * all.model.intermediate_size);
+        assert_eq!(less, 4 * (embedding - adapter) as u64);
     }
 
     #[test]

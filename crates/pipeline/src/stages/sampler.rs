@@ -11,12 +11,14 @@ use crate::generate::{Extent, Generator, Options};
 use crate::meta::RunMeta;
 use crate::record;
 
-/// Samples during training. For prompts, the decoding model is created for each sample and dropped, so that it
-/// takes no memory in between.
+/// Samples during training. For prompts, the decoding model is created for each sample and dropped, so that
+/// it takes no memory in between.
 pub(super) struct Sampler<'a> {
     pub run: &'a RunDir,
     pub meta: &'a RunMeta,
     pub target: Target,
+    /// The model that it started from.
+    pub base: Option<&'a BaseModel>,
     /// The validation data, if there are any.
     pub validation: Option<&'a TokenDataset>,
     pub stop: &'a StopFlag,
@@ -30,18 +32,13 @@ const PROMPT_CHARS: usize = 160;
 type Sampled<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 impl train::Sampler<AnyDevice> for Sampler<'_> {
-    fn sample(
-        &mut self,
-        model: &mut TrainingModel<AnyDevice>,
-        prompts: &[String],
-    ) -> Sampled<Vec<String>> {
+    fn sample(&mut self, model: &mut TrainingModel<AnyDevice>, prompts: &[String]) -> Sampled<Vec<String>> {
         let tokenizer = record::tokenizer(self.run, self.meta)?;
         let new_tokens = self.meta.recipe.train.sample_max_new_tokens;
         let extent = Extent::new(prompts.iter().map(String::as_str), new_tokens);
         let adapter = model.training().adapter.clone();
         let mut decoding = extent.decoder(model.config(), &tokenizer, adapter.clone(), self.target)?;
-        let base = BaseModel::of_run(self.run, self.meta)?;
-        match (adapter, &base) {
+        match (adapter, self.base) {
             (Some(_), Some(base)) => {
                 base.load(decoding.weights_mut())?;
                 decoding.weights_mut().copy_adapters_from(model.weights_mut())?;
@@ -74,10 +71,9 @@ impl train::Sampler<AnyDevice> for Sampler<'_> {
     /// conversation is answered.
     fn answer(&mut self, model: &mut TrainingModel<AnyDevice>) -> Sampled<Vec<(String, String)>> {
         let wanted = self.meta.recipe.train.sample_conversations;
-        let Some(data) = self.validation.filter(|data| data.has_examples() && wanted > 0) else {
-            return Ok(Vec::new());
-        };
-        let tokenizer = record::tokenizer(self.run, self.meta)?;
+        let data = self.validation.filter(|data| data.has_examples() && wanted > 0);
+        let (Some(data), Some(base)) = (data, self.base) else { return Ok(Vec::new()) };
+        let tokenizer = base.tokenizer();
         let all = data.document_count();
         let mut answers = Vec::new();
         for number in 0..wanted.min(all) {

@@ -418,10 +418,11 @@ impl Session<'_> {
             Start::Fresh => 0,
             Start::Resume(_) => self.run.read_state(&RealFs).map_or(0, |state| state.step),
         };
+        // Open before memory is forecast, since its tokenizer stays.
+        let base = BaseModel::of_run(self.run, self.meta)?;
         let forecast =
             forecast::before(self.meta, training.token_count() as u64, done, self.target, reporter)?;
         let tuning = self.meta.recipe.tuning();
-        let base = BaseModel::of_run(self.run, self.meta)?;
         let micro_batch_size = train::micro_batch_size(&config, options, &tuning, self.target);
         let laid_out = options.training(micro_batch_size, self.target, &tuning);
         let mut model = TrainingModel::new(self.target.open()?, config.clone(), laid_out)?;
@@ -429,8 +430,14 @@ impl Session<'_> {
             base.load(model.weights_mut())?;
             reporter.note(Phase::Training, &trained_parameters(&model));
         }
-        let mut sampler =
-            Sampler { run: self.run, meta: self.meta, target: self.target, validation, stop };
+        let mut sampler = Sampler {
+            run: self.run,
+            meta: self.meta,
+            target: self.target,
+            base: base.as_ref(),
+            validation,
+            stop,
+        };
         let job = Job {
             fs: &RealFs,
             run: self.run,

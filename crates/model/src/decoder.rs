@@ -137,7 +137,6 @@ impl<D: Device> Decoder<D> {
 impl<'a, D: Device> TrainedDecoder<'a, D> {
     pub(crate) fn new(weights: &'a mut Weights<D>, layout: DecodingLayout) -> TrainedDecoder<'a, D> {
         weights.fill_rotary_tables([layout.cos, layout.sin]);
-        weights.round();
         TrainedDecoder { weights, sequences: Sequences::new(layout) }
     }
 

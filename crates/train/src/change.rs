@@ -90,7 +90,7 @@ mod tests {
                 "seed"
             ]
         );
-        assert_eq!(of(Change::Reporting).len(), 6);
+        assert_eq!(of(Change::Reporting).len(), 7);
         for (key, property) in ranges::schema()["properties"].as_object().unwrap() {
             let said = &property["x-change"];
             assert!(said.is_null() || said == "tunable" || said == "reporting", "{key}: {said}");
@@ -102,7 +102,7 @@ mod tests {
         let options = TrainOptions::default();
         let mut other = options.clone();
         other.sample_prompts = vec!["Once".to_owned()];
-        (other.keep_last, other.recompute) = (7, true);
+        (other.keep_last, other.recompute, other.sample_conversations) = (7, true, 0);
         assert_eq!((options.hash(), options.deciding()), (other.hash(), other.deciding()));
         other.beta2 = 0.99;
         assert!(options.hash() != other.hash() && options.of_stream() == other.of_stream());

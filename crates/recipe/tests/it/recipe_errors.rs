@@ -165,7 +165,7 @@ fn an_unknown_rope_rule() {
 #[test]
 fn a_flag_for_a_section_leaves_what_the_recipe_says_of_it() {
     let flag = [Override::section("--method dpo", "finetune.preference")];
-    let begin = "[train]\ninit = \"m\"\n[adapter]\ndropout = 0.0\n[finetune]\ndata = [\"d.jsonl\"]\n";
+    let begin = "[train]\ninit = \"m\"\noptimizer = \"adamw\"\n[adapter]\ndropout = 0.0\n[finetune]\ndata = [\"d.jsonl\"]\n";
     let beta = |more: &str| {
         let recipe = Recipe::load("r.toml", &format!("{begin}{more}"), &flag).expect("valid");
         recipe.finetune.expect("examples").preference.expect("pairs").beta

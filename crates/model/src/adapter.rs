@@ -107,6 +107,11 @@ impl AdapterConfig {
         (self.alpha / if self.rank_stabilized { rank.sqrt() } else { rank }) as f32
     }
 
+    /// Whether a weight has an adapter.
+    pub(crate) fn adapts(&self, weight: &str) -> bool {
+        Module::of_weight(weight).is_some_and(|module| self.target_modules.contains(&module))
+    }
+
     /// Whether each group of projections that some families fuse (queries, keys and values; gate and up) has
     /// adapters on all of it, or on none.
     pub fn covers_whole_groups(&self) -> bool {

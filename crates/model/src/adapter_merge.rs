@@ -154,6 +154,9 @@ fn add_product(w: &mut [f32], a: &[f32], b: &[f32], rank: usize, scale: f32) {
 fn set_row_norms(w: &mut [f32], norms: &[f32]) {
     for (row, norm) in w.chunks_exact_mut(w.len() / norms.len()).zip(norms) {
         let squares: f64 = row.iter().map(|&w| f64::from(w) * f64::from(w)).sum();
+        if squares == 0.0 {
+            continue;
+        }
         let by = (f64::from(*norm) / squares.sqrt()) as f32;
         row.iter_mut().for_each(|w| *w *= by);
     }

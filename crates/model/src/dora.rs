@@ -79,9 +79,10 @@ impl NormBuffers {
             let b = shaped(self.b, count, rank);
             device.copy(part.b.stored.row_range(first, count), b);
             device.gemm(Gemm { accumulate: true, ..product(b, scaled_a, rows) });
+            // A row of zeros has a norm too, so that it stays one.
             let rstd = magnitude.inverse_norm.column_range(first, count).reshape(count, 1);
             let weight = self.ones.column_range(0, width);
-            device.rmsnorm(RmsNorm { x: rows, weight, rstd, eps: 0.0 }, rows);
+            device.rmsnorm(RmsNorm { x: rows, weight, rstd, eps: f32::MIN_POSITIVE }, rows);
         }
         let norms = magnitude.inverse_norm;
         // A root of the mean square so far.

@@ -132,16 +132,18 @@ impl Linear {
         self.own_gradients(device, d_out, x);
         let (Some(adapter), Some(adapter_pass)) = (&self.adapter, &pass.adapter) else { return };
         let Some(scaled) = self.scaled_buffers(pass) else {
-            return adapter.weight_gradients(device, d_out, x, adapter_pass);
+            let hidden = adapter.hidden(device, x, adapter_pass);
+            return adapter.weight_gradients(device, d_out, (x, hidden), adapter_pass);
         };
         let product = shaped(scaled.output, d_out.rows, d_out.columns);
         let weight = self.readable(device, pass);
         multiply(device, x, weight, product, Start::Zero);
-        adapter.forward(device, x, product, adapter_pass);
+        let hidden = adapter.hidden(device, x, adapter_pass);
+        adapter.add_outputs(device, hidden, product);
         adapter.magnitude_gradients(device, d_out, product);
         // As left by `input_gradient`.
         let d_scaled = shaped(scaled.d_output, d_out.rows, d_out.columns);
-        adapter.weight_gradients(device, d_scaled, x, adapter_pass);
+        adapter.weight_gradients(device, d_scaled, (x, hidden), adapter_pass);
     }
 
     /// Where outputs lie before they are scaled, in a layer whose adapter has magnitudes.
@@ -268,6 +270,11 @@ impl Adapter {
     /// `out += s·B·A·dropout(x)`; x is (N, in), out (N, out).
     pub fn forward<D: Device>(&self, device: &mut D, x: Tensor, out: Tensor, pass: &AdapterPass) {
         let hidden = self.hidden(device, x, pass);
+        self.add_outputs(device, hidden, out);
+    }
+
+    /// `out += B·hidden`.
+    fn add_outputs<D: Device>(&self, device: &mut D, hidden: Tensor, out: Tensor) {
         for (index, part) in self.parts.iter().enumerate() {
             let out = out.column_range(part.first, part.b.stored.rows);
             part.b.multiply(device, self.of_part(hidden, index), out, Start::Accumulate);
@@ -291,9 +298,15 @@ impl Adapter {
         device.add(d_x, masked);
     }
 
-    /// Adds to the gradients of A and B; follows [`Adapter::input_gradient`] of the same layer.
-    pub fn weight_gradients<D: Device>(&self, device: &mut D, d_out: Tensor, x: Tensor, pass: &AdapterPass) {
-        let hidden = self.hidden(device, x, pass);
+    /// Adds to the gradients of A and B, for an input and what [`Adapter::hidden`] has just made of it; follows
+    /// [`Adapter::input_gradient`] of the same layer.
+    fn weight_gradients<D: Device>(
+        &self,
+        device: &mut D,
+        d_out: Tensor,
+        (x, hidden): (Tensor, Tensor),
+        pass: &AdapterPass,
+    ) {
         for (index, part) in self.parts.iter().enumerate() {
             let d_out = d_out.column_range(part.first, part.b.stored.rows);
             part.b.own_gradients(device, d_out, self.of_part(hidden, index));

@@ -23,12 +23,17 @@ impl MemoryPlan {
 }
 
 /// FLOPs of a training step a token: [`ModelConfig::flops_per_token`] where all weights are trained. Frozen
-/// matrices have no gradient of their own (4 instead of 6 a weight); adapters have one. Recomputation repeats
-/// the forward of all layers but the last.
+/// matrices have no gradient of their own (4 instead of 6 a weight); adapters have one. DoRA computes the
+/// outputs of adapted matrices once more. Recomputation repeats the forward of all layers but the last.
 pub fn training_flops_per_token(config: &ModelConfig, training: &Training) -> f64 {
     let mut flops = config.flops_per_token(training.sequence_length);
     if training.adapter.is_some() {
         flops += 6.0 * adapter_parameters(config, training) - 2.0 * multiplied(config);
+    }
+    if let Some(adapter) = training.adapter.as_ref().filter(|adapter| adapter.dora) {
+        let adapted = |parameter: &&Parameter| adapter.adapts(&parameter.name);
+        let weights: usize = Network::parameters_of(config).iter().filter(adapted).map(Parameter::len).sum();
+        flops += 2.0 * (weights as f64 + adapter_parameters(config, training));
     }
     if training.recompute {
         let count = config.parameter_count();

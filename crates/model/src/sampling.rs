@@ -106,8 +106,8 @@ impl Sampler {
     }
 }
 
-/// The first of the largest.
-fn argmax(logits: &[f32]) -> u32 {
+/// The id of the largest logit, the first of equal ones.
+pub fn argmax(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (i, &logit) in logits.iter().enumerate() {
         if logit > logits[best] {

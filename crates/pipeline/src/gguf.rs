@@ -9,12 +9,11 @@ use model::{Stored, adapter_folder};
 use runs::report::{Phase, Reporter};
 use store::Foreign;
 use store::fs::{FileKind, Fs, RealFs};
-use store::manifest::Manifest;
 use tokenizer::chat::ChatTemplate;
 use tokenizer::{GgufExport, GgufTokenizer};
 
 use crate::base_of_adapter::base_of_adapter;
-use crate::generate::READ_FILES;
+use crate::generate::verify;
 use crate::open_model::OpenModel;
 use crate::{Error, Result};
 
@@ -60,10 +59,7 @@ pub fn export(
         let message = format!("`{}` is a GGUF file already: export the model's folder", source.display());
         return Err(Error::Argument { message });
     }
-    if source.join(store::manifest::FILE_NAME).exists() {
-        let manifest = Manifest::read(&RealFs, source)?;
-        manifest.verify_selected(&RealFs, source, |name| READ_FILES.contains(&name))?;
-    }
+    verify(source)?;
     let is_adapter = adapter_folder::is_adapter(&RealFs, source);
     if let (Some(base), false) = (base, is_adapter) {
         let message = format!(
@@ -92,9 +88,15 @@ pub fn export(
         }
     };
     check_out(&out)?;
+    if std::fs::canonicalize(&out).is_ok_and(|out| std::fs::canonicalize(&open.path).ok() == Some(out)) {
+        let message = format!("`{}` is the base itself: name another file with --out", out.display());
+        return Err(Error::Argument { message });
+    }
+    // What is in the way stays until the new file was read back.
+    let new = out.with_extension("gguf.new");
     let (written, notes) = match is_adapter {
-        true => adapter(&open, source, dtype, &name, &out)?,
-        false => whole(&mut open, dtype, &name, &out, reporter)?,
+        true => adapter(&open, source, dtype, &name, &new)?,
+        false => whole(&mut open, dtype, &name, &new, reporter)?,
     };
     let mut exported = Exported {
         source: source.to_owned(),
@@ -113,7 +115,12 @@ pub fn export(
             if written.not_in_blocks.len() > 1 { ", …" } else { "" }
         ));
     }
-    read_back(&exported)?;
+    let read = read_back(&exported, &new, (!is_adapter).then_some(&mut open.stored), dtype);
+    if let Err(error) = read {
+        RealFs.remove_file(&new).map_err(store::Error::io("remove", &new))?;
+        return Err(error);
+    }
+    RealFs.rename(&new, &exported.out).map_err(store::Error::io("rename", &new))?;
     Ok(exported)
 }
 
@@ -172,19 +179,38 @@ fn whole(
     Ok((written, notes))
 }
 
-/// Opens the file again as any program would.
-fn read_back(exported: &Exported) -> Result<()> {
-    // Files of this architecture are not read here.
-    let is_read = exported.base.is_none() && exported.architecture != "phi3";
-    let tensors = Reader::open(&RealFs, &exported.out).map_err(model::Error::from)?.tensors().len();
-    if is_read {
-        Stored::open(&RealFs, &exported.out)?;
+/// Opens the new file again as any program would, and compares each parameter of a model with its source.
+fn read_back(exported: &Exported, new: &Path, source: Option<&mut Stored>, dtype: TensorType) -> Result<()> {
+    let refuse = |message: String| Err(Error::Export { folder: exported.source.clone(), message });
+    let tensors = Reader::open(&RealFs, new).map_err(model::Error::from)?.tensors().len();
+    if tensors != exported.tensors {
+        return refuse(format!("{tensors} tensors instead of {}", exported.tensors));
     }
-    if tensors == exported.tensors {
-        return Ok(());
+    // Files of Phi-3's architecture are not read here.
+    let Some(source) = source.filter(|_| exported.architecture != "phi3") else { return Ok(()) };
+    let mut file = Stored::open(&RealFs, new)?;
+    for (name, shape) in source.parameters() {
+        let (expected, found) = (source.read(&name, &shape)?, file.read(&name, &shape)?);
+        let largest = expected.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        let tolerance = if shape.len() > 1 { rounding(dtype) * largest } else { 0.0 };
+        let differs = |(a, b): (&f32, &f32)| !((a - b).abs() <= tolerance);
+        if let Some(at) = expected.iter().zip(&found).position(differs) {
+            return refuse(format!("value {at} of {name} is {} instead of {}", found[at], expected[at]));
+        }
     }
-    let message = format!("{tensors} tensors instead of {}", exported.tensors);
-    Err(Error::Export { folder: exported.source.clone(), message })
+    Ok(())
+}
+
+/// The most by which a type changes a value, as a share of the tensor's largest.
+fn rounding(dtype: TensorType) -> f32 {
+    match dtype {
+        TensorType::F32 => 0.0,
+        TensorType::F16 => 1e-3,
+        TensorType::BF16 => 4e-3,
+        TensorType::Blocks(format) if format.name() == "Q8_0" => 5e-3,
+        // The end of the range that the block's largest value is not at is cut.
+        _ => 0.13,
+    }
 }
 
 /// A file in the way must be one that this program wrote.

@@ -8,6 +8,7 @@ use recipe::Recipe;
 use runs::report::{Phase, Reporter};
 use store::fs::RealFs;
 
+use crate::run_checkpoint::RunCheckpoint;
 use crate::{Error, Result};
 
 /// Begins the name of a cached model's folder.
@@ -29,15 +30,20 @@ pub fn model(entry: &str, reporter: &mut dyn Reporter) -> Result<Option<PathBuf>
 }
 
 /// Downloads what a recipe names on a hub, and names the files in the cache instead: `train.init`,
-/// `finetune.data` and `finetune.validation`.
+/// `finetune.data` and `finetune.validation`. Of a run that `train.init` names, relative to `base_dir`, its
+/// best checkpoint is named instead.
 ///
 /// # Errors
-/// As [`model`].
-pub fn localize(recipe: &mut Recipe, reporter: &mut dyn Reporter) -> Result<()> {
-    if let Some(init) = &recipe.train.init
-        && let Some(path) = model(init, reporter)?
-    {
-        recipe.train.init = Some(path.display().to_string());
+/// As [`model`]; a run that another process trains.
+pub fn localize(recipe: &mut Recipe, base_dir: &Path, reporter: &mut dyn Reporter) -> Result<()> {
+    if let Some(init) = &recipe.train.init {
+        let local = match model(init, reporter)? {
+            Some(path) => Some(path),
+            None => RunCheckpoint::find(&base_dir.join(init))?.map(|run| run.settled()).transpose()?,
+        };
+        if let Some(path) = local {
+            recipe.train.init = Some(path.display().to_string());
+        }
     }
     let Some(options) = &mut recipe.finetune else { return Ok(()) };
     for entries in [&mut options.data, &mut options.validation] {

@@ -12,7 +12,7 @@ use compute::cpu::Cpu;
 use formats::safetensors::Dtype;
 use model::adapter_folder::{self, BaseName};
 use model::adapter_merge::{self, Merge};
-use model::{AdapterConfig, DType, Evaluation, Evaluator, Precision};
+use model::{AdapterConfig, DType, Evaluation, Evaluator, MemoryPlan, Precision, Purpose};
 use serde::Serialize;
 use serde_json::json;
 use store::fs::{Fs, RealFs};
@@ -23,7 +23,8 @@ use tokenizer::TOKENIZER_FILE;
 use tokens::{Split, TokenDataset};
 use train::StopFlag;
 
-use crate::base_of_adapter::base_of_adapter;
+use crate::base_of_adapter::Adapter;
+use crate::generate::verify;
 use crate::open_model::{GENERATION_FILE, OpenModel};
 use crate::project::Project;
 use crate::{Error, Result};
@@ -38,8 +39,8 @@ const COPIED: [&str; 5] = [
     GENERATION_FILE,
     "chat_template.jinja",
 ];
-/// Most sequences of held-out examples that are measured.
-const MEASURED_SEQUENCES: u64 = 64;
+/// Most tokens of held-out examples that are measured.
+const MEASURED_TOKENS: u64 = 32_768;
 
 /// The weights that an adapter is merged into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -102,32 +103,53 @@ pub struct MergeOptions {
 pub fn merge(adapters: &[PathBuf], options: &MergeOptions, out: &Path) -> Result<Merged> {
     let &MergeOptions { ref base, dtype, onto, undo } = options;
     let adapter = adapters.first().ok_or_else(|| Error::Argument { message: "no adapter".to_owned() })?;
-    let mut open = match base.as_deref() {
-        // On purpose: the same model in another type, for one.
-        Some(base) => OpenModel::open(base)?,
-        None => base_of_adapter(adapter)?.ok_or_else(|| Error::Argument {
-            message: format!("`{}` holds no adapter ({})", adapter.display(), formats::peft::CONFIG_FILE),
-        })?,
-    };
+    let mut found = Vec::new();
+    for folder in adapters {
+        verify(folder)?;
+        let missing = || Error::Argument {
+            message: format!("`{}` holds no adapter ({})", folder.display(), formats::peft::CONFIG_FILE),
+        };
+        found.push(Adapter::find(folder, base.as_deref())?.ok_or_else(missing)?);
+    }
+    verify(&found[0].base)?;
+    let mut open = OpenModel::open(&found[0].base)?;
+    // Another one is named on purpose: the same model in another type, for one.
+    if base.is_none() {
+        found.iter().try_for_each(|adapter| adapter.check_base(&open))?;
+    }
     let base = open.path.clone();
     let (config, BaseName { quantization, .. }) = adapter_folder::read_config(&RealFs, adapter)?;
+    for other in adapters {
+        let (_, name) = adapter_folder::read_config(&RealFs, other)?;
+        if name.quantization != quantization && onto != Some(Onto::Base) {
+            let message = format!(
+                "`{}` and `{}` were trained on the base in different types: merge them into its own weights \
+                 with --onto base",
+                adapter.display(),
+                other.display()
+            );
+            return Err(Error::Argument { message });
+        }
+    }
     stage::repair(&RealFs, out)?;
     ownership::check(&RealFs, out, STAGE)?;
     if undo && options.base.is_none() {
         let message = "merge --undo: name the merged model with --base MODEL".to_owned();
         return Err(Error::Argument { message });
     }
-    let quantization = quantization.filter(|_| adapters.len() == 1 && !undo);
+    let quantization = quantization.filter(|_| !undo);
     let measured = match (quantization, onto) {
         (None, Some(Onto::Dequantized)) => {
             let message = format!(
-                "`{}`: only one adapter that this program trained on a quantized base can be merged into the \
-                 dequantized weights",
+                "`{}` was not trained on a quantized base, or not by this program: merge it into the base's \
+                 own weights",
                 adapter.display()
             );
             return Err(Error::Argument { message });
         }
-        (Some(quantization), None) => measure(adapter, &mut open, &config, quantization, dtype)?,
+        (Some(quantization), None) if adapters.len() == 1 => {
+            measure(adapter, &mut open, &config, quantization)?
+        }
         _ => None,
     };
     let better = |losses: Measured| match losses.dequantized < losses.base {
@@ -140,31 +162,33 @@ pub fn merge(adapters: &[PathBuf], options: &MergeOptions, out: &Path) -> Result
     let merge = Merge { adapters, quantization: quantized, undo, dtype };
     adapter_merge::merge(&RealFs, &mut open.stored, &merge, staged.path())?;
     // The adapter's files are those that it was trained with.
+    let folders = if undo { [&base, adapter] } else { [adapter, &base] };
     for name in COPIED {
-        let from =
-            [adapter, &base].map(|folder| folder.join(name)).into_iter().find(|path| RealFs.exists(path));
+        let from = folders.map(|folder| folder.join(name)).into_iter().find(|path| RealFs.exists(path));
         if let Some(from) = from {
             let bytes = RealFs.read(&from).map_err(store::Error::io("read", &from))?;
             store::atomic::write(staged.fs(), &staged.path().join(name), &bytes)?;
         }
     }
+    if !RealFs.exists(&staged.path().join(TOKENIZER_FILE)) {
+        open.tokenizer.save(staged.fs(), staged.path(), None)?;
+    }
+    // Read back as any program would.
+    OpenModel::open(staged.path())?;
     let options = json!({ "dtype": dtype.to_string(), "onto": onto, "undo": undo, "measured": measured });
     let made = staged.commit(Manifest::new(STAGE, options, Default::default()))?;
     let bytes = made.manifest.outputs.values().map(|file| file.bytes).sum();
-    // Read back as any program would.
-    OpenModel::open(out)?;
     let quantization = quantization.map(DType::name);
     Ok(Merged { base, out: out.to_owned(), bytes, quantization, onto, measured })
 }
 
 /// Losses of both ways to merge on the validation examples of the project whose `model/` the adapter is;
-/// `None`: there are none.
+/// `None`: there are none, they are preference pairs, or memory does not suffice.
 fn measure(
     adapter: &Path,
     open: &mut OpenModel,
     config: &AdapterConfig,
     quantization: DType,
-    dtype: Dtype,
 ) -> Result<Option<Measured>> {
     let folder = std::path::absolute(adapter).unwrap_or_else(|_| adapter.to_owned());
     let Some(project) = folder.parent().map(Project::new).filter(|project| project.model() == folder) else {
@@ -176,21 +200,28 @@ fn measure(
     }
     let manifest = Manifest::read(&RealFs, &tokens)?;
     let Some(sequence_length) = manifest.options["sequence_length"].as_u64() else { return Ok(None) };
+    if !manifest.options["finetune"]["preference"].is_null() {
+        return Ok(None);
+    }
     let held_out = TokenDataset::open(&RealFs, &tokens, Split::Validation, open.tokenizer.hash())?;
     if held_out.token_count() == 0 {
         return Ok(None);
     }
-    let precision = match dtype {
-        Dtype::BF16 | Dtype::F16 if Target::cpu(0).has_bf16() => Precision::Bf16,
-        _ => Precision::F32,
-    };
+    let has_bf16 = Target::cpu(0).has_bf16();
+    let precision = if has_bf16 { Precision::Bf16 } else { Precision::F32 };
     let length = sequence_length as usize;
     let evaluation = Evaluation { adapter: Some(config.clone()), ..Evaluation::new(1, length, precision) };
-    let mut model = Evaluator::new(Cpu::new(0), open.stored.config().clone(), evaluation)?;
+    let shape = open.stored.config().clone();
+    let memory = MemoryPlan::new(&shape, &Purpose::Evaluate(evaluation.clone()));
+    if store::system::available_memory_bytes().is_some_and(|bytes| bytes < memory.total_bytes as u64) {
+        return Ok(None);
+    }
+    let sequences = (MEASURED_TOKENS / sequence_length.max(1)).max(1);
+    let mut model = Evaluator::new(Cpu::new(0), shape, evaluation)?;
     let loss = |model: &mut Evaluator<Cpu>| -> Result<(f64, f64)> {
         adapter_folder::load(&RealFs, adapter, model.weights_mut())?;
         let mut of_batch = |batch: &compute::Batch| train::weighted(model.evaluate(batch), batch);
-        let batches = held_out.spread_batches(1, length, MEASURED_SEQUENCES);
+        let batches = held_out.spread_batches(1, length, sequences);
         let found = train::evaluate(&mut of_batch, batches, &StopFlag::default())?;
         Ok(found.map_or((f64::NAN, 0.0), |found| (found.loss, found.tokens)))
     };
@@ -198,5 +229,6 @@ fn measure(
     let (base, tokens) = loss(&mut model)?;
     adapter_merge::load_dequantized(&mut open.stored, model.weights_mut(), config, quantization)?;
     let (dequantized, _) = loss(&mut model)?;
-    Ok(Some(Measured { base, dequantized, tokens: tokens as u64 }))
+    let measured = Measured { base, dequantized, tokens: tokens as u64 };
+    Ok(Some(measured).filter(|losses| losses.base.is_finite() && losses.dequantized.is_finite()))
 }

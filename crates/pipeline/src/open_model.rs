@@ -8,7 +8,6 @@ use formats::gguf::Metadata;
 use formats::hf::GenerationConfig;
 use model::stored::is_gguf;
 use model::{ModelConfig, Stored};
-use serde_json::json;
 use store::fs::{Fs, RealFs};
 use tokenizer::chat::ChatTemplate;
 use tokenizer::{GgufTokenizer, Tokenizer};
@@ -98,7 +97,7 @@ impl OpenModel {
             hasher.update(store::hash::hash_file(&RealFs, &file)?.as_bytes());
         }
         if let Some(checkpoint) = &self.checkpoint {
-            hasher.update(store::manifest::hash_json(&json!(checkpoint.config())).as_bytes());
+            hasher.update(store::manifest::hash_json(&checkpoint.config().to_hf().to_json()?).as_bytes());
             hasher.update(self.tokenizer.hash().as_bytes());
         }
         Ok(hasher.finalize().to_hex().to_string())

@@ -74,10 +74,7 @@ impl RunCheckpoint {
     pub fn open(&self, tokenizer: &Tokenizer) -> Result<(PathBuf, Stored)> {
         let folder = self.run.checkpoints();
         let checkpoints = Checkpoints::new(&RealFs, &folder);
-        let step = match self.step {
-            Some(step) => step,
-            None => checkpoints.best_step()?.ok_or_else(|| without_checkpoint(&self.run))?,
-        };
+        let step = self.step(&checkpoints)?;
         let hf = hf::Config {
             bos_token_id: tokenizer.bos_id(),
             eos_token_ids: self.meta.stop_ids.clone(),
@@ -86,6 +83,34 @@ impl RunCheckpoint {
         };
         let stored = Stored::of_weights_file(&RealFs, &checkpoints.weights_file(step)?, hf)?;
         Ok((checkpoints.path(step), stored))
+    }
+
+    /// The folder of the checkpoint, for a run that starts from it and needs it until its end.
+    ///
+    /// # Errors
+    /// A run without a checkpoint; one that is in training, which may delete it.
+    pub fn settled(&self) -> Result<PathBuf> {
+        if self.run.lock().is_err() {
+            return Err(Error::Argument {
+                message: format!(
+                    "train.init: run {} is in training, which deletes checkpoints: stop it first (`text2llm \
+                     stop {}`), or wait for its end",
+                    self.run.id(),
+                    self.run.id()
+                ),
+            });
+        }
+        let folder = self.run.checkpoints();
+        let checkpoints = Checkpoints::new(&RealFs, &folder);
+        let path = checkpoints.path(self.step(&checkpoints)?);
+        Ok(std::path::absolute(&path).unwrap_or(path))
+    }
+
+    fn step(&self, checkpoints: &Checkpoints<'_>) -> Result<u64> {
+        match self.step {
+            Some(step) => Ok(step),
+            None => checkpoints.best_step()?.ok_or_else(|| without_checkpoint(&self.run)),
+        }
     }
 
     /// The run's tokenizer.

@@ -34,7 +34,7 @@ pub fn run(global: &GlobalArguments, mut arguments: Arguments, console: &mut Con
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
     arguments.recipe.recipe.get_or_insert_with(|| "quick-test".to_owned());
     let mut selected = select::recipe(global, &arguments.recipe, &[], &project)?;
-    pipeline::hub::localize(&mut selected.recipe, console.reporter().as_mut())?;
+    pipeline::hub::localize(&mut selected.recipe, &selected.base_dir, console.reporter().as_mut())?;
     let trial = trial(global, &project, &selected, arguments.steps)?;
     let human = console.is_human();
     let found = trials::chaos(&trial, arguments.kills, global.seed.unwrap_or(0), |kills| {

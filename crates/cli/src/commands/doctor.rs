@@ -81,7 +81,7 @@ fn check(global: &GlobalArguments, arguments: Arguments, console: &mut Console) 
     let named = RecipeArguments { recipe: arguments.recipe, ..RecipeArguments::default() };
     let overrides = finetune::overrides(arguments.init.as_ref(), &arguments.data, &[])?;
     let selected = select::recipe(global, &named, &overrides, &project).and_then(|mut selected| {
-        pipeline::hub::localize(&mut selected.recipe, console.reporter().as_mut())?;
+        pipeline::hub::localize(&mut selected.recipe, &selected.base_dir, console.reporter().as_mut())?;
         Ok(selected)
     });
     let preflight = Preflight {

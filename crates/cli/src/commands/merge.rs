@@ -100,7 +100,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
                 "It was trained on the base in {quantization}, and is merged into {onto}{}",
                 match arguments.onto {
                     Some(_) => "",
-                    None => ": not measured, since it is not model/ of a project with validation examples",
+                    None => ": not measured, which needs model/ of a project with validation examples, and memory",
                 }
             ),
         });

@@ -43,7 +43,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         extra.push(Override::typed_flag("--depth", "model.depth", depth));
     }
     let mut selected = select::recipe(global, &arguments.recipe, &extra, &project)?;
-    pipeline::hub::localize(&mut selected.recipe, console.reporter().as_mut())?;
+    pipeline::hub::localize(&mut selected.recipe, &selected.base_dir, console.reporter().as_mut())?;
     let target = global.target();
     let mut plan = plan::plan(&selected.recipe, &project, &selected.base_dir, target)?;
     match arguments.gpu {

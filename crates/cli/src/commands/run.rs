@@ -75,7 +75,7 @@ pub fn run_until(
     }
     crate::stopping::listen(console)?;
     console.heading(&selected, &project);
-    pipeline::hub::localize(&mut selected.recipe, console.reporter().as_mut())?;
+    pipeline::hub::localize(&mut selected.recipe, &selected.base_dir, console.reporter().as_mut())?;
     let request = Request {
         project: &project,
         recipe: selected.recipe,

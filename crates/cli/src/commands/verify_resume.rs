@@ -27,7 +27,7 @@ pub struct Arguments {
 pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console) -> Outcome {
     let project = select::project(global, arguments.recipe.output_dir.as_deref())?;
     let mut selected = select::recipe(global, &arguments.recipe, &[], &project)?;
-    pipeline::hub::localize(&mut selected.recipe, console.reporter().as_mut())?;
+    pipeline::hub::localize(&mut selected.recipe, &selected.base_dir, console.reporter().as_mut())?;
     let found = trials::verify_resume(&trial(global, &project, &selected, arguments.steps)?)?;
     if console.is_human() {
         console.data(&format!(

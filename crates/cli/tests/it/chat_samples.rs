@@ -33,6 +33,7 @@ fn each_validation_answers_conversations_and_training_does_not_notice() {
     for (method, weights) in [
         ("lora", "adapter_model.safetensors"),
         ("qlora", "adapter_model.safetensors"),
+        ("dora", "adapter_model.safetensors"),
         ("full", "model.safetensors"),
     ] {
         let (with, without) = (format!("{method}-with"), format!("{method}-without"));

@@ -133,3 +133,20 @@ fn training_lowers_the_loss_and_moves_the_magnitudes() {
         assert_ne!(model.weights_mut().download(name).unwrap(), before);
     }
 }
+
+#[test]
+fn a_row_of_zeros_stays_one_and_breaks_nothing() {
+    let mut model = training::laid_out(Cpu::new(2), config(), adapted(dora(0.0), Precision::F32));
+    let name = "model.layers.1.mlp.down_proj.weight";
+    model.initialize(7);
+    let mut values = model.weights_mut().download(name).unwrap();
+    values[..config().intermediate_size].fill(0.0);
+    model.weights_mut().upload(name, &values).unwrap();
+    model.weights_mut().initialize_adapters(7);
+    model.clear_state();
+    assert!(loss(&mut model).is_finite());
+    let outcome = model.step_outcome();
+    model.optimizer_step(&Update { step: 1, learning_rate: 5e-3, ..training::STEP });
+    assert!(!model.step_outcome().skipped_non_finite, "{outcome:?}");
+    assert!(loss(&mut model).is_finite());
+}

@@ -49,6 +49,8 @@ fn each_training(mut each: impl FnMut(Training)) {
             let (trainable, adapter) = (Trainable::Adapters, Some(adapter()));
             let adapted = Training { trainable, adapter, average: false, ..whole };
             each(adapted.clone());
+            let dora = adapted.adapter.clone().map(|adapter| AdapterConfig { dora: true, ..adapter });
+            each(Training { adapter: dora, ..adapted.clone() });
             let types = WeightTypes::Layers { hidden: DType::Nf4, ends: precision.dtype() };
             each(Training { frozen: Some(types), ..adapted });
         }

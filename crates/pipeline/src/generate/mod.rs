@@ -22,7 +22,7 @@ use crate::{Error, Result};
 
 pub use chat::Chat;
 pub use opening::{Extent, Source};
-pub(crate) use opening::{READ_FILES, load_weights};
+pub(crate) use opening::{load_weights, verify};
 pub use options::{Generated, Options, Stopped};
 
 /// A model ready to generate.

@@ -104,7 +104,7 @@ impl<'a> Extent<'a> {
 }
 
 /// Files read from a model folder that has a manifest, that is, one made by this program.
-pub(crate) const READ_FILES: [&str; 8] = [
+const READ_FILES: [&str; 9] = [
     model::folder::CONFIG_FILE,
     model::folder::WEIGHTS_FILE,
     formats::peft::CONFIG_FILE,
@@ -113,7 +113,20 @@ pub(crate) const READ_FILES: [&str; 8] = [
     tokenizer::TOKENIZER_FILE,
     tokenizer::CONFIG_FILE,
     tokenizer::SPECIAL_TOKENS_FILE,
+    "chat_template.jinja",
 ];
+
+/// Verifies the files of a model folder that has a manifest.
+///
+/// # Errors
+/// A file that is not as the manifest has it.
+pub(crate) fn verify(folder: &Path) -> Result<()> {
+    if folder.join(store::manifest::FILE_NAME).exists() {
+        let manifest = Manifest::read(&RealFs, folder)?;
+        manifest.verify_selected(&RealFs, folder, |name| READ_FILES.contains(&name))?;
+    }
+    Ok(())
+}
 
 impl Generator {
     /// Opens the model of `source` with its tokenizer, verifying all available hashes. Weights are stored as
@@ -174,10 +187,7 @@ impl Generator {
         dtype: Option<DType>,
         extent: &Extent<'_>,
     ) -> Result<Generator> {
-        if folder.join(store::manifest::FILE_NAME).exists() {
-            let manifest = Manifest::read(&RealFs, folder)?;
-            manifest.verify_selected(&RealFs, folder, |name| READ_FILES.contains(&name))?;
-        }
+        verify(folder)?;
         let adapter = Adapter::find(folder, base)?;
         let mut open = OpenModel::open(adapter.as_ref().map_or(folder, |adapter| &adapter.base))?;
         if let Some(adapter) = &adapter {

@@ -379,6 +379,9 @@ impl Plan {
             false => "6·N",
         }
         .to_owned();
+        if self.training.adapter.as_ref().is_some_and(|adapter| adapter.dora) {
+            terms.push_str(" + 2·(adapted weights + adapters)");
+        }
         terms.push_str(" + 12·layers·heads·head size·T");
         if self.recompute {
             terms.push_str(" + recomputed forward");

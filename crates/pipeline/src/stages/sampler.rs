@@ -2,6 +2,7 @@
 
 use compute::{AnyDevice, Target};
 use model::TrainingModel;
+use model::sampling::argmax;
 use runs::run::RunDir;
 use tokens::TokenDataset;
 use train::StopFlag;
@@ -90,7 +91,7 @@ impl train::Sampler<AnyDevice> for Sampler<'_> {
                 if self.stop.is_raised() {
                     return Ok(Vec::new());
                 }
-                let id = most_likely(&decoder.decode(&pending)?[..tokenizer.vocab_size()]);
+                let id = argmax(&decoder.decode(&pending)?[..tokenizer.vocab_size()]);
                 if self.meta.stop_ids.contains(&id) {
                     break;
                 }
@@ -102,17 +103,6 @@ impl train::Sampler<AnyDevice> for Sampler<'_> {
         }
         Ok(answers)
     }
-}
-
-/// The id of the largest logit.
-fn most_likely(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = id;
-        }
-    }
-    best as u32
 }
 
 /// The last `chars` characters of a text.

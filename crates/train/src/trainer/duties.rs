@@ -28,13 +28,13 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
             || phase_done
             || plateau_done
             || (options.checkpoint_every == 0 && epoch_done);
-        let mut new_best = false;
+        let (mut new_best, mut answer_due) = (false, false);
         if every(options.validate_every) || epoch_done || phase_done || last {
             match self.validate(reporter)? {
                 Some(best) => new_best = best,
                 None => return Ok(Flow::Stop),
             }
-            self.answer(reporter);
+            answer_due = true;
         }
         if epoch_done {
             self.finish_epoch(reporter);
@@ -50,6 +50,9 @@ impl<D: Device> Trainer<'_, '_, '_, D> {
         }
         if save_due || new_best {
             self.save_as_anchor(reporter)?;
+        }
+        if answer_due {
+            self.answer(reporter);
         }
         if phase_done {
             self.tell_phase(reporter);

@@ -125,7 +125,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// The name of a weight's.
+    /// The name of the parameter beside a weight.
     fn parameter_name(self, weight: &str) -> String {
         match self {
             Kind::Matrix(matrix) => adapter::parameter_name(weight, matrix),

@@ -26,7 +26,7 @@ pub(crate) struct Magnitude {
     pub gain: Tensor,
 }
 
-/// What norms are computed in.
+/// Buffers for the norms of rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NormBuffers {
     /// (1, rows · widest input): rows of W + s·B·A.

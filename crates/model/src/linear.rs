@@ -221,7 +221,7 @@ pub(crate) struct Part {
     pub first: usize,
     /// (outputs, rank).
     pub b: Linear,
-    /// With DoRA.
+    /// Of DoRA; `None`: a plain adapter.
     pub magnitude: Option<Magnitude>,
 }
 
@@ -234,7 +234,7 @@ pub(crate) struct AdapterScratch {
     pub d_hidden: Tensor,
     /// (1, N · widest input): the input after dropout, or a gradient on its way through it.
     pub input: Option<Tensor>,
-    /// With DoRA.
+    /// Of DoRA; `None`: a plain adapter.
     pub scaled: Option<ScaledOutputs>,
 }
 

@@ -29,7 +29,7 @@ pub struct BaseModel {
     stop_ids: Vec<u32>,
     /// Of its weights, shape and tokenizer.
     weights_hash: String,
-    /// An adapter to go on with, where `train.init` names one.
+    /// An adapter that is trained on, where `train.init` names one.
     adapter: Option<PathBuf>,
     /// Of all that a run starts from.
     hash: String,
@@ -82,7 +82,7 @@ impl BaseModel {
         Ok(base)
     }
 
-    /// Opens the base of an adapter, to go on with it.
+    /// Opens the base of an adapter that is trained on.
     ///
     /// # Errors
     /// An adapter of another shape than the recipe's; a base that is not there, or another one.
@@ -129,7 +129,7 @@ impl BaseModel {
     }
 
     /// Where a recipe's base is: of an adapter, the model that it was trained on; `None` if it has none.
-    /// Whether that is the same model still is for [`BaseModel::of_recipe`] to check, which reads it.
+    /// [`BaseModel::of_recipe`] checks that it still is the same model.
     ///
     /// # Errors
     /// A model that is not there.

@@ -129,28 +129,34 @@ pub(crate) fn loss(model: &mut TrainingModel<Cpu>) -> f64 {
     model.step_outcome().loss_sum
 }
 
+/// Compares some elements of a parameter's gradient with differences of the loss.
+pub(crate) fn assert_gradient_is_a_difference(model: &mut TrainingModel<Cpu>, name: &str) {
+    loss(model);
+    let gradient = model.gradient(name).unwrap();
+    let weights = model.weights_mut().download(name).unwrap();
+    for at in [0, weights.len() / 2, weights.len() - 1] {
+        let mut at_offset = |offset: f32| {
+            let mut moved = weights.clone();
+            moved[at] += offset;
+            model.weights_mut().upload(name, &moved).unwrap();
+            loss(model)
+        };
+        let (epsilon, difference) = (4e-3, at_offset(4e-3) - at_offset(-4e-3));
+        let (found, expected) = (f64::from(gradient[at]), difference / (2.0 * epsilon));
+        let close = (found - expected).abs() < 2e-2 * expected.abs().max(0.05);
+        let dropout = model.training().adapter.as_ref().map(|adapter| adapter.dropout);
+        assert!(close, "{name} {at}, dropout {dropout:?}: {found}, difference {expected}");
+        model.weights_mut().upload(name, &weights).unwrap();
+    }
+}
+
 #[test]
 fn gradients_are_finite_differences_with_and_without_dropout() {
     for dropout in [0.0, 0.2] {
         let mut model = laid_out(adapted(adapter(dropout), Precision::F32));
         loss(&mut model);
         for name in names(&model, "layers.1.").iter().filter(|name| name.contains("lora_")) {
-            loss(&mut model);
-            let gradient = model.gradient(name).unwrap();
-            let weights = model.weights_mut().download(name).unwrap();
-            for at in [0, weights.len() / 2, weights.len() - 1] {
-                let mut at_offset = |offset: f32| {
-                    let mut moved = weights.clone();
-                    moved[at] += offset;
-                    model.weights_mut().upload(name, &moved).unwrap();
-                    loss(&mut model)
-                };
-                let (epsilon, difference) = (4e-3, at_offset(4e-3) - at_offset(-4e-3));
-                let (found, expected) = (f64::from(gradient[at]), difference / (2.0 * epsilon));
-                let close = (found - expected).abs() < 2e-2 * expected.abs().max(0.05);
-                assert!(close, "{name} {at}, dropout {dropout}: {found}, difference {expected}");
-                model.weights_mut().upload(name, &weights).unwrap();
-            }
+            assert_gradient_is_a_difference(&mut model, name);
         }
     }
 }

@@ -3,7 +3,9 @@
 use compute::cpu::Cpu;
 use model::{AdapterConfig, Precision, TrainingModel, Update};
 
-use crate::adapter::{adapted, adapter, batch, config, laid_out, loss, names};
+use crate::adapter::{
+    adapted, adapter, assert_gradient_is_a_difference, batch, config, laid_out, loss, names,
+};
 use crate::training;
 
 fn dora(dropout: f32) -> AdapterConfig {
@@ -31,22 +33,7 @@ fn gradients_of_magnitudes_are_finite_differences() {
         let magnitudes = names(&model, "lora_magnitude");
         assert_eq!(magnitudes.len(), 7 * config().num_hidden_layers);
         for name in magnitudes.iter().filter(|name| name.contains("layers.1.")) {
-            loss(&mut model);
-            let gradient = model.gradient(name).unwrap();
-            let weights = model.weights_mut().download(name).unwrap();
-            for at in [0, weights.len() / 2, weights.len() - 1] {
-                let mut at_offset = |offset: f32| {
-                    let mut moved = weights.clone();
-                    moved[at] += offset;
-                    model.weights_mut().upload(name, &moved).unwrap();
-                    loss(&mut model)
-                };
-                let (epsilon, difference) = (4e-3, at_offset(4e-3) - at_offset(-4e-3));
-                let (found, expected) = (f64::from(gradient[at]), difference / (2.0 * epsilon));
-                let close = (found - expected).abs() < 2e-2 * expected.abs().max(0.05);
-                assert!(close, "{name} {at}, dropout {dropout}: {found}, difference {expected}");
-                model.weights_mut().upload(name, &weights).unwrap();
-            }
+            assert_gradient_is_a_difference(&mut model, name);
         }
     }
 }

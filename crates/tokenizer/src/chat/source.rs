@@ -14,6 +14,21 @@ pub(crate) const BOUNDED_ITEM: &str = "_bounded_item";
 /// The source for programs that do not know generation marks: each becomes an `if` that always holds, so that
 /// white space is trimmed around it as before.
 pub(crate) fn without_generation_marks(source: &str) -> String {
+    let replaced = rewrite(source, |tag, close| {
+        Ok(match keyword(tag, close) {
+            "generation" => Some(tag.replacen("generation", "if true", 1)),
+            "endgeneration" => Some(tag.replacen("endgeneration", "endif", 1)),
+            _ => None,
+        })
+    });
+    replaced.unwrap_or_else(|_| source.to_owned())
+}
+
+/// The source with its tags replaced: `replacement` gets each with what closes it; `None` leaves it as it is.
+fn rewrite(
+    source: &str,
+    replacement: impl Fn(&str, &str) -> Result<Option<String>, String>,
+) -> Result<String, String> {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(at) = rest.find('{') {
@@ -26,20 +41,19 @@ pub(crate) fn without_generation_marks(source: &str) -> String {
         };
         let tag = &rest[..tag_length(rest, close)];
         rest = &rest[tag.len()..];
-        match keyword(tag, close) {
-            "generation" => out.push_str(&tag.replacen("generation", "if true", 1)),
-            "endgeneration" => out.push_str(&tag.replacen("endgeneration", "endif", 1)),
-            "raw" => {
-                let end = raw_length(rest);
-                out.push_str(tag);
-                out.push_str(&rest[..end]);
-                rest = &rest[end..];
-            }
-            _ => out.push_str(tag),
+        match replacement(tag, close)? {
+            Some(replaced) => out.push_str(&replaced),
+            None => out.push_str(tag),
+        }
+        if keyword(tag, close) == "raw" {
+            // Up to the end tag everything is text.
+            let end = raw_length(rest);
+            out.push_str(&rest[..end]);
+            rest = &rest[end..];
         }
     }
     out.push_str(rest);
-    out
+    Ok(out)
 }
 
 /// What closes the tag that `text` begins with, if it begins with one.
@@ -54,41 +68,18 @@ fn close_of(text: &str) -> Option<&'static str> {
 
 /// The source with its generation marks replaced, or the name of a forbidden attribute.
 pub(crate) fn prepare(source: &str) -> Result<String, String> {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find('{') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let Some(close) = close_of(rest) else {
-            out.push('{');
-            rest = &rest[1..];
-            continue;
-        };
-        let tag = &rest[..tag_length(rest, close)];
-        rest = &rest[tag.len()..];
+    rewrite(source, |tag, close| {
         if close != "#}" {
             refuse_underscores(tag)?;
         }
-        match keyword(tag, close) {
-            "generation" => out.push_str(&tag.replacen("generation", "with", 1)),
-            "endgeneration" => out.push_str(&tag.replacen("endgeneration", "endwith", 1)),
-            "set" => out.push_str(&bound_assignment(tag)),
-            "macro" => {
-                out.push_str(tag);
-                out.push_str(&bound_parameters(tag));
-            }
-            "raw" => {
-                // Up to the end tag everything is text.
-                let end = raw_length(rest);
-                out.push_str(tag);
-                out.push_str(&rest[..end]);
-                rest = &rest[end..];
-            }
-            _ => out.push_str(tag),
-        }
-    }
-    out.push_str(rest);
-    Ok(out)
+        Ok(match keyword(tag, close) {
+            "generation" => Some(tag.replacen("generation", "with", 1)),
+            "endgeneration" => Some(tag.replacen("endgeneration", "endwith", 1)),
+            "set" => Some(bound_assignment(tag)),
+            "macro" => Some(format!("{tag}{}", bound_parameters(tag))),
+            _ => None,
+        })
+    })
 }
 
 /// Length of the tag that `text` begins with; all of it if the tag does not end.

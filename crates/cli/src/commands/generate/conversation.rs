@@ -23,14 +23,19 @@ pub fn to_answer(record: &Value) -> Outcome<Conversation> {
 }
 
 /// Holds a conversation that begins with the messages of `record`, until its end is asked for.
-pub fn hold(generator: &mut Generator, record: &Value, options: &Options, console: &mut Console) -> Outcome {
+pub fn converse(
+    generator: &mut Generator,
+    record: &Value,
+    options: &Options,
+    console: &mut Console,
+) -> Outcome {
     let stop = StopFlag::of_process().map_err(pipeline::Error::from)?;
     console.prose(&format!("Chatting with {}", generator.source()));
     console.prose("/reset starts over, /exit or Ctrl-D ends the conversation, Ctrl-C stops an answer");
     let mut chat = Chat::new(generator)?;
     let lines = lines();
-    let begun = begun(record)?;
-    let mut said = begun.clone();
+    let opening = opening(record)?;
+    let mut conversation = opening.clone();
     loop {
         console.ask(PROMPT);
         let Some(line) = next(&lines, &stop)? else {
@@ -50,20 +55,20 @@ pub fn hold(generator: &mut Generator, record: &Value, options: &Options, consol
             "" => continue,
             "/exit" => return Ok(()),
             "/reset" => {
-                said = begun.clone();
+                conversation = opening.clone();
                 continue;
             }
             _ => {}
         }
-        said.messages.push(message("user", &line));
-        match answer(&mut chat, &said, options, console, &stop)? {
+        conversation.messages.push(message("user", &line));
+        match answer(&mut chat, &conversation, options, console, &stop)? {
             Some(generated) => {
-                said.messages.push(message("assistant", &generated.text));
+                conversation.messages.push(message("assistant", &generated.text));
                 tell(&generated, chat.capacity(), console);
             }
             None => {
                 console.prose(&format!("{}; this message was left out", full(chat.capacity())));
-                said.messages.pop();
+                conversation.messages.pop();
             }
         }
         if stop.was_raised() {
@@ -78,13 +83,13 @@ pub fn hold(generator: &mut Generator, record: &Value, options: &Options, consol
 /// The answer to the last message; `None`: the context has no token left for one.
 fn answer(
     chat: &mut Chat<'_>,
-    said: &Conversation,
+    conversation: &Conversation,
     options: &Options,
     console: &mut Console,
     stop: &StopFlag,
 ) -> Outcome<Option<Generated>> {
     let mut failed = None;
-    let generated = chat.answer(said, options, &mut |text| {
+    let generated = chat.answer(conversation, options, &mut |text| {
         let written = console.stream_text(text);
         written.map_err(|failure| failed = Some(failure)).is_ok() && !stop.was_raised()
     })?;
@@ -101,7 +106,7 @@ fn answer(
 fn tell(generated: &Generated, capacity: usize, console: &mut Console) {
     match generated.stopped {
         Stopped::End | Stopped::Stop => {}
-        Stopped::Cancelled => console.prose("(stopped; what was said stays in the conversation)"),
+        Stopped::Cancelled => console.prose("(stopped; the answer so far stays in the conversation)"),
         Stopped::Length if generated.prompt_tokens + generated.tokens >= capacity => {
             console.prose(&full(capacity));
         }
@@ -115,7 +120,7 @@ fn full(capacity: usize) -> String {
 }
 
 /// The conversation before its first message: system message and tools.
-fn begun(record: &Value) -> Outcome<Conversation> {
+fn opening(record: &Value) -> Outcome<Conversation> {
     let mut record = record.clone();
     if let Some(messages) = record["messages"].as_array_mut() {
         messages.push(Value::Object(message("user", "…")));
@@ -125,7 +130,7 @@ fn begun(record: &Value) -> Outcome<Conversation> {
     Ok(conversation)
 }
 
-/// Of what is said, also nothing: an answer may be empty.
+/// Of what is conversation, also nothing: an answer may be empty.
 fn message(role: &str, text: &str) -> Message {
     [("role", role), ("content", text)]
         .map(|(key, value)| (key.to_owned(), value.into()))

@@ -114,7 +114,7 @@ pub fn run(global: &GlobalArguments, arguments: Arguments, console: &mut Console
         generator = generator.with_template_of(name, &std::env::current_dir()?)?;
     }
     if let (true, Some(record)) = (converses, &record) {
-        return conversation::hold(&mut generator, record, &options, console);
+        return conversation::converse(&mut generator, record, &options, console);
     }
     let conversation = record.as_ref().map(conversation::to_answer).transpose()?;
     let renderer = conversation.is_some().then(|| generator.renderer()).transpose()?;

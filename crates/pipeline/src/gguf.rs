@@ -93,7 +93,7 @@ pub fn export(
         return Err(Error::Argument { message });
     }
     // What is in the way stays until the new file was read back.
-    let new = out.with_extension("gguf.new");
+    let new = out.with_extension("new.gguf");
     let (written, notes) = match is_adapter {
         true => adapter(&open, source, dtype, &name, &new)?,
         false => whole(&mut open, dtype, &name, &new, reporter)?,

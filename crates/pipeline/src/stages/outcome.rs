@@ -74,6 +74,10 @@ impl RunOutcome {
         reporter: &mut dyn Reporter,
     ) -> Result<()> {
         history::note_finished(trained, request.until)?;
+        let generate = match trained.meta.recipe.finetune.is_some() {
+            true => "generate --chat",
+            false => "generate --prompt \"The \"",
+        };
         let commands = match request.until {
             // The remaining phases of this training: validation and export.
             Until::Training => {
@@ -84,9 +88,7 @@ impl RunOutcome {
                     "resume --more-epochs 2".to_owned(),
                 ]
             }
-            Until::Export => {
-                ["generate --prompt \"The \"", "resume --more-epochs 2", "list"].map(str::to_owned)
-            }
+            Until::Export => [generate, "resume --more-epochs 2", "list"].map(str::to_owned),
         };
         self.next = commands.map(|command| request.project.command(&command)).to_vec();
         self.artifacts = artifacts(request.project, &trained.run);

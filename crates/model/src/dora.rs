@@ -6,25 +6,11 @@
 //! too, only A's input is dropped here; without dropout both compute the same.
 
 use crate::linear::{Adapter, Linear, product, shaped};
-use crate::network::at;
 use compute::device::{Axpby, Gemm, RmsNorm};
 use compute::{DType, Device, Layout, Tensor};
 
 /// Rows whose norms are computed together.
 const ROWS: usize = 64;
-
-/// What DoRA adds to the adapter of a matrix, each (1, outputs) of f32.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Magnitude {
-    /// m.
-    pub stored: Tensor,
-    /// Of m; `None`: it is not trained.
-    pub gradient: Option<Tensor>,
-    /// 1 / ‖row of W + s·B·A‖.
-    pub inverse_norm: Tensor,
-    /// m times that.
-    pub gain: Tensor,
-}
 
 /// Buffers for the norms of rows.
 #[derive(Clone, Copy, Debug)]
@@ -40,18 +26,14 @@ pub(crate) struct NormBuffers {
 }
 
 impl NormBuffers {
-    /// Room for inputs of `width` and adapters of `rank`.
-    pub fn reserve(layout: &mut Layout, width: usize, rank: usize) -> NormBuffers {
-        let mut flat = |len| layout.reserve(DType::F32, 1, len);
+    /// Room for inputs of `width` and adapters of `rank`, in the region that starts at `start`.
+    pub fn reserve(layout: &mut Layout, width: usize, rank: usize, start: usize) -> NormBuffers {
+        let mut flat = |len| {
+            let relative = layout.reserve(DType::F32, 1, len);
+            Tensor { offset: relative.offset + start, ..relative }
+        };
         let (rows, scaled_a) = (flat(ROWS * width), flat(rank * width));
         NormBuffers { rows, scaled_a, b: flat(ROWS * rank), ones: flat(width) }
-    }
-
-    /// In the region that starts at `start`.
-    pub fn at(self, start: usize) -> NormBuffers {
-        let NormBuffers { rows, scaled_a, b, ones } = self;
-        let [rows, scaled_a, b, ones] = [rows, scaled_a, b, ones].map(|tensor| at(tensor, start));
-        NormBuffers { rows, scaled_a, b, ones }
     }
 
     /// Computes the norms and gains of a layer from its weights.

@@ -4,7 +4,6 @@
 //! all; each has a B of its own, whose product is added to that matrix's outputs. With DoRA (`dora`) the sum
 //! is then scaled by outputs.
 
-use crate::dora::Magnitude;
 use compute::device::{Axpby, Gemm};
 use compute::{Device, Tensor};
 
@@ -214,6 +213,19 @@ pub(crate) struct Adapter {
     pub scale: f32,
 }
 
+/// What DoRA adds to the adapter of a matrix, each (1, outputs) of f32.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Magnitude {
+    /// m.
+    pub stored: Tensor,
+    /// Of m; `None`: it is not trained.
+    pub gradient: Option<Tensor>,
+    /// 1 / ‖row of W + s·B·A‖.
+    pub inverse_norm: Tensor,
+    /// m times that.
+    pub gain: Tensor,
+}
+
 /// B of one of the matrices.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
@@ -298,8 +310,8 @@ impl Adapter {
         device.add(d_x, masked);
     }
 
-    /// Adds to the gradients of A and B, for an input and what [`Adapter::hidden`] has just made of it; follows
-    /// [`Adapter::input_gradient`] of the same layer.
+    /// Adds to the gradients of A and B, for an input and what [`Adapter::hidden`] has just made of it;
+    /// follows [`Adapter::input_gradient`] of the same layer.
     fn weight_gradients<D: Device>(
         &self,
         device: &mut D,

@@ -6,8 +6,8 @@
 
 use crate::adapter::{self, Module};
 use crate::config::ModelConfig;
-use crate::dora::{Magnitude, NormBuffers};
-use crate::linear::{Adapter, Gradient, Linear, Part as AdapterPart};
+use crate::dora::NormBuffers;
+use crate::linear::{Adapter, Gradient, Linear, Magnitude, Part as AdapterPart};
 use crate::parameters::{InitialValues, Parameter, Role, Storage};
 use compute::{DType, Layout, Tensor};
 
@@ -272,8 +272,7 @@ impl Walk<'_> {
     fn norm_buffers(&mut self) -> Option<NormBuffers> {
         let config = self.storage.adapter.as_ref().filter(|config| config.dora)?;
         let width = self.extremes.adapter_input;
-        let buffers = NormBuffers::reserve(&mut self.frozen, width, config.rank);
-        Some(buffers.at(self.regions.frozen))
+        Some(NormBuffers::reserve(&mut self.frozen, width, config.rank, self.regions.frozen))
     }
 
     fn vectors(&mut self, config: &ModelConfig, layer: usize, matrices: HiddenMatrices) -> Layer {

@@ -193,7 +193,7 @@ fn read_back(exported: &Exported, new: &Path, source: Option<&mut Stored>, dtype
         let (expected, found) = (source.read(&name, &shape)?, file.read(&name, &shape)?);
         let largest = expected.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         let tolerance = if shape.len() > 1 { rounding(dtype) * largest } else { 0.0 };
-        let differs = |(a, b): (&f32, &f32)| !((a - b).abs() <= tolerance);
+        let differs = |(a, b): (&f32, &f32)| (a - b).abs() > tolerance || a.is_nan() != b.is_nan();
         if let Some(at) = expected.iter().zip(&found).position(differs) {
             return refuse(format!("value {at} of {name} is {} instead of {}", found[at], expected[at]));
         }

@@ -14,7 +14,7 @@ use model::adapter_folder::{self, BaseName};
 use model::adapter_merge::{self, Merge};
 use model::{AdapterConfig, DType, Evaluation, Evaluator, MemoryPlan, Precision, Purpose};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use store::fs::{Fs, RealFs};
 use store::manifest::Manifest;
 use store::stage::StagedFolder;
@@ -137,6 +137,14 @@ pub fn merge(adapters: &[PathBuf], options: &MergeOptions, out: &Path) -> Result
         let message = "merge --undo: name the merged model with --base MODEL".to_owned();
         return Err(Error::Argument { message });
     }
+    if undo && merged_onto(&open.path).as_ref() == Some(&json!(Onto::Dequantized)) {
+        let message = format!(
+            "`{}` was merged from the dequantized weights of its base, and only they could be had from it: use \
+             the base itself",
+            open.path.display()
+        );
+        return Err(Error::Argument { message });
+    }
     let quantization = quantization.filter(|_| !undo);
     let measured = match (quantization, onto) {
         (None, Some(Onto::Dequantized)) => {
@@ -180,6 +188,12 @@ pub fn merge(adapters: &[PathBuf], options: &MergeOptions, out: &Path) -> Result
     let bytes = made.manifest.outputs.values().map(|file| file.bytes).sum();
     let quantization = quantization.map(DType::name);
     Ok(Merged { base, out: out.to_owned(), bytes, quantization, onto, measured })
+}
+
+/// What a folder that this program merged was merged onto.
+fn merged_onto(folder: &Path) -> Option<Value> {
+    let manifest = Manifest::read(&RealFs, folder).ok()?;
+    manifest.options.get("onto").cloned()
 }
 
 /// Losses of both ways to merge on the validation examples of the project whose `model/` the adapter is;

@@ -61,6 +61,10 @@ fn an_adapter_of_a_quantized_base_is_merged_into_the_better_weights() {
     assert_ne!(weights(&sandbox, "onto-base"), weights(&sandbox, "onto-dequantized"));
     assert_eq!(weights(&sandbox, "merged"), weights(&sandbox, &format!("onto-{better}")));
 
+    let undo = "merge tuned/model --base onto-dequantized --undo --out undone";
+    let refused = sandbox.run(undo).expect(1);
+    assert!(refused.stderr.contains("use the base itself"), "{}", refused.stderr);
+
     // Elsewhere there are no held-out examples: told, and merged into the base's own weights.
     std::fs::rename(sandbox.path().join("tuned/model"), sandbox.path().join("moved")).expect("moved");
     let told = sandbox.run("merge moved --base base/model --out unmeasured").expect(0);

@@ -100,18 +100,17 @@ pub fn merge(fs: &dyn Fs, base: &mut Stored, options: &Merge<'_>, out: &Path) ->
     }
 }
 
-/// Loads a base's weights into a model that keeps them unquantized, as they were in training where its
-/// layers' matrices were quantized to `quantization`.
+/// Replaces the weights of a model that has its base loaded, unquantized, by what they were in training where
+/// the layers' matrices were quantized to `quantization`.
 ///
 /// # Errors
 /// As [`Stored::load`].
-pub fn load_dequantized<D: Device>(
+pub fn dequantize_base<D: Device>(
     base: &mut Stored,
     weights: &mut Weights<D>,
     config: &AdapterConfig,
     quantization: DType,
 ) -> Result<()> {
-    base.load(weights)?;
     for name in quantized(weights.config(), config, Some(quantization)) {
         let shape = weights.find(&name)?.shape.clone();
         let values = base.read(&name, &shape)?;

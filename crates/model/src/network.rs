@@ -4,7 +4,7 @@
 //! triple is one [`Linear`], by name they are separate parameters. The layers' matrices come first, then
 //! embedding and output layer, then norms and biases: what the optimizer treats alike lies together.
 
-use crate::adapter::{self, Module};
+use crate::adapter;
 use crate::config::ModelConfig;
 use crate::dora::NormBuffers;
 use crate::linear::{Adapter, Gradient, Linear, Magnitude, Part as AdapterPart};
@@ -229,7 +229,7 @@ impl Walk<'_> {
         let mut first = 0;
         let mut adapted = Vec::new();
         for (name, rows) in parts {
-            if Module::of_weight(name).is_some_and(|module| config.target_modules.contains(&module)) {
+            if config.adapts(name) {
                 adapted.push((first, name, *rows));
             }
             first += rows;

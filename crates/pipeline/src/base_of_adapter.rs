@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use model::AdapterConfig;
 use model::adapter_folder::{self, BaseName};
+use model::{AdapterConfig, DType};
 use store::fs::RealFs;
 
 use crate::open_model::OpenModel;
@@ -13,6 +13,8 @@ use crate::{Error, Result, hub};
 pub(crate) struct Adapter {
     pub config: AdapterConfig,
     pub base: PathBuf,
+    /// The type that the base's matrices were quantized to in training, where they were.
+    pub quantization: Option<DType>,
     /// Of the base that it was trained on, where it was made by this program.
     base_hash: Option<String>,
 }
@@ -26,10 +28,10 @@ impl Adapter {
         if !adapter_folder::is_adapter(&RealFs, folder) {
             return Ok(None);
         }
-        let (config, BaseName { name, revision, hash: base_hash, .. }) =
+        let (config, BaseName { name, revision, hash: base_hash, quantization, .. }) =
             adapter_folder::read_config(&RealFs, folder)?;
         if let Some(base) = base {
-            return Ok(Some(Adapter { config, base: base.to_owned(), base_hash }));
+            return Ok(Some(Adapter { config, base: base.to_owned(), quantization, base_hash }));
         }
         let name = name.ok_or_else(|| Error::Data {
             message: format!(
@@ -51,7 +53,7 @@ impl Adapter {
                 ),
             });
         }
-        Ok(Some(Adapter { config, base, base_hash }))
+        Ok(Some(Adapter { config, base, quantization, base_hash }))
     }
 
     /// Checks that a model is the one that it was trained on.

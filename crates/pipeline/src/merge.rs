@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use compute::Target;
 use compute::cpu::Cpu;
 use formats::safetensors::Dtype;
-use model::adapter_folder::{self, BaseName};
+use model::adapter_folder;
 use model::adapter_merge::{self, Merge};
 use model::{AdapterConfig, DType, Evaluation, Evaluator, MemoryPlan, Precision, Purpose};
 use serde::Serialize;
@@ -118,15 +118,14 @@ pub fn merge(adapters: &[PathBuf], options: &MergeOptions, out: &Path) -> Result
         found.iter().try_for_each(|adapter| adapter.check_base(&open))?;
     }
     let base = open.path.clone();
-    let (config, BaseName { quantization, .. }) = adapter_folder::read_config(&RealFs, adapter)?;
-    for other in adapters {
-        let (_, name) = adapter_folder::read_config(&RealFs, other)?;
-        if name.quantization != quantization && onto != Some(Onto::Base) {
+    let quantization = found[0].quantization;
+    for (other, folder) in found.iter().zip(adapters) {
+        if other.quantization != quantization && onto != Some(Onto::Base) {
             let message = format!(
                 "`{}` and `{}` were trained on the base in different types: merge them into its own weights \
                  with --onto base",
                 adapter.display(),
-                other.display()
+                folder.display()
             );
             return Err(Error::Argument { message });
         }
@@ -156,7 +155,7 @@ pub fn merge(adapters: &[PathBuf], options: &MergeOptions, out: &Path) -> Result
             return Err(Error::Argument { message });
         }
         (Some(quantization), None) if adapters.len() == 1 => {
-            measure(adapter, &mut open, &config, quantization)?
+            measure(adapter, &mut open, &found[0].config, quantization)?
         }
         _ => None,
     };
@@ -241,7 +240,7 @@ fn measure(
     };
     open.stored.load(model.weights_mut())?;
     let (base, tokens) = loss(&mut model)?;
-    adapter_merge::load_dequantized(&mut open.stored, model.weights_mut(), config, quantization)?;
+    adapter_merge::dequantize_base(&mut open.stored, model.weights_mut(), config, quantization)?;
     let (dequantized, _) = loss(&mut model)?;
     let measured = Measured { base, dequantized, tokens: tokens as u64 };
     Ok(Some(measured).filter(|losses| losses.base.is_finite() && losses.dequantized.is_finite()))

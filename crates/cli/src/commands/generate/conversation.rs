@@ -130,7 +130,7 @@ fn opening(record: &Value) -> Outcome<Conversation> {
     Ok(conversation)
 }
 
-/// Of what is conversation, also nothing: an answer may be empty.
+/// A message of a role; its text may be empty, as an answer may be.
 fn message(role: &str, text: &str) -> Message {
     [("role", role), ("content", text)]
         .map(|(key, value)| (key.to_owned(), value.into()))

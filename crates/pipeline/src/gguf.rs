@@ -141,7 +141,7 @@ fn adapter(
         notes.push(format!(
             "the adapter was trained with another chat template than its base's, and a GGUF adapter has none: \
              pass --chat-template-file {}",
-            source.join("chat_template.jinja").display()
+            source.join(tokenizer::chat::TEMPLATE_FILE).display()
         ));
     }
     Ok((written, notes))

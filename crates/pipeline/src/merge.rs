@@ -37,7 +37,7 @@ const COPIED: [&str; 5] = [
     tokenizer::CONFIG_FILE,
     tokenizer::SPECIAL_TOKENS_FILE,
     GENERATION_FILE,
-    "chat_template.jinja",
+    tokenizer::chat::TEMPLATE_FILE,
 ];
 /// Most tokens of held-out examples that are measured.
 const MEASURED_TOKENS: u64 = 32_768;

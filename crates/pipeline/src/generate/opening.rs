@@ -113,7 +113,7 @@ const READ_FILES: [&str; 9] = [
     tokenizer::TOKENIZER_FILE,
     tokenizer::CONFIG_FILE,
     tokenizer::SPECIAL_TOKENS_FILE,
-    "chat_template.jinja",
+    tokenizer::chat::TEMPLATE_FILE,
 ];
 
 /// Verifies the files of a model folder that has a manifest.

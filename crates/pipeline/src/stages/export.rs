@@ -34,8 +34,6 @@ pub(super) const STAGE: &str = "export-1";
 /// Maximum logit difference between checkpoint and export: none, since both have the same f32 values.
 const MAXIMUM_LOGIT_DIFFERENCE: f32 = 0.0;
 const GREEDY_TOKENS: usize = 32;
-/// File name of a chat template beside a tokenizer.
-const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
 
 pub(super) fn export(
     request: &Request<'_>,
@@ -122,7 +120,11 @@ impl<'a> Beside<'a> {
     ) -> Result<()> {
         self.tokenizer.save(to.fs(), to.path(), model_max_length)?;
         if let Some(template) = &self.chat_template {
-            store::atomic::write(to.fs(), &to.path().join(CHAT_TEMPLATE_FILE), template.as_bytes())?;
+            store::atomic::write(
+                to.fs(),
+                &to.path().join(tokenizer::chat::TEMPLATE_FILE),
+                template.as_bytes(),
+            )?;
         }
         let generation = GenerationConfig {
             bos_token_id: self.tokenizer.bos_id(),

@@ -47,4 +47,4 @@ pub use mask::{MaskOptions, Train};
 pub use record::{Content, Record};
 pub use render::{RenderOptions, Rendered, Renderer, Turn};
 pub use strftime::Clock;
-pub use template::ChatTemplate;
+pub use template::{ChatTemplate, TEMPLATE_FILE};

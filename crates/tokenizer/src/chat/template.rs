@@ -22,7 +22,8 @@ use super::{bounds, builtin, methods, python, source};
 use crate::file::CONFIG_FILE;
 use crate::{Error, Result};
 
-const TEMPLATE_FILE: &str = "chat_template.jinja";
+/// File name of a chat template beside a tokenizer.
+pub const TEMPLATE_FILE: &str = "chat_template.jinja";
 const ADDITIONAL_FOLDER: &str = "additional_chat_templates";
 /// Steps of one rendering; one also pays for 64 bytes made. A conversation of 1,000 turns takes about
 /// 100,000. They last less than a second and make at most 256 MB.
